@@ -1,0 +1,1 @@
+"""How `newsclippings` is done. Not an interface: import `newsclippings` instead."""

@@ -1,0 +1,143 @@
+"""The official matches, data/<config>/<split>.json, as an Arrow table in the file's own order."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pj
+
+from _newsclippings.errors import bad_file
+from _newsclippings.files import read_json_text
+from _newsclippings.schema import SOURCE_DATASETS
+from _newsclippings.strict_json import DECODER
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("similarity_score", pa.float64()),
+        ("source_dataset", pa.int64()),
+        ("falsified", pa.bool_()),
+    ]
+)
+REQUIRED = ("id", "image_id", "similarity_score", "falsified")
+_AGAIN = "Fetch the file again from the authors' Hub repository."
+
+
+def read_annotations(location: str, config: str) -> pa.Table:
+    """Read one file of matches.
+
+    Args:
+        location: the JSON file: an object with `annotations`, a list of rows, and perhaps `source_datasets`, the names
+            that the rows' `source_dataset` counts (a list, or an object with the keys "0", "1", ...).
+        config: the config it belongs to; where a row has no `source_dataset`, the config itself made the pair.
+
+    Returns:
+        Arrow table of `SCHEMA`, one row per match, row number = position in the file. `source_dataset` indexes
+        `SOURCE_DATASETS` whatever the order of the file's own table; null where nothing tells it. `falsified` may be
+        bool or 0/1 in the file, `similarity_score` integer or float.
+
+    Raises:
+        BadFileError: the file is no such JSON; the message names the row.
+    """
+    text = read_json_text(location)
+    found = _read_fast(text)
+    if found is None:
+        found = _read_exact(text, location)
+    rows, names = found
+    if not len(rows):
+        raise bad_file(location, "at least one match in 'annotations'", "an empty list", _AGAIN)
+    source = rows["source_dataset"].combine_chunks()
+    if source.null_count == len(source) and config in SOURCE_DATASETS:
+        source = pa.array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
+    else:
+        codes = _codes(names, location)
+        known = source.drop_null().to_numpy(zero_copy_only=False)
+        if len(known) and not (known.min() >= 0 and known.max() < len(codes)):
+            wrong = int(known.min()) if known.min() < 0 else int(known.max())
+            raise bad_file(location, f"source_dataset from 0 to {len(codes) - 1}", str(wrong), _AGAIN)
+        source = pa.array(codes, pa.int64()).take(source)
+    return rows.set_column(SCHEMA.get_field_index("source_dataset"), "source_dataset", source)
+
+
+def _codes(names: Any, location: str) -> list[int]:
+    """File's number of a sub-split -> ours."""
+    if names is None:
+        return list(range(len(SOURCE_DATASETS)))
+    if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
+        names = [names[str(k)] for k in range(len(names))]
+    if not isinstance(names, list) or not set(map(str, names)) <= set(SOURCE_DATASETS):
+        expected = f"source_datasets as a list, or an object with keys '0', '1', ..., of {', '.join(SOURCE_DATASETS)}"
+        raise bad_file(location, expected, repr(names)[:120], _AGAIN)
+    return [SOURCE_DATASETS.index(name) for name in names]
+
+
+def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
+    """Rows hold numbers and booleans only, so every `},` in their list ends a row: Arrow reads them as lines."""
+    start = text.find(b"[", text.find(b'"annotations"')) + 1
+    end = text.find(b"]", start)
+    if start <= 0 or end < 0 or text[start - 1 : start] != b"[":
+        return None
+    try:
+        rest = json.loads(text[:start] + text[end:])
+        if not isinstance(rest, dict) or rest.get("annotations") != []:
+            return None
+        body = text[start:end].replace(b"\n", b" ").replace(b"\r", b" ")
+        if body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
+            return None
+        rows = pj.read_json(
+            pa.BufferReader(body.replace(b"},", b"}\n")),
+            parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore"),
+        )
+    except (ValueError, RecursionError, pa.ArrowException):
+        return None
+    if len(rows) != body.count(b"{") or any(rows[name].null_count for name in REQUIRED):
+        return None
+    scores = rows["similarity_score"].combine_chunks().to_numpy(zero_copy_only=False)
+    return (rows.combine_chunks(), rest.get("source_datasets")) if np.isfinite(scores).all() else None
+
+
+def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
+    """The slow way, which explains what is wrong."""
+    try:
+        content = DECODER.decode(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise bad_file(location, "JSON", str(error), _AGAIN) from None
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)
+    for number, row in enumerate(rows):
+        _check(row, f"{location}: row {number}")
+    plain = [
+        {
+            **{name: row.get(name) for name in SCHEMA.names},
+            "similarity_score": float(row["similarity_score"]),
+            "falsified": bool(row["falsified"]),
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(plain, SCHEMA).combine_chunks(), content.get("source_datasets")
+
+
+def _check(row: Any, place: str) -> None:
+    if not isinstance(row, dict):
+        raise bad_file(place, "an object", _shown(row), _AGAIN)
+    for name in REQUIRED:
+        if name not in row:
+            raise bad_file(place, f"the keys {', '.join(REQUIRED)}", f"no {name}", _AGAIN)
+    for name in ("id", "image_id", "source_dataset"):
+        value = row.get(name)
+        if type(value) is not int and not (name == "source_dataset" and value is None):
+            raise bad_file(place, f"an integer as {name}", _shown(value), _AGAIN)
+    score = row["similarity_score"]
+    if type(score) not in (int, float) or not math.isfinite(score):
+        raise bad_file(place, "a finite number as similarity_score", _shown(score), _AGAIN)
+    if row["falsified"] not in (True, False):  # 0 and 1 equal them
+        raise bad_file(place, "true, false, 0 or 1 as falsified", _shown(row["falsified"]), _AGAIN)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,220 @@
+"""The `newsclippings` command: a thin edge. Results on stdout, log on stderr; exit code 1 failed, 2 usage."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.schema import COLUMNS, CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, ROWS, SPLITS, VERSION
+
+_FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_CONFIG = click.option(
+    "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+)
+
+
+def _inputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where the data are."""
+    command = click.option(
+        "--visual-news", type=click.Path(), help="VisualNews: its folder origin, or origin.tar (read in place)."
+    )(command)
+    return click.option(
+        "--data-dir",
+        type=click.Path(),
+        envvar="NEWSCLIPPINGS_DATA_DIR",
+        help="Folder with visual_news/ and news_clippings/. Unset: the matches come from the Hub.",
+    )(command)
+
+
+def _errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say what went wrong without a traceback, and exit with 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (NewsCLIPpingsError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:  # `datasets` wraps what happens while it writes
+            if isinstance(error.__cause__, NewsCLIPpingsError | OSError):
+                raise click.ClickException(str(error.__cause__)) from error
+            raise
+
+    return wrapped
+
+
+def _quiet_when_piped() -> None:
+    """Progress bars of `datasets` are for people who watch."""
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="newsclippings")
+def main() -> None:
+    """NewsCLIPpings for Hugging Face datasets: news captions with right and wrong pictures.
+
+    \b
+    Start here:
+      newsclippings sample demo/data
+      newsclippings preview --data-dir demo/data -o pairs.png
+    """
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@_errors_in_a_line
+def sample(folder: Path) -> None:
+    """Write a small true world in the official layout to FOLDER, from public-domain photographs.
+
+    \b
+    Example:
+      newsclippings sample demo/data
+    """
+    from _newsclippings.sample import write_sample
+
+    click.echo(write_sample(folder))
+
+
+@main.command()
+@_inputs
+@_CONFIG
+@_FORMAT
+@_errors_in_a_line
+def info(data_dir: str | None, visual_news: str | None, config: str, form: str) -> None:
+    """Show configs, splits, published counts and columns, and where the files would come from on this machine.
+
+    \b
+    Example:
+      newsclippings info --data-dir demo/data
+    """
+    from _newsclippings.sources import find_sources
+
+    sources = find_sources(config, list(SPLITS), data_dir, visual_news)
+    places: dict[str, Any] = {
+        "matches": sources.matches,
+        "captions": sources.data_json
+        or (f"data.json in {sources.tar}, if it is there; else metadata" if sources.tar else "metadata"),
+        "metadata": sources.metadata,
+        "pictures": sources.pictures,
+    }
+    if form == "json":
+        columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
+        configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
+        click.echo(json.dumps({"version": VERSION, "configs": configs, "columns": columns, "sources": places}))
+        return
+    click.echo(f"newsclippings {VERSION}\n\nConfigs (published rows; - where nobody counted them)")
+    click.echo(f"  {'':26}" + "".join(f"{split:>12}" for split in SPLITS))
+    for name in CONFIGS:
+        counts = (ROWS[name][split] for split in SPLITS)
+        default = "  (default)" if name == DEFAULT_CONFIG else ""
+        click.echo(f"  {name:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts) + default)
+    click.echo("\nColumns")
+    for name, (kind, meaning) in COLUMNS.items():
+        click.echo(f"  {name:17} {kind:11} {meaning}")
+    click.echo(f"\nFiles of {config} on this machine")
+    for split in SPLITS:
+        click.echo(f"  matches {split:11} {sources.matches[split]}")
+    click.echo(f"  captions            {places['captions']}")
+    if not sources.data_json:
+        for split in SPLITS:
+            click.echo(f"  metadata {split:10} {sources.metadata[split]}")
+    click.echo(
+        f"  pictures            {sources.pictures or 'not found: pass --visual-news, or build with --images none'}"
+    )
+
+
+@main.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--config", "configs", type=click.Choice(list(CONFIGS)), multiple=True, default=[DEFAULT_CONFIG], show_default=True,
+    help="Which config; repeat for more.",
+)  # fmt: skip
+@_inputs
+@click.option("--images", type=click.Choice([i for i in IMAGES if i != "path"]), default="bytes", show_default=True)
+@click.option(
+    "--missing", type=click.Choice(MISSING), default="error", show_default=True, help="Rows that lack something."
+)
+@click.option(
+    "--split",
+    "splits",
+    type=click.Choice(list(SPLITS)),
+    multiple=True,
+    help="Which split; repeat for more. Unset: all.",
+)
+@click.option("--num-proc", type=click.IntRange(min=1), help="Processes that write at the same time.")
+@_FORMAT
+@_errors_in_a_line
+def build(
+    out: Path, configs: tuple[str, ...], splits: tuple[str, ...], num_proc: int | None, form: str, **fields: Any
+) -> None:
+    """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
+
+    \b
+    Example:
+      newsclippings build newsclippings --config merged_balanced --data-dir demo/data
+    """
+    from _newsclippings.hub import build_folder
+
+    _quiet_when_piped()
+    reports = build_folder(out, configs, num_proc, splits=list(splits) or None, **fields)
+    if form == "json":
+        click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
+        return
+    for config, by_split in reports.items():
+        for split, report in by_split.items():
+            click.echo(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
+
+
+@main.command()
+@_inputs
+@_CONFIG
+@click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True)
+@click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True, help="How many pairs.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="pairs.png", show_default=True)
+@click.option(
+    "--missing", type=click.Choice(MISSING), default="null", show_default=True, help="Rows that lack something."
+)
+@_errors_in_a_line
+def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> None:
+    """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
+
+    \b
+    Example:
+      newsclippings preview --data-dir demo/data --split train -o pairs.png
+    """
+    from _newsclippings.preview import contact_sheet
+    from newsclippings import NewsCLIPpings
+
+    builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
+    count = contact_sheet(builder.as_streaming_dataset(split=split), out, pairs)
+    click.echo(f"{out} ({count} pairs)")
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="dataset_infos.json")
+@_errors_in_a_line
+def infos(file: Path, check: bool) -> None:
+    """Write dataset_infos.json: columns and published counts of every config.
+
+    \b
+    Example:
+      newsclippings infos --check
+    """
+    from _newsclippings.infos import dataset_infos_text, is_current
+
+    if not check:
+        file.write_text(dataset_infos_text(), encoding="utf-8")
+    elif not is_current(file):
+        message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
+        raise click.ClickException(message)
+    click.echo(file)

@@ -1,0 +1,78 @@
+"""The errors a user can meet. Each message says what was read, what was expected, what was found, and what to do.
+
+Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
+"""
+
+from collections.abc import Iterable
+
+from _newsclippings.schema import VISUAL_NEWS_TREE, VISUAL_NEWS_URL
+
+
+class NewsCLIPpingsError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class ConfigError(NewsCLIPpingsError, ValueError):
+    """A config field has a value that means nothing, or two fields contradict each other."""
+
+
+class DataNotFoundError(NewsCLIPpingsError, FileNotFoundError):
+    """An input file or folder is not there and cannot be fetched."""
+
+
+class BadFileError(NewsCLIPpingsError, ValueError):
+    """An input file is there but does not hold what it should."""
+
+
+class UnsafePathError(BadFileError):
+    """A file names a path that could leave the picture tree."""
+
+
+class BadTarError(BadFileError):
+    """A tar is damaged, compressed, or holds members that are refused."""
+
+
+class MissingDataError(NewsCLIPpingsError, LookupError):
+    """Rows of the official file cannot be completed, and `missing="error"` was asked for."""
+
+
+def bad_value(field: str, value: object, allowed: Iterable[str]) -> ConfigError:
+    """A config field got a value outside its list."""
+    return ConfigError(f"{field}={value!r} is not known. Allowed: {', '.join(map(repr, allowed))}.")
+
+
+def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:
+    """A file does not hold what was expected."""
+    return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
+
+
+def unsafe_path(location: object, record_id: object, value: object, why: str) -> UnsafePathError:
+    """A record names a picture by a path that is not a plain relative one."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 120 else shown[:117] + "..."
+    return UnsafePathError(
+        f"{location}: record {record_id}: image_path {shown} was refused: {why}. Expected a path relative to "
+        "origin, such as './guardian/images/0540/632.jpg'. Get a fresh copy of the file from its authors."
+    )
+
+
+def no_pictures(looked: Iterable[tuple[str, bool]]) -> DataNotFoundError:
+    """VisualNews is nowhere: show the tree, what is there of it, and the ways on."""
+    found = "\n".join(f"    {'found  ' if there else 'missing'}  {place}" for place, there in looked)
+    return DataNotFoundError(
+        "The pictures of VisualNews were not found, and they cannot be downloaded for you.\n"
+        f"  Expected:\n{VISUAL_NEWS_TREE}\n"
+        f"  Looked for:\n{found}\n"
+        f"  Ask its authors for VisualNews (a 98 GB tar; there is no need to extract it): {VISUAL_NEWS_URL}\n"
+        "  Then pass visual_news='/path/to/origin.tar' (or the folder), or put it where it was looked for.\n"
+        "  Without pictures: images='none' builds every other column."
+    )
+
+
+def not_fetched(location: str, wanted: str, cause: BaseException) -> DataNotFoundError:
+    """A file that is not under data_dir could not be fetched from the Hub."""
+    return DataNotFoundError(
+        f"{location} could not be fetched ({type(cause).__name__}: {' '.join(str(cause).split())[:200]}). "
+        f"It was needed because {wanted} is not there. Put a copy there (the authors' download.sh makes that tree), "
+        "or go online (HF_HUB_OFFLINE unset; HF_ENDPOINT names a mirror)."
+    )

@@ -1,0 +1,153 @@
+"""Opening, fingerprinting and atomically writing files. The only place that opens a location.
+
+A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ...).
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from _newsclippings.errors import bad_file
+
+HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
+_NOT_DATA = (
+    (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
+    (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<html", "an HTML page", "The download went wrong; fetch it again."),
+)
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL and not a local path."""
+    return "://" in location
+
+
+def open_stream(location: str) -> BinaryIO:
+    """Open a location for reading bytes from front to back."""
+    if not is_url(location):
+        return open(location, "rb", buffering=0)
+    import fsspec  # takes a while to import, and most builds read local files only
+
+    stream: BinaryIO = fsspec.open(location, "rb").open()
+    return stream
+
+
+def read_json_text(location: str) -> bytes:
+    """The whole of a JSON file, after a look at whether it is one.
+
+    Raises:
+        BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
+    """
+    with open_stream(location) as stream:
+        data = stream.read()
+    check_json_head(location, data[:64])
+    return data
+
+
+def check_json_head(location: str, head: bytes) -> None:
+    """Refuse what is plainly not JSON, by its first bytes."""
+    if not head.strip():
+        raise bad_file(location, "JSON", "an empty file", "The download went wrong; fetch it again.")
+    for magic, what, do in _NOT_DATA:
+        if head.lstrip().startswith(magic):
+            raise bad_file(location, "JSON", what, do)
+
+
+def fingerprint(location: str) -> str:
+    """What changes when the content of a location changes, at the cost of two small reads.
+
+    A local file: size, times of content and inode change in nanoseconds, hash of head and tail. A local folder: its
+    resolved path. A URL stands for itself (those of the Hub name a revision).
+    """
+    if is_url(location):
+        return location
+    status = os.stat(location)
+    digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
+    if os.path.isfile(location):
+        digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+        with open(location, "rb") as file:
+            digest.update(file.read(HEAD))
+            file.seek(max(HEAD, status.st_size - HEAD))
+            digest.update(file.read(HEAD))
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path) -> Iterator[str]:
+    """Give a temporary name in the same folder; rename it to `path` when all went well, else remove it."""
+    temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+class LocalFile:
+    """A local file for reads at a position; safe to share between threads, opened once per process."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.size = os.fstat(self._fd).st_size
+        if hasattr(os, "posix_fadvise"):  # hops from header to header: read-ahead would read the pictures too
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        os.close(self._fd)
+
+    def __enter__(self) -> "LocalFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
+        return os.pread(self._fd, length, offset)
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill the buffers, one after the other, from `offset` on.
+
+        Raises:
+            BadFileError: the file ends before.
+        """
+        wanted = sum(len(buffer) for buffer in buffers)
+        if hasattr(os, "preadv"):
+            got = os.preadv(self._fd, buffers, offset)
+        else:  # macOS before Python 3.12
+            data, got = os.pread(self._fd, wanted, offset), 0
+            for buffer in buffers:
+                part = data[got : got + len(buffer)]
+                buffer[: len(part)] = part
+                got += len(part)
+        if got != wanted:
+            raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"{got}", "Was the file replaced?")
+
+
+class Member(io.RawIOBase):
+    """A stretch of a file as a stream of its own."""
+
+    def __init__(self, file: LocalFile, offset: int, size: int) -> None:
+        super().__init__()
+        self._file, self._offset, self._end = file, offset, offset + size
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants any buffer
+        """Read up to `len(buffer)` bytes; 0 at the end."""
+        view = memoryview(buffer).cast("B")[: self._end - self._offset]
+        if len(view):
+            self._file.read_into(self._offset, view)
+            self._offset += len(view)
+        return len(view)

@@ -1,0 +1,232 @@
+"""The join of matches with records, by id. Pure: tables in, rows and a report out."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from _newsclippings.errors import MissingDataError
+from _newsclippings.records import Int64s, int64s
+from _newsclippings.schema import OUTLETS
+
+Int32s = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+DENSE = 50_000_000  # largest id of a plain lookup table (4 bytes an id; 40 times faster than a binary search)
+SHOWN = 5  # names in a report
+
+
+@dataclass(frozen=True)
+class JoinReport:
+    """What became of the rows of one official file.
+
+    Attributes:
+        rows: rows in the file.
+        written: rows that come out.
+        resolved: rows that have everything that was asked for.
+        dropped_pairs: pairs left out because `missing="drop_pair"`.
+        broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
+        missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
+            is not there, or empty), the number of rows by outlet (`unknown` where no record tells).
+        first_missing: the first few of them in words.
+        damage: where and why the tar could not be read to its end.
+        captions_from: the file that the captions came from, without its folder.
+    """
+
+    rows: int
+    written: int
+    resolved: int
+    dropped_pairs: int
+    broken_pairs: int
+    missing: dict[str, dict[str, int]]
+    first_missing: list[str]
+    damage: str | None = None
+    captions_from: str = ""
+    needed: dict[str, int] = field(default_factory=dict, repr=False)  # rows with a known picture, by outlet
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they are written beside the data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        text = f"{self.written:,} of {self.rows:,} rows, {self.resolved:,} complete"
+        for kind, by_outlet in self.missing.items():
+            if by_outlet:
+                counts = ", ".join(f"{outlet} {count:,}" for outlet, count in by_outlet.items())
+                text += f"; {kind.replace('_', ' ')} missing: {counts}"
+        if self.dropped_pairs:
+            text += f"; {self.dropped_pairs:,} pairs dropped"
+        if self.broken_pairs:
+            text += f"; {self.broken_pairs:,} pairs of rows are no twins"
+        return text + (f"; {self.damage}" if self.damage else "")
+
+
+@dataclass(frozen=True)
+class JoinedRows:
+    """The rows of one split, as row numbers into the two tables they come from.
+
+    Attributes:
+        matches: Arrow table of annotations.SCHEMA.
+        corpus: Arrow table of corpus.SCHEMA.
+        caption_row: int32 (rows,), the record of each row's caption; -1 where there is none.
+        image_row: int32 (rows,), the record of each row's picture; -1 where there is none.
+        keep: bool (rows,), which rows come out.
+    """
+
+    matches: pa.Table
+    corpus: pa.Table
+    caption_row: Int32s
+    image_row: Int32s
+    keep: Bools
+
+    def table(self, start: int, stop: int) -> tuple[pa.Table, Int32s]:
+        """Rows start to stop of the official file: every column but `image`, and each row's picture (or -1)."""
+        rows = np.flatnonzero(self.keep[start:stop]) + start
+        matches = self.matches.slice(start, max(0, stop - start))
+        if len(rows) != len(matches):
+            matches = matches.take(pa.array(rows - start))
+        images = self.image_row[rows]
+        captions = self._take(self.caption_row[rows], ["caption", "source", "topic"])
+        pictures = self._take(images, ["caption", "image_path", "source", "topic"])
+        columns = {
+            "index": pa.array(rows.astype(np.int32)),
+            "id": matches["id"],
+            "image_id": matches["image_id"],
+            "caption": captions["caption"],
+            "image_path": pictures["image_path"],
+            "falsified": matches["falsified"].cast(pa.int8()).cast(pa.int64()),
+            "similarity_score": matches["similarity_score"],
+            "source_dataset": matches["source_dataset"],
+            "source": captions["source"],
+            "topic": captions["topic"],
+            "image_source": pictures["source"],
+            "image_topic": pictures["topic"],
+            "image_caption": pictures["caption"],
+        }
+        return pa.table(columns), images
+
+    def _take(self, rows: Int32s, columns: list[str]) -> pa.Table:
+        return self.corpus.select(columns).take(pa.array(rows, mask=rows < 0))
+
+
+def wanted_ids(*matches: pa.Table) -> Int64s:
+    """All ids and image ids of some matches, sorted and unique."""
+    return np.unique(np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")]))
+
+
+def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: str) -> tuple[JoinedRows, JoinReport]:
+    """Join one split.
+
+    Args:
+        matches: Arrow table of annotations.SCHEMA.
+        corpus: Arrow table of corpus.SCHEMA, sorted by id.
+        present: bool (records,), whether each record's picture is there; None if pictures are not asked for.
+        missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
+    """
+    ids = int64s(corpus["id"])
+    caption_row = _lookup(ids, int64s(matches["id"]))
+    image_row = _lookup(ids, int64s(matches["image_id"]))
+    lacks = {
+        "caption": caption_row < 0,
+        "picture_record": image_row < 0,
+        "picture": (image_row >= 0) & ~np.append(present, True)[image_row]
+        if present is not None
+        else np.zeros(len(matches), bool),
+    }
+    incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
+    keep = np.ones(len(matches), bool)
+    if missing == "drop_pair":
+        partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
+        keep = ~(incomplete | incomplete[partner])
+    rows = JoinedRows(matches, corpus, caption_row, image_row, keep)
+    outlets = [*corpus["source"].to_pylist(), "unknown"]
+    report = JoinReport(
+        rows=len(matches),
+        written=int(keep.sum()),
+        resolved=int((~incomplete).sum()),
+        dropped_pairs=(len(keep) - int(keep.sum()) + 1) // 2,
+        broken_pairs=_broken_pairs(matches),
+        missing={kind: _by_outlet(image_row[lack], outlets, kind) for kind, lack in lacks.items()},
+        first_missing=_first(rows, lacks),
+        needed=_by_outlet(image_row[image_row >= 0], outlets, "picture"),
+    )
+    return rows, report
+
+
+def refuse_missing(config: str, split: str, report: JoinReport) -> None:
+    """Raise if a row is not complete; the message says what is missing, how much, and the likely cause."""
+    counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
+    if not any(counts.values()):
+        return
+    lines = [f"{config}/{split}: expected {report.rows:,} complete rows, found {report.resolved:,}."]
+    words = {
+        "caption": "no record has the caption's id",
+        "picture_record": "no record has the picture's id",
+        "picture": "the picture is not there",
+    }
+    for kind, count in counts.items():
+        if count:
+            by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
+            lines.append(f"  In {count:,} rows {words[kind]} ({by_outlet}).")
+    if report.first_missing:
+        lines.append(f"  First: {'; '.join(report.first_missing)}.")
+    lacking = report.missing["picture"]
+    there = [outlet for outlet, rows in report.needed.items() if lacking.get(outlet, 0) < rows]
+    if lacking and there == ["bbc"]:
+        lines.append(
+            "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
+            "truncated download; the complete file has 97,916,641,280 bytes."
+        )
+    do = "missing='null' (keep the rows, with nulls)"
+    if report.written:
+        do += " or missing='drop_pair' (leave out both twins)"
+    else:
+        lines.append("  Not one pair is complete, so missing='drop_pair' would leave nothing.")
+    lines.append(f"  Complete the files, or pass {do}; the join report then counts them.")
+    raise MissingDataError("\n".join(lines))
+
+
+def _lookup(ids: Int64s, keys: Int64s) -> Int32s:
+    """Position of each key in sorted unique ids, -1 where it is not."""
+    if not len(ids) or not len(keys):
+        return np.full(len(keys), -1, np.int32)
+    if ids[0] >= 0 and ids[-1] < DENSE:
+        table = np.full(int(ids[-1]) + 2, -1, np.int32)
+        table[ids] = np.arange(len(ids), dtype=np.int32)
+        return table[np.where((keys < 0) | (keys > ids[-1]), len(table) - 1, keys)]
+    place = np.minimum(np.searchsorted(ids, keys), len(ids) - 1)
+    return np.where(ids[place] == keys, place, -1).astype(np.int32)
+
+
+def _broken_pairs(matches: pa.Table) -> int:
+    ids, images = int64s(matches["id"]), int64s(matches["image_id"])
+    falsified = np.asarray(matches["falsified"].combine_chunks())
+    pairs = len(ids) // 2
+    first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    twins = (ids[first] == ids[second]) & (ids[first] == images[first]) & ~falsified[first] & falsified[second]
+    return int((~twins).sum()) + len(ids) % 2
+
+
+def _by_outlet(image_rows: Int32s, outlets: list[str], kind: str) -> dict[str, int]:
+    rows = image_rows if kind == "picture" else np.full(len(image_rows), -1)
+    counts = Counter(outlets[row] for row in rows.tolist())
+    order = {outlet: k for k, outlet in enumerate(OUTLETS)}
+    return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
+    found = []
+    for kind, lack in lacks.items():
+        for row in np.flatnonzero(lack)[:SHOWN].tolist():
+            match = {name: rows.matches[name][row].as_py() for name in ("id", "image_id")}
+            if kind == "caption":
+                what = f"no record of caption {match['id']}"
+            elif kind == "picture_record":
+                what = f"no record of picture {match['image_id']}"
+            else:
+                what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
+            found.append((row, f"{what} (row {row})"))
+    return [text for _, text in sorted(found)[:SHOWN]]

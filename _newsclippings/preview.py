@@ -1,0 +1,79 @@
+"""Look at pairs: one PNG with twins side by side, the pristine row in green, the falsified one in red."""
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, ImageDraw, ImageFont
+
+from _newsclippings.files import write_atomically
+from _newsclippings.schema import LABELS, SOURCE_DATASETS
+
+CELL: Final = 420  # pixels, width of a picture's cell
+PICTURE: Final = 280  # pixels, height of a picture
+TEXT: Final = 104  # pixels, height of the text below it
+MARGIN: Final = 14
+FRAME: Final = 6
+COLORS: Final = ("#1a7f37", "#cf222e")  # pristine, falsified
+INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
+
+
+def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8) -> int:
+    """Draw the first pairs of some rows.
+
+    Args:
+        rows: rows of the dataset, twins after each other, `image` decoded (or None, or absent).
+        path: the PNG to write.
+        pairs: how many pairs at most.
+
+    Returns:
+        How many pairs were drawn.
+    """
+    drawn = list(islice(rows, 2 * pairs))
+    height = (len(drawn) + 1) // 2 * (PICTURE + TEXT + 2 * MARGIN) + MARGIN
+    sheet = Image.new("RGB", (2 * CELL + 3 * MARGIN, max(height, 2 * MARGIN)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for k, row in enumerate(drawn):
+        left = MARGIN + k % 2 * (CELL + MARGIN)
+        top = MARGIN + k // 2 * (PICTURE + TEXT + 2 * MARGIN)
+        _draw_row(sheet, draw, row, left, top)
+    with write_atomically(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return (len(drawn) + 1) // 2
+
+
+def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, Any], left: int, top: int) -> None:
+    color = COLORS[row["falsified"]]
+    picture = row.get("image")
+    draw.rectangle((left, top, left + CELL - 1, top + PICTURE - 1), fill="#f6f8fa", outline=color, width=FRAME)
+    if picture is None:
+        draw.text((left + CELL // 2, top + PICTURE // 2), "no picture", FAINT, _font(18), anchor="mm")
+    else:
+        small = picture.convert("RGB")
+        small.thumbnail((CELL - 2 * FRAME, PICTURE - 2 * FRAME))
+        sheet.paste(small, (left + (CELL - small.width) // 2, top + (PICTURE - small.height) // 2))
+    y = top + PICTURE + 4
+    draw.text((left, y), LABELS[row["falsified"]].upper(), color, _font(15))
+    measure = "" if row["source_dataset"] is None else SOURCE_DATASETS[row["source_dataset"]]
+    note = f"{row['image_source']} · {measure} · {row['similarity_score']:.3f}"
+    draw.text((left + CELL, y + 1), note, FAINT, _font(13), anchor="ra")
+    for line in _wrapped(row["caption"] or "(no caption)", draw):
+        y += 21
+        draw.text((left, y), line, INK, _font(16))
+
+
+def _wrapped(text: str, draw: ImageDraw.ImageDraw, lines: int = 3) -> list[str]:
+    """The text in lines that fit the cell; an ellipsis where it is cut."""
+    width = 60
+    while width > 10:
+        found = textwrap.wrap(text, width, max_lines=lines, placeholder=" …")
+        if all(draw.textlength(line, _font(16)) <= CELL for line in found):
+            return found
+        width -= 2
+    return [text[:10]]
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

@@ -1,0 +1,147 @@
+"""Facts about NewsCLIPpings as tables: configs, splits, columns, places of files, citation and licences.
+
+Counts are those of the published files: marked `file` where somebody counted the rows of the file, `derived` where
+they follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datasets import DatasetInfo, Features
+
+VERSION: Final = "1.0.0"
+RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fifteen columns."}
+
+DEFAULT_CONFIG: Final = "merged_balanced"
+
+CONFIGS: Final = {
+    "merged_balanced": "All four sub-splits in equal parts: the paper's benchmark.",
+    "semantics_clip_text_image": "Pictures that fit another caption by CLIP text-image similarity.",
+    "semantics_clip_text_text": "Pictures of captions that are alike by CLIP text-text similarity.",
+    "person_sbert_text_text": "Pictures of the same named person in another context, by SBERT-WK.",
+    "scene_resnet_place": "Pictures of the same kind of place, by ResNet50 Places365.",
+}
+
+# split of `datasets` -> name in the official files
+SPLITS: Final = {"train": "train", "validation": "val", "test": "test"}
+
+# Rows of the published files, both twins counted. None: nobody counted them (yet).
+ROWS: Final[dict[str, dict[str, int | None]]] = {
+    "merged_balanced": {"train": 71_072, "validation": 7_024, "test": 7_264},  # file
+    "semantics_clip_text_image": {"train": 453_128, "validation": None, "test": 47_288},  # file
+    "semantics_clip_text_text": {"train": 516_072, "validation": None, "test": 54_164},  # file
+    "person_sbert_text_text": {"train": 17_768, "validation": 1_756, "test": 1_816},  # file, derived, file
+    "scene_resnet_place": {"train": 124_860, "validation": None, "test": 13_636},  # file
+}
+
+# Order of the official `source_datasets` table ("0".."3"); a row's `source_dataset` is an index into it.
+SOURCE_DATASETS: Final = (
+    "semantics_clip_text_image",
+    "semantics_clip_text_text",
+    "scene_resnet_place",
+    "person_sbert_text_text",
+)
+LABELS: Final = ("pristine", "falsified")
+OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
+
+IMAGES: Final = ("bytes", "path", "none")
+MISSING: Final = ("error", "null", "drop_pair")
+
+# column -> (type, meaning); `image` is left out when images="none"
+COLUMNS: Final = {
+    "index": ("int32", "Row number in the official JSON: 2k is pristine, 2k+1 its falsified twin."),
+    "id": ("int64", "VisualNews id of the caption."),
+    "image_id": ("int64", "VisualNews id of the picture."),
+    "caption": ("string", "Caption of `id`."),
+    "image": ("Image", "Picture of `image_id`: the encoded bytes as found, never re-encoded."),
+    "image_path": ("string", "Place of the picture in VisualNews, relative to `origin`."),
+    "falsified": ("ClassLabel", "0 pristine: the caption's own picture; 1 falsified: another's."),
+    "similarity_score": ("float64", "Value of the measure that made the pair; 1 on pristine rows."),
+    "source_dataset": ("ClassLabel", "The sub-split (measure) that made the pair."),
+    "source": ("string", "Outlet of the caption: guardian, bbc, usa_today or washington_post."),
+    "topic": ("string", "Topic of the caption's article."),
+    "image_source": ("string", "Outlet of the picture."),
+    "image_topic": ("string", "Topic of the picture's own article."),
+    "image_caption": ("string", "The picture's own caption: its true context."),
+}
+
+# Where things may lie below data_dir: the authors' tree first, then what is seen in the wild.
+MATCHES_ROOTS: Final = ("news_clippings", "news_clippings/news_clippings", "")
+VISUAL_NEWS_ROOTS: Final = ("visual_news", "visualnews", "")
+
+# The matches on the Hub. The newest revision whose full hash is public in a stable link; the one commit after it only
+# adds the weights of a trained model, and the Hub resolves full hashes only.
+HUB_REPO: Final = "g-luo/news-clippings"
+HUB_REVISION: Final = "815fc4cd74b35788ba8a1524d65c42fb69b03fd4"
+HUB_FILES: Final = f"hf://{HUB_REPO}@{HUB_REVISION}"
+
+ENV_DATA_DIR: Final = "NEWSCLIPPINGS_DATA_DIR"
+VISUAL_NEWS_URL: Final = "https://github.com/FuxiaoLiu/VisualNews-Repository"
+VISUAL_NEWS_TREE: Final = """\
+    <data_dir>/visual_news/origin.tar                          (97,916,641,280 bytes, uncompressed), or extracted:
+    <data_dir>/visual_news/origin/data.json
+    <data_dir>/visual_news/origin/<outlet>/images/0540/632.jpg (guardian, bbc, usa_today, washington_post)
+    <data_dir>/news_clippings/data/<config>/{train,val,test}.json   (fetched from the Hub when absent)"""
+
+HOMEPAGE: Final = "https://github.com/g-luo/news_clippings"
+LICENSE: Final = (
+    "Matches: Apache-2.0, as tagged by their authors. Captions, articles and pictures belong to their publishers; "
+    "VisualNews is given out by its authors on request, for research."
+)
+DESCRIPTION: Final = (
+    "NewsCLIPpings pairs real news captions with real news pictures. Half of the pictures belong to another caption, "
+    "chosen automatically to look convincing: out-of-context media, as it is used to mislead."
+)
+CITATION: Final = """\
+@inproceedings{luo-etal-2021-newsclippings,
+    title = "{N}ews{CLIP}pings: {A}utomatic {G}eneration of {O}ut-of-{C}ontext {M}ultimodal {M}edia",
+    author = "Luo, Grace and Darrell, Trevor and Rohrbach, Anna",
+    booktitle = "Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing",
+    year = "2021",
+    note = "arXiv:2104.05893",
+}
+@inproceedings{liu-etal-2021-visual,
+    title = "Visual News: Benchmark and Challenges in News Image Captioning",
+    author = "Liu, Fuxiao and Wang, Yinghan and Wang, Tianlu and Ordonez, Vicente",
+    booktitle = "Proceedings of the 2021 Conference on Empirical Methods in Natural Language Processing",
+    year = "2021",
+    note = "arXiv:2010.03743",
+}
+"""
+
+
+def features(images: str = "bytes") -> Features:
+    """The columns as `datasets` features, in order.
+
+    Args:
+        images: `"bytes"` or `"path"` for a table with an `image` column, `"none"` for one without.
+    """
+    from datasets import ClassLabel, Features, Image, Value
+
+    special: dict[str, Any] = {
+        "image": Image(),
+        "falsified": ClassLabel(names=list(LABELS)),
+        "source_dataset": ClassLabel(names=list(SOURCE_DATASETS)),
+    }
+    return Features(
+        {
+            name: special.get(name) or Value(kind)
+            for name, (kind, _) in COLUMNS.items()
+            if name != "image" or images != "none"
+        }
+    )
+
+
+def info(images: str = "bytes") -> DatasetInfo:
+    """Everything `datasets` wants to know of the dataset before a row is read."""
+    from datasets import DatasetInfo
+
+    return DatasetInfo(
+        description=DESCRIPTION,
+        citation=CITATION,
+        homepage=HOMEPAGE,
+        license=LICENSE,
+        features=features(images),
+    )

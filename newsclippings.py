@@ -1,0 +1,308 @@
+"""NewsCLIPpings for Hugging Face `datasets`: news captions with news pictures, half of them swapped on purpose.
+
+What it is: the matches of "NewsCLIPpings: Automatic Generation of Out-of-Context Multimodal Media" (Luo, Darrell and
+Rohrbach, EMNLP 2021, https://arxiv.org/abs/2104.05893), joined with captions and pictures of VisualNews (Liu et al.,
+EMNLP 2021, https://arxiv.org/abs/2010.03743). Every row has a caption, a picture, and whether they belong together.
+How large: 85,360 rows in `merged_balanced`, over 600,000 in the largest config; VisualNews is a tar of 98 GB.
+Where from: the matches are fetched from the Hub; VisualNews is given out by its authors on request.
+
+    import newsclippings                       # makes the name known to `datasets`
+    from datasets import load_dataset
+
+    ds = load_dataset("newsclippings", "merged_balanced", visual_news="/big/origin.tar")
+
+The tar is never extracted, names in it never become paths, and no row is lost without a word.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import datasets.load
+import pyarrow as pa
+from datasets.data_files import DataFilesDict
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+from _newsclippings.assemble import (
+    Assembly,
+    Split,
+    load_reports,
+    part_ranges,
+    pictures_changed,
+    save_pictures_state,
+    save_reports,
+)
+from _newsclippings.errors import (
+    BadFileError,
+    BadTarError,
+    ConfigError,
+    DataNotFoundError,
+    MissingDataError,
+    NewsCLIPpingsError,
+    UnsafePathError,
+    bad_value,
+)
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, SPLITS, VERSION
+from _newsclippings.schema import RELEASE_NOTES as NOTES
+from _newsclippings.schema import info as dataset_info
+from _newsclippings.sources import Sources, find_sources
+
+__version__ = VERSION
+__all__ = [
+    "BadFileError",
+    "BadTarError",
+    "ConfigError",
+    "DataNotFoundError",
+    "MissingDataError",
+    "NewsCLIPpings",
+    "NewsCLIPpingsConfig",
+    "NewsCLIPpingsError",
+    "UnsafePathError",
+]
+
+NAME = "newsclippings"
+logger = logging.getLogger(NAME)
+
+# Parts that a split can be divided into, over processes, ranks and workers: 8 nodes x 8 devices x 4 workers.
+PARTS = 256
+
+# Rows of a table, by file format. Pictures: small tables are written fastest, and Parquet makes each a row group.
+ROWS_OF_PICTURES = {"arrow": 100, "parquet": 100}
+ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
+
+
+@dataclass
+class NewsCLIPpingsConfig(datasets.BuilderConfig):
+    """What a build of NewsCLIPpings is made of. The first three fields are those of every `datasets` config.
+
+    Attributes:
+        data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
+            variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
+        visual_news: VisualNews: its folder `origin`, or its `origin.tar`. Unset: looked for below data_dir.
+        images: `"bytes"`: encoded pictures inside the rows. `"path"`: the image column refers to the files of the
+            folder, nothing is copied. `"none"`: no image column; image_path stays.
+        missing: what becomes of a row whose picture or record is not there. `"error"`: nothing is built, the error
+            says what is missing. `"null"`: the row stays, with nulls. `"drop_pair"`: both twins are left out.
+        splits: the splits to build, of train, validation, test. Unset: all.
+    """
+
+    visual_news: str | None = None
+    images: str = "bytes"
+    missing: str = "error"
+    splits: list[str] | None = None
+
+    def check(self) -> None:
+        """Raise `ConfigError` if a field has a value that means nothing."""
+        for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
+            if value not in allowed:
+                raise bad_value(field, value, allowed)
+        self.wanted_splits()
+
+    def wanted_splits(self) -> list[str]:
+        """The splits to build, in their usual order."""
+        if self.splits is None:
+            return list(SPLITS)
+        given = {self.splits} if isinstance(self.splits, str) else set(map(str, self.splits))
+        if not given or not given <= set(SPLITS):
+            raise bad_value("splits", self.splits, SPLITS)
+        return [split for split in SPLITS if split in given]
+
+    def sources(self) -> Sources:
+        """Where the inputs are."""
+        data_dir = os.fspath(self.data_dir) if self.data_dir else None
+        visual_news = os.fspath(self.visual_news) if self.visual_news else None
+        return find_sources(self.name, self.wanted_splits(), data_dir, visual_news)
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
+        """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
+        self.check()
+        base: str = super().create_config_id({}, custom_features=custom_features)
+        fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
+        digest = datasets.fingerprint.Hasher.hash([fields, self.sources().key()])
+        return f"{base}-{digest}"
+
+
+class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
+    """Builder of NewsCLIPpings.
+
+    Rows are written as Arrow tables (`_generate_tables`: sixty times faster than one by one); `_generate_examples`
+    gives the same rows one by one.
+    """
+
+    VERSION = datasets.Version(VERSION)
+    RELEASE_NOTES = NOTES
+    BUILDER_CONFIG_CLASS = NewsCLIPpingsConfig
+    BUILDER_CONFIGS = [  # noqa: RUF012 # as `datasets` wants it
+        NewsCLIPpingsConfig(name=name, version=VERSION, description=description)
+        for name, description in CONFIGS.items()
+    ]
+    DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
+
+    config: NewsCLIPpingsConfig
+    _joined: dict[str, Split] | None = None  # this process's own: rows are joined again where the builder is sent to
+
+    def _info(self) -> datasets.DatasetInfo:
+        return dataset_info(self.config.images)
+
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        """Splits of `PARTS` parts. When streaming nothing is read before the first row is asked for."""
+        sources = self.config.sources()
+        if not dl_manager.is_streaming:
+            sources = self._fetch_and_join(sources, dl_manager)
+        return [
+            datasets.SplitGenerator(
+                name=split,
+                gen_kwargs={
+                    "split": split,
+                    "sources": sources.only(split),
+                    "parts": [(part, PARTS) for part in range(PARTS)],
+                },
+            )
+            for split in self.config.wanted_splits()
+        ]
+
+    def _generate_tables(
+        self, split: str, sources: Sources, parts: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Yield row number and Arrow table, in the order of the official file."""
+        joined = (self._joined or {}).get(split)
+        if joined is None:
+            joined = self._assembly(sources).join()[split]
+            self._joined = {**(self._joined or {}), split: joined}
+            if self.dl_manager is None:  # streaming; a worker of a build has nothing new to say
+                self._log(split, joined)
+        sizes = ROWS_OF_TEXT if self.config.images == "none" else ROWS_OF_PICTURES
+        ranges = part_ranges(joined.report.rows, parts)
+        yield from joined.tables(ranges, sizes[self._file_format or "arrow"])
+
+    def _generate_examples(
+        self, split: str, sources: Sources, parts: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield row number and encoded row: the rows of `_generate_tables`, one by one."""
+        for _, table in self._generate_tables(split, sources, parts):
+            for row in table.to_pylist():
+                yield row["index"], row
+
+    # ------------------------------------------------------------------------------------- how the verbs are served
+
+    @property
+    def join_reports(self) -> dict[str, Any]:
+        """Split -> what became of its rows (`JoinReport` as plain values); empty before a build."""
+        return load_reports(self._output_dir)
+
+    def download_and_prepare(
+        self,
+        output_dir: str | None = None,
+        download_config: Any = None,
+        download_mode: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build, unless the same was built before; see `datasets.DatasetBuilder.download_and_prepare`.
+
+        The folder name in the cache covers every input but single pictures of a folder tree; those are looked at here.
+        """
+        if output_dir is None and pictures_changed(self._cache_dir, self.config.sources().pictures):
+            download_mode = download_mode or datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # rebuild, keep downloads
+        super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
+
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
+        if self.config.images != "none":
+            self.config.sources().require_pictures()  # at once, not at the first row
+        return super().as_streaming_dataset(*args, **kwargs)
+
+    def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:
+        if self._output_dir.endswith(".incomplete"):  # what a killed build left would end up among the data
+            shutil.rmtree(self._output_dir, ignore_errors=True)
+            os.makedirs(self._output_dir)
+        self.info.splits = None  # of an earlier build, perhaps of other pictures
+        try:
+            super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
+            if os.path.isdir(self._output_dir):
+                save_reports(self._output_dir, self._joined or {})
+                if self._output_dir == f"{self._cache_dir}.incomplete":
+                    save_pictures_state(self._output_dir, self._joined or {})
+        finally:
+            self._joined = None
+
+    def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
+        """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
+        super()._prepare_split(split_generator, **kwargs)
+
+    def _fetch_and_join(self, sources: Sources, dl_manager: datasets.DownloadManager) -> Sources:
+        if self.config.images != "none":
+            sources.require_pictures()
+        sources = sources.fetched(dl_manager.download, metadata=False)
+        assembly = self._assembly(sources)
+        if assembly.needs_metadata():
+            assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
+        self._joined = assembly.join()
+        for split, joined in self._joined.items():
+            self._log(split, joined)
+        return sources
+
+    def _log(self, split: str, joined: Split) -> None:
+        complete = joined.report.resolved == joined.report.rows and not joined.report.damage
+        level = logging.INFO if complete else logging.WARNING
+        logger.log(level, "%s/%s: %s", self.config.name, split, joined.report)
+
+    def _assembly(self, sources: Sources) -> Assembly:
+        indexes = Path(self._cache_dir_root, NAME, "tar_indexes")
+        return Assembly(sources, self.config.images, self.config.missing, indexes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_joined": None}
+
+
+def _make_name_known() -> None:
+    """Let `load_dataset("newsclippings", ...)` find this module, on the releases of `datasets` that this is tested on.
+
+    `datasets` has no hook for that. A plain entry in its table of packaged modules would make it list every file below
+    data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files; so
+    the lookup of that table is wrapped, for this one name.
+    """
+    load: Any = datasets.load
+    try:
+        factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
+        local = getattr(load, "LocalDatasetModuleFactory", None) or load.LocalDatasetModuleFactoryWithoutScript
+        if hasattr(load, "LocalDatasetModuleFactoryWithoutScript"):
+            local = load.LocalDatasetModuleFactoryWithoutScript
+        look_up = factory.get_module
+    except AttributeError as error:
+        logger.warning(
+            "load_dataset(%r) does not work on datasets %s (%s); NewsCLIPpings(...) does.",
+            NAME,
+            datasets.__version__,
+            error,
+        )
+        return
+
+    def get_module(self: Any) -> Any:
+        if self.name != NAME or self.data_files is not None:
+            return look_up(self)
+        if self.data_dir is None and _is_parquet_folder(Path(NAME)):
+            return local(NAME).get_module()
+        return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
+
+    _PACKAGED_DATASETS_MODULES[NAME] = (NAME, "")
+    factory.get_module = get_module
+
+
+def _is_parquet_folder(folder: Path) -> bool:
+    """Whether a folder is a built dataset, and not, say, a checkout of this project."""
+    if not folder.is_dir() or (folder / f"{NAME}.py").exists():
+        return False
+    return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))
+
+
+if __name__ == NAME:
+    _make_name_known()
+elif __name__ == "__main__":
+    from _newsclippings.cli import main
+
+    main(prog_name=NAME)
