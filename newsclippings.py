@@ -47,6 +47,7 @@ from _newsclippings.errors import (
     UnsafePathError,
     bad_value,
 )
+from _newsclippings.files import is_url
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, SPLITS, VERSION
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
@@ -68,8 +69,10 @@ __all__ = [
 NAME = "newsclippings"
 logger = logging.getLogger(NAME)
 
-# Parts that a split can be divided into, over processes, ranks and workers: 8 nodes x 8 devices x 4 workers.
+# Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
+# x 4 workers, where there are so many pairs.
 PARTS = 256
+BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
 
 # Rows of a table, by file format. Pictures: small tables are written fastest, and Parquet makes each a row group.
 ROWS_OF_PICTURES = {"arrow": 100, "parquet": 100}
@@ -150,7 +153,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return dataset_info(self.config.images)
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        """Splits of `PARTS` parts. When streaming nothing is read before the first row is asked for."""
+        """Splits of many parts. When streaming nothing is read before the first row is asked for."""
         sources = self.config.sources()
         if not dl_manager.is_streaming:
             sources = self._fetch_and_join(sources, dl_manager)
@@ -160,7 +163,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 gen_kwargs={
                     "split": split,
                     "sources": sources.only(split),
-                    "parts": [(part, PARTS) for part in range(PARTS)],
+                    "parts": self._parts(split, sources),
                 },
             )
             for split in self.config.wanted_splits()
@@ -206,8 +209,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
         The folder name in the cache covers every input but single pictures of a folder tree; those are looked at here.
         """
-        if output_dir is None and pictures_changed(self._cache_dir, self.config.sources().pictures):
-            download_mode = download_mode or datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # rebuild, keep downloads
+        reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
+        if reuse and output_dir is None and pictures_changed(self._cache_dir, self.config.sources().pictures):
+            download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
         super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
@@ -245,6 +249,15 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for split, joined in self._joined.items():
             self._log(split, joined)
         return sources
+
+    def _parts(self, split: str, sources: Sources) -> list[tuple[int, int]]:
+        place = sources.matches[split]
+        if self._joined and split in self._joined:
+            pairs = self._joined[split].report.rows // 2
+        else:
+            pairs = PARTS if is_url(place) else os.path.getsize(place) // BYTES_OF_PAIR
+        parts = max(8, min(PARTS, pairs // 8 * 8))
+        return [(part, parts) for part in range(parts)]
 
     def _log(self, split: str, joined: Split) -> None:
         complete = joined.report.resolved == joined.report.rows and not joined.report.damage

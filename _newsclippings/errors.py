@@ -5,7 +5,7 @@ Every class takes its whole message as the only argument, so that errors survive
 
 from collections.abc import Iterable
 
-from _newsclippings.schema import VISUAL_NEWS_TREE, VISUAL_NEWS_URL
+from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
 
 
 class NewsCLIPpingsError(Exception):
@@ -69,10 +69,12 @@ def no_pictures(looked: Iterable[tuple[str, bool]]) -> DataNotFoundError:
     )
 
 
-def not_fetched(location: str, wanted: str, cause: BaseException) -> DataNotFoundError:
+def not_fetched(location: str, cause: BaseException) -> DataNotFoundError:
     """A file that is not under data_dir could not be fetched from the Hub."""
+    why = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+    place = location.removeprefix(HUB_FILES).lstrip("/")
     return DataNotFoundError(
-        f"{location} could not be fetched ({type(cause).__name__}: {' '.join(str(cause).split())[:200]}). "
-        f"It was needed because {wanted} is not there. Put a copy there (the authors' download.sh makes that tree), "
-        "or go online (HF_HUB_OFFLINE unset; HF_ENDPOINT names a mirror)."
+        f"{location} could not be fetched ({why}). It was needed because there is no news_clippings/{place} below "
+        "data_dir. Put a copy there (the authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, "
+        "or name a mirror in HF_ENDPOINT."
     )

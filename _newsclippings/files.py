@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import bad_file, not_fetched
 
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
 _NOT_DATA = (
@@ -29,12 +29,19 @@ def is_url(location: str) -> bool:
 
 
 def open_stream(location: str) -> BinaryIO:
-    """Open a location for reading bytes from front to back."""
+    """Open a location for reading bytes from front to back.
+
+    Raises:
+        DataNotFoundError: it is a URL and cannot be opened.
+    """
     if not is_url(location):
         return open(location, "rb", buffering=0)
     import fsspec  # takes a while to import, and most builds read local files only
 
-    stream: BinaryIO = fsspec.open(location, "rb").open()
+    try:
+        stream: BinaryIO = fsspec.open(location, "rb").open()
+    except Exception as error:  # whatever the client of that protocol and the network raise
+        raise not_fetched(location, error) from error
     return stream
 
 

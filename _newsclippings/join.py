@@ -1,6 +1,5 @@
 """The join of matches with records, by id. Pure: tables in, rows and a report out."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -114,7 +113,12 @@ class JoinedRows:
 
 def wanted_ids(*matches: pa.Table) -> Int64s:
     """All ids and image ids of some matches, sorted and unique."""
-    return np.unique(np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")]))
+    ids = np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")])
+    if not len(ids) or ids.min() < 0 or ids.max() >= DENSE:
+        return np.unique(ids)
+    flags = np.zeros(int(ids.max()) + 1, bool)  # a hundred times faster than sorting
+    flags[ids] = True
+    return np.flatnonzero(flags)
 
 
 def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: str) -> tuple[JoinedRows, JoinReport]:
@@ -142,7 +146,7 @@ def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: st
         partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
         keep = ~(incomplete | incomplete[partner])
     rows = JoinedRows(matches, corpus, caption_row, image_row, keep)
-    outlets = [*corpus["source"].to_pylist(), "unknown"]
+    outlets = corpus["source"].combine_chunks().dictionary_encode()
     report = JoinReport(
         rows=len(matches),
         written=int(keep.sum()),
@@ -210,9 +214,13 @@ def _broken_pairs(matches: pa.Table) -> int:
     return int((~twins).sum()) + len(ids) % 2
 
 
-def _by_outlet(image_rows: Int32s, outlets: list[str], kind: str) -> dict[str, int]:
-    rows = image_rows if kind == "picture" else np.full(len(image_rows), -1)
-    counts = Counter(outlets[row] for row in rows.tolist())
+def _by_outlet(image_rows: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
+    """Rows by the outlet of their picture; where no record tells, `unknown`."""
+    if kind != "picture":
+        return {"unknown": len(image_rows)} if len(image_rows) else {}
+    codes = np.asarray(outlets.indices)[image_rows]
+    totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
+    counts = {name: n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
     order = {outlet: k for k, outlet in enumerate(OUTLETS)}
     return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from _newsclippings.files import write_atomically
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
+CELLS: Final = 4  # across: two pairs
 CELL: Final = 420  # pixels, width of a picture's cell
 PICTURE: Final = 280  # pixels, height of a picture
 TEXT: Final = 104  # pixels, height of the text below it
@@ -32,12 +33,13 @@ def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8)
         How many pairs were drawn.
     """
     drawn = list(islice(rows, 2 * pairs))
-    height = (len(drawn) + 1) // 2 * (PICTURE + TEXT + 2 * MARGIN) + MARGIN
-    sheet = Image.new("RGB", (2 * CELL + 3 * MARGIN, max(height, 2 * MARGIN)), PAPER)
+    lines, across = -(-len(drawn) // CELLS), min(CELLS, len(drawn))
+    size = (across * (CELL + MARGIN) + MARGIN, lines * (PICTURE + TEXT + 2 * MARGIN) + MARGIN)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for k, row in enumerate(drawn):
-        left = MARGIN + k % 2 * (CELL + MARGIN)
-        top = MARGIN + k // 2 * (PICTURE + TEXT + 2 * MARGIN)
+        left = MARGIN + k % CELLS * (CELL + MARGIN)
+        top = MARGIN + k // CELLS * (PICTURE + TEXT + 2 * MARGIN)
         _draw_row(sheet, draw, row, left, top)
     with write_atomically(path) as temporary:
         sheet.save(temporary, format="PNG")

@@ -57,7 +57,7 @@ def pick_records(open_file: Callable[[], BinaryIO], location: str, wanted: Int64
         with open_file() as stream:
             table = _pick_exact(stream, location, wanted, schema)
     order = np.argsort(int64s(table["id"]), kind="stable")
-    return table.take(pa.array(order))
+    return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
 
 
 def int64s(column: pa.ChunkedArray) -> Int64s:
@@ -95,7 +95,8 @@ def _pick_fast(stream: BinaryIO, wanted: Int64s, schema: pa.Schema) -> pa.Table 
     found = np.concatenate(ids)
     if any(table[name].null_count for name in schema.names) or not np.array_equal(int64s(table["id"]), found):
         return None
-    return table if len(np.unique(found)) == len(found) else None
+    flags[found] = False  # every wanted id at most once: as many flags went out as records were found
+    return table if np.count_nonzero(flags) == len(small) - len(found) else None
 
 
 class _NotPlainError(Exception):
@@ -246,28 +247,27 @@ def walk_records(stream: BinaryIO, location: str) -> Iterator[dict[str, Any]]:
     text.pos += 1
     closing = "]" if opening == "[" else "}"
     if text.next_token() == closing:
-        text.pos += 1
-    else:
-        while True:
-            key = None
-            if opening == "{":
-                key = text.decode()
-                if text.next_token() != ":":
-                    raise text.bad("':' after a key", repr(text.next_token()))
-                text.pos += 1
-            record = text.decode()
-            if not isinstance(record, dict):
-                raise text.bad("a record ({...})", repr(record)[:60])
-            if key is not None and key != str(record.get("id")):
-                raise text.bad(f"the record of id {key!r}", f"that of {record.get('id')!r}")
-            yield record
-            text.record += 1
-            token = text.next_token()
+        raise text.bad("records", "none")
+    while True:
+        key = None
+        if opening == "{":
+            key = text.decode()
+            if text.next_token() != ":":
+                raise text.bad("':' after a key", repr(text.next_token()))
             text.pos += 1
-            if token == closing:
-                break
-            if token != ",":
-                raise text.bad(f"',' or '{closing}'", repr(token) if token else "the end of the file (truncated)")
+        record = text.decode()
+        if not isinstance(record, dict):
+            raise text.bad("a record ({...})", repr(record)[:60])
+        if key is not None and key != str(record.get("id")):
+            raise text.bad(f"the record of id {key!r}", f"that of {record.get('id')!r}")
+        yield record
+        text.record += 1
+        token = text.next_token()
+        text.pos += 1
+        if token == closing:
+            break
+        if token != ",":
+            raise text.bad(f"',' or '{closing}'", repr(token) if token else "the end of the file (truncated)")
     if rest := text.next_token():
         raise text.bad("the end of the file", repr(rest))
 

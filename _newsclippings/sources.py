@@ -35,7 +35,6 @@ class Sources:
         pictures: folder `origin` or origin.tar that the pictures come from; None if there is neither.
         tar: origin.tar, also where the pictures come from the folder; None if there is none.
         looked: places where VisualNews was looked for, and whether something was there.
-        expected: location -> local path where a file that comes from the Hub was looked for first.
     """
 
     config: str
@@ -45,7 +44,6 @@ class Sources:
     pictures: str | None
     tar: str | None
     looked: tuple[tuple[str, bool], ...]
-    expected: dict[str, str]
 
     def only(self, split: str) -> "Sources":
         """The sources of one split."""
@@ -68,7 +66,7 @@ class Sources:
             try:
                 return fetch(location)
             except Exception as error:  # whatever the Hub client and the network raise
-                raise not_fetched(location, self.expected[location], error) from error
+                raise not_fetched(location, error) from error
 
         return replace(
             self,
@@ -132,7 +130,6 @@ def find_sources(
 
     matches: dict[str, str] = {}
     metadata: dict[str, str] = {}
-    expected: dict[str, str] = {}
     for split in splits:
         for kind, name in (
             (matches, f"data/{config}/{SPLITS[split]}.json"),
@@ -141,7 +138,6 @@ def find_sources(
             places = [f"{_join(data_dir, root)}/{name}" for root in MATCHES_ROOTS] if data_dir else []
             here = next((place for place in places if os.path.isfile(place)), None)
             kind[split] = here or f"{HUB_FILES}/{name}"
-            expected[kind[split]] = places[0] if places else f"<data_dir>/news_clippings/{name}"
     data_json = next((place for place in records if os.path.isfile(place)), None)
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, [*matches.values()])):
         raise _nothing_there(data_dir)
@@ -154,7 +150,6 @@ def find_sources(
         tar=tar,
         looked=tuple((place, os.path.exists(place)) for place in looked)
         or (("data_dir= and visual_news= are not set, nor is the variable " + ENV_DATA_DIR, False),),
-        expected=expected,
     )
 
 
