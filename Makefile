@@ -1,0 +1,48 @@
+# On a fresh machine with Python 3.10 or later: `make demo`, `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint test-oldest wheel clean
+
+demo: .venv/runtime
+	$(BIN)/python examples/demo.py demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/newsclippings infos --check
+
+# The suite on the lowest supported versions of everything.
+test-oldest: .venv-oldest/dev
+	.venv-oldest/bin/python -m pytest
+
+# What would be published: the names in the wheel, and that it works where nothing else is installed.
+wheel: .venv/dev
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python tests/wheel_contents.py dist
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet dist/*.whl
+	cd dist && ../.venv-wheel/bin/newsclippings sample sample
+	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
+
+.venv/runtime: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/dev: .venv/runtime
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+.venv-oldest/dev: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
+	touch $@
+
+clean:
+	rm -rf .venv .venv-oldest .venv-wheel build dist demo *.egg-info

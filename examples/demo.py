@@ -1,0 +1,31 @@
+"""From nothing to rows and a picture of pairs, on the bundled sample: `make demo`."""
+
+import sys
+from pathlib import Path
+
+import newsclippings  # makes the name known to `datasets`
+from _newsclippings.preview import contact_sheet
+from _newsclippings.sample import write_sample
+from datasets import load_dataset, load_dataset_builder
+
+
+def main(folder: Path) -> None:
+    data_dir = str(write_sample(folder / "data"))
+    dataset = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir)
+    print(dataset, "\n\nColumns")
+    for name, feature in dataset["train"].features.items():
+        print(f"  {name:17} {feature}")
+    print("\nThree rows of test")
+    for row in dataset["test"].select(range(3)):
+        print(" ", row)
+    print("\nJoin report")
+    builder = load_dataset_builder("newsclippings", "merged_balanced", data_dir=data_dir)
+    for split, report in builder.join_reports.items():
+        print(f"  {split:11} {report}")
+    sheet = folder / "pairs.png"
+    contact_sheet(dataset["test"], sheet)
+    print(f"\nnewsclippings {newsclippings.__version__}: pairs of the test split are drawn in {sheet}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
