@@ -31,10 +31,10 @@ from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from _newsclippings.assemble import (
     Assembly,
     Split,
+    is_outdated,
     load_reports,
     part_ranges,
-    pictures_changed,
-    save_pictures_state,
+    save_inputs,
     save_reports,
 )
 from _newsclippings.errors import (
@@ -207,10 +207,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         """Build, unless the same was built before; see `datasets.DatasetBuilder.download_and_prepare`.
 
-        The folder name in the cache covers every input but single pictures of a folder tree; those are looked at here.
+        `datasets` takes any folder that was built before for the right one; here it is asked what it was made of.
         """
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
-        if reuse and output_dir is None and pictures_changed(self._cache_dir, self.config.sources().pictures):
+        folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
+        built = os.path.isfile(os.path.join(folder, datasets.config.DATASET_INFO_FILENAME))
+        if reuse and built and is_outdated(folder, self.config_id, self.config.sources().pictures):
             download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
         super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
 
@@ -229,8 +231,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
             if os.path.isdir(self._output_dir):
                 save_reports(self._output_dir, self._joined or {})
-                if self._output_dir == f"{self._cache_dir}.incomplete":
-                    save_pictures_state(self._output_dir, self._joined or {})
+                save_inputs(self._output_dir, self.config_id, self._joined or {})
         finally:
             self._joined = None
 
@@ -310,7 +311,10 @@ def _is_parquet_folder(folder: Path) -> bool:
     """Whether a folder is a built dataset, and not, say, a checkout of this project."""
     if not folder.is_dir() or (folder / f"{NAME}.py").exists():
         return False
-    return any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))
+    card = folder / "README.md"
+    if card.is_file() and card.read_bytes().startswith(b"---"):
+        return True
+    return any(any(folder.glob(pattern)) for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"))
 
 
 if __name__ == NAME:

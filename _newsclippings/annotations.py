@@ -85,7 +85,7 @@ def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
         if not isinstance(rest, dict) or rest.get("annotations") != []:
             return None
         body = text[start:end].replace(b"\n", b" ").replace(b"\r", b" ")
-        if body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
+        if not body.isascii() or body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
             return None
         rows = pj.read_json(
             pa.BufferReader(body.replace(b"},", b"}\n")),

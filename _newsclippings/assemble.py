@@ -22,7 +22,7 @@ from _newsclippings.tar import TarIndex, load_index
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
 REPORT_FILE = "join_report.json"
-PICTURES_FILE = "pictures.arrow"
+INPUTS_FILE = "inputs.arrow"
 
 
 @dataclass
@@ -181,22 +181,33 @@ def load_reports(folder: str) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
-def save_pictures_state(folder: str, splits: dict[str, Split]) -> None:
-    """Write which picture files went into the rows, and in which state, so that a change of one is noticed later."""
+def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
+    """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
     unique = {id(s.pictures): s.pictures for s in splits.values() if isinstance(s.pictures, FolderPictures)}
-    if not unique:
-        return
-    paths = pa.concat_arrays([pictures.paths for pictures in unique.values()])
-    schema = pa.schema([("image_path", pa.string())], {"state": pictures_state(*unique.values())})
-    with write_atomically(Path(folder, PICTURES_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+    paths = pa.concat_arrays([pa.array([], pa.string()), *(pictures.paths for pictures in unique.values())])
+    schema = pa.schema(
+        [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
+    )
+    with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
         writer.write_table(pa.table([paths], schema=schema))
 
 
-def pictures_changed(folder: str, root: str | None) -> bool:
-    """Whether a picture file is not as it was when `save_pictures_state` wrote into the folder."""
-    file = Path(folder, PICTURES_FILE)
-    if root is None or not file.is_file():
-        return False
+def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
+    """Whether the data of a folder were made of something else.
+
+    Args:
+        folder: where the data are.
+        config_id: what the config is now: covers its fields, its input files and the code.
+        root: the folder of the pictures. Single pictures are in no config_id: there are too many to look at each time
+            that a name is needed. They are compared here, by size and times.
+    """
+    file = Path(folder, INPUTS_FILE)
+    if not file.is_file():
+        return True
     table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    paths = pa.concat_arrays(table["image_path"].chunks or [pa.array([], pa.string())])
+    if table.schema.metadata[b"config_id"].decode() != config_id:
+        return True
+    if not len(table) or root is None:
+        return False
+    paths = pa.concat_arrays(table["image_path"].chunks)
     return bool(pictures_state(FolderPictures(root, paths)) != table.schema.metadata[b"state"].decode())

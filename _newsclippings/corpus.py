@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from _newsclippings.errors import unsafe_path
 from _newsclippings.paths import BadName, relative_paths
-from _newsclippings.records import Int64s, int64s, pick_records
+from _newsclippings.record_scan import Int64s, int64s
+from _newsclippings.records import pick_records
 
 SCHEMA = pa.schema(
     [

@@ -46,7 +46,7 @@ def relative_path(name: str) -> str:
         message = "it has '..'"
         raise ValueError(message)
     for prefix in PREFIXES:
-        if tuple(parts[: len(prefix)]) == prefix:
+        if len(parts) > len(prefix) and tuple(parts[: len(prefix)]) == prefix:
             parts = parts[len(prefix) :]
             break
     if not parts:

@@ -241,8 +241,6 @@ class _Walk:
             length = int(fields[b"size"])
         if b"path" in fields:
             self.long_names[len(self.offsets)] = name
-        if name.endswith(b"/"):  # how tars before POSIX wrote folders
-            return None, length
         return kind, length
 
     def _check_batch(self) -> None:
@@ -266,12 +264,13 @@ class _Walk:
         for k, name in self.long_names.items():
             if k < count:
                 raw[k] = name
-        crcs = [zlib.crc32(self.headers[k * BLOCK : (k + 1) * BLOCK]) for k in range(count)]
-        if count:
-            names = normal_names(pa.array(raw, pa.binary()), self.file.path, [o - BLOCK for o in self.offsets])
-            columns = [names, self.offsets[:count], self.sizes[:count], pa.array(crcs, pa.uint32())]
-            self.tables.append(pa.table(columns, schema=SCHEMA))
-        self.members += count
+        if files := [k for k in range(count) if not raw[k].endswith(b"/")]:  # before POSIX folders were written so
+            offsets = [self.offsets[k] for k in files]
+            names = pa.array([raw[k] for k in files], pa.binary())
+            names = normal_names(names, self.file.path, [offset - BLOCK for offset in offsets])
+            crcs = pa.array([zlib.crc32(self.headers[k * BLOCK : (k + 1) * BLOCK]) for k in files], pa.uint32())
+            self.tables.append(pa.table([names, offsets, [self.sizes[k] for k in files], crcs], schema=SCHEMA))
+        self.members += len(files)
         self.headers.clear()
         self.offsets.clear()
         self.sizes.clear()

@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
+from datasets import load_dataset, load_dataset_builder
+
 import newsclippings  # makes the name known to `datasets`
 from _newsclippings.preview import contact_sheet
 from _newsclippings.sample import write_sample
-from datasets import load_dataset, load_dataset_builder
 
 
 def main(folder: Path) -> None:

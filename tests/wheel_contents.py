@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent.parent
 def main(dist: Path) -> None:
     """Compare the names in the only wheel below `dist` with the files of the checkout."""
     (wheel,) = dist.glob("*.whl")
-    found = {name for name in zipfile.ZipFile(wheel).namelist() if not re.match(r"newsclippings-[^/]+\.dist-info/", name)}
+    found = {
+        name for name in zipfile.ZipFile(wheel).namelist() if not re.match(r"newsclippings-[^/]+\.dist-info/", name)
+    }
     package = [p for p in (ROOT / "_newsclippings").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     expected = {"newsclippings.py", *(p.relative_to(ROOT).as_posix() for p in package)}
     if found != expected:

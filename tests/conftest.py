@@ -1,0 +1,132 @@
+"""Every test works in an empty folder, with caches of its own, offline and without progress bars."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that the helpers are found under every import mode
+
+_HOME = tempfile.mkdtemp(prefix="newsclippings-tests-")  # read at import by both libraries, before any fixture runs
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith(("HF_", "NEWSCLIPPINGS_"))]:
+    del os.environ[_name]
+os.environ.update(
+    HF_HOME=_HOME,
+    XDG_CACHE_HOME=os.path.join(_HOME, "xdg"),
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    HF_UPDATE_DOWNLOAD_COUNTS="0",
+)
+
+import datasets  # noqa: E402
+import huggingface_hub  # noqa: E402
+from world import World, make_world  # noqa: E402
+
+import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches below tmp_path, an empty current directory, no setting of the user's."""
+    home, cwd = tmp_path / "hf", tmp_path / "cwd"
+    cwd.mkdir()
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg"))
+    monkeypatch.delenv("NEWSCLIPPINGS_DATA_DIR", raising=False)
+    for name, folder in {
+        "HF_CACHE_HOME": home,
+        "HF_DATASETS_CACHE": home / "datasets",
+        "DOWNLOADED_DATASETS_PATH": home / "datasets" / "downloads",
+        "EXTRACTED_DATASETS_PATH": home / "datasets" / "downloads" / "extracted",
+        "HF_MODULES_CACHE": home / "modules",
+    }.items():
+        old = getattr(datasets.config, name)
+        monkeypatch.setattr(datasets.config, name, type(old)(folder))
+    for name, folder in {
+        "HF_HOME": home,
+        "HF_HUB_CACHE": home / "hub",
+        "HF_ASSETS_CACHE": home / "assets",
+    }.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, str(folder))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The whole small world, folder and tar. Shared: never change it."""
+    return make_world(tmp_path_factory.mktemp("world") / "data")
+
+
+@pytest.fixture
+def new_world(tmp_path: Path) -> Callable[..., World]:
+    """Make a world of one's own below tmp_path, to be broken."""
+
+    def make(name: str = "data", **kwargs: Any) -> World:
+        return make_world(tmp_path / name, **kwargs)
+
+    return make
+
+
+_listeners: list[Callable[[str, tuple[Any, ...]], None]] = []
+
+
+def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
+    for listener in _listeners:
+        listener(event, args)
+
+
+sys.addaudithook(_on_audit_event)  # cannot be taken away again, so there is one for all tests
+
+
+@pytest.fixture
+def touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Path], AbstractContextManager[list[tuple[str, str]]]]:
+    """`with touched(folder) as seen`: (how, path) of all below it that is opened, listed or asked about."""
+
+    @contextmanager
+    def watch(folder: Path) -> Iterator[list[tuple[str, str]]]:
+        seen: list[tuple[str, str]] = []
+
+        def note(how: str, path: object) -> None:
+            if isinstance(path, (str, bytes, os.PathLike)):
+                text = os.path.abspath(os.fsdecode(path))
+                if text.startswith(str(folder)):
+                    seen.append((how, text))
+
+        def on_event(event: str, args: tuple[Any, ...]) -> None:
+            if event == "open" and args:
+                note("open", args[0])
+            elif event in ("os.scandir", "os.listdir", "os.walk", "glob.glob") and args:
+                note("list", args[0])
+
+        def noting(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+                note("ask", path)
+                return original(path, *args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", noting(os.stat))
+            patch.setattr(os, "lstat", noting(os.lstat))
+            _listeners.append(on_event)
+            try:
+                yield seen
+            finally:
+                _listeners.remove(on_event)
+
+    return watch

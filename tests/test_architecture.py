@@ -1,0 +1,110 @@
+"""The shape of the code: imports point down, slow ones are late, and nothing forbidden is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reading import environment
+
+import newsclippings
+
+PACKAGE = Path(newsclippings.__file__).parent / "_newsclippings"
+FILES = {f"_newsclippings.{file.stem}": file for file in PACKAGE.glob("*.py") if file.stem != "__init__"}
+FILES["newsclippings"] = Path(newsclippings.__file__)
+
+# From the bottom up: a module imports only from lines above its own.
+LAYERS = [
+    ["schema", "strict_json"],
+    ["errors", "paths", "record_scan"],
+    ["files", "tar_headers"],
+    ["annotations", "records", "tar", "sources", "join"],
+    ["corpus", "images"],
+    ["assemble"],
+    ["newsclippings"],
+    ["hub", "preview", "infos", "sample"],
+    ["cli"],
+]
+LEVEL = {(n if n == "newsclippings" else f"_newsclippings.{n}"): k for k, names in enumerate(LAYERS) for n in names}
+
+
+def imports(file: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_point_down(module: str) -> None:
+    """A module imports only from the layers below it (but newsclippings, run as a program, calls the command line)."""
+    own = {name for name in imports(FILES[module]) if name in FILES}
+    if module == "newsclippings":
+        own.discard("_newsclippings.cli")
+    assert all(LEVEL[name] < LEVEL[module] for name in own), own
+
+
+def test_the_layers_name_every_module() -> None:
+    """No module is missing from the picture, and none is drawn that does not exist."""
+    assert set(LEVEL) == set(FILES)
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_only_three_modules_know_datasets(module: str) -> None:
+    """`datasets` stays at the edge; below it there are tables and bytes. torch and transformers are nowhere."""
+    outside = {name.partition(".")[0] for name in imports(FILES[module])}
+    allowed = {"newsclippings", "_newsclippings.schema", "_newsclippings.hub", "_newsclippings.cli"}
+    assert "datasets" not in outside or module in allowed
+    assert not outside & {"torch", "transformers", "pickle", "dill", "marshal", "shelve"}
+
+
+def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
+    """tarfile loses members of damaged archives in silence, so that only the sample may use it, to write."""
+    users = {module for module, file in FILES.items() if "tarfile" in imports(file)}
+    assert users == {"_newsclippings.sample"}
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_errors_are_raised_and_never_asserted(module: str) -> None:
+    """`assert` is gone under -O; eval, exec and extraction have no place here."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not called & {"eval", "exec", "extractall", "extract", "iter_archive", "download_and_extract"}
+
+
+def test_help_does_not_wait_for_datasets(tmp_path: Path) -> None:
+    """The command line answers --help without importing `datasets`."""
+    code = "import sys; from _newsclippings.cli import main; print('datasets' in sys.modules)"
+    env = environment(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_importing_makes_the_name_known_and_nothing_else(tmp_path: Path) -> None:
+    """The import writes no file, sets up no logging, and leaves other names of `datasets` alone."""
+    code = """
+import logging, datasets.packaged_modules as p
+before, level, handlers = dict(p._PACKAGED_DATASETS_MODULES), logging.root.level, list(logging.root.handlers)
+import newsclippings
+after = dict(p._PACKAGED_DATASETS_MODULES)
+assert after.pop("newsclippings") and after == before
+assert (logging.root.level, logging.root.handlers) == (level, handlers)
+from datasets import load_dataset
+open("x.csv", "w").write("a\\n1\\n")
+assert load_dataset("csv", data_files="x.csv")["train"][0] == {"a": 1}
+"""
+    cwd = tmp_path / "cwd"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path / "hf")
+    )
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in cwd.iterdir()] == ["x.csv"]

@@ -1,0 +1,171 @@
+"""The command line: results on stdout, what went wrong on stderr in a line, exit codes 0, 1 and 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import PIL.Image
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from reading import environment, expected_splits, raw_splits
+from world import SPLITS, World
+
+from _newsclippings.cli import main
+from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    """`--help` says what the command does and shows a call that begins with its name."""
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Example:" in result.stdout
+    assert f"newsclippings {command} " in result.stdout
+
+
+def test_the_group_lists_its_commands() -> None:
+    """Without arguments, and with -h, the commands are shown; --version tells the version."""
+    assert all(command in run("-h").stdout for command in main.commands)
+    assert run("--version").stdout == f"newsclippings, version {VERSION}\n"
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    """`python -m newsclippings` is the same, and the builder it uses has its usual name."""
+    command = [sys.executable, "-m", "newsclippings", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), check=True)
+    assert done.stdout == f"newsclippings, version {VERSION}\n"
+
+
+def test_info_shows_where_files_come_from(world: World) -> None:
+    """Local files by their path, what is not there by its place on the Hub; the same as JSON."""
+    result = run("info", "--data-dir", world.root, "--config", "scene_resnet_place")
+    assert result.exit_code == 0, result.output
+    assert f"{world.root}/news_clippings/data/scene_resnet_place/val.json" in result.stdout
+    assert f"pictures            {world.origin}" in result.stdout
+    assert all(name in result.stdout for name in (*CONFIGS, *COLUMNS))
+    assert "71,072" in result.stdout
+    found = json.loads(run("info", "--data-dir", world.root, "--format", "json").stdout)
+    assert found["version"] == VERSION
+    assert {name: config["rows"] for name, config in found["configs"].items()} == ROWS
+    assert found["sources"]["pictures"] == str(world.origin)
+    assert found["sources"]["matches"]["validation"].endswith("/data/merged_balanced/val.json")
+
+
+def test_info_needs_no_data() -> None:
+    """With nothing on this machine, the Hub is named and pictures are not found."""
+    result = run("info")
+    assert result.exit_code == 0
+    assert "hf://g-luo/news-clippings@" in result.stdout
+    assert "not found: pass --visual-news" in result.stdout
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_build_writes_a_folder_that_loads_by_name(world: World, tmp_path: Path, num_proc: int | None) -> None:
+    """Parquet files, a README.md and a report per config: every row, readable by name and by other libraries."""
+    out = tmp_path / "cwd" / "newsclippings"
+    more = ["--num-proc", num_proc] if num_proc else []
+    configs = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
+    result = run("build", out, *configs, "--data-dir", world.root, *more)
+    assert result.exit_code == 0, result.output
+    train = sum(1 for _ in world.rows("merged_balanced", "train"))
+    assert result.stdout.splitlines()[0] == f"{out}/merged_balanced: train: {train:,} of {train:,} rows"
+    assert {p.name for p in out.iterdir()} == {"README.md", "merged_balanced", "scene_resnet_place"}
+    shards = 2 if num_proc else 1
+    names = {f"{split}-{k:05d}-of-{shards:05d}.parquet" for split in SPLITS for k in range(shards)}
+    assert {p.name for p in (out / "merged_balanced").iterdir()} == {*names, "join_report.json"}
+    for config in ("merged_balanced", "scene_resnet_place"):
+        loaded = datasets.load_dataset("newsclippings", config)  # ./newsclippings
+        assert raw_splits(loaded) == expected_splits(world, config)
+    assert raw_splits(datasets.load_dataset(str(out))) == expected_splits(world, "merged_balanced")  # the default
+    tables = [pq.read_table(p) for p in sorted((out / "merged_balanced").glob("test-*.parquet"))]
+    captions = [caption for table in tables for caption in table["caption"].to_pylist()]
+    assert captions == [row["caption"] for row in world.rows("merged_balanced", "test")]
+
+
+def test_a_built_folder_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
+    """No path of this machine stands in any file of the folder."""
+    out = tmp_path / "out"
+    assert run("build", out, "--data-dir", world.root).exit_code == 0
+    for file in (p for p in out.rglob("*") if p.is_file()):
+        assert str(world.root).encode() not in file.read_bytes()
+        assert str(tmp_path).encode() not in file.read_bytes()
+
+
+def test_build_replaces_a_config_and_keeps_the_others(world: World, tmp_path: Path) -> None:
+    """A second build of one config takes the place of the first; README.md then still knows both."""
+    out = tmp_path / "out"
+    assert run("build", out, "--data-dir", world.root, "--config", "merged_balanced").exit_code == 0
+    assert run("build", out, "--data-dir", world.root, "--config", "person_sbert_text_text").exit_code == 0
+    result = run("build", out, "--data-dir", world.root, "--split", "test", "--images", "none", "--format", "json")
+    assert json.loads(result.stdout)["reports"]["merged_balanced"].keys() == {"test"}
+    assert datasets.get_dataset_config_names(str(out)) == ["merged_balanced", "person_sbert_text_text"]
+    again = datasets.load_dataset(str(out), "merged_balanced")
+    assert list(again) == ["test"]
+    assert raw_splits(again)["test"] == world.rows("merged_balanced", "test", images="none")
+    other = datasets.load_dataset(str(out), "person_sbert_text_text")
+    assert raw_splits(other) == expected_splits(world, "person_sbert_text_text")
+
+
+def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """With a picture missing nothing is written, the message is one of ours without a traceback, and the code is 1."""
+    world = new_world(tar=False)
+    (world.origin / world.used_once().image_path).unlink()
+    result = run("build", tmp_path / "out", "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: merged_balanced/")
+    assert "Traceback" not in result.stderr
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["preview", "--config", "x"], 2, "'x' is not one of"),
+        (["preview", "--pairs", "0"], 2, "0 is not in the range"),
+        (["build"], 2, "Missing argument 'OUT'"),
+        (["build", "out", "--images", "path"], 2, "'path' is not one of"),
+        (["preview", "--data-dir", "nowhere"], 1, "no such folder"),
+        (["preview"], 1, "The pictures of VisualNews were not found"),
+        (["preview", "--visual-news", "nowhere.tar"], 1, "does not exist"),
+        (["infos", "--check", "nowhere.json"], 1, "Run that"),
+    ],
+)
+def test_mistakes_end_with_the_right_code(args: list[str], code: int, says: str) -> None:
+    """A wrong option is 2, a failure 1; the message is on stderr and stdout is empty."""
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert says in result.stderr
+
+
+def test_preview_draws_pairs(world: World, tmp_path: Path) -> None:
+    """Twins side by side, a green frame round the pristine picture and a red one round the falsified."""
+    out = tmp_path / "pairs.png"
+    result = run("preview", "--data-dir", world.root, "--pairs", 3, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out} (3 pairs)\n"
+    with PIL.Image.open(out) as sheet:
+        assert sheet.format == "PNG"
+        frames = [sheet.getpixel((15 + k * 434, 100)) for k in range(4)]
+    assert frames == [(0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)] * 2
+
+
+def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A row whose picture is missing is drawn without one."""
+    world = new_world(tar=False)
+    for row in world.rows("merged_balanced", "test"):
+        (world.origin / row["image_path"]).unlink(missing_ok=True)
+    result = run("preview", "--data-dir", world.root, "-o", tmp_path / "pairs.png", "--pairs", 1)
+    assert result.exit_code == 0, result.output
+    with PIL.Image.open(tmp_path / "pairs.png") as sheet:
+        assert sheet.size == (2 * 434 + 14, 280 + 104 + 3 * 14)

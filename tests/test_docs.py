@@ -1,0 +1,155 @@
+"""What is written is true: commands and snippets run, tables are those of the code, generated files agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+from click.testing import CliRunner
+from datasets.info import DatasetInfosDict
+from reading import environment
+
+import newsclippings
+from _newsclippings import schema
+from _newsclippings.cli import main
+from _newsclippings.infos import dataset_infos, dataset_infos_text
+from _newsclippings.sample import write_sample
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CARD: dict[str, Any] = yaml.safe_load(README.split("---")[1])
+BLOCKS = re.findall(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading, cell by cell."""
+    section = README.split(f"# {heading}\n")[1].split("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def python_snippets(note: str) -> str:
+    return "\n".join(code for found, language, code in BLOCKS if language == "python" and found == note)
+
+
+def run_python(code: str, cwd: Path, tmp_path: Path, *flags: str) -> str:
+    env = environment(tmp_path / "hf")
+    command = [sys.executable, *flags, "-W", "error::FutureWarning:newsclippings", "-c", code]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
+    """Read from top to bottom, in a folder with the sample at demo/data."""
+    write_sample(tmp_path / "cwd" / "demo" / "data")
+    out = run_python(python_snippets(""), tmp_path / "cwd", tmp_path)
+    assert "Distant galaxies crowd the Hubble eXtreme Deep Field" in out
+    assert "16 of 16 rows" in out
+
+
+def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
+    """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
+    commands = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+    mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
+    assert {words[1] for words in mine} == {"sample", "preview", "build"}
+    for words in mine:
+        result = CliRunner().invoke(main, words[1:])
+        assert result.exit_code == 0, result.output
+    assert Path("demo/pairs.png").stat().st_size > 50_000
+    snippet = python_snippets("in a folder with ./newsclippings, without importing newsclippings")
+    out = run_python(f"{snippet}\nimport sys\nprint(dataset, 'newsclippings' in sys.modules)", Path.cwd(), tmp_path)
+    assert "num_rows: 24" in out
+    assert out.rstrip().endswith("False")
+
+
+def test_make_targets_exist() -> None:
+    """Every `make` line of the README names a target of the Makefile."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for _, language, code in BLOCKS if language == "bash" for name in re.findall(r"make ([\w-]+)", code)}
+    assert named == {"demo", "test", "test-oldest", "lint", "wheel"}
+    assert named <= targets
+
+
+def test_the_tree_is_said_once() -> None:
+    """The tree to make by hand is the same in README and error, word for word."""
+    (tree,) = [code for _, language, code in BLOCKS if language == "text"]
+    assert tree.strip().splitlines() == [line.strip() for line in schema.VISUAL_NEWS_TREE.splitlines()]
+
+
+def test_fields_and_splits_are_those_of_the_code() -> None:
+    """The tables of columns and counts in the README are those that the code uses."""
+    assert table("Fields") == [[name, kind, meaning] for name, (kind, meaning) in schema.COLUMNS.items()]
+    counts = {row[0].removesuffix("` (default)"): row[1:] for row in table("Splits")}
+    assert counts == {
+        config: ["-" if n is None else f"{n:,}" for n in rows.values()] for config, rows in schema.ROWS.items()
+    }
+    assert schema.CITATION.strip() in README
+    fields = {field.name for field in dataclasses.fields(newsclippings.NewsCLIPpingsConfig)}
+    inherited = {"name", "version", "data_files", "description"}
+    assert {row[0] for row in table("Options")} == fields - inherited
+
+
+def test_card_infos_and_code_agree() -> None:
+    """YAML, dataset_infos.json and the tables of the code say the same."""
+    assert (ROOT / "dataset_infos.json").read_text(encoding="utf-8") == dataset_infos_text()
+    infos = DatasetInfosDict({k: datasets.DatasetInfo.from_dict(v) for k, v in dataset_infos().items()})
+    known = {config: {s: n for s, n in rows.items() if n is not None} for config, rows in schema.ROWS.items()}
+    assert {config: {s: i.num_examples for s, i in info.splits.items()} for config, info in infos.items()} == known
+    assert all(info.features == schema.features() for info in infos.values())
+    card = {c["config_name"]: {s["name"]: s["num_examples"] for s in c["splits"]} for c in CARD["dataset_info"]}
+    assert card == known
+    assert [c["config_name"] for c in CARD["configs"]] == list(schema.CONFIGS)
+    assert [c["config_name"] for c in CARD["configs"] if c.get("default")] == [schema.DEFAULT_CONFIG]
+    for config in CARD["configs"]:
+        name = config["config_name"]
+        expected = [{"split": split, "path": f"{name}/{split}-*.parquet"} for split in schema.SPLITS]
+        assert config["data_files"] == expected
+
+
+def test_versions_agree() -> None:
+    """Package, builder, changelog and citation have one version, and the builder tells what is new in it."""
+    version = schema.VERSION
+    assert newsclippings.__version__ == version == str(newsclippings.NewsCLIPpings.VERSION)
+    assert version in newsclippings.NewsCLIPpings.RELEASE_NOTES
+    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert json.loads((ROOT / "dataset_infos.json").read_text())["merged_balanced"]["version"] == version
+
+
+def test_public_names_have_docstrings() -> None:
+    """Every exported class and public method explains itself."""
+    for name in newsclippings.__all__:
+        thing = getattr(newsclippings, name)
+        assert thing.__doc__, name
+        own = [m for m in vars(thing) if not m.startswith("_") and callable(getattr(thing, m))]
+        assert all(getattr(thing, method).__doc__ for method in own), name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_the_demo_runs(tmp_path: Path) -> None:
+    """`make demo` prints splits, columns, rows and the join report, and names the picture it drew."""
+    env = environment(tmp_path / "hf")
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "demo"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "DatasetDict",
+        "num_rows: 24",
+        "image_caption",
+        "'falsified': 1",
+        "'dropped_pairs': 0",
+        "demo/pairs.png",
+    ):
+        assert part in done.stdout
+    assert Path("demo/pairs.png").is_file()

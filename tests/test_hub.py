@@ -1,0 +1,202 @@
+"""Matches and metadata that are not on this machine come from the Hub, at one pinned revision."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reading import TESTS, answer, environment, expected_splits, jsonable, start
+from world import World, make_world
+
+
+class Hub:
+    """A running hub_server.py over the news_clippings folder of a world."""
+
+    def __init__(self, endpoint: str, world: World) -> None:
+        self.endpoint, self.world = endpoint, world
+
+    def log(self) -> list[tuple[str, str, str | None, bool]]:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.endpoint}/_log") as reply:
+            return [tuple(entry) for entry in json.load(reply)]
+
+    def fetched(self) -> set[str]:
+        """Files whose bytes were asked for."""
+        return {
+            m[1]
+            for method, path, _, _ in self.log()
+            if method == "GET" and (m := re.search("/resolve/[^/]+/(.+)", path))
+        }
+
+    def environment(self, home: Path, **extra: str) -> dict[str, str]:
+        online = {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        return environment(home, **online, **extra)
+
+
+@contextmanager
+def _serving(world: World, *token: str) -> Iterator[Hub]:
+    command = [sys.executable, str(TESTS / "hub_server.py"), str(world.root / "news_clippings"), *token]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Hub(process.stdout.readline().strip(), world)
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def hub(world: World) -> Iterator[Hub]:
+    with _serving(world) as running:
+        yield running
+
+
+BUILD = """
+options = json.loads(sys.argv[1])
+say(raw_splits(load_dataset('newsclippings', **options)))
+"""
+ERROR = """
+options = json.loads(sys.argv[1])
+try:
+    rows = raw_splits(load_dataset('newsclippings', **options))
+except newsclippings.NewsCLIPpingsError as error:
+    say([type(error).__name__, str(error)])
+else:
+    say(["no error", str(rows)[:200]])
+"""
+
+
+def _run(code: str, tmp_path: Path, env: dict[str, str], **options: Any) -> Any:
+    return answer(start(code, tmp_path / "empty", env, json.dumps(options)))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_no_pictures_needs_nothing_on_this_machine(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+    """images="none" needs no local file: matches and captions come from the Hub, at a pinned revision."""
+    rows = _run(
+        BUILD,
+        tmp_path,
+        hub.environment(tmp_path / "hf"),
+        name="merged_balanced",
+        images="none",
+        streaming=streaming,
+    )
+    assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
+    names = ("train", "val", "test")
+    assert hub.fetched() == {f"data/merged_balanced/{n}.json" for n in names} | {f"metadata/{n}.json" for n in names}
+    revisions = {m[1] for _, path, _, _ in hub.log() if (m := re.search("/resolve/([^/]+)/", path))}
+    assert len(revisions) == 1
+    assert re.fullmatch("[0-9a-f]{7,40}", revisions.pop())
+
+
+def test_only_what_the_splits_need_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """splits=["test"] of a sub-config fetches two files."""
+    config = "scene_resnet_place"
+    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), name=config, images="none", splits=["test"])
+    expected = {"test": hub.world.rows(config, "test", images="none", captions="metadata")}
+    assert rows == jsonable(expected)
+    assert hub.fetched() == {f"data/{config}/test.json", "metadata/test.json"}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("layout", [{"tar": False}, {"folder": False}], ids=["folder", "tar"])
+def test_visual_news_here_and_matches_from_the_hub(
+    hub: Hub, tmp_path: Path, layout: dict[str, Any], streaming: bool
+) -> None:
+    """With VisualNews under data_dir, only the matches are fetched."""
+    local = make_world(tmp_path / "data", metadata=False, **layout)
+    (local.root / "news_clippings").rename(tmp_path / "away")
+    options = {"data_dir": str(local.root), "streaming": streaming}
+    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), **options)
+    assert rows == jsonable(expected_splits(hub.world))
+    assert hub.fetched() == {f"data/merged_balanced/{n}.json" for n in ("train", "val", "test")}
+
+
+def test_visual_news_alone_is_enough(hub: Hub, tmp_path: Path) -> None:
+    """visual_news= without data_dir: the matches come from the Hub, the rest from the tar."""
+    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), visual_news=str(hub.world.tar))
+    assert rows == jsonable(expected_splits(hub.world))
+
+
+def test_metadata_from_the_hub_beside_local_matches(hub: Hub, tmp_path: Path) -> None:
+    """With the matches of download.sh here, which leaves the metadata out, only the metadata is fetched."""
+    local = make_world(tmp_path / "data", folder=False, tar=False, metadata=False)
+    env = hub.environment(tmp_path / "hf")
+    rows = _run(BUILD, tmp_path, env, data_dir=str(local.root), images="none")
+    assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
+    assert hub.fetched() == {f"metadata/{n}.json" for n in ("train", "val", "test")}
+
+
+def test_what_was_fetched_serves_offline(hub: Hub, tmp_path: Path) -> None:
+    """What one build fetched and made is there offline."""
+    options = {"images": "none", "splits": ["test"]}
+    online = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), **options)
+    offline = _run(BUILD, tmp_path, {**hub.environment(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}, **options)
+    assert online == offline == jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_offline_with_nothing_here(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+    """Offline mode is honoured: no request is made, and the error says that it is on and what to do."""
+    env = {**hub.environment(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    kind, message = _run(ERROR, tmp_path, env, images="none", streaming=streaming)
+    assert kind == "DataNotFoundError"
+    assert re.search("(?i)offline", message)
+    assert "data_dir" in message
+    assert hub.log() == []
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_pictures_cannot_be_fetched(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+    """With no VisualNews anywhere, the error shows the expected tree and the two ways on."""
+    kind, message = _run(ERROR, tmp_path, hub.environment(tmp_path / "hf"), streaming=streaming)
+    assert kind == "DataNotFoundError"
+    for part in ("visual_news/", "origin.tar", "data.json", "visual_news=", "http"):
+        assert part in message, part
+    assert re.search("images=[\"']none[\"']", message)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("token", ["hf_right", "hf_wrong"])
+def test_the_token_is_sent(world: World, tmp_path: Path, token: str, streaming: bool) -> None:
+    """HF_TOKEN goes along, so that a private mirror works; a wrong one gives a clear error."""
+    with _serving(world, "hf_right") as hub:
+        env = hub.environment(tmp_path / "hf", HF_TOKEN=token)
+        options = {"images": "none", "splits": ["test"], "streaming": streaming}
+        if token == "hf_right":
+            rows = _run(BUILD, tmp_path, env, **options)
+            assert rows == jsonable({"test": world.rows(split="test", images="none", captions="metadata")})
+            assert all(authorised for *_, authorised in hub.log())
+        else:
+            kind, message = _run(ERROR, tmp_path, env, **options)
+            assert kind == "DataNotFoundError"
+            assert "test.json" in message
+
+
+@pytest.fixture
+def poor_hub(new_world: Callable[..., World]) -> Iterator[Hub]:
+    world = new_world("remote", folder=False, tar=False)
+    world.metadata("test").unlink()
+    with _serving(world) as running:
+        yield running
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_file_the_hub_does_not_have(poor_hub: Hub, tmp_path: Path, streaming: bool) -> None:
+    """A file that is neither here nor there is named."""
+    env = poor_hub.environment(tmp_path / "hf")
+    kind, message = _run(ERROR, tmp_path, env, images="none", splits=["test"], streaming=streaming)
+    assert kind == "DataNotFoundError"
+    assert "metadata/test.json" in message

@@ -1,0 +1,236 @@
+"""What is not there: stop before writing, keep the row with a null, or drop the pair, and say how much."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from reading import expected_splits, load, raw_splits
+from world import OUTLETS, Row, World
+
+from newsclippings import DataNotFoundError, MissingDataError, NewsCLIPpings
+
+NONE: dict[str, dict[str, int]] = {"caption": {}, "picture_record": {}, "picture": {}}
+
+
+def _lose(world: World, what: str) -> tuple[dict[str, dict[str, int]], str]:
+    """Take something of train away; returns the counts of the report and a name that must be told."""
+    record = world.used_once()
+    if what == "picture":
+        del world.pictures[record.image_path]
+        (world.origin / record.image_path).unlink(missing_ok=True)
+        counts, name = {**NONE, "picture": {record.source: 1}}, record.image_path
+    elif what == "picture record":
+        del world.records[record.id]
+        counts, name = {**NONE, "picture_record": {"unknown": 1}}, str(record.id)
+    else:  # a caption that no other row shows the picture of
+        matches = world.matches["merged_balanced", "train"]
+        shown = [m.image_id for m in matches if m.falsified]
+        id = next(m.id for m in matches if m.id not in shown)
+        del world.records[id]
+        counts, name = {**NONE, "caption": {"unknown": 2}, "picture_record": {"unknown": 1}}, str(id)
+    _rewrite(world)
+    return counts, name
+
+
+def _rewrite(world: World) -> None:
+    if world.data_json.exists():
+        world.write_data_json()
+    if world.tar.exists():
+        world.write_tar()
+    world.write_metadata()
+
+
+LOSSES = ["picture", "picture record", "caption"]
+LAYOUTS = {"folder": {"tar": False}, "tar": {"folder": False}}
+
+
+def _written(folder: Path) -> list[Path]:
+    """Files of rows that a build left behind, finished or not."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name.startswith("newsclippings-")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("what", LOSSES)
+def test_error_stops_before_writing(new_world: Callable[..., World], tmp_path: Path, what: str, layout: str) -> None:
+    """missing="error" names what is missing and how much of which outlet, and leaves nothing behind."""
+    world = new_world(**LAYOUTS[layout])
+    counts, name = _lose(world, what)
+    builder = NewsCLIPpings(data_dir=str(world.root), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(MissingDataError) as error:
+        builder.download_and_prepare()
+    message = str(error.value)
+    assert name in message
+    assert all(outlet in message for by_outlet in counts.values() for outlet in by_outlet)
+    assert "train" in message
+    assert _written(tmp_path) == []
+    with pytest.raises(MissingDataError):
+        load(world)
+    assert _written(tmp_path) == []
+
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_error_in_streaming(new_world: Callable[..., World], what: str) -> None:
+    """A stream stops too, before it gives a wrong row."""
+    world = new_world(tar=False)
+    _lose(world, what)
+    with pytest.raises(MissingDataError):
+        raw_splits(load(world, streaming=True))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("what", LOSSES)
+def test_rows_with_something_missing(
+    new_world: Callable[..., World], what: str, layout: str, missing: str, streaming: bool
+) -> None:
+    """With "null" every row stays, with "drop_pair" both twins go; the other rows keep their index."""
+    world = new_world(**LAYOUTS[layout])
+    _lose(world, what)
+    rows = raw_splits(load(world, missing=missing, streaming=streaming))
+    assert rows == expected_splits(world, missing=missing)
+    assert len(rows["train"]) == (24 if missing == "null" else 22)
+
+
+@pytest.mark.parametrize("what", ["picture record", "caption"])
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+def test_ids_missing_without_visual_news(new_world: Callable[..., World], what: str, missing: str) -> None:
+    """Built from the metadata alone, an id that it does not know is treated the same way."""
+    world = new_world(folder=False, tar=False)
+    _lose(world, what)
+    expected = expected_splits(world, missing=missing, images="none", captions="metadata")
+    assert raw_splits(load(world, missing=missing, images="none")) == expected
+    with pytest.raises(MissingDataError):
+        load(world, images="none")
+
+
+def test_a_lost_picture_is_no_matter_without_pictures(new_world: Callable[..., World]) -> None:
+    """images="none" asks for no picture, so none can be missing."""
+    world = new_world(tar=False)
+    _lose(world, "picture")
+    assert raw_splits(load(world, images="none")) == expected_splits(world, images="none")
+
+
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+@pytest.mark.parametrize("what", LOSSES)
+def test_the_report(new_world: Callable[..., World], tmp_path: Path, what: str, missing: str) -> None:
+    """The join report counts rows, dropped pairs and what is missing, and lies beside the data."""
+    world = new_world(tar=False)
+    counts, name = _lose(world, what)
+    builder = NewsCLIPpings(data_dir=str(world.root), missing=missing)
+    builder.download_and_prepare(str(tmp_path / "out"))
+    report = builder.join_reports["train"]
+    assert _nonempty(report["missing"]) == _nonempty(counts)
+    assert report["rows"] == 24
+    assert report["written"] == (24 if missing == "null" else 22)
+    assert report["dropped_pairs"] == (0 if missing == "null" else 1)
+    assert report["damage"] is None
+    assert 1 <= len(report["first_missing"]) <= 5
+    assert any(name in first for first in report["first_missing"])
+    assert json.loads((tmp_path / "out" / "join_report.json").read_text()) == builder.join_reports
+
+
+def _nonempty(missing: Row) -> Row:
+    return {kind: outlets for kind, outlets in missing.items() if outlets}
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_the_report_of_a_whole_world(world: World, num_proc: int | None) -> None:
+    """Where nothing is missing the report says so; it lies beside the data that load_dataset cached."""
+    data = load(world, num_proc=num_proc)
+    folder = Path(data["train"].cache_files[0]["filename"]).parent
+    reports = json.loads((folder / "join_report.json").read_text())
+    assert list(reports) == ["train", "validation", "test"]
+    for split, report in reports.items():
+        rows = len(world.rows(split=split))
+        assert (report["rows"], report["written"], report["dropped_pairs"]) == (rows, rows, 0)
+        assert (_nonempty(report["missing"]), report["first_missing"], report["damage"]) == ({}, [], None)
+
+
+def _keep_only_bbc(world: World) -> None:
+    world.pictures = {path: data for path, data in world.pictures.items() if path.startswith("bbc/")}
+    if world.tar.exists():
+        world.write_tar()
+    for outlet in OUTLETS[1:]:
+        shutil.rmtree(world.origin / outlet, ignore_errors=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_bbc_is_a_truncated_download(new_world: Callable[..., World], layout: str) -> None:
+    """Where only bbc's pictures are there, the error names outlets, likely cause and some pictures."""
+    world = new_world(**LAYOUTS[layout])
+    lost = [row["image_path"] for row in world.rows() if not row["image_path"].startswith("bbc/")]
+    _keep_only_bbc(world)
+    with pytest.raises(MissingDataError, match=r"(?i)truncated|incomplete") as error:
+        load(world)
+    assert all(outlet in str(error.value) for outlet in OUTLETS)
+    assert 1 <= sum(path in str(error.value) for path in set(lost)) <= 5
+
+
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_only_bbc_counts(new_world: Callable[..., World], layout: str, missing: str) -> None:
+    """What bbc alone gives is built, and the report counts the rows without a picture by outlet."""
+    pairs = {"train": 16, "validation": 12, "test": 12}
+    world = new_world(**LAYOUTS[layout], pairs=pairs, seed=3)  # of each split at least one pair is bbc's alone
+    _keep_only_bbc(world)
+    assert raw_splits(load(world, missing=missing)) == expected_splits(world, missing=missing)
+    builder = NewsCLIPpings(data_dir=str(world.root), missing=missing)
+    builder.download_and_prepare()
+    for split, report in builder.join_reports.items():
+        lost = [row["image_source"] for row in world.rows(split=split) if row["image"] is None]
+        assert _nonempty(report["missing"]) == {"picture": {outlet: lost.count(outlet) for outlet in set(lost)}}
+        assert report["written"] == len(world.rows(split=split, missing=missing))
+        assert report["dropped_pairs"] * 2 == report["rows"] - report["written"]
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_split_of_which_nothing_is_left(new_world: Callable[..., World], streaming: bool) -> None:
+    """Where dropping pairs would leave no row of a split, that is an error and no empty split."""
+    world = new_world(tar=False)
+    for row in world.rows(split="validation"):
+        (world.origin / row["image_path"]).unlink(missing_ok=True)
+    with pytest.raises(MissingDataError, match="validation"):
+        raw_splits(load(world, missing="drop_pair", streaming=streaming))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("missing", ["error", "null", "drop_pair"])
+def test_no_visual_news(new_world: Callable[..., World], missing: str, streaming: bool, tmp_path: Path) -> None:
+    """Without VisualNews the error shows the tree, what was found, where to ask, and the two ways on."""
+    world = new_world(folder=False, tar=False)
+    with pytest.raises(DataNotFoundError) as error:
+        load(world, missing=missing, streaming=streaming)
+    message = str(error.value)
+    for part in (
+        str(world.root),
+        "visual_news",
+        "origin.tar",
+        "data.json",
+        "visual_news=",
+        "images=",
+        "none",
+        "http",
+    ):
+        assert part in message, part
+    assert _written(tmp_path) == []
+
+
+def test_no_visual_news_at_the_place_named(world: World, tmp_path: Path) -> None:
+    """A visual_news= folder that holds no VisualNews is an error that names it, though data_dir has one."""
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(DataNotFoundError, match="wrong"):
+        load(world, visual_news=str(tmp_path / "wrong"))
+
+
+@pytest.mark.parametrize("options", [{}, {"images": "none"}], ids=["pictures", "no pictures"])
+def test_nothing_at_all_offline(options: dict[str, Any]) -> None:
+    """Offline and with nothing on this machine, the error says how to name the folder."""
+    with pytest.raises(DataNotFoundError, match="data_dir"):
+        load_dataset("newsclippings", "merged_balanced", **options)

@@ -1,0 +1,109 @@
+"""The bundled sample: whole, true to the official layout, free to use, and the same each time."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import datasets
+import PIL.Image
+import pytest
+from reading import raw_splits
+
+from _newsclippings.sample import PAIRS, PHOTOS, write_sample
+from _newsclippings.schema import CONFIGS, SOURCE_DATASETS
+from newsclippings import ConfigError
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("sample") / "data")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_builds_completely_from_folder_and_tar(sample: Path, config: str) -> None:
+    """All rows of all splits, the same from either, with a picture that can be decoded."""
+    folder = datasets.load_dataset("newsclippings", config, data_dir=str(sample))
+    tar = str(sample / "visual_news" / "origin.tar")
+    assert raw_splits(folder) == raw_splits(
+        datasets.load_dataset("newsclippings", config, data_dir=str(sample), visual_news=tar)
+    )
+    for rows in folder.values():
+        assert rows["falsified"][:] == [0, 1] * (len(rows) // 2)
+        for row in rows:
+            assert row["image"].convert("RGB").size == row["image"].size
+            assert (row["caption"] == row["image_caption"]) == (row["falsified"] == 0)
+
+
+def test_merged_balanced_is_balanced(sample: Path) -> None:
+    """As many pairs of each sub-split, and no id or picture in two splits, as in the official file."""
+    splits = datasets.load_dataset("newsclippings", data_dir=str(sample), images="none")
+    assert {name: len(rows) for name, rows in splits.items()} == {name: 2 * pairs for name, pairs in PAIRS.items()}
+    for rows in splits.values():
+        counts = [rows["source_dataset"][:].count(k) for k in range(len(SOURCE_DATASETS))]
+        assert counts == [len(rows) // 4] * 4
+    ids = [{*rows["id"][:], *rows["image_id"][:]} for rows in splits.values()]
+    assert sum(map(len, ids)) == len(set.union(*ids))
+
+
+def test_metadata_gives_the_same_rows(sample: Path, tmp_path: Path) -> None:
+    """Captions from the metadata are those of data.json."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "news_clippings").symlink_to(sample / "news_clippings")
+    with_json = datasets.load_dataset("newsclippings", data_dir=str(sample), images="none")
+    without = datasets.load_dataset("newsclippings", data_dir=str(alone), images="none")
+    assert raw_splits(with_json) == raw_splits(without)
+
+
+def test_it_is_the_same_each_time(sample: Path, tmp_path: Path) -> None:
+    """Two samples have the same bytes; writing one again over itself changes nothing."""
+    again = write_sample(write_sample(tmp_path / "again"))
+    files = sorted(p.relative_to(sample) for p in sample.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert all((sample / name).read_bytes() == (again / name).read_bytes() for name in files)
+
+
+def test_the_tar_holds_the_folder(sample: Path) -> None:
+    """origin.tar and origin/ have the same files."""
+    with tarfile.open(sample / "visual_news" / "origin.tar") as tar:
+        for member in tar:
+            data = tar.extractfile(member)
+            assert data is not None
+            assert data.read() == (sample / "visual_news" / member.name).read_bytes()
+        names = {member.name for member in tar}
+    folder = sample / "visual_news"
+    assert names == {p.relative_to(folder).as_posix() for p in (folder / "origin").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_nothing_of_others_is_overwritten(tmp_path: Path, kind: str) -> None:
+    """A folder with other files, or a file, is refused and left as it is."""
+    place = tmp_path / "mine"
+    if kind == "folder":
+        place.mkdir()
+        (place / "README.md").write_text("mine")
+    else:
+        place.write_text("mine")
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        write_sample(place)
+    assert (place / "README.md" if kind == "folder" else place).read_text() == "mine"
+
+
+def test_photographs_are_listed_with_licence_and_source() -> None:
+    """Every picture in the package is in photos.json and SOURCES.md, and free: public domain or CC0; under 2 MB."""
+    photos = json.loads((PHOTOS / "photos.json").read_text(encoding="utf-8"))
+    table = (PHOTOS / "SOURCES.md").read_text(encoding="utf-8")
+    assert {photo["file"] for photo in photos} == {p.name for p in PHOTOS.glob("*.jpg")}
+    assert len(photos) >= sum(PAIRS.values())
+    for photo in photos:
+        assert photo["license"] in ("public domain", "CC0-1.0")
+        assert all(photo[key] for key in ("caption", "author", "license_source", "origin"))
+        assert photo["file"] in table
+        with PIL.Image.open(io.BytesIO((PHOTOS / photo["file"]).read_bytes())) as picture:
+            assert picture.format == "JPEG"
+            assert not picture.getexif()
+    assert sum(p.stat().st_size for p in PHOTOS.iterdir()) < 2_000_000
+    assert len({photo["caption"] for photo in photos}) == len(photos)

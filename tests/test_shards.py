@@ -1,0 +1,151 @@
+"""Streams divide: shards, ranks and resumed runs see every row, and see it once."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from datasets import DownloadManager
+from datasets.distributed import split_dataset_by_node
+from reading import load, raw
+from world import CONFIGS, SPLITS, Row, World
+
+from newsclippings import NewsCLIPpings
+
+
+@pytest.fixture
+def stream(world: World) -> Any:
+    return load(world, streaming=True, split="train")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_number_of_shards(world: World, config: str, split: str) -> None:
+    """Every split with at least eight rows has a multiple of eight shards."""
+    shards = load(world, config, streaming=True, split=split).num_shards
+    assert len(world.rows(config, split)) >= 8
+    assert shards >= 8
+    assert shards % 8 == 0
+
+
+def test_lists_of_gen_kwargs_have_one_length(world: World) -> None:
+    """The lists among the gen_kwargs of a split, which `datasets` divides, have a multiple of eight items."""
+    builder = NewsCLIPpings(data_dir=str(world.root))
+    for generator in builder._split_generators(DownloadManager(dataset_name="newsclippings")):
+        lengths = {len(value) for value in generator.gen_kwargs.values() if isinstance(value, list)}
+        assert len(lengths) == 1
+        assert lengths.pop() % 8 == 0
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_a_split_smaller_than_its_shards(new_world: Callable[..., World], pairs: int) -> None:
+    """A split of a few rows works: map-style, streamed, and streamed shard by shard."""
+    world = new_world(tar=False, pairs={"train": pairs + 3, "validation": 4, "test": pairs + 3})
+    for split in SPLITS:
+        world.matches["merged_balanced", split] = world.matches["merged_balanced", split][: 2 * pairs]
+    world.write_annotations()
+    assert raw(load(world, split="train")) == world.rows()
+    assert raw(load(world, split="test", streaming=True)) == world.rows(split="test")
+    shards = load(world, split="train", streaming=True)
+    rows = [raw(shards.shard(shards.num_shards, n, contiguous=True)) for n in range(shards.num_shards)]
+    assert list(itertools.chain(*rows)) == world.rows()
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("count", [2, 3, 4, 8])
+def test_shards_are_disjoint_and_complete(world: World, stream: Any, count: int, contiguous: bool) -> None:
+    """The shards of a stream, as DataLoader workers get them, hold every row exactly once."""
+    parts = [raw(stream.shard(num_shards=count, index=n, contiguous=contiguous)) for n in range(count)]
+    assert _in_order(parts) == world.rows()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shards_of_a_map_style_dataset(world: World, count: int) -> None:
+    """So do those of the map-style dataset."""
+    data = load(world, split="train")
+    assert _in_order([raw(data.shard(count, n)) for n in range(count)]) == world.rows()
+
+
+@pytest.mark.parametrize("map_style", [True, False], ids=["map", "stream"])
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_ranks_are_disjoint_and_complete(world: World, world_size: int, map_style: bool) -> None:
+    """Distributed ranks see disjoint rows that together are all, whether shards divide evenly or not."""
+    data = load(world, split="train", streaming=not map_style)
+    parts = [raw(split_dataset_by_node(data, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert _in_order(parts) == world.rows()
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_every_worker_has_something_to_do(stream: Any, count: int, contiguous: bool) -> None:
+    """Up to eight workers or ranks of a split of 24 rows: none goes without."""
+    parts = [raw_indices(stream.shard(count, n, contiguous=contiguous)) for n in range(count)]
+    assert all(parts)
+
+
+def test_workers_within_ranks(world: World, stream: Any) -> None:
+    """Two ranks of four workers each: still every row once."""
+    ranks = [split_dataset_by_node(stream, rank=rank, world_size=2) for rank in range(2)]
+    parts = [raw(rank.shard(num_shards=4, index=n)) for rank in ranks for n in range(4)]
+    assert _in_order(parts) == world.rows()
+
+
+def _in_order(parts: list[list[Row]]) -> list[Row]:
+    return sorted(itertools.chain(*parts), key=lambda row: row["index"])
+
+
+@pytest.mark.parametrize("seen", [0, 1, 2, 3, 7, 12, 23, 24])
+def test_a_stream_resumes_exactly(world: World, seen: int) -> None:
+    """A stream loaded anew goes on at the very row after the last one seen."""
+    first = load(world, streaming=True, split="train")
+    rows = iter(first)
+    for _ in range(seen):
+        next(rows)
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    again = load(world, streaming=True, split="train")
+    again.load_state_dict(state)
+    assert raw_indices(again) == list(range(seen, 24))
+
+
+@pytest.mark.parametrize("seen", [1, 5, 9])
+def test_a_shard_resumes_exactly(world: World, seen: int) -> None:
+    """So does one rank's part of it, pictures and all."""
+    part = split_dataset_by_node(load(world, streaming=True, split="train"), rank=1, world_size=2)
+    whole = raw(part)
+    rows = iter(part)
+    for _ in range(seen):
+        next(rows)
+    again = split_dataset_by_node(load(world, streaming=True, split="train"), rank=1, world_size=2)
+    again.load_state_dict(copy.deepcopy(part.state_dict()))
+    assert raw_indices(again) == [row["index"] for row in whole][seen:]
+
+
+def raw_indices(data: Any) -> list[int]:
+    return [row["index"] for row in data]
+
+
+def test_a_stream_can_be_read_again(world: World, stream: Any) -> None:
+    """Two epochs and two readers at once get the same rows."""
+    assert raw(stream) == raw(stream) == world.rows()
+    one, two = iter(stream), iter(stream)
+    assert [row["index"] for pair in zip(one, two, strict=True) for row in pair] == [i // 2 for i in range(48)]
+
+
+def test_shuffled_streams_keep_their_shards(world: World, stream: Any) -> None:
+    """Shuffling a stream loses and doubles nothing, and leaves it divisible."""
+    shuffled = stream.shuffle(seed=7, buffer_size=10)
+    assert shuffled.num_shards == stream.num_shards
+    assert _in_order([raw(shuffled)]) == world.rows()
+
+
+def test_batches_and_columns(world: World) -> None:
+    """Batches of a stream and a choice of columns hold the same values."""
+    stream = load(world, streaming=True, split="test").select_columns(["index", "caption", "falsified"])
+    batches = list(stream.batch(5))
+    expected = world.rows(split="test")
+    assert [i for batch in batches for i in batch["index"]] == [row["index"] for row in expected]
+    assert [c for batch in batches for c in batch["caption"]] == [row["caption"] for row in expected]

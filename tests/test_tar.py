@@ -1,0 +1,207 @@
+"""Damaged and hostile archives: refused with the byte and what came before, never read as whole."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+from collections.abc import Callable
+
+import pytest
+from reading import expected_splits, load, raw_splits
+from world import OUTLETS, World
+
+from newsclippings import BadFileError, BadTarError, NewsCLIPpings
+
+
+@pytest.fixture
+def tar_world(new_world: Callable[..., World]) -> World:
+    """A world whose pictures are in origin.tar only, data.json first."""
+    world = new_world(folder=False)
+    world.write_tar(data_json="first")
+    return world
+
+
+def _cut(world: World, where: str) -> tuple[int, set[str]]:
+    """A length to cut the tar at, and the picture paths that the part before it holds whole."""
+    members = [m for m in world.write_tar(data_json="first") if m.isfile()]
+    size = world.tar.stat().st_size
+    pictures = [m for m in members if m.name.endswith(".jpg")]
+    last = pictures[len(pictures) * 2 // 3]
+    at = {
+        "between members": last.offset,
+        "in a header": last.offset + 300,
+        "in the data": last.offset_data + last.size // 2,
+        "in the padding": last.offset_data + last.size + 1,
+        "before the end marker": members[-1].offset_data + -(-members[-1].size // 512) * 512,
+        "in the first member": members[1].offset_data + 1,
+        "in the end marker": members[-1].offset_data + -(-members[-1].size // 512) * 512 + 512,
+    }[where]
+    assert at < size
+    return at, {m.name.removeprefix("origin/") for m in pictures if m.offset_data + m.size <= at}
+
+
+CUTS = [
+    "between members",
+    "in a header",
+    "in the data",
+    "in the padding",
+    "before the end marker",
+    "in the end marker",
+]
+
+
+@pytest.mark.parametrize("where", CUTS)
+def test_a_truncated_tar_says_how_far_it_goes(tar_world: World, where: str) -> None:
+    """A cut archive is an error that tells the byte, the members so far and the outlets of the whole part."""
+    at, whole = _cut(tar_world, where)
+    tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
+    with pytest.raises(BadTarError, match=r"(?s)origin\.tar.*byte \d.*\d[\d,]* (whole |complete )?members?") as error:
+        load(tar_world)
+    named = {outlet for outlet in OUTLETS if outlet in str(error.value)}
+    assert named >= {path.split("/")[0] for path in whole}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+@pytest.mark.parametrize("where", CUTS)
+def test_the_whole_part_of_a_truncated_tar(tar_world: World, where: str, missing: str, streaming: bool) -> None:
+    """With missing="null" or "drop_pair" the part before the cut is used."""
+    at, whole = _cut(tar_world, where)
+    tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
+    data = load(tar_world, missing=missing, streaming=streaming)
+    assert raw_splits(data) == expected_splits(tar_world, pictures=whole, missing=missing)
+
+
+def test_the_report_tells_of_the_damage(tar_world: World) -> None:
+    """The join report of a build from a cut archive says what was wrong with it."""
+    at, _ = _cut(tar_world, "in the data")
+    tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
+    builder = NewsCLIPpings(data_dir=str(tar_world.root), missing="null")
+    builder.download_and_prepare()
+    assert all("byte" in report["damage"] for report in builder.join_reports.values())
+
+
+def test_data_json_behind_the_cut(new_world: Callable[..., World]) -> None:
+    """Where the cut took data.json away, the captions of the metadata are used."""
+    world = new_world(folder=False)
+    members = world.write_tar(data_json="last")
+    at = next(m.offset for m in members if m.name == "origin/data.json") + 700
+    world.tar.write_bytes(world.tar.read_bytes()[:at])
+    assert raw_splits(load(world, missing="null")) == expected_splits(world, captions="metadata")
+
+
+def _flip(world: World, member: tarfile.TarInfo, kind: str) -> None:
+    data = bytearray(world.tar.read_bytes())
+    if kind == "bit flip in the name":
+        data[member.offset + 3] ^= 1
+    elif kind == "bit flip in the size":
+        data[member.offset + 134] ^= 2
+    elif kind == "bit flip in the checksum":
+        data[member.offset + 150] ^= 1
+    elif kind == "zeroed header":
+        data[member.offset : member.offset + 512] = bytes(512)
+    elif kind == "zeroed to the end of a block of 1 MB":
+        data[member.offset : member.offset + 4096] = bytes(4096)
+    world.tar.write_bytes(data)
+
+
+FLIPS = ["bit flip in the name", "bit flip in the size", "bit flip in the checksum", "zeroed header"]
+FLIPS += ["zeroed to the end of a block of 1 MB"]
+
+
+@pytest.mark.parametrize("kind", FLIPS)
+def test_a_damaged_header(tar_world: World, kind: str) -> None:
+    """One flipped bit or a zeroed header is an error, never silently the end; the part before is usable."""
+    pictures = [m for m in tar_world.write_tar(data_json="first") if m.name.endswith(".jpg")]
+    victim = pictures[len(pictures) // 2]
+    _flip(tar_world, victim, kind)
+    with pytest.raises(BadTarError, match=rf"byte {victim.offset}\b"):
+        load(tar_world)
+    whole = {m.name.removeprefix("origin/") for m in pictures if m.offset < victim.offset}
+    assert raw_splits(load(tar_world, missing="null")) == expected_splits(tar_world, pictures=whole)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_damage_is_found_in_streaming_too(tar_world: World, streaming: bool) -> None:
+    """A damaged archive stops a stream as it stops a build."""
+    members = tar_world.write_tar(data_json="first")
+    _flip(tar_world, members[-30], "zeroed header")
+    with pytest.raises(BadTarError):
+        raw_splits(load(tar_world, streaming=streaming))
+
+
+def test_an_appended_archive(tar_world: World) -> None:
+    """A second archive behind the first (cat a.tar >> b.tar) is refused: its members would be lost."""
+    tar_world.tar.write_bytes(tar_world.tar.read_bytes() * 2)
+    with pytest.raises(BadTarError, match="byte"):
+        load(tar_world)
+
+
+@pytest.mark.parametrize("name", ["origin/{}", "origin/./{}", "./origin//{}"])
+def test_a_member_that_stands_twice(tar_world: World, name: str) -> None:
+    """Two members of one name are refused: nobody can tell which is the picture."""
+    path = next(iter(tar_world.pictures))
+    tar_world.write_tar(extra=[_member(name.format(path), data=b"other")])
+    with pytest.raises(BadTarError, match=path):
+        load(tar_world)
+
+
+def _member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(data)
+    return info, data
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("origin/bbc/images/link.jpg", tarfile.SYMTYPE),
+        ("origin/bbc/images/hard.jpg", tarfile.LNKTYPE),
+        ("origin/bbc/images/tty.jpg", tarfile.CHRTYPE),
+        ("origin/bbc/images/disk.jpg", tarfile.BLKTYPE),
+        ("origin/bbc/images/fifo.jpg", tarfile.FIFOTYPE),
+        ("origin/../../leaves.jpg", tarfile.REGTYPE),
+        ("/origin/absolute.jpg", tarfile.REGTYPE),
+        ("origin/bbc\\backslash.jpg", tarfile.REGTYPE),
+    ],
+    ids=["symlink", "hard link", "character device", "block device", "FIFO", "..", "absolute", "backslash"],
+)
+def test_members_that_are_no_plain_files_inside(tar_world: World, name: str, kind: bytes) -> None:
+    """Links, devices and names that leave the root are refused by name."""
+    tar_world.write_tar(data_json="first", extra=[_member(name, kind, "/etc/passwd")])
+    with pytest.raises(BadFileError, match=name.split("/")[-1].split("\\")[-1]):
+        load(tar_world)
+
+
+def test_a_sparse_member(tar_world: World) -> None:
+    """A sparse member, whose bytes are not what lies in the file, is refused."""
+    tar_world.write_tar(data_json="first", extra=[_member("origin/bbc/images/sparse.jpg", b"S")])
+    with pytest.raises(BadTarError, match="sparse"):
+        load(tar_world)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (gzip.compress, "(?i)(gzip|gunzip)"),
+        (bz2.compress, "(?i)bzip2"),
+        (lzma.compress, "(?i)xz"),
+        (lambda data: b"\x28\xb5\x2f\xfd" + data, "(?i)zst"),
+        (lambda data: b"PK\x03\x04" + data, "(?i)zip"),
+        (lambda data: b"<!DOCTYPE html><html><body>Please log in</body></html>" * 40, "HTML"),
+        (lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "LFS"),
+        (lambda data: b"", "(?i)(empty|short|0 bytes)"),
+        (lambda data: bytes(10240), "origin.tar"),
+        (lambda data: b"not a tar at all " * 100, "origin.tar"),
+    ],
+    ids=["gzip", "bzip2", "xz", "zstd", "zip", "HTML", "LFS pointer", "empty", "zeros", "text"],
+)
+def test_no_plain_tar(tar_world: World, change: Callable[[bytes], bytes], says: str) -> None:
+    """A compressed archive, a login page or another file called origin.tar is refused with what it is."""
+    tar_world.tar.write_bytes(change(tar_world.tar.read_bytes()))
+    with pytest.raises(BadTarError, match=says):
+        load(tar_world)

@@ -1,0 +1,235 @@
+"""The tar walk against tarfile, which is right about whole archives."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from _newsclippings import tar
+from _newsclippings.files import fingerprint
+from _newsclippings.tar import SCHEMA, load_index, walk
+from newsclippings import BadTarError, NewsCLIPpingsError
+
+Members = dict[str, bytes]
+
+names = st.lists(
+    st.text("abé0_-. ", min_size=1, max_size=70).filter(lambda s: s.strip(".") != ""), min_size=1, max_size=4
+)
+members = st.dictionaries(names.map("/".join), st.binary(max_size=1500), min_size=1, max_size=12)
+formats = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+
+
+def write(path: Path, files: Members, form: int = tarfile.GNU_FORMAT, **fields: Any) -> Path:
+    with tarfile.open(path, "w", format=form) as out:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            out.addfile(info, io.BytesIO(data))
+    return path
+
+
+def without_clashes(files: Members) -> Members:
+    """No name that is a folder of another, none that becomes another's normal form."""
+    return {
+        name: data for name, data in files.items() if name.split("/")[0] not in ("origin", "visual_news", "visualnews")
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(members.map(without_clashes).filter(bool), formats, st.sampled_from([1, 2, 3, 8192]))
+def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Members, form: int, batch: int) -> None:
+    """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
+    path = write(tmp_path / "x.tar", files, form)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar, "BATCH", batch)
+        index = walk(str(path))
+    with tarfile.open(path) as reference:
+        expected = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
+    assert index.damage is None
+    assert index.members.schema == SCHEMA
+    found = zip(*(index.members[column].to_pylist() for column in ("name", "offset", "size")), strict=True)
+    assert list(found) == [("/".join(p for p in n.split("/") if p), offset, size) for n, offset, size in expected]
+    data = path.read_bytes()
+    assert [data[o : o + s] for _, o, s in expected] == list(files.values())
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 8000), st.integers(0, 7), st.integers(0, 3))
+def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, batch: int) -> None:
+    """One bit flipped in a header is damage, a refusal, or in a place that tells nothing; never lost members."""
+    files = {f"bbc/images/0000/{k:03d}.jpg": bytes([65 + k]) * 700 for k in range(4)}
+    path = write(tmp_path / "x.tar", files)
+    data = bytearray(path.read_bytes())
+    at %= 2 * 512 * 4 + 1024
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar, "BATCH", batch + 1)
+        try:
+            index = walk(str(path))
+        except NewsCLIPpingsError:
+            return
+    if index.damage is None:
+        assert index.members["name"].to_pylist() == list(files)
+        assert index.members["size"].to_pylist() == [700] * 4
+    else:
+        assert "byte" in index.damage
+        assert index.members["name"].to_pylist() == list(files)[: len(index.members)]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=40), st.integers(0, 5000), st.integers(0, 600))
+def test_damaged_archives_never_raise_anything_else(tmp_path: Path, noise: bytes, at: int, cut: int) -> None:
+    """Whatever is put into an archive: an index of whole members, or an error of ours."""
+    path = write(tmp_path / "x.tar", {"origin/a.jpg": b"A" * 600, "origin/" + "b" * 120: b"B" * 10}, tarfile.PAX_FORMAT)
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + noise + data[at + cut :])
+    try:
+        index = walk(str(path))
+    except NewsCLIPpingsError:
+        return
+    for offset, size in zip(index.members["offset"].to_pylist(), index.members["size"].to_pylist(), strict=True):
+        assert 0 <= offset <= offset + size <= path.stat().st_size
+
+
+def header(
+    name: bytes, size: bytes = b"%011o\0" % 3, kind: bytes = b"0", magic: bytes = b"ustar\x0000", **more: bytes
+) -> bytes:
+    raw = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + size + b"0" * 11 + b"\0" + b" " * 8 + kind)
+    raw += b"\0" * 100 + magic.ljust(8, b"\0")
+    raw = raw.ljust(512, b"\0")
+    if prefix := more.get("prefix"):
+        raw[345 : 345 + len(prefix)] = prefix
+    total = sum(struct.unpack("512b", raw)) if "signed" in more else sum(raw)
+    raw[148:156] = b"%06o\0 " % total
+    return bytes(raw)
+
+
+BODY = b"abc".ljust(512, b"\0")
+END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (header(b"a/b.jpg", magic=b""), "a/b.jpg"),  # before POSIX
+        (header(b"a/b.jpg", magic=b"ustar  \0"), "a/b.jpg"),  # GNU
+        (header(b"b.jpg", prefix=b"origin/a"), "a/b.jpg"),  # long names of ustar
+        (header(b"a/b.jpg", kind=b"\0"), "a/b.jpg"),
+        (header(b"a/b.jpg", kind=b"7"), "a/b.jpg"),
+        (header(b"a/b.jpg", size=b"\x80" + bytes(10) + b"\x03"), "a/b.jpg"),  # base-256
+        (header(b"a/b.jpg", size=b"         3 \0"), "a/b.jpg"),
+        (header("a/é.jpg".encode(), signed=b"yes"), "a/é.jpg"),
+        (header(b"./", size=b"0" * 11 + b"\0", kind=b"5") + header(b"./a/b.jpg"), "a/b.jpg"),
+        (header(b"a/", size=b"0" * 11 + b"\0", kind=b"\0", magic=b"") + header(b"a/b.jpg"), "a/b.jpg"),
+        (header(b"a" * 100), "a" * 100),
+    ],
+)
+def test_every_kind_of_header_is_read(tmp_path: Path, content: bytes, name: str) -> None:
+    """Headers of all ages of tar give the name and the place of the file."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(content + BODY + END)
+    index = walk(str(path))
+    assert index.damage is None
+    assert index.members.select(["name", "offset", "size"]).to_pylist() == [
+        {"name": name, "offset": len(content), "size": 3}
+    ]
+
+
+PAX = b"30 GNU.sparse.major=1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (header(b"a", size=b"99999999999\0"), "no octal number"),
+        (header(b"a", size=b"\xff" * 12), "negative or absurd"),
+        (header(b"a", size=b"\x80" + b"\xff" * 11), "negative or absurd"),
+        (header(b"a", size=b"%011o\0" % (1 << 30)), "runs past the end"),
+        (header(b"a\0hidden"), "hidden behind a NUL"),
+        (header(b"", kind=b"L", size=b"%011o\0" % (1 << 30)), "header of 1073741824 bytes"),
+        (header(b"x", kind=b"x") + BODY, "malformed PAX"),
+        (
+            header(b"x", kind=b"x", size=b"%011o\0" % 12) + b"12 size=1x2\n".ljust(512, b"\0") + header(b"a"),
+            "no number",
+        ),
+        (header(b"x", kind=b"L") + BODY, "without its member"),
+        (header(b"a") + BODY + bytes(512) + header(b"b"), "single zero block"),
+    ],
+)
+def test_malformed_headers_are_damage(tmp_path: Path, content: bytes, says: str) -> None:
+    """A header that cannot be right stops the walk, which says why; nothing is read past the end of the file."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(header(b"first") + BODY + content + END)
+    index = walk(str(path))
+    assert index.damage is not None
+    assert says in index.damage
+    assert "after" in index.damage
+    assert index.members["name"].to_pylist()[0] == "first"
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 5000, END, bytes(512) + header(b"a") + BODY + END])
+def test_what_does_not_begin_with_a_header_is_no_tar(tmp_path: Path, content: bytes) -> None:
+    """A file of something else is refused at once, and the message says what was found."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(content)
+    with pytest.raises(BadTarError, match=f"{len(content)} bytes that do not begin with a tar header"):
+        walk(str(path))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return write(
+        tmp_path / "x.tar", {"origin/bbc/images/0000/001.jpg": b"one", "origin/bbc/images/0000/002.jpg": b"two"}
+    )
+
+
+def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time the headers are not read again; the names are those of the first time."""
+    first = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
+    monkeypatch.setattr(tar, "walk", None)
+    allocated = pa.total_allocated_bytes()
+    again = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
+    assert again.members.equals(first.members)
+    assert again.damage is None
+    assert pa.total_allocated_bytes() == allocated
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"x" + b[1:], lambda b: b[:-3]])
+def test_a_spoilt_index_is_made_anew(archive: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """Half an index, or a file that is none, is never taken for one."""
+    key = fingerprint(str(archive))
+    first = load_index(str(archive), key, tmp_path / "indexes")
+    (kept,) = (tmp_path / "indexes").iterdir()
+    kept.write_bytes(spoil(kept.read_bytes()))
+    assert load_index(str(archive), key, tmp_path / "indexes").members.equals(first.members)
+
+
+def test_the_damage_is_kept_with_the_index(archive: Path, tmp_path: Path) -> None:
+    """A cached index of a truncated tar still says that it is one."""
+    data = archive.read_bytes()
+    archive.write_bytes(data[:1100])
+    key = fingerprint(str(archive))
+    first = load_index(str(archive), key, tmp_path / "indexes")
+    assert first.damage is not None
+    assert "byte 1024, after 1 whole members" in first.damage
+    assert "pictures of bbc (1)" in first.damage
+    assert load_index(str(archive), key, tmp_path / "indexes").damage == first.damage
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_error(archive: Path, tmp_path: Path) -> None:
+    """Without a place to keep the index, it is made each time."""
+    (tmp_path / "file").write_text("in the way")
+    index = load_index(str(archive), "key", tmp_path / "file" / "indexes")
+    assert len(index.members) == 2
