@@ -46,6 +46,7 @@ from _newsclippings.errors import (
     NewsCLIPpingsError,
     UnsafePathError,
     bad_value,
+    changed_meanwhile,
 )
 from _newsclippings.files import is_url
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, SPLITS, VERSION
@@ -227,13 +228,20 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             shutil.rmtree(self._output_dir, ignore_errors=True)
             os.makedirs(self._output_dir)
         self.info.splits = None  # of an earlier build, perhaps of other pictures
+        inputs = self.config.sources().key()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
+            if self.config.sources().key() != inputs:
+                raise changed_meanwhile(self.config.name)
             if os.path.isdir(self._output_dir):
                 save_reports(self._output_dir, self._joined or {})
                 save_inputs(self._output_dir, self.config_id, self._joined or {})
         finally:
             self._joined = None
+
+    def get_exported_dataset_info(self) -> datasets.DatasetInfo:
+        """Nothing: `datasets` 3 takes the published counts of a checkout's dataset_infos.json for those of any files."""
+        return datasets.DatasetInfo()
 
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
         """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
@@ -283,9 +291,7 @@ def _make_name_known() -> None:
     load: Any = datasets.load
     try:
         factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
-        local = getattr(load, "LocalDatasetModuleFactory", None) or load.LocalDatasetModuleFactoryWithoutScript
-        if hasattr(load, "LocalDatasetModuleFactoryWithoutScript"):
-            local = load.LocalDatasetModuleFactoryWithoutScript
+        local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
         look_up = factory.get_module
     except AttributeError as error:
         logger.warning(

@@ -46,6 +46,14 @@ def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFi
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
 
 
+def changed_meanwhile(config: str) -> BadFileError:
+    """An input file is no longer what it was when the build began."""
+    return BadFileError(
+        f"{config}: expected the input files to stay as they are during a build, found one of them changed since it "
+        "began. Nothing was kept: load again when they are at rest."
+    )
+
+
 def unsafe_path(location: object, record_id: object, value: object, why: str) -> UnsafePathError:
     """A record names a picture by a path that is not a plain relative one."""
     shown = repr(value)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -103,13 +104,14 @@ class LocalFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._close = weakref.finalize(self, os.close, self._fd)
         self.size = os.fstat(self._fd).st_size
         if hasattr(os, "posix_fadvise"):  # hops from header to header: read-ahead would read the pictures too
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
 
     def close(self) -> None:
         """Give the file descriptor back."""
-        os.close(self._fd)
+        self._close()
 
     def __enter__(self) -> "LocalFile":
         return self

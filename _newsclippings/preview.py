@@ -1,6 +1,9 @@
 """Look at pairs: one PNG with twins side by side, the pristine row in green, the falsified one in red."""
 
+import contextlib
+import functools
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,6 +21,13 @@ TEXT: Final = 104  # pixels, height of the text below it
 MARGIN: Final = 14
 FRAME: Final = 6
 COLORS: Final = ("#1a7f37", "#cf222e")  # pristine, falsified
+FONTS: Final = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "Arial Unicode.ttf",
+    "Arial.ttf",
+)
 INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 
 
@@ -60,8 +70,8 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
     draw.text((left, y), LABELS[row["falsified"]].upper(), color, _font(15))
     measure = "" if row["source_dataset"] is None else SOURCE_DATASETS[row["source_dataset"]]
     note = f"{row['image_source']} · {measure} · {row['similarity_score']:.3f}"
-    draw.text((left + CELL, y + 1), note, FAINT, _font(13), anchor="ra")
-    for line in _wrapped(row["caption"] or "(no caption)", draw):
+    draw.text((left + CELL, y + 1), _drawable(note), FAINT, _font(13), anchor="ra")
+    for line in _wrapped(_drawable(row["caption"] or "(no caption)"), draw):
         y += 21
         draw.text((left, y), line, INK, _font(16))
 
@@ -70,12 +80,26 @@ def _wrapped(text: str, draw: ImageDraw.ImageDraw, lines: int = 3) -> list[str]:
     """The text in lines that fit the cell; an ellipsis where it is cut."""
     width = 60
     while width > 10:
-        found = textwrap.wrap(text, width, max_lines=lines, placeholder=" …")
+        found = textwrap.wrap(text, width, max_lines=lines, placeholder=" ...")
         if all(draw.textlength(line, _font(16)) <= CELL for line in found):
             return found
         width -= 2
     return [text[:10]]
 
 
+@functools.cache
 def _font(size: int) -> Any:
+    """A font of this machine with letters of many languages, else Pillow's own, which has ASCII only."""
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)
+
+
+def _drawable(text: str) -> str:
+    """The text in letters that the font has: accents and typographic quotes become plain where it is Pillow's own."""
+    if Path(getattr(_font(16), "path", "") or "").name in FONTS:
+        return text
+    text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0xB7: "|"})
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return plain.encode("ascii", "replace").decode()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import PIL.Image
@@ -19,9 +21,12 @@ from world import SPLITS, World
 from _newsclippings.cli import main
 from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
 
+# Before click 8.2 stderr had to be kept apart by name.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
+    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))
