@@ -240,7 +240,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self._joined = None
 
     def get_exported_dataset_info(self) -> datasets.DatasetInfo:
-        """Nothing: `datasets` 3 takes the published counts of a checkout's dataset_infos.json for those of any files."""
+        """Nothing: `datasets` 3 takes the published counts in a checkout's dataset_infos.json for those of any file."""
         return datasets.DatasetInfo()
 
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
