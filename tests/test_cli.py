@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from reading import environment, expected_splits, raw_splits
 from world import SPLITS, World
 
+from _newsclippings import preview
 from _newsclippings.cli import main
 from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
 
@@ -174,3 +175,13 @@ def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tm
     assert result.exit_code == 0, result.output
     with PIL.Image.open(tmp_path / "pairs.png") as sheet:
         assert sheet.size == (2 * 434 + 14, 280 + 104 + 3 * 14)
+
+
+def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only Pillow's own font is there, which has ASCII letters only, accents and quotes become plain."""
+    caption = "Fédèle’s “Békés” – 日本"
+    monkeypatch.setattr(preview, "FONTS", ())
+    preview._font.cache_clear()
+    assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
+    monkeypatch.undo()
+    preview._font.cache_clear()
