@@ -17,26 +17,16 @@ The tar is never extracted, names in it never become paths, and no row is lost w
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
-import datasets.load
 import pyarrow as pa
-from datasets.data_files import DataFilesDict
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-from _newsclippings.assemble import (
-    Assembly,
-    Split,
-    is_outdated,
-    load_reports,
-    part_ranges,
-    save_inputs,
-    save_reports,
-)
+from _newsclippings.assemble import Assembly, Split, part_ranges
+from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
 from _newsclippings.errors import (
     BadFileError,
     BadTarError,
@@ -49,6 +39,7 @@ from _newsclippings.errors import (
     changed_meanwhile,
 )
 from _newsclippings.files import is_url
+from _newsclippings.register import NAME, make_name_known
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, SPLITS, VERSION
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
@@ -67,7 +58,6 @@ __all__ = [
     "UnsafePathError",
 ]
 
-NAME = "newsclippings"
 logger = logging.getLogger(NAME)
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
@@ -111,23 +101,34 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         """The splits to build, in their usual order."""
         if self.splits is None:
             return list(SPLITS)
-        given = {self.splits} if isinstance(self.splits, str) else set(map(str, self.splits))
+        single = isinstance(self.splits, str | datasets.NamedSplit)
+        if not single and not isinstance(self.splits, Iterable):
+            raise bad_value("splits", self.splits, SPLITS)
+        given = {str(self.splits)} if single else set(map(str, self.splits))
         if not given or not given <= set(SPLITS):
             raise bad_value("splits", self.splits, SPLITS)
         return [split for split in SPLITS if split in given]
 
     def sources(self) -> Sources:
         """Where the inputs are."""
-        data_dir = os.fspath(self.data_dir) if self.data_dir else None
-        visual_news = os.fspath(self.visual_news) if self.visual_news else None
-        return find_sources(self.name, self.wanted_splits(), data_dir, visual_news)
+        paths = []
+        for field, value in (("data_dir", self.data_dir), ("visual_news", self.visual_news)):
+            if value is not None and not isinstance(value, str | os.PathLike):
+                message = f"{field}={value!r} is a {type(value).__name__}; expected a path."
+                raise ConfigError(message)
+            paths.append(os.fspath(value) if value else None)
+        return find_sources(self.name, self.wanted_splits(), *paths)
+
+    def inputs(self) -> str:
+        """A digest of the content of all inputs that a build reads, and of the code."""
+        return self.sources().key(pictures=self.images != "none")
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
         self.check()
         base: str = super().create_config_id({}, custom_features=custom_features)
         fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
-        digest = datasets.fingerprint.Hasher.hash([fields, self.sources().key()])
+        digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
         return f"{base}-{digest}"
 
 
@@ -212,8 +213,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
         folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
-        built = os.path.isfile(os.path.join(folder, datasets.config.DATASET_INFO_FILENAME))
-        if reuse and built and is_outdated(folder, self.config_id, self.config.sources().pictures):
+        if reuse and (is_url(folder) or is_outdated(folder, self.config_id, self.config.sources().pictures)):
             download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
         super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
 
@@ -228,12 +228,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             shutil.rmtree(self._output_dir, ignore_errors=True)
             os.makedirs(self._output_dir)
         self.info.splits = None  # of an earlier build, perhaps of other pictures
-        inputs = self.config.sources().key()
+        inputs = self.config.inputs()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
-            if self.config.sources().key() != inputs:
+            if self.config.inputs() != inputs:
                 raise changed_meanwhile(self.config.name)
-            if os.path.isdir(self._output_dir):
+            if not is_url(self._output_dir):
                 save_reports(self._output_dir, self._joined or {})
                 save_inputs(self._output_dir, self.config_id, self._joined or {})
         finally:
@@ -242,6 +242,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def get_exported_dataset_info(self) -> datasets.DatasetInfo:
         """Nothing: `datasets` 3 takes the published counts in a checkout's dataset_infos.json for those of any file."""
         return datasets.DatasetInfo()
+
+    def _save_infos(self) -> None:
+        """Nothing: `save_infos=True` would overwrite dataset_infos.json and README.md beside this file."""
 
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
         """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
@@ -269,9 +272,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return [(part, parts) for part in range(parts)]
 
     def _log(self, split: str, joined: Split) -> None:
-        complete = joined.report.resolved == joined.report.rows and not joined.report.damage
+        report = joined.report
+        complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
         level = logging.INFO if complete else logging.WARNING
-        logger.log(level, "%s/%s: %s", self.config.name, split, joined.report)
+        logger.log(level, "%s/%s: %s", self.config.name, split, report)
 
     def _assembly(self, sources: Sources) -> Assembly:
         indexes = Path(self._cache_dir_root, NAME, "tar_indexes")
@@ -281,50 +285,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return {**self.__dict__, "_joined": None}
 
 
-def _make_name_known() -> None:
-    """Let `load_dataset("newsclippings", ...)` find this module, on the releases of `datasets` that this is tested on.
-
-    `datasets` has no hook for that. A plain entry in its table of packaged modules would make it list every file below
-    data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files; so
-    the lookup of that table is wrapped, for this one name.
-    """
-    load: Any = datasets.load
-    try:
-        factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
-        local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
-        look_up = factory.get_module
-    except AttributeError as error:
-        logger.warning(
-            "load_dataset(%r) does not work on datasets %s (%s); NewsCLIPpings(...) does.",
-            NAME,
-            datasets.__version__,
-            error,
-        )
-        return
-
-    def get_module(self: Any) -> Any:
-        if self.name != NAME or self.data_files is not None:
-            return look_up(self)
-        if self.data_dir is None and _is_parquet_folder(Path(NAME)):
-            return local(NAME).get_module()
-        return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
-
-    _PACKAGED_DATASETS_MODULES[NAME] = (NAME, "")
-    factory.get_module = get_module
-
-
-def _is_parquet_folder(folder: Path) -> bool:
-    """Whether a folder is a built dataset, and not, say, a checkout of this project."""
-    if not folder.is_dir() or (folder / f"{NAME}.py").exists():
-        return False
-    card = folder / "README.md"
-    if card.is_file() and card.read_bytes().startswith(b"---"):
-        return True
-    return any(any(folder.glob(pattern)) for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"))
-
-
 if __name__ == NAME:
-    _make_name_known()
+    make_name_known()
 elif __name__ == "__main__":
     from _newsclippings.cli import main
 

@@ -64,7 +64,7 @@ def read_annotations(location: str, config: str) -> pa.Table:
 
 def _codes(names: Any, location: str) -> list[int]:
     """File's number of a sub-split -> ours."""
-    if names is None:
+    if names is None or names in ({}, []):
         return list(range(len(SOURCE_DATASETS)))
     if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
         names = [names[str(k)] for k in range(len(names))]

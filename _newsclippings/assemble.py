@@ -1,11 +1,11 @@
 """From sources to joined rows: read the matches, pick their records, find their pictures, join, report."""
 
-import json
+import functools
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +13,16 @@ import pyarrow.compute as pc
 from _newsclippings.annotations import read_annotations
 from _newsclippings.corpus import read_corpus
 from _newsclippings.errors import BadTarError, ConfigError
-from _newsclippings.files import LocalFile, Member, fingerprint, open_stream, write_atomically
-from _newsclippings.images import FolderPictures, Pictures, TarPictures, pictures_state
+from _newsclippings.files import LocalFile, Member, fingerprint, open_stream
+from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import Int32s, JoinedRows, JoinReport, join, refuse_missing, wanted_ids
 from _newsclippings.schema import COLUMNS, SPLITS
 from _newsclippings.sources import Sources
 from _newsclippings.tar import TarIndex, load_index
 
+logger = logging.getLogger("newsclippings")
+
 IMAGE_COLUMN = list(COLUMNS).index("image")
-REPORT_FILE = "join_report.json"
-INPUTS_FILE = "inputs.arrow"
 
 
 @dataclass
@@ -117,48 +117,64 @@ class Assembly:
             rows, report = join(table, corpus, present, self.missing)
             damage = self._index.damage if self._index is not None else None
             report = replace(report, damage=damage, captions_from=captions_from[split])
-            if self.missing == "error" or not report.written:
-                refuse_missing(sources.config, split, report)
             joined[split] = Split(rows, report, pictures, self.images)
+        reports = {split: one.report for split, one in joined.items()}
+        if self.missing == "error" or not all(report.written for report in reports.values()):
+            looked_in = f"pictures {sources.pictures}, " if self.images != "none" else ""
+            refuse_missing(
+                sources.config, reports, f"{looked_in}records {', '.join(sorted({*captions_from.values()}))}"
+            )
         return joined
 
     def _tar_index(self, path: str) -> TarIndex:
+        """The index of the tar; its damage is an error if pictures are to come from it."""
         if self._index is None:
             self._index = load_index(path, fingerprint(path), self.index_folder)
-            if self._index.damage and self.missing == "error":
-                message = (
-                    f"{path}: expected a whole tar, found that {self._index.damage}. Fetch it again (the complete file "
-                    "has 97,916,641,280 bytes), or use its whole part with missing='null' or missing='drop_pair'."
-                )
-                raise BadTarError(message)
+        if self._index.damage and self.missing == "error" and self._from_tar():
+            message = (
+                f"{path}: expected a whole tar, found that {self._index.damage}. Fetch it again (the complete file "
+                "has 97,916,641,280 bytes), or use its whole part with missing='null' or missing='drop_pair'."
+            )
+            raise BadTarError(message)
         return self._index
+
+    def _from_tar(self) -> bool:
+        """Whether the pictures come from the tar."""
+        return self.images != "none" and self.sources.pictures == self.sources.tar
 
     def _data_json_in_tar(self) -> tuple[int, int] | None:
         """Offset and size of data.json in the tar."""
         if self.sources.tar is None:
             return None
-        members = self._tar_index(self.sources.tar).members
+        try:
+            members = self._tar_index(self.sources.tar).members
+        except BadTarError as error:
+            if self._from_tar():
+                raise
+            logger.warning("Captions are taken from the metadata, because of this: %s", error)
+            return None
         place = members["name"].index("data.json").as_py()
         return None if place < 0 else (members["offset"][place].as_py(), members["size"][place].as_py())
 
     def _corpora(self, matches: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], dict[str, str]]:
         """Split -> its records, and the name of the file that they come from."""
         source = self.sources
-        if source.data_json is not None:
-            path = source.data_json
-            table = read_corpus(lambda: open_stream(path), path, wanted_ids(*matches.values()))
-            return dict.fromkeys(matches, table), dict.fromkeys(matches, "data.json")
-        place = self._data_json_in_tar()
-        if place is not None and source.tar is not None:
-            with LocalFile(source.tar) as file:
-                open_member: Callable[[], BinaryIO] = lambda: Member(file, *place)  # type: ignore[assignment,return-value]  # noqa: E731
-                table = read_corpus(open_member, f"{source.tar}: data.json", wanted_ids(*matches.values()))
-            return dict.fromkeys(matches, table), dict.fromkeys(matches, "data.json in origin.tar")
-        tables = {
-            split: read_corpus(lambda place=place: open_stream(place), place, wanted_ids(matches[split]))  # type: ignore[misc]
-            for split, place in source.metadata.items()
-        }
-        return tables, {split: f"metadata/{SPLITS[split]}.json" for split in source.metadata}
+        place = self._data_json_in_tar() if source.data_json is None else None
+        if source.data_json is None and place is None:
+            tables = {
+                split: read_corpus(functools.partial(open_stream, file), file, wanted_ids(matches[split]))
+                for split, file in source.metadata.items()
+            }
+            return tables, {split: f"metadata/{SPLITS[split]}.json" for split in source.metadata}
+        wanted = wanted_ids(*matches.values())
+        if place is None:
+            name, file = "data.json", str(source.data_json)
+            table = read_corpus(functools.partial(open_stream, file), file, wanted)
+        else:
+            name = f"data.json in {os.path.basename(str(source.tar))}"
+            with LocalFile(str(source.tar)) as tar:
+                table = read_corpus(functools.partial(Member, tar, *place), f"{source.tar}: data.json", wanted)
+        return dict.fromkeys(matches, table), dict.fromkeys(matches, name)
 
     def _pictures(self, corpus: pa.Table) -> Pictures:
         column = corpus["image_path"]
@@ -166,48 +182,3 @@ class Assembly:
         if os.path.isdir(self.sources.pictures or ""):
             return FolderPictures(str(self.sources.pictures), paths)
         return TarPictures(str(self.sources.pictures), self._tar_index(str(self.sources.pictures)), paths)
-
-
-def save_reports(folder: str, splits: dict[str, Split]) -> None:
-    """Write the join reports beside the data."""
-    reports = {split: joined.report.as_dict() for split, joined in splits.items()}
-    with write_atomically(Path(folder, REPORT_FILE)) as temporary:
-        Path(temporary).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
-
-
-def load_reports(folder: str) -> dict[str, Any]:
-    """The join reports beside the data; empty where there are none."""
-    file = Path(folder, REPORT_FILE)
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-
-
-def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
-    """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
-    unique = {id(s.pictures): s.pictures for s in splits.values() if isinstance(s.pictures, FolderPictures)}
-    paths = pa.concat_arrays([pa.array([], pa.string()), *(pictures.paths for pictures in unique.values())])
-    schema = pa.schema(
-        [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
-    )
-    with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        writer.write_table(pa.table([paths], schema=schema))
-
-
-def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
-    """Whether the data of a folder were made of something else.
-
-    Args:
-        folder: where the data are.
-        config_id: what the config is now: covers its fields, its input files and the code.
-        root: the folder of the pictures. Single pictures are in no config_id: there are too many to look at each time
-            that a name is needed. They are compared here, by size and times.
-    """
-    file = Path(folder, INPUTS_FILE)
-    if not file.is_file():
-        return True
-    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-    if table.schema.metadata[b"config_id"].decode() != config_id:
-        return True
-    if not len(table) or root is None:
-        return False
-    paths = pa.concat_arrays(table["image_path"].chunks)
-    return bool(pictures_state(FolderPictures(root, paths)) != table.schema.metadata[b"state"].decode())

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,14 @@ import click
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.schema import COLUMNS, CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, ROWS, SPLITS, VERSION
 
-_FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or programs.",
+)
 _CONFIG = click.option(
     "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
 )
@@ -41,10 +49,13 @@ def _errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except (NewsCLIPpingsError, OSError) as error:
             raise click.ClickException(str(error)) from error
-        except Exception as error:  # `datasets` wraps what happens while it writes
+        except Exception as error:  # `datasets` wraps what happens while it writes, other processes send text only
             if isinstance(error.__cause__, NewsCLIPpingsError | OSError):
                 raise click.ClickException(str(error.__cause__)) from error
-            raise
+            if type(error.__cause__).__name__ != "RemoteTraceback":
+                raise
+            first = re.search(r"^(?:\w+\.)*\w*Error: (.+)$", str(error.__cause__), re.MULTILINE)
+            raise click.ClickException(first[1] if first else str(error.__cause__)) from error
 
     return wrapped
 
@@ -139,7 +150,13 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
     help="Which config; repeat for more.",
 )  # fmt: skip
 @_inputs
-@click.option("--images", type=click.Choice([i for i in IMAGES if i != "path"]), default="bytes", show_default=True)
+@click.option(
+    "--images",
+    type=click.Choice([i for i in IMAGES if i != "path"]),
+    default="bytes",
+    show_default=True,
+    help="Pictures inside the rows, or no pictures.",
+)
 @click.option(
     "--missing", type=click.Choice(MISSING), default="error", show_default=True, help="Rows that lack something."
 )
@@ -177,9 +194,16 @@ def build(
 @main.command()
 @_inputs
 @_CONFIG
-@click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True)
+@click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True, help="Which split.")
 @click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True, help="How many pairs.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="pairs.png", show_default=True)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="pairs.png",
+    show_default=True,
+    help="The picture to write.",
+)
 @click.option(
     "--missing", type=click.Choice(MISSING), default="null", show_default=True, help="Rows that lack something."
 )
@@ -191,11 +215,15 @@ def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> No
     Example:
       newsclippings preview --data-dir demo/data --split train -o pairs.png
     """
+    from datasets import Image
+
     from _newsclippings.preview import contact_sheet
     from newsclippings import NewsCLIPpings
 
     builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
-    count = contact_sheet(builder.as_streaming_dataset(split=split), out, pairs)
+    rows = builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    count = contact_sheet(rows, out, pairs)
     click.echo(f"{out} ({count} pairs)")
 
 

@@ -1,7 +1,7 @@
 """The VisualNews records that the matches speak of: caption, picture, outlet and topic, by id."""
 
+import io
 from collections.abc import Callable
-from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 )
 
 
-def read_corpus(open_file: Callable[[], BinaryIO], location: str, wanted: Int64s) -> pa.Table:
+def read_corpus(open_file: Callable[[], io.RawIOBase], location: str, wanted: Int64s) -> pa.Table:
     """Read the wanted records of data.json (a list) or metadata/<split>.json (a table by id).
 
     Args:

@@ -1,4 +1,6 @@
-"""The errors a user can meet. Each message says what was read, what was expected, what was found, and what to do.
+"""The errors a user can meet, and the messages that several modules share.
+
+Each message says what was read, what was expected, what was found, and what to do.
 
 Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
 """
@@ -32,6 +34,10 @@ class BadTarError(BadFileError):
     """A tar is damaged, compressed, or holds members that are refused."""
 
 
+class BadPickleError(BadFileError):
+    """A pickle holds anything but a dict of number arrays, or is damaged. Nothing in it was executed."""
+
+
 class MissingDataError(NewsCLIPpingsError, LookupError):
     """Rows of the official file cannot be completed, and `missing="error"` was asked for."""
 
@@ -44,6 +50,12 @@ def bad_value(field: str, value: object, allowed: Iterable[str]) -> ConfigError:
 def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:
     """A file does not hold what was expected."""
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
+
+
+def bad_pickle(location: object, byte: int, after: str, expected: str, found: str, do: str = "") -> BadPickleError:
+    """A pickle was refused at a byte; `after` names the last entry before it, if any. `found` quotes nothing unchecked."""
+    do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
+    return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 
 
 def changed_meanwhile(config: str) -> BadFileError:
@@ -64,9 +76,9 @@ def unsafe_path(location: object, record_id: object, value: object, why: str) ->
     )
 
 
-def no_pictures(looked: Iterable[tuple[str, bool]]) -> DataNotFoundError:
+def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
     """VisualNews is nowhere: show the tree, what is there of it, and the ways on."""
-    found = "\n".join(f"    {'found  ' if there else 'missing'}  {place}" for place, there in looked)
+    found = "\n".join(f"    {place}: {state}" for place, state in looked)
     return DataNotFoundError(
         "The pictures of VisualNews were not found, and they cannot be downloaded for you.\n"
         f"  Expected:\n{VISUAL_NEWS_TREE}\n"

@@ -11,7 +11,6 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from _newsclippings.errors import bad_file, not_fetched
 
@@ -29,7 +28,7 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
-def open_stream(location: str) -> BinaryIO:
+def open_stream(location: str) -> io.RawIOBase:
     """Open a location for reading bytes from front to back.
 
     Raises:
@@ -40,7 +39,7 @@ def open_stream(location: str) -> BinaryIO:
     import fsspec  # takes a while to import, and most builds read local files only
 
     try:
-        stream: BinaryIO = fsspec.open(location, "rb").open()
+        stream: io.RawIOBase = fsspec.open(location, "rb").open()
     except Exception as error:  # whatever the client of that protocol and the network raise
         raise not_fetched(location, error) from error
     return stream
@@ -53,7 +52,7 @@ def read_json_text(location: str) -> bytes:
         BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
     """
     with open_stream(location) as stream:
-        data = stream.read()
+        data = stream.read() or b""
     check_json_head(location, data[:64])
     return data
 

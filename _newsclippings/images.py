@@ -4,6 +4,7 @@ Pictures are bytes. They are never decoded here, and an image path is only ever 
 below a folder that it is proven to stay in.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -21,6 +22,7 @@ from _newsclippings.files import LocalFile
 from _newsclippings.tar import TarIndex
 
 Rows = npt.NDArray[np.int32]
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Pictures(Protocol):
@@ -61,7 +63,9 @@ class FolderPictures:
                 if stat.S_ISLNK(status.st_mode):
                     full = self._linked[row] = self._resolve(full)
                     status = os.lstat(full)
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 self.status[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -73,7 +77,7 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""
-        return _binary(rows, self.status[:, 0], self.present, self._read_one)
+        return _binary(self.root, rows, self.status[:, 0], self.present, self._read_one)
 
     def _read_one(self, row: int, view: memoryview) -> None:
         path = self._path(row)
@@ -148,9 +152,7 @@ class TarPictures:
         Raises:
             BadTarError: the header in front of a picture is not the one that was indexed.
         """
-        if self._file is None:
-            self._file = LocalFile(self.path)
-        return _binary(rows, self._size, self.present, self._read_one, order=self._offset)
+        return _binary(self.path, rows, self._size, self.present, self._read_one, order=self._offset)
 
     def _read_one(self, row: int, view: memoryview) -> None:
         header = bytearray(512)
@@ -166,6 +168,7 @@ class TarPictures:
 
 
 def _binary(
+    location: str,
     rows: Rows,
     sizes: npt.NDArray[np.int64],
     present: npt.NDArray[np.bool_],
@@ -173,13 +176,14 @@ def _binary(
     order: npt.NDArray[np.int64] | None = None,
 ) -> pa.Array:
     """Read pictures into one buffer, which becomes the Arrow array without a copy."""
-    there = (rows >= 0) & present[rows]
-    lengths = np.where(there, sizes[rows], 0)
-    ends = np.cumsum(lengths)
-    if len(ends) and ends[-1] >= 1 << 31:
-        message = f"{len(rows)} pictures of {ends[-1]} bytes do not fit into one Arrow array"
-        raise OverflowError(message)
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    there = rows >= 0
+    there[there] = present[rows[there]]
+    lengths = np.zeros(len(rows), np.int64)
+    lengths[there] = sizes[rows[there]]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    if offsets[-1] >= 1 << 31:
+        raise bad_file(location, f"{len(rows)} pictures of less than 2 GiB together", f"{offsets[-1]:,} bytes")
+    offsets = offsets.astype(np.int32)
     buffer = pa.allocate_buffer(int(offsets[-1]))
     view = memoryview(buffer).cast("B")
     todo = np.flatnonzero(there)

@@ -17,8 +17,6 @@ from _newsclippings.schema import (
     VERSION,
 )
 
-FILE = "dataset_infos.json"
-
 
 def dataset_infos() -> dict[str, Any]:
     """Config -> dataset info in the form that `datasets` reads; splits that nobody counted are left out."""
@@ -56,4 +54,4 @@ def dataset_infos_text() -> str:
 
 def is_current(file: Path) -> bool:
     """Whether a file says what the tables say."""
-    return file.is_file() and file.read_text(encoding="utf-8") == dataset_infos_text()
+    return file.is_file() and file.read_bytes() == dataset_infos_text().encode()

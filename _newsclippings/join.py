@@ -1,5 +1,7 @@
 """The join of matches with records, by id. Pure: tables in, rows and a report out."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import MissingDataError
+from _newsclippings.errors import BadFileError, MissingDataError
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.schema import OUTLETS
 
@@ -29,10 +31,11 @@ class JoinReport:
         dropped_pairs: pairs left out because `missing="drop_pair"`.
         broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
         missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
-            is not there, or empty), the number of rows by outlet (`unknown` where no record tells).
+            is not there, or empty), the number of rows by the picture's outlet (`unknown` for the first two kinds).
         first_missing: the first few of them in words.
         damage: where and why the tar could not be read to its end.
         captions_from: the file that the captions came from, without its folder.
+        needed: rows whose picture has a record, by outlet; not written down.
     """
 
     rows: int
@@ -44,11 +47,11 @@ class JoinReport:
     first_missing: list[str]
     damage: str | None = None
     captions_from: str = ""
-    needed: dict[str, int] = field(default_factory=dict, repr=False)  # rows with a known picture, by outlet
+    needed: dict[str, int] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are written beside the data."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "needed"}
 
     def __str__(self) -> str:
         text = f"{self.written:,} of {self.rows:,} rows, {self.resolved:,} complete"
@@ -143,6 +146,13 @@ def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: st
     incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
     keep = np.ones(len(matches), bool)
     if missing == "drop_pair":
+        if incomplete.any() and _broken_pairs(matches):
+            message = (
+                "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
+                f"twin, found {_broken_pairs(matches):,} pairs of rows that are not. Use missing='null', or fetch the "
+                "file of matches again."
+            )
+            raise BadFileError(message)
         partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
         keep = ~(incomplete | incomplete[partner])
     rows = JoinedRows(matches, corpus, caption_row, image_row, keep)
@@ -160,37 +170,55 @@ def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: st
     return rows, report
 
 
-def refuse_missing(config: str, split: str, report: JoinReport) -> None:
-    """Raise if a row is not complete; the message says what is missing, how much, and the likely cause."""
-    counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
-    if not any(counts.values()):
+def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
+    """Raise if a row is not complete; the message says what is missing, how much, where it was looked for, and why.
+
+    Args:
+        config: name of the config.
+        reports: split -> its report.
+        looked_in: the files and folders that records and pictures come from, in words.
+    """
+    lines = []
+    for split, report in reports.items():
+        counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
+        if any(counts.values()):
+            lines.append(f"{config}/{split}: expected {report.rows:,} complete rows, found {report.resolved:,}.")
+        for kind, count in counts.items():
+            if count:
+                by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
+                lines.append(f"  In {count:,} rows {_LACKS[kind]} ({by_outlet}).")
+        if report.first_missing:
+            lines.append(f"  First: {'; '.join(report.first_missing)}.")
+    if not lines:
         return
-    lines = [f"{config}/{split}: expected {report.rows:,} complete rows, found {report.resolved:,}."]
-    words = {
-        "caption": "no record has the caption's id",
-        "picture_record": "no record has the picture's id",
-        "picture": "the picture is not there",
-    }
-    for kind, count in counts.items():
-        if count:
-            by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
-            lines.append(f"  In {count:,} rows {words[kind]} ({by_outlet}).")
-    if report.first_missing:
-        lines.append(f"  First: {'; '.join(report.first_missing)}.")
-    lacking = report.missing["picture"]
-    there = [outlet for outlet, rows in report.needed.items() if lacking.get(outlet, 0) < rows]
-    if lacking and there == ["bbc"]:
+    lines.append(f"  Looked in: {looked_in}.")
+    needed = _sum(report.needed for report in reports.values())
+    lacking = _sum(report.missing["picture"] for report in reports.values())
+    if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
         lines.append(
             "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
             "truncated download; the complete file has 97,916,641,280 bytes."
         )
     do = "missing='null' (keep the rows, with nulls)"
-    if report.written:
-        do += " or missing='drop_pair' (leave out both twins)"
+    if empty := [split for split, report in reports.items() if report.resolved == 0 or report.written == 0]:
+        lines.append(
+            f"  missing='drop_pair' would leave nothing of {', '.join(empty)}: not one pair is complete there."
+        )
     else:
-        lines.append("  Not one pair is complete, so missing='drop_pair' would leave nothing.")
+        do += " or missing='drop_pair' (leave out both twins)"
     lines.append(f"  Complete the files, or pass {do}; the join report then counts them.")
     raise MissingDataError("\n".join(lines))
+
+
+_LACKS = {
+    "caption": "no record has the caption's id",
+    "picture_record": "no record has the picture's id",
+    "picture": "the picture is not there",
+}
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    return sum(map(Counter, counts), Counter())
 
 
 def _lookup(ids: Int64s, keys: Int64s) -> Int32s:
@@ -215,7 +243,7 @@ def _broken_pairs(matches: pa.Table) -> int:
 
 
 def _by_outlet(image_rows: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
-    """Rows by the outlet of their picture; where no record tells, `unknown`."""
+    """Rows by the outlet of their picture; `unknown` for other kinds."""
     if kind != "picture":
         return {"unknown": len(image_rows)} if len(image_rows) else {}
     codes = np.asarray(outlets.indices)[image_rows]

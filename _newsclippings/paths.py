@@ -61,7 +61,8 @@ def relative_paths(names: pa.Array) -> pa.Array:
     Raises:
         BadName: as `relative_path`, with the position of the first bad name.
     """
-    plain = pc.fill_null(pc.match_substring_regex(names, _PLAIN), True)
+    plain = pc.and_(pc.match_substring_regex(names, _PLAIN), pc.less_equal(pc.utf8_length(names), MAX_LENGTH))
+    plain = pc.fill_null(plain, True)
     short = pc.replace_substring_regex(names, _PREFIX, "", max_replacements=1)
     if pc.all(plain).as_py() in (True, None):
         return short

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -35,7 +36,8 @@ def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8)
     """Draw the first pairs of some rows.
 
     Args:
-        rows: rows of the dataset, twins after each other, `image` decoded (or None, or absent).
+        rows: rows of the dataset, twins after each other, `image` as it is stored (`Image(decode=False)`): one damaged
+            picture does not stop the others.
         path: the PNG to write.
         pairs: how many pairs at most.
 
@@ -60,11 +62,10 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
     color = COLORS[row["falsified"]]
     picture = row.get("image")
     draw.rectangle((left, top, left + CELL - 1, top + PICTURE - 1), fill="#f6f8fa", outline=color, width=FRAME)
-    if picture is None:
-        draw.text((left + CELL // 2, top + PICTURE // 2), "no picture", FAINT, _font(18), anchor="mm")
+    small = _thumbnail(picture) if picture else "no picture"
+    if isinstance(small, str):
+        draw.text((left + CELL // 2, top + PICTURE // 2), small, FAINT, _font(18), anchor="mm")
     else:
-        small = picture.convert("RGB")
-        small.thumbnail((CELL - 2 * FRAME, PICTURE - 2 * FRAME))
         sheet.paste(small, (left + (CELL - small.width) // 2, top + (PICTURE - small.height) // 2))
     y = top + PICTURE + 4
     draw.text((left, y), LABELS[row["falsified"]].upper(), color, _font(15))
@@ -74,6 +75,18 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
     for line in _wrapped(_drawable(row["caption"] or "(no caption)"), draw):
         y += 21
         draw.text((left, y), line, INK, _font(16))
+
+
+def _thumbnail(stored: Mapping[str, Any]) -> Image.Image | str:
+    """A picture small enough for its cell, or why there is none."""
+    source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
+    try:
+        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP")) as picture:
+            small: Image.Image = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
+        return "not decodable"
+    small.thumbnail((CELL - 2 * FRAME, PICTURE - 2 * FRAME))
+    return small
 
 
 def _wrapped(text: str, draw: ImageDraw.ImageDraw, lines: int = 3) -> list[str]:
@@ -98,7 +111,8 @@ def _font(size: int) -> Any:
 
 def _drawable(text: str) -> str:
     """The text in letters that the font has: accents and typographic quotes become plain where it is Pillow's own."""
-    if Path(getattr(_font(16), "path", "") or "").name in FONTS:
+    path = _font(16).path  # a stream where it is Pillow's own
+    if isinstance(path, str) and Path(path).name in FONTS:
         return text
     text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0xB7: "|"})
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))

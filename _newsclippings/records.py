@@ -6,9 +6,10 @@ here decodes every record, and is the one that explains what is wrong with a fil
 """
 
 import codecs
+import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from _newsclippings.strict_json import DECODER
 MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
 
 
-def pick_records(open_file: Callable[[], BinaryIO], location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def pick_records(open_file: Callable[[], io.RawIOBase], location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
     """Read the records whose id is wanted.
 
     Args:
@@ -48,7 +49,7 @@ def pick_records(open_file: Callable[[], BinaryIO], location: str, wanted: Int64
     return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
 
 
-def _pick_exact(stream: BinaryIO, location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def _pick_exact(stream: io.RawIOBase, location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
     kept: dict[int, dict[str, Any]] = {}
     ids = set(wanted.tolist())
     for number, record in enumerate(walk_records(stream, location)):
@@ -71,7 +72,7 @@ def _pick_exact(stream: BinaryIO, location: str, wanted: Int64s, schema: pa.Sche
     return pa.Table.from_pylist(list(kept.values()), schema)
 
 
-def walk_records(stream: BinaryIO, location: str) -> Iterator[dict[str, Any]]:
+def walk_records(stream: io.RawIOBase, location: str) -> Iterator[dict[str, Any]]:
     """Decode a list of records, or a table of records by id, one by one, in constant memory.
 
     Raises:
@@ -112,7 +113,7 @@ def walk_records(stream: BinaryIO, location: str) -> Iterator[dict[str, Any]]:
 class _Text:
     """A window that slides over the text of a file, and knows where it is."""
 
-    def __init__(self, stream: BinaryIO, location: str) -> None:
+    def __init__(self, stream: io.RawIOBase, location: str) -> None:
         self.stream, self.location = stream, location
         self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self.window, self.pos, self.before, self.record, self.ended = "", 0, 0, 0, False
@@ -131,7 +132,7 @@ class _Text:
         """Drop what was read, append the next block; false at the end of the file."""
         if self.ended:
             return False
-        data = self.stream.read(BLOCK)
+        data = self.stream.read(BLOCK) or b""
         if self.before == 0 and not self.window:
             check_json_head(self.location, data[:64])
         self.ended = not data

@@ -34,7 +34,7 @@ two captions have in common.
 
 
 def write_sample(folder: Path) -> Path:
-    """Write the sample below a folder, the same bytes each time.
+    """Write the sample below a folder, the same bytes each time; other files that came there since stay.
 
     Args:
         folder: a new or empty folder, or one that holds the sample already.
@@ -46,13 +46,11 @@ def write_sample(folder: Path) -> Path:
         ConfigError: the folder holds something else.
     """
     readme = folder / "README.md"
-    is_sample = readme.is_file() and readme.read_text(encoding="utf-8").startswith(TITLE)
+    is_sample = readme.is_file() and readme.read_bytes().startswith(TITLE.encode())
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_sample)):
         message = f"{folder}: expected a new or empty folder, found one with files in it. Choose another."
         raise ConfigError(message)
     origin = folder / "visual_news" / "origin"
-    for part in ("visual_news", "news_clippings"):
-        shutil.rmtree(folder / part, ignore_errors=True)
     records = _records()
     files: dict[str, bytes] = {}
     for record in records:

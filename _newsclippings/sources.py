@@ -20,7 +20,8 @@ from _newsclippings.schema import (
     VISUAL_NEWS_TREE,
 )
 
-_NO_EFFECT_ON_ROWS = {"cli.py", "hub.py", "infos.py", "preview.py", "sample.py"}
+_NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
+_NO_EFFECT_ON_ROWS = {"built.py", "cli.py", "hub.py", "infos.py", "preview.py", "register.py", "sample.py"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sources:
         data_json: VisualNews data.json as a file; None where there is none (one may lie in the tar).
         pictures: folder `origin` or origin.tar that the pictures come from; None if there is neither.
         tar: origin.tar, also where the pictures come from the folder; None if there is none.
-        looked: places where VisualNews was looked for, and whether something was there.
+        looked: places where VisualNews was looked for, and what was there, in words.
     """
 
     config: str
@@ -43,7 +44,7 @@ class Sources:
     data_json: str | None
     pictures: str | None
     tar: str | None
-    looked: tuple[tuple[str, bool], ...]
+    looked: tuple[tuple[str, str], ...]
 
     def only(self, split: str) -> "Sources":
         """The sources of one split."""
@@ -79,12 +80,18 @@ class Sources:
         if self.pictures is None:
             raise no_pictures(self.looked)
 
-    def key(self) -> str:
-        """A digest of the content of all inputs and of the code that makes rows of them."""
+    def key(self, pictures: bool = True) -> str:
+        """A digest of the content of all inputs and of the code that makes rows of them.
+
+        Args:
+            pictures: whether pictures are asked for. Files that a build does not read do not count.
+        """
         digest = hashlib.sha256(f"{VERSION} {code_digest()} {self.config}".encode())
-        inputs = [*self.matches.values(), self.data_json, self.pictures, self.tar]
+        inputs = [*self.matches.values(), self.data_json]
         if self.data_json is None:
-            inputs += self.metadata.values()
+            inputs += [self.tar, *self.metadata.values()]
+        if pictures:
+            inputs.append(self.pictures)
         for location in inputs:
             digest.update(
                 f"{location} {fingerprint(location) if location else ''}\n".encode("utf-8", "surrogateescape")
@@ -113,20 +120,16 @@ def find_sources(
             message = f"{name}={value!r} is a URL; expected a local path. Download it first."
             raise ConfigError(message)
     data_dir = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-    if visual_news is not None:
-        looked = _visual_news_at(os.path.abspath(os.path.expanduser(visual_news)))
-    elif data_dir is not None:
-        looked = [
-            (f"{_join(data_dir, root)}/{name}") for root in VISUAL_NEWS_ROOTS for name in ("origin", "origin.tar")
-        ]
-    else:
-        looked = []
+    visual_news = os.path.abspath(os.path.expanduser(visual_news)) if visual_news else None
+    below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
+    looked = below if visual_news is None else _visual_news_at(visual_news)
     folders = [place for place in looked if os.path.isdir(place)]
+    tar = _first_file([place for place in looked if place not in folders])
     with_pictures = [f for f in folders if any(os.path.isdir(os.path.join(f, outlet)) for outlet in OUTLETS)]
-    tar = next((place for place in looked if os.path.isfile(place)), None)
-    records = [os.path.join(folder, "data.json") for folder in folders]
-    if visual_news is not None and data_dir is not None:  # the tar elsewhere, data.json where it belongs
-        records += [f"{_join(data_dir, root)}/origin/data.json" for root in VISUAL_NEWS_ROOTS]
+    places = folders if visual_news is None else [*folders, *(f for f in below if os.path.isdir(f))]
+    if tar is not None and visual_news == tar:  # data.json may have been extracted beside it
+        places.append(os.path.join(os.path.dirname(tar), "origin"))
+    data_json = _first_file([os.path.join(folder, "data.json") for folder in places])
 
     matches: dict[str, str] = {}
     metadata: dict[str, str] = {}
@@ -135,11 +138,9 @@ def find_sources(
             (matches, f"data/{config}/{SPLITS[split]}.json"),
             (metadata, f"metadata/{SPLITS[split]}.json"),
         ):
-            places = [f"{_join(data_dir, root)}/{name}" for root in MATCHES_ROOTS] if data_dir else []
-            here = next((place for place in places if os.path.isfile(place)), None)
+            here = _first_file([f"{_join(data_dir, root)}/{name}" for root in MATCHES_ROOTS] if data_dir else [])
             kind[split] = here or f"{HUB_FILES}/{name}"
-    data_json = next((place for place in records if os.path.isfile(place)), None)
-    if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, [*matches.values()])):
+    if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
         raise _nothing_there(data_dir)
     return Sources(
         config=config,
@@ -148,9 +149,28 @@ def find_sources(
         data_json=data_json,
         pictures=with_pictures[0] if with_pictures else tar,
         tar=tar,
-        looked=tuple((place, os.path.exists(place)) for place in looked)
-        or (("data_dir= and visual_news= are not set, nor is the variable " + ENV_DATA_DIR, False),),
+        looked=tuple((place, _state(place)) for place in looked)
+        or (("data_dir= and visual_news=, and the variable " + ENV_DATA_DIR, "not set"),),
     )
+
+
+def _first_file(places: Sequence[str]) -> str | None:
+    """The first of some places where there is a file; something else there is no reason to look elsewhere."""
+    for place in places:
+        if os.path.isfile(place):
+            return place
+        if os.path.lexists(place):
+            found = "a folder" if os.path.isdir(place) else "a link that leads nowhere, or no plain file"
+            message = f"{place}: expected a file, found {found}. Put the file there, or remove what is in its place."
+            raise DataNotFoundError(message)
+    return None
+
+
+def _state(place: str) -> str:
+    """What is at a place where pictures were looked for, in words."""
+    if os.path.isdir(place):
+        return f"a folder without {', '.join(OUTLETS)}"
+    return "found" if os.path.exists(place) else "missing"
 
 
 def _join(folder: str, root: str) -> str:
@@ -165,23 +185,23 @@ def _visual_news_at(path: str) -> list[str]:
             f"{VISUAL_NEWS_TREE}"
         )
         raise DataNotFoundError(message)
-    if os.path.isfile(path):
-        return [path, os.path.join(os.path.dirname(path), "origin")]
-    inner = [os.path.join(path, name) for name in ("origin", "origin.tar")]
+    inner = [os.path.join(path, name) for name in _NAMES]
     return inner if any(map(os.path.exists, inner)) else [path]
 
 
 def _nothing_there(data_dir: str) -> DataNotFoundError:
+    do = "Correct the path, or leave data_dir out to fetch the matches from the Hub (images='none', or visual_news=)."
     if os.path.isdir(data_dir):
         names = sorted(entry.name for entry in os.scandir(data_dir))
         found = (
             f"a folder with {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "an empty folder"
         )
+    elif os.path.exists(data_dir):
+        found, do = "a file", "Pass the folder that holds visual_news/; a tar goes into visual_news=."
     else:
         found = "no such folder"
     return DataNotFoundError(
-        f"data_dir={data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n"
-        "  Correct the path, or leave data_dir out to fetch the matches from the Hub (images='none', or visual_news=)."
+        f"data_dir={data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n  {do}"
     )
 
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +126,7 @@ def walk(path: str) -> TarIndex:
             unit_scale=True,
             disable=None,
         ) as bar:
-            damage = walker.run(lambda byte: bar.update(byte - bar.n) and None)
+            damage = walker.run(bar)
     if not walker.tables:
         why = damage or "it has no file in it"
         message = f"{path}: expected a tar with pictures, found that {why}."
@@ -158,11 +157,11 @@ class _Walk:
         self.pending: dict[bytes, bytes] = {}  # PAX fields for the next member; a GNU long name counts as path
         self.for_all: dict[bytes, bytes] = {}  # fields of global PAX headers
 
-    def run(self, progress: Callable[[int], None]) -> str | None:
+    def run(self, bar: tqdm) -> str | None:
         """Walk to the end; returns what stopped the walk early, if anything."""
         stop: DamageError | None = None
         try:
-            byte = self._hop(progress)
+            byte = self._hop(bar)
             self._check_batch()
             self._check_end(byte)
         except DamageError as damage:
@@ -175,7 +174,7 @@ class _Walk:
             return None
         return f"it is damaged at byte {stop.byte}, after {self.members} whole members: {stop.why}"
 
-    def _hop(self, progress: Callable[[int], None]) -> int:
+    def _hop(self, bar: tqdm) -> int:
         read_at, size = self.file.read_at, self.file.size
         headers, offsets, sizes = self.headers, self.offsets, self.sizes
         byte = 0
@@ -195,14 +194,15 @@ class _Walk:
                 if kind is None:
                     byte += BLOCK + (length + BLOCK - 1) // BLOCK * BLOCK
                     continue
-            if byte + BLOCK + length > size:
-                raise DamageError(byte, "the last member runs past the end of the file (truncated)")
+            if not 0 <= length <= size - byte - BLOCK:
+                what = "the last member runs past the end of the file (truncated)" if length > 0 else "a negative size"
+                raise DamageError(byte, what)
             headers += header
             offsets.append(byte + BLOCK)
             sizes.append(length)
             if len(offsets) == BATCH:
                 self._check_batch()
-                progress(byte)
+                bar.update(byte - bar.n)
             byte += BLOCK + (length + BLOCK - 1) // BLOCK * BLOCK
 
     def _special(self, header: bytes, byte: int) -> tuple[bytes | None, int]:

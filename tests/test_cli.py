@@ -185,3 +185,71 @@ def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> N
     assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
     monkeypatch.undo()
     preview._font.cache_clear()
+
+
+FOREIGN = [
+    "README.md",
+    "merged_balanced/notes.txt",
+    "merged_balanced/train.json",
+    "merged_balanced",
+    "newsclippings.py",
+]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_build_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, name: str) -> None:
+    """A folder with files of others is refused before anything is done, and every file stays as it is."""
+    out = tmp_path / "out"
+    file = out / name
+    file.parent.mkdir(parents=True)
+    file.write_text("---\nmine: true\n---\nmine")
+    result = run("build", out, "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert f"found {file}" in result.stderr
+    assert [p for p in out.rglob("*") if p.is_file()] == [file]
+    assert file.read_text().endswith("mine")
+
+
+def test_build_into_the_current_folder_names_it(world: World) -> None:
+    """`build .` works, and the card's snippet has the folder's name."""
+    assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
+    assert 'load_dataset("cwd", "merged_balanced")' in Path("README.md").read_text()
+
+
+def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """README.md is written with each config; what could not be built is not in it."""
+    world = new_world(tar=False)
+    (world.root / "news_clippings/data/scene_resnet_place/test.json").write_text("{}")
+    configs = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
+    result = run("build", tmp_path / "out", *configs, "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["merged_balanced"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"README.md", "merged_balanced"}
+
+
+def test_the_error_of_another_process_is_one_line_too(world: World, tmp_path: Path) -> None:
+    """With --num-proc the reason comes from a worker, and is still told."""
+    code = """
+import os, sys
+from _newsclippings import images
+def fail(self, row, view): raise OSError("disk on fire")
+images.FolderPictures._read_one = fail
+from _newsclippings.cli import main
+main(sys.argv[1:])
+"""
+    args = ["build", str(tmp_path / "out"), "--data-dir", str(world.root), "--num-proc", "2"]
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: disk on fire"
+    assert "Traceback" not in done.stderr
+
+
+def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A picture that cannot be decoded is drawn as such."""
+    world = new_world(tar=False)
+    for row in world.rows("merged_balanced", "test")[:2]:
+        (world.origin / row["image_path"]).write_bytes(b"GIF89a but not really")
+    result = run("preview", "--data-dir", world.root, "-o", tmp_path / "new" / "pairs.png", "--pairs", 2)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new" / "pairs.png").is_file()

@@ -14,7 +14,7 @@ from _newsclippings import corpus
 from _newsclippings.annotations import SCHEMA
 from _newsclippings.assemble import part_ranges
 from _newsclippings.join import join, refuse_missing, wanted_ids
-from newsclippings import MissingDataError
+from newsclippings import BadFileError, MissingDataError
 
 
 def matches(*pairs: tuple[int, int]) -> pa.Table:
@@ -88,20 +88,31 @@ def test_rows_that_are_no_twins_are_counted() -> None:
     assert report.broken_pairs == 1
     assert rows.table(0, 4)[0]["image_id"].to_pylist() == [2, 1, 3, 4]
     assert "1 pairs of rows are no twins" in str(report)
-    assert join(table.slice(0, 3), records(1, 2, 3, 4), None, "drop_pair")[1].broken_pairs == 2
+    assert join(table.slice(0, 3), records(1, 2, 3, 4), None, "null")[1].broken_pairs == 2
+
+
+def test_drop_pair_needs_twins() -> None:
+    """Where rows are no twins, dropping by pairs would take rows that have nothing to do with each other."""
+    table = matches((1, 2), (3, 4)).slice(1)
+    with pytest.raises(BadFileError, match="found 2 pairs of rows that are not"):
+        join(table, records(1, 2, 3), None, "drop_pair")
+    assert join(table, records(1, 2, 3, 4), None, "drop_pair")[1].written == 3  # nothing is to be dropped
 
 
 def test_the_error_says_what_how_much_and_why() -> None:
     """Only bbc present: the error names the truncated download; otherwise it does not."""
     table = matches((2, 3), (4, 1))
+    _, complete = join(table, records(1, 2, 3, 4), np.ones(4, bool), "error")
     present = np.array([False, True, False, True])  # records 1 to 4: even ones are bbc
     _, report = join(table, records(1, 2, 3, 4), present, "error")
     with pytest.raises(MissingDataError) as error:
-        refuse_missing("merged_balanced", "test", report)
+        refuse_missing("merged_balanced", {"test": report}, "pictures /x/origin, records data.json")
+    truncated = report
     assert str(error.value).splitlines() == [
         "merged_balanced/test: expected 4 complete rows, found 2.",
         "  In 2 rows the picture is not there (guardian 2).",
         "  First: p3 (row 1); p1 (row 3).",
+        "  Looked in: pictures /x/origin, records data.json.",
         "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a truncated "
         "download; the complete file has 97,916,641,280 bytes.",
         "  Complete the files, or pass missing='null' (keep the rows, with nulls) or missing='drop_pair' (leave out "
@@ -109,9 +120,13 @@ def test_the_error_says_what_how_much_and_why() -> None:
     ]
     _, report = join(table, records(1, 2, 3, 4), np.array([False, True, True, True]), "error")
     with pytest.raises(MissingDataError, match=r"(?s)^((?!Likely).)*$"):
-        refuse_missing("merged_balanced", "test", report)
-    _, report = join(table, records(1, 2, 3, 4), np.ones(4, bool), "error")
-    refuse_missing("merged_balanced", "test", report)
+        refuse_missing("merged_balanced", {"test": report}, "here")
+    _, nothing = join(table, records(1, 2, 3, 4), np.zeros(4, bool), "error")
+    with pytest.raises(MissingDataError, match=r"(?s)drop_pair' would leave nothing of test:.*or pass missing='null'"):
+        refuse_missing("merged_balanced", {"test": nothing}, "here")
+    refuse_missing("merged_balanced", {"test": complete}, "here")
+    with pytest.raises(MissingDataError, match=r"(?s)^merged_balanced/test: ((?!Likely).)*$"):  # guardian is in train
+        refuse_missing("merged_balanced", {"train": complete, "test": truncated}, "here")
 
 
 @given(st.integers(0, 400), st.integers(1, 40))

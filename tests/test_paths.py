@@ -39,6 +39,7 @@ HOSTILE = {
     ".": "empty",
     "./": "empty",
     "é" * 2000: "more than 1024",
+    "a" * 2000: "more than 1024",
 }
 
 

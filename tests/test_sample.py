@@ -61,6 +61,9 @@ def test_metadata_gives_the_same_rows(sample: Path, tmp_path: Path) -> None:
 def test_it_is_the_same_each_time(sample: Path, tmp_path: Path) -> None:
     """Two samples have the same bytes; writing one again over itself changes nothing."""
     again = write_sample(write_sample(tmp_path / "again"))
+    (again / "visual_news" / "mine.txt").write_text("mine")
+    write_sample(again)
+    (again / "visual_news" / "mine.txt").unlink()  # still there
     files = sorted(p.relative_to(sample) for p in sample.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert all((sample / name).read_bytes() == (again / name).read_bytes() for name in files)

@@ -154,6 +154,7 @@ PAX = b"30 GNU.sparse.major=1\n"
     ("content", "says"),
     [
         (header(b"a", size=b"99999999999\0"), "no octal number"),
+        (header(b"a", size=b"-0000100000\0"), "negative size"),
         (header(b"a", size=b"\xff" * 12), "negative or absurd"),
         (header(b"a", size=b"\x80" + b"\xff" * 11), "negative or absurd"),
         (header(b"a", size=b"%011o\0" % (1 << 30)), "runs past the end"),

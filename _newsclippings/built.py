@@ -1,0 +1,61 @@
+"""What lies beside built data: the join reports, and what the data were made of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from _newsclippings.assemble import Split
+from _newsclippings.files import write_atomically
+from _newsclippings.images import FolderPictures, pictures_state
+
+REPORT_FILE = "join_report.json"
+INPUTS_FILE = "inputs.arrow"
+
+
+def save_reports(folder: str, splits: dict[str, Split]) -> None:
+    """Write the join reports beside the data."""
+    reports = {split: joined.report.as_dict() for split, joined in splits.items()}
+    with write_atomically(Path(folder, REPORT_FILE)) as temporary:
+        Path(temporary).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+
+
+def load_reports(folder: str) -> dict[str, Any]:
+    """The join reports beside the data; empty where there are none that can be read."""
+    try:
+        return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
+    """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
+    unique = {id(s.pictures): s.pictures for s in splits.values() if isinstance(s.pictures, FolderPictures)}
+    paths = pa.concat_arrays([pa.array([], pa.string()), *(pictures.paths for pictures in unique.values())])
+    schema = pa.schema(
+        [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
+    )
+    with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+        writer.write_table(pa.table([paths], schema=schema))
+
+
+def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
+    """Whether the data of a folder were made of something else.
+
+    Args:
+        folder: where the data are.
+        config_id: what the config is now: covers its fields, its input files and the code.
+        root: the folder of the pictures. Single pictures are in no config_id: there are too many to look at each time
+            that a name is needed. They are compared here, by size and times.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE)))).read_all()
+        made_of, chunks = table.schema.metadata or {}, table["image_path"].chunks
+    except (OSError, pa.ArrowException, KeyError):  # not there, or damaged
+        return True
+    if made_of.get(b"config_id") != config_id.encode():
+        return True
+    if not len(table) or root is None:
+        return False
+    return bool(pictures_state(FolderPictures(root, pa.concat_arrays(chunks))).encode() != made_of.get(b"state"))

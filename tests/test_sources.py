@@ -1,0 +1,173 @@
+"""Where inputs are found, what counts as changed, and what is said when something else lies in their place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import fsspec
+import pytest
+from reading import expected_splits, load, raw_splits
+from world import World
+
+from _newsclippings.sources import find_sources
+from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig
+
+
+def test_an_explicit_tar_wins_over_the_folder_beside_it(new_world: Callable[..., World]) -> None:
+    """visual_news= a tar: its pictures and no others, though an extracted folder (here a partial one) lies there."""
+    world = new_world()
+    for path in world.pictures:
+        (world.origin / path).write_bytes(b"of the folder")
+    shutil.rmtree(world.origin / "guardian")
+    assert raw_splits(load(world, visual_news=str(world.tar))) == expected_splits(world)
+
+
+def test_files_that_are_not_read_do_not_count(new_world: Callable[..., World]) -> None:
+    """A tar beside a whole folder, and pictures that are not asked for, change no name in the cache."""
+    world = new_world()
+
+    def key(**fields: Any) -> str:
+        return str(NewsCLIPpings(data_dir=str(world.root), **fields).config_id)
+
+    before, without = key(), key(images="none")
+    world.tar.write_bytes(world.tar.read_bytes()[:1000])
+    shutil.rmtree(world.origin / "bbc" / "articles")
+    assert (key(), key(images="none")) == (before, without)
+    assert raw_splits(load(world)) == expected_splits(world)
+
+
+@pytest.mark.parametrize("size", [7, 4000])
+def test_a_broken_tar_that_is_not_needed_is_no_error(new_world: Callable[..., World], size: int) -> None:
+    """With pictures in the folder and captions in the metadata, half a tar is only a reason for a warning."""
+    world = new_world()
+    (world.origin / "data.json").unlink()
+    world.tar.write_bytes(world.tar.read_bytes()[:size])
+    assert raw_splits(load(world)) == expected_splits(world, captions="metadata")
+    assert raw_splits(load(world, images="none")) == expected_splits(world, captions="metadata", images="none")
+    shutil.rmtree(world.origin)
+    with pytest.raises(BadTarError):
+        load(world)
+
+
+@pytest.mark.parametrize("place", ["visual_news/origin/data.json", "news_clippings/data/merged_balanced/test.json"])
+@pytest.mark.parametrize("what", ["folder", "dangling link"])
+def test_something_else_in_the_place_of_a_file(new_world: Callable[..., World], place: str, what: str) -> None:
+    """A folder or a dangling link where a file belongs is an error, no reason to take another file."""
+    world = new_world(tar=False)
+    file = world.root / place
+    file.unlink()
+    if what == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("nowhere")
+    with pytest.raises(DataNotFoundError, match=f"{file}: expected a file, found a {what.split()[-1]}"):
+        load(world)
+
+
+def test_a_tar_as_data_dir_is_explained(world: World) -> None:
+    """A file given as data_dir is called a file, and the right field is named."""
+    with pytest.raises(DataNotFoundError, match=r"found a file(?s:.*)visual_news="):
+        find_sources("merged_balanced", ["test"], str(world.tar))
+
+
+def test_a_folder_without_pictures_is_called_so(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """What was looked at and what it lacks stands in the error."""
+    (tmp_path / "empty").mkdir()
+    world = new_world()
+    with pytest.raises(DataNotFoundError, match=f"{tmp_path}/empty: a folder without guardian, bbc"):
+        load(world, visual_news=str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"splits": 5}, "splits=5 is not known"),
+        ({"splits": []}, r"splits=\[\] is not known"),
+        ({"splits": "val"}, "splits='val' is not known. Allowed: 'train', 'validation', 'test'"),
+        ({"visual_news": 5}, "visual_news=5 is a int; expected a path"),
+        ({"data_dir": 5}, "data_dir=5 is a int; expected a path"),
+        ({"visual_news": "https://host/origin.tar"}, "is a URL; expected a local path"),
+        ({"images": None, "missing": "drop"}, "missing='drop' is not known. Allowed: 'error', 'null', 'drop_pair'"),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_named(fields: dict[str, Any], says: str) -> None:
+    """A value that means nothing is an error that names the field and what is allowed."""
+    with pytest.raises(ConfigError, match=says):
+        NewsCLIPpings(**fields)
+
+
+@pytest.mark.parametrize("splits", [datasets.Split.TEST, "test", ("test",), ["test", "test"], {"test"}])
+def test_splits_may_be_said_in_many_ways(splits: Any) -> None:
+    """A name, a Split of `datasets`, or several of them."""
+    assert NewsCLIPpingsConfig(splits=splits).wanted_splits() == ["test"]
+
+
+def test_save_infos_leaves_the_package_alone(world: World) -> None:
+    """`save_infos=True` of `datasets` 3 would write README.md and dataset_infos.json beside newsclippings.py."""
+    folder = Path(__file__).parent.parent
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    load(world, images="none", save_infos=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
+def test_the_variable_wins_over_a_folder_of_parquet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NEWSCLIPPINGS_DATA_DIR asks for a build, whatever lies in the current folder."""
+    Path("newsclippings").mkdir()
+    Path("newsclippings", "README.md").write_text("---\nconfigs: []\n---\n")
+    monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
+    assert raw_splits(datasets.load_dataset("newsclippings")) == expected_splits(world)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"ARROW1\0\0", b"x" * 100])
+@pytest.mark.parametrize("name", ["inputs.arrow", "join_report.json"])
+def test_damaged_notes_beside_the_data_are_no_obstacle(world: World, name: str, garbage: bytes) -> None:
+    """What lies beside the built data may be damaged: the data are built anew, or the report is absent."""
+    builder = NewsCLIPpings(data_dir=str(world.root))
+    builder.download_and_prepare()
+    (Path(builder.cache_dir) / name).write_bytes(garbage)
+    if name == "join_report.json":
+        assert builder.join_reports == {}
+    assert raw_splits(load(world)) == expected_splits(world)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_split_of_which_no_id_is_known(new_world: Callable[..., World], streaming: bool) -> None:
+    """With not one record of a split, missing="null" gives its rows with nulls."""
+    world = new_world(tar=False)
+    record = {"id": 1, "caption": "c", "topic": "t", "source": "bbc", "image_path": "x"}
+    (world.origin / "data.json").write_text(json.dumps([record]))
+    rows = list(load(world, missing="null", streaming=streaming)["test"])
+    assert [row["index"] for row in rows] == list(range(len(world.rows("merged_balanced", "test"))))
+    assert {(row["caption"], row["image"], row["image_path"]) for row in rows} == {(None, None, None)}
+
+
+def test_a_file_that_changes_during_the_build(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of two states of the inputs are never kept."""
+    world = new_world()
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none")
+    join = builder._fetch_and_join
+
+    def change(*args: Any) -> Any:
+        sources = join(*args)
+        os.utime(world.root / "news_clippings/data/merged_balanced/test.json")
+        return sources
+
+    monkeypatch.setattr(builder, "_fetch_and_join", change)
+    with pytest.raises(BadFileError, match="changed since it began"):
+        builder.download_and_prepare()
+    assert not Path(builder.cache_dir).exists()
+
+
+def test_remote_output_is_written(world: World) -> None:
+    """A folder on another file system gets the rows; the notes that only serve reuse are left out."""
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none", splits=["test"])
+    builder.download_and_prepare("memory://bucket/news", file_format="parquet")
+    assert [Path(p).name for p in fsspec.filesystem("memory").glob("/bucket/news/*.parquet")] == [
+        "newsclippings-test.parquet"
+    ]
