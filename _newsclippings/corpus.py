@@ -1,11 +1,11 @@
 """The VisualNews records that the matches speak of: caption, picture, outlet and topic, by id."""
 
-import io
 from collections.abc import Callable
 
 import pyarrow as pa
 
 from _newsclippings.errors import unsafe_path
+from _newsclippings.files import Stream
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.records import pick_records
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 )
 
 
-def read_corpus(open_file: Callable[[], io.RawIOBase], location: str, wanted: Int64s) -> pa.Table:
+def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s) -> pa.Table:
     """Read the wanted records of data.json (a list) or metadata/<split>.json (a table by id).
 
     Args:

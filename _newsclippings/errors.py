@@ -53,7 +53,7 @@ def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFi
 
 
 def bad_pickle(location: object, byte: int, after: str, expected: str, found: str, do: str = "") -> BadPickleError:
-    """A pickle was refused at a byte; `after` names the last entry before it, if any. `found` quotes nothing unchecked."""
+    """A pickle was refused at a byte; `after` names the last entry before it. `found` quotes nothing unchecked."""
     do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
     return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 

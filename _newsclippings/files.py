@@ -11,6 +11,7 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 from _newsclippings.errors import bad_file, not_fetched
 
@@ -28,7 +29,23 @@ def is_url(location: str) -> bool:
     return "://" in location
 
 
-def open_stream(location: str) -> io.RawIOBase:
+class Stream(Protocol):
+    """An open file, read from front to back."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """Up to `size` bytes, all where it is negative; empty at the end."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill a buffer as far as there is something; 0 at the end."""
+
+    def __enter__(self) -> "Stream":
+        """The stream, closed when the block ends."""
+
+    def __exit__(self, *_: Any) -> Any:
+        """Close the stream."""
+
+
+def open_stream(location: str) -> Stream:
     """Open a location for reading bytes from front to back.
 
     Raises:
@@ -39,7 +56,7 @@ def open_stream(location: str) -> io.RawIOBase:
     import fsspec  # takes a while to import, and most builds read local files only
 
     try:
-        stream: io.RawIOBase = fsspec.open(location, "rb").open()
+        stream: Stream = fsspec.open(location, "rb").open()
     except Exception as error:  # whatever the client of that protocol and the network raise
         raise not_fetched(location, error) from error
     return stream

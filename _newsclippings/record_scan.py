@@ -5,7 +5,6 @@ whose records begin with their id. Inside a JSON string a quote is always escape
 else could be taken for a record, or hide one, is looked for, and in any doubt the answer is None.
 """
 
-import io
 import re
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
+from _newsclippings.files import Stream
 from _newsclippings.strict_json import DECODER
 
 Int64s = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def int64s(column: pa.ChunkedArray) -> Int64s:
     return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.int64), *chunks])
 
 
-def pick_fast(stream: io.RawIOBase, wanted: Int64s, schema: pa.Schema) -> pa.Table | None:
+def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema) -> pa.Table | None:
     """The wanted records in file order, or None if not every one of them was found just once, and whole."""
     if wanted[0] < 0 or wanted[-1] >= MAX_ID:
         return None
@@ -79,7 +79,7 @@ class _NotPlainError(Exception):
     """The file is not in the layout that the fast way can prove."""
 
 
-def _scan(stream: io.RawIOBase) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
+def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
     """Yield, block by block: start, id and end of each whole record, and the buffer that they lie in."""
     buffer = bytearray(BLOCK + _PAD)
     view, array = memoryview(buffer), np.frombuffer(buffer, np.uint8)
@@ -124,7 +124,7 @@ def _scan(stream: io.RawIOBase) -> Iterator[tuple[Int64s, Int64s, Int64s, memory
         first = False
 
 
-def _fill(stream: io.RawIOBase, view: memoryview) -> int:
+def _fill(stream: Stream, view: memoryview) -> int:
     got = 0
     while got < len(view) and (n := stream.readinto(view[got:])):
         got += n

@@ -6,7 +6,6 @@ here decodes every record, and is the one that explains what is wrong with a fil
 """
 
 import codecs
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.errors import BadFileError, bad_file
-from _newsclippings.files import check_json_head
+from _newsclippings.files import Stream, check_json_head
 from _newsclippings.record_scan import BLOCK, Int64s, int64s, pick_fast
 from _newsclippings.strict_json import DECODER
 
 MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
 
 
-def pick_records(open_file: Callable[[], io.RawIOBase], location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def pick_records(open_file: Callable[[], Stream], location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
     """Read the records whose id is wanted.
 
     Args:
@@ -49,7 +48,7 @@ def pick_records(open_file: Callable[[], io.RawIOBase], location: str, wanted: I
     return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
 
 
-def _pick_exact(stream: io.RawIOBase, location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
     kept: dict[int, dict[str, Any]] = {}
     ids = set(wanted.tolist())
     for number, record in enumerate(walk_records(stream, location)):
@@ -72,7 +71,7 @@ def _pick_exact(stream: io.RawIOBase, location: str, wanted: Int64s, schema: pa.
     return pa.Table.from_pylist(list(kept.values()), schema)
 
 
-def walk_records(stream: io.RawIOBase, location: str) -> Iterator[dict[str, Any]]:
+def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:
     """Decode a list of records, or a table of records by id, one by one, in constant memory.
 
     Raises:
@@ -113,7 +112,7 @@ def walk_records(stream: io.RawIOBase, location: str) -> Iterator[dict[str, Any]
 class _Text:
     """A window that slides over the text of a file, and knows where it is."""
 
-    def __init__(self, stream: io.RawIOBase, location: str) -> None:
+    def __init__(self, stream: Stream, location: str) -> None:
         self.stream, self.location = stream, location
         self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self.window, self.pos, self.before, self.record, self.ended = "", 0, 0, 0, False

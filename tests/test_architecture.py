@@ -19,10 +19,11 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
     ["schema", "strict_json"],
-    ["errors", "paths", "record_scan"],
+    ["errors", "paths"],
     ["files", "tar_headers"],
-    ["annotations", "records", "tar", "sources", "join"],
-    ["corpus", "images"],
+    ["annotations", "record_scan", "sources", "tar"],
+    ["images", "join", "records"],
+    ["corpus"],
     ["assemble", "register"],
     ["built"],
     ["newsclippings"],
