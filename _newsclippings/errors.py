@@ -34,10 +34,6 @@ class BadTarError(BadFileError):
     """A tar is damaged, compressed, or holds members that are refused."""
 
 
-class BadPickleError(BadFileError):
-    """A pickle holds anything but a dict of number arrays, or is damaged. Nothing in it was executed."""
-
-
 class MissingDataError(NewsCLIPpingsError, LookupError):
     """Rows of the official file cannot be completed, and `missing="error"` was asked for."""
 
@@ -50,12 +46,6 @@ def bad_value(field: str, value: object, allowed: Iterable[str]) -> ConfigError:
 def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:
     """A file does not hold what was expected."""
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
-
-
-def bad_pickle(location: object, byte: int, after: str, expected: str, found: str, do: str = "") -> BadPickleError:
-    """A pickle was refused at a byte; `after` names the last entry before it. `found` quotes nothing unchecked."""
-    do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
-    return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 
 
 def changed_meanwhile(config: str) -> BadFileError:
