@@ -25,10 +25,12 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from _newsclippings.assemble import Assembly, Split, part_ranges
+from _newsclippings.assemble import Asked, Assembly, Split, part_ranges
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
+from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
     BadFileError,
+    BadPickleError,
     BadTarError,
     ConfigError,
     DataNotFoundError,
@@ -40,7 +42,7 @@ from _newsclippings.errors import (
 )
 from _newsclippings.files import is_url
 from _newsclippings.register import NAME, make_name_known
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, SPLITS, VERSION
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources, find_sources
@@ -48,6 +50,7 @@ from _newsclippings.sources import Sources, find_sources
 __version__ = VERSION
 __all__ = [
     "BadFileError",
+    "BadPickleError",
     "BadTarError",
     "ConfigError",
     "DataNotFoundError",
@@ -56,6 +59,8 @@ __all__ = [
     "NewsCLIPpingsConfig",
     "NewsCLIPpingsError",
     "UnsafePathError",
+    "read_embeddings",
+    "read_faces",
 ]
 
 logger = logging.getLogger(NAME)
@@ -83,12 +88,19 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         missing: what becomes of a row whose picture or record is not there. `"error"`: nothing is built, the error
             says what is missing. `"null"`: the row stays, with nulls. `"drop_pair"`: both twins are left out.
         splits: the splits to build, of train, validation, test. Unset: all.
+        embeddings: columns of the authors' vectors, any of clip_image, clip_text, sbert, places, facenet, or `"all"`.
+            Unset: none. A row without a vector has null.
+        metadata: columns of what the authors know of the caption's and the picture's article: title, time, entities.
+        articles: a column with the text of the caption's article, from VisualNews.
     """
 
     visual_news: str | None = None
     images: str = "bytes"
     missing: str = "error"
     splits: list[str] | None = None
+    embeddings: list[str] | str | None = None
+    metadata: bool = False
+    articles: bool = False
 
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that means nothing."""
@@ -96,6 +108,7 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             if value not in allowed:
                 raise bad_value(field, value, allowed)
         self.wanted_splits()
+        self.wanted_embeddings()
 
     def wanted_splits(self) -> list[str]:
         """The splits to build, in their usual order."""
@@ -109,25 +122,36 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             raise bad_value("splits", self.splits, SPLITS)
         return [split for split in SPLITS if split in given]
 
+    def wanted_embeddings(self) -> list[str]:
+        """The kinds of embeddings to join, in the order of their columns."""
+        given = {self.embeddings} if isinstance(self.embeddings, str) else set(self.embeddings or ())
+        if given == {"all"}:
+            return list(EMBEDDINGS)
+        if not given <= set(EMBEDDINGS):
+            raise bad_value("embeddings", self.embeddings, [*EMBEDDINGS, "all"])
+        return [kind for kind in EMBEDDINGS if kind in given]
+
     def sources(self) -> Sources:
         """Where the inputs are."""
-        paths = []
+        paths: dict[str, str | None] = {}
         for field, value in (("data_dir", self.data_dir), ("visual_news", self.visual_news)):
             if value is not None and not isinstance(value, str | os.PathLike):
                 message = f"{field}={value!r} is a {type(value).__name__}; expected a path."
                 raise ConfigError(message)
-            paths.append(os.fspath(value) if value else None)
-        return find_sources(self.name, self.wanted_splits(), *paths)
+            paths[field] = os.fspath(value) if value else None
+        return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **paths)
 
     def inputs(self) -> str:
         """A digest of the content of all inputs that a build reads, and of the code."""
-        return self.sources().key(pictures=self.images != "none")
+        return self.sources().key(pictures=self.images != "none" or self.articles, metadata=self.metadata)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
         self.check()
         base: str = super().create_config_id({}, custom_features=custom_features)
         fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
+        fields["embeddings"] = ",".join(self.wanted_embeddings())
+        fields["texts"] = f"{bool(self.metadata)} {bool(self.articles)}"
         digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
         return f"{base}-{digest}"
 
@@ -152,7 +176,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     _joined: dict[str, Split] | None = None  # this process's own: rows are joined again where the builder is sent to
 
     def _info(self) -> datasets.DatasetInfo:
-        return dataset_info(self.config.images)
+        config = self.config
+        return dataset_info(
+            features(config.images, config.wanted_embeddings(), bool(config.metadata), bool(config.articles))
+        )
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
@@ -219,7 +246,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        if self.config.images != "none":
+        if self.config.images != "none" or self.config.articles:
             self.config.sources().require_pictures()  # at once, not at the first row
         return super().as_streaming_dataset(*args, **kwargs)
 
@@ -251,15 +278,17 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         super()._prepare_split(split_generator, **kwargs)
 
     def _fetch_and_join(self, sources: Sources, dl_manager: datasets.DownloadManager) -> Sources:
-        if self.config.images != "none":
+        if self.config.images != "none" or self.config.articles:
             sources.require_pictures()
-        sources = sources.fetched(dl_manager.download, metadata=False)
+        sources = sources.fetched(dl_manager.download, metadata=bool(self.config.metadata))
         assembly = self._assembly(sources)
         if assembly.needs_metadata():
             assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
         self._joined = assembly.join()
         for split, joined in self._joined.items():
             self._log(split, joined)
+            if self._file_format == "parquet":
+                joined.check_parquet()
         return sources
 
     def _parts(self, split: str, sources: Sources) -> list[tuple[int, int]]:
@@ -278,8 +307,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         logger.log(level, "%s/%s: %s", self.config.name, split, report)
 
     def _assembly(self, sources: Sources) -> Assembly:
-        indexes = Path(self._cache_dir_root, NAME, "tar_indexes")
-        return Assembly(sources, self.config.images, self.config.missing, indexes)
+        config = self.config
+        asked = Asked(config.images, config.missing, bool(config.metadata), bool(config.articles))
+        return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_joined": None}

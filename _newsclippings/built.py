@@ -31,7 +31,8 @@ def load_reports(folder: str) -> dict[str, Any]:
 
 def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
     """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
-    unique = {id(s.pictures): s.pictures for s in splits.values() if isinstance(s.pictures, FolderPictures)}
+    files = [some for one in splits.values() for some in (one.pictures, one.articles)]
+    unique = {id(some): some for some in files if isinstance(some, FolderPictures)}
     paths = pa.concat_arrays([pa.array([], pa.string()), *(pictures.paths for pictures in unique.values())])
     schema = pa.schema(
         [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}

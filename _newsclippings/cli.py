@@ -12,7 +12,17 @@ from typing import Any
 import click
 
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.schema import COLUMNS, CONFIGS, DEFAULT_CONFIG, IMAGES, MISSING, ROWS, SPLITS, VERSION
+from _newsclippings.schema import (
+    COLUMNS,
+    CONFIGS,
+    DEFAULT_CONFIG,
+    EMBEDDINGS,
+    IMAGES,
+    MISSING,
+    ROWS,
+    SPLITS,
+    VERSION,
+)
 
 _FORMAT = click.option(
     "--format",
@@ -167,11 +177,25 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
     multiple=True,
     help="Which split; repeat for more. Unset: all.",
 )
+@click.option(
+    "--embeddings",
+    type=click.Choice([*EMBEDDINGS, "all"]),
+    multiple=True,
+    help="Columns of the authors' vectors; repeat for more.",
+)
+@click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
+@click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
 @click.option("--num-proc", type=click.IntRange(min=1), help="Processes that write at the same time.")
 @_FORMAT
 @_errors_in_a_line
 def build(
-    out: Path, configs: tuple[str, ...], splits: tuple[str, ...], num_proc: int | None, form: str, **fields: Any
+    out: Path,
+    configs: tuple[str, ...],
+    splits: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    num_proc: int | None,
+    form: str,
+    **fields: Any,
 ) -> None:
     """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
 
@@ -182,7 +206,7 @@ def build(
     from _newsclippings.hub import build_folder
 
     _quiet_when_piped()
-    reports = build_folder(out, configs, num_proc, splits=list(splits) or None, **fields)
+    reports = build_folder(out, configs, num_proc, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
         click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
         return
@@ -225,6 +249,26 @@ def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> No
     out.parent.mkdir(parents=True, exist_ok=True)
     count = contact_sheet(rows, out, pairs)
     click.echo(f"{out} ({count} pairs)")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
+@_errors_in_a_line
+def convert_embeddings(file: str, out: Path, faces: bool) -> None:
+    """Convert a pickle of embeddings, which is read without being unpickled, to .npy, .parquet or .safetensors.
+
+    .npy gets the vectors, and their ids a file of their own (OUT with .ids.npy).
+
+    \b
+    Example:
+      newsclippings convert-embeddings clip_text_embeddings_test.pkl clip_text_test.parquet
+    """
+    from _newsclippings.convert import convert
+
+    for written in convert(file, out, faces):
+        click.echo(written)
 
 
 @main.command()

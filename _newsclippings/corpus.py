@@ -10,6 +10,7 @@ from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.records import pick_records
 
+PATHS = ("image_path", "article_path")
 SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
@@ -21,26 +22,42 @@ SCHEMA = pa.schema(
 )
 
 
-def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s) -> pa.Table:
+def corpus_schema(articles: bool) -> pa.Schema:
+    """The fields of a record: `SCHEMA`, and the path of the article if articles are asked for."""
+    return SCHEMA.append(pa.field("article_path", pa.string())) if articles else SCHEMA
+
+
+def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s, articles: bool = False) -> pa.Table:
     """Read the wanted records of data.json (a list) or metadata/<split>.json (a table by id).
 
     Args:
         open_file: opens the file anew, for reading bytes from its start.
         location: what to call it in errors.
         wanted: ids, sorted and unique.
+        articles: whether the path of the article is asked for.
 
     Returns:
-        Arrow table of `SCHEMA`, sorted by id, with `image_path` relative to origin; unknown ids have no row.
+        Arrow table of `corpus_schema`, sorted by id, with paths relative to origin; unknown ids have no row.
 
     Raises:
         BadFileError: the file is malformed, has an id twice, or a wanted record lacks a field.
-        UnsafePathError: a wanted record names its picture by a path that could leave the picture tree.
+        UnsafePathError: a wanted record names a file by a path that could leave the tree.
     """
-    table = pick_records(open_file, location, wanted, SCHEMA).combine_chunks()
-    column = SCHEMA.get_field_index("image_path")
-    names = pa.concat_arrays(table["image_path"].chunks or [pa.array([], pa.string())])
-    try:
-        return table.set_column(column, "image_path", relative_paths(names))
-    except BadName as error:
-        record = int(int64s(table["id"])[error.position])
-        raise unsafe_path(location, record, names[error.position].as_py(), error.why) from None
+    return with_normal_paths(pick_records(open_file, location, wanted, corpus_schema(articles)), location)
+
+
+def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
+    """The table with its paths in the normal form.
+
+    Raises:
+        UnsafePathError: one of them could leave the tree.
+    """
+    for column, name in enumerate(table.column_names):
+        if name in PATHS:
+            paths = pa.concat_arrays([pa.array([], pa.string()), *table[name].chunks])
+            try:
+                table = table.set_column(column, name, relative_paths(paths))
+            except BadName as error:
+                record = int(int64s(table["id"])[error.position])
+                raise unsafe_path(location, record, name, paths[error.position].as_py(), error.why) from None
+    return table.combine_chunks()

@@ -34,6 +34,10 @@ class BadTarError(BadFileError):
     """A tar is damaged, compressed, or holds members that are refused."""
 
 
+class BadPickleError(BadFileError):
+    """A pickle holds anything but a dict of number arrays, or is damaged. Nothing in it was executed."""
+
+
 class MissingDataError(NewsCLIPpingsError, LookupError):
     """Rows of the official file cannot be completed, and `missing="error"` was asked for."""
 
@@ -48,6 +52,12 @@ def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFi
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
 
 
+def bad_pickle(location: object, byte: int, after: str, expected: str, found: str, do: str = "") -> BadPickleError:
+    """A pickle was refused at a byte; `after` names the last entry before it. `found` quotes nothing unchecked."""
+    do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
+    return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
+
+
 def changed_meanwhile(config: str) -> BadFileError:
     """An input file is no longer what it was when the build began."""
     return BadFileError(
@@ -56,12 +66,20 @@ def changed_meanwhile(config: str) -> BadFileError:
     )
 
 
-def unsafe_path(location: object, record_id: object, value: object, why: str) -> UnsafePathError:
-    """A record names a picture by a path that is not a plain relative one."""
+def old_pyarrow(version: str, kinds: Iterable[str]) -> ConfigError:
+    """Rows without a vector are to be written to Parquet by a version of pyarrow that cannot do that."""
+    return ConfigError(
+        f"Some rows have no vector of {', '.join(kinds)}, and pyarrow {version} cannot write them to Parquet: a null "
+        "in a fixed-size list needs pyarrow 26. Upgrade it (for those who read the files, too), or leave these out."
+    )
+
+
+def unsafe_path(location: object, record_id: object, field: str, value: object, why: str) -> UnsafePathError:
+    """A record names a picture or article by a path that is not a plain relative one."""
     shown = repr(value)
     shown = shown if len(shown) <= 120 else shown[:117] + "..."
     return UnsafePathError(
-        f"{location}: record {record_id}: image_path {shown} was refused: {why}. Expected a path relative to "
+        f"{location}: record {record_id}: {field} {shown} was refused: {why}. Expected a path relative to "
         "origin, such as './guardian/images/0540/632.jpg'. Get a fresh copy of the file from its authors."
     )
 
@@ -70,7 +88,7 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
     """VisualNews is nowhere: show the tree, what is there of it, and the ways on."""
     found = "\n".join(f"    {place}: {state}" for place, state in looked)
     return DataNotFoundError(
-        "The pictures of VisualNews were not found, and they cannot be downloaded for you.\n"
+        "The pictures of VisualNews were not found (nor its articles), and they cannot be downloaded for you.\n"
         f"  Expected:\n{VISUAL_NEWS_TREE}\n"
         f"  Looked for:\n{found}\n"
         f"  Ask its authors for VisualNews (a 98 GB tar; there is no need to extract it): {VISUAL_NEWS_URL}\n"

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import uuid
 import weakref
 from collections.abc import Iterator
@@ -100,6 +101,18 @@ def fingerprint(location: str) -> str:
             file.seek(max(HEAD, status.st_size - HEAD))
             digest.update(file.read(HEAD))
     return digest.hexdigest()
+
+
+def local_copy(location: str, folder: Path) -> str:
+    """A local path of a location: itself, or a copy of a URL that is fetched once and kept in a folder."""
+    if not is_url(location):
+        return location
+    copy = folder / (hashlib.sha256(location.encode()).hexdigest()[:16] + "-" + location.rpartition("/")[2])
+    if not copy.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_stream(location) as source, write_atomically(copy) as temporary, open(temporary, "wb") as sink:
+            shutil.copyfileobj(source, sink, HEAD)  # type: ignore[misc]  # raw streams give bytes, None only if not blocking
+    return str(copy)
 
 
 @contextlib.contextmanager

@@ -30,9 +30,11 @@ class Pictures(Protocol):
 
     Attributes:
         present: bool (N,), whether the picture is there and not empty.
+        paths: string (N,), in the normal form.
     """
 
     present: npt.NDArray[np.bool_]
+    paths: pa.Array
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for what is not present."""

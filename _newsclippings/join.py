@@ -31,10 +31,11 @@ class JoinReport:
         dropped_pairs: pairs left out because `missing="drop_pair"`.
         broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
         missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
-            is not there, or empty), the number of rows by the picture's outlet (`unknown` for the first two kinds).
+            is not there, or empty; `article`: likewise), the number of rows by outlet (`unknown` for the first two).
         first_missing: the first few of them in words.
         damage: where and why the tar could not be read to its end.
         captions_from: the file that the captions came from, without its folder.
+        coverage: by column of embeddings and metadata, the number of rows that have a value.
         needed: rows whose picture has a record, by outlet; not written down.
     """
 
@@ -47,6 +48,7 @@ class JoinReport:
     first_missing: list[str]
     damage: str | None = None
     captions_from: str = ""
+    coverage: dict[str, int] = field(default_factory=dict)
     needed: dict[str, int] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,6 +65,8 @@ class JoinReport:
             text += f"; {self.dropped_pairs:,} pairs dropped"
         if self.broken_pairs:
             text += f"; {self.broken_pairs:,} pairs of rows are no twins"
+        for kind, rows in self.coverage.items():
+            text += f"; {kind} for {rows:,}"
         return text + (f"; {self.damage}" if self.damage else "")
 
 
@@ -124,18 +128,21 @@ def wanted_ids(*matches: pa.Table) -> Int64s:
     return np.flatnonzero(flags)
 
 
-def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: str) -> tuple[JoinedRows, JoinReport]:
+def join(
+    matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: str, articles: Bools | None = None
+) -> tuple[JoinedRows, JoinReport]:
     """Join one split.
 
     Args:
         matches: Arrow table of annotations.SCHEMA.
         corpus: Arrow table of corpus.SCHEMA, sorted by id.
         present: bool (records,), whether each record's picture is there; None if pictures are not asked for.
+        articles: bool (records,), whether each record's article is there; None if articles are not asked for.
         missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
     """
     ids = int64s(corpus["id"])
-    caption_row = _lookup(ids, int64s(matches["id"]))
-    image_row = _lookup(ids, int64s(matches["image_id"]))
+    caption_row = lookup(ids, int64s(matches["id"]))
+    image_row = lookup(ids, int64s(matches["image_id"]))
     lacks = {
         "caption": caption_row < 0,
         "picture_record": image_row < 0,
@@ -143,6 +150,8 @@ def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: st
         if present is not None
         else np.zeros(len(matches), bool),
     }
+    if articles is not None:
+        lacks["article"] = (caption_row >= 0) & ~np.append(articles, True)[caption_row]
     incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
     keep = np.ones(len(matches), bool)
     if missing == "drop_pair":
@@ -163,7 +172,10 @@ def join(matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: st
         resolved=int((~incomplete).sum()),
         dropped_pairs=(len(keep) - int(keep.sum()) + 1) // 2,
         broken_pairs=_broken_pairs(matches),
-        missing={kind: _by_outlet(image_row[lack], outlets, kind) for kind, lack in lacks.items()},
+        missing={
+            kind: _by_outlet((caption_row if kind == "article" else image_row)[lack], outlets, kind)
+            for kind, lack in lacks.items()
+        },
         first_missing=_first(rows, lacks),
         needed=_by_outlet(image_row[image_row >= 0], outlets, "picture"),
     )
@@ -214,6 +226,7 @@ _LACKS = {
     "caption": "no record has the caption's id",
     "picture_record": "no record has the picture's id",
     "picture": "the picture is not there",
+    "article": "the article is not there",
 }
 
 
@@ -221,7 +234,7 @@ def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
     return sum(map(Counter, counts), Counter())
 
 
-def _lookup(ids: Int64s, keys: Int64s) -> Int32s:
+def lookup(ids: Int64s, keys: Int64s) -> Int32s:
     """Position of each key in sorted unique ids, -1 where it is not."""
     if not len(ids) or not len(keys):
         return np.full(len(keys), -1, np.int32)
@@ -242,11 +255,11 @@ def _broken_pairs(matches: pa.Table) -> int:
     return int((~twins).sum()) + len(ids) % 2
 
 
-def _by_outlet(image_rows: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
-    """Rows by the outlet of their picture; `unknown` for other kinds."""
-    if kind != "picture":
-        return {"unknown": len(image_rows)} if len(image_rows) else {}
-    codes = np.asarray(outlets.indices)[image_rows]
+def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
+    """Rows by the outlet of their record; `unknown` for kinds that have none."""
+    if kind not in ("picture", "article"):
+        return {"unknown": len(records)} if len(records) else {}
+    codes = np.asarray(outlets.indices)[records]
     totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
     counts = {name: n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
     order = {outlet: k for k, outlet in enumerate(OUTLETS)}
@@ -262,7 +275,9 @@ def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
                 what = f"no record of caption {match['id']}"
             elif kind == "picture_record":
                 what = f"no record of picture {match['image_id']}"
-            else:
+            elif kind == "picture":
                 what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
+            else:
+                what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
             found.append((row, f"{what} (row {row})"))
     return [text for _, text in sorted(found)[:SHOWN]]

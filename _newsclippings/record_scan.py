@@ -6,7 +6,8 @@ else could be taken for a record, or hide one, is looked for, and in any doubt t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from _newsclippings.files import Stream
 from _newsclippings.strict_json import DECODER
 
 Int64s = npt.NDArray[np.int64]
+Build = Callable[[list[dict[str, Any]]], pa.Table]
 
 BLOCK = 1 << 20  # fastest of 256 KiB to 4 MiB on 369 MB
 MAX_ID = 10**7  # ids from here on are left to the exact way; the largest real one is 1,686,699
@@ -37,7 +39,7 @@ def int64s(column: pa.ChunkedArray) -> Int64s:
     return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.int64), *chunks])
 
 
-def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema) -> pa.Table | None:
+def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:
     """The wanted records in file order, or None if not every one of them was found just once, and whole."""
     if wanted[0] < 0 or wanted[-1] >= MAX_ID:
         return None
@@ -54,15 +56,17 @@ def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema) -> pa.Table | N
         flags[found] = False
         if len(found) != len(wanted) or flags.any():
             return None
-        table = _decode(parts, schema)
+        table = _decode(parts, schema, build)
     except (_NotPlainError, ValueError, TypeError, pa.ArrowException):
         return None
     whole = not any(table[name].null_count for name in schema.names)
     return table if whole and np.array_equal(int64s(table["id"]), found) else None
 
 
-def _decode(parts: list[bytes], schema: pa.Schema) -> pa.Table:
+def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Table:
     """Records as a table; any of the usual errors where one is no such record."""
+    if build:
+        return build([DECODER.decode(part.decode()) for part in parts])
     if any(b"\n" in part or b"\r" in part for part in parts):  # Arrow takes a line for a record
         rows = [DECODER.decode(part.decode()) for part in parts]
         return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)

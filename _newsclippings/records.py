@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.files import Stream, check_json_head
-from _newsclippings.record_scan import BLOCK, Int64s, int64s, pick_fast
+from _newsclippings.record_scan import BLOCK, Build, Int64s, int64s, pick_fast
 from _newsclippings.strict_json import DECODER
 
 MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
 
 
-def pick_records(open_file: Callable[[], Stream], location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def pick_records(
+    open_file: Callable[[], Stream], location: str, wanted: Int64s, schema: pa.Schema, build: Build | None = None
+) -> pa.Table:
     """Read the records whose id is wanted.
 
     Args:
@@ -29,6 +31,7 @@ def pick_records(open_file: Callable[[], Stream], location: str, wanted: Int64s,
         location: what to call it in errors.
         wanted: ids, sorted and unique.
         schema: the fields to keep, `id` (int64) first; the others are strings that every wanted record must have.
+        build: makes a table of decoded records, with the columns of `schema` and more. Default: just those columns.
 
     Returns:
         Arrow table of `schema`, sorted by id; an id that the file does not have has no row.
@@ -40,15 +43,15 @@ def pick_records(open_file: Callable[[], Stream], location: str, wanted: Int64s,
     if not len(wanted):
         return schema.empty_table()
     with open_file() as stream:
-        table = pick_fast(stream, wanted, schema)
+        table = pick_fast(stream, wanted, schema, build)
     if table is None:
         with open_file() as stream:
-            table = _pick_exact(stream, location, wanted, schema)
+            table = _pick_exact(stream, location, wanted, schema, build)
     order = np.argsort(int64s(table["id"]), kind="stable")
     return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
 
 
-def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema) -> pa.Table:
+def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema, build: Build | None) -> pa.Table:
     kept: dict[int, dict[str, Any]] = {}
     ids = set(wanted.tolist())
     for number, record in enumerate(walk_records(stream, location)):
@@ -68,7 +71,7 @@ def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema
             if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
                 raise bad_file(f"{place} (id {record_id})", f"Unicode text as {name}", "a lone surrogate")
         kept[record_id] = record
-    return pa.Table.from_pylist(list(kept.values()), schema)
+    return build(list(kept.values())) if build else pa.Table.from_pylist(list(kept.values()), schema)
 
 
 def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,8 @@ they follow from published totals (merged_balanced holds all person pairs and as
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from datasets import DatasetInfo, Features
@@ -67,6 +68,25 @@ COLUMNS: Final = {
     "image_caption": ("string", "The picture's own caption: its true context."),
 }
 
+
+class Embedding(NamedTuple):
+    """One kind of the authors' embeddings: its folder (and the start of its file names), width, and id."""
+
+    folder: str
+    width: int
+    key: str  # the column that it is looked up by
+    faces: bool  # any number of vectors per id
+    meaning: str
+
+
+EMBEDDINGS: Final = {
+    "clip_image": Embedding("clip_image_embeddings", 512, "image_id", False, "CLIP ViT-B/32 vector of the picture."),
+    "clip_text": Embedding("clip_text_embeddings", 512, "id", False, "CLIP ViT-B/32 vector of the caption."),
+    "sbert": Embedding("sbert_embeddings", 768, "id", False, "SBERT-WK vector of the caption."),
+    "places": Embedding("places_resnet50", 2048, "image_id", False, "ResNet50 Places365 vector of the picture."),
+    "facenet": Embedding("facenet_embeddings", 512, "image_id", True, "FaceNet vectors of the picture, one per face."),
+}
+
 # Where things may lie below data_dir: the authors' tree first, then what is seen in the wild.
 MATCHES_ROOTS: Final = ("news_clippings", "news_clippings/news_clippings", "")
 VISUAL_NEWS_ROOTS: Final = ("visual_news", "visualnews", "")
@@ -112,29 +132,48 @@ CITATION: Final = """\
 """
 
 
-def features(images: str = "bytes") -> Features:
+def features(
+    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool = False
+) -> Features:
     """The columns as `datasets` features, in order.
 
     Args:
         images: `"bytes"` or `"path"` for a table with an `image` column, `"none"` for one without.
+        embeddings: kinds of embeddings, in the order of `EMBEDDINGS`.
+        metadata: whether there are the columns `metadata` and `image_metadata`.
+        articles: whether there is the column `article`.
     """
-    from datasets import ClassLabel, Features, Image, Value
+    from datasets import ClassLabel, Features, Image, Sequence, Value
 
     special: dict[str, Any] = {
         "image": Image(),
         "falsified": ClassLabel(names=list(LABELS)),
         "source_dataset": ClassLabel(names=list(SOURCE_DATASETS)),
     }
-    return Features(
-        {
-            name: special.get(name) or Value(kind)
-            for name, (kind, _) in COLUMNS.items()
-            if name != "image" or images != "none"
+    columns = {
+        name: special.get(name) or Value(kind)
+        for name, (kind, _) in COLUMNS.items()
+        if name != "image" or images != "none"
+    }
+    for kind in embeddings:
+        vector = Sequence(Value("float32"), length=EMBEDDINGS[kind].width)
+        columns[kind] = Sequence(vector) if EMBEDDINGS[kind].faces else vector
+    if metadata:
+        text, number = Value("string"), Value("float64")
+        columns["metadata"] = columns["image_metadata"] = {
+            "title": text,
+            "timestamp": Value("timestamp[s, tz=UTC]"),
+            "timestamp_text": text,
+            "image_has_person": Value("bool"),
+            "entities": [{"text": text, "label": text}],
+            "linked_entities": [{"title": text, "type": text, "mention": text, "confidence": number}],
         }
-    )
+    if articles:
+        columns["article"] = Value("string")
+    return Features(columns)
 
 
-def info(images: str = "bytes") -> DatasetInfo:
+def info(features: Features) -> DatasetInfo:
     """Everything `datasets` wants to know of the dataset before a row is read."""
     from datasets import DatasetInfo
 
@@ -143,5 +182,5 @@ def info(images: str = "bytes") -> DatasetInfo:
         citation=CITATION,
         homepage=HOMEPAGE,
         license=LICENSE,
-        features=features(images),
+        features=features,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched
 from _newsclippings.files import fingerprint, is_url
 from _newsclippings.schema import (
+    EMBEDDINGS,
     ENV_DATA_DIR,
     HUB_FILES,
     MATCHES_ROOTS,
@@ -21,7 +22,16 @@ from _newsclippings.schema import (
 )
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
-_NO_EFFECT_ON_ROWS = {"built.py", "cli.py", "hub.py", "infos.py", "preview.py", "register.py", "sample.py"}
+_NO_EFFECT_ON_ROWS = {
+    "built.py",
+    "cli.py",
+    "convert.py",
+    "hub.py",
+    "infos.py",
+    "preview.py",
+    "register.py",
+    "sample.py",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Sources:
         data_json: VisualNews data.json as a file; None where there is none (one may lie in the tar).
         pictures: folder `origin` or origin.tar that the pictures come from; None if there is neither.
         tar: origin.tar, also where the pictures come from the folder; None if there is none.
+        embeddings: kind -> split -> pickle, of the kinds that are asked for.
         looked: places where VisualNews was looked for, and what was there, in words.
     """
 
@@ -44,11 +55,17 @@ class Sources:
     data_json: str | None
     pictures: str | None
     tar: str | None
+    embeddings: dict[str, dict[str, str]]
     looked: tuple[tuple[str, str], ...]
 
     def only(self, split: str) -> "Sources":
         """The sources of one split."""
-        return replace(self, matches={split: self.matches[split]}, metadata={split: self.metadata[split]})
+        return replace(
+            self,
+            matches={split: self.matches[split]},
+            metadata={split: self.metadata[split]},
+            embeddings={kind: {split: files[split]} for kind, files in self.embeddings.items()},
+        )
 
     def fetched(self, fetch: Callable[[str], str], metadata: bool) -> "Sources":
         """The same with local copies of what is remote.
@@ -73,6 +90,9 @@ class Sources:
             self,
             matches={split: local(location) for split, location in self.matches.items()},
             metadata={split: local(location) if metadata else location for split, location in self.metadata.items()},
+            embeddings={
+                kind: {split: local(file) for split, file in files.items()} for kind, files in self.embeddings.items()
+            },
         )
 
     def require_pictures(self) -> None:
@@ -80,16 +100,20 @@ class Sources:
         if self.pictures is None:
             raise no_pictures(self.looked)
 
-    def key(self, pictures: bool = True) -> str:
+    def key(self, pictures: bool = True, metadata: bool = False) -> str:
         """A digest of the content of all inputs and of the code that makes rows of them.
 
         Args:
-            pictures: whether pictures are asked for. Files that a build does not read do not count.
+            pictures: whether pictures or articles are asked for. Files that a build does not read do not count.
+            metadata: whether metadata are asked for.
         """
         digest = hashlib.sha256(f"{VERSION} {code_digest()} {self.config}".encode())
         inputs = [*self.matches.values(), self.data_json]
+        inputs += [file for files in self.embeddings.values() for file in files.values()]
         if self.data_json is None:
-            inputs += [self.tar, *self.metadata.values()]
+            inputs.append(self.tar)
+        if self.data_json is None or metadata:
+            inputs += self.metadata.values()
         if pictures:
             inputs.append(self.pictures)
         for location in inputs:
@@ -100,7 +124,11 @@ class Sources:
 
 
 def find_sources(
-    config: str, splits: Sequence[str], data_dir: str | None = None, visual_news: str | None = None
+    config: str,
+    splits: Sequence[str],
+    data_dir: str | None = None,
+    visual_news: str | None = None,
+    embeddings: Sequence[str] = (),
 ) -> Sources:
     """Find the inputs of a config. Only looks whether files are there; opens and fetches nothing.
 
@@ -109,6 +137,7 @@ def find_sources(
         splits: names of the splits that are asked for.
         data_dir: folder with the official tree; None for the environment variable NEWSCLIPPINGS_DATA_DIR, then the Hub.
         visual_news: folder `origin`, a folder that holds one, or an origin.tar; None to look below data_dir.
+        embeddings: kinds of embeddings that are asked for.
 
     Raises:
         DataNotFoundError: data_dir or visual_news does not exist, or holds nothing of the tree.
@@ -131,24 +160,31 @@ def find_sources(
         places.append(os.path.join(os.path.dirname(tar), "origin"))
     data_json = _first_file([os.path.join(folder, "data.json") for folder in places])
 
-    matches: dict[str, str] = {}
-    metadata: dict[str, str] = {}
-    for split in splits:
-        for kind, name in (
-            (matches, f"data/{config}/{SPLITS[split]}.json"),
-            (metadata, f"metadata/{SPLITS[split]}.json"),
-        ):
-            here = _first_file([f"{_join(data_dir, root)}/{name}" for root in MATCHES_ROOTS] if data_dir else [])
-            kind[split] = here or f"{HUB_FILES}/{name}"
+    def of_authors(*names: str) -> str:
+        """A file of the authors: below data_dir under any of its names, else on the Hub under the first."""
+        roots = [_join(data_dir, root) for root in MATCHES_ROOTS] if data_dir else []
+        return _first_file([f"{root}/{name}" for name in names for root in roots]) or f"{HUB_FILES}/{names[0]}"
+
+    matches = {split: of_authors(f"data/{config}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
         raise _nothing_there(data_dir)
     return Sources(
         config=config,
         matches=matches,
-        metadata=metadata,
+        metadata={split: of_authors(f"metadata/{SPLITS[split]}.json") for split in splits},
         data_json=data_json,
         pictures=with_pictures[0] if with_pictures else tar,
         tar=tar,
+        embeddings={
+            kind: {
+                split: of_authors(
+                    f"embeddings/{EMBEDDINGS[kind].folder}/{EMBEDDINGS[kind].folder}_{SPLITS[split]}.pkl",
+                    f"embeddings/{EMBEDDINGS[kind].folder}/{SPLITS[split]}.pkl",  # as the authors' README has it
+                )
+                for split in splits
+            }
+            for kind in embeddings
+        },
         looked=tuple((place, _state(place)) for place in looked)
         or (("data_dir= and visual_news=, and the variable " + ENV_DATA_DIR, "not set"),),
     )

@@ -20,14 +20,17 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json"],
     ["errors", "paths"],
-    ["files", "tar_headers"],
-    ["annotations", "record_scan", "sources", "tar"],
-    ["images", "join", "records"],
-    ["corpus"],
+    ["files", "tar_headers", "array_pickle_values"],
+    ["annotations", "record_scan", "sources", "tar", "array_pickle_calls"],
+    ["images", "join", "records", "array_pickle_ops"],
+    ["corpus", "array_pickle_patterns"],
+    ["array_pickle"],
+    ["embeddings"],
+    ["metadata"],
     ["assemble", "register"],
     ["built"],
     ["newsclippings"],
-    ["hub", "preview", "infos", "sample"],
+    ["convert", "hub", "preview", "infos", "sample"],
     ["cli"],
 ]
 LEVEL = {(n if n == "newsclippings" else f"_newsclippings.{n}"): k for k, names in enumerate(LAYERS) for n in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import PIL.Image
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from reading import environment, expected_splits, raw_splits
+from test_embeddings import make_plan
+from test_embeddings import write as write_embeddings
 from world import SPLITS, World
 
 from _newsclippings import preview
@@ -253,3 +258,55 @@ def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World]
     result = run("preview", "--data-dir", world.root, "-o", tmp_path / "new" / "pairs.png", "--pairs", 2)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "new" / "pairs.png").is_file()
+
+
+@pytest.mark.parametrize("ending", [".npy", ".parquet", ".txt", ".safetensors"])
+def test_convert_embeddings(tmp_path: Path, ending: str) -> None:
+    """Vectors and ids as another format; an ending that is none is named."""
+    source, out = tmp_path / "x.pkl", tmp_path / f"x{ending}"
+    vectors = {9: np.arange(4, dtype=np.float32), 3: np.ones(4, np.float32)}
+    source.write_bytes(pickle.dumps(vectors, protocol=4))
+    if ending == ".safetensors":
+        pytest.importorskip("safetensors")
+    result = run("convert-embeddings", source, out)
+    if ending == ".txt":
+        assert result.exit_code == 1
+        assert "'.npy', '.parquet', '.safetensors'" in result.stderr
+        return
+    assert result.exit_code == 0, result.output
+    if ending == ".npy":
+        assert result.stdout == f"{out}\n{tmp_path}/x.ids.npy\n"
+        assert np.array_equal(np.load(out), np.stack(list(vectors.values())))
+        assert np.load(tmp_path / "x.ids.npy").tolist() == [9, 3]
+    elif ending == ".parquet":
+        assert pq.read_table(out).to_pylist() == [{"id": n, "vector": v.tolist()} for n, v in vectors.items()]
+
+
+def test_convert_faces(tmp_path: Path) -> None:
+    """Any number of vectors per id is a list of them."""
+    source, out = tmp_path / "x.pkl", tmp_path / "x.parquet"
+    source.write_bytes(pickle.dumps({9: None, 3: np.ones((2, 4), np.float32)}))
+    assert run("convert-embeddings", source, out).exit_code == 1
+    assert run("convert-embeddings", source, out, "--faces").exit_code == 0
+    assert pq.read_table(out).to_pylist() == [{"id": 9, "vector": []}, {"id": 3, "vector": [[1.0] * 4] * 2}]
+
+
+def test_build_with_everything(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Embeddings, metadata and articles reach the Parquet files, and load from there."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write_embeddings(world, plan)
+    options = ["--embeddings", "all", "--metadata", "--articles"]
+    result = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", *options)
+    if int(pa.__version__.partition(".")[0]) < 26:
+        assert result.exit_code == 1
+        assert "needs pyarrow 26" in result.stderr
+        return
+    assert result.exit_code == 0, result.output
+    built = datasets.load_dataset(str(tmp_path / "out"))
+    direct = datasets.load_dataset(
+        "newsclippings", data_dir=str(world.root), images="none", embeddings="all", metadata=True, articles=True
+    )
+    assert built["test"].features == direct["test"].features
+    assert list(built["test"]) == list(direct["test"])
+    assert len(built["test"][0]["article"]) > 0

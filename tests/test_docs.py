@@ -34,7 +34,7 @@ BLOCKS = re.findall(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```", README, re.DOTAL
 def table(heading: str) -> list[list[str]]:
     """The rows of the table below a heading, cell by cell."""
     section = README.split(f"# {heading}\n")[1].split("\n#")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+    lines = next(part for part in section.split("\n\n") if part.lstrip().startswith("|")).strip().splitlines()
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from reading import TESTS, answer, environment, expected_splits, jsonable, start
+from test_embeddings import make_plan
+from test_embeddings import write as write_embeddings
 from world import World, make_world
 
 
@@ -200,3 +202,34 @@ def test_a_file_the_hub_does_not_have(poor_hub: Hub, tmp_path: Path, streaming: 
     kind, message = _run(ERROR, tmp_path, env, images="none", splits=["test"], streaming=streaming)
     assert kind == "DataNotFoundError"
     assert "metadata/test.json" in message
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_embeddings_and_metadata_come_from_the_hub(
+    new_world: Callable[..., World], tmp_path: Path, streaming: bool
+) -> None:
+    """With nothing on this machine, vectors and metadata are fetched, once, and only those that are asked for."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write_embeddings(world, plan)
+    options = {"images": "none", "embeddings": ["clip_text"], "metadata": True, "splits": ["test"]}
+    options["streaming"] = streaming
+    code = """
+rows = list(load_dataset('newsclippings', **json.loads(sys.argv[1]))['test'])
+say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
+"""
+    with _serving(world) as hub:
+        for _ in range(2):
+            env = hub.environment(tmp_path / "home")
+            found = answer(start(code, tmp_path / "here", env, json.dumps(options)))
+        counts = [
+            path.rpartition("/")[2] for method, path, _, _ in hub.log() if method == "GET" and "/resolve/" in path
+        ]
+    rows = world.rows("merged_balanced", "test")
+    assert [entry[0] for entry in found] == [row["id"] for row in rows]
+    for number, vector, title in found:
+        expected = plan["clip_text"]["test"].get(number)
+        assert vector == (None if expected is None else expected.tolist())
+        assert title == world.records[number].title
+    assert set(counts) == {"test.json", "clip_text_embeddings_test.pkl"}
+    assert counts.count("clip_text_embeddings_test.pkl") == 1

@@ -1,0 +1,220 @@
+"""Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped Arrow file.
+
+A file of `<kind>_<split>.pkl` is converted once, sorted by id, and kept by its fingerprint; from then on a vector costs
+what copying its bytes costs. Output is float32 whatever the file holds.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
+from _newsclippings.array_pickle_values import LIST, NONE
+from _newsclippings.errors import bad_file
+from _newsclippings.files import write_atomically
+from _newsclippings.join import lookup
+from _newsclippings.record_scan import Int64s, int64s
+
+Float32s = npt.NDArray[np.float32]
+
+_AGAIN = "Fetch the file again from the authors' Hub repository."
+BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
+    """Read a pickle of one vector per id, without unpickling it.
+
+    Args:
+        path: a file such as `embeddings/clip_image_embeddings/clip_image_embeddings_test.pkl`: a dict of int to numpy
+            array of shape (d,) or (1, d), of any float or integer type.
+
+    Returns:
+        ids, int64 (N,), and vectors, float32 (N, d), in the order of the file.
+
+    Raises:
+        BadPickleError: the file is anything else, or damaged.
+        BadFileError: an id has no vector, or one of another width, or with a number that is not finite.
+    """
+    with open_array_pickle(os.fspath(path)) as file:
+        width = _width(file)
+        ids = np.array(file.ids)  # the file's own are a view of what is given back
+        vectors = np.empty((len(ids), width), np.float32)
+        step = max(1, BATCH_BYTES // (4 * max(width, 1)))
+        for start in range(0, len(vectors), step):
+            places = np.arange(start, min(start + step, len(vectors)))
+            _vectors(file, places, width, one_each=True, out=vectors[start : start + len(places)])
+        return ids, vectors
+
+
+def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
+    """Read a pickle of any number of vectors per id (FaceNet: one per face), without unpickling it.
+
+    Args:
+        path: a dict of int to None or a numpy array of shape (n, d).
+
+    Returns:
+        ids, int64 (N,), in the order of the file; starts, int64 (N + 1,); vectors, float32 (F, d): those of the k-th id
+        are `vectors[starts[k]:starts[k + 1]]`.
+
+    Raises:
+        BadPickleError, BadFileError: as `read_embeddings`, but for ids without a vector.
+    """
+    with open_array_pickle(os.fspath(path)) as file:
+        starts, vectors = _vectors(file, np.arange(len(file.ids)), _width(file), one_each=False)
+        return np.array(file.ids), starts, vectors
+
+
+class Embeddings:
+    """The vectors of one kind and split, mapped.
+
+    Attributes:
+        ids: int64 (N,), sorted; those that have a vector (or faces, none perhaps).
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.ids = int64s(table["id"])
+        self._type = table.schema.field("vector").type
+        self._chunks = [chunk for chunk in table["vector"].chunks if len(chunk)]
+        self._starts = np.cumsum([0, *map(len, self._chunks)])
+
+    def count(self, keys: Int64s) -> int:
+        """How many of some ids have a vector."""
+        return int((lookup(self.ids, keys) >= 0).sum())
+
+    def take(self, keys: Int64s) -> pa.Array:
+        """The vectors of some ids, in their order, null where there is none.
+
+        Returns:
+            Fixed-size lists of float32, or for faces lists of them.
+        """
+        places = lookup(self.ids, keys)
+        chunk_of = np.where(places < 0, -1, np.searchsorted(self._starts, places, side="right") - 1)
+        parts, rows = [], []
+        for k in np.unique(chunk_of).tolist():
+            here = np.flatnonzero(chunk_of == k)
+            rows.append(here)
+            if k < 0:
+                parts.append(pa.nulls(len(here), self._type))
+            else:
+                parts.append(self._chunks[k].take(pa.array(places[here] - self._starts[k])))
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort(np.concatenate([np.empty(0, np.int64), *rows]))
+        return pa.concat_arrays(parts or [pa.nulls(0, self._type)]).take(pa.array(order))
+
+
+def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) -> Embeddings:
+    """The vectors of a pickle, converted when it is met for the first time.
+
+    Args:
+        path: the pickle.
+        key: its fingerprint; names the converted file.
+        width: of a vector.
+        faces: whether an id may have any number of vectors, or None.
+        folder: where converted files are kept.
+
+    Raises:
+        BadPickleError: the file is no dict of number arrays, or damaged.
+        BadFileError: a vector has another width, or a number that is not finite.
+    """
+    converted = folder / f"{key}.arrow"
+    vector = pa.list_(pa.float32(), width)
+    schema = pa.schema([("id", pa.int64()), ("vector", pa.list_(vector) if faces else vector)])
+    if converted.exists():
+        with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
+            table = pa.ipc.open_file(pa.memory_map(str(converted))).read_all()
+            if table.schema.equals(schema):
+                return Embeddings(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_atomically(converted) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+        for batch in _converted(path, width, faces, schema):
+            writer.write_table(batch)
+    return Embeddings(pa.ipc.open_file(pa.memory_map(str(converted))).read_all())
+
+
+def _converted(path: str, width: int, faces: bool, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Tables of ids and vectors, sorted by id; ids whose value is None are left out."""
+    with open_array_pickle(path) as file:
+        order = np.argsort(file.ids, kind="stable")
+        order = order[file.forms[order] != NONE]
+        step = max(1, BATCH_BYTES // (4 * width))
+        with tqdm(total=len(order), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
+            for start in range(0, len(order), step):
+                places = order[start : start + step]
+                starts, vectors = _vectors(file, places, width, one_each=not faces)
+                values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+                if faces:
+                    values = pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), values)
+                bar.update(len(places))
+                yield pa.table([pa.array(file.ids[places]), values], schema=schema)
+
+
+def _width(file: ArrayPickle) -> int:
+    """Width of the vectors of a file: that of its first array."""
+    shapes = (form.shape for form in file.form_table if form is not None and form.shape)
+    return int(next(shapes, (0,))[-1])
+
+
+def _vectors(
+    file: ArrayPickle, places: Int64s, width: int, one_each: bool, out: Float32s | None = None
+) -> tuple[Int64s, Float32s]:
+    """The vectors of some entries, one after the other, and where those of each entry start (and the last ones end)."""
+    forms = file.forms[places]
+    counts = np.zeros(len(places), np.int64)
+    for number in np.unique(forms[forms > LIST]).tolist():
+        counts[forms == number] = _rows(file, file.form_table[number], width, places[forms == number][0])
+    for i in np.flatnonzero(forms == LIST).tolist():
+        parts = slice(*file.list_starts[file.offsets[places[i]] :][:2].tolist())
+        counts[i] = sum(_rows(file, file.form_table[n], width, places[i]) for n in file.part_forms[parts].tolist())
+    if one_each and (counts != 1).any():
+        i = int(np.flatnonzero(counts != 1)[0])
+        place = f"{file.path}: id {file.ids[places[i]]}"
+        raise bad_file(place, "one vector", f"{counts[i]} vectors", "Is this a file of faces? Then use read_faces.")
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    vectors = out if out is not None else np.empty((int(starts[-1]), width), np.float32)
+    file.check_unchanged()  # reading past a new end of the file would end the process
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found below
+        for number in np.unique(forms[forms != NONE]).tolist():
+            mine = np.flatnonzero(forms == number)
+            form = file.form_table[number]
+            if form is not None and form.order == "C" and not form.latin1 and counts[mine[0]] == 1:
+                if len(mine) == len(vectors) and form.dtype == np.float32:  # nearly always: no copy in between
+                    _copy(file, places[mine], form.nbytes, vectors.view(np.uint8))
+                else:
+                    numbers = np.empty((len(mine), form.nbytes), np.uint8)
+                    _copy(file, places[mine], form.nbytes, numbers)
+                    vectors[starts[mine]] = numbers.view(form.dtype)
+                continue
+            for i in mine.tolist():
+                value = file.array(int(places[i]))
+                several = value if isinstance(value, list) else [value]
+                rows = [np.asarray(one).reshape(-1, width) for one in several]
+                vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
+    if not np.isfinite(vectors).all():
+        row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
+        k = places[np.searchsorted(starts, row, side="right") - 1]
+        raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)
+    return starts, vectors
+
+
+def _copy(file: ArrayPickle, places: Int64s, size: int, out: npt.NDArray[np.uint8]) -> None:
+    """Copy the bytes of entries that all have the same form behind each other."""
+    target, source = memoryview(out.data).cast("B"), memoryview(file.data.data)
+    start = 0
+    for offset in file.offsets[places].tolist():
+        target[start : start + size] = source[offset : offset + size]
+        start += size
+
+
+def _rows(file: ArrayPickle, form: Form | None, width: int, k: int) -> int:
+    """How many vectors an array is: one if it is flat, else as many as it has rows."""
+    shape = form.shape if form is not None else ()
+    if not 1 <= len(shape) <= 2 or shape[-1] != width:
+        raise bad_file(f"{file.path}: id {file.ids[k]}", f"vectors of {width} numbers", f"shape {shape}", _AGAIN)
+    return shape[0] if len(shape) == 2 else 1

@@ -1,0 +1,684 @@
+"""The reader of pickles of arrays: against pickle itself on what numpy writes, and against everything else."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import pickle
+import pickletools
+import random
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hostile_pickles
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from _newsclippings import array_pickle_patterns, array_pickle_values
+from _newsclippings.array_pickle import Form, open_array_pickle
+from _newsclippings.array_pickle_ops import Machine
+from _newsclippings.errors import BadFileError, BadPickleError
+
+Value = Any  # an array, None or a list of arrays
+CODES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+# What numpy writes
+
+
+def pristine_pickle() -> Any:
+    """The module anew: `dill`, which `datasets` imports, has changed the table of the pickler written in Python."""
+    spec = importlib.util.find_spec("pickle")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PurePickler = pristine_pickle()._Pickler
+
+
+def dump(values: dict[Any, Value], protocol: int, pure: bool = False) -> bytes:
+    stream = io.BytesIO()
+    # that of Python 3.11 cannot write two equal small buffers in protocol 5 (an assertion of its own)
+    pickler = PurePickler(stream, min(protocol, 4)) if pure else pickle.Pickler(stream, protocol)
+    pickler.dump(values)
+    return stream.getvalue()
+
+
+def same(found: Value, expected: Value) -> bool:
+    """Equal bit for bit, with the same type and shape."""
+    if found is None or expected is None or isinstance(found, list) or isinstance(expected, list):
+        if isinstance(found, list) and isinstance(expected, list):
+            return len(found) == len(expected) and all(map(same, found, expected))
+        return found is expected
+    if found.flags.writeable:
+        return False
+    return bool((found.dtype, found.shape, found.tobytes()) == (expected.dtype, expected.shape, expected.tobytes()))
+
+
+def check(path: Path, data: bytes, values: dict[Any, Value]) -> None:
+    """The values are read as they were written, with patterns and without."""
+    path.write_bytes(data)
+    for patterns in (True, False):
+        with open_array_pickle(str(path), patterns=patterns) as entries:
+            assert len(entries) == len(values)
+            assert entries.ids.dtype == np.int64
+            assert entries.ids.tolist() == [int(key) for key in values]
+            found = [entries.array(k) for k in range(len(entries))]
+            assert all(map(same, found, values.values()))
+            for k, value in enumerate(values.values()):
+                form = entries.form_table[entries.forms[k]]
+                if isinstance(value, np.ndarray):
+                    assert form is not None
+                    assert (form.dtype, form.shape, form.nbytes) == (value.dtype, value.shape, value.nbytes)
+                else:
+                    assert (form, entries.forms[k]) == (None, 0 if value is None else 1)
+            del found
+
+
+def numbers(code: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    dtype = np.dtype(code)
+    count = int(np.prod(shape, dtype=int))
+    raw = np.random.default_rng(seed).bytes(count * dtype.itemsize)
+    if dtype.kind == "b":
+        dtype, raw = np.dtype("?"), bytes(byte & 1 for byte in raw)
+    array: np.ndarray = np.ndarray(shape, dtype, raw).copy()
+    return array
+
+
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    if layout == "F":
+        return np.asfortranarray(array)
+    if layout == "sliced" and array.ndim:
+        array = np.repeat(array, 2, axis=0)[::2]
+    if layout == "transposed":
+        array = array.transpose(np.roll(range(array.ndim), 1))
+    return array
+
+
+shapes = st.one_of(
+    st.tuples(st.integers(0, 9)),
+    st.tuples(st.just(1), st.integers(1, 20)),
+    st.tuples(st.integers(0, 5), st.integers(0, 12)),
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5)),
+    st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2), st.integers(1, 4)),
+    st.just(()),
+)
+arrays = st.builds(
+    lambda code, order, shape, seed, layout: laid_out(numbers(order + code, shape, seed), layout),
+    st.sampled_from(CODES),
+    st.sampled_from("<>"),
+    shapes,
+    st.integers(0, 2**32),
+    st.sampled_from(["C", "F", "sliced", "transposed"]),
+)
+values = st.one_of(arrays, arrays, st.none(), st.lists(arrays, max_size=4))
+keys = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 300),
+    st.integers(-(2**31), 2**31 - 1).map(np.int32),
+    st.integers(-(2**63), 2**63 - 1).map(np.int64),
+    st.integers(0, 2**16 - 1).map(np.uint16),
+    st.integers(0, 127).map(np.int8),
+)
+mappings = st.dictionaries(keys, values, max_size=12)
+
+
+@QUICK
+@given(mappings, st.integers(2, 5), st.booleans(), st.booleans())
+def test_what_numpy_writes_is_read(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, pure: bool, shared: bool
+) -> None:
+    """All number types, orders, shapes and layouts, keys of Python and numpy, shared arrays, both picklers."""
+    if shared and (first := next((v for v in mapping.values() if isinstance(v, np.ndarray)), None)) is not None:
+        mapping |= {10**9: first, 10**9 + 1: [first, first], 10**9 + 2: first}
+    check(tmp_path / "x.pkl", dump(mapping, protocol, pure), mapping)
+
+
+@pytest.mark.parametrize(("protocol", "pure"), [(2, False), (3, False), (4, False), (5, False), (2, True), (4, True)])
+@pytest.mark.parametrize("kind", ["vectors", "rows", "faces", "lists", "numpy keys", "big-endian", "small", "float16"])
+def test_many_entries(tmp_path: Path, kind: str, protocol: int, pure: bool) -> None:
+    """Thousands of entries, over many batches and frames; most are read by their pattern."""
+    rng = np.random.default_rng(5)
+    ids = rng.permutation(70_000)[:1200].tolist()
+    make: dict[str, Callable[[int], Value]] = {
+        "vectors": lambda k: rng.standard_normal(64).astype("f4"),
+        "rows": lambda k: rng.standard_normal((1, 64)),
+        "faces": lambda k: rng.standard_normal((k % 4, 64)).astype("f4") if k % 5 else None,
+        "lists": lambda k: [rng.standard_normal(64).astype("f4") for _ in range(k % 4)],
+        "numpy keys": lambda k: rng.standard_normal(64).astype("f4"),
+        "big-endian": lambda k: rng.standard_normal(64).astype(np.dtype(">f4")),
+        "small": lambda k: np.arange(k % 3, dtype="u1"),
+        "float16": lambda k: np.asfortranarray(rng.standard_normal((3, 30)).astype("f2")),
+    }
+    mapping: dict[Any, Value] = {(np.int64(k) if kind == "numpy keys" else k): make[kind](k) for k in ids}
+    check(tmp_path / "x.pkl", dump(mapping, protocol, pure), mapping)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_equal_types_made_anew_and_referred_to(tmp_path: Path, protocol: int) -> None:
+    """Arrays that share a number type of their own, in groups: what a pattern skipped can still be referred to."""
+    mapping: dict[int, Value] = {}
+    for k in range(400):
+        pair = numbers(">f4", (2, 16), k)
+        mapping |= {3 * k: pair[0], 3 * k + 1: pair[1]}
+        if k % 50 == 49:
+            mapping[3 * k + 2] = mapping[3 * (k - 20)]
+    check(tmp_path / "x.pkl", dump(mapping, protocol), mapping)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 999, 1000, 1001, 2000])
+def test_batches(tmp_path: Path, count: int, protocol: int) -> None:
+    """One entry, and none, are written with other opcodes; so are whole thousands."""
+    vector = numbers("f4", (8,), 1)
+    mappings: list[dict[int, Value]] = [dict.fromkeys(range(count)), {k: vector + k for k in range(count)}]
+    for mapping in mappings:
+        for pure in (False, True) if count < 3 else (False,):
+            check(tmp_path / "x.pkl", dump(mapping, protocol, pure), mapping)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("to", ["numpy.core", "numpy._core"])
+def test_both_names_of_numpy(tmp_path: Path, protocol: int, to: str) -> None:
+    """Numpy 2 renamed the modules in which its constructors live."""
+    mapping = {k: numbers("f4", (16,), k) for k in range(40)} | {np.int64(99): numbers("f8", (2, 2), 9)}
+    data = dump(mapping, protocol).replace(b"numpy._core.", b"numpy.core.").replace(b"numpy.core.", to.encode() + b".")
+    check(tmp_path / "x.pkl", data, mapping)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("to", [b"numpy.core.", b"numpy._core."])
+def test_both_names_of_numpy_in_frames(tmp_path: Path, protocol: int, to: bytes) -> None:
+    """The same where names are texts with a length."""
+    mapping = {k: numbers("f4", (16,), k) for k in range(40)} | {np.int64(99): numbers("f8", (2, 2), 9)}
+    data = dump(mapping, protocol)
+    for module in (b"multiarray", b"numeric"):
+        for core in (b"numpy.core.", b"numpy._core."):
+            old, new = core + module, to + module
+            data = data.replace(b"\x8c" + bytes([len(old)]) + old, b"\x8c" + bytes([len(new)]) + new)
+    data = data[:3] + struct.pack("<Q", len(data) - 11) + data[11:]  # one frame
+    check(tmp_path / "x.pkl", data, mapping)
+
+
+class Python2:
+    """cPickle of Python 2.7: strings for bytes, memo numbers from 1, only for what has more than one reference."""
+
+    def __init__(self, long_strings: bool) -> None:
+        self.memo: dict[object, bytes] = {}
+        self.next = 1
+        self.long_strings = long_strings
+
+    def put(self, name: object = None) -> bytes:
+        number, self.next = self.next, self.next + 1
+        low = number < 256
+        self.memo[name] = b"h" + bytes([number]) if low else b"j" + struct.pack("<I", number)
+        return b"q" + bytes([number]) if low else b"r" + struct.pack("<I", number)
+
+    def once(self, name: object, opcodes: bytes) -> bytes:
+        return self.memo[name] if name in self.memo else opcodes + self.put(name)
+
+    def string(self, data: bytes) -> bytes:
+        if len(data) < 256 and not self.long_strings:
+            return b"U" + bytes([len(data)]) + data
+        return b"T" + struct.pack("<i", len(data)) + data
+
+    def integer(self, key: int) -> bytes:
+        if 0 <= key < 256:
+            return b"K" + bytes([key])
+        if 0 <= key < 65536:
+            return b"M" + struct.pack("<H", key)
+        return b"J" + struct.pack("<i", key) if -(2**31) <= key < 2**31 else b"I%d\n" % key
+
+    def dtype(self, dtype: np.dtype) -> bytes:
+        if dtype.str in self.memo:
+            return self.memo[dtype.str]
+        made = self.once("dtype", b"cnumpy\ndtype\n") + self.string(dtype.str[1:].encode()) + b"K\x00K\x01\x87"
+        made += (
+            self.put()
+            + b"R"
+            + self.put(dtype.str)
+            + b"(K\x03"
+            + self.once(dtype.str[0], self.string(dtype.str[0].encode()))
+        )
+        return made + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+    def array(self, array: np.ndarray) -> bytes:
+        made = self.once("new", b"cnumpy.core.multiarray\n_reconstruct\n") + self.once("nd", b"cnumpy\nndarray\n")
+        made += b"K\x00\x85" + self.put() + self.once("b", self.string(b"b")) + b"\x87" + self.put() + b"R" + self.put()
+        shape = b"".join(map(self.integer, array.shape))
+        made += b"(K\x01" + shape + bytes([0x84 + array.ndim]) + self.put() + self.dtype(array.dtype)
+        return made + b"\x89" + self.string(array.tobytes()) + b"tb"
+
+    def scalar(self, key: np.integer) -> bytes:
+        made = self.once("scalar", b"cnumpy.core.multiarray\nscalar\n") + self.dtype(key.dtype)
+        return made + self.string(key.tobytes()) + b"\x86" + self.put() + b"R" + self.put()
+
+    def dump(self, mapping: dict[Any, Value]) -> bytes:
+        out = b"\x80\x02}" + self.put()
+        items = list(mapping.items())
+        for k in range(0, len(items), 1000):
+            out += b"("
+            for key, value in items[k : k + 1000]:
+                out += self.scalar(key) if isinstance(key, np.integer) else self.integer(key)
+                if isinstance(value, list):
+                    out += b"]" + self.put() + b"(" + b"".join(map(self.array, value)) + b"e"
+                else:
+                    out += b"N" if value is None else self.array(value)
+            out += b"u"
+        return out + b"."
+
+
+@pytest.mark.parametrize("long_strings", [False, True])
+def test_python_2(tmp_path: Path, long_strings: bool) -> None:
+    """Strings for bytes, integers of 64 bits in decimal, numpy 1, memo numbers that begin at one."""
+    mapping: dict[Any, Value] = {k * 97: numbers("f4", (12,), k) for k in range(1500)}
+    mapping |= {2**40: None, -(2**50): numbers(">f8", (2, 3), 1), 7: [numbers("f4", (3,), 2), numbers("i2", (1, 4), 3)]}
+    mapping |= {np.int64(10**6 + k): numbers("f4", (12,), k) for k in range(300)}
+    data = Python2(long_strings).dump(mapping)
+    loaded = pickle.loads(data, encoding="latin1")
+    assert [int(key) for key in loaded] == [int(key) for key in mapping]
+    check(tmp_path / "x.pkl", data, mapping)
+
+
+def test_most_is_read_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast half is in use: few opcodes are executed one by one."""
+    steps = 0
+    step = Machine.step
+
+    def counted(machine: Machine) -> None:
+        nonlocal steps
+        steps += 1
+        step(machine)
+
+    monkeypatch.setattr(Machine, "step", counted)
+    mapping = {k: numbers("f4", (64,), k) for k in range(3000)}
+    path = tmp_path / "x.pkl"
+    for protocol in (2, 3, 4, 5):
+        for named in (mapping, {np.int64(k): v for k, v in mapping.items()}):
+            if protocol == 2 and named is not mapping:  # keys of numpy as Latin-1 text are rare, and go the slow way
+                continue
+            path.write_bytes(dump(named, protocol))
+            steps = 0
+            open_array_pickle(str(path)).close()
+            assert steps < 3000, (protocol, steps)
+    path.write_bytes(Python2(False).dump(mapping))
+    steps = 0
+    open_array_pickle(str(path)).close()
+    assert steps < 3000
+
+
+def test_the_result_and_its_places(tmp_path: Path) -> None:
+    """Columns, forms and lists, as other code reads them in bulk."""
+    a, b = np.arange(3, dtype="<f4"), np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3))
+    path = tmp_path / "x.pkl"
+    path.write_bytes(dump({5: a, -1: None, 2**40: b, 7: [a, b], 8: []}, 4))
+    with open_array_pickle(str(path)) as entries:
+        assert entries.ids.tolist() == [5, -1, 2**40, 7, 8]
+        assert entries.forms.tolist() == [2, 0, 3, 1, 1]
+        assert entries.forms.dtype == np.int32
+        assert entries.form_table == [None, None, Form(a.dtype, (3,)), Form(b.dtype, (2, 3), "F")]
+        assert entries.offsets[[1, 3, 4]].tolist() == [0, 0, 1]
+        assert entries.list_starts.tolist() == [0, 2, 2]
+        assert entries.part_offsets.tolist() == entries.offsets[[0, 2]].tolist()
+        assert entries.part_forms.tolist() == [2, 3]
+        place = int(entries.offsets[0])
+        assert entries.data[place : place + 12].tobytes() == a.tobytes()
+        assert not entries.data.flags.writeable
+        array = entries.array(0)
+        assert isinstance(array, np.ndarray)
+        assert array.base is not None
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    assert array.tolist() == [0, 1, 2]  # outlives the file
+    entries.close()
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """Nothing of the arrays is copied: some 50 bytes an entry while the file is walked."""
+    path = tmp_path / "x.pkl"
+    vectors = np.zeros((20_000, 512), "f4")
+    path.write_bytes(dump(dict(enumerate(vectors)), 4))
+    tracemalloc.start()
+    try:
+        with open_array_pickle(str(path)) as entries:
+            entries.array(19_999)
+            peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000 * 50 + 500_000
+
+
+# What is refused
+
+
+class Watch:
+    """Audit events while a file is read. A hook cannot be taken away, so there is one for the process."""
+
+    events: list[str] | None = None
+    hooked = False
+
+    @classmethod
+    @contextmanager
+    def on(cls) -> Iterator[list[str]]:
+        if not cls.hooked:
+            sys.addaudithook(cls.note)
+            cls.hooked = True
+        events: list[str] = []
+        cls.events = events
+        try:
+            yield events
+        finally:
+            cls.events = None
+
+    @classmethod
+    def note(cls, event: str, arguments: tuple[object, ...]) -> None:
+        if cls.events is not None:
+            cls.events.append(f"{event} {arguments[0]}" if event == "open" else event)
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cage") / "canary"
+
+
+def refuse(path: Path, data: bytes, seconds: float = 8, patterns: bool = True) -> str:
+    """Make sure that a file is refused without a trace; gives the message."""
+    path.write_bytes(data)
+    modules = set(sys.modules)
+    began = time.perf_counter()
+    with Watch.on() as events, pytest.raises(BadPickleError) as caught:
+        open_array_pickle(str(path), patterns=patterns)
+    message = str(caught.value)
+    assert set(events) <= {f"open {path}", "mmap.__new__", "array.__new__"}
+    assert set(sys.modules) == modules
+    assert time.perf_counter() - began < seconds
+    assert message.startswith(f"{path}: byte ")
+    assert 0 <= int(message.removeprefix(f"{path}: byte ").split(":")[0].split(" ")[0]) <= len(data)
+    assert ": expected " in message
+    assert ", found " in message
+    assert message.isascii()
+    assert message.isprintable()
+    assert len(message) < len(str(path)) + 400
+    return message
+
+
+def test_calls_are_refused(tmp_path: Path, canary: Path) -> None:
+    """Every callable, through every opcode that calls, wherever a value may stand."""
+    files = hostile_pickles.call_pickles(str(canary))
+    assert len(files) > 500
+    for title, data in files.items():
+        for patterns in (True, False):
+            refuse(tmp_path / "x.pkl", data, patterns=patterns)
+        assert not canary.exists(), title
+
+
+LOAD = """
+import os, pickle, sys, io, contextlib
+canary, fired = sys.argv[1], []
+for title in sorted(os.listdir(".")):
+    try:
+        with open(title, "rb") as file, contextlib.redirect_stdout(io.StringIO()):
+            while True:
+                pickle.load(file)
+    except BaseException:
+        pass
+    if os.path.lexists(canary):
+        fired.append(title)
+        os.rmdir(canary) if os.path.isdir(canary) else os.remove(canary)
+print("\\n".join(fired))
+"""
+
+
+def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
+    """The corpus is live: `pickle.load` executes it, so that the tests above test something."""
+    files = hostile_pickles.call_pickles(str(canary))
+    harmless = (
+        "pdb.run",
+        "subprocess.call",
+        "torch",
+        "collections",
+        "copyreg",
+        "numpy.load",
+        "numpy.fromfile",
+        "pickle",
+    )
+    chosen = [title for title in files if not title.startswith(harmless)]
+    for title in chosen:
+        (tmp_path / title).write_bytes(files[title])
+    command = [sys.executable, "-W", "ignore", "-c", LOAD, str(canary)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    fired = done.stdout.splitlines()
+    assert len(fired) > 150
+    assert {title.partition(" ")[0] for title in fired} >= {"os.system", "builtins.exec", "builtins.eval", "io.open"}
+    assert {title.rpartition(" ")[2] for title in fired} >= {
+        "REDUCE",
+        "INST",
+        "OBJ",
+        "key",
+        "popped",
+        "before",
+    }
+
+
+@pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
+def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
+    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    files: dict[str, bytes] = getattr(hostile_pickles, group)()
+    assert len(files) > 100
+    for data in files.values():
+        refuse(tmp_path / "x.pkl", data)
+
+
+def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file claims is compared with its size before anything is allocated."""
+    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)
+    path = tmp_path / "x.pkl"
+    for title, data in hostile_pickles.machine_pickles().items():
+        if len(data) > 1_000_000:
+            continue  # some 40 bytes an entry, see above; tracing is slow
+        path.write_bytes(data)
+        tracemalloc.start()
+        try:
+            with pytest.raises(BadPickleError):
+                open_array_pickle(str(path))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2_000_000 + 10 * len(data), title
+
+
+def test_the_sound_parts_are_sound(tmp_path: Path) -> None:
+    """The pieces of the corpus make good files where nothing is wrong with them."""
+    h = hostile_pickles
+    zeros = np.zeros(2, "f4")
+    good = {
+        1: h.array(),
+        2: h.frombuffer(h.blob(bytes(8)), h.dtype(), h.tup(h.num(2)), h.text("C")),
+        3: h.array(data=h.ENCODE + h.text("\0" * 8) + h.text("latin1") + b"\x86R"),
+        4: h.array(data=b"U\x08" + bytes(8), fortran=h.num(0)),
+    }
+    check(tmp_path / "x.pkl", h.pickled(*(h.num(k) + v for k, v in good.items())), dict.fromkeys(good, zeros))
+    check(tmp_path / "x.pkl", b"\x80\x04" + h.framed(b"}(" + h.GOOD + b"u."), {1: zeros})
+    key = h.SCALAR + h.dtype("i4", ">") + h.blob(b"\0\0\1\0") + b"\x86R"
+    check(tmp_path / "x.pkl", h.pickled(key, h.array()), {256: zeros})
+
+
+def test_other_files_are_called_by_their_name(tmp_path: Path) -> None:
+    """What a failed download or another program leaves is named, and what to do about it."""
+    for says, data in hostile_pickles.other_files().items():
+        assert says in refuse(tmp_path / "x.pkl", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            hostile_pickles.pickled(hostile_pickles.GOOD, b"K\x02cos\nsystem\n"),
+            "byte 144 after id 1 (entry 1): expected",
+        ),
+        (hostile_pickles.pickled(b"K\x02cos\nsystem\n"), "byte 6: expected the names with which numpy writes number"),
+        (hostile_pickles.pickled(b"K\x02cos\nsystem\n"), "found the name os.system. Nothing in it was executed."),
+        (hostile_pickles.pickled(b"K\x02ctorch._utils\n_rebuild\n"), "Is it a file of PyTorch?"),
+        (hostile_pickles.pickled(b"K\x02c\x1b[31m\n\xff\xfe'%s\n"), "the name ?[31m.??'%s."),
+        (hostile_pickles.pickled(b"K\x02P0\n"), "found PERSID."),
+        (hostile_pickles.pickled(b"K\x02\x97"), "found NEXT_BUFFER"),
+        (
+            hostile_pickles.pickled(b"K\x02N", b"K\x03N", b"K\x02N"),
+            "expected each id once, found id 2 as entries 1 and 3.",
+        ),
+        (hostile_pickles.pickled(b"K\x02N") + b"12", "byte 8 after id 2 (entry 1): expected the end of the file"),
+        (b"\x80\x04}(K\x02N", "(truncated, or a false length)"),
+    ],
+)
+def test_messages(tmp_path: Path, data: bytes, says: str) -> None:
+    """Byte, last id and its entry, what was expected and what was found; nothing of the file is shown unchecked."""
+    assert says in refuse(tmp_path / "x.pkl", data)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
+def test_truncation_at_every_byte(tmp_path: Path, protocol: int) -> None:
+    """No beginning of a file is taken for a whole one. Protocol 0 stands for Python 2 here."""
+    mapping = {
+        1: numbers("f4", (3,), 1),
+        300: None,
+        70_000: [numbers("f8", (1, 2), 2)],
+        np.int64(9): numbers("i1", (4,), 3),
+    }
+    data = dump(mapping, protocol) if protocol else Python2(True).dump(mapping)
+    for end in range(len(data)):
+        refuse(tmp_path / "x.pkl", data[:end])
+
+
+def outcome(path: Path, patterns: bool) -> object:
+    """What is read of a file, or that it is refused."""
+    try:
+        with open_array_pickle(str(path), patterns=patterns) as entries:
+            read = [entries.array(k) for k in range(min(len(entries), 500))]
+            plain = [v if v is None else [(a.tobytes(), a.dtype, a.shape) for a in v] if isinstance(v, list)
+                     else (v.tobytes(), v.dtype, v.shape) for v in read]  # fmt: skip
+            del read
+            return entries.ids.tolist(), plain, entries.offsets.tolist()
+    except BadPickleError:
+        return None
+
+
+def mutants(seeds: list[bytes], count: int) -> Iterator[bytes]:
+    rng = random.Random(20_260)
+    opcodes = [ord(op.code) for op in pickletools.opcodes]
+    places = {seed: [at or 0 for _, _, at in pickletools.genops(seed)] for seed in seeds}
+    for _ in range(count):
+        seed = rng.choice(seeds)
+        data = bytearray(seed)
+        for _ in range(rng.choice((1, 1, 1, 2, 4))):
+            at = rng.choice(places[seed]) if rng.random() < 0.6 else rng.randrange(len(data))
+            at = min(at, len(data) - 1)
+            how = rng.randrange(8)
+            if how == 0:
+                data[at] ^= 1 << rng.randrange(8)
+            elif how == 1:
+                data[at] = rng.choice(opcodes)
+            elif how == 2:
+                data[at : at + rng.choice((1, 2, 8, 30))] = b""
+            elif how == 3:
+                data[at:at] = bytes([rng.choice(opcodes)])
+            elif how == 4:  # a piece of another seed, or of this one
+                other = rng.choice(seeds)
+                first, last = sorted(rng.choices(places[other], k=2))
+                data[at:at] = other[first : min(last, first + 300)]
+            elif how == 5:
+                data[at + 1 : at + 5] = rng.choice((b"\xff" * 4, bytes(4), struct.pack("<I", rng.randrange(600))))
+            elif how == 6:  # entries change places
+                length = rng.choice((40, 90, 130))
+                data[at : at + length] = data[at + length : at + 2 * length]
+            else:
+                data[at : at + 2] = b"h" + bytes([rng.randrange(256)])
+            data = data or bytearray(b"\x80")
+        yield bytes(data)
+
+
+def test_mutants(tmp_path: Path) -> None:
+    """Whatever becomes of a file: it is refused by our own error, or read; with patterns as without."""
+    mapping: dict[Any, Value] = {k * 31: numbers("f4", (8,), k) for k in range(60)}
+    mapping |= {5000 + k: numbers(">f4", (8,), k) for k in range(10)} | {6000: None, 6001: [mapping[31], mapping[62]]}
+    named = {np.int64(k): v for k, v in mapping.items()}
+    seeds = [dump(m, protocol) for m in (mapping, named) for protocol in (2, 3, 4, 5)] + [Python2(False).dump(mapping)]
+    path, read = tmp_path / "x.pkl", 0
+    for data in mutants(seeds, 1200):
+        path.write_bytes(data)
+        fast, slow = outcome(path, True), outcome(path, False)
+        assert fast == slow
+        read += fast is not None
+    assert 40 < read < 1100  # some mutants are sound
+
+
+# Files that change
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(dump({k: numbers("f4", (16,), k) for k in range(1500)}, 4))
+    return path
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(b"x")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize("change", [append, truncate, touch])
+def test_a_file_that_changes_is_an_error_at_the_end(file: Path, change: Callable[[Path], None]) -> None:
+    """The size and the time of the last change are compared when all is read; the file is closed in any case."""
+    entries = open_array_pickle(str(file))
+    change(file)
+    with pytest.raises(BadFileError, match="stays as it is while it is read, found that it changed"):
+        entries.close()
+    entries.close()
+
+
+@pytest.mark.parametrize("change", [append, truncate])
+def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable[[Path], None]) -> None:
+    """Reading beyond a new end would end the process."""
+    entries = open_array_pickle(str(file))
+    change(file)
+    with pytest.raises(BadFileError, match="found that it changed"):
+        entries.array(1400)
+    with pytest.raises(BadFileError):
+        entries.close()
+
+
+def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two batches, too."""
+    run = array_pickle_patterns.Walk.run
+
+    def changing(walk: array_pickle_patterns.Walk) -> Iterator[None]:
+        for _ in run(walk):
+            touch(file)
+            yield
+
+    monkeypatch.setattr(array_pickle_patterns.Walk, "run", changing)
+    with pytest.raises(BadFileError, match="found that it changed"):
+        open_array_pickle(str(file))

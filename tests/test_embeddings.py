@@ -1,0 +1,271 @@
+"""Embeddings in the rows: right vector in the right row, whatever the file looks like, and never unpickled."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import pickletools
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from reading import load, raw, raw_splits
+from world import SPLITS, World
+
+from _newsclippings import embeddings
+from _newsclippings.schema import EMBEDDINGS
+from newsclippings import BadFileError, BadPickleError, ConfigError, NewsCLIPpings, read_embeddings, read_faces
+
+Vectors = dict[int, Any]
+Plan = dict[str, dict[str, Vectors]]  # kind -> split -> id -> vector (float32), faces, or None
+FILES = {"train": "train", "validation": "val", "test": "test"}
+
+
+def vector(kind: str, number: int) -> Any:
+    """The plan's vector of an id: exact in float16, different for each id and kind."""
+    width = EMBEDDINGS[kind].width
+    values = ((np.arange(width) * 7 + number * 13 + len(kind)) % 1024 - 512) / 64
+    return values.astype(np.float32)
+
+
+def make_plan(world: World, config: str = "merged_balanced") -> Plan:
+    """A vector for every id but some; for faces None, none, one or several."""
+    plan: Plan = {}
+    for kind, about in EMBEDDINGS.items():
+        plan[kind] = {}
+        for split in SPLITS:
+            ids = sorted({row[about.key] for row in world.rows(config, split)})
+            some: Vectors = {n: vector(kind, n) for n in ids[1:]}  # the first id has none
+            if about.faces:
+                some = {
+                    n: None if n % 4 == 0 else np.stack([v] * (n % 4 - 1) or [v])[: n % 4 - 1] for n, v in some.items()
+                }
+            plan[kind][split] = some
+    return plan
+
+
+def write(
+    world: World, plan: Plan, how: Callable[[Any], Any] = lambda v: v, *, short: bool = False, protocol: int = 3
+) -> None:
+    """The plan as the authors' files; `how` changes each array, `short` takes the names of their README."""
+    for kind, splits in plan.items():
+        folder = world.root / "news_clippings" / "embeddings" / EMBEDDINGS[kind].folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, vectors in splits.items():
+            name = f"{FILES[split]}.pkl" if short else f"{EMBEDDINGS[kind].folder}_{FILES[split]}.pkl"
+            content = {n: None if v is None else how(v) for n, v in vectors.items()}
+            (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Equal to the bit, None and empty included."""
+    if expected is None or found is None:
+        return found is None and expected is None
+    return bool(np.array_equal(np.asarray(found, np.float32).reshape(np.shape(expected)), expected))
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "float32": lambda v: v,
+    "float16": lambda v: v.astype(np.float16),
+    "float64": lambda v: v.astype(np.float64),
+    "big endian": lambda v: v.astype(">f4"),
+    "(1, d)": lambda v: v.reshape(-1, v.shape[-1]),
+    "Fortran order": lambda v: np.asfortranarray(v.reshape(-1, v.shape[-1])),
+    "part of a larger array": lambda v: np.concatenate([v, v], axis=-1)[..., : v.shape[-1]],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_row_has_its_own_vectors(new_world: Callable[..., World], way: str) -> None:
+    """All kinds: image kinds by image_id, text kinds by id, null where the file has none; map-style and streamed."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, plan, WAYS[way], protocol=2 + list(WAYS).index(way) % 4)
+    dataset = load(world, images="none", embeddings="all")
+    stream = load(world, images="none", embeddings="all", streaming=True)
+    for split in SPLITS:
+        rows = list(dataset[split])
+        assert rows == list(stream[split])
+        for row in rows:
+            for kind, about in EMBEDDINGS.items():
+                assert same(row[kind], plan[kind][split].get(row[about.key])), (kind, row["index"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [
+        (["sbert", "clip_image"], ["clip_image", "sbert"]),
+        ("places", ["places"]),
+        ("all", ["clip_image", "clip_text", "sbert", "places", "facenet"]),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_columns_stand_in_their_own_order(new_world: Callable[..., World], asked: Any, columns: list[str]) -> None:
+    """Any subset in any order gives the same columns, behind the others, as fixed-size lists of float32."""
+    world = new_world(tar=False)
+    write(world, make_plan(world))
+    features = load(world, images="none", embeddings=asked, split="test").features
+    assert list(features)[13:] == columns
+    for kind in columns:
+        one = datasets.Sequence(datasets.Value("float32"), length=EMBEDDINGS[kind].width)
+        assert features[kind] == (datasets.Sequence(one) if EMBEDDINGS[kind].faces else one)
+
+
+def test_pictures_and_vectors_together(new_world: Callable[..., World]) -> None:
+    """The other columns are what they are without embeddings; two processes write the same."""
+    world = new_world(tar=False)
+    write(world, make_plan(world))
+    plain = raw_splits(load(world))
+    for num_proc in (None, 2):
+        both = load(world, embeddings=["clip_text"], num_proc=num_proc)
+        assert {s: [{k: v for k, v in row.items() if k != "clip_text"} for row in raw(both[s])] for s in both} == plain
+
+
+def test_the_report_counts_coverage(new_world: Callable[..., World]) -> None:
+    """By kind, the rows that have a vector."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, plan)
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none", embeddings=["facenet", "sbert"])
+    builder.download_and_prepare()
+    for split, report in builder.join_reports.items():
+        rows = world.rows("merged_balanced", split)
+        assert report["coverage"] == {
+            kind: sum(plan[kind][split].get(row[EMBEDDINGS[kind].key]) is not None for row in rows)
+            for kind in ("sbert", "facenet")
+        }
+
+
+def test_the_short_names_are_found_too(new_world: Callable[..., World]) -> None:
+    """embeddings/<kind>/<split>.pkl, as the authors' README has it."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, {"clip_text": plan["clip_text"]}, short=True)
+    rows = load(world, images="none", embeddings="clip_text", split="test")
+    assert all(same(row["clip_text"], plan["clip_text"]["test"].get(row["id"])) for row in rows)
+
+
+def test_a_file_is_converted_once(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another config of the same files reads the converted vectors; a changed pickle is read anew."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, plan)
+    load(world, images="none", embeddings="clip_text")
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "open_array_pickle", None)
+        load(world, embeddings="clip_text", splits=["test"])
+    plan["clip_text"]["test"] = {n: v + 1 for n, v in plan["clip_text"]["test"].items()}
+    write(world, {"clip_text": plan["clip_text"]})
+    rows = load(world, images="none", embeddings="clip_text", split="test")
+    assert all(same(row["clip_text"], plan["clip_text"]["test"].get(row["id"])) for row in rows)
+
+
+def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file is converted in many pieces, each row still finds its own."""
+    monkeypatch.setattr(embeddings, "BATCH_BYTES", 4 * 512 * 3)
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, plan)
+    rows = load(world, images="none", embeddings=["clip_image", "facenet"], split="train")
+    for row in rows:
+        assert same(row["clip_image"], plan["clip_image"]["train"].get(row["image_id"]))
+        assert same(row["facenet"], plan["facenet"]["train"].get(row["image_id"]))
+
+
+class Canary:
+    """Unpickling it would leave a file."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize(
+    "hostile", [Canary(), {7: Canary()}, [1], {"7": np.zeros(512)}, {7: "text"}, {7: np.array([None])}]
+)
+def test_what_is_no_dict_of_arrays_is_refused(new_world: Callable[..., World], hostile: Any) -> None:
+    """Nothing named in the file is executed; the error is one of ours and names file and byte."""
+    world = new_world(tar=False)
+    write(world, make_plan(world))
+    folder = world.root / "news_clippings/embeddings/clip_text_embeddings"
+    (folder / "clip_text_embeddings_test.pkl").write_bytes(pickle.dumps(hostile))
+    with pytest.raises(BadPickleError, match=r"clip_text_embeddings_test\.pkl: byte \d+"):
+        load(world, images="none", embeddings="clip_text")
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.zeros(511, np.float32), r"id 77: expected vectors of 512 numbers, found shape \(511,\)"),
+        (np.zeros((2, 512), np.float32), "id 77: expected one vector, found 2 vectors"),
+        (np.zeros((1, 1, 512), np.float32), r".*found shape \(1, 1, 512\)"),
+        (np.full(512, math.nan, np.float32), "id 77: expected finite float32 numbers, found NaN or infinity"),
+        (np.full(512, math.inf, np.float16), "id 77: expected finite float32 numbers"),
+        (np.full(512, 1e300), "id 77: expected finite float32 numbers"),
+    ],
+)
+def test_a_vector_that_is_none_is_named_with_its_id(tmp_path: Path, bad: Any, says: str) -> None:
+    """Another width, several vectors where one belongs, NaN and infinity: an error with file and id."""
+    path = tmp_path / "x.pkl"
+    good = {5: np.ones(512, np.float32), 9: np.ones(512, np.float32)}
+    path.write_bytes(pickle.dumps({**good, 77: bad}))
+    with pytest.raises(BadFileError, match=f"x.pkl: {says}"):
+        read_embeddings(path)
+    with pytest.raises(BadFileError, match=f"x.pkl: {says}"):
+        embeddings.load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_the_public_readers(tmp_path: Path, protocol: int) -> None:
+    """ids and one matrix, in the order of the file; for faces also where those of each id start."""
+    path = tmp_path / "x.pkl"
+    vectors = {n: vector("clip_text", n) for n in (9, 3, 2**40)}
+    path.write_bytes(pickle.dumps(vectors, protocol=protocol))
+    ids, matrix = read_embeddings(path)
+    assert (str(ids.dtype), str(matrix.dtype)) == ("int64", "float32")
+    assert ids.tolist() == [9, 3, 2**40]
+    assert np.array_equal(matrix, np.stack(list(vectors.values())))
+    faces: Vectors = {9: None, 3: np.stack([vector("facenet", k) for k in range(3)]), 4: np.zeros((0, 512), np.float32)}
+    path.write_bytes(pickle.dumps({**faces, 5: [vector("facenet", 1), vector("facenet", 2)]}, protocol=protocol))
+    ids, starts, matrix = read_faces(path)
+    assert ids.tolist() == [9, 3, 4, 5]
+    assert starts.tolist() == [0, 0, 3, 3, 5]
+    assert np.array_equal(matrix[:3], faces[3])
+    assert np.array_equal(matrix[4], vector("facenet", 2))
+
+
+def test_the_pickles_here_are_pickles() -> None:
+    """The plan's files hold numpy arrays in the way of numpy, so that the tests test something."""
+    names = [arg for op, arg, _ in pickletools.genops(pickle.dumps({1: np.zeros(3)}, 3)) if op.name == "GLOBAL"]
+    assert any("_reconstruct" in str(name) for name in names)
+
+
+def test_an_unknown_kind_is_named() -> None:
+    """The error lists the kinds."""
+    with pytest.raises(ConfigError, match="'clip_image', 'clip_text', 'sbert', 'places', 'facenet', 'all'"):
+        NewsCLIPpings(embeddings=["clip"])
+
+
+def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
+    """With torch, a batch of rows is one float32 tensor for each kind; the example trains on them."""
+    torch = pytest.importorskip("torch")
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    for kind in ("clip_image", "clip_text"):
+        for split in SPLITS:
+            ids = {row[EMBEDDINGS[kind].key] for row in world.rows("merged_balanced", split)}
+            plan[kind][split] = {n: vector(kind, n) for n in sorted(ids)}
+    write(world, plan)
+    rows = load(world, images="none", embeddings=["clip_image", "clip_text"]).with_format("torch")["train"]
+    batch = rows[:5]["clip_text"]
+    assert (batch.shape, batch.dtype) == ((5, 512), torch.float32)
+    assert np.array_equal(batch[3], plan["clip_text"]["train"][int(rows[3]["id"])])
+    probe = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "probe.py"))
+    assert 0 <= probe["main"](str(world.root), epochs=1) <= 1
