@@ -9,7 +9,7 @@ import contextlib
 import os
 from array import array
 from dataclasses import dataclass, field
-from mmap import ACCESS_READ, mmap
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -96,6 +96,10 @@ class ArrayPickle:
         transposed: npt.NDArray[Any] = np.ndarray(stored, form.dtype, buffer, offset).transpose(form.axes)
         return transposed
 
+    def let_go(self) -> None:
+        """Give back the memory of the parts of the file that were read; they are read again where they are needed."""
+        _let_go(self._map)
+
     def check_unchanged(self) -> None:
         """Make sure that the file is the one that was opened.
 
@@ -144,6 +148,7 @@ def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
         walk = Walk(path, mapped, patterns)
         for _ in walk.run():
             _check_unchanged(path, file, state)
+            _let_go(mapped)
         _check_unchanged(path, file, state)
         ids = _column(walk.ids)
         ordered = np.sort(ids)
@@ -178,6 +183,12 @@ def _column(numbers: "array[int]") -> npt.NDArray[Any]:
 def _state(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
+
+
+def _let_go(mapped: mmap) -> None:
+    """Pages of a mapped file count as memory of the process for as long as nobody says that they are done with."""
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(MADV_DONTNEED)
 
 
 def _check_unchanged(path: str, file: BinaryIO, state: tuple[int, int]) -> None:

@@ -196,6 +196,7 @@ def _vectors(
                 several = value if isinstance(value, list) else [value]
                 rows = [np.asarray(one).reshape(-1, width) for one in several]
                 vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
+    file.let_go()
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         k = places[np.searchsorted(starts, row, side="right") - 1]
