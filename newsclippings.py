@@ -25,7 +25,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from _newsclippings.assemble import Asked, Assembly, Split, part_ranges
+from _newsclippings.assemble import Asked, Assembly, Split, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
@@ -64,15 +64,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
-
-# Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
-# x 4 workers, where there are so many pairs.
-PARTS = 256
-BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
-
-# Rows of a table, by file format. Pictures: small tables are written fastest, and Parquet makes each a row group.
-ROWS_OF_PICTURES = {"arrow": 100, "parquet": 100}
-ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
 
 
 @dataclass
@@ -192,7 +183,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 gen_kwargs={
                     "split": split,
                     "sources": sources.only(split),
-                    "parts": self._parts(split, sources),
+                    "parts": split_parts(self._joined.get(split) if self._joined else None, sources.matches[split]),
                 },
             )
             for split in self.config.wanted_splits()
@@ -208,9 +199,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self._joined = {**(self._joined or {}), split: joined}
             if self.dl_manager is None:  # streaming; a worker of a build has nothing new to say
                 self._log(split, joined)
-        sizes = ROWS_OF_TEXT if self.config.images == "none" else ROWS_OF_PICTURES
         ranges = part_ranges(joined.report.rows, parts)
-        yield from joined.tables(ranges, sizes[self._file_format or "arrow"])
+        yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"))
 
     def _generate_examples(
         self, split: str, sources: Sources, parts: list[tuple[int, int]]
@@ -290,15 +280,6 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if self._file_format == "parquet":
                 joined.check_parquet()
         return sources
-
-    def _parts(self, split: str, sources: Sources) -> list[tuple[int, int]]:
-        place = sources.matches[split]
-        if self._joined and split in self._joined:
-            pairs = self._joined[split].report.rows // 2
-        else:
-            pairs = PARTS if is_url(place) else os.path.getsize(place) // BYTES_OF_PAIR
-        parts = max(8, min(PARTS, pairs // 8 * 8))
-        return [(part, parts) for part in range(parts)]
 
     def _log(self, split: str, joined: Split) -> None:
         report = joined.report

@@ -14,7 +14,7 @@ from _newsclippings.annotations import read_annotations
 from _newsclippings.corpus import read_corpus
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import BadTarError, ConfigError, bad_file, old_pyarrow
-from _newsclippings.files import LocalFile, Member, fingerprint, local_copy, open_stream
+from _newsclippings.files import LocalFile, Member, fingerprint, is_url, local_copy, open_stream
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import Int32s, JoinedRows, JoinReport, join, lookup, refuse_missing, wanted_ids
 from _newsclippings.metadata import read_metadata
@@ -27,6 +27,16 @@ logger = logging.getLogger("newsclippings")
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
 METADATA_COLUMNS = {"metadata": "id", "image_metadata": "image_id"}  # and what they are looked up by
+
+
+# Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
+# x 4 workers, where there are so many pairs.
+PARTS = 256
+BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
+
+# Rows of a table. Pictures: small tables are written fastest. Parquet makes a row group of each.
+ROWS_OF_PICTURES = 100
+ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,10 @@ class Split:
                     table = table.append_column("article", _texts(self.articles, records))
                 yield row, table
 
+    def rows_of_table(self, file_format: str) -> int:
+        """How many rows a table should have for a file format."""
+        return ROWS_OF_TEXT[file_format] if self.pictures is None else ROWS_OF_PICTURES
+
     def check_parquet(self) -> None:
         """Raise `ConfigError` if this version of pyarrow cannot write the rows to Parquet."""
         lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.rows]
@@ -102,6 +116,16 @@ def _texts(articles: Pictures, records: Int32s) -> pa.Array:
                 path = articles.paths[record].as_py()
                 raise bad_file(path, "an article in UTF-8", str(error), "Leave articles out, or mend it.") from None
         raise
+
+
+def split_parts(joined: Split | None, matches: str) -> list[tuple[int, int]]:
+    """The parts `(k, of n)` of a split: as many as make sense for its rows, or for the size of its file of matches."""
+    if joined is not None:
+        pairs = joined.report.rows // 2
+    else:
+        pairs = PARTS if is_url(matches) else os.path.getsize(matches) // BYTES_OF_PAIR
+    parts = max(8, min(PARTS, pairs // 8 * 8))
+    return [(part, parts) for part in range(parts)]
 
 
 def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -129,7 +129,7 @@ def walk(path: str) -> TarIndex:
             damage = walker.run(bar)
     if not walker.tables:
         why = damage or "it has no file in it"
-        message = f"{path}: expected a tar with pictures, found that {why}."
+        message = f"{path}: expected a tar with pictures, found that {why}. Fetch it again."
         raise BadTarError(message)
     members = pa.concat_tables(walker.tables).combine_chunks()
     _check_unique(members["name"], path)
