@@ -19,7 +19,7 @@ from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import Int32s, JoinedRows, JoinReport, join, lookup, refuse_missing, wanted_ids
 from _newsclippings.metadata import read_metadata
 from _newsclippings.record_scan import int64s
-from _newsclippings.schema import COLUMNS, EMBEDDINGS, SPLITS
+from _newsclippings.schema import COLUMNS, EMBEDDINGS, SPLITS, VERSION
 from _newsclippings.sources import Sources
 from _newsclippings.tar import TarIndex, load_index
 
@@ -27,7 +27,6 @@ logger = logging.getLogger("newsclippings")
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
 METADATA_COLUMNS = {"metadata": "id", "image_metadata": "image_id"}  # and what they are looked up by
-
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
 # x 4 workers, where there are so many pairs.
@@ -140,8 +139,13 @@ def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, 
     return ranges
 
 
+def _made_of(path: str) -> str:
+    """What names a file that is made of another and kept: the content of that one, and the version that made it."""
+    return f"{fingerprint(path)}-{VERSION}"
+
+
 class Assembly:
-    """The splits of one config, each joined when it is first asked for.
+    """Joins the splits of one config.
 
     Args:
         sources: where the inputs are.
@@ -210,7 +214,7 @@ class Assembly:
     def _tar_index(self, path: str) -> TarIndex:
         """The index of the tar; its damage is an error if pictures are to come from it."""
         if self._index is None:
-            self._index = load_index(path, fingerprint(path), self.cache / "tar_indexes")
+            self._index = load_index(path, _made_of(path), self.cache / "tar_indexes")
         if self._index.damage and self.asked.missing == "error" and self._from_tar():
             message = (
                 f"{path}: expected a whole tar, found that {self._index.damage}. Fetch it again (the complete file "
@@ -263,7 +267,7 @@ class Assembly:
     def _embeddings(self, kind: str, location: str) -> Embeddings:
         path = local_copy(location, self.cache / "downloads")
         about = EMBEDDINGS[kind]
-        return load_embeddings(path, fingerprint(path), about.width, about.faces, self.cache / "embeddings")
+        return load_embeddings(path, _made_of(path), about.width, about.faces, self.cache / "embeddings")
 
     def _metadata(self, matches: dict[str, pa.Table], corpora: dict[str, pa.Table]) -> dict[str, pa.Table]:
         """Split -> metadata; those that were read for their captions are not read again."""
