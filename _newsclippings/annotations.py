@@ -49,6 +49,44 @@ def read_annotations(location: str, config: str) -> pa.Table:
     rows, names = found
     if not len(rows):
         raise bad_file(location, "at least one match in 'annotations'", "an empty list", _AGAIN)
+    return _with_sources(rows, names, location, config)
+
+
+class MatchesInSlices:
+    """One file of matches, for someone who needs a few of its rows at once, and the rest perhaps later.
+
+    Attributes:
+        rows: how many there are.
+    """
+
+    def __init__(self, location: str, config: str) -> None:
+        """Open it; see `read_annotations` for what it may be, and for its errors."""
+        self.location, self.config = location, config
+        text = read_json_text(location)
+        plain = _plain_list(text)
+        self._list = text[plain[0] : plain[1]] if plain else None
+        self._names = plain[2] if plain else None
+        self._table: pa.Table | None = None
+        self.rows = self._list.count(b"{") if self._list is not None else len(self.table())
+
+    def table(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Rows start to stop, as `read_annotations` gives them. The first slice is read alone, as it is waited for."""
+        if self._table is None and self._list is not None and stop is not None and stop - start < self.rows:
+            ends = np.flatnonzero(np.frombuffer(self._list, np.uint8) == ord("}"))
+            first = int(ends[start - 1]) + 1 if start else 0
+            rows = (
+                _parse(self._list[first : int(ends[stop - 1]) + 1].lstrip(b" \t\r\n,")) if stop <= len(ends) else None
+            )
+            self._list = None
+            if rows is not None and len(rows) == stop - start:
+                return _with_sources(rows, self._names, self.location, self.config)
+        if self._table is None:
+            self._table = read_annotations(self.location, self.config)
+        return self._table.slice(start, None if stop is None else stop - start)
+
+
+def _with_sources(rows: pa.Table, names: Any, location: str, config: str) -> pa.Table:
+    """The rows with `source_dataset` in our numbers."""
     source = rows["source_dataset"].combine_chunks()
     if source.null_count == len(source) and config in SOURCE_DATASETS:
         source = pa.array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
@@ -74,29 +112,44 @@ def _codes(names: Any, location: str) -> list[int]:
     return [SOURCE_DATASETS.index(name) for name in names]
 
 
-def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
-    """Rows hold numbers and booleans only, so every `},` in their list ends a row: Arrow reads them as lines."""
+def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
+    """Where the list of rows starts and ends, and the file's names of the sub-splits; None if that is in doubt."""
     start = text.find(b"[", text.find(b'"annotations"')) + 1
     end = text.find(b"]", start)
-    if start <= 0 or end < 0 or text[start - 1 : start] != b"[":
+    if start <= 0 or end < 0:
         return None
     try:
         rest = json.loads(text[:start] + text[end:])
-        if not isinstance(rest, dict) or rest.get("annotations") != []:
-            return None
-        body = text[start:end].replace(b"\n", b" ").replace(b"\r", b" ")
-        if not body.isascii() or body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
-            return None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(rest, dict) or rest.get("annotations") != []:
+        return None
+    return start, end, rest.get("source_datasets")
+
+
+def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
+    plain = _plain_list(text)
+    rows = _parse(text[plain[0] : plain[1]]) if plain else None
+    return (rows, plain[2]) if plain and rows is not None else None
+
+
+def _parse(body: bytes) -> pa.Table | None:
+    """Rows hold numbers and booleans only, so every `},` between them ends a row: Arrow reads them as lines."""
+    body = body.replace(b"\n", b" ").replace(b"\r", b" ")
+    if not body.isascii() or body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
+        return None
+    try:
         rows = pj.read_json(
             pa.BufferReader(body.replace(b"},", b"}\n")),
             parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore"),
         )
-    except (ValueError, RecursionError, pa.ArrowException):
+    except pa.ArrowException:
         return None
     if len(rows) != body.count(b"{") or any(rows[name].null_count for name in REQUIRED):
         return None
+    rows = rows.combine_chunks()
     scores = rows["similarity_score"].combine_chunks().to_numpy(zero_copy_only=False)
-    return (rows.combine_chunks(), rest.get("source_datasets")) if np.isfinite(scores).all() else None
+    return rows if np.isfinite(scores).all() else None
 
 
 def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:

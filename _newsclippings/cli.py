@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,10 @@ _CONFIG = click.option(
 def _inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where the data are."""
     command = click.option(
-        "--visual-news", type=click.Path(), help="VisualNews: its folder origin, or origin.tar (read in place)."
+        "--visual-news-index", help="Index of origin.tar made by `newsclippings index`; file or URL."
+    )(command)
+    command = click.option(
+        "--visual-news", help="VisualNews: its folder origin, or origin.tar (read in place), local or at a URL."
     )(command)
     return click.option(
         "--data-dir",
@@ -110,7 +114,7 @@ def sample(folder: Path) -> None:
 @_CONFIG
 @_FORMAT
 @_errors_in_a_line
-def info(data_dir: str | None, visual_news: str | None, config: str, form: str) -> None:
+def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
     """Show configs, splits, published counts and columns, and where the files would come from on this machine.
 
     \b
@@ -119,7 +123,7 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
     """
     from _newsclippings.sources import find_sources
 
-    sources = find_sources(config, list(SPLITS), data_dir, visual_news)
+    sources = find_sources(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
     places: dict[str, Any] = {
         "matches": sources.matches,
         "captions": sources.data_json
@@ -249,6 +253,44 @@ def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> No
     out.parent.mkdir(parents=True, exist_ok=True)
     count = contact_sheet(rows, out, pairs)
     click.echo(f"{out} ({count} pairs)")
+
+
+@main.command()
+@click.argument("tar")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="visual_news.index.parquet",
+    show_default=True,
+    help="The index to write.",
+)
+@_FORMAT
+@_errors_in_a_line
+def index(tar: str, out: Path, form: str) -> None:
+    """Write where each file of TAR (a path or a URL) lies in it, for whoever has the tar: see --visual-news-index.
+
+    Its headers are walked once. Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
+    """
+    from _newsclippings.remote import open_random
+    from _newsclippings.tar_index import walk
+    from _newsclippings.tar_index_file import write_index
+
+    parts = out.with_name(out.name + ".parts")
+    table = walk(open_random(tar), parts)
+    write_index(table, out)
+    shutil.rmtree(parts, ignore_errors=True)
+    damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
+    if form == "json":
+        click.echo(json.dumps({"index": os.fspath(out), "members": len(table), "damage": damage}))
+    else:
+        click.echo(f"{out} ({len(table):,} files)")
+        if damage:
+            click.echo(f"{tar}: {damage}", err=True)
 
 
 @main.command()

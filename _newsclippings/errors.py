@@ -58,6 +58,40 @@ def bad_pickle(location: object, byte: int, after: str, expected: str, found: st
     return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 
 
+def not_read(url: str, start: int, stop: int, tries: int, problem: str) -> DataNotFoundError:
+    """A range of a remote file could not be read, however often it was tried."""
+    return DataNotFoundError(
+        f"{url}: expected bytes {start:,} to {stop - 1:,}, tried {tries} times; the last time: {problem}. What was "
+        "fetched so far is kept: run it again when the server answers, or download the file and pass the local path."
+    )
+
+
+def no_ranges(url: str) -> BadFileError:
+    """A server gives a remote file only as a whole."""
+    return bad_file(
+        url,
+        "a server that answers range requests (206), since only some of the file is needed",
+        "one that sends the whole file",
+        "Use another server, or download the file and pass the local path.",
+    )
+
+
+def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
+    """A tar is not, or no longer, the one that was indexed."""
+    return BadTarError(
+        f"{index} is not the index of {tar}: expected {expected}, found {found}. The tar is another version or was "
+        "replaced: make an index of this one (`newsclippings index`), or leave visual_news_index out."
+    )
+
+
+def disk_full(folder: object, needed: int, free: int) -> ConfigError:
+    """What is to be fetched does not fit on the disk."""
+    return ConfigError(
+        f"{folder}: expected {needed:,} bytes of free disk for what has to be fetched, found {free:,}. Nothing was "
+        "fetched: make room, point cache_dir= or HF_DATASETS_CACHE to a larger disk, or ask for fewer splits."
+    )
+
+
 def changed_meanwhile(config: str) -> BadFileError:
     """An input file is no longer what it was when the build began."""
     return BadFileError(
@@ -97,9 +131,19 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
     )
 
 
+def in_words(cause: BaseException) -> str:
+    """An error of somebody else's in one line."""
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+
+
 def not_fetched(location: str, cause: BaseException) -> DataNotFoundError:
-    """A file that is not under data_dir could not be fetched from the Hub."""
-    why = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+    """A remote file could not be fetched, or not even asked about."""
+    why = in_words(cause)
+    if not location.startswith(HUB_FILES):
+        return DataNotFoundError(
+            f"{location} could not be fetched ({why}). Expected a file there that this machine may read: check the "
+            "address, the network and your access, or download it and pass the local path."
+        )
     place = location.removeprefix(HUB_FILES).lstrip("/")
     return DataNotFoundError(
         f"{location} could not be fetched ({why}). It was needed because there is no news_clippings/{place} below "
