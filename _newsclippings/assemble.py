@@ -1,6 +1,7 @@
 """From sources to joined rows: read the matches, pick their records, find their pictures, join, report."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -85,6 +86,7 @@ class Assembly:
         self._matches: dict[str, MatchesInSlices] = {}
         self._slices: dict[str, tuple[int, int, Split]] = {}
         self._tally: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def needs_metadata(self) -> bool:
         """Whether the captions come from metadata: there is no data.json, neither as a file nor in the tar."""
@@ -114,7 +116,9 @@ class Assembly:
 
     def slices(self, split: str, parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Row ranges of some parts `(k, of n)` of a split, none of them long."""
-        for start, stop in part_ranges(self._matches_of(split).rows, parts):
+        with self._lock:
+            rows = self._matches_of(split).rows
+        for start, stop in part_ranges(rows, parts):
             for first in range(start, stop, SLICE):
                 yield first, min(first + SLICE, stop)
 
@@ -127,12 +131,16 @@ class Assembly:
         Raises:
             NewsCLIPpingsError: as `join`, of these rows.
         """
+        with self._lock:  # `datasets` reads several shards of a shuffled stream at once
+            return self._slice(split, start, stop)
+
+    def _slice(self, split: str, start: int, stop: int) -> Split:
         first, last, piece = self._slices.get(split, (0, 0, None))
         if piece is not None and first <= start and stop <= last:
             return piece
         self._check()
         matches = self._matches_of(split)
-        if piece is not None and start == last:
+        if piece is not None and first <= start <= last:
             stop = min(max(stop, start + SLICE), matches.rows)
         table = matches.table(start, stop)
         wanted = wanted_ids(table)
