@@ -84,7 +84,7 @@ def walk(file: RandomFile, parts: Path | None = None) -> pa.Table:
     """
     check_magic(file)
     about = identity(file)
-    members, damage = walk_headers(file, parts)
+    members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in about.values()))
     if not len(members):
         message = f"{file.path}: expected a tar with pictures, found that {damage or 'it has no file in it'}. "
         raise BadTarError(message + "Fetch it again.")

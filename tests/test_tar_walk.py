@@ -99,7 +99,7 @@ def test_a_walk_in_segments_finds_the_same(
         patch.setattr(tar_walk, "SEGMENT", segment)
         found = tar_index.walk(file, parts)
         if resumed:
-            for kept in sorted(parts.iterdir())[::2]:
+            for kept in sorted(parts.glob("*/*.arrow"))[::2]:
                 kept.unlink()
             found = tar_index.walk(file, parts)
     assert found.equals(whole.members)
