@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,7 @@ def is_header_of(header: bytes, path: str, size: int) -> bool:
         return False
 
 
-def normal_names(raw: pa.Array, path: str, bytes_at: list[int]) -> pa.Array:
+def normal_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
     """Member names in the normal form, or an error that names the byte of the header."""
     try:
         return relative_paths(raw.cast(pa.string()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.files import RandomFile
@@ -208,18 +209,21 @@ class _Walk:
             except DamageError as damage:
                 bad, count = damage, k
                 break
-        raw = np.ascontiguousarray(blocks[:count, :100]).view("S100").ravel().tolist()
+        names = np.ascontiguousarray(blocks[:count, :100]).view("S100").ravel()
+        raw = pa.array(names, pa.binary())
+        long = {k: name for k, name in self.long_names.items() if k < count}
         for k in np.flatnonzero((blocks[:count, 345] != 0) & (blocks[:count, 262] == 0)).tolist():
-            raw[k] = short_name(blocks[k].tobytes())
-        for k, name in self.long_names.items():
-            if k < count:
-                raw[k] = name
-        if files := [k for k in range(count) if not raw[k].endswith(b"/")]:  # before POSIX folders were written so
-            offsets = [self.offsets[k] for k in files]
-            names = pa.array([raw[k] for k in files], pa.binary())
-            names = normal_names(names, self.file.path, [offset - BLOCK for offset in offsets])
-            crcs = pa.array([zlib.crc32(self.headers[k * BLOCK : (k + 1) * BLOCK]) for k in files], pa.uint32())
-            self.tables.append(pa.table([names, offsets, [self.sizes[k] for k in files], crcs], schema=SCHEMA))
+            long.setdefault(k, short_name(blocks[k].tobytes()))
+        if long:
+            raw = pa.array([long.get(k, name) for k, name in enumerate(names.tolist())], pa.binary())
+        view = memoryview(self.headers)
+        crcs = np.array([zlib.crc32(view[k : k + BLOCK]) for k in range(0, count * BLOCK, BLOCK)], np.uint32)
+        view.release()
+        offsets, sizes = np.array(self.offsets[:count]), np.array(self.sizes[:count])
+        files = np.flatnonzero(~np.asarray(pc.ends_with(raw, b"/")))  # before POSIX folders were written so
+        if len(files):
+            named = normal_names(raw.take(pa.array(files)), self.file.path, offsets[files] - BLOCK)
+            self.tables.append(pa.table([named, offsets[files], sizes[files], crcs[files]], schema=SCHEMA))
         self.headers.clear()
         self.offsets.clear()
         self.sizes.clear()
