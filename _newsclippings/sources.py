@@ -25,6 +25,7 @@ _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
     "built.py",
     "cli.py",
+    "cli_options.py",
     "convert.py",
     "hub.py",
     "infos.py",
