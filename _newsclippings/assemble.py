@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
 from _newsclippings.embeddings import Embeddings, load_embeddings
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.files import is_url, local_copy
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
@@ -170,7 +170,10 @@ class Assembly:
         if self.asked.images != "none" or self.asked.articles:
             self.sources.require_pictures()
         if self.asked.images == "path" and not os.path.isdir(self.sources.pictures or ""):
-            message = f"images='path' needs the extracted folder, found {self.sources.pictures}. Use images='bytes'."
+            message = (
+                f"images='path' needs the extracted folder, found {without_secrets(self.sources.pictures or '')}. Use "
+                "images='bytes'."
+            )
             raise ConfigError(message)
 
     def _join(
@@ -208,7 +211,7 @@ class Assembly:
         reports = {split: one.report for split, one in joined.items()}
         if self.asked.missing == "error" or not all(report.written for report in reports.values()):
             with_files = any(one.pictures or one.articles for one in joined.values())
-            looked_in = f"pictures {self.sources.pictures}, " if with_files else ""
+            looked_in = f"pictures {without_secrets(self.sources.pictures or '')}, " if with_files else ""
             records = sorted({report.captions_from for report in reports.values()})
             refuse_missing(self.sources.config, reports, f"{looked_in}records {', '.join(records)}")
 

@@ -5,6 +5,7 @@ Each message says what was read, what was expected, what was found, and what to 
 Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
 """
 
+import re
 from collections.abc import Iterable
 
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
@@ -58,10 +59,10 @@ def bad_pickle(location: object, byte: int, after: str, expected: str, found: st
     return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 
 
-def not_read(url: str, start: int, stop: int, tries: int, problem: str) -> DataNotFoundError:
-    """A range of a remote file could not be read, however often it was tried."""
+def not_read(url: str, what: str, tries: int, problem: str) -> DataNotFoundError:
+    """Something of a remote file could not be read, however often it was tried."""
     return DataNotFoundError(
-        f"{url}: expected bytes {start:,} to {stop - 1:,}, tried {tries} times; the last time: {problem}. What was "
+        f"{url}: expected {what}, tried {tries} times; the last time: {problem}. What was "
         "fetched so far is kept: run it again when the server answers, or download the file and pass the local path."
     )
 
@@ -132,13 +133,19 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
 
 
 def in_words(cause: BaseException) -> str:
-    """An error of somebody else's in one line."""
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
+    cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
+    return f"{type(cause).__name__}: {' '.join(without_secrets(str(cause)).split())[:200]}"
+
+
+def without_secrets(text: str) -> str:
+    """A URL, or a text with URLs, without what may be a password or a signature in them."""
+    return re.sub(r"(\w://)[^/@\s]*@", r"\1", re.sub(r"(\w://[^\s?#'\"]*)[?#][^\s'\")]*", r"\1", text))
 
 
 def not_fetched(location: str, cause: BaseException) -> DataNotFoundError:
     """A remote file could not be fetched, or not even asked about."""
-    why = in_words(cause)
+    why, location = in_words(cause), without_secrets(location)
     if not location.startswith(HUB_FILES):
         return DataNotFoundError(
             f"{location} could not be fetched ({why}). Expected a file there that this machine may read: check the "

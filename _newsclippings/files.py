@@ -8,15 +8,21 @@ import hashlib
 import io
 import os
 import shutil
+import stat
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from _newsclippings.errors import bad_file, not_fetched
+from _newsclippings.errors import bad_file, in_words, no_ranges, not_fetched, not_read, without_secrets
 from _newsclippings.schema import HUB_FILES
 
+T = TypeVar("T")
+
+TRIES = 6
+PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
 TIMEOUT = 30.0  # seconds without a byte until a request counts as failed
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
 _NOT_DATA = (
@@ -88,18 +94,49 @@ def file_system(url: str) -> tuple[Any, str]:
     return system, path
 
 
+def try_again(action: Callable[[], T], url: str, what: str) -> T:
+    """The result of an action on a remote file, tried again after failures that may pass.
+
+    Raises:
+        DataNotFoundError: it is not there, or not for us, or all tries failed.
+        BadFileError: the server sends whole files only.
+    """
+    problem = ""
+    for attempt in range(TRIES):
+        time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
+        try:
+            return action()
+        except ValueError as error:  # how fsspec says that there are no ranges
+            raise no_ranges(without_secrets(url)) from error
+        except Exception as error:  # whatever the client of that protocol and the network raise
+            if _is_final(error):
+                raise not_fetched(url, error) from error
+            problem = in_words(error)
+    raise not_read(without_secrets(url), what, TRIES, problem)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether trying again is of no use."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # how fsspec says that anything went wrong
+        return _is_final(error.__cause__)
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError)
+
+
 def remote_info(url: str) -> dict[str, Any]:
     """What fsspec knows of a remote file: `size`, and whatever tells whether it changed.
 
     Raises:
         DataNotFoundError: it is not there, or cannot be asked about.
     """
-    try:
+
+    def ask() -> dict[str, Any]:
         system, path = file_system(url)
         system.invalidate_cache()
         return dict(system.info(path))
-    except Exception as error:  # whatever the client of that protocol and the network raise
-        raise not_fetched(url, error) from error
+
+    return try_again(ask, url, "its size")
 
 
 def open_stream(location: str) -> Stream:
@@ -194,7 +231,10 @@ class LocalFile:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._close = weakref.finalize(self, os.close, self._fd)
-        self.size = os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise bad_file(path, "a file", "a folder", "Correct the path.")
+        self.size = status.st_size
         if hasattr(os, "posix_fadvise") and not read_ahead:  # between headers lie pictures that nobody asked for
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
 

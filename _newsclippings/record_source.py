@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.corpus import corpus_schema, read_corpus, with_normal_paths
-from _newsclippings.errors import BadTarError
+from _newsclippings.errors import BadTarError, without_secrets
 from _newsclippings.files import LocalFile, Member, RandomFile, Stream, local_copy
 from _newsclippings.metadata import metadata_build, read_metadata
 from _newsclippings.record_index import RecordIndex, index_records
@@ -62,7 +62,8 @@ class RecordSource:
         """What the records of a split come from, without its folder."""
         if self.data_json is None:
             return f"metadata/{SPLITS[split]}.json"
-        return "data.json" if self.sources.data_json else f"data.json in {os.path.basename(self.sources.tar or '')}"
+        tar = os.path.basename(without_secrets(self.sources.tar or ""))
+        return "data.json" if self.sources.data_json else f"data.json in {tar}"
 
     def of_splits(self, wanted: dict[str, Int64s]) -> dict[str, pa.Table]:
         """Split -> its records (of all splits, where they come from one file), each file read once."""
@@ -123,7 +124,7 @@ class RecordSource:
         """What to call data.json, or the metadata of a split, in errors."""
         if split is not None:
             return self.sources.metadata[split]
-        return self.sources.data_json or f"{self.sources.tar}: data.json"
+        return self.sources.data_json or f"{without_secrets(self.sources.tar or '')}: data.json"
 
     def _metadata_file(self, split: str) -> Stretch:
         return _whole_file(local_copy(self.sources.metadata[split], self.cache / "downloads"))

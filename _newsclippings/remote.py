@@ -3,18 +3,15 @@
 import itertools
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from _newsclippings.errors import bad_file, in_words, no_ranges, not_fetched, not_read
-from _newsclippings.files import LocalFile, RandomFile, file_system, is_url, remote_info
+from _newsclippings.errors import bad_file, no_ranges, without_secrets
+from _newsclippings.files import LocalFile, RandomFile, file_system, is_url, remote_info, try_again
 
 THREADS = 16  # requests at a time
-TRIES = 6
-PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
 PIECE = 2 << 20  # bytes of a request at most: what is in memory is 2 * THREADS of them
 LOOK_AHEAD = (4 << 10, 1 << 20)  # bytes of a request while hopping: the least and the most
 CLOSE = 16 << 10  # bytes between headers up to which reading through is better than a request for each
@@ -31,7 +28,7 @@ class RemoteFile:
     """A remote file for reads at a position; safe to share between threads, and after a fork.
 
     Attributes:
-        path: its URL.
+        path: its URL, without what may be a password or a signature in it.
         size: in bytes.
     """
 
@@ -42,10 +39,10 @@ class RemoteFile:
             DataNotFoundError: it is not there.
             BadFileError: its size is not known, so that ranges cannot be asked for.
         """
-        self.path = url
+        self._url, self.path = url, without_secrets(url)
         size = remote_info(url).get("size")
         if not isinstance(size, int):
-            raise no_ranges(url)
+            raise no_ranges(self.path)
         self.size = size
         self._own = threading.local()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -106,44 +103,31 @@ class RemoteFile:
         """One range, tried again after failures that may pass."""
         if start >= stop:
             return b""
-        problem = ""
-        for attempt in range(TRIES):
-            time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
-            try:
-                stream = self._stream()
-                stream.seek(start)
-                data: bytes = stream.read(stop - start)
-            except ValueError as error:  # how fsspec says that the server sends whole files
-                raise no_ranges(self.path) from error
-            except Exception as error:  # whatever the client of that protocol and the network raise
-                if _is_final(error):
-                    raise not_fetched(self.path, error) from error
-                problem, self._own.stream = in_words(error), None
-            else:
-                if len(data) == stop - start:
-                    return data
-                problem = f"got {len(data)} bytes"
-        raise not_read(self.path, start, stop, TRIES, problem)
+
+        def read() -> bytes:
+            stream, self._own.stream = self._stream(), None
+            stream.seek(start)
+            data: bytes = stream.read(stop - start)
+            if len(data) != stop - start:
+                message = f"got {len(data)} bytes"
+                raise OSError(message)
+            self._own.stream = stream  # only one that works is used again
+            return data
+
+        return try_again(read, self._url, f"bytes {start:,} to {stop - 1:,}")
 
     def _stream(self) -> Any:
         """This thread's own stream: seeking is not safe between threads, nor between processes."""
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
-            system, path = file_system(self.path)
+            system, path = file_system(self._url)
             self._own.stream, self._own.process = system.open(path, "rb", cache_type="none"), os.getpid()
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "size": self.size}
+        return {"_url": self._url, "path": self.path, "size": self.size}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _own=threading.local(), _pool=None)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether trying again is of no use."""
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
-    return refused or isinstance(error, FileNotFoundError | PermissionError)
 
 
 class _LookAhead:

@@ -1,11 +1,12 @@
 """A tar's index as a Parquet file that can be given to others: names, places and the tar's identity, no pixels."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import bad_file, other_tar
+from _newsclippings.errors import bad_file, other_tar, without_secrets
 from _newsclippings.files import RandomFile, local_copy, write_atomically
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.record_scan import int64s
@@ -40,7 +41,7 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
         raise other_tar(
             location, file.path, f"of a tar of {size:,} bytes", f"one of {file.size:,} bytes, or other ends"
         )
-    return TarIndex(index.members, index.keys, index.rows, index.damage, location)
+    return TarIndex(index.members, index.keys, index.rows, index.damage, without_secrets(location))
 
 
 def write_index(table: pa.Table, out: Path) -> None:
@@ -65,11 +66,16 @@ def read_index(path: str, location: str) -> pa.Table:
     try:
         table = pq.read_table(path)
         about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        table = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()
+        kinds = [table.schema.field(name).type for name in SCHEMA.names]
+        texts = [
+            pa.types.is_string(kinds[0]) or pa.types.is_large_string(kinds[0]),
+            *map(pa.types.is_integer, kinds[1:]),
+        ]
+        table = table.select(SCHEMA.names if all(texts) else []).cast(SCHEMA).combine_chunks()
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         found = " ".join(str(error).split())[:200]
         raise bad_file(location, f"an index of a tar ({', '.join(SCHEMA.names)})", found, do) from None
-    if not set(IDENTITY) <= set(about) or not about["tar_size"].isdecimal():
+    if not set(IDENTITY) <= set(about) or not re.fullmatch(r"\d{1,18}", about["tar_size"]):
         raise bad_file(location, f"the identity of the tar ({', '.join(IDENTITY)})", "none in its metadata", do)
     if any(table[name].null_count for name in SCHEMA.names) or not len(table):
         raise bad_file(location, "a name and a place for each member", "some without, or no member", do)

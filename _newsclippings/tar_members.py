@@ -25,6 +25,7 @@ from _newsclippings.tar_headers import BLOCK, is_header_of
 from _newsclippings.tar_index import TarIndex, one_chunk
 
 WASTE = 1 / 16  # of a request: bytes between members that are fetched to save another request
+NEXT = 2048  # bytes between members that are next to each other: padding, and a header for a long name
 BATCH = 64 << 20  # bytes that are written to the disk before their headers are
 
 
@@ -119,15 +120,16 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ) as bar:
             headers: list[tuple[int, bytes]] = []
             unsafe = 0
-            for row, header in _fetch(file, members, rows, sink):
-                headers.append((int(members.offsets[row]) - BLOCK, header))
-                unsafe += int(members.sizes[row]) + BLOCK
-                if unsafe >= BATCH:
-                    bar.update(unsafe)
-                    _commit(descriptor, headers)
-                    unsafe = 0
-            bar.update(unsafe)
-            _commit(descriptor, headers)
+            try:
+                for row, header in _fetch(file, members, rows, sink):
+                    headers.append((int(members.offsets[row]) - BLOCK, header))
+                    unsafe += int(members.sizes[row]) + BLOCK
+                    bar.update(int(members.sizes[row]) + BLOCK)
+                    if unsafe >= BATCH:
+                        _commit(descriptor, headers)
+                        unsafe = 0
+            finally:  # what was fetched until something went wrong stays
+                _commit(descriptor, headers)
     finally:
         os.close(descriptor)
 
@@ -187,8 +189,8 @@ def _requests(starts: Int64s, stops: Int64s) -> Iterator[tuple[int, int, int, in
         else:
             while last < len(starts):
                 gap, end = int(starts[last]) - stop, int(stops[last])
-                if end - start > PIECE or useless + gap > WASTE * (end - start):
+                if end - start > PIECE or (gap > NEXT and useless + gap > WASTE * (end - start)):
                     break
-                stop, useless, last = end, useless + gap, last + 1
+                stop, useless, last = end, useless + (gap if gap > NEXT else 0), last + 1
             yield start, stop, first, last
         first = last

@@ -56,7 +56,7 @@ class TarSource:
             index = load_index(self.file, self._key, folder)
         if index.damage and self._whole:
             message = (
-                f"{self.location}: expected a whole tar, found that {index.damage}. Fetch it again (the complete file "
+                f"{self.file.path}: expected a whole tar, found that {index.damage}. Fetch it again (the complete file "
                 "has 97,916,641,280 bytes), or use its whole part with missing='null' or missing='drop_pair'."
             )
             raise BadTarError(message)
