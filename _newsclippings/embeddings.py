@@ -1,7 +1,7 @@
 """Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped Arrow file.
 
-A file of `<kind>_<split>.pkl` is converted once, sorted by id, and kept by its fingerprint; from then on a vector costs
-what copying its bytes costs. Output is float32 whatever the file holds.
+A file of `<kind>_<split>.pkl` is converted once, in its own order, and kept by its fingerprint; from then on a vector
+costs what copying its bytes costs. Output is float32 whatever the file holds.
 """
 
 import contextlib
@@ -78,7 +78,9 @@ class Embeddings:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self.ids = int64s(table["id"])
+        ids = int64s(table["id"])
+        self._order = np.append(np.argsort(ids, kind="stable"), -1)  # the last one is for ids that are not there
+        self.ids = ids[self._order[:-1]]
         self._type = table.schema.field("vector").type
         self._chunks = [chunk for chunk in table["vector"].chunks if len(chunk)]
         self._starts = np.cumsum([0, *map(len, self._chunks)])
@@ -93,7 +95,7 @@ class Embeddings:
         Returns:
             Fixed-size lists of float32, or for faces lists of them.
         """
-        places = lookup(self.ids, keys)
+        places = self._order[lookup(self.ids, keys)]
         chunk_of = np.where(places < 0, -1, np.searchsorted(self._starts, places, side="right") - 1)
         parts, rows = [], []
         for k in np.unique(chunk_of).tolist():
@@ -139,15 +141,16 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
 
 
 def _converted(path: str, width: int, faces: bool, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of ids and vectors, sorted by id; ids whose value is None are left out."""
+    """Tables of ids and vectors, in the order of the file; ids whose value is None are left out."""
     with open_array_pickle(path) as file:
-        order = np.argsort(file.ids, kind="stable")
-        order = order[file.forms[order] != NONE]
+        entries = np.flatnonzero(file.forms != NONE)
         step = max(1, BATCH_BYTES // (4 * width))
-        with tqdm(total=len(order), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
-            for start in range(0, len(order), step):
-                places = order[start : start + step]
-                starts, vectors = _vectors(file, places, width, one_each=not faces)
+        memory = None if faces else np.empty((min(step, len(entries)), width), np.float32)  # of every batch in turn
+        with tqdm(total=len(entries), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
+            for start in range(0, len(entries), step):
+                places = entries[start : start + step]
+                out = None if memory is None else memory[: len(places)]
+                starts, vectors = _vectors(file, places, width, one_each=not faces, out=out)
                 values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
                 if faces:
                     values = pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), values)
@@ -183,34 +186,26 @@ def _vectors(
         for number in np.unique(forms[forms != NONE]).tolist():
             mine = np.flatnonzero(forms == number)
             form = file.form_table[number]
-            if form is not None and form.order == "C" and not form.latin1 and counts[mine[0]] == 1:
-                if len(mine) == len(vectors) and form.dtype == np.float32:  # nearly always: no copy in between
-                    _copy(file, places[mine], form.nbytes, vectors.view(np.uint8))
+            if form is not None and form.order == "C" and not form.latin1:
+                if len(mine) == len(vectors) and counts[mine[0]] == 1 and form.dtype == np.float32:  # nearly always: no copy in between
+                    file.copy(places[mine], vectors.view(np.uint8))
                 else:
                     numbers = np.empty((len(mine), form.nbytes), np.uint8)
-                    _copy(file, places[mine], form.nbytes, numbers)
-                    vectors[starts[mine]] = numbers.view(form.dtype)
+                    file.copy(places[mine], numbers)
+                    rows = starts[mine, None] + np.arange(counts[mine[0]])
+                    vectors[rows.reshape(-1)] = numbers.view(form.dtype).reshape(rows.size, width)
                 continue
             for i in mine.tolist():
                 value = file.array(int(places[i]))
                 several = value if isinstance(value, list) else [value]
                 rows = [np.asarray(one).reshape(-1, width) for one in several]
                 vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
-    file.let_go()
+            file.let_go()
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         k = places[np.searchsorted(starts, row, side="right") - 1]
         raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)
     return starts, vectors
-
-
-def _copy(file: ArrayPickle, places: Int64s, size: int, out: npt.NDArray[np.uint8]) -> None:
-    """Copy the bytes of entries that all have the same form behind each other."""
-    target, source = memoryview(out.data).cast("B"), memoryview(file.data.data)
-    start = 0
-    for offset in file.offsets[places].tolist():
-        target[start : start + size] = source[offset : offset + size]
-        start += size
 
 
 def _rows(file: ArrayPickle, form: Form | None, width: int, k: int) -> int:

@@ -24,9 +24,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _newsclippings import array_pickle_patterns, array_pickle_values
+from _newsclippings import array_pickle_machine, array_pickle_runs
 from _newsclippings.array_pickle import Form, open_array_pickle
-from _newsclippings.array_pickle_ops import Machine
+from _newsclippings.array_pickle_machine import Machine
 from _newsclippings.errors import BadFileError, BadPickleError
 
 Value = Any  # an array, None or a list of arrays
@@ -477,7 +477,7 @@ def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
 @pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
 def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
-    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
     files: dict[str, bytes] = getattr(hostile_pickles, group)()
     assert len(files) > 100
     for data in files.values():
@@ -486,7 +486,7 @@ def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pyte
 
 def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file claims is compared with its size before anything is allocated."""
-    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)
+    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)
     path = tmp_path / "x.pkl"
     for title, data in hostile_pickles.machine_pickles().items():
         if len(data) > 1_000_000:
@@ -672,13 +672,13 @@ def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable
 
 def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two batches, too."""
-    run = array_pickle_patterns.Walk.run
+    run = array_pickle_runs.Walk.run
 
-    def changing(walk: array_pickle_patterns.Walk) -> Iterator[None]:
+    def changing(walk: array_pickle_runs.Walk) -> Iterator[None]:
         for _ in run(walk):
             touch(file)
             yield
 
-    monkeypatch.setattr(array_pickle_patterns.Walk, "run", changing)
+    monkeypatch.setattr(array_pickle_runs.Walk, "run", changing)
     with pytest.raises(BadFileError, match="found that it changed"):
         open_array_pickle(str(file))

@@ -3,33 +3,43 @@
 Opcodes that no pickler needs to write a dict of number arrays are refused by name.
 """
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from mmap import mmap
+from pickletools import code2op
 
-from _newsclippings.array_pickle_calls import Memo
-from _newsclippings.array_pickle_values import (
-    MAX_LIST,
-    MAX_MARKS,
-    MAX_NAME,
-    MAX_QUIET,
-    MAX_STACK,
-    MAX_TUPLE,
-    NAMES,
-    Array,
-    Dtype,
-    Name,
-    Text,
-)
+from _newsclippings.array_pickle_values import LIST, NAMES, NONE, SHARED_TEXTS, Array, Calls, Dtype, Latin1, Name, Text
+
+MAX_ENTRIES = 2_000_000  # of the dict, and likewise arrays in lists
+MAX_LIST = 4096
+MAX_TUPLE = 16
+MAX_STACK = 8192  # a pickler writes 1000 entries between two marks
+MAX_MARKS = 6
+MAX_MEMO = 8_000_000  # things that can be referred to; 20 bytes each
+MAX_QUIET = 10_000  # opcodes without an entry or an array
+MAX_NAME = 256
 
 
-class Machine(Memo):
-    """The marks and the flow of one pickle, with a method for each kind of opcode."""
+class Machine(Calls):
+    """Stack, marks, memo and entries of one pickle, with a method for each kind of opcode."""
 
     def __init__(self, path: str, data: mmap) -> None:
         super().__init__(path, data)
         self.done = False
+        self.quiet = 0  # opcodes since the last entry or array
+        self.stack: list[object] = []
         self.marks: list[list[object]] = []  # the stacks below each MARK
+        self.offsets, self.forms = array("q"), array("i")
+        self.part_offsets, self.part_forms, self.list_starts = array("q"), array("i"), array("q", [0])
+        # What picklers refer to again; all else is forgotten. Memo numbers rise, so that they can be searched.
+        # Form < 0: a place in `_shared`; 0: an unfinished value.
+        self.memo_next = self.memo_count = 0
+        self.memo_numbers, self.memo_offsets, self.memo_forms = array("Q"), array("q"), array("i")
+        self._shared: list[object] = [None]
+        self._shared_places: dict[object, int] = {}
+        self._last_put = -1  # where the last PUT ended
 
     def step(self) -> None:
         """Execute one opcode."""
@@ -39,7 +49,7 @@ class Machine(Memo):
         op = self.data[self.take(1)]
         act = _OPCODES.get(op)
         if act is None:
-            found = _REFUSED.get(op, f"the byte 0x{op:02x}, which is no opcode")
+            found = code2op[chr(op)].name if chr(op) in code2op else f"the byte 0x{op:02x}, which is no opcode"
             raise self.bad("only opcodes that make a dict of number arrays", found)
         act(self)
         self.quiet += 1
@@ -48,13 +58,14 @@ class Machine(Memo):
         if len(self.stack) > MAX_STACK:
             raise self.bad(f"at most {MAX_STACK} values at a time", "more")
 
+    # Frames, the end
+
     def open_frame(self) -> None:
         """FRAME."""
         if self.framed:
             raise self.bad("the end of the frame", "a frame inside it")
         size = self.number(8)
-        start = self.take(size)
-        self.pos, self.end, self.framed = start, start + size, True
+        self.pos, self.end, self.framed = self.take(size), self.pos, True
 
     def stop(self) -> None:
         """STOP: must be the end of the file."""
@@ -64,16 +75,12 @@ class Machine(Memo):
             raise self.bad("the end of the file after STOP", f"{self.size - self.pos} more bytes")
         self.done = True
 
-    # Numbers, literals, tuples, lists, the dict
+    # Literals, tuples, lists, the dict
 
     def literal(self, op: int, width: int, kind: str) -> None:
         """BINBYTES, BINUNICODE, BINSTRING, ..."""
         size = self.number(width)
         self.stack.append(Text(self.take(size), size, op, kind))
-
-    def integer(self, width: int, signed: bool = False) -> None:
-        """BININT, ..."""
-        self.stack.append(self.number(width, signed))
 
     def long1(self) -> None:
         """LONG1: an integer of up to 64 bits here."""
@@ -88,10 +95,6 @@ class Machine(Memo):
         if not digits.removeprefix(b"-").isdigit() or digits[:1] == b"0" != digits:  # 00 and 01 are booleans
             raise self.bad("a decimal integer", "INT of something else")
         self.stack.append(int(digits))
-
-    def constant(self, value: object) -> None:
-        """NONE, NEWTRUE, NEWFALSE, EMPTY_TUPLE."""
-        self.stack.append(value)
 
     def pop(self, count: int) -> list[object]:
         """Take values off the stack, above the mark."""
@@ -121,13 +124,9 @@ class Machine(Memo):
         if len(values) > MAX_TUPLE:
             raise self.bad(f"a tuple of at most {MAX_TUPLE}", f"one of {len(values)}")
         for value in values:
-            if isinstance(value, tuple) and not all(type(n) is int for n in value):
+            if isinstance(value, tuple) and not all(isinstance(n, int) for n in value):
                 raise self.bad("a tuple of integers within a tuple", "deeper nesting")
         self.stack.append(tuple(values))
-
-    def empty_list(self) -> None:
-        """EMPTY_LIST."""
-        self.stack.append([])
 
     def append(self, values: list[object]) -> None:
         """APPEND, APPENDS: number arrays to a list of them."""
@@ -155,11 +154,34 @@ class Machine(Memo):
         for k in range(0, len(values), 2):
             self.add(values[k], values[k + 1])
 
-    # Names, and the few calls that are understood
+    def add(self, key: object, value: object) -> None:
+        """Take an entry of the dict."""
+        if not isinstance(key, int) or not -(2**63) <= key < 2**63:
+            raise self.bad("a key that is a 64-bit integer", "another key")
+        offset, form = 0, NONE
+        if isinstance(value, Array) and value.form:
+            offset, form = value.offset, value.form
+        elif isinstance(value, list):
+            offset, form = len(self.list_starts) - 1, LIST
+            self.part_offsets.extend(part.offset for part in value)
+            self.part_forms.extend(part.form for part in value)
+            self.list_starts.append(len(self.part_forms))
+        elif value is not None:
+            raise self.bad("a number array, a list of number arrays, or None as the value of a key", "another value")
+        self.ids.append(key)
+        self.offsets.append(offset)
+        self.forms.append(form)
+        self.quiet = 0
+        self.check_room()
 
-    def global_line(self) -> None:
-        """GLOBAL: a name on two lines."""
-        self.find_name(self.line(MAX_NAME), self.line(MAX_NAME))
+    def check_room(self) -> None:
+        """Refuse more entries, or things that can be referred to, than any sensible file has."""
+        if max(len(self.ids), len(self.part_forms)) > MAX_ENTRIES:
+            raise self.bad(f"at most {MAX_ENTRIES} entries, and arrays in lists", "more")
+        if len(self.memo_numbers) > MAX_MEMO:
+            raise self.bad(f"at most {MAX_MEMO} memoised values", "more")
+
+    # Names, and the few calls that are understood
 
     def stack_global(self) -> None:
         """STACK_GLOBAL: a name from two texts."""
@@ -181,12 +203,9 @@ class Machine(Memo):
     def reduce(self) -> None:
         """REDUCE: of a known name, with the arguments that numpy writes."""
         function, arguments = self.pop(2)
-        call = _CALLS.get(function) if isinstance(function, Name) else None
-        if call is None or not isinstance(arguments, tuple):
-            raise self.bad("a call with which numpy writes a number array", "REDUCE of something else")
-        value = call(self, arguments)
+        value = self.call(function, arguments) if isinstance(arguments, tuple) else None
         if value is None:
-            raise self.bad("the arguments that numpy writes", "REDUCE with others")
+            raise self.bad("a call with which numpy writes a number array", "REDUCE of something else")
         if isinstance(value, Array) and value.form:
             self.quiet = 0
         self.stack.append(value)
@@ -194,46 +213,96 @@ class Machine(Memo):
     def build(self) -> None:
         """BUILD: the state of a new array or number type."""
         value, state = self.pop(2)
-        if isinstance(value, Array) and not value.form:
-            good, self.quiet = self.array_state(value, state), 0
-        elif isinstance(value, Dtype) and not value.dtype:
-            good = self.dtype_state(value, state)
-        else:
-            raise self.bad("a new array or number type before BUILD", "something else")
-        if not good:
-            raise self.bad("the state that numpy writes for a number array", "BUILD with another")
-        if isinstance(value, (Array, Dtype)) and value.remembered >= 0:
-            form = value.form if isinstance(value, Array) else self._shared_form(value)
-            self.memo_forms[value.remembered] = form
-            self.memo_offsets[value.remembered] = value.offset if isinstance(value, Array) else 0
+        if not isinstance(value, (Array, Dtype)) or not isinstance(state, tuple) or not self.state(value, state):
+            raise self.bad("a new array or number type and the state that numpy writes for it", "BUILD with another")
+        if isinstance(value, Array):
+            self.quiet = 0
+        if value.slot >= 0:
+            self.memo_offsets[value.slot], self.memo_forms[value.slot] = self._shared_place(value)
         self.stack.append(value)
 
+    # What can be referred to again
 
-_CALLS: dict[Name, Callable[[Machine, tuple[object, ...]], object]] = {
-    Name.RECONSTRUCT: Machine.reconstruct,
-    Name.DTYPE: Machine.dtype,
-    Name.FROMBUFFER: Machine.frombuffer,
-    Name.ENCODE: Machine.encode,
-    Name.BYTES: Machine.no_bytes,
-    Name.SCALAR: Machine.scalar,
-}
+    def put(self, number: int) -> None:
+        """PUT: remember the value on top, if it is one that picklers refer to again."""
+        if not self.stack:
+            raise self.bad("a value to memoise", "an empty stack")
+        if number < self.memo_next or self._last_put == self.at:
+            raise self.bad("each value memoised once, under rising numbers", f"memo number {number} here")
+        self._last_put = self.pos
+        self.memo_next, self.memo_count = number + 1, self.memo_count + 1
+        value = self.stack[-1]
+        offset, form = self._shared_place(value)
+        if not form:
+            if not isinstance(value, (Array, Dtype)):
+                return
+            if value.slot >= 0:
+                raise self.bad("each value memoised once", "one that was memoised before")
+            value.slot = len(self.memo_numbers)
+        self.memo_numbers.append(number)
+        self.memo_offsets.append(offset)
+        self.memo_forms.append(form)
+        self.check_room()
+
+    def memoize(self) -> None:
+        """MEMOIZE: PUT under the number of values memoised so far."""
+        if self.memo_count != self.memo_next:
+            raise self.bad("PUT opcodes with numbers, as before", "MEMOIZE")
+        self.put(self.memo_count)
+
+    def get(self, number: int) -> None:
+        """GET: what was memoised, if it was a thing that can be shared."""
+        place = bisect_left(self.memo_numbers, number)
+        known = place < len(self.memo_numbers) and self.memo_numbers[place] == number
+        form = self.memo_forms[place] if known else 0
+        if not form:
+            found = f"memo number {number}, which stands for something else, or for nothing yet"
+            raise self.bad("a reference to a number array, a number type, a known name or a short text", found)
+        self.stack.append(Array(self.memo_offsets[place], form) if form > 0 else self._shared[-form])
+
+    def _shared_place(self, value: object) -> tuple[int, int]:
+        """Where a value can be found that picklers refer to: the offset and form of an array, or 0 and -place; else 0, 0.
+
+        Equal values share one place.
+        """
+        key: object = value
+        if isinstance(value, Array):
+            return value.offset, value.form
+        if isinstance(value, Dtype):
+            key = value.dtype and value.dtype.str
+        elif isinstance(value, Text):
+            content = self.content(value)
+            if value.size > 1 and (value.kind == "bytes" or content not in SHARED_TEXTS):
+                return 0, 0
+            key = value.kind, value.op == ord("X"), content
+        elif isinstance(value, Latin1) and value.text.size <= 2:  # one byte
+            key = Latin1, self.content(value.text)
+        elif value not in NAMES.values():
+            return 0, 0
+        if key is None:
+            return 0, 0
+        place = self._shared_places.setdefault(key, len(self._shared))
+        if place == len(self._shared):
+            self._shared.append(value)
+        return 0, -place
+
 
 _OPCODES: dict[int, Callable[[Machine], None]] = {
-    ord("J"): lambda m: m.integer(4, signed=True),
-    ord("K"): lambda m: m.integer(1),
-    ord("M"): lambda m: m.integer(2),
+    ord("J"): lambda m: m.stack.append(m.number(4, signed=True)),
+    ord("K"): lambda m: m.stack.append(m.number(1)),
+    ord("M"): lambda m: m.stack.append(m.number(2)),
     ord("I"): Machine.int_line,
     0x8A: Machine.long1,
-    ord("N"): lambda m: m.constant(None),
-    0x88: lambda m: m.constant(True),
-    0x89: lambda m: m.constant(False),
-    ord(")"): lambda m: m.constant(()),
+    ord("N"): lambda m: m.stack.append(None),
+    0x88: lambda m: m.stack.append(Name.TRUE),
+    0x89: lambda m: m.stack.append(Name.FALSE),
+    ord(")"): lambda m: m.stack.append(()),
     ord("("): Machine.mark,
     ord("t"): lambda m: m.tuple_of(m.to_mark()),
     0x85: lambda m: m.tuple_of(m.pop(1)),
     0x86: lambda m: m.tuple_of(m.pop(2)),
     0x87: lambda m: m.tuple_of(m.pop(3)),
-    ord("]"): Machine.empty_list,
+    ord("]"): lambda m: m.stack.append([]),
     ord("a"): lambda m: m.append(m.pop(1)),
     ord("e"): lambda m: m.append(m.to_mark()),
     ord("}"): Machine.empty_dict,
@@ -244,15 +313,14 @@ _OPCODES: dict[int, Callable[[Machine], None]] = {
     0x94: Machine.memoize,
     ord("h"): lambda m: m.get(m.number(1)),
     ord("j"): lambda m: m.get(m.number(4)),
-    ord("c"): Machine.global_line,
+    ord("c"): lambda m: m.find_name(m.line(MAX_NAME), m.line(MAX_NAME)),
     0x93: Machine.stack_global,
     ord("R"): Machine.reduce,
     ord("b"): Machine.build,
     0x95: Machine.open_frame,
     ord("."): Machine.stop,
 }
-# opcode: bytes of its length, what it writes
-for _op, (_width, _kind) in {
+_LITERALS = {  # opcode: bytes of its length, what it writes
     ord("U"): (1, "either"),
     ord("T"): (4, "either"),
     ord("C"): (1, "bytes"),
@@ -262,42 +330,6 @@ for _op, (_width, _kind) in {
     0x8C: (1, "text"),
     ord("X"): (4, "text"),
     0x8D: (8, "text"),
-}.items():
+}
+for _op, (_width, _kind) in _LITERALS.items():
     _OPCODES[_op] = partial(Machine.literal, op=_op, width=_width, kind=_kind)
-
-_REFUSED = dict(
-    zip(
-        b"012FGLPQSVdgilop\x80\x81\x82\x83\x84\x8b\x8f\x90\x91\x92\x97\x98",
-        [
-            "POP",
-            "POP_MARK",
-            "DUP",
-            "FLOAT",
-            "BINFLOAT",
-            "LONG",
-            "PERSID",
-            "BINPERSID",
-            "STRING",
-            "UNICODE",
-            "DICT",
-            "GET",
-            "INST",
-            "LIST",
-            "OBJ",
-            "PUT",
-            "PROTO",
-            "NEWOBJ",
-            "EXT1",
-            "EXT2",
-            "EXT4",
-            "LONG4",
-            "EMPTY_SET",
-            "ADDITEMS",
-            "FROZENSET",
-            "NEWOBJ_EX",
-            "NEXT_BUFFER",
-            "READONLY_BUFFER",
-        ],
-        strict=True,
-    )
-)
