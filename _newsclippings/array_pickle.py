@@ -9,8 +9,8 @@ import contextlib
 import os
 from array import array
 from dataclasses import dataclass, field
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from io import FileIO
+from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +128,7 @@ class ArrayPickle:
 
     def _read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
         self._file.seek(offset)
-        if self._file.readinto(out) != len(out):
+        if self._file.readinto(out.data) != len(out):
             raise _changed(self.path)
 
     def let_go(self) -> None:

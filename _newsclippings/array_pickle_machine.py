@@ -3,14 +3,14 @@
 Opcodes that no pickler needs to write a dict of number arrays are refused by name.
 """
 
+import pickletools
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from mmap import mmap
-from pickletools import code2op
 
-from _newsclippings.array_pickle_values import LIST, NAMES, NONE, SHARED_TEXTS, Array, Calls, Dtype, Latin1, Name, Text
+from _newsclippings.array_pickle_values import LIST, NAMES, SHARED_TEXTS, Array, Calls, Dtype, Latin1, Name, Text
 
 MAX_ENTRIES = 2_000_000  # of the dict, and likewise arrays in lists
 MAX_LIST = 4096
@@ -19,7 +19,6 @@ MAX_STACK = 8192  # a pickler writes 1000 entries between two marks
 MAX_MARKS = 6
 MAX_MEMO = 8_000_000  # things that can be referred to; 20 bytes each
 MAX_QUIET = 10_000  # opcodes without an entry or an array
-MAX_NAME = 256
 
 
 class Machine(Calls):
@@ -28,7 +27,6 @@ class Machine(Calls):
     def __init__(self, path: str, data: mmap) -> None:
         super().__init__(path, data)
         self.done = False
-        self.quiet = 0  # opcodes since the last entry or array
         self.stack: list[object] = []
         self.marks: list[list[object]] = []  # the stacks below each MARK
         self.offsets, self.forms = array("q"), array("i")
@@ -49,8 +47,7 @@ class Machine(Calls):
         op = self.data[self.take(1)]
         act = _OPCODES.get(op)
         if act is None:
-            found = code2op[chr(op)].name if chr(op) in code2op else f"the byte 0x{op:02x}, which is no opcode"
-            raise self.bad("only opcodes that make a dict of number arrays", found)
+            raise self.bad("only opcodes that make a dict of number arrays", _NAMES.get(op, f"the byte 0x{op:02x}"))
         act(self)
         self.quiet += 1
         if self.quiet > MAX_QUIET:
@@ -77,10 +74,10 @@ class Machine(Calls):
 
     # Literals, tuples, lists, the dict
 
-    def literal(self, op: int, width: int, kind: str) -> None:
+    def literal(self, op: int, width: int) -> None:
         """BINBYTES, BINUNICODE, BINSTRING, ..."""
         size = self.number(width)
-        self.stack.append(Text(self.take(size), size, op, kind))
+        self.stack.append(Text(self.take(size), size, op))
 
     def long1(self) -> None:
         """LONG1: an integer of up to 64 bits here."""
@@ -100,9 +97,8 @@ class Machine(Calls):
         """Take values off the stack, above the mark."""
         if len(self.stack) < count:
             raise self.bad(f"{count} values on the stack", f"{len(self.stack)}")
-        cut = len(self.stack) - count
-        values = self.stack[cut:]
-        del self.stack[cut:]
+        values = self.stack[-count:]
+        del self.stack[-count:]
         return values
 
     def mark(self) -> None:
@@ -151,14 +147,14 @@ class Machine(Calls):
             raise self.bad("entries of the one dict", "entries of something else")
         if len(values) % 2:
             raise self.bad("a value for each key", "a key without one")
-        for k in range(0, len(values), 2):
-            self.add(values[k], values[k + 1])
+        for key, value in zip(values[::2], values[1::2], strict=True):
+            self.add(key, value)
 
     def add(self, key: object, value: object) -> None:
         """Take an entry of the dict."""
         if not isinstance(key, int) or not -(2**63) <= key < 2**63:
             raise self.bad("a key that is a 64-bit integer", "another key")
-        offset, form = 0, NONE
+        offset, form = 0, 0
         if isinstance(value, Array) and value.form:
             offset, form = value.offset, value.form
         elif isinstance(value, list):
@@ -185,20 +181,10 @@ class Machine(Calls):
 
     def stack_global(self) -> None:
         """STACK_GLOBAL: a name from two texts."""
-        pair = self.pop(2)
-        if not all(isinstance(text, Text) and text.kind == "text" for text in pair):
+        module, name = self.pop(2)
+        if not (isinstance(module, Text) and module.is_text and isinstance(name, Text) and name.is_text):
             raise self.bad("two texts before STACK_GLOBAL", "something else")
-        self.find_name(self.content(pair[0], MAX_NAME), self.content(pair[1], MAX_NAME))
-
-    def find_name(self, module: bytes, name: bytes) -> None:
-        """One of the names that numpy writes."""
-        known = NAMES.get((module, name))
-        if known is None:
-            shown = "".join(chr(c) if 32 < c < 127 else "?" for c in b".".join((module, name))[:80])
-            torch = "Nothing was executed. Is it a file of PyTorch? Convert it to numpy arrays, where you trust it."
-            do = torch if module.startswith(b"torch") else ""
-            raise self.bad("the names with which numpy writes number arrays", f"the name {shown}", do)
-        self.stack.append(known)
+        self.stack.append(self.find_name(self.content(module), self.content(name)))
 
     def reduce(self) -> None:
         """REDUCE: of a known name, with the arguments that numpy writes."""
@@ -206,8 +192,6 @@ class Machine(Calls):
         value = self.call(function, arguments) if isinstance(arguments, tuple) else None
         if value is None:
             raise self.bad("a call with which numpy writes a number array", "REDUCE of something else")
-        if isinstance(value, Array) and value.form:
-            self.quiet = 0
         self.stack.append(value)
 
     def build(self) -> None:
@@ -215,8 +199,6 @@ class Machine(Calls):
         value, state = self.pop(2)
         if not isinstance(value, (Array, Dtype)) or not isinstance(state, tuple) or not self.state(value, state):
             raise self.bad("a new array or number type and the state that numpy writes for it", "BUILD with another")
-        if isinstance(value, Array):
-            self.quiet = 0
         if value.slot >= 0:
             self.memo_offsets[value.slot], self.memo_forms[value.slot] = self._shared_place(value)
         self.stack.append(value)
@@ -224,7 +206,7 @@ class Machine(Calls):
     # What can be referred to again
 
     def put(self, number: int) -> None:
-        """PUT: remember the value on top, if it is one that picklers refer to again."""
+        """PUT, MEMOIZE: remember the value on top, if it is one that picklers refer to again."""
         if not self.stack:
             raise self.bad("a value to memoise", "an empty stack")
         if number < self.memo_next or self._last_put == self.at:
@@ -244,12 +226,6 @@ class Machine(Calls):
         self.memo_forms.append(form)
         self.check_room()
 
-    def memoize(self) -> None:
-        """MEMOIZE: PUT under the number of values memoised so far."""
-        if self.memo_count != self.memo_next:
-            raise self.bad("PUT opcodes with numbers, as before", "MEMOIZE")
-        self.put(self.memo_count)
-
     def get(self, number: int) -> None:
         """GET: what was memoised, if it was a thing that can be shared."""
         place = bisect_left(self.memo_numbers, number)
@@ -261,32 +237,28 @@ class Machine(Calls):
         self.stack.append(Array(self.memo_offsets[place], form) if form > 0 else self._shared[-form])
 
     def _shared_place(self, value: object) -> tuple[int, int]:
-        """Where a value can be found that picklers refer to: the offset and form of an array, or 0 and -place; else 0, 0.
-
-        Equal values share one place.
-        """
-        key: object = value
-        if isinstance(value, Array):
-            return value.offset, value.form
-        if isinstance(value, Dtype):
-            key = value.dtype and value.dtype.str
-        elif isinstance(value, Text):
-            content = self.content(value)
-            if value.size > 1 and (value.kind == "bytes" or content not in SHARED_TEXTS):
-                return 0, 0
-            key = value.kind, value.op == ord("X"), content
-        elif isinstance(value, Latin1) and value.text.size <= 2:  # one byte
-            key = Latin1, self.content(value.text)
-        elif value not in NAMES.values():
-            return 0, 0
+        """Offset and form of an array; 0 and less than 0 for what else picklers refer to; else 0 and 0."""
+        key: object = None
+        match value:
+            case Array():
+                return value.offset, value.form
+            case Dtype(dtype=dtype) if dtype is not None:
+                key = dtype.str
+            case Text() if value.size <= 1 or (not value.is_bytes and self.content(value) in SHARED_TEXTS):
+                key = value.is_text, value.is_bytes, value.op == ord("X"), self.content(value)
+            case Latin1(text) if text.size <= 2:  # one byte
+                key = Latin1, self.content(text)
+            case Name() if value in NAMES.values():
+                key = value
         if key is None:
             return 0, 0
-        place = self._shared_places.setdefault(key, len(self._shared))
+        place = self._shared_places.setdefault(key, len(self._shared))  # equal values share one
         if place == len(self._shared):
             self._shared.append(value)
         return 0, -place
 
 
+_NAMES = {ord(op.code): op.name for op in pickletools.opcodes}
 _OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("J"): lambda m: m.stack.append(m.number(4, signed=True)),
     ord("K"): lambda m: m.stack.append(m.number(1)),
@@ -310,26 +282,16 @@ _OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("u"): lambda m: m.set_items(m.to_mark()),
     ord("q"): lambda m: m.put(m.number(1)),
     ord("r"): lambda m: m.put(m.number(4)),
-    0x94: Machine.memoize,
+    0x94: lambda m: m.put(m.memo_count),  # which is too low where PUT has left out a number
     ord("h"): lambda m: m.get(m.number(1)),
     ord("j"): lambda m: m.get(m.number(4)),
-    ord("c"): lambda m: m.find_name(m.line(MAX_NAME), m.line(MAX_NAME)),
+    ord("c"): lambda m: m.stack.append(m.find_name(m.line(), m.line())),
     0x93: Machine.stack_global,
     ord("R"): Machine.reduce,
     ord("b"): Machine.build,
     0x95: Machine.open_frame,
     ord("."): Machine.stop,
 }
-_LITERALS = {  # opcode: bytes of its length, what it writes
-    ord("U"): (1, "either"),
-    ord("T"): (4, "either"),
-    ord("C"): (1, "bytes"),
-    ord("B"): (4, "bytes"),
-    0x8E: (8, "bytes"),
-    0x96: (8, "bytes"),
-    0x8C: (1, "text"),
-    ord("X"): (4, "text"),
-    0x8D: (8, "text"),
-}
-for _op, (_width, _kind) in _LITERALS.items():
-    _OPCODES[_op] = partial(Machine.literal, op=_op, width=_width, kind=_kind)
+for _width, _ops in {1: b"UC\x8c", 4: b"TBX", 8: b"\x8d\x8e\x96"}.items():  # bytes of the length of a literal
+    for _op in _ops:
+        _OPCODES[_op] = partial(Machine.literal, op=_op, width=_width)

@@ -18,6 +18,7 @@ from _newsclippings.errors import BadPickleError, bad_pickle
 MAX_ARRAY = 64 << 20  # bytes
 MAX_DIMENSIONS = 4
 MAX_FORMS = 65_536
+MAX_NAME = 256  # bytes, longer than any name or text that matters
 NONE, LIST = 0, 1  # the first two forms
 
 
@@ -73,16 +74,21 @@ class Form:
 
 @dataclass(frozen=True)
 class Text:
-    """A literal: where its bytes lie, and the opcode that wrote it.
-
-    Attributes:
-        kind: "text", "bytes", or "either" for a str of Python 2.
-    """
+    """A literal: where its bytes lie, and the opcode that wrote it; a str of Python 2 is neither text nor bytes."""
 
     offset: int
     size: int
     op: int
-    kind: str
+
+    @property
+    def is_text(self) -> bool:
+        """Written by BINUNICODE and the like."""
+        return self.op in b"X\x8c\x8d"
+
+    @property
+    def is_bytes(self) -> bool:
+        """Written by BINBYTES, BYTEARRAY8 and the like."""
+        return self.op in b"BC\x8e\x96"
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Calls:
         self.pos = self.at = 2  # the next byte; the first byte of the current opcode
         self.end, self.framed = self.size, False  # end of the frame, or of the file
         self.ids = array("q")  # of the entries so far
+        self.quiet = 0  # opcodes since the last entry or array
         self.form_table: list[Form | None] = [None, None]
         self.scalar_data: tuple[int, np.dtype] | None = None  # where the last integer of numpy lies
         self._form_numbers: dict[Form, int] = {}
@@ -145,7 +152,7 @@ class Calls:
         start = self.take(width)
         return int.from_bytes(self.data[start : self.pos], "little", signed=signed)
 
-    def line(self, longest: int) -> bytes:
+    def line(self, longest: int = MAX_NAME) -> bytes:
         """Bytes up to the next newline, without it."""
         stop = self.data.find(b"\n", self.pos, min(self.end, self.pos + longest + 1))
         if stop < 0:
@@ -153,9 +160,9 @@ class Calls:
         start, self.pos = self.pos, stop + 1
         return self.data[start:stop]
 
-    def content(self, value: object, longest: int = LONGEST_SHARED) -> bytes:
+    def content(self, value: object) -> bytes:
         """The bytes of a short literal; none of anything else."""
-        if isinstance(value, Text) and value.size <= longest:
+        if isinstance(value, Text) and value.size <= MAX_NAME:
             return self.data[value.offset : value.offset + value.size]
         return b""
 
@@ -165,6 +172,16 @@ class Calls:
             return self.data[text.offset : text.offset + text.size].decode("utf-8").encode("latin-1")
         except UnicodeError:
             raise self.bad("bytes as Latin-1 text", "other text") from None
+
+    def find_name(self, module: bytes, name: bytes) -> Name:
+        """One of the names that numpy writes."""
+        known = NAMES.get((module, name))
+        if known is None:
+            shown = "".join(chr(c) if 32 < c < 127 else "?" for c in b".".join((module, name))[:80])
+            torch = "Nothing was executed. Is it a file of PyTorch? Convert it to numpy arrays, where you trust it."
+            do = torch if module.startswith(b"torch") else ""
+            raise self.bad("the names with which numpy writes number arrays", f"the name {shown}", do)
+        return known
 
     def call(self, function: object, arguments: tuple[object, ...]) -> object:
         """REDUCE of one of the names."""
@@ -185,8 +202,8 @@ class Calls:
             case Name.ENCODE, (Text(op=0x58) as text, codec) if self.content(codec) == b"latin1":
                 return Latin1(text)
             case Name.BYTES, ():
-                return Text(self.at, 0, 0, "bytes")
-            case Name.SCALAR, (Dtype(dtype=dtype), raw) if dtype and dtype.kind in "iu":
+                return Text(self.at, 0, ord("C"))
+            case Name.SCALAR, (Dtype(dtype=dtype), raw) if dtype is not None and dtype.kind in "iu":
                 return self.scalar(dtype, raw)
         return None
 
@@ -195,7 +212,7 @@ class Calls:
         self.scalar_data, data = None, b""
         if isinstance(raw, Latin1) and raw.text.size <= 16:
             data = self.decoded(raw.text)
-        elif isinstance(raw, Text) and raw.kind != "text":
+        elif isinstance(raw, Text) and not raw.is_text:
             data, self.scalar_data = self.content(raw), (raw.offset, dtype)
         return int(np.frombuffer(data, dtype)[0]) if len(data) == dtype.itemsize else None
 
@@ -227,7 +244,7 @@ class Calls:
             raise self.bad(f"a shape of at most {MAX_ARRAY} bytes", "another shape")
         need = prod(sizes) * dtype.dtype.itemsize
         text = data.text if isinstance(data, Latin1) else data
-        if not isinstance(text, Text) or (text is data and text.kind == "text"):
+        if not isinstance(text, Text) or (text is data and text.is_text):
             raise self.bad("the bytes of the array", "something else")
         # a byte is one or two of UTF-8: what cannot be right is not decoded
         have = len(self.decoded(text)) if text is not data and text.size <= 2 * need else text.size
@@ -242,4 +259,5 @@ class Calls:
             self.form_table.append(form)
             if number > MAX_FORMS:
                 raise self.bad(f"at most {MAX_FORMS} shapes of arrays", "more")
+        self.quiet = 0
         return Array(text.offset if need else 0, number)

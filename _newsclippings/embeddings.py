@@ -187,13 +187,15 @@ def _vectors(
             mine = np.flatnonzero(forms == number)
             form = file.form_table[number]
             if form is not None and form.order == "C" and not form.latin1:
-                if len(mine) == len(vectors) and counts[mine[0]] == 1 and form.dtype == np.float32:  # nearly always: no copy in between
+                if (
+                    len(mine) == len(vectors) and counts[mine[0]] == 1 and form.dtype == np.float32
+                ):  # nearly always: no copy in between
                     file.copy(places[mine], vectors.view(np.uint8))
                 else:
                     numbers = np.empty((len(mine), form.nbytes), np.uint8)
                     file.copy(places[mine], numbers)
-                    rows = starts[mine, None] + np.arange(counts[mine[0]])
-                    vectors[rows.reshape(-1)] = numbers.view(form.dtype).reshape(rows.size, width)
+                    target = (starts[mine, None] + np.arange(counts[mine[0]])).reshape(-1)
+                    vectors[target] = numbers.view(form.dtype).reshape(len(target), width)
                 continue
             for i in mine.tolist():
                 value = file.array(int(places[i]))
