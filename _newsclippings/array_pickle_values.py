@@ -193,7 +193,7 @@ class Calls:
                 if self.content(code) not in DTYPES:
                     raise self.bad("a number type, such as f4", "the name of another type")
                 return Dtype(self.content(code))
-            case Name.FROMBUFFER, (data, dtype, shape, order):
+            case Name.FROMBUFFER, (data, dtype, shape, order) | (data, dtype, shape, order, None):
                 letter = self.content(order)
                 return self.place(dtype, shape, letter.decode(), data) if letter in (b"C", b"F") else None
             case Name.FROMBUFFER, (data, dtype, shape, order, tuple(axes)) if self.content(order) == b"K":
