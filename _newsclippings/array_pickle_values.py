@@ -1,4 +1,4 @@
-"""What a pickle of number arrays is made of: limits, names, values, entries.
+"""What a pickle of number arrays is made of: limits, names, values, and the few calls with which numpy writes arrays.
 
 Values are descriptions of what stands in the file and where. Nothing that the file names is imported, looked up or
 called: names are compared with the ten below. Nothing is copied, so that what is held is bounded by the limits below
@@ -15,24 +15,17 @@ import numpy as np
 
 from _newsclippings.errors import BadPickleError, bad_pickle
 
-MAX_ENTRIES = 2_000_000  # of the dict, and likewise arrays in lists
 MAX_ARRAY = 64 << 20  # bytes
 MAX_DIMENSIONS = 4
-MAX_LIST = 4096
-MAX_TUPLE = 16
-MAX_STACK = 8192  # a pickler writes 1000 entries between two marks
-MAX_MARKS = 6
 MAX_FORMS = 65_536
-MAX_MEMO = 8_000_000  # things that can be referred to; 20 bytes each
-MAX_QUIET = 10_000  # opcodes without an entry or an array
-MAX_NAME = 256
+MAX_NAME = 256  # bytes, longer than any name or text that matters
 NONE, LIST = 0, 1  # the first two forms
 
 
 class Name(Enum):
-    """What the names in the file stand for, and the dict itself."""
+    """What the names in the file stand for; the dict itself; and booleans, which must not be taken for integers."""
 
-    RECONSTRUCT, NDARRAY, DTYPE, SCALAR, FROMBUFFER, ENCODE, BYTES, TOP = range(8)
+    RECONSTRUCT, NDARRAY, DTYPE, SCALAR, FROMBUFFER, ENCODE, BYTES, TOP, TRUE, FALSE = range(10)
 
 
 NAMES = {
@@ -51,6 +44,7 @@ DTYPES = frozenset({b"f2", b"f4", b"f8", b"i1", b"i2", b"i4", b"i8", b"u1", b"u2
 # What a pickler may refer back to, besides single bytes, which Python keeps only once.
 SHARED_TEXTS = DTYPES | {b"latin1"} | {part for name in NAMES for part in name}
 LONGEST_SHARED = max(map(len, SHARED_TEXTS))
+_FLAGS = 0, 1, Name.FALSE, Name.TRUE
 
 
 @dataclass(frozen=True)
@@ -80,16 +74,21 @@ class Form:
 
 @dataclass(frozen=True)
 class Text:
-    """A literal: where its bytes lie, and the opcode that wrote it.
-
-    Attributes:
-        kind: "text", "bytes", or "either" for a str of Python 2.
-    """
+    """A literal: where its bytes lie, and the opcode that wrote it; a str of Python 2 is neither text nor bytes."""
 
     offset: int
     size: int
     op: int
-    kind: str
+
+    @property
+    def is_text(self) -> bool:
+        """Written by BINUNICODE and the like."""
+        return self.op in b"X\x8c\x8d"
+
+    @property
+    def is_bytes(self) -> bool:
+        """Written by BINBYTES, BYTEARRAY8 and the like."""
+        return self.op in b"BC\x8e\x96"
 
 
 @dataclass(frozen=True)
@@ -99,37 +98,38 @@ class Latin1:
     text: Text
 
 
+@dataclass(eq=False)
 class Dtype:
-    """A number type, at first without its byte order."""
+    """A number type; without its byte order (dtype None) until its state is known."""
 
-    __slots__ = ("code", "dtype", "remembered")
-
-    def __init__(self, code: bytes) -> None:
-        self.code, self.remembered = code, -1
-        self.dtype: np.dtype | None = None
+    code: bytes
+    dtype: np.dtype | None = None
+    slot: int = -1  # in the memo
 
 
+@dataclass(eq=False)
 class Array:
-    """A number array; form 0 until its data are known."""
+    """A number array; form 0 until its state is known."""
 
-    __slots__ = ("form", "offset", "remembered")
+    offset: int = 0
+    form: int = 0
+    slot: int = -1  # in the memo
 
-    def __init__(self, offset: int = 0, form: int = 0) -> None:
-        self.offset, self.form, self.remembered = offset, form, -1
 
+class Calls:
+    """The bytes of a pickle from front to back, and what numpy's calls make, found by looking at their arguments.
 
-class Source:
-    """The bytes of a pickle from front to back, and the entries and forms of arrays found so far."""
+    A call gives None where its arguments are not the ones that numpy writes.
+    """
 
     def __init__(self, path: str, data: mmap) -> None:
         self.path, self.data, self.size = path, data, len(data)
         self.pos = self.at = 2  # the next byte; the first byte of the current opcode
         self.end, self.framed = self.size, False  # end of the frame, or of the file
-        self.ids, self.offsets, self.forms = array("q"), array("q"), array("i")
-        self.part_offsets, self.part_forms, self.list_starts = array("q"), array("i"), array("q", [0])
+        self.ids = array("q")  # of the entries so far
+        self.quiet = 0  # opcodes since the last entry or array
         self.form_table: list[Form | None] = [None, None]
         self.scalar_data: tuple[int, np.dtype] | None = None  # where the last integer of numpy lies
-        self.quiet = 0  # opcodes since the last entry or array
         self._form_numbers: dict[Form, int] = {}
 
     def bad(self, expected: str, found: str, do: str = "") -> BadPickleError:
@@ -152,7 +152,7 @@ class Source:
         start = self.take(width)
         return int.from_bytes(self.data[start : self.pos], "little", signed=signed)
 
-    def line(self, longest: int) -> bytes:
+    def line(self, longest: int = MAX_NAME) -> bytes:
         """Bytes up to the next newline, without it."""
         stop = self.data.find(b"\n", self.pos, min(self.end, self.pos + longest + 1))
         if stop < 0:
@@ -160,9 +160,9 @@ class Source:
         start, self.pos = self.pos, stop + 1
         return self.data[start:stop]
 
-    def content(self, value: object, longest: int = LONGEST_SHARED) -> bytes:
+    def content(self, value: object) -> bytes:
         """The bytes of a short literal; none of anything else."""
-        if isinstance(value, Text) and value.size <= longest:
+        if isinstance(value, Text) and value.size <= MAX_NAME:
             return self.data[value.offset : value.offset + value.size]
         return b""
 
@@ -173,33 +173,91 @@ class Source:
         except UnicodeError:
             raise self.bad("bytes as Latin-1 text", "other text") from None
 
-    def add(self, key: object, value: object) -> None:
-        """Take an entry of the dict.
+    def find_name(self, module: bytes, name: bytes) -> Name:
+        """One of the names that numpy writes."""
+        known = NAMES.get((module, name))
+        if known is None:
+            shown = "".join(chr(c) if 32 < c < 127 else "?" for c in b".".join((module, name))[:80])
+            torch = "Nothing was executed. Is it a file of PyTorch? Convert it to numpy arrays, where you trust it."
+            do = torch if module.startswith(b"torch") else ""
+            raise self.bad("the names with which numpy writes number arrays", f"the name {shown}", do)
+        return known
 
-        Raises:
-            BadPickleError: the key is no 64-bit integer, or the value no number array, list of them, or None.
-        """
-        if isinstance(value, Array) and value.form:
-            self.enter(key, value.offset, value.form)
-        elif value is None:
-            self.enter(key, 0, NONE)
-        elif isinstance(value, list):
-            self.enter(key, len(self.list_starts) - 1, LIST)
-            self.part_offsets.extend(part.offset for part in value)
-            self.part_forms.extend(part.form for part in value)
-            self.list_starts.append(len(self.part_forms))
-            if len(self.part_forms) > MAX_ENTRIES:
-                raise self.bad(f"at most {MAX_ENTRIES} arrays in lists", "more")
-        else:
-            raise self.bad("a number array, a list of number arrays, or None as the value of a key", "another value")
+    def call(self, function: object, arguments: tuple[object, ...]) -> object:
+        """REDUCE of one of the names."""
+        match function, arguments:
+            case Name.RECONSTRUCT, (Name.NDARRAY, (0,), letter):
+                letter = letter.text if isinstance(letter, Latin1) else letter
+                return Array() if self.content(letter) == b"b" else None
+            case Name.DTYPE, (code, align, copy) if align in _FLAGS and copy in _FLAGS:
+                if self.content(code) not in DTYPES:
+                    raise self.bad("a number type, such as f4", "the name of another type")
+                return Dtype(self.content(code))
+            case Name.FROMBUFFER, (data, dtype, shape, order) | (data, dtype, shape, order, None):
+                letter = self.content(order)
+                return self.place(dtype, shape, letter.decode(), data) if letter in (b"C", b"F") else None
+            case Name.FROMBUFFER, (data, dtype, shape, order, tuple(axes)) if self.content(order) == b"K":
+                return self.place(dtype, shape, "K", data, axes)  # since numpy 2.3
+            # of the opcodes for text, the protocols that need this have BINUNICODE only
+            case Name.ENCODE, (Text(op=0x58) as text, codec) if self.content(codec) == b"latin1":
+                return Latin1(text)
+            case Name.BYTES, ():
+                return Text(self.at, 0, ord("C"))
+            case Name.SCALAR, (Dtype(dtype=dtype), raw) if dtype is not None and dtype.kind in "iu":
+                return self.scalar(dtype, raw)
+        return None
 
-    def enter(self, key: object, offset: int, form: int) -> None:
-        """Note an entry and where its value lies."""
-        if type(key) is not int or not -(2**63) <= key < 2**63:
-            raise self.bad("a key that is a 64-bit integer", "another key")
-        if len(self.ids) >= MAX_ENTRIES:
-            raise self.bad(f"at most {MAX_ENTRIES} entries", "more")
-        self.ids.append(key)
-        self.offsets.append(offset)
-        self.forms.append(form)
+    def scalar(self, dtype: np.dtype, raw: object) -> int | None:
+        """An integer of numpy, as a key."""
+        self.scalar_data, data = None, b""
+        if isinstance(raw, Latin1) and raw.text.size <= 16:
+            data = self.decoded(raw.text)
+        elif isinstance(raw, Text) and not raw.is_text:
+            data, self.scalar_data = self.content(raw), (raw.offset, dtype)
+        return int(np.frombuffer(data, dtype)[0]) if len(data) == dtype.itemsize else None
+
+    def state(self, value: object, state: tuple[object, ...]) -> bool:
+        """BUILD of a new array or number type; returns whether the state is one that numpy writes."""
+        match value, state:
+            case Array(form=0) as new, (1, shape, dtype, fortran, data) if fortran in _FLAGS:
+                made = self.place(dtype, shape, "F" if fortran in (1, Name.TRUE) else "C", data)
+                new.offset, new.form = made.offset, made.form
+                return True
+            case Dtype(dtype=None) as kind, (3 | 4, letter, None, None, None, -1, -1, 0):
+                order = self.content(letter)
+                if order in (b"<", b">", b"=") or (order == b"|" and kind.code[1:] == b"1"):
+                    kind.dtype = np.dtype((order + kind.code).decode())
+                return kind.dtype is not None
+        return False
+
+    def place(
+        self, dtype: object, shape: object, order: str, data: object, axes: tuple[object, ...] | None = None
+    ) -> Array:
+        """An array, once its shape and its bytes agree."""
+        if not isinstance(dtype, Dtype) or dtype.dtype is None:
+            raise self.bad("a number type of the array", "something else")
+        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS:
+            raise self.bad(f"a shape of at most {MAX_DIMENSIONS} dimensions", "something else")
+        sizes = tuple(size for size in shape if isinstance(size, int) and 0 <= size <= MAX_ARRAY)
+        # without the zeros, because numpy refuses to make an array of (0, 2**40, 2**40)
+        if len(sizes) != len(shape) or prod(size or 1 for size in sizes) * dtype.dtype.itemsize > MAX_ARRAY:
+            raise self.bad(f"a shape of at most {MAX_ARRAY} bytes", "another shape")
+        need = prod(sizes) * dtype.dtype.itemsize
+        text = data.text if isinstance(data, Latin1) else data
+        if not isinstance(text, Text) or (text is data and text.is_text):
+            raise self.bad("the bytes of the array", "something else")
+        # a byte is one or two of UTF-8: what cannot be right is not decoded
+        have = len(self.decoded(text)) if text is not data and text.size <= 2 * need else text.size
+        if have != need:
+            raise self.bad(f"the {need} bytes that an array of its shape and type has", f"{have}")
+        kept = tuple(n for n in axes or () if isinstance(n, int))
+        if axes is not None and (len(axes) != len(shape) or sorted(kept) != list(range(len(shape)))):
+            raise self.bad("the order of the axes of the array", "something else")
+        form = Form(dtype.dtype, tuple(sizes[n] for n in kept) if kept else sizes, order, text is not data, kept)
+        number = self._form_numbers.setdefault(form, len(self.form_table))
+        if number == len(self.form_table):
+            self.form_table.append(form)
+            if number > MAX_FORMS:
+                raise self.bad(f"at most {MAX_FORMS} shapes of arrays", "more")
         self.quiet = 0
+        return Array(text.offset if need else 0, number)

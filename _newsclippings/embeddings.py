@@ -1,7 +1,7 @@
 """Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped Arrow file.
 
-A file of `<kind>_<split>.pkl` is converted once, sorted by id, and kept by its fingerprint; from then on a vector costs
-what copying its bytes costs. Output is float32 whatever the file holds.
+A file of `<kind>_<split>.pkl` is converted once, in its own order, and kept by its fingerprint; from then on a vector
+costs what copying its bytes costs. Output is float32 whatever the file holds.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ Float32s = npt.NDArray[np.float32]
 
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
+READ_BYTES = 4 << 20  # likewise, where nothing but memory is written: they stay in the cache until they are checked
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
@@ -41,15 +42,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
         BadPickleError: the file is anything else, or damaged.
         BadFileError: an id has no vector, or one of another width, or with a number that is not finite.
     """
-    with open_array_pickle(os.fspath(path)) as file:
-        width = _width(file)
-        ids = np.array(file.ids)  # the file's own are a view of what is given back
-        vectors = np.empty((len(ids), width), np.float32)
-        step = max(1, BATCH_BYTES // (4 * max(width, 1)))
-        for start in range(0, len(vectors), step):
-            places = np.arange(start, min(start + step, len(vectors)))
-            _vectors(file, places, width, one_each=True, out=vectors[start : start + len(places)])
-        return ids, vectors
+    ids, _, vectors = _read(path, one_each=True)
+    return ids, vectors
 
 
 def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
@@ -65,9 +59,17 @@ def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
     Raises:
         BadPickleError, BadFileError: as `read_embeddings`, but for ids without a vector.
     """
+    return _read(path, one_each=False)
+
+
+def _read(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
     with open_array_pickle(os.fspath(path)) as file:
-        starts, vectors = _vectors(file, np.arange(len(file.ids)), _width(file), one_each=False)
-        return np.array(file.ids), starts, vectors
+        width, everything = _width(file), np.arange(len(file))
+        starts = _starts(file, everything, width, one_each)
+        vectors = np.empty((int(starts[-1]), width), np.float32)
+        for some in _batches(starts, width, READ_BYTES):
+            _fill(file, everything[some], vectors[starts[some.start] : starts[some.stop]])
+        return np.array(file.ids), starts, vectors  # the file's own ids are a view of what is given back
 
 
 class Embeddings:
@@ -78,7 +80,9 @@ class Embeddings:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        self.ids = int64s(table["id"])
+        ids = int64s(table["id"])
+        self._order = np.append(np.argsort(ids, kind="stable"), -1)  # the last one is for ids that are not there
+        self.ids = ids[self._order[:-1]]
         self._type = table.schema.field("vector").type
         self._chunks = [chunk for chunk in table["vector"].chunks if len(chunk)]
         self._starts = np.cumsum([0, *map(len, self._chunks)])
@@ -93,7 +97,7 @@ class Embeddings:
         Returns:
             Fixed-size lists of float32, or for faces lists of them.
         """
-        places = lookup(self.ids, keys)
+        places = self._order[lookup(self.ids, keys)]
         chunk_of = np.where(places < 0, -1, np.searchsorted(self._starts, places, side="right") - 1)
         parts, rows = [], []
         for k in np.unique(chunk_of).tolist():
@@ -139,18 +143,20 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
 
 
 def _converted(path: str, width: int, faces: bool, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of ids and vectors, sorted by id; ids whose value is None are left out."""
+    """Tables of ids and vectors, in the order of the file; ids whose value is None are left out."""
     with open_array_pickle(path) as file:
-        order = np.argsort(file.ids, kind="stable")
-        order = order[file.forms[order] != NONE]
-        step = max(1, BATCH_BYTES // (4 * width))
-        with tqdm(total=len(order), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
-            for start in range(0, len(order), step):
-                places = order[start : start + step]
-                starts, vectors = _vectors(file, places, width, one_each=not faces)
-                values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+        entries = np.flatnonzero(file.forms != NONE)
+        starts = _starts(file, entries, width, one_each=not faces)
+        memory = np.empty((0, width), np.float32)  # of each batch in turn
+        with tqdm(total=len(entries), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
+            for some in _batches(starts, width, BATCH_BYTES):
+                places, own = entries[some], starts[some.start : some.stop + 1] - starts[some.start]
+                if own[-1] > len(memory):
+                    memory = np.empty((int(own[-1]), width), np.float32)
+                _fill(file, places, memory[: own[-1]])
+                values = pa.FixedSizeListArray.from_arrays(pa.array(memory[: own[-1]].reshape(-1)), width)
                 if faces:
-                    values = pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), values)
+                    values = pa.ListArray.from_arrays(pa.array(own.astype(np.int32)), values)
                 bar.update(len(places))
                 yield pa.table([pa.array(file.ids[places]), values], schema=schema)
 
@@ -161,56 +167,68 @@ def _width(file: ArrayPickle) -> int:
     return int(next(shapes, (0,))[-1])
 
 
-def _vectors(
-    file: ArrayPickle, places: Int64s, width: int, one_each: bool, out: Float32s | None = None
-) -> tuple[Int64s, Float32s]:
-    """The vectors of some entries, one after the other, and where those of each entry start (and the last ones end)."""
+def _starts(file: ArrayPickle, places: Int64s, width: int, one_each: bool) -> Int64s:
+    """Where the vectors of each of some entries start, if all vectors are put behind each other, and the last ones end.
+
+    Raises:
+        BadFileError: a vector has another width, or an entry not just one vector where that is asked for.
+    """
     forms = file.forms[places]
     counts = np.zeros(len(places), np.int64)
     for number in np.unique(forms[forms > LIST]).tolist():
-        counts[forms == number] = _rows(file, file.form_table[number], width, places[forms == number][0])
+        counts[forms == number] = _rows(file, file.form_table[number], width, places[np.argmax(forms == number)])
     for i in np.flatnonzero(forms == LIST).tolist():
         parts = slice(*file.list_starts[file.offsets[places[i]] :][:2].tolist())
         counts[i] = sum(_rows(file, file.form_table[n], width, places[i]) for n in file.part_forms[parts].tolist())
     if one_each and (counts != 1).any():
-        i = int(np.flatnonzero(counts != 1)[0])
+        i = int(np.argmax(counts != 1))
         place = f"{file.path}: id {file.ids[places[i]]}"
         raise bad_file(place, "one vector", f"{counts[i]} vectors", "Is this a file of faces? Then use read_faces.")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    vectors = out if out is not None else np.empty((int(starts[-1]), width), np.float32)
+    return np.append(0, np.cumsum(counts))
+
+
+def _batches(starts: Int64s, width: int, size: int) -> Iterator[slice]:
+    """Entries whose vectors take a certain number of bytes together, or one entry."""
+    most, start = max(1, size // (4 * max(width, 1))), 0
+    while start < len(starts) - 1:
+        stop = int(np.searchsorted(starts, starts[start] + most, side="right")) - 1
+        some = slice(start, max(start + 1, stop))
+        yield some
+        start = some.stop
+
+
+def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
+    """Put the vectors of some entries behind each other.
+
+    Raises:
+        BadFileError: a number is not finite, or too large for float32; or the file changed.
+    """
+    width = vectors.shape[1]
+    starts = _starts(file, places, width, one_each=False)
+    forms = file.forms[places]
     file.check_unchanged()  # reading past a new end of the file would end the process
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found below
         for number in np.unique(forms[forms != NONE]).tolist():
             mine = np.flatnonzero(forms == number)
             form = file.form_table[number]
-            if form is not None and form.order == "C" and not form.latin1 and counts[mine[0]] == 1:
-                if len(mine) == len(vectors) and form.dtype == np.float32:  # nearly always: no copy in between
-                    _copy(file, places[mine], form.nbytes, vectors.view(np.uint8))
-                else:
-                    numbers = np.empty((len(mine), form.nbytes), np.uint8)
-                    _copy(file, places[mine], form.nbytes, numbers)
-                    vectors[starts[mine]] = numbers.view(form.dtype)
-                continue
-            for i in mine.tolist():
-                value = file.array(int(places[i]))
-                several = value if isinstance(value, list) else [value]
-                rows = [np.asarray(one).reshape(-1, width) for one in several]
-                vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
-    file.let_go()
+            if form is None or form.order != "C" or form.latin1:  # rare: one by one
+                for i in mine.tolist():
+                    value = file.array(int(places[i]))
+                    several = value if isinstance(value, list) else [value]
+                    rows = [np.asarray(one).reshape(-1, width) for one in several]
+                    vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
+                file.let_go()
+            elif form.dtype == np.float32 and len(mine) == len(places) == len(vectors):  # nearly always: no copy
+                file.copy(places, vectors.view(np.uint8))
+            else:
+                numbers = np.empty((len(mine), form.nbytes), np.uint8)
+                file.copy(places[mine], numbers)
+                target = (starts[mine, None] + np.arange(starts[mine[0] + 1] - starts[mine[0]])).reshape(-1)
+                vectors[target] = numbers.view(form.dtype).reshape(len(target), width)
     if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
+        row = int(np.argmin(np.isfinite(vectors).all(1)))
         k = places[np.searchsorted(starts, row, side="right") - 1]
         raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)
-    return starts, vectors
-
-
-def _copy(file: ArrayPickle, places: Int64s, size: int, out: npt.NDArray[np.uint8]) -> None:
-    """Copy the bytes of entries that all have the same form behind each other."""
-    target, source = memoryview(out.data).cast("B"), memoryview(file.data.data)
-    start = 0
-    for offset in file.offsets[places].tolist():
-        target[start : start + size] = source[offset : offset + size]
-        start += size
 
 
 def _rows(file: ArrayPickle, form: Form | None, width: int, k: int) -> int:

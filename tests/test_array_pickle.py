@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import os
 import pickle
 import pickletools
@@ -24,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _newsclippings import array_pickle_patterns, array_pickle_values
+from _newsclippings import array_pickle, array_pickle_machine, array_pickle_runs
 from _newsclippings.array_pickle import Form, open_array_pickle
-from _newsclippings.array_pickle_ops import Machine
+from _newsclippings.array_pickle_machine import Machine
 from _newsclippings.errors import BadFileError, BadPickleError
 
 Value = Any  # an array, None or a list of arrays
@@ -477,7 +478,7 @@ def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
 @pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
 def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
-    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
     files: dict[str, bytes] = getattr(hostile_pickles, group)()
     assert len(files) > 100
     for data in files.values():
@@ -486,7 +487,7 @@ def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pyte
 
 def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file claims is compared with its size before anything is allocated."""
-    monkeypatch.setattr(array_pickle_values, "MAX_ENTRIES", hostile_pickles.MANY)
+    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)
     path = tmp_path / "x.pkl"
     for title, data in hostile_pickles.machine_pickles().items():
         if len(data) > 1_000_000:
@@ -577,15 +578,17 @@ def outcome(path: Path, patterns: bool) -> object:
         return None
 
 
-def mutants(seeds: list[bytes], count: int) -> Iterator[bytes]:
-    rng = random.Random(20_260)
+def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = False) -> Iterator[bytes]:
+    rng = random.Random(seed)
     opcodes = [ord(op.code) for op in pickletools.opcodes]
     places = {seed: [at or 0 for _, _, at in pickletools.genops(seed)] for seed in seeds}
     for _ in range(count):
-        seed = rng.choice(seeds)
-        data = bytearray(seed)
-        for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            at = rng.choice(places[seed]) if rng.random() < 0.6 else rng.randrange(len(data))
+        sound = rng.choice(seeds)
+        data = bytearray(sound)
+        for _ in range(1 if late else rng.choice((1, 1, 1, 2, 4))):
+            first = 2 if late else 0  # half of the file is left alone
+            at = rng.choice(places[sound][len(places[sound]) * first // 4 :])
+            at = at if rng.random() < 0.6 else rng.randrange(len(data) * first // 4, len(data))
             at = min(at, len(data) - 1)
             how = rng.randrange(8)
             if how == 0:
@@ -598,8 +601,8 @@ def mutants(seeds: list[bytes], count: int) -> Iterator[bytes]:
                 data[at:at] = bytes([rng.choice(opcodes)])
             elif how == 4:  # a piece of another seed, or of this one
                 other = rng.choice(seeds)
-                first, last = sorted(rng.choices(places[other], k=2))
-                data[at:at] = other[first : min(last, first + 300)]
+                begin, end = sorted(rng.choices(places[other], k=2))
+                data[at:at] = other[begin : min(end, begin + 300)]
             elif how == 5:
                 data[at + 1 : at + 5] = rng.choice((b"\xff" * 4, bytes(4), struct.pack("<I", rng.randrange(600))))
             elif how == 6:  # entries change places
@@ -624,6 +627,80 @@ def test_mutants(tmp_path: Path) -> None:
         assert fast == slow
         read += fast is not None
     assert 40 < read < 1100  # some mutants are sound
+
+
+def reframed(data: bytes, lengths: list[int]) -> bytes:
+    """The same opcodes in other frames: so many in each, over and over; none where the length is negative."""
+    starts = [(op.name, at or 0) for op, _, at in pickletools.genops(data)] + [("", len(data))]
+    pieces = [data[at:end] for (name, at), (_, end) in itertools.pairwise(starts) if name != "FRAME"][1:]
+    made, k = data[:2], 0
+    while pieces:
+        length, k = lengths[k % len(lengths)], k + 1
+        body, pieces = b"".join(pieces[: abs(length)]), pieces[abs(length) :]
+        made += hostile_pickles.framed(body) if length > 0 else body
+    return made
+
+
+@st.composite
+def long_mappings(draw: st.DrawFn) -> dict[Any, Value]:
+    """Dozens of entries in runs of a few kinds: keys of all widths, None, faces, number types, arrays shared."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    key = draw(st.sampled_from([int, int, np.int64, np.int32]))
+    ids = rng.sample(range(draw(st.sampled_from([400, 70_000, 10**7]))), draw(st.integers(40, 120)))
+    width = draw(st.sampled_from([6, 8, 64]))
+    kinds = draw(st.lists(st.sampled_from(["vector", "vector", "row", "faces", "none", "float64", "list"]), min_size=1))
+    run = draw(st.sampled_from([1, 3, 30]))
+    mapping: dict[Any, Value] = {}
+    for k, number in enumerate(ids):
+        kind = kinds[k // run % len(kinds)]
+        shape = {"row": (1, width), "faces": (rng.randrange(3), width)}.get(kind, (width,))
+        array = numbers("f8" if kind == "float64" else "f4", shape, number)
+        mapping[key(number)] = {"none": None, "list": [array, array]}.get(kind, array)
+    sound = [value for value in mapping.values() if isinstance(value, np.ndarray)]
+    if sound and rng.random() < 0.5:
+        mapping |= {key(10**8 + k): rng.choice(sound) for k in range(rng.randrange(1, 40))}
+    return mapping
+
+
+lengths = st.lists(st.one_of(st.integers(1, 300), st.integers(-20, -1)), min_size=1, max_size=4)
+
+
+@QUICK
+@given(long_mappings(), st.integers(2, 5), lengths, st.booleans())
+def test_runs_of_entries(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], again: bool
+) -> None:
+    """Many alike and some not, with frames between any two opcodes, memo numbers of one byte and four."""
+    data = dump(mapping, protocol)
+    check(tmp_path / "x.pkl", reframed(data, lengths) if again and protocol > 3 else data, mapping)
+
+
+@QUICK
+@given(long_mappings(), st.integers(2, 5), lengths, st.integers(0, 2**32))
+def test_mutants_of_runs(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], seed: int
+) -> None:
+    """Damage late in the file, where nearly all is taken in runs: never another result than entry by entry."""
+    data = dump(mapping, protocol)
+    seeds = [data, reframed(data, lengths) if protocol > 3 else data]
+    for mutant in mutants(seeds, 6, seed, late=True):
+        (tmp_path / "x.pkl").write_bytes(mutant)
+        assert outcome(tmp_path / "x.pkl", True) == outcome(tmp_path / "x.pkl", False)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
+    """Every bit of an entry in the middle of a run counts, but those of its numbers."""
+    mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(90)}
+    data, path = dump(mapping, protocol), tmp_path / "x.pkl"
+    begin, end = data.index(struct.pack("<i", 70_070)) - 1, data.index(struct.pack("<i", 70_071)) - 1
+    skipped = data.index(mapping[70_070].tobytes())
+    for at in {*range(begin, end)} - {*range(skipped, skipped + 64)}:
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            path.write_bytes(flipped)
+            assert outcome(path, True) == outcome(path, False), (at - begin, bit)
 
 
 # Files that change
@@ -670,15 +747,38 @@ def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable
         entries.close()
 
 
+def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
+    """Copying reads, and does not touch pages that are no more."""
+    entries = open_array_pickle(str(file))
+    truncate(file)
+    with pytest.raises(BadFileError, match="found that it changed"):
+        entries.copy(np.arange(1500), np.empty((1500, 64), np.uint8))
+    with pytest.raises(BadFileError):
+        entries.close()
+
+
+@pytest.mark.parametrize("block", [1, 200, 1 << 19])
+@pytest.mark.parametrize("order", ["as it is", "backwards", "far apart", "one"])
+def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of any entries in any order, whether they are read together or each alone."""
+    monkeypatch.setattr(array_pickle, "BLOCK", block)
+    places = {"backwards": np.arange(1500)[::-1], "far apart": np.array([3, 1400, 3, 700]), "one": np.array([9])}
+    chosen = places.get(order, np.arange(1500))
+    out = np.zeros((len(chosen), 64), np.uint8)
+    with open_array_pickle(str(file)) as entries:
+        entries.copy(chosen, out)
+    assert np.array_equal(out.view("f4"), [numbers("f4", (16,), k) for k in chosen], equal_nan=True)
+
+
 def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two batches, too."""
-    run = array_pickle_patterns.Walk.run
+    run = array_pickle_runs.Walk.run
 
-    def changing(walk: array_pickle_patterns.Walk) -> Iterator[None]:
+    def changing(walk: array_pickle_runs.Walk) -> Iterator[None]:
         for _ in run(walk):
             touch(file)
             yield
 
-    monkeypatch.setattr(array_pickle_patterns.Walk, "run", changing)
+    monkeypatch.setattr(array_pickle_runs.Walk, "run", changing)
     with pytest.raises(BadFileError, match="found that it changed"):
         open_array_pickle(str(file))
