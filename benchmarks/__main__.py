@@ -32,7 +32,7 @@ def _scale(context: click.Context, parameter: click.Parameter, value: str) -> fl
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--scale", default="0.1", show_default=True, callback=_scale, help="'full', or a fraction of it.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(list(WORKS)), metavar="WORK", help="Work to do; repeat for more."
+    "--only", multiple=True, type=click.Choice(list(WORKS)), help="Work to do; repeat for more.  [default: all]"
 )
 @click.option("--runs", type=click.IntRange(min=1), help="Counted rounds.  [default: 3 at full size, else 5]")
 @click.option("--timeout", default=1800.0, show_default=True, help="Seconds after which a run is ended.")
@@ -109,6 +109,8 @@ def _make_corpora(folder: Path, scale: float, names: list[str]) -> dict[int, Pat
     corpora = {}
     for growth, wanted in parts.items():
         corpora[growth] = folder / f"corpus-{scale * growth:g}-{digest.hexdigest()[:8]}"
+        for other in set(folder.glob(f"corpus-{scale * growth:g}-*")) - {corpora[growth]}:
+            shutil.rmtree(other)  # of earlier code, for nothing any more
         if not all((corpora[growth] / f"{part}.done").exists() for part in wanted):
             click.echo(f"Making a corpus in {corpora[growth]}", err=True)
         command = [sys.executable, "-m", "benchmarks.corpus", str(corpora[growth]), str(scale * growth), *wanted]

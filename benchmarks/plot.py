@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from benchmarks.report import Line, duration, ratio
 
 COLOURS = {"ours": "#1a7f37", "rival": "#8aa4c8", "floor": "#d0d0d0"}
@@ -20,9 +23,6 @@ class Bar(NamedTuple):
 
 def draw(summed: dict[str, list[Line]], title: str, out: Path) -> None:
     """Write a PNG: a row per contender, works one below the other; ratios on a logarithmic axis."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     mpl.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
     times, peaks, heads, y = [], [], [], 0.0
     for work, contenders in summed.items():

@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from reading import environment
@@ -21,6 +23,7 @@ sys.path.append(str(Path(__file__).parent.parent))  # last: the package may be t
 
 from benchmarks import corpus, report
 from benchmarks.__main__ import RECORDS, main
+from benchmarks.check import digest
 from benchmarks.measure import Result, Run, measure
 from benchmarks.range_server import counted, reset
 from benchmarks.works import WORKS, Contender, Work
@@ -120,6 +123,25 @@ def test_ratios_are_medians_of_pairs() -> None:
     first, second = report.lines([ours, other])
     assert (first.times, first.peaks) == (1, 1)
     assert (second.time, second.times, second.peaks) == (3, 2, 2)
+
+
+def test_rows_are_compared_however_they_are_stored(tmp_path: Path) -> None:
+    """The digest knows neither batches nor file formats nor how a label is kept, but any other row."""
+    rows = {"index": [0, 1, 2], "id": [7, 7, 8], "image_id": [7, 9, 8], "caption": ["a", "b", "c"]}
+    rows |= {"image_path": ["x", "y", "z"], "similarity_score": [1.0, 0.5, 1.0], "image_caption": ["a", "d", "c"]}
+    table = pa.table({**rows, "falsified": [False, True, False]})
+    labels = table.set_column(table.column_names.index("falsified"), "falsified", pa.array([0, 1, 0]))
+    wrong = table.set_column(table.column_names.index("caption"), "caption", pa.array(["a", "b", "d"]))
+    for name, written, size in (("a", table, 3), ("b", labels, 2), ("wrong", wrong, 3)):
+        (tmp_path / name).mkdir()
+        pq.write_table(written, tmp_path / name / "val.parquet", row_group_size=size)
+    (tmp_path / "c").mkdir()
+    with pa.ipc.new_stream(str(tmp_path / "c" / "x-validation.arrow"), labels.schema) as writer:
+        writer.write_table(labels, 1)
+    expected = digest(tmp_path / "a")
+    assert expected is not None
+    assert [digest(tmp_path / name) == expected for name in ("b", "c", "wrong")] == [True, True, False]
+    assert digest(tmp_path / "nothing") is None
 
 
 @pytest.fixture

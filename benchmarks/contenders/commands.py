@@ -1,5 +1,7 @@
 """This package without importing `datasets` first: its commands, and a step of a build."""
 
+from pathlib import Path
+
 from benchmarks.job import Job, Outcome
 
 
@@ -8,8 +10,13 @@ def tar_index(job: Job) -> Outcome:
     import pyarrow.parquet as pq
 
     out = job.out / "index.parquet"
-    _newsclippings("index", str(job.corpus / "sparse.tar"), "-o", str(out))
+    write_index(job.corpus / "sparse.tar", out)
     return {"rows": pq.ParquetFile(out).metadata.num_rows}
+
+
+def write_index(tar: Path, out: Path) -> None:
+    """Write where each file of a tar lies in it."""
+    _newsclippings("index", str(tar), "-o", str(out))
 
 
 def pictures_parquet(job: Job) -> Outcome:
