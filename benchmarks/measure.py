@@ -45,7 +45,7 @@ class Result:
     Attributes:
         runs: the counted ones.
         problem: why there is no result; empty if there is one.
-        outcome: what it said of its last run.
+        outcome: what it said of its last run, and the digest of its first.
     """
 
     contender: Contender
@@ -88,9 +88,9 @@ def measure(
                     continue
                 home, corpus = folder / str(number), corpora[result.contender.growth]
                 try:
-                    run, result.outcome = _run(
-                        result.contender, corpus, home, url, timeout, check=k == 0 and work.same_rows
-                    )
+                    check = k == 0 and work.same_rows
+                    run, outcome = _run(result.contender, corpus, home, url, timeout, check)
+                    result.outcome |= outcome
                     if k == 0:  # fills the page cache and what is kept between runs
                         result.problem = _differs(result, results[0]) if work.same_rows else ""
                     else:
