@@ -75,7 +75,7 @@ def main(scale: float, only: tuple[str, ...], runs: int | None, timeout: float, 
                     bar.set_description(f"{name}: {label}")
                     bar.update()
 
-                results[name] = measure(WORKS[name], corpora, own / name, runs, timeout, step)
+                results[name] = measure(WORKS[name], corpora, own / name, step, scale=scale, runs=runs, timeout=timeout)
                 _write(out, facts, results)
     finally:
         shutil.rmtree(own, ignore_errors=True)

@@ -65,7 +65,14 @@ class FailedError(Exception):
 
 
 def measure(
-    work: Work, corpora: dict[int, Path], folder: Path, runs: int, timeout: float, step: Callable[[str], None]
+    work: Work,
+    corpora: dict[int, Path],
+    folder: Path,
+    step: Callable[[str], None],
+    *,
+    scale: float,
+    runs: int,
+    timeout: float,
 ) -> list[Result]:
     """Run all contenders of a work in turn: once uncounted, then `runs` times.
 
@@ -73,11 +80,12 @@ def measure(
         work: what to do.
         corpora: growth -> folder of the corpus.
         folder: to write to; gone at the end.
+        step: called before each run with the label of the contender.
+        scale: of the corpus.
         runs: counted rounds.
         timeout: seconds after which a run is ended.
-        step: called before each run with the label of the contender.
     """
-    results = [Result(contender, problem=_absent(contender)) for contender in work.contenders]
+    results = [Result(contender, problem=_not_run(contender, scale)) for contender in work.contenders]
     with _server(corpora[1], work.remote) as url:
         for k in range(runs + 1):
             if k == 1:
@@ -101,7 +109,10 @@ def measure(
     return results
 
 
-def _absent(contender: Contender) -> str:
+def _not_run(contender: Contender, scale: float) -> str:
+    """Why a contender is not run; empty if it is."""
+    if scale > contender.until:
+        return f"not run above scale {contender.until:g}"
     if not contender.needs or importlib.util.find_spec(contender.needs) or shutil.which(contender.needs):
         return ""
     return f"not installed: {contender.needs}"
@@ -135,10 +146,16 @@ def _run(
         if status != 0 or not answer.exists():
             raise FailedError(_last_words(log, status, timeout))
         outcome: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        written = sum(file.lstat().st_size for file in out.rglob("*") if file.is_file() and not file.is_symlink())
+        written = sum(_size(file) for file in out.rglob("*") if file.is_file() and not file.is_symlink())
         return Run(outcome.get("seconds", wall), wall, peak, written), outcome
     finally:
         shutil.rmtree(out, ignore_errors=True)
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; holes do not count."""
+    status = file.stat()
+    return min(status.st_size, status.st_blocks * 512)
 
 
 def _wait(command: list[str], cwd: Path, env: dict[str, str], log: Any, timeout: float) -> tuple[float, int, int]:

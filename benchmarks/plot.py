@@ -60,7 +60,7 @@ def _bars(axes: Any, bars: list[Bar]) -> None:
             axes.barh(bar.y, bar.ratio - 1, left=1, height=0.72, color=COLOURS[bar.line.kind])
             text, end = f"{ratio(bar.ratio)}   {bar.size}", max(bar.ratio, 1)
         elif not bar.size:
-            text, colour = "not installed" if bar.line.note.startswith("not installed") else "failed", "#b00020"
+            text, colour = bar.line.note.partition(":")[0], "#b00020"
         weight = "bold" if bar.line.kind == "ours" else "normal"
         axes.annotate(
             text, (end, bar.y), (4, 0), textcoords="offset points", va="center", color=colour, size=7, weight=weight

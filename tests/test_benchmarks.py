@@ -34,11 +34,11 @@ OURS = Contender("ours", "floors.nothing")
 def test_a_small_run_writes_table_ratios_and_plot(tmp_path: Path) -> None:
     """Ours is 1.00, others have ratios or the reason why not, and nothing but corpus and results is left."""
     command = [sys.executable, "-m", "benchmarks", "--scale", "0.002", "--runs", "1", "--work", "work", "--out", "out"]
-    command += ["--only", "captions", "--only", "pictures_tar"]
+    command += ["--only", "captions_largest", "--only", "pictures_tar"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path / "hf"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     raw = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
-    assert list(raw["works"]) == ["captions", "pictures_tar"]
+    assert list(raw["works"]) == ["captions_largest", "pictures_tar"]
     for contender in (contender for work in raw["works"].values() for contender in work):
         absent = contender["needs"] and not importlib.util.find_spec(contender["needs"]) and contender["needs"] != "tar"
         assert contender["problem"] == (f"not installed: {contender['needs']}" if absent else ""), contender
@@ -47,7 +47,7 @@ def test_a_small_run_writes_table_ratios_and_plot(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "benchmarks.md").read_text()
     assert done.stdout.strip() in text
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    assert len(rows) == len(WORKS["captions"].contenders) + len(WORKS["pictures_tar"].contenders)
+    assert len(rows) == len(WORKS["captions_largest"].contenders) + len(WORKS["pictures_tar"].contenders)
     assert [row[3] for row in rows if row[0]] == ["1.00", "1.00"]
     assert all(float(row[3].replace(",", "")) > 0 for row in rows if not row[-1].startswith("not installed"))
     assert (tmp_path / "out" / "benchmarks.png").exists() == bool(importlib.util.find_spec("matplotlib"))
@@ -92,15 +92,16 @@ def modest(tmp_path: Path) -> Path:
 
 def test_a_failure_is_told_and_stops_nothing(modest: Path, tmp_path: Path) -> None:
     """A contender that fails has its last words, one without its package is named; the others still run."""
-    floor = Contender("imports", "floors.import_datasets")
+    floor, large = Contender("imports", "floors.import_datasets"), Contender("large", "floors.copy", until=0.1)
     absent, broken = Contender("absent", "floors.copy", "no_such_thing"), Contender("broken", "floors.copy")
     seen: list[str] = []
-    work = Work("nothing", (), (floor, absent, broken))
-    results = measure(work, {1: modest}, tmp_path / "run", 2, 60, seen.append)
-    assert seen == ["imports", "absent", "broken"] * 3
-    assert [len(result.runs) for result in results] == [2, 0, 0]
+    work = Work("nothing", (), (floor, absent, broken, large))
+    results = measure(work, {1: modest}, tmp_path / "run", seen.append, scale=0.5, runs=2, timeout=60)
+    assert seen == ["imports", "absent", "broken", "large"] * 3
+    assert [len(result.runs) for result in results] == [2, 0, 0, 0]
     assert results[1].problem == "not installed: no_such_thing"
     assert results[2].problem.startswith("failed: FileNotFoundError: ")
+    assert results[3].problem == "not run above scale 0.1"
     assert not (tmp_path / "run").exists()
     table = report.table({"captions": report.lines(results)})
     assert "not installed: no_such_thing" in table
@@ -109,7 +110,7 @@ def test_a_failure_is_told_and_stops_nothing(modest: Path, tmp_path: Path) -> No
 def test_a_run_that_takes_too_long_is_ended(modest: Path, tmp_path: Path) -> None:
     """After the timeout the process and what it started are killed."""
     work = Work("nothing", (), (Contender("imports", "floors.import_datasets"),))
-    (result,) = measure(work, {1: modest}, tmp_path / "run", 1, 0.05, lambda label: None)
+    (result,) = measure(work, {1: modest}, tmp_path / "run", lambda _: None, scale=1, runs=1, timeout=0.05)
     assert result.problem.startswith("failed: killed (after 0.05 s")
 
 
