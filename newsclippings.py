@@ -182,6 +182,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
         sources = self.config.sources()
+        self._slicing = {}  # here, since several threads may come for rows at once
         if not dl_manager.is_streaming:
             sources = self._fetch_and_join(sources, dl_manager)
         return [
@@ -205,7 +206,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             ranges = part_ranges(joined.report.rows, parts)
             yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"))
             return
-        self._slicing = self._slicing or {}
+        if self._slicing is None:
+            self._slicing = {}
         assembly = self._slicing.setdefault(split, self._assembly(sources))
         for start, stop in assembly.slices(split, parts):
             joined = assembly.slice(split, start, stop)
