@@ -397,8 +397,10 @@ def test_a_stream_that_is_given_up(origin: Origin, published: Published) -> None
 # Processes
 
 BUILD = """
+import os
 from _newsclippings import remote, tar_members
-remote.THREADS, tar_members.BATCH = 2, 300_000
+os.setsid()  # workers can be killed with it
+remote.THREADS, tar_members.BATCH = 1, 1  # one after the other, and put away at once
 options = json.loads(sys.argv[1])
 say(raw_splits(load_dataset('newsclippings', 'merged_balanced', **options)))
 """
@@ -422,7 +424,9 @@ def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) 
     try:
         assert answer(process) == jsonable({"test": large.world.rows(split="test")})
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     assert large.times()[large.inner()].max() == 1
 
 
@@ -438,7 +442,8 @@ def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tm
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    time.sleep(0.2)  # long enough to put away what had come by then
+    origin.mode(delay=60)  # nothing more comes
+    time.sleep(0.3)  # long enough to put away what had come by then
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     origin.mode()
@@ -513,7 +518,7 @@ def test_the_fetched_part_survives_a_failure(
     origin: Origin, large: Published, index: str, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     """What came before the server failed is not fetched again."""
-    monkeypatch.setattr(remote_module, "THREADS", 2)
+    monkeypatch.setattr(remote_module, "THREADS", 1)  # so that nothing is on its way when one request fails
     origin.mode(**fault, after=24)
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
@@ -723,6 +728,7 @@ def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin,
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     os.replace(other.tar, remote.tar)
+    origin.mode()
     out, err = process.communicate(timeout=60)
     if process.returncode == 0:
         said = json.loads([line for line in out.splitlines() if line.startswith("#")][-1][1:])
