@@ -178,6 +178,38 @@ def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: p
         assert same(row["facenet"], plan["facenet"]["train"].get(row["image_id"]))
 
 
+@pytest.mark.parametrize("batch", [1, 4 * 512 * 3, 1 << 25])
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_ids_in_any_order_with_shared_vectors(
+    tmp_path: Path, batch: int, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose ids are not sorted, whose arrays are of several types and some shared, is converted and read."""
+    monkeypatch.setattr(embeddings, "BATCH_BYTES", batch)
+    monkeypatch.setattr(embeddings, "READ_BYTES", batch)
+    vectors: Vectors = {(n * 37) % 101 * 1000: vector("clip_text", n) for n in range(60)}
+    some = {n: v.astype(np.float16) if n % 3000 == 0 else v for n, v in vectors.items()}
+    some |= {5: some[37_000], 10**7: some[74_000]}
+    vectors |= {5: vectors[37_000], 10**7: vectors[74_000]}
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(some, protocol))
+    ids, matrix = read_embeddings(path)
+    assert ids.tolist() == list(vectors)
+    assert np.array_equal(matrix, list(vectors.values()))
+    kept = embeddings.load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    assert kept.ids.tolist() == sorted(vectors)
+    asked = [10**7, 4, 5, 0, 37_000, 5, 99_999_999]
+    assert kept.take(np.array(asked)).to_pylist() == [None if n not in vectors else vectors[n].tolist() for n in asked]
+    faces: Vectors = {n: np.stack([v] * (n % 4)) if n % 4 else None for n, v in enumerate(vectors.values(), 1)}
+    faces = {n: faces[n] for n in sorted(faces, key=lambda n: n * 29 % 61)}
+    path.write_bytes(pickle.dumps(faces, protocol))
+    _, starts, matrix = read_faces(path)
+    for k, several in enumerate(faces.values()):
+        assert np.array_equal(matrix[starts[k] : starts[k + 1]], np.zeros((0, 512)) if several is None else several)
+    kept = embeddings.load_embeddings(str(path), "faces", 512, True, tmp_path / "kept")
+    found = kept.take(np.array(list(faces))).to_pylist()
+    assert found == [None if several is None else several.tolist() for several in faces.values()]
+
+
 class Canary:
     """Unpickling it would leave a file."""
 
