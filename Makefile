@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint test-oldest wheel clean
+.PHONY: demo test torch lint test-oldest wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+# After it, `make test` tests the tensors, too.
+torch: .venv/torch
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -37,6 +40,10 @@ wheel: .venv/dev
 
 .venv/dev: .venv/runtime
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+.venv/torch: .venv/dev tests/torch.txt
+	$(BIN)/pip install --quiet --constraint tests/torch.txt --editable ".[torch]"
 	touch $@
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt

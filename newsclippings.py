@@ -25,7 +25,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from _newsclippings.assemble import Asked, Assembly, Split, part_ranges, split_parts
+from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
@@ -46,6 +46,7 @@ from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, M
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources, find_sources
+from _newsclippings.split import Split
 
 __version__ = VERSION
 __all__ = [
@@ -73,7 +74,10 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     Attributes:
         data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
-        visual_news: VisualNews: its folder `origin`, or its `origin.tar`. Unset: looked for below data_dir.
+        visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL (`https://`, `hf://`,
+            whatever fsspec reads by ranges), of which only what is needed is fetched. Unset: looked for below data_dir.
+        visual_news_index: an index of that tar, made by `newsclippings index`; a file or a URL. Unset: its headers are
+            walked once.
         images: `"bytes"`: encoded pictures inside the rows. `"path"`: the image column refers to the files of the
             folder, nothing is copied. `"none"`: no image column; image_path stays.
         missing: what becomes of a row whose picture or record is not there. `"error"`: nothing is built, the error
@@ -92,6 +96,7 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     embeddings: list[str] | str | None = None
     metadata: bool = False
     articles: bool = False
+    visual_news_index: str | None = None
 
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that means nothing."""
@@ -125,9 +130,10 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     def sources(self) -> Sources:
         """Where the inputs are."""
         paths: dict[str, str | None] = {}
-        for field, value in (("data_dir", self.data_dir), ("visual_news", self.visual_news)):
+        for field in ("data_dir", "visual_news", "visual_news_index"):
+            value = getattr(self, field)
             if value is not None and not isinstance(value, str | os.PathLike):
-                message = f"{field}={value!r} is a {type(value).__name__}; expected a path."
+                message = f"{field}={value!r} is a {type(value).__name__}; expected a path or a URL."
                 raise ConfigError(message)
             paths[field] = os.fspath(value) if value else None
         return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **paths)
@@ -164,7 +170,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
     config: NewsCLIPpingsConfig
-    _joined: dict[str, Split] | None = None  # this process's own: rows are joined again where the builder is sent to
+    _joined: dict[str, Split] | None = None  # this process's own, of a build
+    _slicing: dict[str, Assembly] | None = None  # likewise, of a stream, or of a worker of a build
 
     def _info(self) -> datasets.DatasetInfo:
         config = self.config
@@ -183,7 +190,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 gen_kwargs={
                     "split": split,
                     "sources": sources.only(split),
-                    "parts": split_parts(self._joined.get(split) if self._joined else None, sources.matches[split]),
+                    "parts": split_parts(self._joined[split] if self._joined else None, sources.matches[split]),
                 },
             )
             for split in self.config.wanted_splits()
@@ -194,13 +201,17 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, pa.Table]]:
         """Yield row number and Arrow table, in the order of the official file."""
         joined = (self._joined or {}).get(split)
-        if joined is None:
-            joined = self._assembly(sources).join()[split]
-            self._joined = {**(self._joined or {}), split: joined}
+        if joined is not None:
+            ranges = part_ranges(joined.report.rows, parts)
+            yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"))
+            return
+        self._slicing = self._slicing or {}
+        assembly = self._slicing.setdefault(split, self._assembly(sources))
+        for start, stop in assembly.slices(split, parts):
+            joined = assembly.slice(split, start, stop)
             if self.dl_manager is None:  # streaming; a worker of a build has nothing new to say
                 self._log(split, joined)
-        ranges = part_ranges(joined.report.rows, parts)
-        yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"))
+            yield from joined.tables([(start, stop)], joined.rows_of_table(self._file_format or "arrow"))
 
     def _generate_examples(
         self, split: str, sources: Sources, parts: list[tuple[int, int]]
@@ -275,6 +286,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if assembly.needs_metadata():
             assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
         self._joined = assembly.join()
+        assembly.fetch(self._joined)
         for split, joined in self._joined.items():
             self._log(split, joined)
             if self._file_format == "parquet":
@@ -293,7 +305,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_joined": None}
+        return {**self.__dict__, "_joined": None, "_slicing": None}
 
 
 if __name__ == NAME:

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         ("falsified", pa.bool_()),
     ]
 )
+BLOCK = 8 << 20  # bytes that are decoded at once
 REQUIRED = ("id", "image_id", "similarity_score", "falsified")
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 
@@ -49,6 +50,48 @@ def read_annotations(location: str, config: str) -> pa.Table:
     rows, names = found
     if not len(rows):
         raise bad_file(location, "at least one match in 'annotations'", "an empty list", _AGAIN)
+    return _with_sources(rows, names, location, config)
+
+
+class MatchesInSlices:
+    """One file of matches, for someone who needs a few of its rows at once, and the rest perhaps later.
+
+    Attributes:
+        rows: how many there are.
+    """
+
+    def __init__(self, location: str, config: str) -> None:
+        """Open it; see `read_annotations` for what it may be, and for its errors."""
+        self.location, self.config = location, config
+        self._text = read_json_text(location)
+        self._plain = _plain_list(self._text)
+        self._table: pa.Table | None = None
+        counts = [self._text.count(mark, *self._plain[:2]) for mark in (b"{", b"}", b'"id"')] if self._plain else []
+        if counts and min(counts) == max(counts) > 0:
+            self.rows = counts[0]
+        else:  # braces that are no row's: count them the sure way
+            self._table = read_annotations(location, config)
+            self.rows = len(self._table)
+
+    def table(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Rows start to stop, as `read_annotations` gives them. The first slice is read alone, as it is waited for."""
+        text, plain = self._text, self._plain
+        self._text, self._plain = b"", None
+        if self._table is None and plain is not None and stop is not None and 0 < stop - start < self.rows:
+            ends = plain[0] + np.flatnonzero(np.frombuffer(text, np.uint8)[plain[0] : plain[1]] == ord("}"))
+            first = text.index(b"{", int(ends[start - 1]) if start else plain[0])
+            rows = _parse(text, first, int(ends[stop - 1]) + 1)
+            if rows is not None and len(rows) == stop - start:
+                return _with_sources(rows, plain[2], self.location, self.config)
+        if self._table is None:
+            self._table = read_annotations(self.location, self.config)
+            if len(self._table) != self.rows:
+                raise bad_file(self.location, f"{self.rows} rows, as before", f"{len(self._table)}", _AGAIN)
+        return self._table.slice(start, None if stop is None else stop - start)
+
+
+def _with_sources(rows: pa.Table, names: Any, location: str, config: str) -> pa.Table:
+    """The rows with `source_dataset` in our numbers."""
     source = rows["source_dataset"].combine_chunks()
     if source.null_count == len(source) and config in SOURCE_DATASETS:
         source = pa.array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
@@ -74,29 +117,51 @@ def _codes(names: Any, location: str) -> list[int]:
     return [SOURCE_DATASETS.index(name) for name in names]
 
 
-def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
-    """Rows hold numbers and booleans only, so every `},` in their list ends a row: Arrow reads them as lines."""
+def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
+    """Where the list of rows starts and ends, and the file's names of the sub-splits; None if that is in doubt."""
     start = text.find(b"[", text.find(b'"annotations"')) + 1
     end = text.find(b"]", start)
-    if start <= 0 or end < 0 or text[start - 1 : start] != b"[":
+    if start <= 0 or end < 0:
         return None
     try:
         rest = json.loads(text[:start] + text[end:])
-        if not isinstance(rest, dict) or rest.get("annotations") != []:
-            return None
-        body = text[start:end].replace(b"\n", b" ").replace(b"\r", b" ")
-        if not body.isascii() or body.count(b"{") != body.count(b"}") or not body.rstrip().endswith(b"}"):
-            return None
-        rows = pj.read_json(
-            pa.BufferReader(body.replace(b"},", b"}\n")),
-            parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore"),
-        )
-    except (ValueError, RecursionError, pa.ArrowException):
+    except (ValueError, RecursionError):
         return None
-    if len(rows) != body.count(b"{") or any(rows[name].null_count for name in REQUIRED):
+    if not isinstance(rest, dict) or rest.get("annotations") != []:
         return None
+    return start, end, rest.get("source_datasets")
+
+
+def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
+    plain = _plain_list(text)
+    rows = _parse(text, plain[0], plain[1]) if plain else None
+    return (rows, plain[2]) if plain and rows is not None and len(rows) else None
+
+
+def _parse(text: bytes, start: int, end: int) -> pa.Table | None:
+    """Rows hold numbers and booleans only, so every `},` between them ends a row: Arrow reads them as lines."""
+    if text.count(b"{", start, end) != text.count(b"}", start, end) or not text.isascii():
+        return None
+    tables = []
+    while start < end:  # piece by piece, for the memory
+        stop = text.find(b"},", start + BLOCK, end) + 1 or end
+        lines = text[start:stop].replace(b"\n", b" ").replace(b"\r", b" ").replace(b"},", b"}\n")
+        if not lines.rstrip().endswith(b"}"):
+            return None
+        try:
+            rows = pj.read_json(
+                pa.BufferReader(lines),
+                parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore"),
+            )
+        except pa.ArrowException:
+            return None
+        if len(rows) != lines.count(b"{") or any(rows[name].null_count for name in REQUIRED):
+            return None
+        tables.append(rows)
+        start = stop + 1
+    rows = pa.concat_tables([SCHEMA.empty_table(), *tables]).combine_chunks()
     scores = rows["similarity_score"].combine_chunks().to_numpy(zero_copy_only=False)
-    return (rows.combine_chunks(), rest.get("source_datasets")) if np.isfinite(scores).all() else None
+    return rows if np.isfinite(scores).all() else None
 
 
 def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.assemble import Split
 from _newsclippings.files import write_atomically
 from _newsclippings.images import FolderPictures, pictures_state
+from _newsclippings.split import Split
 
 REPORT_FILE = "join_report.json"
 INPUTS_FILE = "inputs.arrow"

@@ -1,17 +1,14 @@
 """The `newsclippings` command: a thin edge. Results on stdout, log on stderr; exit code 1 failed, 2 usage."""
 
-import functools
 import json
 import os
-import re
-import sys
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.cli_options import CONFIG, FORMAT, errors_in_a_line, inputs, quiet_when_piped
 from _newsclippings.schema import (
     COLUMNS,
     CONFIGS,
@@ -23,59 +20,6 @@ from _newsclippings.schema import (
     SPLITS,
     VERSION,
 )
-
-_FORMAT = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or programs.",
-)
-_CONFIG = click.option(
-    "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
-)
-
-
-def _inputs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where the data are."""
-    command = click.option(
-        "--visual-news", type=click.Path(), help="VisualNews: its folder origin, or origin.tar (read in place)."
-    )(command)
-    return click.option(
-        "--data-dir",
-        type=click.Path(),
-        envvar="NEWSCLIPPINGS_DATA_DIR",
-        help="Folder with visual_news/ and news_clippings/. Unset: the matches come from the Hub.",
-    )(command)
-
-
-def _errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say what went wrong without a traceback, and exit with 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except (NewsCLIPpingsError, OSError) as error:
-            raise click.ClickException(str(error)) from error
-        except Exception as error:  # `datasets` wraps what happens while it writes, other processes send text only
-            if isinstance(error.__cause__, NewsCLIPpingsError | OSError):
-                raise click.ClickException(str(error.__cause__)) from error
-            if type(error.__cause__).__name__ != "RemoteTraceback":
-                raise
-            first = re.search(r"^(?:\w+\.)*\w*Error: (.+)$", str(error.__cause__), re.MULTILINE)
-            raise click.ClickException(first[1] if first else str(error.__cause__)) from error
-
-    return wrapped
-
-
-def _quiet_when_piped() -> None:
-    """Progress bars of `datasets` are for people who watch."""
-    import datasets
-
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -92,7 +36,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@_errors_in_a_line
+@errors_in_a_line
 def sample(folder: Path) -> None:
     """Write a small true world in the official layout to FOLDER, from public-domain photographs.
 
@@ -106,11 +50,11 @@ def sample(folder: Path) -> None:
 
 
 @main.command()
-@_inputs
-@_CONFIG
-@_FORMAT
-@_errors_in_a_line
-def info(data_dir: str | None, visual_news: str | None, config: str, form: str) -> None:
+@inputs
+@CONFIG
+@FORMAT
+@errors_in_a_line
+def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
     """Show configs, splits, published counts and columns, and where the files would come from on this machine.
 
     \b
@@ -119,7 +63,7 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
     """
     from _newsclippings.sources import find_sources
 
-    sources = find_sources(config, list(SPLITS), data_dir, visual_news)
+    sources = find_sources(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
     places: dict[str, Any] = {
         "matches": sources.matches,
         "captions": sources.data_json
@@ -159,7 +103,7 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
     "--config", "configs", type=click.Choice(list(CONFIGS)), multiple=True, default=[DEFAULT_CONFIG], show_default=True,
     help="Which config; repeat for more.",
 )  # fmt: skip
-@_inputs
+@inputs
 @click.option(
     "--images",
     type=click.Choice([i for i in IMAGES if i != "path"]),
@@ -186,8 +130,8 @@ def info(data_dir: str | None, visual_news: str | None, config: str, form: str) 
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
 @click.option("--num-proc", type=click.IntRange(min=1), help="Processes that write at the same time.")
-@_FORMAT
-@_errors_in_a_line
+@FORMAT
+@errors_in_a_line
 def build(
     out: Path,
     configs: tuple[str, ...],
@@ -205,7 +149,7 @@ def build(
     """
     from _newsclippings.hub import build_folder
 
-    _quiet_when_piped()
+    quiet_when_piped()
     reports = build_folder(out, configs, num_proc, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
         click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
@@ -216,8 +160,8 @@ def build(
 
 
 @main.command()
-@_inputs
-@_CONFIG
+@inputs
+@CONFIG
 @click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True, help="Which split.")
 @click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True, help="How many pairs.")
 @click.option(
@@ -231,7 +175,7 @@ def build(
 @click.option(
     "--missing", type=click.Choice(MISSING), default="null", show_default=True, help="Rows that lack something."
 )
-@_errors_in_a_line
+@errors_in_a_line
 def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> None:
     """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
 
@@ -252,10 +196,48 @@ def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> No
 
 
 @main.command()
+@click.argument("tar")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="visual_news.index.parquet",
+    show_default=True,
+    help="The index to write.",
+)
+@FORMAT
+@errors_in_a_line
+def index(tar: str, out: Path, form: str) -> None:
+    """Write where each file of TAR (a path or a URL) lies in it, for whoever has the tar: see --visual-news-index.
+
+    Its headers are walked once. Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
+    """
+    from _newsclippings.remote import open_random
+    from _newsclippings.tar_index import walk
+    from _newsclippings.tar_index_file import write_index
+
+    parts = out.with_name(out.name + ".parts")
+    table = walk(open_random(tar), parts)
+    write_index(table, out)
+    shutil.rmtree(parts, ignore_errors=True)
+    damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
+    if form == "json":
+        click.echo(json.dumps({"index": os.fspath(out), "members": len(table), "damage": damage}))
+    else:
+        click.echo(f"{out} ({len(table):,} files)")
+        if damage:
+            click.echo(f"{tar}: {damage}", err=True)
+
+
+@main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
-@_errors_in_a_line
+@errors_in_a_line
 def convert_embeddings(file: str, out: Path, faces: bool) -> None:
     """Convert a pickle of embeddings, which is read without being unpickled, to .npy, .parquet or .safetensors.
 
@@ -274,7 +256,7 @@ def convert_embeddings(file: str, out: Path, faces: bool) -> None:
 @main.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="dataset_infos.json")
-@_errors_in_a_line
+@errors_in_a_line
 def infos(file: Path, check: bool) -> None:
     """Write dataset_infos.json: columns and published counts of every config.
 

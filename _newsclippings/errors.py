@@ -5,6 +5,7 @@ Each message says what was read, what was expected, what was found, and what to 
 Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
 """
 
+import re
 from collections.abc import Iterable
 
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
@@ -58,6 +59,40 @@ def bad_pickle(location: object, byte: int, after: str, expected: str, found: st
     return BadPickleError(f"{location}: byte {byte}{after}: expected {expected}, found {found}. {do}")
 
 
+def not_read(url: str, what: str, tries: int, problem: str) -> DataNotFoundError:
+    """Something of a remote file could not be read, however often it was tried."""
+    return DataNotFoundError(
+        f"{url}: expected {what}, tried {tries} times; the last time: {problem}. What was "
+        "fetched so far is kept: run it again when the server answers, or download the file and pass the local path."
+    )
+
+
+def no_ranges(url: str) -> BadFileError:
+    """A server gives a remote file only as a whole."""
+    return bad_file(
+        url,
+        "a server that answers range requests (206), since only some of the file is needed",
+        "one that sends the whole file",
+        "Use another server, or download the file and pass the local path.",
+    )
+
+
+def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
+    """A tar is not, or no longer, the one that was indexed."""
+    return BadTarError(
+        f"{index} is not the index of {tar}: expected {expected}, found {found}. The tar is another version or was "
+        "replaced: make an index of this one (`newsclippings index`), or leave visual_news_index out."
+    )
+
+
+def disk_full(folder: object, needed: int, free: int) -> ConfigError:
+    """What is to be fetched does not fit on the disk."""
+    return ConfigError(
+        f"{folder}: expected {needed:,} bytes of free disk for what has to be fetched, found {free:,}. Nothing was "
+        "fetched: make room, point cache_dir= or HF_DATASETS_CACHE to a larger disk, or ask for fewer splits."
+    )
+
+
 def changed_meanwhile(config: str) -> BadFileError:
     """An input file is no longer what it was when the build began."""
     return BadFileError(
@@ -97,9 +132,25 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
     )
 
 
+def in_words(cause: BaseException) -> str:
+    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
+    cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
+    return f"{type(cause).__name__}: {' '.join(without_secrets(str(cause)).split())[:200]}"
+
+
+def without_secrets(text: str) -> str:
+    """A URL, or a text with URLs, without what may be a password or a signature in them."""
+    return re.sub(r"(\w://)[^/@\s]*@", r"\1", re.sub(r"(\w://[^\s?#'\"]*)[?#][^\s'\")]*", r"\1", text))
+
+
 def not_fetched(location: str, cause: BaseException) -> DataNotFoundError:
-    """A file that is not under data_dir could not be fetched from the Hub."""
-    why = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+    """A remote file could not be fetched, or not even asked about."""
+    why, location = in_words(cause), without_secrets(location)
+    if not location.startswith(HUB_FILES):
+        return DataNotFoundError(
+            f"{location} could not be fetched ({why}). Expected a file there that this machine may read: check the "
+            "address, the network and your access, or download it and pass the local path."
+        )
     place = location.removeprefix(HUB_FILES).lstrip("/")
     return DataNotFoundError(
         f"{location} could not be fetched ({why}). It was needed because there is no news_clippings/{place} below "

@@ -8,18 +8,17 @@ import errno
 import hashlib
 import os
 import stat
-import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from _newsclippings.errors import BadTarError, UnsafePathError, bad_file
-from _newsclippings.files import LocalFile
-from _newsclippings.tar import TarIndex
+from _newsclippings.errors import UnsafePathError, bad_file
+from _newsclippings.files import RandomFile
+from _newsclippings.tar_index import TarIndex
+from _newsclippings.tar_members import Members, read_members
 
 Rows = npt.NDArray[np.int32]
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -79,7 +78,11 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""
-        return _binary(self.root, rows, self.status[:, 0], self.present, self._read_one)
+        return _binary(self.root, rows, self.status[:, 0], self.present, self._read_some)
+
+    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
+        for row, view in zip(rows.tolist(), views, strict=True):
+            self._read_one(row, view)
 
     def _read_one(self, row: int, view: memoryview) -> None:
         path = self._path(row)
@@ -124,29 +127,27 @@ def pictures_state(*pictures: FolderPictures) -> str:
 class TarPictures:
     """Pictures as members of an uncompressed tar, each one positioned read."""
 
-    def __init__(self, path: str, index: TarIndex, paths: pa.Array) -> None:
+    def __init__(self, file: RandomFile, index: TarIndex, paths: pa.Array) -> None:
         """Find the pictures in the index.
 
         Args:
-            path: the tar.
+            file: the tar: local, the sparse copy of a remote one, or remote itself.
             index: its index.
             paths: image paths in the normal form, one per record; each is only a key of the index.
         """
-        self.path = path
+        self.file = file
         self.paths = paths
-        # The hash table holds the wanted paths (thousands), and the names of the index (millions) stream by.
-        unique = pc.unique(paths)
-        hit = pc.index_in(index.members["name"], value_set=unique)
-        places = pc.indices_nonzero(pc.is_valid(hit))
-        found = index.members.take(places)
-        row_of = np.full(len(unique), -1, np.int64)
-        row_of[np.asarray(hit.take(places))] = np.arange(len(found))
-        place = row_of[np.asarray(pc.index_in(paths, value_set=unique))]
-        self._offset = np.append(np.asarray(found["offset"]), -1)[place]
-        self._size = np.append(np.asarray(found["size"]), 0)[place]
-        self._crc = np.append(np.asarray(found["header_crc"]), 0)[place]
-        self.present = self._size > 0
-        self._file: LocalFile | None = None
+        found = index.find(paths)
+        there = found >= 0
+        self._place = np.where(there, np.cumsum(there) - 1, -1)  # of each record among the members
+        self.members = Members.of(index, found[there])
+        self.sizes = np.append(self.members.sizes, 0)[self._place]
+        self.present = self.sizes > 0
+
+    def members_of(self, rows: Rows) -> Members:
+        """The members that some rows need, each once."""
+        there = rows[rows >= 0]
+        return self.members.some(np.unique(self._place[there[self.present[there]]]))
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`.
@@ -154,19 +155,10 @@ class TarPictures:
         Raises:
             BadTarError: the header in front of a picture is not the one that was indexed.
         """
-        return _binary(self.path, rows, self._size, self.present, self._read_one, order=self._offset)
+        return _binary(self.file.path, rows, self.sizes, self.present, self._read_some)
 
-    def _read_one(self, row: int, view: memoryview) -> None:
-        header = bytearray(512)
-        if self._file is None:
-            self._file = LocalFile(self.path)
-        self._file.read_into(int(self._offset[row]) - 512, memoryview(header), view)
-        if zlib.crc32(header) != self._crc[row]:
-            message = (
-                f"{self.path}: expected the header of {self.paths[row].as_py()} at byte {self._offset[row] - 512}, "
-                "found another. The tar was replaced while it was read: load again."
-            )
-            raise BadTarError(message)
+    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
+        read_members(self.file, self.members, self._place[rows], views)
 
 
 def _binary(
@@ -174,10 +166,9 @@ def _binary(
     rows: Rows,
     sizes: npt.NDArray[np.int64],
     present: npt.NDArray[np.bool_],
-    read_one: Callable[[int, memoryview], None],
-    order: npt.NDArray[np.int64] | None = None,
+    read_some: Callable[[Rows, list[memoryview]], None],
 ) -> pa.Array:
-    """Read pictures into one buffer, which becomes the Arrow array without a copy."""
+    """Read pictures into one buffer, which becomes the Arrow array without a copy; one that is there twice, once."""
     there = rows >= 0
     there[there] = present[rows[there]]
     lengths = np.zeros(len(rows), np.int64)
@@ -189,9 +180,11 @@ def _binary(
     buffer = pa.allocate_buffer(int(offsets[-1]))
     view = memoryview(buffer).cast("B")
     todo = np.flatnonzero(there)
-    if order is not None:  # front to back in the file
-        todo = todo[np.argsort(order[rows[todo]], kind="stable")]
-    for k in todo.tolist():
-        read_one(int(rows[k]), view[offsets[k] : offsets[k + 1]])
+    unique, first, which = np.unique(rows[todo], return_index=True, return_inverse=True)
+    if len(todo):
+        read_some(unique, [view[offsets[k] : offsets[k + 1]] for k in todo[first].tolist()])
+    for k, original in zip(todo.tolist(), todo[first][which].tolist(), strict=True):
+        if k != original:
+            view[offsets[k] : offsets[k + 1]] = view[offsets[original] : offsets[original + 1]]
     validity = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
     return pa.Array.from_buffers(pa.binary(), len(rows), [validity, pa.py_buffer(offsets), buffer])

@@ -37,6 +37,7 @@ class JoinReport:
         captions_from: the file that the captions came from, without its folder.
         coverage: by column of embeddings and metadata, the number of rows that have a value.
         needed: rows whose picture has a record, by outlet; not written down.
+        first: number of the first row, of a slice of the file; None for all of it; not written down.
     """
 
     rows: int
@@ -50,10 +51,11 @@ class JoinReport:
     captions_from: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
     needed: dict[str, int] = field(default_factory=dict, repr=False)
+    first: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they are written beside the data."""
-        return {name: value for name, value in asdict(self).items() if name != "needed"}
+        return {name: value for name, value in asdict(self).items() if name not in ("needed", "first")}
 
     def __str__(self) -> str:
         text = f"{self.written:,} of {self.rows:,} rows, {self.resolved:,} complete"
@@ -80,6 +82,7 @@ class JoinedRows:
         caption_row: int32 (rows,), the record of each row's caption; -1 where there is none.
         image_row: int32 (rows,), the record of each row's picture; -1 where there is none.
         keep: bool (rows,), which rows come out.
+        first: number of the first row in the official file.
     """
 
     matches: pa.Table
@@ -87,9 +90,11 @@ class JoinedRows:
     caption_row: Int32s
     image_row: Int32s
     keep: Bools
+    first: int = 0
 
     def table(self, start: int, stop: int) -> tuple[pa.Table, Int32s]:
         """Rows start to stop of the official file: every column but `image`, and each row's picture (or -1)."""
+        start, stop = start - self.first, stop - self.first
         rows = np.flatnonzero(self.keep[start:stop]) + start
         matches = self.matches.slice(start, max(0, stop - start))
         if len(rows) != len(matches):
@@ -98,7 +103,7 @@ class JoinedRows:
         captions = self._take(self.caption_row[rows], ["caption", "source", "topic"])
         pictures = self._take(images, ["caption", "image_path", "source", "topic"])
         columns = {
-            "index": pa.array(rows.astype(np.int32)),
+            "index": pa.array((rows + self.first).astype(np.int32)),
             "id": matches["id"],
             "image_id": matches["image_id"],
             "caption": captions["caption"],
@@ -129,7 +134,12 @@ def wanted_ids(*matches: pa.Table) -> Int64s:
 
 
 def join(
-    matches: pa.Table, corpus: pa.Table, present: Bools | None, missing: str, articles: Bools | None = None
+    matches: pa.Table,
+    corpus: pa.Table,
+    present: Bools | None,
+    missing: str,
+    articles: Bools | None = None,
+    first: int = 0,
 ) -> tuple[JoinedRows, JoinReport]:
     """Join one split.
 
@@ -139,6 +149,7 @@ def join(
         present: bool (records,), whether each record's picture is there; None if pictures are not asked for.
         articles: bool (records,), whether each record's article is there; None if articles are not asked for.
         missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
+        first: number of the first match in the official file; even, so that no twins are parted.
     """
     ids = int64s(corpus["id"])
     caption_row = lookup(ids, int64s(matches["id"]))
@@ -164,7 +175,7 @@ def join(
             raise BadFileError(message)
         partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
         keep = ~(incomplete | incomplete[partner])
-    rows = JoinedRows(matches, corpus, caption_row, image_row, keep)
+    rows = JoinedRows(matches, corpus, caption_row, image_row, keep, first)
     outlets = corpus["source"].combine_chunks().dictionary_encode()
     report = JoinReport(
         rows=len(matches),
@@ -194,7 +205,8 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
     for split, report in reports.items():
         counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
         if any(counts.values()):
-            lines.append(f"{config}/{split}: expected {report.rows:,} complete rows, found {report.resolved:,}.")
+            where = f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
+            lines.append(f"{config}/{split}{where}: expected {report.rows:,} complete rows, found {report.resolved:,}.")
         for kind, count in counts.items():
             if count:
                 by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
@@ -238,7 +250,7 @@ def lookup(ids: Int64s, keys: Int64s) -> Int32s:
     """Position of each key in sorted unique ids, -1 where it is not."""
     if not len(ids) or not len(keys):
         return np.full(len(keys), -1, np.int32)
-    if ids[0] >= 0 and ids[-1] < DENSE:
+    if ids[0] >= 0 and ids[-1] < DENSE and len(keys) > len(ids) // 32:  # for a few the table does not pay
         table = np.full(int(ids[-1]) + 2, -1, np.int32)
         table[ids] = np.arange(len(ids), dtype=np.int32)
         return table[np.where((keys < 0) | (keys > ids[-1]), len(table) - 1, keys)]
@@ -279,5 +291,5 @@ def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
                 what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
             else:
                 what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
-            found.append((row, f"{what} (row {row})"))
+            found.append((row, f"{what} (row {rows.first + row})"))
     return [text for _, text in sorted(found)[:SHOWN]]

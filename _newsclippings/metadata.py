@@ -9,7 +9,7 @@ import pyarrow as pa
 from _newsclippings.corpus import corpus_schema, with_normal_paths
 from _newsclippings.errors import bad_file
 from _newsclippings.files import Stream
-from _newsclippings.record_scan import Int64s
+from _newsclippings.record_scan import Build, Int64s
 from _newsclippings.records import pick_records
 
 STRUCT = pa.struct(
@@ -58,20 +58,23 @@ def read_metadata(open_file: Callable[[], Stream], location: str, wanted: Int64s
         UnsafePathError: as `read_corpus`.
     """
     schema = corpus_schema(articles)
+    try:
+        table = pick_records(open_file, location, wanted, schema, metadata_build(schema))
+    except _BadRecordError as error:
+        record_id, expected, found = error.args
+        raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None
+    return with_normal_paths(table, location)
+
+
+def metadata_build(schema: pa.Schema) -> Build:
+    """What makes a table of decoded records: the columns of `schema`, and `metadata`."""
 
     def build(records: list[dict[str, Any]]) -> pa.Table:
         plain = [{name: record.get(name) for name in schema.names} for record in records]
         table = pa.Table.from_pylist(plain, schema)
         return table.append_column("metadata", pa.array([_plain(record) for record in records], STRUCT))
 
-    try:
-        table = pick_records(open_file, location, wanted, schema, build)
-    except _BadRecordError as error:
-        record_id, expected, found = error.args
-        raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None
-    if "metadata" not in table.column_names:  # nothing was wanted
-        table = table.append_column("metadata", pa.array([], STRUCT))
-    return with_normal_paths(table, location)
+    return build
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ Int64s = npt.NDArray[np.int64]
 Build = Callable[[list[dict[str, Any]]], pa.Table]
 
 BLOCK = 1 << 20  # fastest of 256 KiB to 4 MiB on 369 MB
+DECODED = 1 << 16  # records that are decoded at once, for the memory
 MAX_ID = 10**7  # ids from here on are left to the exact way; the largest real one is 1,686,699
 _PAD = 64
 _U = np.uint64
@@ -48,7 +49,7 @@ def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | 
     flags = np.zeros(int(wanted[-1]) + 2, bool)
     flags[wanted] = True
     try:
-        for starts, numbers, stops, buffer in _scan(stream):
+        for _, starts, numbers, stops, buffer in scan(stream):
             hits = np.flatnonzero(flags[np.minimum(numbers, len(flags) - 1)])
             ids.append(numbers[hits])
             parts += [bytes(buffer[i:j]) for i, j in zip(starts[hits].tolist(), stops[hits].tolist(), strict=True)]
@@ -56,11 +57,19 @@ def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | 
         flags[found] = False
         if len(found) != len(wanted) or flags.any():
             return None
+    except NotPlainError:
+        return None
+    return decode_records(parts, found, schema, build)
+
+
+def decode_records(parts: list[bytes], ids: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:
+    """Records as a table, or None if one of them is no such record, or has another id than it should."""
+    try:
         table = _decode(parts, schema, build)
-    except (_NotPlainError, ValueError, TypeError, pa.ArrowException):
+    except (ValueError, TypeError, pa.ArrowException):
         return None
     whole = not any(table[name].null_count for name in schema.names)
-    return table if whole and np.array_equal(int64s(table["id"]), found) else None
+    return table if whole and np.array_equal(int64s(table["id"]), ids) else None
 
 
 def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Table:
@@ -70,31 +79,39 @@ def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Ta
     if any(b"\n" in part or b"\r" in part for part in parts):  # Arrow takes a line for a record
         rows = [DECODER.decode(part.decode()) for part in parts]
         return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
-    table = pj.read_json(
-        pa.BufferReader(b"\n".join(parts)),
-        pj.ReadOptions(block_size=max(BLOCK, 2 * max(map(len, parts)))),
-        pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-    )
-    table.validate(full=True)
-    return table
+    tables = []
+    for start in range(0, len(parts), DECODED):
+        some = parts[start : start + DECODED]
+        table = pj.read_json(
+            pa.BufferReader(b"\n".join(some)),
+            pj.ReadOptions(block_size=max(BLOCK, 2 * max(map(len, some)))),
+            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+        table.validate(full=True)
+        tables.append(table)
+    return pa.concat_tables(tables)
 
 
-class _NotPlainError(Exception):
+class NotPlainError(Exception):
     """The file is not in the layout that the fast way can prove."""
 
 
-def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
-    """Yield, block by block: start, id and end of each whole record, and the buffer that they lie in."""
+def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryview]]:
+    """Yield, block by block: byte of the block; start, id and end of each whole record in it; the block itself.
+
+    Raises:
+        NotPlainError: the file is in another layout, or in one that cannot be proven.
+    """
     buffer = bytearray(BLOCK + _PAD)
     view, array = memoryview(buffer), np.frombuffer(buffer, np.uint8)
     words = np.lib.stride_tricks.as_strided(array[:8].view("<u8"), shape=(BLOCK + _PAD - 8,), strides=(1,))
     end = _fill(stream, view[:BLOCK])
     head = _FIRST.match(buffer[:end])
     if head is None:
-        raise _NotPlainError
+        raise NotPlainError
     prefix, is_list, start = head[1] or head[3], head[1] is not None, head.start(1) if head[1] else head.start(3)
     gap: bytes | None = None
-    first = True
+    first, base = True, 0
     while True:
         last = end < BLOCK
         array[end : end + 32] = 0
@@ -102,11 +119,11 @@ def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]
         is_start = _equal_at(words, braces, prefix)
         starts = braces[is_start]
         if not len(starts) or (starts[0] != 0 and not first):
-            raise _NotPlainError
+            raise NotPlainError
         if is_list and gap is None and len(starts) > 1:
             gap = bytes(buffer[buffer.rfind(b"}", 0, starts[1]) : starts[1]])
             if not _GAP.fullmatch(gap):
-                raise _NotPlainError
+                raise NotPlainError
         _prove(buffer, starts[1:], braces[~is_start], gap if is_list else None, start if first else 0)
         numbers = _numbers(words, starts + len(prefix))
         stops = starts[1:] - (len(gap) - 1 if gap else 0)
@@ -115,17 +132,17 @@ def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]
         if last:
             tail = bytes(buffer[int(starts[-1]) : end]).rstrip(b" \t\r\n")
             if tail[-1:] != (b"]" if is_list else b"}"):
-                raise _NotPlainError
+                raise NotPlainError
             stops = np.append(stops, starts[-1] + len(tail[:-1].rstrip(b" \t\r\n")))
-            yield starts, numbers, stops, view
+            yield base, starts, numbers, stops, view
             return
-        yield starts[:-1], numbers[:-1], stops, view
+        yield base, starts[:-1], numbers[:-1], stops, view
         keep = int(starts[-1])  # the unfinished last record moves to the front
         if keep == 0:
-            raise _NotPlainError  # a record larger than a block
+            raise NotPlainError  # a record larger than a block
         view[: end - keep] = bytes(view[keep:end])
         end = end - keep + _fill(stream, view[end - keep : BLOCK])
-        first = False
+        first, base = False, base + keep
 
 
 def _fill(stream: Stream, view: memoryview) -> int:
@@ -138,7 +155,7 @@ def _fill(stream: Stream, view: memoryview) -> int:
 def _equal_at(words: npt.NDArray[np.uint64], positions: Int64s, text: bytes) -> npt.NDArray[np.bool_]:
     """Where `text` (up to 16 bytes) stands at the positions of a byte buffer, seen as overlapping 8-byte words."""
     if len(text) > 16:
-        raise _NotPlainError
+        raise NotPlainError
     equal: npt.NDArray[np.bool_] = np.ones(len(positions), bool)
     for k in {0, max(0, len(text) - 8)}:
         piece = text[k : k + 8]
@@ -157,14 +174,14 @@ def _prove(buffer: bytearray, starts: Int64s, others: Int64s, gap: bytes | None,
         array = np.frombuffer(buffer, np.uint8)
         for k, byte in enumerate(reversed(gap), 1):
             if (array[starts - k] != byte).any():
-                raise _NotPlainError
+                raise NotPlainError
     for position in others[others >= skip].tolist():
         if _OPENS.search(buffer[max(0, position - 40) : position]):
-            raise _NotPlainError
+            raise NotPlainError
     if gap is None:
         for position in starts.tolist():
             if not _KEYED.search(buffer[max(0, position - 40) : position + 40]):
-                raise _NotPlainError
+                raise NotPlainError
 
 
 def _numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
@@ -174,7 +191,7 @@ def _numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
     lowest = others & (~others + _U(1))
     count = np.searchsorted(_HIGH_BITS, lowest).astype(np.uint64)
     if (lowest == 0).any() or (count == 0).any():
-        raise _NotPlainError  # eight digits or more, or none
+        raise NotPlainError  # eight digits or more, or none
     value = digits << ((_U(8) - count) * _U(8))
     value = value * _U(10) + (value >> _U(8))
     low, high = value & _U(0xFF000000FF), (value >> _U(16)) & _U(0xFF000000FF)

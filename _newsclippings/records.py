@@ -41,7 +41,7 @@ def pick_records(
             lacks a field.
     """
     if not len(wanted):
-        return schema.empty_table()
+        return build([]) if build else schema.empty_table()
     with open_file() as stream:
         table = pick_fast(stream, wanted, schema, build)
     if table is None:

@@ -25,6 +25,7 @@ _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
     "built.py",
     "cli.py",
+    "cli_options.py",
     "convert.py",
     "hub.py",
     "infos.py",
@@ -45,8 +46,10 @@ class Sources:
         data_json: VisualNews data.json as a file; None where there is none (one may lie in the tar).
         pictures: folder `origin` or origin.tar that the pictures come from; None if there is neither.
         tar: origin.tar, also where the pictures come from the folder; None if there is none.
+        tar_index: index of the tar as Parquet; None to walk its headers.
         embeddings: kind -> split -> pickle, of the kinds that are asked for.
         looked: places where VisualNews was looked for, and what was there, in words.
+        fetched_before: whether what is needed of a remote tar is fetched before rows are made, and kept.
     """
 
     config: str
@@ -55,8 +58,10 @@ class Sources:
     data_json: str | None
     pictures: str | None
     tar: str | None
+    tar_index: str | None
     embeddings: dict[str, dict[str, str]]
     looked: tuple[tuple[str, str], ...]
+    fetched_before: bool = False
 
     def only(self, split: str) -> "Sources":
         """The sources of one split."""
@@ -93,6 +98,7 @@ class Sources:
             embeddings={
                 kind: {split: local(file) for split, file in files.items()} for kind, files in self.embeddings.items()
             },
+            fetched_before=True,
         )
 
     def require_pictures(self) -> None:
@@ -116,7 +122,9 @@ class Sources:
             inputs += self.metadata.values()
         if pictures:
             inputs.append(self.pictures)
-        for location in inputs:
+        if self.tar in inputs:
+            inputs.append(self.tar_index)
+        for location in dict.fromkeys(inputs):
             digest.update(
                 f"{location} {fingerprint(location) if location else ''}\n".encode("utf-8", "surrogateescape")
             )
@@ -129,6 +137,7 @@ def find_sources(
     data_dir: str | None = None,
     visual_news: str | None = None,
     embeddings: Sequence[str] = (),
+    visual_news_index: str | None = None,
 ) -> Sources:
     """Find the inputs of a config. Only looks whether files are there; opens and fetches nothing.
 
@@ -136,27 +145,36 @@ def find_sources(
         config: name of the config.
         splits: names of the splits that are asked for.
         data_dir: folder with the official tree; None for the environment variable NEWSCLIPPINGS_DATA_DIR, then the Hub.
-        visual_news: folder `origin`, a folder that holds one, or an origin.tar; None to look below data_dir.
+        visual_news: folder `origin`, a folder that holds one, or an origin.tar, which may be remote; None to look below
+            data_dir.
         embeddings: kinds of embeddings that are asked for.
+        visual_news_index: index of the tar, a file or a URL.
 
     Raises:
-        DataNotFoundError: data_dir or visual_news does not exist, or holds nothing of the tree.
-        ConfigError: they are URLs.
+        DataNotFoundError: data_dir, visual_news or visual_news_index does not exist, or holds nothing of the tree.
+        ConfigError: data_dir is a URL, or there is an index and no tar.
     """
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
-    for name, value in (("data_dir", data_dir), ("visual_news", visual_news)):
-        if value is not None and is_url(value):
-            message = f"{name}={value!r} is a URL; expected a local path. Download it first."
-            raise ConfigError(message)
-    data_dir = os.path.abspath(os.path.expanduser(data_dir)) if data_dir else None
-    visual_news = os.path.abspath(os.path.expanduser(visual_news)) if visual_news else None
+    if data_dir is not None and is_url(data_dir):
+        message = f"data_dir={data_dir!r} is a URL; expected a local path. Only visual_news may be remote."
+        raise ConfigError(message)
+    data_dir, visual_news, visual_news_index = map(_absolute, (data_dir, visual_news, visual_news_index))
     below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
     looked = below if visual_news is None else _visual_news_at(visual_news)
     folders = [place for place in looked if os.path.isdir(place)]
-    tar = _first_file([place for place in looked if place not in folders])
+    remote = visual_news if visual_news is not None and is_url(visual_news) else None
+    tar = remote or _first_file([place for place in looked if place not in folders])
+    if visual_news_index is not None and tar is None:
+        message = (
+            f"visual_news_index={visual_news_index!r} is the index of a tar; expected visual_news= to be that tar."
+        )
+        raise ConfigError(message)
+    if visual_news_index is not None and not is_url(visual_news_index) and not os.path.isfile(visual_news_index):
+        message = f"visual_news_index={visual_news_index!r}: expected a file, found none. Correct the path."
+        raise DataNotFoundError(message)
     with_pictures = [f for f in folders if any(os.path.isdir(os.path.join(f, outlet)) for outlet in OUTLETS)]
     places = folders if visual_news is None else [*folders, *(f for f in below if os.path.isdir(f))]
-    if tar is not None and visual_news == tar:  # data.json may have been extracted beside it
+    if tar is not None and visual_news == tar and not remote:  # data.json may have been extracted beside it
         places.append(os.path.join(os.path.dirname(tar), "origin"))
     data_json = _first_file([os.path.join(folder, "data.json") for folder in places])
 
@@ -175,6 +193,7 @@ def find_sources(
         data_json=data_json,
         pictures=with_pictures[0] if with_pictures else tar,
         tar=tar,
+        tar_index=visual_news_index,
         embeddings={
             kind: {
                 split: of_authors(
@@ -188,6 +207,11 @@ def find_sources(
         looked=tuple((place, _state(place)) for place in looked)
         or (("data_dir= and visual_news=, and the variable " + ENV_DATA_DIR, "not set"),),
     )
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path as an absolute one; URLs as they are, and nothing for an empty string."""
+    return path if path is None or is_url(path) else os.path.abspath(os.path.expanduser(path)) if path else None
 
 
 def _first_file(places: Sequence[str]) -> str | None:
@@ -204,6 +228,8 @@ def _first_file(places: Sequence[str]) -> str | None:
 
 def _state(place: str) -> str:
     """What is at a place where pictures were looked for, in words."""
+    if is_url(place):
+        return "not asked yet"
     if os.path.isdir(place):
         return f"a folder without {', '.join(OUTLETS)}"
     return "found" if os.path.exists(place) else "missing"
@@ -214,7 +240,9 @@ def _join(folder: str, root: str) -> str:
 
 
 def _visual_news_at(path: str) -> list[str]:
-    """What visual_news= may mean: a tar, the folder origin, or the folder around either."""
+    """What visual_news= may mean: a tar, the folder origin, or the folder around either; a URL is that of a tar."""
+    if is_url(path):
+        return [path]
     if not os.path.exists(path):
         message = (
             f"visual_news={path!r} does not exist. Expected the folder origin of VisualNews or its origin.tar:\n"

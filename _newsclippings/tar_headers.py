@@ -2,13 +2,26 @@
 
 import re
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.paths import BadName, relative_paths
+from _newsclippings.paths import BadName, relative_path, relative_paths
+
+BLOCK = 512
+ZERO = bytes(BLOCK)
+PLAIN = b"0\x007"  # member types that hold a file
+REFUSED = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+}
 
 
 class DamageError(Exception):
@@ -90,7 +103,20 @@ def pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
     return fields
 
 
-def normal_names(raw: pa.Array, path: str, bytes_at: list[int]) -> pa.Array:
+def is_header_of(header: bytes, path: str, size: int) -> bool:
+    """Whether a header may be that of a file: by its size, and by its name as far as a header holds it."""
+    try:
+        if number(header[124:136], 0) != size and size < 1 << 33:
+            return False
+        if (b"/" + header[:100].rstrip(b"\0")).endswith(b"/" + path.encode()):
+            return True
+        in_another_form = not path.isascii() or len(path) > 80  # a PAX or GNU long name stands before the header
+        return in_another_form or relative_path(short_name(header).decode()) == path
+    except (DamageError, ValueError):
+        return False
+
+
+def normal_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
     """Member names in the normal form, or an error that names the byte of the header."""
     try:
         return relative_paths(raw.cast(pa.string()))

@@ -33,6 +33,7 @@ os.environ.update(
 
 import datasets  # noqa: E402
 import huggingface_hub  # noqa: E402
+from remote import Origin, Published, publish, serving  # noqa: E402
 from world import World, make_world  # noqa: E402
 
 import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
@@ -78,6 +79,31 @@ def new_world(tmp_path: Path) -> Callable[..., World]:
         return make_world(tmp_path / name, **kwargs)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    """One file server for all tests; use `origin`."""
+    with serving(tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+@pytest.fixture
+def origin(server: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
+    """A file server on the loopback that answers byte ranges, with an empty log and no faults."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    server.mode()
+    server.forget()
+    yield server
+    server.mode()
+
+
+@pytest.fixture(scope="session")
+def published(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The whole small world with its tar on the server. Shared: never change it; take `origin`, too."""
+    world = make_world(tmp_path_factory.mktemp("published") / "data", folder=False, tar=False)
+    return publish(world, server, "published")
 
 
 _listeners: list[Callable[[str, tuple[Any, ...]], None]] = []

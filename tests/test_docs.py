@@ -62,7 +62,7 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
     """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
     commands = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    assert {words[1] for words in mine} == {"sample", "preview", "build"}
+    assert {words[1] for words in mine} == {"sample", "preview", "build", "index"}
     for words in mine:
         result = CliRunner().invoke(main, words[1:])
         assert result.exit_code == 0, result.output
@@ -77,7 +77,7 @@ def test_make_targets_exist() -> None:
     """Every `make` line of the README names a target of the Makefile."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for _, language, code in BLOCKS if language == "bash" for name in re.findall(r"make ([\w-]+)", code)}
-    assert named == {"demo", "test", "test-oldest", "lint", "wheel"}
+    assert named == {"demo", "test", "torch", "test-oldest", "lint", "wheel"}
     assert named <= targets
 
 

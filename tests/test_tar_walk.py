@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _newsclippings import tar
-from _newsclippings.files import fingerprint
-from _newsclippings.tar import SCHEMA, load_index, walk
+from _newsclippings import tar_index, tar_segment, tar_walk
+from _newsclippings.files import LocalFile, fingerprint
+from _newsclippings.tar_index import TarIndex
+from _newsclippings.tar_segment import SCHEMA
 from newsclippings import BadTarError, NewsCLIPpingsError
 
 Members = dict[str, bytes]
@@ -26,6 +29,24 @@ names = st.lists(
 )
 members = st.dictionaries(names.map("/".join), st.binary(max_size=1500), min_size=1, max_size=12)
 formats = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+
+
+class Walked:
+    """What a walk found."""
+
+    def __init__(self, path: str) -> None:
+        with LocalFile(path) as file:
+            self.members = tar_index.walk(file)
+        damage = self.members.schema.metadata.get(b"damage")
+        self.damage = damage.decode() if damage else None
+
+
+walk = Walked
+
+
+def load_index(path: str, key: str, folder: Path) -> TarIndex:
+    with LocalFile(path) as file:
+        return tar_index.load_index(file, key, folder)
 
 
 def write(path: Path, files: Members, form: int = tarfile.GNU_FORMAT, **fields: Any) -> Path:
@@ -52,7 +73,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
     """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
     path = write(tmp_path / "x.tar", files, form)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar, "BATCH", batch)
+        patch.setattr(tar_segment, "BATCH", batch)
         index = walk(str(path))
     with tarfile.open(path) as reference:
         expected = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
@@ -62,6 +83,90 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
     assert list(found) == [("/".join(p for p in n.split("/") if p), offset, size) for n, offset, size in expected]
     data = path.read_bytes()
     assert [data[o : o + s] for _, o, s in expected] == list(files.values())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(members.map(without_clashes).filter(bool), formats, st.sampled_from([512, 1024, 2048, 5120]), st.booleans())
+def test_a_walk_in_segments_finds_the_same(
+    tmp_path: Path, files: Members, form: int, segment: int, resumed: bool
+) -> None:
+    """Wherever an archive is cut, in long names and bodies too, its members are those of one walk; resumed or not."""
+    path = write(tmp_path / "x.tar", files, form)
+    whole = walk(str(path))
+    parts = tmp_path / "parts"
+    shutil.rmtree(parts, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch, LocalFile(str(path)) as file:
+        patch.setattr(tar_walk, "SEGMENT", segment)
+        found = tar_index.walk(file, parts)
+        if resumed:
+            for kept in sorted(parts.glob("*/*.arrow"))[::2]:
+                kept.unlink()
+            found = tar_index.walk(file, parts)
+    assert found.equals(whole.members)
+    assert whole.damage is None
+    assert b"damage" not in found.schema.metadata
+
+
+def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> None:
+    """Headers inside a member look like any other; a walk that began at one of them does not count."""
+    inner = write(tmp_path / "inner.tar", {f"origin/{k}.jpg": b"x" * 900 for k in range(20)}).read_bytes()
+    files = {"origin/a.jpg": b"A" * 700, "origin/inner.tar": inner, "origin/z.jpg": b"Z" * 700}
+    path = write(tmp_path / "x.tar", files)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", 4096)
+        assert walk(str(path)).members["name"].to_pylist() == ["a.jpg", "inner.tar", "z.jpg"]
+
+
+@pytest.mark.parametrize("at", [0, 3, 9])
+def test_damage_in_a_segment_ends_the_whole_walk(tmp_path: Path, at: int) -> None:
+    """What lies behind a damaged header does not count, though other segments were walked already."""
+    path = write(tmp_path / "x.tar", {f"origin/{k}.jpg": b"x" * 900 for k in range(10)})
+    data = bytearray(path.read_bytes())
+    data[at * 1536 + 148] ^= 1  # a digit of the checksum
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", 2048)
+        if at == 0:
+            with pytest.raises(BadTarError, match="do not begin with a tar header"):
+                walk(str(path))
+            return
+        index = walk(str(path))
+    assert index.members["name"].to_pylist() == [f"{k}.jpg" for k in range(at)]
+    assert index.damage is not None
+    assert f"byte {at * 1536}, after {at} whole members: the checksum" in index.damage
+
+
+@pytest.mark.parametrize("field", ["path", "size"])
+def test_global_names_and_sizes_are_understood_in_segments_too(tmp_path: Path, field: str) -> None:
+    """A global PAX header that speaks of every member after it is taken into account wherever a walk begins."""
+    path = tmp_path / "x.tar"
+    record = {"path": b"17 path=all/same\n", "size": b"10 size=3\n"}[field]
+    extra = header(b"g", kind=b"g", size=b"%011o\0" % len(record)) + record.ljust(512, b"\0")
+    path.write_bytes(header(b"first") + BODY + extra + (header(b"next") + BODY) * 9 + END)
+    one = walk(str(path)).members
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", 1024)
+        assert walk(str(path)).members.equals(one)
+    assert one["name"].to_pylist()[:2] == ["first", "all/same" if field == "path" else "next"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=30, unique=True), st.booleans())
+def test_names_are_found_by_their_hash_and_told_apart(names: list[str], colliding: bool) -> None:
+    """Every name is found at its place and no other is, even if all had one hash."""
+    table = pa.table([names, range(600, 600 + len(names)), [1] * len(names), [0] * len(names)], schema=SCHEMA)
+    with pytest.MonkeyPatch.context() as patch:
+        if colliding:
+            patch.setattr(tar_index, "_WEIGHTS", np.zeros_like(tar_index._WEIGHTS))
+        index = tar_index.keep(table, Path("/proc/no/place"), "x")
+        asked = pa.array([*reversed(names), None, "not there", *names], pa.string())
+        expected = [*reversed(range(len(names))), -1, -1, *range(len(names))]
+        assert index.find(asked).tolist() == [
+            -1 if name == "not there" and name not in names else place
+            for name, place in zip(asked.to_pylist(), expected, strict=True)
+        ]
+        with pytest.raises(BadTarError, match=r"found member .* twice"):
+            tar_index.keep(pa.concat_tables([table, table.slice(0, 1)]), Path("/proc/no/place"), "x")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -75,7 +180,7 @@ def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, b
     data[at] ^= 1 << bit
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar, "BATCH", batch + 1)
+        patch.setattr(tar_segment, "BATCH", batch + 1)
         try:
             index = walk(str(path))
         except NewsCLIPpingsError:
@@ -199,7 +304,7 @@ def archive(tmp_path: Path) -> Path:
 def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time the headers are not read again; the names are those of the first time."""
     first = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
-    monkeypatch.setattr(tar, "walk", None)
+    monkeypatch.setattr(tar_index, "walk", None)
     allocated = pa.total_allocated_bytes()
     again = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
     assert again.members.equals(first.members)
@@ -211,10 +316,10 @@ def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch
 def test_a_spoilt_index_is_made_anew(archive: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     """Half an index, or a file that is none, is never taken for one."""
     key = fingerprint(str(archive))
-    first = load_index(str(archive), key, tmp_path / "indexes")
+    first = load_index(str(archive), key, tmp_path / "indexes").members.to_pylist()  # not mapped, as the index is
     (kept,) = (tmp_path / "indexes").iterdir()
     kept.write_bytes(spoil(kept.read_bytes()))
-    assert load_index(str(archive), key, tmp_path / "indexes").members.equals(first.members)
+    assert load_index(str(archive), key, tmp_path / "indexes").members.to_pylist() == first
 
 
 def test_the_damage_is_kept_with_the_index(archive: Path, tmp_path: Path) -> None:

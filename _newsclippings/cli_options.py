@@ -1,0 +1,68 @@
+"""What the commands share: options, and how they fail."""
+
+import functools
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG
+
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or programs.",
+)
+CONFIG = click.option(
+    "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+)
+
+
+def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where the data are."""
+    command = click.option(
+        "--visual-news-index", help="Index of origin.tar made by `newsclippings index`; file or URL."
+    )(command)
+    command = click.option(
+        "--visual-news", help="VisualNews: its folder origin, or origin.tar (read in place), local or at a URL."
+    )(command)
+    return click.option(
+        "--data-dir",
+        type=click.Path(),
+        envvar="NEWSCLIPPINGS_DATA_DIR",
+        help="Folder with visual_news/ and news_clippings/. Unset: the matches come from the Hub.",
+    )(command)
+
+
+def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say what went wrong without a traceback, and exit with 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (NewsCLIPpingsError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:  # `datasets` wraps what happens while it writes, other processes send text only
+            if isinstance(error.__cause__, NewsCLIPpingsError | OSError):
+                raise click.ClickException(str(error.__cause__)) from error
+            if type(error.__cause__).__name__ != "RemoteTraceback":
+                raise
+            first = re.search(r"^(?:\w+\.)*\w*Error: (.+)$", str(error.__cause__), re.MULTILINE)
+            raise click.ClickException(first[1] if first else str(error.__cause__)) from error
+
+    return wrapped
+
+
+def quiet_when_piped() -> None:
+    """Progress bars of `datasets` are for people who watch."""
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()

@@ -1,0 +1,194 @@
+"""Byte-offset index of an uncompressed tar: where each file lies in it, so that any of them is one positioned read.
+
+The headers are walked once. The index is kept as a memory-mapped Arrow file in which names are found by their hash; as
+Parquet it can be given to others, who then need no walk: it holds names, places and the tar's identity, no pixels.
+"""
+
+import contextlib
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from _newsclippings.errors import BadTarError
+from _newsclippings.files import HEAD, RandomFile, write_atomically
+from _newsclippings.record_scan import Int64s
+from _newsclippings.tar_segment import SCHEMA
+from _newsclippings.tar_walk import check_magic, walk_headers
+
+Uint64s = npt.NDArray[np.uint64]
+
+_KEPT = SCHEMA.append(pa.field("key", pa.uint64())).append(
+    pa.field("row", pa.int32())
+)  # sorted keys, and whose they are
+_WEIGHTS = np.random.default_rng(0).integers(0, 1 << 63, 1 << 14, np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Where the files of a tar lie.
+
+    Attributes:
+        members: Arrow table of `SCHEMA`, in the order of the tar.
+        keys: uint64 (N,), sorted hashes of the names.
+        rows: int32 (N,), the member of each key.
+        damage: None, or at which byte, after how many members and why the walk had to stop; `members` is then the
+            whole part before it.
+        location: where the index comes from, for errors.
+    """
+
+    members: pa.Table
+    keys: Uint64s
+    rows: npt.NDArray[np.int32]
+    damage: str | None
+    location: str
+
+    def find(self, names: pa.Array) -> Int64s:
+        """The member of each name (in the normal form, nulls allowed); -1 where there is none."""
+        found = np.full(len(names), -1, np.int64)
+        todo = np.flatnonzero(np.asarray(pc.is_valid(names)))
+        wanted = name_keys(names.take(pa.array(todo)))
+        places = np.searchsorted(self.keys, wanted)
+        while len(todo):  # once round, but for names of the same hash
+            same = places < len(self.keys)
+            same[same] = self.keys[places[same]] == wanted[same]
+            todo, wanted, places = todo[same], wanted[same], places[same]
+            rows = self.rows[places]
+            equal = np.asarray(
+                pc.equal(one_chunk(self.members["name"].take(pa.array(rows))), names.take(pa.array(todo)))
+            )
+            found[todo[equal]] = rows[equal]
+            todo, wanted, places = todo[~equal], wanted[~equal], places[~equal] + 1
+        return found
+
+
+def walk(file: RandomFile, parts: Path | None = None) -> pa.Table:
+    """Index a tar by hopping from header to header.
+
+    Args:
+        file: the tar.
+        parts: folder for what is done of the walk, to go on from after an interruption; None to keep nothing.
+
+    Returns:
+        Arrow table of `SCHEMA` in the order of the tar. Its schema's metadata hold the tar's identity, and `damage`
+        where the walk had to stop: a truncated file, a header whose checksum fails, data after the end marker.
+
+    Raises:
+        BadTarError: the file is no uncompressed tar, or has a link, a device, a sparse file, or a name that leaves the
+            root.
+    """
+    check_magic(file)
+    about = identity(file)
+    members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in about.values()))
+    if not len(members):
+        message = f"{file.path}: expected a tar with pictures, found that {damage or 'it has no file in it'}. "
+        raise BadTarError(message + "Fetch it again.")
+    if damage:
+        about["damage"] = f"{damage}. The whole part has {_covered(one_chunk(members['name']))}"
+    return members.replace_schema_metadata(about)
+
+
+def identity(file: RandomFile) -> dict[str, str]:
+    """What tells a tar from others: its size, and the SHA-256 of its first and last 64 KiB."""
+    ends = {"head_sha256": file.read_at(0, HEAD), "tail_sha256": file.read_at(max(0, file.size - HEAD), HEAD)}
+    return {"tar_size": str(file.size), **{name: hashlib.sha256(data).hexdigest() for name, data in ends.items()}}
+
+
+def load_index(file: RandomFile, key: str, folder: Path) -> TarIndex:
+    """The index of a tar, from the cache or by walking its headers.
+
+    Args:
+        file: the tar.
+        key: its fingerprint; names the cached file.
+        folder: where indexes are kept. One that cannot be written to costs the walk each time, and nothing else.
+
+    Raises:
+        BadTarError: as `walk`, or a member is there twice.
+    """
+    cached, parts = folder / f"{key}.arrow", folder / f"{key}.parts"
+    return load_kept(cached) or keep(walk(file, parts), cached, file.path, parts)
+
+
+def name_keys(names: pa.Array) -> Uint64s:
+    """A 64-bit hash of each name: the sum of its bytes, each times a weight of its position."""
+    keys = np.zeros(len(names), np.uint64)
+    for start in range(0, len(names), 1 << 13):
+        some = names.slice(start, 1 << 13).cast(pa.binary())
+        _, offsets, data = some.buffers()
+        bounds = np.frombuffer(offsets, np.int32, len(some) + 1, some.offset * 4).astype(np.int64)
+        if bounds[0] == bounds[-1]:
+            continue
+        letters = np.frombuffer(data, np.uint8, bounds[-1] - bounds[0], bounds[0]).astype(np.uint64) + np.uint64(1)
+        lengths = np.diff(bounds)
+        position = np.arange(len(letters)) - np.repeat(bounds[:-1] - bounds[0], lengths)
+        letters *= _WEIGHTS[position % len(_WEIGHTS)]
+        filled = lengths > 0
+        keys[start : start + len(some)][filled] = np.add.reduceat(letters, (bounds[:-1] - bounds[0])[filled])
+    return keys
+
+
+def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None) -> TarIndex:
+    """Write an index to the cache, ready to be mapped; use it from memory where that cannot be.
+
+    Raises:
+        BadTarError: a member is there twice.
+    """
+    names = one_chunk(table["name"])
+    keys = name_keys(names)
+    order = np.argsort(keys, kind="stable")
+    keys, rows = keys[order], order.astype(np.int32)
+    _check_unique(names, keys, rows, location)
+    kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
+    with contextlib.suppress(OSError):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(cached) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
+            writer.write_table(kept)
+        if parts is not None:
+            shutil.rmtree(parts, ignore_errors=True)
+        if (index := load_kept(cached)) is not None:
+            return index
+    return _as_index(kept, location)
+
+
+def load_kept(cached: Path) -> TarIndex | None:
+    if not cached.exists():
+        return None
+    with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
+        table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
+        if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
+            return _as_index(table, str(cached))
+    return None
+
+
+def _as_index(table: pa.Table, location: str) -> TarIndex:
+    keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
+    rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
+    damage = (table.schema.metadata or {}).get(b"damage")
+    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
+
+
+def _check_unique(names: pa.Array, keys: Uint64s, rows: npt.NDArray[np.int32], location: str) -> None:
+    """Raise `BadTarError` if a name stands twice."""
+    same = np.flatnonzero(keys[1:] == keys[:-1])
+    suspects = names.take(pa.array(np.union1d(rows[same], rows[same + 1])))
+    twice = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
+    if twice is not None:
+        message = f"{location}: expected each file once, found member {twice!r} twice. Get the tar from its authors."
+        raise BadTarError(message)
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column of strings as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], pa.string()), *column.chunks])
+
+
+def _covered(names: pa.Array) -> str:
+    """How many pictures of each outlet a tar has, in words."""
+    outlets = pc.extract_regex(names, r"^(?P<outlet>[^/]+)/images/")
+    counts = pc.value_counts(pc.drop_null(pc.struct_field(outlets, [0]))).to_pylist()
+    return "pictures of " + ", ".join(f"{c['values']} ({c['counts']:,})" for c in counts) if counts else "no picture"

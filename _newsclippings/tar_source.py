@@ -1,0 +1,101 @@
+"""origin.tar as an input: its file, its index, and, of a remote one, the sparse local copy of what was needed."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from _newsclippings.errors import BadTarError
+from _newsclippings.files import RandomFile, fingerprint, is_url
+from _newsclippings.images import TarPictures
+from _newsclippings.remote import RemoteFile, open_random
+from _newsclippings.schema import VERSION
+from _newsclippings.tar_index import TarIndex, load_index
+from _newsclippings.tar_index_file import load_given_index
+from _newsclippings.tar_members import Members, fetch_members, open_copy
+
+
+def made_of(location: str) -> str:
+    """What names a file that is made of another and kept: the content of that one, and the version that made it."""
+    return f"{fingerprint(location)}-{VERSION}"
+
+
+class TarSource:
+    """One tar and what is known of it; everything is opened when it is needed."""
+
+    def __init__(self, location: str, index: str | None, cache: Path, kept: bool, whole: bool) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            location: the tar, local or remote.
+            index: location of its index as Parquet; None to walk its headers.
+            cache: folder for indexes and sparse copies.
+            kept: whether pictures of a remote tar are fetched beforehand, and kept, or read when they are asked for.
+            whole: whether damage of the tar is an error.
+        """
+        self.location = location
+        self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
+
+    @functools.cached_property
+    def file(self) -> RandomFile:
+        """The tar itself."""
+        return open_random(self.location)
+
+    @functools.cached_property
+    def index(self) -> TarIndex:
+        """Its index.
+
+        Raises:
+            BadTarError: the tar is none, or damaged although it should be whole; or the index is that of another.
+        """
+        folder = self._cache / "tar_indexes"
+        if self._given is not None:
+            index = load_given_index(self._given, self.file, made_of(self._given), folder)
+        else:
+            index = load_index(self.file, self._key, folder)
+        if index.damage and self._whole:
+            message = (
+                f"{self.file.path}: expected a whole tar, found that {index.damage}. Fetch it again (the complete file "
+                "has 97,916,641,280 bytes), or use its whole part with missing='null' or missing='drop_pair'."
+            )
+            raise BadTarError(message)
+        return index
+
+    @property
+    def known_damage(self) -> str | None:
+        """Where and why the tar could not be read to its end, if its index was needed."""
+        return self.index.damage if "index" in self.__dict__ else None
+
+    def stretch(self, name: str) -> tuple[RandomFile, int, int] | None:
+        """A file that is read as a whole: what to read, from which byte on, and its size; None if it is not there."""
+        row = self.index.find(pa.array([name]))
+        if row[0] < 0:
+            return None
+        member = Members.of(self.index, row)
+        if isinstance(self.file, RemoteFile):
+            fetch_members(self.file, self._copy_path, member)
+        return self._copy or self.file, int(member.offsets[0]), int(member.sizes[0])
+
+    def pictures(self, paths: pa.Array) -> TarPictures:
+        """The files of some paths in the normal form."""
+        file = self._copy if self._kept else None
+        return TarPictures(file or self.file, self.index, paths)
+
+    def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
+        """Fetch the files of some rows beforehand, if the tar is remote."""
+        if isinstance(self.file, RemoteFile):
+            fetch_members(self.file, self._copy_path, pictures.members_of(rows))
+
+    @functools.cached_property
+    def _key(self) -> str:
+        return made_of(self.location)
+
+    @property
+    def _copy_path(self) -> Path:
+        return self._cache / "remote_tars" / f"{self._key}.tar"
+
+    @functools.cached_property
+    def _copy(self) -> RandomFile | None:
+        """The sparse copy; None of a local tar."""
+        return open_copy(self._copy_path, self.file.size) if is_url(self.location) else None

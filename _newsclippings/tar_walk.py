@@ -1,0 +1,189 @@
+"""Walk the headers of an uncompressed tar: nothing is extracted, no link is followed, no body is read.
+
+`tarfile` and everything built on it stops without a word at a damaged header; this walk says where and why, and what
+lies before the damage is still good. A large tar is walked in segments, several at a time, each from a header that was
+found by its checksum; a segment counts only if the walk of the one before it ends exactly where it starts.
+"""
+
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from _newsclippings.errors import BadTarError
+from _newsclippings.files import RandomFile, write_atomically
+from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, stored_checksum
+from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
+
+SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
+SEARCH = 4 << 20  # bytes that are searched for a header to start a segment from
+THREADS = 16  # segments at a time, where they mostly wait for a disk or a network
+WAITING = 50e-6  # seconds a member from which on that is so: it is 3 while the headers are in memory
+_MAGIC = (
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\xfd7zXZ", "xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d"),
+    (b"PK\x03\x04", "zip", "unzip"),
+    (b"7z\xbc\xaf", "7-Zip", "7z x"),
+    (b"Rar!", "RAR", "unrar x"),
+)
+
+
+def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table, str | None]:
+    """Find every file of a tar.
+
+    Args:
+        file: the tar.
+        parts: folder in which finished segments are kept until all are: an interrupted walk goes on from there.
+
+    Returns:
+        Arrow table of `SCHEMA` in the order of the tar; and None, or at which byte, after how many members and why the
+        walk had to stop (the table is then the whole part before it).
+
+    Raises:
+        BadTarError: the tar has a link, a device, a sparse file, or a name that leaves the root.
+    """
+    with tqdm(
+        total=file.size, desc=f"Indexing {os.path.basename(file.path)}", unit="B", unit_scale=True, disable=None
+    ) as bar, contextlib.ExitStack() as stack:  # fmt: skip
+        lock = threading.Lock()
+
+        def advance(count: int) -> None:
+            with lock:
+                bar.update(count)
+
+        def pool(threads: int) -> ThreadPoolExecutor:
+            executor = stack.enter_context(ThreadPoolExecutor(threads))
+            stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+            return executor
+
+        try:
+            cuts = list(pool(THREADS).map(lambda at: _find_header(file, at), range(SEGMENT, file.size, SEGMENT)))
+            starts = [0, *sorted({cut for cut in cuts if cut is not None})]
+            stops = [*starts[1:], file.size]
+            began = time.perf_counter()
+            first = _segment(file, starts[0], stops[0], parts, advance)
+            waits = time.perf_counter() - began > WAITING * len(first.members)
+            rest = pool(THREADS if waits else 1).map(
+                lambda start, stop: _segment(file, start, stop, parts, advance), starts[1:], stops[1:]
+            )
+            return _joined(file, _chained(file, itertools.chain([first], rest), stops, parts, advance))
+        except GlobalFieldsError:  # what a segment holds depends on what stands long before it
+            return _joined(file, iter([_segment(file, 0, file.size, None, advance)]))
+
+
+def _chained(
+    file: RandomFile, found: Iterator[Segment], stops: list[int], parts: Path | None, advance: Callable[[int], None]
+) -> Iterator[Segment]:
+    """The segments in order, each starting where the one before it ends."""
+    expected = 0
+    for segment, stop in zip(found, stops, strict=True):
+        if expected >= stop and stop != file.size:
+            continue  # the member before runs past all of it: what looked like headers lies inside that
+        if segment.start != expected:
+            segment = _segment(file, expected, stop, parts, advance)
+        yield segment
+        expected = segment.end
+
+
+def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str | None]:
+    tables, members = [SCHEMA.empty_table()], 0
+    stop: DamageError | None = None
+    for segment in chain:
+        if isinstance(segment.stop, BadTarError):
+            raise segment.stop
+        tables.append(segment.members)
+        members += len(segment.members)
+        stop = segment.stop
+        if segment.at_end and stop is None:
+            stop = _after_end(file, segment.end)
+        if segment.at_end or stop is not None:
+            break
+    damage = f"it is damaged at byte {stop.byte}, after {members} whole members: {stop.why}" if stop else None
+    return pa.concat_tables(tables).combine_chunks(), damage
+
+
+def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]) -> Segment:
+    """Walk one segment, or take it from where it was kept."""
+    kept = parts / f"{start}-{stop}.arrow" if parts else None
+    if kept is not None and kept.exists():
+        with contextlib.suppress(pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):  # half of one: walk again
+            segment = _kept_segment(kept, start)
+            advance(min(segment.end, stop) - start)
+            return segment
+    segment = walk_segment(file, start, stop, advance)
+    if kept is not None and segment.stop is None:
+        with contextlib.suppress(OSError):  # no place for it: nothing is lost but the way back after an interruption
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            schema = SCHEMA.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
+            with write_atomically(kept) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+                writer.write_table(segment.members)
+            return _kept_segment(kept, start)  # mapped: memory is for what is being walked
+    return segment
+
+
+def _kept_segment(kept: Path, start: int) -> Segment:
+    table = pa.ipc.open_file(pa.memory_map(str(kept))).read_all()
+    about, members = table.schema.metadata, table.replace_schema_metadata(None)
+    if not members.schema.equals(SCHEMA):
+        raise pa.ArrowInvalid
+    return Segment(start, int(about[b"end"]), members, about[b"at_end"] == b"True", None)
+
+
+def _find_header(file: RandomFile, at: int) -> int | None:
+    """The first place at or after a byte that looks like a member's header: magic, place and checksum are right."""
+    step = 256 << 10
+    for low in range(at, min(at + SEARCH, file.size), step):
+        data = file.read_at(low, step + BLOCK)
+        k = data.find(b"ustar")
+        while k >= 0:
+            place = k - 257
+            header = data[place : place + BLOCK] if place >= 0 else b""
+            if (
+                len(header) == BLOCK
+                and (low + place) % BLOCK == 0
+                and header[156] in PLAIN
+                and stored_checksum(header) in checksums(header)
+            ):
+                return low + place
+            k = data.find(b"ustar", k + 1)
+    return None
+
+
+def _after_end(file: RandomFile, byte: int) -> DamageError | None:
+    """There must be two zero blocks, and zeros only after them."""
+    if file.read_at(byte + BLOCK, BLOCK) != ZERO:
+        return DamageError(byte, "a single zero block where a header or the end marker was expected")
+    while data := file.read_at(byte, 1 << 20):
+        if data.count(0) != len(data):
+            return DamageError(byte, "data after the end marker (a second archive was appended, or damage)")
+        byte += len(data)
+    return None
+
+
+def check_magic(file: RandomFile) -> None:
+    """Raise `BadTarError` if a file is plainly no uncompressed tar, by its first bytes."""
+    head = file.read_at(0, BLOCK)
+    for magic, what, tool in _MAGIC:
+        if head.startswith(magic):
+            message = (
+                f"{file.path}: expected an uncompressed tar, found {what}. A compressed archive cannot be read at a "
+                f"position: decompress it once ({tool} {os.path.basename(file.path)}), without unpacking the tar in it."
+            )
+            raise BadTarError(message)
+    if head.lstrip()[:1] == b"<" or head.startswith(b"version https://git-lfs"):
+        what = "a Git LFS pointer" if head.startswith(b"v") else "an HTML page"
+        message = f"{file.path}: expected an uncompressed tar, found {what}. The download went wrong; fetch it again."
+        raise BadTarError(message)
+    if file.size < 2 * BLOCK or stored_checksum(head) not in checksums(head):
+        found = f"{file.size} bytes that do not begin with a tar header"
+        message = f"{file.path}: expected an uncompressed tar, found {found}. Is it a partial or another download?"
+        raise BadTarError(message)

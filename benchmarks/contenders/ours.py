@@ -1,0 +1,149 @@
+"""This package, as its README says."""
+
+import shutil
+import time
+import urllib.request
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import load_dataset
+
+import newsclippings
+from benchmarks.contenders.commands import write_index
+from benchmarks.contenders.decode import read_all
+from benchmarks.job import Job, Outcome
+from benchmarks.range_server import counted
+
+DEFAULT = "merged_balanced"
+LARGEST = "semantics_clip_text_text"
+
+
+def _rows(splits: Any) -> Outcome:
+    return {"rows": sum(map(len, splits.values()))}
+
+
+def captions(job: Job) -> Outcome:
+    """Build the default config without pictures."""
+    return _rows(load_dataset("newsclippings", DEFAULT, data_dir=str(job.corpus / "captions"), images="none"))
+
+
+def captions_again(job: Job) -> Outcome:
+    """Open what an earlier run built."""
+    folder = str(job.corpus / "captions")
+    return _rows(
+        load_dataset("newsclippings", DEFAULT, data_dir=folder, images="none", cache_dir=str(job.state / "cache"))
+    )
+
+
+def captions_largest(job: Job) -> Outcome:
+    """Build the largest config without pictures."""
+    return _rows(load_dataset("newsclippings", LARGEST, data_dir=str(job.corpus / "captions"), images="none"))
+
+
+def _first(job: Job, config: str) -> Outcome:
+    folder = str(job.corpus / "captions")
+    start = time.perf_counter()
+    stream = load_dataset("newsclippings", config, data_dir=folder, images="none", streaming=True, split="train")
+    row = next(iter(stream))
+    return {"seconds": time.perf_counter() - start, "rows": int(bool(row["caption"]))}
+
+
+def first_row(job: Job) -> Outcome:
+    """From the call to the first row of a stream."""
+    return _first(job, DEFAULT)
+
+
+def first_row_largest(job: Job) -> Outcome:
+    """The same in the largest config."""
+    return _first(job, LARGEST)
+
+
+def pictures(job: Job) -> Outcome:
+    """Build with the pictures of the folder."""
+    return _rows(load_dataset("newsclippings", DEFAULT, data_dir=str(job.corpus / "pictures")))
+
+
+def pictures_by_two(job: Job) -> Outcome:
+    """The same by two processes."""
+    return _rows(load_dataset("newsclippings", DEFAULT, data_dir=str(job.corpus / "pictures"), num_proc=2))
+
+
+def picture_paths(job: Job) -> Outcome:
+    """Build a split whose rows refer to the pictures of the folder."""
+    folder = str(job.corpus / "pictures")
+    return _rows(load_dataset("newsclippings", DEFAULT, data_dir=folder, images="path", splits=["train"]))
+
+
+def pictures_tar(job: Job) -> Outcome:
+    """Build with pictures out of the tar, which was indexed in an earlier run."""
+    builder = newsclippings.NewsCLIPpings(data_dir=str(job.corpus / "tar"), cache_dir=str(job.state / "cache"))
+    builder.download_and_prepare(str(job.out / "built"))
+    return _rows(builder.as_dataset())
+
+
+def remote_split(job: Job) -> Outcome:
+    """Build one split with pictures out of a tar that lies on a server; somebody who has the tar gave its index."""
+    index = job.state / "index.parquet"
+    if not index.exists():
+        write_index(job.corpus / "tar" / "visual_news" / "origin.tar", index)
+    return _remote(job, job.url, visual_news_index=str(index))
+
+
+def remote_split_without_index(job: Job) -> Outcome:
+    """The same, walking the headers of the tar over the network."""
+    return _remote(job, job.url)
+
+
+def download_then_split(job: Job) -> Outcome:
+    """Download the tar, then build the split."""
+    tar = job.out / "origin.tar"
+    with urllib.request.urlopen(job.url) as source, open(tar, "wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    return _remote(job, str(tar))
+
+
+def _remote(job: Job, tar: str, **kwargs: str) -> Outcome:
+    folder = str(job.corpus / "remote")
+    splits = load_dataset("newsclippings", DEFAULT, data_dir=folder, visual_news=tar, splits=["test"], **kwargs)
+    sizes: dict[str, int] = {}
+    for batch in splits["test"].data.to_batches():
+        lengths = pc.binary_length(batch["image"].field("bytes"))
+        sizes.update(zip(batch["image_path"].to_pylist(), lengths.to_pylist(), strict=True))
+    needed, (fetched, requests) = sum(sizes.values()), counted(job.url)
+    note = f"{fetched / 1e6:,.1f} MB fetched in {requests:,} requests, {needed / 1e6:,.1f} MB needed"
+    return {**_rows(splits), "bytes_fetched": fetched, "bytes_needed": needed, "requests": requests, "note": note}
+
+
+def embeddings(job: Job) -> Outcome:
+    """Read a pickle as data, then write an Arrow file."""
+    ids, vectors = newsclippings.read_embeddings(job.corpus / "embeddings.pkl")
+    table = pa.table({"id": ids, "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 512)})
+    with pa.ipc.new_file(str(job.out / "vectors.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    return {"rows": len(ids)}
+
+
+def read_map(job: Job) -> Outcome:
+    """Decode the rows of a built dataset."""
+    folder, cache = str(job.corpus / "pictures"), str(job.state / "cache")
+    rows = load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, split="train")
+    return read_all((row["image"] for row in rows), job.limit)
+
+
+def read_parquet(job: Job) -> Outcome:
+    """Decode the rows of a folder of Parquet files, streamed."""
+    from _newsclippings.hub import build_folder
+
+    folder = job.state / "parquet"
+    if not folder.exists():
+        build_folder(folder, [DEFAULT], data_dir=str(job.corpus / "pictures"))
+    rows = load_dataset(str(folder), DEFAULT, streaming=True, split="train")
+    return read_all((row["image"] for row in rows), job.limit)
+
+
+def read_tar(job: Job) -> Outcome:
+    """Decode rows streamed out of the tar, which was indexed in an earlier run."""
+    folder, cache = str(job.corpus / "tar"), str(job.state / "cache")
+    rows = load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, streaming=True, split="train")
+    return read_all((row["image"] for row in rows), job.limit)

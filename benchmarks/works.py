@@ -1,0 +1,178 @@
+"""What is measured: works, and who does them. The first contender of a work is ours, to which the others are compared.
+
+`run` names a function below `benchmarks.contenders`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a work.
+
+    Attributes:
+        label: as shown.
+        run: module and function below `benchmarks.contenders`.
+        needs: module or program that must be there; without it the contender is shown as not installed.
+        floor: it does less than the work: a bound, no rival.
+        growth: of a corpus that is so many times as large.
+        until: largest scale that it is run at; above, it would take too long.
+    """
+
+    label: str
+    run: str
+    needs: str = ""
+    floor: bool = False
+    growth: int = 1
+    until: float = 1.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to do, and its contenders.
+
+    Attributes:
+        title: what is done, in a line.
+        parts: of the corpus, that it reads.
+        contenders: ours first.
+        remote: whether origin.tar is served over HTTP meanwhile.
+        same_rows: whether all contenders must end with as many rows, and with the same ones if they write tables.
+    """
+
+    title: str
+    parts: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    remote: bool = False
+    same_rows: bool = True
+
+
+C = Contender
+WORKS: Final[dict[str, Work]] = {
+    "captions": Work(
+        "merged_balanced without pictures, three splits",
+        ("captions",),
+        (
+            C("ours", "ours.captions"),
+            C("ours, opened again", "ours.captions_again"),
+            C("README: dicts, nothing saved", "readme.captions"),
+            C("Dataset.from_generator", "hf.captions_generator"),
+            C("builder that yields dicts", "hf.captions"),
+            C("pandas to Parquet", "frames.pandas", "pandas"),
+            C("polars to Parquet", "frames.polars", "polars"),
+            C("DuckDB to Parquet", "frames.duckdb", "duckdb"),
+            C("import datasets, nothing else", "floors.import_datasets", floor=True),
+        ),
+    ),
+    "captions_largest": Work(
+        "semantics_clip_text_text without pictures, three splits",
+        ("captions",),
+        (
+            C("ours", "ours.captions_largest"),
+            C("builder that yields dicts", "hf.captions_largest"),
+            C("polars to Parquet", "frames.polars_largest", "polars"),
+            C("DuckDB to Parquet", "frames.duckdb_largest", "duckdb"),
+        ),
+    ),
+    "growth": Work(
+        "captions of a corpus twice as large",
+        ("captions",),
+        (C("ours", "ours.captions"), C("ours, twice the corpus", "ours.captions", growth=2)),
+        same_rows=False,
+    ),
+    "first_row": Work(
+        "from load_dataset(streaming=True) to the first row, merged_balanced",
+        ("captions",),
+        (C("ours", "ours.first_row"), C("README: dicts", "readme.first_row")),
+    ),
+    "first_row_largest": Work(
+        "the same, semantics_clip_text_text",
+        ("captions",),
+        (C("ours", "ours.first_row_largest"), C("README: dicts", "readme.first_row_largest")),
+    ),
+    "pictures_folder": Work(
+        "rows with the pictures of a folder as bytes",
+        ("captions", "pictures"),
+        (
+            C("ours", "ours.pictures"),
+            C("builder that yields dicts", "hf.pictures"),
+            C("webdataset ShardWriter", "shards.pictures", "webdataset"),
+            C("copy of each row's picture", "floors.copy", floor=True),
+        ),
+    ),
+    "pictures_parquet": Work(
+        "a folder of Parquet files with pictures",
+        ("captions", "pictures"),
+        (
+            C("ours: newsclippings build", "commands.pictures_parquet"),
+            C("from_generator, to_parquet", "hf.parquet_generator"),
+        ),
+    ),
+    "pictures_paths": Work(
+        "rows that refer to the pictures of a folder, train",
+        ("captions", "pictures"),
+        (
+            C('ours: images="path"', "ours.picture_paths"),
+            C("imagefolder with metadata.jsonl", "hf.picture_paths"),
+            C("README: PIL open, nothing saved", "readme.picture_paths"),
+        ),
+    ),
+    "pictures_tar": Work(
+        "rows with pictures out of origin.tar",
+        ("captions", "pictures"),
+        (
+            C("ours (tar indexed before)", "ours.pictures_tar"),
+            C("tar -xf, builder that yields dicts", "hf.pictures_extracted", "tar"),
+            C("tarfile, builder that yields dicts", "hf.pictures_tarfile"),
+            C("webdataset (order of the tar)", "shards.pictures_tar", "webdataset"),
+        ),
+    ),
+    "num_proc": Work(
+        "pictures_folder by two processes (peak: of the largest one)",
+        ("captions", "pictures"),
+        (C("ours", "ours.pictures"), C("ours, num_proc=2", "ours.pictures_by_two")),
+    ),
+    "tar_index": Work(
+        "names, places and sizes of the members of a large tar",
+        ("sparse",),
+        (
+            C("ours: newsclippings index", "commands.tar_index"),
+            C("tarfile.getmembers", "stdlib.tar_members"),
+            C("tar -tf: names only", "floors.tar_list", "tar", floor=True),
+        ),
+    ),
+    "remote_split": Work(
+        "test split with pictures out of a tar on a server, 20 ms a request",
+        ("captions", "pictures"),
+        (
+            C("ours, with an index of the tar", "ours.remote_split"),
+            C("ours, no index: headers walked", "ours.remote_split_without_index", until=0.1),
+            C("whole tar downloaded, then ours", "ours.download_then_split"),
+        ),
+        remote=True,
+    ),
+    "training_reading": Work(
+        "decode, RGB, 224 x 224, array: up to 4,000 rows of train",
+        ("captions", "pictures"),
+        (
+            C("ours, built", "ours.read_map"),
+            C("ours, Parquet folder streamed", "ours.read_parquet"),
+            C("ours, streamed from the tar", "ours.read_tar"),
+            C("imagefolder", "hf.read_imagefolder"),
+            C("webdataset", "shards.read", "webdataset"),
+            C("README: json and PIL", "readme.read"),
+        ),
+    ),
+    "embeddings": Work(
+        "a pickle of vectors to an Arrow file",
+        ("embeddings",),
+        (
+            C("ours: conversion in a build", "commands.embeddings"),
+            C("ours: convert-embeddings, Parquet", "commands.embeddings_parquet"),
+            C("ours: read_embeddings, pyarrow", "ours.embeddings"),
+            C("pickle.load, 2,000 at a time", "stdlib.in_batches"),
+            C("pickle.load, one matrix", "stdlib.at_once"),
+        ),
+    ),
+}
+ROWS_READ: Final = 4_000  # of training_reading: decoding takes the same time however they are stored

@@ -1,0 +1,679 @@
+"""The index of a tar as a file for others: what it says, whom it serves, and what is refused as one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
+from remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
+from test_hub import _serving as serving_hub
+from world import World
+
+from _newsclippings import files, tar_index, tar_segment, tar_walk
+from _newsclippings.cli import main
+from _newsclippings.files import LocalFile
+from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
+
+SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("header_crc", pa.uint32())])
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries are short."""
+    monkeypatch.setattr(files, "PAUSE", 0.001)
+
+
+@pytest.fixture
+def own(new_world: Callable[..., World], origin: Origin, tmp_path: Path) -> Published:
+    """A world of one's own, to be changed and broken, with its tar on the server."""
+    return publish(new_world(folder=False, tar=False), origin, tmp_path.name)
+
+
+@pytest.fixture
+def index(published: Published, tmp_path: Path) -> str:
+    """An index of the shared tar."""
+    return make_index(published.tar, tmp_path / "x.parquet")
+
+
+def expected(tar: Path) -> list[dict[str, Any]]:
+    """The rows of an index, by tarfile."""
+    data = tar.read_bytes()
+    with tarfile.open(tar) as archive:
+        files = [member for member in archive.getmembers() if member.isfile()]
+    return [
+        {
+            "name": m.name.removeprefix("origin/"),
+            "offset": m.offset_data,
+            "size": m.size,
+            "header_crc": zlib.crc32(data[m.offset_data - BLOCK : m.offset_data]),
+        }
+        for m in files
+    ]
+
+
+def about(tar: Path) -> dict[bytes, bytes]:
+    """What an index says of its tar."""
+    data = tar.read_bytes()
+    ends = {b"head_sha256": data[:ENDS], b"tail_sha256": data[-ENDS:]}
+    return {b"tar_size": b"%d" % len(data)} | {k: hashlib.sha256(v).hexdigest().encode() for k, v in ends.items()}
+
+
+# What it says
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+def test_the_file(origin: Origin, published: Published, tmp_path: Path, where: str) -> None:
+    """Name, place, size and checksum of each file in the order of the tar, and the tar's identity; nothing else."""
+    out = make_index(published.tar if where == "local" else published.url, tmp_path / "x.parquet")
+    table = pq.read_table(out)
+    assert table.schema.equals(SCHEMA)
+    assert table.to_pylist() == expected(published.tar)
+    assert table.schema.metadata == about(published.tar)
+    for secret in (str(tmp_path).encode(), b"127.0.0.1"):
+        assert secret not in Path(out).read_bytes()
+
+
+def test_local_and_remote_give_the_same_file(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """The same bytes have the same index, to the byte, wherever they lie."""
+    one, other = make_index(published.tar, tmp_path / "1.parquet"), make_index(published.url, tmp_path / "2.parquet")
+    assert Path(one).read_bytes() == Path(other).read_bytes()
+
+
+def test_what_the_command_says(origin: Origin, published: Published) -> None:
+    """The file's name and the count on stdout; nothing on stderr where nobody watches."""
+    env = environment(Path("hf"), NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
+    command = [sys.executable, "-m", "newsclippings", "index", published.url, "-o", "x.parquet"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    count = len(expected(published.tar))
+    assert (done.stdout, done.stderr) == (f"x.parquet ({count:,} files)\n", "")
+    said = CliRunner().invoke(main, ["index", str(published.tar), "-o", "y.parquet", "--format", "json"])
+    assert json.loads(said.stdout) == {"index": "y.parquet", "members": count, "damage": None}
+
+
+def test_an_index_is_replaced_and_its_folder_made(published: Published, own: Published, tmp_path: Path) -> None:
+    """OUT may lie in a folder that is not there yet, and takes the place of an older one; nothing else is left."""
+    out = tmp_path / "new" / "x.parquet"
+    make_index(own.tar, out)
+    own.world.write_tar(own.tar, data_json="first")
+    make_index(own.tar, out)
+    assert pq.read_table(out).to_pylist() == expected(own.tar)
+    assert [path.name for path in out.parent.iterdir()] == ["x.parquet"]
+
+
+def test_an_index_of_a_damaged_tar_says_so(own: Published, tmp_path: Path) -> None:
+    """The index of a truncated tar has its whole part, and says what is wrong; so does a load with it."""
+    own.world.write_tar(own.tar, data_json="first")
+    whole = expected(own.tar)
+    cut = next(row["offset"] for row in whole[len(whole) * 2 // 3 :] if row["name"].endswith(".jpg"))
+    os.truncate(own.tar, cut - 100)
+    out = make_index(own.tar, tmp_path / "x.parquet")
+    table = pq.read_table(out)
+    assert table.to_pylist() == [row for row in whole if row["offset"] < cut]
+    assert f"byte {cut - BLOCK}" in table.schema.metadata[b"damage"].decode()
+    pictures = {row["name"] for row in whole if row["offset"] < cut} & set(own.world.pictures)
+    for location in (own.url, str(own.tar)):
+        options = {"visual_news": location, "visual_news_index": out}
+        with pytest.raises(BadTarError, match=f"byte {cut - BLOCK}"):
+            load(own.world, **options)
+        found = raw_splits(load(own.world, missing="null", **options))
+        assert found == expected_splits(own.world, pictures=pictures)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["index", "nowhere.tar", "-o", "x.parquet"], 1, "nowhere.tar"),
+        (["index", "{server}/nowhere.tar", "-o", "x.parquet"], 1, "/nowhere.tar"),
+        (["index", "http://127.0.0.1:9/origin.tar", "-o", "x.parquet"], 1, "127.0.0.1:9"),
+        (["index", "text.tar", "-o", "x.parquet"], 1, "tar"),
+        (["index", "folder.tar", "-o", "x.parquet"], 1, "folder.tar"),
+        (["index"], 2, "Missing"),
+    ],
+)
+def test_mistakes(origin: Origin, args: list[str], code: int, says: str) -> None:
+    """One line on stderr, the usual exit codes, and no file."""
+    Path("folder.tar").mkdir()
+    Path("text.tar").write_text("not a tar at all " * 100)
+    done = CliRunner().invoke(main, [arg.format(server=origin.address) for arg in args])
+    assert done.exit_code == code
+    assert isinstance(done.exception, SystemExit)
+    assert says in done.output
+    assert "Traceback" not in done.output
+    assert {path.name for path in Path().iterdir()} == {"folder.tar", "text.tar"}
+
+
+# Whom it serves
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_the_index_of_the_local_tar_serves_the_remote_one(
+    origin: Origin, published: Published, index: str, streaming: bool
+) -> None:
+    """No header is walked: what is asked for are the ends of the tar, and members."""
+    found = raw(published.load(split="test", splits=["test"], visual_news_index=index, streaming=streaming))
+    assert found == published.world.rows(split="test")
+    names = {row["name"] for row in expected(published.tar)} - shown(published.world.rows(split="test"))
+    asked = published.mask(names - {"data.json"}) & published.inner() & (published.times() > 0)
+    assert asked.sum() < 0.2 * published.mask(names).sum()
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_the_index_of_the_remote_tar_serves_the_local_one(
+    origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """A local tar with an index is not walked."""
+    index = make_index(published.url, tmp_path / "x.parquet")
+    forbid_walks(monkeypatch)
+    origin.forget()
+    options: dict[str, Any] = {"visual_news": str(published.tar), "visual_news_index": index}
+    assert raw_splits(load(published.world, streaming=streaming, **options)) == expected_splits(published.world)
+    assert origin.log() == []
+
+
+def forbid_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the headers are walked")
+
+    for module in (tar_index, tar_segment, tar_walk):
+        for name in ("walk", "walk_headers", "walk_segment"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, forbidden)
+
+
+def test_an_index_for_the_tar_below_data_dir(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """visual_news_index alone goes with the tar that is found below data_dir."""
+    world = new_world(folder=False)
+    index = make_index(world.tar, tmp_path / "x.parquet")
+    forbid_walks(monkeypatch)
+    assert raw_splits(load(world, visual_news_index=index)) == expected_splits(world)
+
+
+def test_an_index_without_a_tar(new_world: Callable[..., World], index: str) -> None:
+    """With nothing but the extracted folder, an index is a contradiction."""
+    with pytest.raises(ConfigError, match="visual_news_index"):
+        load(new_world(tar=False), visual_news_index=index)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_an_index_at_an_address(origin: Origin, published: Published, index: str, streaming: bool) -> None:
+    """The index may lie on a server as well, and is fetched once."""
+    copy = published.tar.with_suffix(".parquet")
+    copy.write_bytes(Path(index).read_bytes())
+    for _ in range(2):
+        found = raw_splits(published.load(visual_news_index=origin.url(copy), streaming=streaming))
+        assert found == expected_splits(published.world)
+    assert origin.sent(copy) <= copy.stat().st_size + 2 * ENDS
+
+
+def test_tar_and_index_on_the_hub(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """hf:// locations of both, beside the matches: nothing of it on this machine, built or streamed."""
+    world = new_world(folder=False)
+    folder = world.root / "news_clippings"
+    world.tar.rename(folder / "origin.tar")
+    make_index(folder / "origin.tar", folder / "origin.index.parquet")
+    place = "hf://g-luo/news-clippings"
+    options = {"visual_news": f"{place}/origin.tar", "visual_news_index": f"{place}/origin.index.parquet"}
+    code = """
+for streaming in (True, False):
+    rows = raw_splits(load_dataset('newsclippings', streaming=streaming, **json.loads(sys.argv[1])))
+    say(rows) if streaming else sys.exit(rows != seen)
+    seen = rows
+"""
+    with serving_hub(world) as hub:
+        process = start(code, tmp_path / "empty", hub.environment(tmp_path / "hf"), json.dumps(options))
+        assert answer(process) == jsonable(expected_splits(world))
+        whole = [entry for entry in hub.log() if entry[0] == "GET" and entry[1].endswith("origin.tar")]
+    assert len(whole) > 0
+    assert all(span for _, _, span, _ in whole)
+
+
+def test_a_moved_index_or_none_gives_the_same_cache(origin: Origin, published: Published, index: str) -> None:
+    """Where the index lies does not change the rows."""
+    first = published.load(splits=["test"], visual_news_index=index)
+    copy = Path("moved.parquet")
+    Path(index).rename(copy)
+    assert raw_splits(published.load(splits=["test"], visual_news_index=str(copy))) == raw_splits(first)
+    assert raw_splits(published.load(splits=["test"])) == raw_splits(first)
+
+
+# Other tars
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("where", ["local", "remote"])
+def test_the_index_of_another_tar(
+    origin: Origin, published: Published, own: Published, tmp_path: Path, where: str, streaming: bool
+) -> None:
+    """An index of another tar is refused, and both are named."""
+    own.world.write_tar(own.tar, data_json="first")
+    index = make_index(own.tar, tmp_path / "other.parquet")
+    location = str(published.tar) if where == "local" else published.url
+    with pytest.raises(BadTarError, match=r"other\.parquet") as caught:
+        raw_splits(load(published.world, visual_news=location, visual_news_index=index, streaming=streaming))
+    assert location in str(caught.value)
+
+
+def _exchange(remote: Published) -> None:
+    """Two neighbours in the middle of the tar change places: same size, same ends, other offsets."""
+    needed = shown(remote.world.rows())
+    places = sorted((place.start, name) for name, place in remote.places().items())
+    data = bytearray(remote.tar.read_bytes())
+    for (a, one), (b, other), (c, _) in zip(places, places[1:], places[2:], strict=False):
+        inside = a > ENDS and c < len(data) - ENDS
+        if inside and one in needed and other.endswith(".jpg") and one.split("/")[:3] == other.split("/")[:3]:
+            data[a:c] = data[b:c] + data[a:b]
+            remote.tar.write_bytes(data)
+            return
+    for (a, one), (b, other), (c, _) in zip(places, places[1:], places[2:], strict=False):
+        if a > ENDS and c < len(data) - ENDS and one in needed and other.endswith(".jpg") and b - a != c - b:
+            data[a:c] = data[b:c] + data[a:b]
+            remote.tar.write_bytes(data)
+            return
+    raise LookupError("the plan has no such neighbours")
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("where", ["local", "remote"])
+def test_a_tar_that_was_replaced_after_the_index_was_made(
+    own: Published, tmp_path: Path, where: str, streaming: bool
+) -> None:
+    """A tar of the same size and the same ends, but other places: an error that names both, and no wrong row."""
+    own.world.pictures = {path: data + bytes(3000 + len(data)) for path, data in own.world.pictures.items()}
+    own.world.write_tar(own.tar)
+    index = make_index(own.tar, tmp_path / "x.parquet")
+    location = str(own.tar) if where == "local" else own.url
+    options: dict[str, Any] = {"visual_news": location, "visual_news_index": index, "streaming": streaming}
+    if streaming:
+        assert raw_splits(load(own.world, **options)) == expected_splits(own.world)
+    identity = about(own.tar)
+    _exchange(own)
+    assert about(own.tar) == identity
+    with refusal(BadTarError) as said:
+        raw_splits(load(own.world, **options))
+    assert index in said[0]
+    assert location in said[0]
+
+
+# What is no index
+
+Change = Callable[[pa.Table], pa.Table]
+
+
+def _column(name: str, values: Callable[[list[Any]], list[Any]], kind: pa.DataType | None = None) -> Change:
+    """Change the values of a column."""
+
+    def change(table: pa.Table) -> pa.Table:
+        place = SCHEMA.get_field_index(name)
+        column = pa.array(values(table[name].to_pylist()), kind or SCHEMA.field(name).type)
+        return table.set_column(place, pa.field(name, column.type), column)
+
+    return change
+
+
+def _about(**fields: str | bytes | None) -> Change:
+    """Change what the index says of its tar."""
+
+    def change(table: pa.Table) -> pa.Table:
+        kept = {**table.schema.metadata, **{name.encode(): value for name, value in fields.items()}}
+        return table.replace_schema_metadata({name: value for name, value in kept.items() if value is not None})
+
+    return change
+
+
+def _first(value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [value, *values[1:]]
+
+
+HUGE = 2**63 - 1
+NO_INDEX: dict[str, Change] = {
+    "other columns": lambda table: table.rename_columns(["a", "b", "c", "d"]),
+    "a column less": lambda table: table.drop_columns(["header_crc"]),
+    "no identity": lambda table: table.replace_schema_metadata(None),
+    "no size": _about(tar_size=None),
+    "no hash": _about(tail_sha256=None),
+    "a size in words": _about(tar_size="much"),
+    "a size of 5,000 digits": _about(tar_size="9" * 5000),
+    "a negative size of the tar": _about(tar_size="-1"),
+    "identity that is no text": _about(head_sha256=b"\xff\xfe"),
+    "no row": lambda table: table.slice(0, 0),
+    "text for offsets": _column("offset", lambda values: ["x"] * len(values), pa.string()),
+    "numbers for names": _column("name", lambda values: list(range(len(values))), pa.int64()),
+    "broken offsets": _column("offset", lambda values: [float(v) + 0.5 for v in values], pa.float64()),
+    "a name less": _column("name", _first(None)),
+    "an offset less": _column("offset", _first(None)),
+    "negative offset": _column("offset", _first(-BLOCK)),
+    "offset 0": _column("offset", _first(0)),
+    "offset outside": _column("offset", _first(1 << 40)),
+    "offset at the brink": _column("offset", _first(HUGE)),
+    "negative sizes": _column("size", lambda values: [-1] * len(values)),
+    "size outside": _column("size", _first(1 << 40)),
+    "size at the brink": _column("size", _first(HUGE)),
+    "a name twice": _column("name", lambda values: [values[1], *values[1:]]),
+    "a name that leaves": _column("name", _first("../../etc/passwd")),
+    "an absolute name": _column("name", _first("/etc/passwd")),
+    "an empty name": _column("name", _first("")),
+    "a name with a NUL": _column("name", _first("bbc/images/0000/\0.jpg")),
+    "a name with a backslash": _column("name", _first("bbc\\images\\1.jpg")),
+    "names with a prefix": _column("name", lambda values: [f"origin/{value}" for value in values]),
+    "a name with a dot": _column("name", _first("bbc/./images/0000/1.jpg")),
+}
+
+
+def _altered(index: str, change: Change) -> str:
+    pq.write_table(change(pq.read_table(index)), "hostile.parquet")
+    return "hostile.parquet"
+
+
+@pytest.mark.parametrize("change", NO_INDEX)
+def test_a_parquet_file_that_is_no_index(origin: Origin, published: Published, index: str, change: str) -> None:
+    """A table that no tar can have is refused by its name, built or streamed, for a remote tar or a local one."""
+    options = {"visual_news_index": _altered(index, NO_INDEX[change])}
+    for location in (published.url, str(published.tar)):
+        for streaming in (False, True):
+            with pytest.raises(BadFileError, match=r"hostile\.parquet"):
+                raw_splits(load(published.world, visual_news=location, streaming=streaming, **options))
+    pictures = published.mask(published.world.pictures) & published.inner()
+    assert published.times()[pictures].sum() == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"name,offset,size,header_crc\n", b"PAR1", b"<!DOCTYPE html>", None],
+    ids=["empty", "text", "a magic", "HTML", "truncated"],
+)
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_file_that_is_no_index(
+    origin: Origin, published: Published, index: str, content: bytes | None, streaming: bool
+) -> None:
+    """Any other file is refused by its name."""
+    data = Path(index).read_bytes()
+    Path("hostile.parquet").write_bytes(data[: len(data) // 2] if content is None else content)
+    with pytest.raises(BadFileError, match=r"hostile\.parquet"):
+        raw_splits(published.load(visual_news_index="hostile.parquet", streaming=streaming))
+
+
+@pytest.mark.parametrize("place", ["nowhere.parquet", "{server}/nowhere.parquet", "."])
+def test_an_index_that_is_not_there(origin: Origin, published: Published, place: str) -> None:
+    """An index that does not exist is said so, by its name, even where the tar is a local one."""
+    place = place.format(server=origin.address)
+    for location in (published.url, str(published.tar)):
+        with pytest.raises((DataNotFoundError, BadFileError)) as caught:
+            load(published.world, visual_news=location, visual_news_index=place)
+        assert place in str(caught.value)
+
+
+def test_a_value_that_is_no_location(origin: Origin, published: Published) -> None:
+    """A number is no index."""
+    with pytest.raises(ConfigError, match="visual_news_index"):
+        published.load(visual_news_index=5)
+
+
+def _swapped(columns: list[str]) -> Change:
+    """Two pictures exchange some columns."""
+
+    def change(table: pa.Table) -> pa.Table:
+        pictures = [k for k, name in enumerate(table["name"].to_pylist()) if name.endswith(".jpg")]
+        order = list(range(len(table)))
+        for a, b in zip(pictures[::2], pictures[1::2], strict=False):
+            order[a], order[b] = b, a
+        moved = table.take(pa.array(order))
+        arrays = [(moved if name in columns else table)[name] for name in SCHEMA.names]
+        return pa.table(arrays, schema=SCHEMA.with_metadata(table.schema.metadata))
+
+    return change
+
+
+WRONG: dict[str, Change] = {
+    "names exchanged": _swapped(["name"]),
+    "offsets exchanged": _swapped(["offset"]),
+    "offsets and checksums exchanged": _swapped(["offset", "header_crc"]),
+    "sizes exchanged": _swapped(["size"]),
+    "checksums wrong": _column("header_crc", lambda values: [value ^ 1 for value in values]),
+    "shifted": _column("offset", lambda values: [values[0], *(value - BLOCK for value in values[1:])]),
+    "larger": _column("size", lambda values: [value + 1 for value in values]),
+    "smaller": _column("size", lambda values: [max(0, value - 1) for value in values]),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("change", WRONG)
+def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streaming: bool) -> None:
+    """A plausible index with wrong places is an error that names it, and never another picture or part of one."""
+    own.world.write_data_json()  # so that pictures are the first that is read by the index
+    hostile = _altered(make_index(own.tar, tmp_path / "x.parquet"), WRONG[change])
+    for location in (own.url, str(own.tar)):
+        with refusal(BadFileError) as said:
+            raw_splits(load(own.world, visual_news=location, streaming=streaming, visual_news_index=hostile))
+        assert hostile in said[0]
+        assert location in said[0]
+
+
+# Walks that are interrupted
+
+INDEX = """
+from _newsclippings import tar_walk
+tar_walk.SEGMENT, tar_walk.THREADS = int(sys.argv[1]), 2
+from _newsclippings.cli import main
+main(sys.argv[2:])
+"""
+
+
+def test_a_killed_walk_goes_on(own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a walk had read when it was killed is not read again, and the index is the same."""
+    own.world.pictures = {path: data + bytes(40_000) for path, data in own.world.pictures.items()}
+    own.world.write_tar(own.tar)
+    segment, out = 400_000, tmp_path / "x.parquet"
+    env = environment(tmp_path / "hf", NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
+    own.origin.mode(delay=0.01)
+    process = start(INDEX, tmp_path / "cwd", env, str(segment), "index", own.url, "-o", str(out))
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.rglob("*.arrow"))) < 4:  # finished segments
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    own.origin.mode()
+    monkeypatch.setattr(tar_walk, "SEGMENT", segment)
+    hops = []
+    for path in (out, tmp_path / "y.parquet"):  # the one that goes on, and one from the start
+        own.origin.forget()
+        make_index(own.url, path)
+        hops.append(sum(request.sent <= 8192 for request in own.asked()))
+        assert pq.read_table(path).to_pylist() == expected(own.tar)
+    assert hops[0] < 0.8 * hops[1]
+    assert {path.name for path in tmp_path.iterdir()} >= {"x.parquet", "y.parquet"}
+    assert [path for path in tmp_path.iterdir() if "parquet." in path.name] == []
+
+
+def test_the_beginning_of_another_walk_is_not_taken(
+    own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk that was interrupted goes on with the tar it began with; the same OUT for another begins anew."""
+    monkeypatch.setattr(tar_walk, "SEGMENT", 20_000)
+    walk_segment, walked = tar_segment.walk_segment, list[int]()
+
+    def interrupted(file: Any, start: int, *args: Any) -> Any:
+        if len(walked) == 5:
+            raise KeyboardInterrupt
+        walked.append(start)
+        return walk_segment(file, start, *args)
+
+    for tar in (str(own.tar), own.url):
+        with monkeypatch.context() as patch:
+            patch.setattr(tar_walk, "walk_segment", interrupted)
+            done = CliRunner().invoke(main, ["index", tar, "-o", str(tmp_path / "x.parquet")])
+            assert done.exit_code == 1
+            walked.clear()
+        data = own.tar.read_bytes()  # the same places, other names, other checksums
+        own.tar.write_bytes(_renumbered(data))
+        make_index(tar, tmp_path / "x.parquet")
+        assert pq.read_table(tmp_path / "x.parquet").to_pylist() == expected(own.tar)
+
+
+def _renumbered(data: bytes) -> bytes:
+    """A tar whose files have other names."""
+    changed = bytearray(data)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for member in archive.getmembers():
+            if member.name.endswith(".jpg"):
+                member.name = member.name[:-7] + f"{(int(member.name[-7:-4]) + 500) % 1000:03d}.jpg"
+                changed[member.offset : member.offset + BLOCK] = member.tobuf(tarfile.GNU_FORMAT)
+    return bytes(changed)
+
+
+def test_a_failed_index_leaves_no_file(own: Published, tmp_path: Path) -> None:
+    """A walk that ends with an error writes nothing, and its message is one line."""
+    own.origin.mode(status=[503, 100_000], after=2)
+    done = CliRunner().invoke(main, ["index", own.url, "-o", str(tmp_path / "x.parquet")])
+    assert done.exit_code == 1
+    assert own.url in done.output
+    assert list(tmp_path.glob("*.parquet*")) == []
+    own.origin.mode()
+    make_index(own.url, tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == expected(own.tar)
+
+
+def test_errors_of_ours_only(own: Published) -> None:
+    """A tar that holds a link is refused on the server as on a disk."""
+    info = tarfile.TarInfo("origin/bbc/images/link.jpg")
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    own.world.write_tar(own.tar, extra=[(info, b"")])
+    with pytest.raises(BadTarError, match=r"link\.jpg"):
+        own.load()
+    with pytest.raises(NewsCLIPpingsError, match=r"link\.jpg"):
+        raw_splits(own.load(streaming=True))
+
+
+# Walks in segments
+
+
+def packed(files: dict[str, bytes], form: int = tarfile.GNU_FORMAT, **fields: Any) -> bytes:
+    """Some files as a tar."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form, **fields) as out:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def _decoy(name: str, size: int) -> bytes:
+    """A header that looks like that of a member: inside a picture it is none."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+plain = st.binary(max_size=2000)
+decoys = st.builds(_decoy, st.sampled_from(["origin/bbc/decoy.jpg", "decoy" * 30, "../x"]), st.integers(0, 9000))
+nested = st.dictionaries(st.sampled_from("abc"), plain, min_size=1).map(packed)
+bodies = st.lists(st.one_of(plain, decoys, nested, st.just(bytes(BLOCK))), max_size=4).map(b"".join)
+names = st.builds(
+    lambda outlet, folder, n: f"{outlet}/images/{folder}/{n:03d}.jpg",
+    st.sampled_from(["bbc", "guardian"]),
+    st.sampled_from(["0000", "long" * 40]),
+    st.integers(0, 999),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(names, bodies, min_size=1, max_size=12),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+    st.sampled_from([512, 1024, 1536, 5120]),
+    st.sampled_from([None, {"comment": "a world"}]),
+)
+def test_segments_see_the_members_and_no_decoys(
+    tmp_path: Path, files: dict[str, bytes], form: int, segment: int, comment: dict[str, str] | None
+) -> None:
+    """However a tar is cut for the walk, its members are found, and headers inside pictures are not taken for any."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(packed(files, form, pax_headers=comment if form == tarfile.PAX_FORMAT else None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", segment)
+        table = tar_index.walk(LocalFile(str(path)))
+    with tarfile.open(path) as reference:
+        members = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
+    found = zip(*(table[column].to_pylist() for column in ("name", "offset", "size")), strict=True)
+    assert list(found) == members
+    assert b"damage" not in table.schema.metadata
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(names, bodies, min_size=2, max_size=8),
+    st.sampled_from([512, 1536, 5120]),
+    st.integers(0, 60_000),
+    st.integers(0, 7),
+    st.booleans(),
+)
+def test_segments_find_the_damage_of_a_walk_in_one(
+    tmp_path: Path, files: dict[str, bytes], segment: int, at: int, bit: int, cut: bool
+) -> None:
+    """Cut or with a bit flipped, a tar has the same index, the same damage or the same error however it is walked."""
+    data = bytearray(packed(files))
+    at %= len(data)
+    if cut:
+        del data[at:]
+    else:
+        data[at] ^= 1 << bit
+    path = tmp_path / "x.tar"
+    path.write_bytes(data)
+    results: list[Any] = []
+    for size in (1 << 30, segment):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tar_walk, "SEGMENT", size)
+            try:
+                table = tar_index.walk(LocalFile(str(path)))
+                results.append((table.to_pylist(), table.schema.metadata))
+            except NewsCLIPpingsError as error:
+                results.append(str(error))
+    assert results[0] == results[1]
+
+
+def test_a_finished_part_of_a_walk_is_not_walked_again(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk that was interrupted goes on from its finished segments; spoilt ones are walked again."""
+    monkeypatch.setattr(tar_walk, "SEGMENT", 20_000)
+    walked: list[int] = []
+
+    def counting(file: Any, start: int, *args: Any) -> Any:
+        if len(walked) == limit:
+            raise KeyboardInterrupt
+        walked.append(start)
+        return tar_segment.walk_segment(file, start, *args)
+
+    monkeypatch.setattr(tar_walk, "walk_segment", counting)
+    with LocalFile(str(published.tar)) as file:
+        limit = 5
+        with pytest.raises(KeyboardInterrupt):
+            tar_index.walk(file, tmp_path / "parts")
+        spoilt = next((tmp_path / "parts").rglob("*.arrow"))
+        spoilt.write_bytes(spoilt.read_bytes()[:-100])
+        before, walked[:], limit = set(walked), [], 1000
+        assert tar_index.walk(file, tmp_path / "parts").to_pylist() == expected(published.tar)
+    assert len(before & set(walked)) == 1

@@ -1,0 +1,822 @@
+"""Pictures out of a tar on a server: the rows of the local tar, for the bytes of the pictures that they show."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import signal
+import tarfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import fsspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from datasets import load_dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
+from remote import BLOCK, ENDS, Origin, Published, Request, articles, make_index, publish, serving, shown
+from world import SPLITS, World, make_world
+
+from _newsclippings import files, tar_index, tar_members
+from _newsclippings import remote as remote_module
+from _newsclippings.cli import main
+from _newsclippings.files import LocalFile
+from newsclippings import (
+    BadTarError,
+    ConfigError,
+    DataNotFoundError,
+    MissingDataError,
+    NewsCLIPpings,
+    NewsCLIPpingsError,
+)
+
+LARGE = 150_000  # bytes added to each picture where gaps between pictures should be gaps to a network, too
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries, and the time that a silent server has, are short."""
+    monkeypatch.setattr(files, "PAUSE", 0.001)
+    monkeypatch.setattr(files, "TIMEOUT", 0.5)
+
+
+@pytest.fixture
+def own(new_world: Callable[..., World], origin: Origin, tmp_path: Path) -> Callable[..., Published]:
+    """Publish a world of one's own, to be changed and broken."""
+
+    def make(name: str = "origin.tar", **how: Any) -> Published:
+        return publish(new_world(folder=False, tar=False), origin, tmp_path.name, name, **how)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def large(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A world of large pictures, each of its own bytes to the end. Shared: never change it."""
+    world = make_world(tmp_path_factory.mktemp("large") / "data", folder=False, tar=False)
+    rng = random.Random(0)
+    world.pictures = {path: data + rng.randbytes(LARGE + len(data)) for path, data in world.pictures.items()}
+    return publish(world, server, "large")
+
+
+@pytest.fixture(scope="module")
+def long(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A world with a long split. Shared: never change it."""
+    root, pairs = tmp_path_factory.mktemp("long") / "data", {"train": 400, "validation": 5, "test": 6}
+    world = make_world(root, folder=False, tar=False, pairs=pairs)
+    return publish(world, server, "long")
+
+
+@pytest.fixture
+def index(large: Published, tmp_path: Path) -> str:
+    """An index of the tar of large pictures, so that nothing needs to be asked for but members."""
+    return make_index(large.tar, tmp_path / "large.parquet")
+
+
+def kept(tmp_path: Path) -> Path:
+    """Where a build in this process keeps what it fetched."""
+    return tmp_path / "hf" / "datasets" / "newsclippings"
+
+
+# The same rows
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("data_json", ["first", "middle", "last", "absent"])
+def test_the_rows_of_the_local_tar(own: Callable[..., Published], data_json: str, streaming: bool) -> None:
+    """The URL of a tar alone gives every row, wherever data.json lies in it; without one, captions of the metadata."""
+    remote = own(data_json=data_json)
+    captions = "metadata" if data_json == "absent" else "origin"
+    assert raw_splits(remote.load(streaming=streaming)) == expected_splits(remote.world, captions=captions)
+
+
+@pytest.mark.parametrize(
+    ("how", "plan"),
+    [
+        ({"prefix": "./origin/"}, {}),
+        ({"prefix": "visual_news/origin/"}, {}),
+        ({"prefix": ""}, {}),
+        ({"fmt": 1}, {"long_paths": True}),
+        ({"fmt": 2, "pax": True}, {"long_paths": True}),
+    ],
+    ids=["./origin", "visual_news/origin", "no prefix", "GNU long names", "PAX"],
+)
+def test_archive_formats(
+    new_world: Callable[..., World], origin: Origin, tmp_path: Path, how: dict[str, Any], plan: dict[str, Any]
+) -> None:
+    """Prefixes, long names and PAX headers are read as in a local tar."""
+    remote = publish(new_world(folder=False, tar=False, **plan), origin, tmp_path.name, **how)
+    assert raw_splits(remote.load()) == expected_splits(remote.world)
+    assert raw_splits(remote.load(streaming=True)) == expected_splits(remote.world)
+
+
+def test_the_builder_by_itself(origin: Origin, published: Published) -> None:
+    """The builder class takes the URL as `load_dataset` does, and reports the join."""
+    builder = NewsCLIPpings(data_dir=str(published.world.root), visual_news=published.url, splits=["test"])
+    builder.download_and_prepare()
+    expected = published.world.rows(split="test")
+    assert raw(builder.as_dataset(split="test")) == expected
+    report = builder.join_reports["test"]
+    assert (report["rows"], report["written"], report["damage"]) == (len(expected), len(expected), None)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_articles(origin: Origin, published: Published, streaming: bool) -> None:
+    """The texts of the captions' articles come out of the remote tar, too, with pictures and without."""
+    rows = published.world.rows(split="test")
+    for images in ("bytes", "none"):
+        found = raw(published.load(split="test", articles=True, images=images, streaming=streaming))
+        assert [row.pop("article") for row in found] == [f"Article {row['id']}.\n" for row in rows]
+        assert found == published.world.rows(split="test", images=images)
+
+
+def test_data_json_beside_the_matches_is_taken_first(own: Callable[..., Published]) -> None:
+    """data.json below data_dir wins, and the one in the tar is not fetched."""
+    remote = own(data_json="middle")
+    (place,) = [place for name, place in remote.places().items() if name == "data.json"]
+    record = remote.world.records[remote.world.matches["merged_balanced", "test"][0].id]
+    record.caption = "Another caption."
+    remote.world.write_data_json()
+    found = raw_splits(remote.load(visual_news_index=make_index(remote.tar, Path("x.parquet"))))
+    assert found == expected_splits(remote.world)
+    asked = [r for r in remote.asked() if r.start < place.stop - BLOCK and r.stop > place.start + BLOCK]
+    assert [r for r in asked if r.start >= ENDS and r.stop <= remote.tar.stat().st_size - ENDS] == []
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_picture_that_is_not_in_the_tar(own: Callable[..., Published], streaming: bool) -> None:
+    """missing= means what it means for a local tar."""
+    remote = own()
+    remote.world.pictures.pop(remote.world.used_once().image_path)
+    remote.world.write_tar(remote.tar)
+    with pytest.raises(MissingDataError):
+        raw_splits(remote.load(streaming=streaming))
+    for missing in ("null", "drop_pair"):
+        found = raw_splits(remote.load(missing=missing, streaming=streaming))
+        assert found == expected_splits(remote.world, missing=missing)
+
+
+def test_any_location_that_fsspec_reads(published: Published) -> None:
+    """A tar at any other kind of URL gives the same rows."""
+    with fsspec.open("memory://tests/origin.tar", "wb") as file:
+        file.write(published.tar.read_bytes())
+    options: dict[str, Any] = {"visual_news": "memory://tests/origin.tar", "splits": ["test"]}
+    assert raw_splits(load(published.world, **options)) == {"test": published.world.rows(split="test")}
+    stream = load(published.world, streaming=True, **options)
+    assert raw_splits(stream) == {"test": published.world.rows(split="test")}
+    fsspec.filesystem("memory").rm("/tests", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["my origin.tar", "größe 100%.tar", "a#b?c.tar"])
+def test_addresses_with_odd_characters(own: Callable[..., Published], name: str) -> None:
+    """A quoted address is sent as it is given."""
+    remote = own(name)
+    url = remote.origin.address + "/" + quote(remote.tar.relative_to(remote.origin.root).as_posix())
+    found = raw(load(remote.world, visual_news=url, split="test"))
+    assert found == remote.world.rows(split="test")
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("manner", ["redirect", "no_head", "no_etag"])
+def test_manners_of_servers(origin: Origin, published: Published, manner: str, streaming: bool) -> None:
+    """Stores that send the client elsewhere, refuse HEAD, or tell no version of a file are read all the same."""
+    origin.mode(**{manner: True})
+    url = published.url + "?signature=a%2Fb"
+    found = raw(load(published.world, visual_news=url, split="test", streaming=streaming))
+    assert found == published.world.rows(split="test")
+
+
+def test_the_command_line(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """`info`, `preview` and `build` take the URL; the built folder has every row and tells nothing of the server."""
+    where = ["--data-dir", str(published.world.root), "--visual-news", published.url + "?signature=secret"]
+    said = CliRunner().invoke(main, ["info", *where])
+    assert said.exit_code == 0, said.output
+    assert published.url in said.output
+    where += ["--visual-news-index", make_index(published.tar, tmp_path / "x.parquet")]
+    for command in (["preview", "-o", "x.png", "--pairs", "1"], ["build", "out"]):
+        done = CliRunner().invoke(main, [*command, *where])
+        assert done.exit_code == 0, done.output
+    assert raw_splits(load_dataset("./out")) == expected_splits(published.world)
+    for file in (path for path in Path("out").rglob("*") if path.is_file()):
+        for secret in (b"127.0.0.1", b"secret", str(tmp_path).encode()):
+            assert secret not in file.read_bytes(), file
+
+
+# Bytes
+
+
+def test_only_what_a_split_needs_and_once(origin: Origin, large: Published, index: str) -> None:
+    """A build of a split fetches its pictures, each once, and next to nothing else."""
+    rows = large.world.rows(split="test")
+    assert raw(large.load(splits=["test"], visual_news_index=index)["test"]) == rows
+    times, needed, inner = large.times(), large.mask(shown(rows) | {"data.json"}), large.inner()
+    assert (times[needed] > 0).all()
+    assert times[inner].max() == 1
+    assert times[inner].sum() <= 1.1 * needed.sum()
+    assert 0 < needed.sum() < 0.4 * len(needed)
+
+
+def test_neighbours_are_fetched_together(origin: Origin, long: Published, tmp_path: Path) -> None:
+    """Small pictures side by side do not cost a request each."""
+    index = make_index(long.tar, tmp_path / "x.parquet")
+    rows = long.world.rows()
+    assert raw(long.load(split="train", splits=["train"], visual_news_index=index)) == rows
+    blocks = long.mask(shown(rows)).reshape(-1, BLOCK).any(axis=1)  # with the padding between members
+    runs = np.count_nonzero(np.diff(blocks.astype(int)) == 1)
+    assert len(long.asked()) <= runs + 6 < len(shown(rows))
+    assert long.times()[long.inner()].max() == 1
+
+
+def test_articles_are_fetched_only_when_asked_for(origin: Origin, large: Published, index: str) -> None:
+    """With articles, those of the captions and no others; without pictures, no picture."""
+    rows = large.world.rows(split="test", images="none")
+    found = raw(large.load(split="test", splits=["test"], visual_news_index=index, images="none", articles=True))
+    assert [row.pop("article") for row in found] == [f"Article {row['id']}.\n" for row in rows]
+    times, inner = large.times(), large.inner()
+    assert (times[large.mask(articles(rows))] > 0).all()
+    assert times[inner].max() == 1
+    assert times[large.mask(large.world.pictures) & inner].sum() < LARGE
+
+
+def test_no_pictures_and_no_articles_fetch_neither(origin: Origin, large: Published, index: str) -> None:
+    """images="none" reads data.json and no other member."""
+    found = raw(large.load(split="test", splits=["test"], visual_news_index=index, images="none"))
+    assert found == large.world.rows(split="test", images="none")
+    times = large.times()
+    assert times[large.mask(large.world.pictures) & large.inner()].sum() < LARGE
+
+
+def test_a_second_build_fetches_what_is_new(origin: Origin, large: Published, index: str) -> None:
+    """Another split, another config, other options: nothing that was fetched before is fetched again."""
+    first: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
+    large.load(**first)
+    before = large.times() > 0
+    origin.forget()
+    assert raw_splits(large.load(missing="null", metadata=True, **first).select_columns(["id"]))["test"]
+    assert large.times()[large.inner()].sum() == 0
+    for config, splits in (("scene_resnet_place", ["test"]), ("merged_balanced", ["validation"])):
+        origin.forget()
+        found = raw_splits(large.load(config, splits=splits, visual_news_index=index))
+        assert found == {split: large.world.rows(config, split) for split in splits}
+        again = large.times()
+        assert (again[before & large.inner()] == 0).all()
+        needed = large.mask({path for split in splits for path in shown(large.world.rows(config, split))})
+        assert again[large.inner()].sum() <= 1.1 * (needed & ~before).sum()
+        before |= again > 0
+
+
+def test_a_build_that_is_there_asks_for_no_picture(origin: Origin, published: Published) -> None:
+    """The second load maps the tables of the first; the server is asked whether the tar is the same, at most."""
+    first = published.load()
+    origin.forget()
+    again = published.load()
+    assert [file["filename"] for file in again["test"].cache_files] == [
+        file["filename"] for file in first["test"].cache_files
+    ]
+    assert len(published.asked()) <= 4
+    assert published.origin.sent(published.tar) <= 4 * ENDS
+
+
+def test_a_rebuild_from_scratch_has_the_same_rows(origin: Origin, large: Published, index: str) -> None:
+    """force_redownload gives the same rows."""
+    for mode in ("reuse_dataset_if_exists", "force_redownload", "reuse_cache_if_exists"):
+        found = raw(large.load(split="test", splits=["test"], visual_news_index=index, download_mode=mode))
+        assert found == large.world.rows(split="test")
+
+
+def test_the_kept_copy_takes_the_room_of_what_was_fetched(
+    origin: Origin, large: Published, index: str, tmp_path: Path
+) -> None:
+    """What is kept of a tar is sparse: it takes the room of the members that were fetched."""
+    rows = large.world.rows(split="test")
+    large.load(splits=["test"], visual_news_index=index)
+    room = sum(path.stat().st_blocks * 512 for path in kept(tmp_path).rglob("*") if path.is_file())
+    table = sum(path.stat().st_blocks * 512 for path in kept(tmp_path).rglob("*.arrow"))
+    assert room - table <= 1.2 * large.mask(shown(rows) | {"data.json"}).sum() + (1 << 20)
+
+
+def test_nothing_is_written_elsewhere(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """What is fetched lies in the cache of `datasets`, below newsclippings; no picture becomes a file."""
+    before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "hf")}
+    world = sorted(published.world.root.rglob("*"))
+    published.load()
+    assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "hf")} == before
+    assert sorted(published.world.root.rglob("*")) == world
+    assert list(tmp_path.rglob("*.jpg")) == []
+
+
+def test_cache_dir_is_where_it_is_kept(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """With cache_dir=, nothing of the tar lands in the usual cache."""
+    picture = published.world.pictures[published.world.rows()[0]["image_path"]]
+    published.load(cache_dir=str(tmp_path / "elsewhere"))
+    holding = [path for path in tmp_path.rglob("*") if path.is_file() and picture in path.read_bytes()]
+    assert len(holding) > 0
+    assert all(path.is_relative_to(tmp_path / "elsewhere" / "newsclippings") for path in holding)
+
+
+# Streams
+
+
+def test_a_stream_reads_the_pictures_of_its_rows(origin: Origin, long: Published, tmp_path: Path) -> None:
+    """The first rows of a stream cost their pictures, those of a shard its own: not those of the whole split."""
+    index = make_index(long.tar, tmp_path / "x.parquet")
+    stream = long.load(split="train", streaming=True, visual_news_index=index)
+    rows, pictures = long.world.rows(), long.mask(long.world.pictures) & long.inner()
+    assert long.times()[pictures].sum() == 0
+    assert raw(stream.take(2)) == rows[:2]
+    assert long.times()[pictures].sum() < 0.25 * long.mask(shown(rows)).sum()
+    origin.forget()
+    part = raw(stream.shard(8, 5))
+    assert part == [row for row in rows if row["index"] in {row["index"] for row in part}]
+    assert (long.times()[long.mask(shown(part)) & pictures] == 1).all()
+    assert long.times()[pictures].sum() < 1.1 * long.mask(shown(part)).sum()
+
+
+def test_a_stream_keeps_no_pictures(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """After a whole stream no picture lies in the cache."""
+    assert raw_splits(published.load(streaming=True)) == expected_splits(published.world)
+    pictures = [published.world.pictures[path] for path in sorted(shown(published.world.rows()))][::5]
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        assert not any(picture in data for picture in pictures), path
+
+
+def test_a_stream_can_be_sent_to_a_worker(origin: Origin, published: Published) -> None:
+    """A stream can be pickled before it was read, and after."""
+    stream = published.load(split="train", streaming=True)
+    rows = published.world.rows()
+    assert raw(pickle.loads(pickle.dumps(stream))) == rows
+    assert raw(stream) == rows
+    assert raw(pickle.loads(pickle.dumps(stream))) == rows
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # by Python 3.12: this process has threads
+def test_a_stream_that_was_read_is_read_in_a_forked_process(origin: Origin, published: Published) -> None:
+    """A worker that begins as a copy of a process that has read, as those of torch do, reads as well."""
+    stream = published.load(split="train", streaming=True)
+    assert raw_length(stream) == len(published.world.rows())
+    context = multiprocessing.get_context("fork")
+    lengths = context.SimpleQueue()
+    process = context.Process(target=lambda: lengths.put(raw(stream) == published.world.rows()))
+    process.start()
+    process.join(30)
+    process.kill()
+    assert process.exitcode == 0
+    assert lengths.get() is True
+
+
+def test_the_shards_of_a_stream(origin: Origin, long: Published) -> None:
+    """Shards read what is theirs, and together they are the split."""
+    stream = long.load(split="train", streaming=True)
+    shards = [raw(stream.shard(4, k)) for k in range(4)]
+    assert sorted((row for shard in shards for row in shard), key=lambda row: row["index"]) == long.world.rows()
+
+
+def test_a_stream_that_is_given_up(origin: Origin, published: Published) -> None:
+    """A stream may be left in the middle, and begun anew."""
+    stream = published.load(split="train", streaming=True)
+    iterator = iter(stream)
+    first = next(iterator)["id"]
+    del iterator
+    assert next(iter(stream))["id"] == first
+    assert raw(stream) == published.world.rows()
+
+
+# Processes
+
+BUILD = """
+from _newsclippings import remote, tar_members
+remote.THREADS, tar_members.BATCH = 2, 300_000
+options = json.loads(sys.argv[1])
+say(raw_splits(load_dataset('newsclippings', 'merged_balanced', **options)))
+"""
+
+
+def whole(remote: Published) -> list[Request]:
+    """The answers that were sent to their end."""
+    return [r for r in remote.asked() if r.status == 206 and str(r.range).endswith(f"-{r.stop - 1}")]
+
+
+def child(tmp_path: Path, **options: Any) -> Any:
+    """A process of its own that builds."""
+    env = environment(tmp_path / "hf", NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
+    return start(BUILD, tmp_path / "cwd", env, json.dumps(options))
+
+
+def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """Two processes write the rows, and no byte of a picture is fetched twice."""
+    options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
+    process = child(tmp_path, splits=["test"], num_proc=2, **options)
+    try:
+        assert answer(process) == jsonable({"test": large.world.rows(split="test")})
+    finally:
+        process.kill()
+    assert large.times()[large.inner()].max() == 1
+
+
+def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """What a build had fetched when it was killed is not fetched again."""
+    origin.mode(delay=0.1)
+    options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
+    process = child(tmp_path, splits=["train"], **options)
+
+    deadline = time.monotonic() + 60
+    needed = large.mask(shown(large.world.rows())) & large.inner()
+    while (large.times(done := whole(large)) * needed).sum() < 0.3 * needed.sum():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    time.sleep(0.2)  # long enough to put away what had come by then
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    origin.mode()
+    origin.forget()
+    assert raw_splits(large.load(splits=["train"], visual_news_index=index)) == {"train": large.world.rows()}
+    before, again = large.times(done) * large.inner(), large.times() * large.inner()
+    assert (before * needed).sum() < needed.sum()
+    assert again.max() == 1
+    assert (again[before > 0] == 0).all()
+
+
+def test_two_processes_at_once(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """Two processes that build the same at once, or parts of it, both give all rows."""
+    options = {"data_dir": str(published.world.root), "visual_news": published.url}
+    children = [child(tmp_path, **options, **more) for more in ({}, {"missing": "null"})]
+    assert [answer(one) for one in children] == [jsonable(expected_splits(published.world))] * 2
+
+
+# Faults
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "dropped": {"drop": 3},
+    "dropped later": {"drop": 2, "after": 2},
+    "unavailable": {"status": [503, 2]},
+    "too many requests": {"status": [429, 2]},
+    "bad gateway": {"status": [502, 1], "after": 3},
+    "hung up": {"hang_up": 4},
+    "hung up later": {"hang_up": 4, "after": 4},
+    "short answers": {"short": 3},
+    "stalled": {"stall": 1},
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_passing_faults(origin: Origin, published: Published, fault: str, streaming: bool) -> None:
+    """Dropped connections, a server in trouble, a stall: tried again, and every row is right."""
+    origin.mode(**FAULTS[fault])
+    found = raw_splits(published.load(splits=["test", "train"], streaming=streaming))
+    assert found == {split: published.world.rows(split=split) for split in ("train", "test")}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_server_that_sends_other_bytes(origin: Origin, published: Published, streaming: bool) -> None:
+    """A range that is not the one asked for gives no row of other bytes."""
+    origin.mode(shift=1000, after=2)
+    try:
+        found = raw_splits(published.load(splits=["test"], streaming=streaming))
+    except NewsCLIPpingsError:
+        return
+    assert found == {"test": published.world.rows(split="test")}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("fault", [{"status": [503, 10_000]}, {"drop": 10_000}], ids=["unavailable", "dropped"])
+def test_a_server_that_stays_in_trouble(
+    origin: Origin, published: Published, tmp_path: Path, fault: dict[str, Any], streaming: bool
+) -> None:
+    """After a few tries the error tells the address, the bytes and how often they were asked for."""
+    index = make_index(published.tar, tmp_path / "x.parquet")
+    stream = published.load(split="test", splits=["test"], visual_news_index=index, streaming=True)
+    if streaming:
+        next(iter(stream))  # so that all but the pictures has been read
+    origin.mode(**fault)
+    with pytest.raises(NewsCLIPpingsError) as caught:
+        raw(stream) if streaming else published.load(splits=["test"], visual_news_index=index)
+    assert published.url in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [{"status": [503, 10_000]}, {"drop": 10_000}], ids=["unavailable", "dropped"])
+def test_the_fetched_part_survives_a_failure(
+    origin: Origin, large: Published, index: str, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+) -> None:
+    """What came before the server failed is not fetched again."""
+    monkeypatch.setattr(remote_module, "THREADS", 2)
+    origin.mode(**fault, after=24)
+    with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
+        large.load(splits=["train"], visual_news_index=index)
+    pictures = large.mask(shown(large.world.rows())) & large.inner()
+    before = large.times(whole(large)) * pictures
+    assert 0 < before.sum() < pictures.sum()
+    origin.mode()
+    origin.forget()
+    assert raw_splits(large.load(splits=["train"], visual_news_index=index)) == {"train": large.world.rows()}
+    assert (large.times()[before > 0] == 0).all()
+
+
+# Errors
+
+
+def refused(remote: Published, streaming: bool, **options: Any) -> str:
+    """The message of the error that a load, or the first row, ends with."""
+    with pytest.raises(NewsCLIPpingsError) as caught:
+        raw_splits(remote.load(streaming=streaming, **options))
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_not_there(origin: Origin, published: Published, streaming: bool) -> None:
+    """404 is DataNotFoundError, which names the address."""
+    url = published.url.replace("origin.tar", "nowhere.tar")
+    with pytest.raises(DataNotFoundError, match=r"http://127\.0\.0\.1:\d+/published/nowhere\.tar"):
+        load(published.world, visual_news=url, streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_no_server(published: Published, tmp_path: Path, origin: Origin, streaming: bool) -> None:
+    """A connection that is refused is DataNotFoundError, which names the address."""
+    with serving(tmp_path) as gone:
+        url = gone.url(tmp_path / "origin.tar")
+    with pytest.raises(DataNotFoundError, match=url):
+        load(published.world, visual_news=url, streaming=streaming)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_not_allowed(origin: Origin, published: Published, status: int) -> None:
+    """A server that wants a password is an error at once that names the address and the status."""
+    origin.mode(status=[status, 10_000])
+    message = refused(published, False)
+    assert published.url in message
+    assert str(status) in message
+    assert len(published.asked()) <= 3
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_server_without_ranges(own: Callable[..., Published], streaming: bool) -> None:
+    """A server that sends the whole file is an error that says so, and the whole file is not read."""
+    remote = own()
+    os.truncate(remote.tar, 256 << 20)  # zeros behind the end marker are a good tar
+    remote.origin.mode(whole=True)
+    message = refused(remote, streaming)
+    assert remote.url in message
+    assert "range" in message
+    assert remote.origin.sent(remote.tar) < 64 << 20
+
+
+def test_a_server_that_forgets_ranges_later(origin: Origin, large: Published, index: str) -> None:
+    """The same when it happens only to the pictures."""
+    stream = large.load(split="train", streaming=True, visual_news_index=index)
+    next(iter(stream))
+    origin.mode(whole=True)
+    with pytest.raises(NewsCLIPpingsError, match="range"):
+        large.load(splits=["test"], visual_news_index=index)
+    with pytest.raises(NewsCLIPpingsError, match="range"):
+        raw(stream)
+
+
+def test_paths_need_a_folder(published: Published) -> None:
+    """images="path" with a URL is ConfigError: there are no files to refer to."""
+    with pytest.raises(ConfigError, match="folder"):
+        published.load(images="path")
+    with pytest.raises(ConfigError, match="folder"):
+        raw_splits(published.load(images="path", streaming=True))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x1f\x8b" + bytes(5000), "gzip"),
+        (b"<!DOCTYPE html><html><body>Please log in</body></html>" * 40, "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "LFS"),
+        (b"not a tar at all " * 100, "tar"),
+        (b"", "(?i)(empty|0 bytes)"),
+    ],
+    ids=["gzip", "HTML", "LFS pointer", "text", "empty"],
+)
+def test_no_tar(own: Callable[..., Published], content: bytes, says: str, streaming: bool) -> None:
+    """What is no plain tar is refused as it is on a disk, by its address."""
+    remote = own()
+    remote.tar.write_bytes(content)
+    with pytest.raises(BadTarError, match=says) as caught:
+        raw_splits(remote.load(streaming=streaming))
+    assert remote.url in str(caught.value)
+
+
+def test_a_truncated_tar(own: Callable[..., Published]) -> None:
+    """A remote tar that is cut short says where; with missing="null" the whole part is used."""
+    remote = own(data_json="first")
+    places = {name: place for name, place in remote.places().items() if name in remote.world.pictures}
+    cut = sorted(places.values(), key=lambda place: place.start)[len(places) * 2 // 3]
+    os.truncate(remote.tar, cut.start + 300)
+    with pytest.raises(BadTarError, match=rf"byte {cut.start}\b") as caught:
+        remote.load()
+    assert remote.url in str(caught.value)
+    whole = {name for name, place in places.items() if place.stop <= cut.start}
+    for streaming in (False, True):
+        found = raw_splits(remote.load(missing="null", streaming=streaming))
+        assert found == expected_splits(remote.world, pictures=whole)
+
+
+def test_a_full_disk(own: Callable[..., Published], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the pictures would not fit, the error says so before any is fetched."""
+    remote = own()
+    index = make_index(remote.tar, tmp_path / "x.parquet")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(NewsCLIPpingsError, match=r"(?i)(disk|free|room|space)"):
+        remote.load(visual_news_index=index)
+    pictures = remote.mask(remote.world.pictures) & remote.inner()
+    assert remote.times()[pictures].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [("nowhere.tar", "nowhere.tar"), ("published/origin.tar", "range")],
+    ids=["404", "no ranges"],
+)
+def test_errors_on_the_command_line(origin: Origin, published: Published, path: str, says: str) -> None:
+    """One line on stderr, no traceback, exit code 1."""
+    if says == "range":
+        origin.mode(whole=True)
+    env = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    args = ["build", "out", "--data-dir", str(published.world.root), "--visual-news", f"{origin.address}/{path}"]
+    done = CliRunner(env=env).invoke(main, args)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert says in done.output
+    assert "Traceback" not in done.output
+
+
+# Changes
+
+
+def _swap(remote: Published) -> None:
+    """Two pictures of the plan change places; the tar is of the same size."""
+    world = remote.world
+    lengths: dict[int, list[str]] = {}
+    for path in sorted(shown(world.rows())):
+        lengths.setdefault(len(world.pictures[path]), []).append(path)
+    first, second = next(paths[:2] for paths in lengths.values() if len(paths) > 1)
+    world.pictures[first], world.pictures[second] = world.pictures[second], world.pictures[first]
+    size = remote.tar.stat().st_size
+    world.write_tar(remote.tar)
+    assert remote.tar.stat().st_size == size
+
+
+def _grow(remote: Published) -> None:
+    path = remote.world.used_once().image_path
+    remote.world.pictures[path] += bytes(700)
+    remote.world.write_tar(remote.tar)
+
+
+@pytest.mark.parametrize("change", [_swap, _grow], ids=["same size", "another size"])
+def test_a_tar_that_is_replaced_gives_new_rows(
+    own: Callable[..., Published], change: Callable[[Published], None]
+) -> None:
+    """When the tar on the server changes, the next load has the new rows, built or streamed."""
+    remote = own()
+    for path, data in remote.world.pictures.items():  # so that some are of one length
+        remote.world.pictures[path] = data.ljust(2048, b"\0")
+    remote.world.write_tar(remote.tar)
+    before = expected_splits(remote.world)
+    assert raw_splits(remote.load()) == before
+    change(remote)
+    after = expected_splits(remote.world)
+    assert after != before
+    assert raw_splits(remote.load()) == after
+    assert raw_splits(remote.load(streaming=True)) == after
+
+
+def test_a_tar_that_is_replaced_under_a_stream(own: Callable[..., Published]) -> None:
+    """Old offsets give no picture of another tar: an error, or the old rows."""
+    remote = own()
+    stream = remote.load(split="train", streaming=True)
+    before = remote.world.rows()
+    assert raw(stream) == before
+    _grow(remote)
+    with suppress(BadTarError):
+        assert raw(stream) == before
+
+
+def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin, tmp_path: Path) -> None:
+    """A tar that changes while it is fetched is an error, or gives rows of one of the two; never a mixture."""
+    remote = publish(large.world, origin, tmp_path.name)
+    other = publish(large.world, origin, tmp_path.name, "other.tar", data_json="first")
+    index = make_index(remote.tar, tmp_path / "x.parquet")
+    origin.mode(delay=0.1)
+    options = {"data_dir": str(large.world.root), "visual_news": remote.url, "visual_news_index": index}
+    process = child(tmp_path, splits=["train"], **options)
+    while len(remote.asked()) < 6:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.replace(other.tar, remote.tar)
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        said = json.loads([line for line in out.splitlines() if line.startswith("#")][-1][1:])
+        assert said == jsonable({"train": large.world.rows()})
+    else:
+        assert "newsclippings.errors.Bad" in err, err
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "zeroed", "deleted", "other bytes"])
+def test_a_spoilt_copy_gives_no_wrong_row(
+    origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str
+) -> None:
+    """What happens to the kept copy between builds is found, or mended: never a picture that is none."""
+    options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
+    large.load(**options)
+    rows = large.world.rows(split="test")
+    picture = large.world.pictures[rows[0]["image_path"]]
+    files = [path for path in kept(tmp_path).rglob("*") if path.is_file() and path.suffix != ".arrow"]
+    for copy in [path for path in files if picture in path.read_bytes()]:
+        if spoil == "deleted":
+            copy.unlink()
+        elif spoil == "truncated":
+            os.truncate(copy, copy.stat().st_size // 2)
+        else:
+            data = copy.read_bytes()
+            at = data.index(picture)
+            with copy.open("r+b") as file:
+                file.seek(at - BLOCK)
+                file.write(bytes(BLOCK + 100) if spoil == "zeroed" else random.Random(1).randbytes(BLOCK + 100))
+    try:
+        found = raw_splits(large.load(missing="null", **options))
+    except NewsCLIPpingsError:
+        return
+    assert found == {"test": rows}
+
+
+# Members, by the classes themselves
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(0, 9000), min_size=1, max_size=14),
+    st.data(),
+    st.sampled_from([512, 1500, 4096, 1 << 20]),
+    st.sampled_from([0, 1 / 16, 1.0]),
+)
+def test_any_members_in_any_order_are_fetched_exactly(
+    origin: Origin, tmp_path: Path, sizes: list[int], data: st.DataObject, piece: int, waste: float
+) -> None:
+    """Any members, in any order, with any gaps between them: their bytes and no others, and nothing twice."""
+    tar = origin.root / f"{tmp_path.name}.tar"
+    plan = {f"bbc/images/0000/{k:03d}.jpg": random.Random(k).randbytes(size) for k, size in enumerate(sizes)}
+    with tarfile.open(tar, "w") as out:
+        for name, content in plan.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            out.addfile(info, io.BytesIO(content))
+    chosen = np.array(data.draw(st.permutations(range(len(sizes)))), np.int64)
+    chosen = chosen[: data.draw(st.integers(1, len(sizes)))]
+    table = tar_index.walk(LocalFile(str(tar)))
+    members = tar_members.Members.of(tar_index.keep(table, tmp_path / "index.arrow", str(tar)), np.arange(len(sizes)))
+    copy = tmp_path / "copy.tar"
+    copy.unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote_module, "PIECE", piece)
+        patch.setattr(tar_members, "PIECE", piece)
+        patch.setattr(tar_members, "WASTE", waste)
+        patch.setattr(tar_members, "NEXT", 2048 if waste else 0)
+        origin.forget()
+        buffers = [bytearray(sizes[k]) for k in chosen]
+        views = [memoryview(buffer) for buffer in buffers]
+        tar_members.read_members(remote_module.RemoteFile(origin.url(tar)), members, chosen, views)
+        assert [bytes(buffer) for buffer in buffers] == [plan[f"bbc/images/0000/{k:03d}.jpg"] for k in chosen]
+        read = Published(World(tmp_path), origin, tar).times()
+        for some in (chosen[: len(chosen) // 2], chosen):  # the second time, only what is new
+            origin.forget()
+            tar_members.fetch_members(remote_module.RemoteFile(origin.url(tar)), copy, members.some(some))
+    kept, original, fetched = copy.read_bytes(), tar.read_bytes(), Published(World(tmp_path), origin, tar).times()
+    assert len(kept) == len(original)
+    for k in range(len(sizes)):
+        place = slice(int(members.offsets[k]) - BLOCK, int(members.offsets[k]) + sizes[k])
+        wanted, before = k in chosen, k in chosen[: len(chosen) // 2]
+        assert kept[place] == (original[place] if wanted else bytes(BLOCK + sizes[k]))
+        assert (read[place] == 1).all() or not wanted
+        assert (fetched[place] == 1).all() or not wanted or before
+        assert waste or not fetched[place].any() or (wanted and not before)
+    assert max(read.max(), fetched.max()) <= 1
+
+
+def test_ends_of_the_plan(large: Published) -> None:
+    """The helpers of these tests are right about where members lie."""
+    data = large.tar.read_bytes()
+    for path, place in list(large.places().items())[:50]:
+        if path in large.world.pictures:
+            assert data[place][BLOCK:] == large.world.pictures[path]
+    assert set(SPLITS) == set(expected_splits(large.world))
+    assert np.count_nonzero(large.inner()) == len(data) - 2 * ENDS

@@ -1,0 +1,147 @@
+"""A few rows at a time: the same as all at once, whatever the layout of the files and the order of asking."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dialects import DIALECTS, dump
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reading import load, raw, raw_splits
+from test_annotations import rows
+from test_records import FAST, LAYOUTS, exactly, make
+from world import World
+
+from _newsclippings import annotations, assemble, record_index
+from _newsclippings.annotations import MatchesInSlices
+from _newsclippings.corpus import SCHEMA
+from _newsclippings.files import LocalFile
+from newsclippings import BadFileError, MissingDataError
+
+Row = dict[str, Any]
+
+asked = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=4)
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quick
+@given(rows, asked, st.sampled_from(DIALECTS), st.sampled_from([1, 40, 1 << 20]))
+def test_slices_of_the_matches_are_those_of_the_whole(
+    tmp_path: Path, plan: list[Row], slices: list[tuple[int, int]], dialect: str, block: int
+) -> None:
+    """Any slices in any order hold exactly the rows of the plan, in any layout, however much is decoded at once."""
+    file = tmp_path / "train.json"
+    file.write_text(dump({"annotations": plan}, dialect))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(annotations, "BLOCK", block)
+        matches = MatchesInSlices(str(file), "merged_balanced")
+        assert matches.rows == len(plan)
+        for start, stop in slices:
+            start, stop = sorted((min(start, len(plan)), min(stop, len(plan))))
+            assert matches.table(start, stop).to_pylist() == plan[start:stop]
+        assert matches.table().to_pylist() == plan
+
+
+def test_a_file_of_matches_that_changes_is_an_error(tmp_path: Path) -> None:
+    """Rows are counted when the file is opened; another number later is no answer."""
+    row = {"id": 1, "image_id": 1, "similarity_score": 1, "source_dataset": 0, "falsified": False}
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps({"annotations": [row] * 6}))
+    matches = MatchesInSlices(str(file), "merged_balanced")
+    assert len(matches.table(0, 2)) == 2
+    file.write_text(json.dumps({"annotations": [row] * 4}))
+    with pytest.raises(BadFileError, match=r"train\.json: expected 6 rows, as before, found 4"):
+        matches.table(2, 4)
+
+
+@quick
+@given(
+    st.sets(st.integers(0, 9_999_999), min_size=1, max_size=30),
+    st.data(),
+    st.sampled_from(sorted(LAYOUTS)),
+    st.booleans(),
+)
+def test_records_at_their_places(
+    tmp_path: Path, ids: set[int], data: st.DataObject, layout: str, awkward: bool
+) -> None:
+    """Some records of a stretch of a file are exactly those of the plan; or the layout is not vouched for."""
+    order = data.draw(st.permutations(sorted(ids)))
+    plan = [make(number, caption=f"{number}" + "}, {" * awkward) for number in order]
+    text = LAYOUTS[layout](plan).encode()
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"before" + text + b"after")
+    with LocalFile(str(path)) as file:
+        index = record_index.index_records(file, 6, len(text))
+        assert index is not None or awkward or layout not in FAST
+        wanted = sorted(data.draw(st.sets(st.sampled_from(order))))
+        table = index.pick(np.array(wanted, np.int64), SCHEMA) if index else None
+        if table is not None:
+            assert table.to_pylist() == exactly(plan, wanted)
+        assert table is not None or awkward or layout not in FAST
+
+
+@pytest.mark.parametrize("unknown", [-1, 3, 5, 10**12])
+def test_a_record_that_is_not_there_is_left_to_the_exact_way(tmp_path: Path, unknown: int) -> None:
+    """That there is no such record can only be said by who has read every one."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([make(2), make(4)]))
+    with LocalFile(str(path)) as file:
+        index = record_index.index_records(file, 0, file.size)
+        assert index is not None
+        assert index.pick(np.array(sorted([4, unknown]), np.int64), SCHEMA) is None
+        assert index.pick(np.array([2, 4], np.int64), SCHEMA) is not None
+
+
+def test_an_id_twice_is_left_to_the_exact_way(tmp_path: Path) -> None:
+    """Which of two records of one id is meant cannot be told."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([make(2), make(4), make(2)]))
+    with LocalFile(str(path)) as file:
+        assert record_index.index_records(file, 0, file.size) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"metadata": True, "articles": True}], ids=["plain", "all texts"])
+@pytest.mark.parametrize("source", ["data.json", "tar", "metadata"])
+@pytest.mark.parametrize("rows_at_once", [2, 6, 10_000])
+def test_streams_are_joined_in_slices(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, rows_at_once: int, source: str, options: Row
+) -> None:
+    """However many rows are joined at once, a stream has all rows of the plan, from whatever file the records come."""
+    world = new_world(folder=source == "data.json", tar=True)
+    if source == "metadata":
+        world.write_tar(data_json="absent")
+    monkeypatch.setattr(assemble, "SLICE", rows_at_once)
+    built = {split: raw(data) for split, data in load(world, **options).items()}
+    assert raw_splits(load(world, streaming=True, **options)) == built
+    captions = "metadata" if source == "metadata" else "origin"
+    plain = [[{name: row[name] for name in plan} for row, plan in zip(built[split], plans, strict=True)]
+             for split, plans in ((s, world.rows(split=s, captions=captions)) for s in built)]  # fmt: skip
+    assert plain == [world.rows(split=split, captions=captions) for split in built]
+
+
+def test_first_row_reads_few_records(
+    new_world: Callable[..., World], touched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first row of a stream opens no picture but those of its slice, and no file of another split."""
+    world = new_world(tar=False)
+    with touched(world.root) as seen:
+        next(iter(load(world, streaming=True, split="test", splits=["test"])))
+    opened = {path for how, path in seen if how == "open"}
+    pictures = {path for path in opened if path.endswith(".jpg")}
+    first_slice = {str(world.origin / row["image_path"]) for row in world.rows(split="test")[:2]}
+    assert pictures == first_slice
+    assert not {path for path in opened if path.endswith(("train.json", "val.json"))}
+
+
+def test_the_slice_with_something_missing_is_named(new_world: Callable[..., World]) -> None:
+    """A stream stops at the slice that is not complete, and says which rows these are."""
+    world = new_world(tar=False)
+    stream = load(world, streaming=True, split="train")
+    lost = world.rows()[22]
+    (world.origin / lost["image_path"]).unlink()
+    given_rows = []
+    with pytest.raises(MissingDataError, match=r"merged_balanced/train, rows \d+ to 23: expected \d+ complete rows"):
+        given_rows += [row["index"] for row in stream]
