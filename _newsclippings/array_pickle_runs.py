@@ -213,11 +213,11 @@ class Walk(Machine):
         if latin1:
             end = begin + int.from_bytes(data[begin - 4 : begin], "little")
         small = size <= LONGEST_SHARED if latin1 else size in _SHARED_SIZES
-        if size and (small or not any(at < begin and after == end for at, after in trace)):
-            return  # numbers that may be memoised for what they are, or another array's
+        if size and small:
+            return  # such numbers may be memoised for what they are
         key = (start + 1, _KEYS[data[start]]) if data[start] in _KEYS else self._key
-        if key is None or not start < key[0] < begin or key[1].str[1:] == "u8":  # which may be too large for a key
-            return
+        if key is None or not start < key[0] < begin or key[1].str[1:] == "u8":
+            return  # another array's numbers; integers that may be too large for a key
         if data[start] not in _KEYS and key[1].itemsize in _SHARED_SIZES:
             return
         puts = [at for at, _ in trace if data[at] in (_LONG_BINPUT, _MEMOIZE)]

@@ -295,17 +295,22 @@ def test_python_2(tmp_path: Path, long_strings: bool) -> None:
     check(tmp_path / "x.pkl", data, mapping)
 
 
-def test_most_is_read_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fast half is in use: few opcodes are executed one by one."""
-    steps = 0
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places of the opcodes that are executed one by one."""
+    steps: list[int] = []
     step = Machine.step
 
     def counted(machine: Machine) -> None:
-        nonlocal steps
-        steps += 1
+        steps.append(machine.pos)
         step(machine)
 
     monkeypatch.setattr(Machine, "step", counted)
+    return steps
+
+
+def test_most_is_read_by_pattern(tmp_path: Path, steps: list[int]) -> None:
+    """The fast half is in use: few opcodes are executed one by one."""
     mapping = {k: numbers("f4", (64,), k) for k in range(3000)}
     path = tmp_path / "x.pkl"
     for protocol in (2, 3, 4, 5):
@@ -313,13 +318,13 @@ def test_most_is_read_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             if protocol == 2 and named is not mapping:  # keys of numpy as Latin-1 text are rare, and go the slow way
                 continue
             path.write_bytes(dump(named, protocol))
-            steps = 0
+            steps.clear()
             open_array_pickle(str(path)).close()
-            assert steps < 3000, (protocol, steps)
+            assert len(steps) < 3000, (protocol, len(steps))
     path.write_bytes(Python2(False).dump(mapping))
-    steps = 0
+    steps.clear()
     open_array_pickle(str(path)).close()
-    assert steps < 3000
+    assert len(steps) < 3000
 
 
 def test_the_result_and_its_places(tmp_path: Path) -> None:
@@ -648,13 +653,14 @@ def long_mappings(draw: st.DrawFn) -> dict[Any, Value]:
     key = draw(st.sampled_from([int, int, np.int64, np.int32]))
     ids = rng.sample(range(draw(st.sampled_from([400, 70_000, 10**7]))), draw(st.integers(40, 120)))
     width = draw(st.sampled_from([6, 8, 64]))
-    kinds = draw(st.lists(st.sampled_from(["vector", "vector", "row", "faces", "none", "float64", "list"]), min_size=1))
+    every = ["vector", "vector", "row", "faces", "none", "list", "f8", "i4", ">f4"]  # that one has a type of its own
+    kinds = draw(st.lists(st.sampled_from(every), min_size=1, max_size=3))
     run = draw(st.sampled_from([1, 3, 30]))
     mapping: dict[Any, Value] = {}
     for k, number in enumerate(ids):
         kind = kinds[k // run % len(kinds)]
         shape = {"row": (1, width), "faces": (rng.randrange(3), width)}.get(kind, (width,))
-        array = numbers("f8" if kind == "float64" else "f4", shape, number)
+        array = numbers(kind if kind in CODES or kind == ">f4" else "f4", shape, number)
         mapping[key(number)] = {"none": None, "list": [array, array]}.get(kind, array)
     sound = [value for value in mapping.values() if isinstance(value, np.ndarray)]
     if sound and rng.random() < 0.5:
@@ -673,6 +679,7 @@ def test_runs_of_entries(
     """Many alike and some not, with frames between any two opcodes, memo numbers of one byte and four."""
     data = dump(mapping, protocol)
     check(tmp_path / "x.pkl", reframed(data, lengths) if again and protocol > 3 else data, mapping)
+    check(tmp_path / "x.pkl", pickletools.optimize(data), mapping)  # memoises only what it refers to
 
 
 @QUICK
@@ -701,6 +708,114 @@ def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
             flipped[at] ^= 1 << bit
             path.write_bytes(flipped)
             assert outcome(path, True) == outcome(path, False), (at - begin, bit)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
+    """Frames begin between opcodes, and are as long as they say."""
+    mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(60)}
+    data, path = dump(mapping, protocol), tmp_path / "x.pkl"
+    begin, end = data.index(struct.pack("<i", 70_030)) - 1, data.index(struct.pack("<i", 70_031)) - 1
+    sound = {at or 0 for _, _, at in pickletools.genops(data)}
+    for at in range(begin, end):
+        for wrong in (0, 1, -1):
+            rest = hostile_pickles.framed(data[at:], len(data) - at + wrong)
+            path.write_bytes(data[:2] + hostile_pickles.framed(data[11:at]) + rest)
+            read = outcome(path, True)
+            assert read == outcome(path, False), (at - begin, wrong)
+            assert (read is not None) == (at in sound and wrong <= 0)  # STOP may stand behind the frame
+
+
+def test_frames_do_not_slow_a_run_down(tmp_path: Path, steps: list[int]) -> None:
+    """Entries with a frame in them are taken in runs, too."""
+    mapping = {70_000 + k: numbers("f4", (64,), k) for k in range(3000)}
+    for protocol in (4, 5):
+        (tmp_path / "x.pkl").write_bytes(dump(mapping, protocol))
+        steps.clear()
+        open_array_pickle(str(tmp_path / "x.pkl")).close()
+        assert len(steps) < 150
+
+
+def run_with(changed: dict[int, bytes], usual: Callable[[int], bytes], count: int = 60, after: bytes = b"") -> bytes:
+    """A dict of many entries, each `usual` but for some."""
+    h = hostile_pickles
+    names = h.NDARRAY + b"r\x00\x04\x00\x00"  # only so that memo numbers have four bytes
+    first = h.num(1) + h.RECONSTRUCT + names + h.num(0) + b"\x85" + h.blob(b"b") + b"\x87R"
+    first += h.tup(h.num(1), h.tup(h.num(64)), h.dtype("i1"), b"\x89", h.blob(bytes(64))) + b"b"
+    return h.pickled(first, *(changed.get(k, usual(k)) for k in range(count)), after)
+
+
+def plain_entry(k: int, data: bytes = bytes(64), puts: tuple[int, ...] = ()) -> bytes:
+    """An array of bytes; values get the memo numbers given (the new array, its shape)."""
+    h = hostile_pickles
+    put = [b"r" + struct.pack("<I", number) for number in puts] or [b"", b""]
+    shape = h.num(len(data)) + b"\x85" + put[1]
+    new = h.RECONSTRUCT + h.NDARRAY + h.num(0) + b"\x85" + h.blob(b"b") + b"\x87R" + put[0]
+    data = (b"U" + bytes([len(data)]) if len(data) < 9 else b"B" + struct.pack("<I", len(data))) + data
+    return b"J" + struct.pack("<i", 70_000 + k) + new + h.tup(h.num(1), shape, h.dtype("i1"), b"\x89", data) + b"b"
+
+
+def test_what_differs_in_a_run(tmp_path: Path) -> None:
+    """What the machine would see, a run sees as well: entry by entry and taken together, files come out the same."""
+    h, path = hostile_pickles, tmp_path / "x.pkl"
+
+    def two(k: int) -> tuple[int, int]:
+        return 2000 + 2 * k, 2001 + 2 * k
+
+    def counted(k: int) -> bytes:
+        return plain_entry(k, puts=two(k))
+
+    def gaps(k: int) -> bytes:
+        return plain_entry(k, puts=(2000 + 3 * k, 2002 + 3 * k))
+
+    def small(k: int) -> bytes:  # a str of Python 2 that is memoised
+        return plain_entry(k, b"zz").replace(b"U\x02zz", b"U\x02zzr" + struct.pack("<I", 2000 + k))
+
+    def same(k: int) -> bytes:
+        return plain_entry(k, puts=two(0))
+
+    def number(k: int, value: int) -> bytes:  # as a key of numpy
+        return h.SCALAR + h.dtype("u8") + b"C\x08" + struct.pack("<Q", value) + b"\x86R" + plain_entry(k)[5:]
+
+    of_code_30 = h.DTYPE + b"j\xee\x07\0\0\x89\x88\x87R" + h.tup(h.num(3), h.text("<"), h.PLAIN) + b"b"
+    shared = [b"J\xff\xff\xff\x00j" + struct.pack("<I", n) for n in (2000, 2020, 2001, 2059, 2060, 2118, 5000)]
+    files: dict[str, tuple[bytes, bool]] = {
+        "sound": (run_with({}, counted), True),
+        "the same memo numbers": (run_with({}, same), False),
+        "one memo number again": (run_with({30: plain_entry(30, puts=two(29))}, counted), False),
+        "gaps": (run_with({}, gaps), True),
+        "a gap before the run goes on": (run_with({0: plain_entry(0, puts=(1500, 1999))}, counted), True),
+        "MEMOIZE in between": (run_with({30: b"J\0\0\0\1N"}, counted, 60, b"J\0\0\0\2N\x94"), False),
+        "an integer too large for a key": (
+            run_with({30: number(30, 2**63 + 5)}, lambda k: number(k, k + 2)), False
+        ),
+        "integers of numpy": (run_with({}, lambda k: number(k, k + 2)), True),
+        "a code as numbers, referred to": (
+            run_with({30: small(30).replace(b"zz", b"f4")}, small, 60, h.num(9) + h.array(kind=of_code_30)), True
+        ),
+    }  # fmt: skip
+    files |= {f"reference {k}": (run_with({}, counted, 60, s), k in (0, 1, 4, 5)) for k, s in enumerate(shared)}
+    files |= {
+        f"{after!r} at the end": (run_with({}, counted, 60, after), after[:1] == b"r")
+        for after in (b"b", b"R", b"\x94", b"r\xff\0\1\0", b"\x95" + bytes(8) + b"b", b"\x85")
+    }
+    for change in (b"u(", b"N", b"\x94", b"r\x00\x10\x00\x00", b"h\x00", b"(", b")", b"\x85", b"]"):
+        files[f"{change!r} before an entry"] = run_with({30: change + counted(30)}, counted), change == b"u("
+    for title, (data, sound) in files.items():
+        path.write_bytes(data)
+        read = outcome(path, True)
+        assert read == outcome(path, False), title
+        assert (read is not None) == sound, title
+
+
+def test_memoize_after_a_put_that_leaves_a_number_out(tmp_path: Path) -> None:
+    """The number of a MEMOIZE is not known then, be it in a run or not."""
+    mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(60)}
+    data = dump(mapping, 4)
+    place = data.index(struct.pack("<i", 70_030))
+    changed = data.index(b"\x94", place)
+    data = data[:changed] + b"r\x00\x10\x00\x00" + data[changed + 1 :]
+    refuse(tmp_path / "x.pkl", reframed(data, [10**6]))
 
 
 # Files that change
