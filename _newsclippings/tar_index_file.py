@@ -38,9 +38,9 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
     about, found = index.members.schema.metadata or {}, identity(file)
     if any(about.get(name.encode(), b"").decode() != value for name, value in found.items()):
         size = int(about[b"tar_size"])
-        raise other_tar(
-            location, file.path, f"of a tar of {size:,} bytes", f"one of {file.size:,} bytes, or other ends"
-        )
+        if size != file.size:
+            raise other_tar(location, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
+        raise other_tar(location, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
     return TarIndex(index.members, index.keys, index.rows, index.damage, without_secrets(location))
 
 
