@@ -4,6 +4,7 @@ A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ..
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -80,10 +81,28 @@ _STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "con
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
+@functools.cache
+def _survive_forks() -> None:
+    """See to it, once, that a forked process does not wait for fsspec's thread, which stayed behind.
+
+    Not every supported fsspec does so itself; `datasets` does the same in the workers it forks for a DataLoader.
+    """
+
+    def forget() -> None:
+        import fsspec.asyn
+
+        fsspec.asyn.iothread[0] = fsspec.asyn.loop[0] = None
+        fsspec.asyn.reset_lock()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
+
+
 def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it. HTTP servers may go silent: there is a limit for that."""
     import fsspec  # takes a while to import, and most builds read local files only
 
+    _survive_forks()
     options: dict[str, Any] = {}
     if url.startswith(("http://", "https://")):
         import aiohttp
