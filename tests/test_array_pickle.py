@@ -750,6 +750,15 @@ def test_frames_do_not_slow_a_run_down(tmp_path: Path, steps: list[int]) -> None
         assert len(steps) < 150
 
 
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_arrays_out_of_other_processes_are_taken_in_runs(tmp_path: Path, protocol: int, steps: list[int]) -> None:
+    """Those were unpickled one by one, so that each has a number type of its own."""
+    mapping = {70_000 + k: pickle.loads(pickle.dumps(numbers("f4", (64,), k))) for k in range(2000)}
+    (tmp_path / "x.pkl").write_bytes(dump(mapping, protocol))
+    open_array_pickle(str(tmp_path / "x.pkl")).close()
+    assert len(steps) < 1600
+
+
 def run_with(changed: dict[int, bytes], usual: Callable[[int], bytes], count: int = 60, after: bytes = b"") -> bytes:
     """A dict of many entries, each `usual` but for some."""
     h = hostile_pickles
