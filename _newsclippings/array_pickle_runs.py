@@ -41,7 +41,7 @@ class Pattern:
         expected, fixed: the bytes, and whether they stay the same.
         key, dtype: where the key is, and its type.
         counts: where the memo numbers are that are written down; `memos`: how many values get one.
-        kept: which of them is the array, that can be referred to; -1: none.
+        ranks, kinds: which of them can be referred to, and their forms as in the memo.
         bounds: where behind the numbers a frame may begin: between opcodes.
         words, word: the bytes by which it is guessed, among others at that place.
     """
@@ -57,7 +57,8 @@ class Pattern:
     dtype: np.dtype
     counts: Int64s
     memos: int
-    kept: int
+    ranks: Int64s
+    kinds: Int64s
     bounds: frozenset[int]
     words: dict[bytes, int]
     word: bytes
@@ -125,7 +126,7 @@ class Walk(Machine):
             memo[mine + 1] = pattern.memos
         memo = self.memo_next + np.cumsum(memo)
         fits = np.zeros(count, bool)
-        keys, offsets, forms, kept = (np.zeros(count, t) for t in (np.int64, np.int64, np.int32, np.int64))
+        keys, offsets, forms = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int32)
         for pattern, mine in groups:
             heads, backs = _windows(self.data, pattern.front), _windows(self.data, pattern.back)
             rows = np.concatenate([heads[start[mine]], backs[tail[mine]]], axis=1)
@@ -142,21 +143,27 @@ class Walk(Machine):
             key = np.ascontiguousarray(rows[:, pattern.key : pattern.key + pattern.dtype.itemsize])
             keys[mine] = key.view(pattern.dtype)[:, 0]
             offsets[mine] = start[mine] + pattern.front if pattern.size else 0
-            forms[mine], kept[mine] = pattern.form, pattern.kept
+            forms[mine] = pattern.form
         if not fits.all():
             count = int(np.argmin(fits))
             wrong = self._patterns[runs[count]]
             wrong.words.pop(wrong.word, None)  # a bad guide
         elif self._goes_on(places[-1]):
             count -= 1
-        kept[count:] = -1
-        numbers = np.flatnonzero(kept >= 0)
+        shared = []
+        for pattern, mine in groups:
+            own = mine[mine < count, None]
+            rows = np.zeros((3, len(own), len(pattern.ranks)), np.int64)
+            rows[0], rows[1], rows[2] = memo[own] + pattern.ranks, (pattern.kinds > 0) * offsets[own], pattern.kinds
+            shared.append(rows.reshape(3, -1))
+        found = np.concatenate(shared, axis=1)
+        found = found[:, np.argsort(found[0])]
         self.ids.frombytes(keys[:count].tobytes())
         self.offsets.frombytes(offsets[:count].tobytes())
         self.forms.frombytes(forms[:count].tobytes())
-        self.memo_numbers.frombytes((memo[numbers] + kept[numbers]).tobytes())
-        self.memo_offsets.frombytes(offsets[numbers].tobytes())
-        self.memo_forms.frombytes(forms[numbers].tobytes())
+        self.memo_numbers.frombytes(found[0].tobytes())
+        self.memo_offsets.frombytes(found[1].tobytes())
+        self.memo_forms.frombytes(found[2].astype(np.int32).tobytes())
         self.memo_count += int(memo[count]) - self.memo_next
         self.memo_next = int(memo[count])
         self.at, self.pos = self.pos, places[count]
@@ -227,9 +234,9 @@ class Walk(Machine):
             data[at] in (_FRAME, _BINPUT) for at, _ in trace
         ):
             return
-        kept = self.memo_numbers[self._kept :]
-        if len(kept) > 1 or any(found != value.form for found in self.memo_forms[self._kept :]):
-            return  # refers to other things, too
+        kinds = self.memo_forms[self._kept :]
+        if any(found > 0 and found != value.form for found in kinds):
+            return
 
         def column(at: int) -> int:
             return at - start - (end - begin if at >= end else 0)
@@ -259,7 +266,8 @@ class Walk(Machine):
                 dtype=key[1],
                 counts=np.array([column(at) + k for at in counts for k in range(4)], np.int64),
                 memos=len(puts),
-                kept=kept[0] - self._memo if kept else -1,
+                ranks=np.array(self.memo_numbers[self._kept :], np.int64) - self._memo,
+                kinds=np.array(kinds, np.int64),
                 bounds=frozenset(at - end for at in (*(at for at, _ in trace), stop) if at >= end),
                 words=words,
                 word=word,

@@ -73,8 +73,10 @@ def same(found: Value, expected: Value) -> bool:
 def check(path: Path, data: bytes, values: dict[Any, Value]) -> None:
     """The values are read as they were written, with patterns and without."""
     path.write_bytes(data)
+    places = []
     for patterns in (True, False):
         with open_array_pickle(str(path), patterns=patterns) as entries:
+            places.append((entries.offsets.tolist(), entries.forms.tolist(), entries.part_offsets.tolist()))
             assert len(entries) == len(values)
             assert entries.ids.dtype == np.int64
             assert entries.ids.tolist() == [int(key) for key in values]
@@ -88,6 +90,7 @@ def check(path: Path, data: bytes, values: dict[Any, Value]) -> None:
                 else:
                     assert (form, entries.forms[k]) == (None, 0 if value is None else 1)
             del found
+    assert places[0] == places[1]
 
 
 def numbers(code: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -178,6 +181,15 @@ def test_equal_types_made_anew_and_referred_to(tmp_path: Path, protocol: int) ->
         mapping |= {3 * k: pair[0], 3 * k + 1: pair[1]}
         if k % 50 == 49:
             mapping[3 * k + 2] = mapping[3 * (k - 20)]
+    check(tmp_path / "x.pkl", dump(mapping, protocol), mapping)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_types_of_their_own_are_referred_to_later(tmp_path: Path, protocol: int) -> None:
+    """Entries that look alike but hold more than an array that can be referred to: each type, and each array."""
+    pairs = [numbers(">f4", (2, 16), k) for k in range(60)]
+    mapping = {70_000 + 1000 * row + k: pair[row] for row in (0, 1) for k, pair in enumerate(pairs)}
+    mapping |= {90_000 + k: mapping[70_000 + 3 * k] for k in range(20)}
     check(tmp_path / "x.pkl", dump(mapping, protocol), mapping)
 
 
@@ -711,9 +723,11 @@ def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
-    """Frames begin between opcodes, and are as long as they say."""
-    mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(60)}
+@pytest.mark.parametrize("odd", ["f4", "i4"])
+def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int, odd: str) -> None:
+    """Frames begin between opcodes, and are as long as they say; in an entry that only seems alike, too."""
+    mapping = {70_000 + k: numbers(odd if k in (20, 30) else "f4", (16,), k) for k in range(60)}
+    mapping[80_000] = mapping[70_030]
     data, path = dump(mapping, protocol), tmp_path / "x.pkl"
     begin, end = data.index(struct.pack("<i", 70_030)) - 1, data.index(struct.pack("<i", 70_031)) - 1
     sound = {at or 0 for _, _, at in pickletools.genops(data)}
@@ -734,6 +748,15 @@ def test_frames_do_not_slow_a_run_down(tmp_path: Path, steps: list[int]) -> None
         steps.clear()
         open_array_pickle(str(tmp_path / "x.pkl")).close()
         assert len(steps) < 150
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_arrays_out_of_other_processes_are_taken_in_runs(tmp_path: Path, protocol: int, steps: list[int]) -> None:
+    """Those were unpickled one by one, so that each has a number type of its own."""
+    mapping = {70_000 + k: pickle.loads(pickle.dumps(numbers("f4", (64,), k))) for k in range(2000)}
+    (tmp_path / "x.pkl").write_bytes(dump(mapping, protocol))
+    open_array_pickle(str(tmp_path / "x.pkl")).close()
+    assert len(steps) < 1600
 
 
 def run_with(changed: dict[int, bytes], usual: Callable[[int], bytes], count: int = 60, after: bytes = b"") -> bytes:
@@ -777,12 +800,19 @@ def test_what_differs_in_a_run(tmp_path: Path) -> None:
     def number(k: int, value: int) -> bytes:  # as a key of numpy
         return h.SCALAR + h.dtype("u8") + b"C\x08" + struct.pack("<Q", value) + b"\x86R" + plain_entry(k)[5:]
 
+    def key(k: int, value: bytes = b"") -> bytes:  # likewise, in an integer of numpy
+        value = b"U\x02" + (value or struct.pack("<H", 20_000 + k)) + b"r" + struct.pack("<I", 2000 + k)
+        return h.SCALAR + h.dtype("i2") + value + b"\x86R" + plain_entry(k)[5:]
+
     of_code_30 = h.DTYPE + b"j\xee\x07\0\0\x89\x88\x87R" + h.tup(h.num(3), h.text("<"), h.PLAIN) + b"b"
     shared = [b"J\xff\xff\xff\x00j" + struct.pack("<I", n) for n in (2000, 2020, 2001, 2059, 2060, 2118, 5000)]
     files: dict[str, tuple[bytes, bool]] = {
         "sound": (run_with({}, counted), True),
         "the same memo numbers": (run_with({}, same), False),
         "one memo number again": (run_with({30: plain_entry(30, puts=two(29))}, counted), False),
+        "the same small memo numbers": (
+            h.pickled(*(plain_entry(k).replace(b"\x87R", b"\x87Rq\x05", 1) for k in range(60))), False
+        ),
         "gaps": (run_with({}, gaps), True),
         "a gap before the run goes on": (run_with({0: plain_entry(0, puts=(1500, 1999))}, counted), True),
         "MEMOIZE in between": (run_with({30: b"J\0\0\0\1N"}, counted, 60, b"J\0\0\0\2N\x94"), False),
@@ -792,6 +822,9 @@ def test_what_differs_in_a_run(tmp_path: Path) -> None:
         "integers of numpy": (run_with({}, lambda k: number(k, k + 2)), True),
         "a code as numbers, referred to": (
             run_with({30: small(30).replace(b"zz", b"f4")}, small, 60, h.num(9) + h.array(kind=of_code_30)), True
+        ),
+        "a code as a key, referred to": (
+            run_with({30: key(30, b"f4")}, key, 60, h.num(9) + h.array(kind=of_code_30)), True
         ),
     }  # fmt: skip
     files |= {f"reference {k}": (run_with({}, counted, 60, s), k in (0, 1, 4, 5)) for k, s in enumerate(shared)}
@@ -810,12 +843,12 @@ def test_what_differs_in_a_run(tmp_path: Path) -> None:
 
 def test_memoize_after_a_put_that_leaves_a_number_out(tmp_path: Path) -> None:
     """The number of a MEMOIZE is not known then, be it in a run or not."""
-    mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(60)}
-    data = dump(mapping, 4)
-    place = data.index(struct.pack("<i", 70_030))
-    changed = data.index(b"\x94", place)
-    data = data[:changed] + b"r\x00\x10\x00\x00" + data[changed + 1 :]
-    refuse(tmp_path / "x.pkl", reframed(data, [10**6]))
+    ids = [*range(300, 320), *range(70_000, 70_020), *range(400, 420)]  # keys of two and of four bytes
+    data = dump({k: numbers("f4", (16,), k) for k in ids}, 4)
+    last = data.rindex(b"\x94", 0, data.index(b"M" + struct.pack("<H", 400)))
+    changed = data[11:last] + b"r\x00\x10\x00\x00" + data[last + 1 :]
+    path = tmp_path / "x.pkl"
+    refuse(path, data[:2] + hostile_pickles.framed(changed))
 
 
 # Files that change
