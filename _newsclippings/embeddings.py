@@ -25,6 +25,7 @@ Float32s = npt.NDArray[np.float32]
 
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
+UNPACKED_BYTES = 64 << 20  # of vectors that a file of any size may hold; only shared arrays can be more than 4 times it
 READ_BYTES = 4 << 20  # likewise, where nothing but memory is written: they stay in the cache until they are checked
 
 
@@ -171,7 +172,8 @@ def _starts(file: ArrayPickle, places: Int64s, width: int, one_each: bool) -> In
     """Where the vectors of each of some entries start, if all vectors are put behind each other, and the last ones end.
 
     Raises:
-        BadFileError: a vector has another width, or an entry not just one vector where that is asked for.
+        BadFileError: a vector has another width, an entry not just one vector where that is asked for, or there are far
+            more numbers than the file has room for.
     """
     forms = file.forms[places]
     counts = np.zeros(len(places), np.int64)
@@ -184,6 +186,12 @@ def _starts(file: ArrayPickle, places: Int64s, width: int, one_each: bool) -> In
         i = int(np.argmax(counts != 1))
         place = f"{file.path}: id {file.ids[places[i]]}"
         raise bad_file(place, "one vector", f"{counts[i]} vectors", "Is this a file of faces? Then use read_faces.")
+    needed, most = 4 * width * int(counts.sum()), max(4 * len(file.data), UNPACKED_BYTES)
+    if needed > most:
+        found = f"{needed:,} bytes of them, since many ids refer to the same array"
+        raise bad_file(
+            file.path, f"at most {most:,} bytes of vectors in a file of {len(file.data):,} bytes", found, _AGAIN
+        )
     return np.append(0, np.cumsum(counts))
 
 

@@ -301,3 +301,16 @@ def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
     assert np.array_equal(batch[3], plan["clip_text"]["train"][int(rows[3]["id"])])
     probe = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "probe.py"))
     assert 0 <= probe["main"](str(world.root), epochs=1) <= 1
+
+
+@pytest.mark.parametrize("read", [read_embeddings, read_faces])
+def test_a_small_file_does_not_unpack_to_gigabytes(tmp_path: Path, read: Callable[[str], Any]) -> None:
+    """An array that very many ids refer to is no way to fill the memory: refused before any is allocated."""
+    one = np.ones(4096, np.float32)
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(pickle.dumps(dict.fromkeys(range(100_000), one), 4))
+    assert path.stat().st_size < 1_500_000
+    with pytest.raises(
+        BadFileError, match=r"bomb\.pkl: expected at most 67,108,864 bytes .* found 1,638,400,000 bytes"
+    ):
+        read(str(path))
