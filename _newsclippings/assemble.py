@@ -2,11 +2,12 @@
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
@@ -15,7 +16,7 @@ from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.files import is_url, local_copy
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
-from _newsclippings.record_scan import int64s
+from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource
 from _newsclippings.schema import EMBEDDINGS
 from _newsclippings.sources import Sources
@@ -85,7 +86,7 @@ class Assembly:
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, MatchesInSlices] = {}
         self._slices: dict[str, tuple[int, int, Split]] = {}
-        self._tally: Counter[str] = Counter()
+        self._left_out: dict[str, npt.NDArray[np.bool_]] = {}  # rows of slices of which nothing was left
         self._lock = threading.Lock()
 
     def needs_metadata(self) -> bool:
@@ -144,26 +145,30 @@ class Assembly:
             stop = min(max(stop, start + SLICE), matches.rows)
         table = matches.table(start, stop)
         wanted = wanted_ids(table)
-        corpus = self._records.some(split, wanted, lambda: wanted_ids(matches.table()))
-        metadata = None
+
+        def every() -> Int64s:
+            return wanted_ids(matches.table())
+
+        corpus, metadata = self._records.some(split, wanted, every), None
         if self.asked.metadata:
             has = "metadata" in corpus.column_names
-            metadata = (
-                corpus if has else self._records.some_metadata(split, wanted, lambda: wanted_ids(matches.table()))
-            )
+            metadata = corpus if has else self._records.some_metadata(split, wanted, every)
         piece = self._join(split, table, corpus, metadata, start)
         self._slices[split] = start, stop, piece
-        self._tally.update({split: len(table), f"{split} written": piece.report.written})
-        nothing_left = self._tally[split] >= matches.rows and not self._tally[f"{split} written"]
+        left_out = self._left_out.setdefault(split, np.zeros(matches.rows, bool))
+        left_out[start:stop] = not piece.report.written
+        nothing_left = bool(left_out.all())
         if self.asked.missing == "error" or nothing_left:
             self._refuse({split: piece})
         return piece
 
     def fetch(self, joined: dict[str, Split]) -> None:
         """Fetch what splits need of a remote tar, before their tables are made."""
-        for one in joined.values() if self._tar is not None else ():
+        if self._tar is None:
+            return
+        for one in joined.values():
             for files, rows in ((one.pictures, one.rows.image_row), (one.articles, one.rows.caption_row)):
-                if self._tar is not None and isinstance(files, TarPictures):
+                if isinstance(files, TarPictures):
                     self._tar.fetch(files, rows[one.rows.keep])
 
     def _check(self) -> None:

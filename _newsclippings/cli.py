@@ -221,8 +221,9 @@ def index(tar: str, out: Path, form: str) -> None:
     from _newsclippings.tar_index_file import write_index
 
     parts = out.with_name(out.name + ".parts")
-    table = walk(open_random(tar), parts)
-    write_index(table, out)
+    file = open_random(tar)
+    table = walk(file, parts)
+    write_index(table, out, file.path)
     shutil.rmtree(parts, ignore_errors=True)
     damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
     if form == "json":

@@ -223,7 +223,7 @@ def local_copy(location: str, folder: Path) -> str:
     if not is_url(location):
         return location
     key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
-    copy = folder / f"{key}-{location.rpartition('/')[2]}"
+    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
     if not copy.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with open_stream(location) as source, write_atomically(copy) as temporary, open(temporary, "wb") as sink:

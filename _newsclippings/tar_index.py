@@ -138,11 +138,7 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
     Raises:
         BadTarError: a member is there twice.
     """
-    names = one_chunk(table["name"])
-    keys = name_keys(names)
-    order = np.argsort(keys, kind="stable")
-    keys, rows = keys[order], order.astype(np.int32)
-    _check_unique(names, keys, rows, location)
+    keys, rows = sorted_keys(one_chunk(table["name"]), location)
     kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
     with contextlib.suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +168,22 @@ def _as_index(table: pa.Table, location: str) -> TarIndex:
     return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
 
 
-def _check_unique(names: pa.Array, keys: Uint64s, rows: npt.NDArray[np.int32], location: str) -> None:
-    """Raise `BadTarError` if a name stands twice."""
+def sorted_keys(names: pa.Array, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
+    """The hashes of some names, sorted, and whose they are.
+
+    Raises:
+        BadTarError: a name stands twice.
+    """
+    keys = name_keys(names)
+    order = np.argsort(keys, kind="stable")
+    keys, rows = keys[order], order.astype(np.int32)
     same = np.flatnonzero(keys[1:] == keys[:-1])
     suspects = names.take(pa.array(np.union1d(rows[same], rows[same + 1])))
     twice = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
     if twice is not None:
         message = f"{location}: expected each file once, found member {twice!r} twice. Get the tar from its authors."
         raise BadTarError(message)
+    return keys, rows
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -11,7 +11,7 @@ from _newsclippings.files import RandomFile, local_copy, write_atomically
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.record_scan import int64s
 from _newsclippings.tar_headers import BLOCK
-from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, one_chunk
+from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, one_chunk, sorted_keys
 from _newsclippings.tar_segment import SCHEMA
 
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")
@@ -30,24 +30,28 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
         BadFileError: the file is no index.
         BadTarError: it is the index of another tar.
     """
-    cached = folder / f"given-{key}.arrow"
+    cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept(cached)
     if index is None:
-        table = read_index(local_copy(location, folder / "downloads"), location)
-        index = keep(table, cached, location)
+        index = keep(read_index(local_copy(location, folder / "downloads"), shown), cached, shown)
     about, found = index.members.schema.metadata or {}, identity(file)
     if any(about.get(name.encode(), b"").decode() != value for name, value in found.items()):
         size = int(about[b"tar_size"])
         if size != file.size:
-            raise other_tar(location, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
-        raise other_tar(location, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
-    return TarIndex(index.members, index.keys, index.rows, index.damage, without_secrets(location))
+            raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
+        raise other_tar(shown, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
+    return TarIndex(index.members, index.keys, index.rows, index.damage, shown)
 
 
-def write_index(table: pa.Table, out: Path) -> None:
-    """Write an index as Parquet, for others."""
+def write_index(table: pa.Table, out: Path, tar: str) -> None:
+    """Write the index of a tar as Parquet, for others.
+
+    Raises:
+        BadTarError: a member is there twice.
+    """
     import pyarrow.parquet as pq
 
+    sorted_keys(one_chunk(table["name"]), tar)  # nobody could use an index with a name twice
     codes = {"name": "DELTA_BYTE_ARRAY", "offset": "DELTA_BINARY_PACKED", "size": "DELTA_BINARY_PACKED"}
     with write_atomically(out) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=codes)

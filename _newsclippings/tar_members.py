@@ -191,6 +191,6 @@ def _requests(starts: Int64s, stops: Int64s) -> Iterator[tuple[int, int, int, in
                 gap, end = int(starts[last]) - stop, int(stops[last])
                 if end - start > PIECE or (gap > NEXT and useless + gap > WASTE * (end - start)):
                     break
-                stop, useless, last = end, useless + (gap if gap > NEXT else 0), last + 1
+                stop, useless, last = max(stop, end), useless + (gap if gap > NEXT else 0), last + 1
             yield start, stop, first, last
         first = last

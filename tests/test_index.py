@@ -677,3 +677,15 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
         before, walked[:], limit = set(walked), [], 1000
         assert tar_index.walk(file, tmp_path / "parts").to_pylist() == expected(published.tar)
     assert len(before & set(walked)) == 1
+
+
+def test_a_tar_with_a_member_twice_gets_no_index(tmp_path: Path) -> None:
+    """Nobody could use it: the command says which member it is, and writes nothing."""
+    path, out = tmp_path / "twice.tar", tmp_path / "x.parquet"
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            tar.addfile(tarfile.TarInfo("origin/bbc/images/0000/001.jpg"), io.BytesIO())
+    result = CliRunner().invoke(main, ["index", str(path), "-o", str(out)])
+    assert result.exit_code == 1
+    assert "twice.tar: expected each file once, found member 'bbc/images/0000/001.jpg' twice" in result.output
+    assert not out.exists()

@@ -826,3 +826,9 @@ def test_ends_of_the_plan(large: Published) -> None:
             assert data[place][BLOCK:] == large.world.pictures[path]
     assert set(SPLITS) == set(expected_splits(large.world))
     assert np.count_nonzero(large.inner()) == len(data) - 2 * ENDS
+
+
+def test_a_request_covers_members_that_lie_in_one_another() -> None:
+    """Wherever an index says that members lie, each is within the range that is asked for it."""
+    starts, stops = np.array([0, 600, 1200]), np.array([9000, 1100, 1700])
+    assert list(tar_members._requests(starts, stops)) == [(0, 9000, 0, 3)]

@@ -145,3 +145,18 @@ def test_the_slice_with_something_missing_is_named(new_world: Callable[..., Worl
     given_rows = []
     with pytest.raises(MissingDataError, match=r"merged_balanced/train, rows \d+ to 23: expected \d+ complete rows"):
         given_rows += [row["index"] for row in stream]
+
+
+def test_shards_of_which_nothing_is_left_may_be_read_again(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the same rows over and over, none of which come out, does not make the whole split an empty one."""
+    monkeypatch.setattr(assemble, "SLICE", 2)
+    world = new_world(tar=False)
+    for row in world.rows()[:6]:
+        (world.origin / row["image_path"]).unlink(missing_ok=True)
+    stream = load(world, streaming=True, split="train", missing="drop_pair")
+    first, second = (stream.shard(stream.num_shards, n, contiguous=True) for n in (0, 1))
+    assert [list(shard) for _ in range(20) for shard in (first, second)] == [[]] * 40
+    there = {path for path in world.pictures if (world.origin / path).exists()}
+    assert raw(stream) == world.rows(pictures=there, missing="drop_pair") != []
