@@ -427,7 +427,7 @@ def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) 
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert large.times()[large.inner()].max() == 1
+    assert large.times()[large.inner()].max() == 1, large.asked()
 
 
 def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
