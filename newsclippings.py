@@ -17,6 +17,7 @@ The tar is never extracted, names in it never become paths, and no row is lost w
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,11 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         return f"{base}-{digest}"
 
 
+# Joined splits of the builds that go on, by a name of each: a worker that was forked finds here what it need not join.
+# It shares the open tar, which does no harm: all reads give their own position.
+_JOINED: dict[str | None, dict[str, Split]] = {}
+
+
 class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     """Builder of NewsCLIPpings.
 
@@ -170,8 +176,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
     config: NewsCLIPpingsConfig
-    _joined: dict[str, Split] | None = None  # this process's own, of a build
-    _slicing: dict[str, Assembly] | None = None  # likewise, of a stream, or of a worker of a build
+    _build: str | None = None  # its name in `_JOINED`
+    _slicing: dict[str, Assembly] | None = None  # this process's own, of a stream, or of a worker that was not forked
 
     def _info(self) -> datasets.DatasetInfo:
         config = self.config
@@ -183,15 +189,16 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
         sources = self.config.sources()
         self._slicing = {}  # here, since several threads may come for rows at once
+        joined: dict[str, Split] = {}
         if not dl_manager.is_streaming:
-            sources = self._fetch_and_join(sources, dl_manager)
+            sources, joined = self._fetch_and_join(sources, dl_manager)
         return [
             datasets.SplitGenerator(
                 name=split,
                 gen_kwargs={
                     "split": split,
                     "sources": sources.only(split),
-                    "parts": split_parts(self._joined[split] if self._joined else None, sources.matches[split]),
+                    "parts": split_parts(joined.get(split), sources.matches[split]),
                 },
             )
             for split in self.config.wanted_splits()
@@ -201,10 +208,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self, split: str, sources: Sources, parts: list[tuple[int, int]]
     ) -> Iterator[tuple[int, pa.Table]]:
         """Yield row number and Arrow table, in the order of the official file."""
-        joined = (self._joined or {}).get(split)
+        joined = _JOINED.get(self._build, {}).get(split)
         if joined is not None:
             ranges = part_ranges(joined.report.rows, parts)
-            yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"))
+            yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"), ahead=True)
             return
         if self._slicing is None:
             self._slicing = {}
@@ -264,10 +271,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if self.config.inputs() != inputs:
                 raise changed_meanwhile(self.config.name)
             if not is_url(self._output_dir):
-                save_reports(self._output_dir, self._joined or {})
-                save_inputs(self._output_dir, self.config_id, self._joined or {})
+                save_reports(self._output_dir, _JOINED[self._build])
+                save_inputs(self._output_dir, self.config_id, _JOINED[self._build])
         finally:
-            self._joined = None
+            _JOINED.pop(self._build, None)
 
     def get_exported_dataset_info(self) -> datasets.DatasetInfo:
         """Nothing: `datasets` 3 takes the published counts in a checkout's dataset_infos.json for those of any file."""
@@ -280,20 +287,23 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
         super()._prepare_split(split_generator, **kwargs)
 
-    def _fetch_and_join(self, sources: Sources, dl_manager: datasets.DownloadManager) -> Sources:
+    def _fetch_and_join(
+        self, sources: Sources, dl_manager: datasets.DownloadManager
+    ) -> tuple[Sources, dict[str, Split]]:
         if self.config.images != "none" or self.config.articles:
             sources.require_pictures()
         sources = sources.fetched(dl_manager.download, metadata=bool(self.config.metadata))
         assembly = self._assembly(sources)
         if assembly.needs_metadata():
             assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
-        self._joined = assembly.join()
-        assembly.fetch(self._joined)
-        for split, joined in self._joined.items():
-            self._log(split, joined)
+        self._build = uuid.uuid4().hex
+        joined = _JOINED[self._build] = assembly.join()
+        assembly.fetch(joined)
+        for split, one in joined.items():
+            self._log(split, one)
             if self._file_format == "parquet":
-                joined.check_parquet()
-        return sources
+                one.check_parquet()
+        return sources, joined
 
     def _log(self, split: str, joined: Split) -> None:
         report = joined.report
@@ -307,7 +317,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_joined": None, "_slicing": None}
+        return {**self.__dict__, "_slicing": None}
 
 
 if __name__ == NAME:

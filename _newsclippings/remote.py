@@ -3,13 +3,13 @@
 import itertools
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from _newsclippings.errors import bad_file, no_ranges, without_secrets
 from _newsclippings.files import LocalFile, RandomFile, file_system, is_url, remote_info, try_again
+from _newsclippings.threads import map_ahead
 
 THREADS = 16  # requests at a time
 PIECE = 2 << 20  # bytes of a request at most: what is in memory is 2 * THREADS of them
@@ -76,19 +76,7 @@ class RemoteFile:
         Raises:
             DataNotFoundError: all tries of one of them failed.
         """
-        waiting: deque[tuple[Range, Any]] = deque()
-        todo = iter(ranges)
-        try:
-            while True:
-                for one in itertools.islice(todo, 2 * THREADS - len(waiting)):
-                    waiting.append((one, self._executor().submit(self._read, *one)))
-                if not waiting:
-                    return
-                one, future = waiting.popleft()
-                yield one, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        return map_ahead(self._executor(), lambda one: self._read(*one), ranges, 2 * THREADS)
 
     def hop_reader(self) -> Callable[[int, int], bytes]:
         """As `RandomFile`: reads ahead as long as that pays."""

@@ -1,6 +1,7 @@
 """Rows of one split, joined: everything but the bytes of their pictures is known, and tables are made on demand."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,10 +13,12 @@ from _newsclippings.images import FolderPictures, Pictures
 from _newsclippings.join import Int32s, JoinedRows, JoinReport, lookup
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import COLUMNS, EMBEDDINGS
+from _newsclippings.threads import map_ahead
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
 METADATA_COLUMNS = {"metadata": "id", "image_metadata": "image_id"}  # and what they are looked up by
 
+TABLES_AHEAD = 4  # made in threads while one is written
 # Rows of a table. Pictures: small tables are written fastest. Parquet makes a row group of each.
 ROWS_OF_PICTURES = 100
 ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
@@ -33,26 +36,21 @@ class Split:
     metadata: pa.Table | None  # sorted by id
     articles: Pictures | None
 
-    def tables(self, ranges: Iterable[tuple[int, int]], batch: int) -> Iterator[tuple[int, pa.Table]]:
-        """Rows of some ranges of the official file, as tables of up to `batch` rows and the number of their first."""
-        for start, stop in ranges:
-            for row in range(start, stop, batch):
-                table, images = self.rows.table(row, min(row + batch, stop))
-                if not len(table):
-                    continue
-                if self.pictures is not None:
-                    table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))
-                for kind, vectors in self.embeddings.items():
-                    table = table.append_column(kind, vectors.take(int64s(table[EMBEDDINGS[kind].key])))
-                if self.metadata is not None:
-                    for column, key in METADATA_COLUMNS.items():
-                        places = lookup(int64s(self.metadata["id"]), int64s(table[key]))
-                        some = self.metadata["metadata"].take(pa.array(places, mask=places < 0))
-                        table = table.append_column(column, some)
-                if self.articles is not None:
-                    records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
-                    table = table.append_column("article", _texts(self.articles, records))
-                yield row, table
+    def tables(
+        self, ranges: Iterable[tuple[int, int]], batch: int, ahead: bool = False
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Rows of some ranges of the official file, as tables of up to `batch` rows and the number of their first.
+
+        With `ahead` the next ones are made in threads while one is written: disks like several readers.
+        """
+        starts = ((row, min(row + batch, stop)) for start, stop in ranges for row in range(start, stop, batch))
+        with ThreadPoolExecutor(TABLES_AHEAD, thread_name_prefix="newsclippings") as pool:  # starts threads on demand
+            made = (
+                map_ahead(pool, self._table, starts, TABLES_AHEAD) if ahead else ((s, self._table(s)) for s in starts)
+            )
+            for (row, _), table in made:
+                if len(table):
+                    yield row, table
 
     def rows_of_table(self, file_format: str) -> int:
         """How many rows a table should have for a file format."""
@@ -63,6 +61,24 @@ class Split:
         lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.rows]
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
             raise old_pyarrow(pa.__version__, lacking)
+
+    def _table(self, rows: tuple[int, int]) -> pa.Table:
+        table, images = self.rows.table(*rows)
+        if not len(table):
+            return table
+        if self.pictures is not None:
+            table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))
+        for kind, vectors in self.embeddings.items():
+            table = table.append_column(kind, vectors.take(int64s(table[EMBEDDINGS[kind].key])))
+        if self.metadata is not None:
+            for column, key in METADATA_COLUMNS.items():
+                places = lookup(int64s(self.metadata["id"]), int64s(table[key]))
+                some = self.metadata["metadata"].take(pa.array(places, mask=places < 0))
+                table = table.append_column(column, some)
+        if self.articles is not None:
+            records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
+            table = table.append_column("article", _texts(self.articles, records))
+        return table
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
         """`{"bytes", "path"}`, one of them null: with both, `datasets` would drop the bytes if there is such a file."""

@@ -18,7 +18,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
-    ["schema", "strict_json"],
+    ["schema", "strict_json", "threads"],
     ["errors", "paths"],
     ["files", "tar_headers", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine"],

@@ -1,0 +1,95 @@
+"""Work ahead, and workers: rows in order, errors in their turn, nothing joined twice."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
+from world import World
+
+from _newsclippings.assemble import Assembly
+from _newsclippings.threads import map_ahead
+
+
+def test_results_come_in_the_order_of_the_arguments() -> None:
+    """A slow call does not let a later one overtake it."""
+    later = threading.Event()
+
+    def call(k: int) -> int:
+        if k == 0:
+            assert later.wait(10), "the second call was not made ahead of the first one's result"
+        if k == 1:
+            later.set()
+        return k * k
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(map_ahead(pool, call, range(50), 4)) == [(k, k * k) for k in range(50)]
+
+
+def test_no_more_is_done_ahead_than_asked_for() -> None:
+    """Arguments are taken only as results are: what lies in memory does not grow with the work."""
+    taken = itertools.count()
+
+    def arguments() -> Iterator[int]:
+        for _ in range(100):
+            yield next(taken)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = map_ahead(pool, str, arguments(), 3)
+        assert [next(results) for _ in range(10)] == [(k, str(k)) for k in range(10)]
+        assert next(taken) == 12  # 10 given out, 2 waiting
+        results.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_an_error_comes_in_its_turn() -> None:
+    """What was before the failing call is given out; what is behind it is not begun, as far as it can be helped."""
+    calls = []
+
+    def call(k: int) -> int:
+        calls.append(k)
+        return 12 // (3 - k)
+
+    with ThreadPoolExecutor(1) as pool:
+        results = map_ahead(pool, call, range(1000), 2)
+        assert [next(results) for _ in range(3)] == [(0, 4), (1, 6), (2, 12)]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+    assert max(calls) <= 4
+
+
+def test_forked_workers_do_not_join_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has joined, its workers find in memory: files are read once, whatever num_proc."""
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Assembly, "slice", never)
+    monkeypatch.setattr(Assembly, "slices", never)
+    assert raw_splits(load(world, num_proc=2)) == expected_splits(world)
+
+
+def test_spawned_workers_build_the_same_rows(world: World, tmp_path: Path) -> None:
+    """Where processes are spawned (macOS, Windows) a worker joins its own rows, and they are the same."""
+    code = """
+import multiprocess
+multiprocess.set_start_method("spawn")
+say(raw_splits(load_dataset("newsclippings", "merged_balanced", data_dir=sys.argv[1], splits=["test"], num_proc=2)))
+"""
+    child = start(code, tmp_path / "nowhere", environment(tmp_path / "hf"), str(world.root))
+    assert answer(child) == jsonable({"test": expected_splits(world)["test"]})
+
+
+def test_two_builders_at_once_keep_their_rows(world: World) -> None:
+    """Builds of one process in two threads do not see each other's joined rows."""
+    with ThreadPoolExecutor(2) as pool:
+        ours = pool.submit(load, world, "merged_balanced", images="none")
+        theirs = pool.submit(load, world, "scene_resnet_place", images="none")
+        rows = raw_splits(ours.result()), raw_splits(theirs.result())
+    for got, config in zip(rows, ("merged_balanced", "scene_resnet_place"), strict=True):
+        for split, expected in expected_splits(world, config).items():
+            assert [row["id"] for row in got[split]] == [row["id"] for row in expected]
