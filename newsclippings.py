@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
+from _newsclippings.decode import decode_small
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
     BadFileError,
@@ -61,6 +62,7 @@ __all__ = [
     "NewsCLIPpingsConfig",
     "NewsCLIPpingsError",
     "UnsafePathError",
+    "decode_small",
     "read_embeddings",
     "read_faces",
 ]

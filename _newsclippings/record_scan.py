@@ -76,14 +76,18 @@ def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Ta
     """Records as a table; any of the usual errors where one is no such record."""
     if build:
         return build([DECODER.decode(part.decode()) for part in parts])
-    if any(b"\n" in part or b"\r" in part for part in parts):  # Arrow takes a line for a record
-        rows = [DECODER.decode(part.decode()) for part in parts]
-        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
     tables = []
     for start in range(0, len(parts), DECODED):
         some = parts[start : start + DECODED]
+        lines = b"\n".join(some)
+        if lines.count(b"\n") >= len(some) or b"\r" in lines:  # Arrow takes a line for a record
+            rows = [DECODER.decode(part.decode()) for part in some]
+            tables.append(
+                pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
+            )
+            continue
         table = pj.read_json(
-            pa.BufferReader(b"\n".join(some)),
+            pa.BufferReader(lines),
             pj.ReadOptions(block_size=max(BLOCK, 2 * max(map(len, some)))),
             pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )

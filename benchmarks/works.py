@@ -130,7 +130,11 @@ WORKS: Final[dict[str, Work]] = {
     "num_proc": Work(
         "pictures_folder by two processes (peak: of the largest one)",
         ("captions", "pictures"),
-        (C("ours", "ours.pictures"), C("ours, num_proc=2", "ours.pictures_by_two")),
+        (
+            C("ours", "ours.pictures"),
+            C("ours, num_proc=2", "ours.pictures_by_two"),
+            C("ours, on one core", "ours.pictures_on_one_core"),
+        ),
     ),
     "tar_index": Work(
         "names, places and sizes of the members of a large tar",
@@ -152,10 +156,11 @@ WORKS: Final[dict[str, Work]] = {
         remote=True,
     ),
     "training_reading": Work(
-        "decode, RGB, 224 x 224, array: up to 4,000 rows of train",
+        "decode, RGB, 224 x 224, array: up to 4,000 rows of train; ours by decode_small",
         ("captions", "pictures"),
         (
             C("ours, built", "ours.read_map"),
+            C("ours, built, decoded whole", "ours.read_map_whole"),
             C("ours, Parquet folder streamed", "ours.read_parquet"),
             C("ours, streamed from the tar", "ours.read_tar"),
             C("imagefolder", "hf.read_imagefolder"),

@@ -20,7 +20,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json", "threads"],
     ["errors", "paths"],
-    ["files", "tar_headers", "array_pickle_values"],
+    ["files", "decode", "tar_headers", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine"],
     ["join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],

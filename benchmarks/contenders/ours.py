@@ -1,17 +1,21 @@
 """This package, as its README says."""
 
+import os
 import shutil
 import time
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import load_dataset
+from PIL import Image
 
 import newsclippings
 from benchmarks.contenders.commands import write_index
-from benchmarks.contenders.decode import read_all
+from benchmarks.contenders.decode import SIDE, read_all
 from benchmarks.job import Job, Outcome
 from benchmarks.range_server import counted
 
@@ -67,6 +71,13 @@ def pictures(job: Job) -> Outcome:
 def pictures_by_two(job: Job) -> Outcome:
     """The same by two processes."""
     return _rows(load_dataset("newsclippings", DEFAULT, data_dir=str(job.corpus / "pictures"), num_proc=2))
+
+
+def pictures_on_one_core(job: Job) -> Outcome:
+    """The same by one process on one core, which reads and writes in turn."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return pictures(job)
 
 
 def picture_paths(job: Job) -> Outcome:
@@ -125,10 +136,13 @@ def embeddings(job: Job) -> Outcome:
 
 
 def read_map(job: Job) -> Outcome:
-    """Decode the rows of a built dataset."""
-    folder, cache = str(job.corpus / "pictures"), str(job.state / "cache")
-    rows = load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, split="train")
-    return read_all((row["image"] for row in rows), job.limit)
+    """Decode the rows of a built dataset as the README says."""
+    return read_all(_small(_built(job)), job.limit)
+
+
+def read_map_whole(job: Job) -> Outcome:
+    """Decode them as `datasets` does by itself."""
+    return read_all((row["image"] for row in _built(job)), job.limit)
 
 
 def read_parquet(job: Job) -> Outcome:
@@ -138,12 +152,21 @@ def read_parquet(job: Job) -> Outcome:
     folder = job.state / "parquet"
     if not folder.exists():
         build_folder(folder, [DEFAULT], data_dir=str(job.corpus / "pictures"))
-    rows = load_dataset(str(folder), DEFAULT, streaming=True, split="train")
-    return read_all((row["image"] for row in rows), job.limit)
+    return read_all(_small(load_dataset(str(folder), DEFAULT, streaming=True, split="train")), job.limit)
 
 
 def read_tar(job: Job) -> Outcome:
     """Decode rows streamed out of the tar, which was indexed in an earlier run."""
     folder, cache = str(job.corpus / "tar"), str(job.state / "cache")
     rows = load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, streaming=True, split="train")
-    return read_all((row["image"] for row in rows), job.limit)
+    return read_all(_small(rows), job.limit)
+
+
+def _built(job: Job) -> Any:
+    folder, cache = str(job.corpus / "pictures"), str(job.state / "cache")
+    return load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, split="train")
+
+
+def _small(rows: Any) -> Iterator[Image.Image]:
+    encoded = rows.cast_column("image", datasets.Image(decode=False))
+    return (newsclippings.decode_small(row["image"], SIDE) for row in encoded)
