@@ -43,6 +43,7 @@ from _newsclippings.errors import (
     changed_meanwhile,
 )
 from _newsclippings.files import is_url
+from _newsclippings.join_images import join_images
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
 from _newsclippings.schema import RELEASE_NOTES as NOTES
@@ -63,6 +64,7 @@ __all__ = [
     "NewsCLIPpingsError",
     "UnsafePathError",
     "decode_small",
+    "join_images",
     "read_embeddings",
     "read_faces",
 ]
@@ -193,7 +195,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._slicing = {}  # here, since several threads may come for rows at once
         joined: dict[str, Split] = {}
         if not dl_manager.is_streaming:
-            sources, joined = self._fetch_and_join(sources, dl_manager)
+            assembly, joined = self._fetch_and_join(sources, dl_manager)
+            sources, self._build = assembly.sources, uuid.uuid4().hex
+            _JOINED[self._build] = joined
+            if self._file_format == "parquet":
+                for one in joined.values():
+                    one.check_parquet()
         return [
             datasets.SplitGenerator(
                 name=split,
@@ -289,23 +296,33 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
         super()._prepare_split(split_generator, **kwargs)
 
+    def join(self) -> tuple[Assembly, dict[str, Split]]:
+        """Find, fetch and join everything, and write no rows: what `newsclippings build` makes its files of.
+
+        Raises:
+            NewsCLIPpingsError: as loading does.
+        """
+        downloads = datasets.DownloadConfig(cache_dir=os.path.join(self._cache_dir_root, "downloads"))
+        manager = datasets.DownloadManager(self.dataset_name, download_config=downloads, record_checksums=False)
+        assembly, joined = self._fetch_and_join(self.config.sources(), manager)
+        for one in joined.values():
+            one.check_parquet()
+        return assembly, joined
+
     def _fetch_and_join(
         self, sources: Sources, dl_manager: datasets.DownloadManager
-    ) -> tuple[Sources, dict[str, Split]]:
+    ) -> tuple[Assembly, dict[str, Split]]:
         if self.config.images != "none" or self.config.articles:
             sources.require_pictures()
         sources = sources.fetched(dl_manager.download, metadata=bool(self.config.metadata))
         assembly = self._assembly(sources)
         if assembly.needs_metadata():
             assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
-        self._build = uuid.uuid4().hex
-        joined = _JOINED[self._build] = assembly.join()
+        joined = assembly.join()
         assembly.fetch(joined)
         for split, one in joined.items():
             self._log(split, one)
-            if self._file_format == "parquet":
-                one.check_parquet()
-        return sources, joined
+        return assembly, joined
 
     def _log(self, split: str, joined: Split) -> None:
         report = joined.report

@@ -171,6 +171,13 @@ class Assembly:
                 if isinstance(files, TarPictures):
                     self._tar.fetch(files, rows[one.rows.keep])
 
+    def pictures(self, paths: pa.Array) -> Pictures:
+        """The pictures of some paths, fetched if they lie in a remote tar."""
+        pictures = self._find_files(paths)
+        if isinstance(pictures, TarPictures) and self._tar is not None:
+            self._tar.fetch(pictures, np.flatnonzero(pictures.present))
+        return pictures
+
     def _check(self) -> None:
         if self.asked.images != "none" or self.asked.articles:
             self.sources.require_pictures()

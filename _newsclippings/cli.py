@@ -14,7 +14,6 @@ from _newsclippings.schema import (
     CONFIGS,
     DEFAULT_CONFIG,
     EMBEDDINGS,
-    IMAGES,
     MISSING,
     ROWS,
     SPLITS,
@@ -106,10 +105,11 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 @inputs
 @click.option(
     "--images",
-    type=click.Choice([i for i in IMAGES if i != "path"]),
+    type=click.Choice(["bytes", "once", "none"]),
     default="bytes",
     show_default=True,
-    help="Pictures inside the rows, or no pictures.",
+    help="Pictures in the rows of all configs; in those of merged_balanced only, those of the others once, in a config "
+    "images; or no pictures.",
 )
 @click.option(
     "--missing", type=click.Choice(MISSING), default="error", show_default=True, help="Rows that lack something."
@@ -129,7 +129,6 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
-@click.option("--num-proc", type=click.IntRange(min=1), help="Processes that write at the same time.")
 @FORMAT
 @errors_in_a_line
 def build(
@@ -137,20 +136,21 @@ def build(
     configs: tuple[str, ...],
     splits: tuple[str, ...],
     embeddings: tuple[str, ...],
-    num_proc: int | None,
     form: str,
     **fields: Any,
 ) -> None:
     """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
 
+    Interrupt it when you like: the same command goes on from there.
+
     \b
     Example:
       newsclippings build newsclippings --config merged_balanced --data-dir demo/data
     """
-    from _newsclippings.hub import build_folder
+    from _newsclippings.build import build_folder
 
     quiet_when_piped()
-    reports = build_folder(out, configs, num_proc, splits=list(splits) or None, embeddings=embeddings, **fields)
+    reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
         click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
         return
@@ -232,6 +232,77 @@ def index(tar: str, out: Path, form: str) -> None:
         click.echo(f"{out} ({len(table):,} files)")
         if damage:
             click.echo(f"{tar}: {damage}", err=True)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
+@errors_in_a_line
+def card(folder: Path, check: bool) -> None:
+    """Write README.md and dataset_infos.json of FOLDER, which `newsclippings build` wrote, anew from what is in it.
+
+    \b
+    Example:
+      newsclippings card newsclippings --check
+    """
+    from _newsclippings.card import stale_files, write_card
+
+    if not check:
+        write_card(folder)
+    elif stale := stale_files(folder):
+        message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
+        raise click.ClickException(message)
+    click.echo(folder / "README.md")
+
+
+@main.command()
+@click.argument("repo_id")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")
+@click.option("--gated", is_flag=True, help="Its owner decides who may have the files.")
+@click.option("--revision", help="Branch to upload to. Unset: main.")
+@click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
+@click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
+@click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
+@FORMAT
+@errors_in_a_line
+def push(
+    repo_id: str,
+    folder: Path,
+    public: bool,
+    gated: bool,
+    revision: str | None,
+    with_images: bool,
+    rights: bool,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Upload FOLDER, which `newsclippings build` wrote, to the Hugging Face Hub as dataset repository REPO_ID.
+
+    Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings push me/news-clippings newsclippings --dry-run
+    """
+    from _newsclippings import push as pushing
+
+    upload = pushing.plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights)
+    about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
+    if form == "text":
+        for name, size in upload.files.items():
+            click.echo(f"{size:>15,}  {name}")
+        rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
+        click.echo(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
+    if not dry_run:
+        quiet_when_piped()
+        about |= pushing.push(upload, public=public, gated=gated, revision=revision)
+        if form == "text":
+            done = "uploaded" if about["new"] else "nothing was new"
+            moved = " moved" if about["tag_moved"] else ""
+            click.echo(f"{about['url']}: {done}; tag {about['tag']}{moved} at {about['commit']}")
+    if form == "json":
+        click.echo(json.dumps(about))
 
 
 @main.command()

@@ -78,6 +78,7 @@ class Embeddings:
 
     Attributes:
         ids: int64 (N,), sorted; those that have a vector (or faces, none perhaps).
+        bytes_each: bytes of one of them, on average.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -87,6 +88,7 @@ class Embeddings:
         self._type = table.schema.field("vector").type
         self._chunks = [chunk for chunk in table["vector"].chunks if len(chunk)]
         self._starts = np.cumsum([0, *map(len, self._chunks)])
+        self.bytes_each = table["vector"].nbytes // max(1, len(table))
 
     def count(self, keys: Int64s) -> int:
         """How many of some ids have a vector."""

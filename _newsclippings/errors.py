@@ -53,6 +53,14 @@ def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFi
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
 
 
+def not_among(config: str, absent: list[int], rows: int) -> MissingDataError:
+    """Rows are to be given pictures that are not there."""
+    return MissingDataError(
+        f"{config}: expected a picture for each of {rows} rows, found none for {len(absent)}, the first of image_id "
+        f"{absent[0]}. Pass the same split of the config `{config}`, of the same build."
+    )
+
+
 def bad_pickle(location: object, byte: int, after: str, expected: str, found: str, do: str = "") -> BadPickleError:
     """A pickle was refused at a byte; `after` names the last entry before it. `found` quotes nothing unchecked."""
     do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
@@ -85,11 +93,36 @@ def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
     )
 
 
-def disk_full(folder: object, needed: int, free: int) -> ConfigError:
-    """What is to be fetched does not fit on the disk."""
+def disk_full(folder: object, needed: int, free: int, what: str, else_do: str) -> ConfigError:
+    """What is to be fetched or written does not fit on the disk."""
     return ConfigError(
-        f"{folder}: expected {needed:,} bytes of free disk for what has to be fetched, found {free:,}. Nothing was "
-        "fetched: make room, point cache_dir= or HF_DATASETS_CACHE to a larger disk, or ask for fewer splits."
+        f"{folder}: expected {needed:,} bytes of free disk for {what}, found {free:,}. Nothing was done: make room, "
+        f"{else_do}, or ask for fewer splits."
+    )
+
+
+def not_pushed(repo: str, status: int | None, problem: str, tries: int) -> NewsCLIPpingsError:
+    """A folder could not be uploaded."""
+    if status == 401:
+        return ConfigError(
+            f"{repo}: the Hub does not accept your token: log in anew by `hf auth login`, or set HF_TOKEN."
+        )
+    if status in (403, 404):
+        return ConfigError(
+            f"{repo}: your token may not write there ({status}): use one with the right to write, of that owner."
+        )
+    first = problem.strip().partition("\n")[0]
+    why = f"tried {tries} times; the last time: {first}" if status is None or tries > 1 else first
+    return DataNotFoundError(
+        f"{repo}: could not be uploaded: {why} Run it again when the Hub answers: what is there is not sent again."
+    )
+
+
+def not_ours(repo: str, found: str) -> ConfigError:
+    """A repository has other files in it."""
+    return ConfigError(
+        f"{repo}: expected a new repository, or one that `newsclippings push` filled, found {found}. Nothing was "
+        "uploaded; choose another name."
     )
 
 

@@ -29,10 +29,12 @@ class Pictures(Protocol):
 
     Attributes:
         present: bool (N,), whether the picture is there and not empty.
+        sizes: int64 (N,), in bytes, where it is there.
         paths: string (N,), in the normal form.
     """
 
     present: npt.NDArray[np.bool_]
+    sizes: npt.NDArray[np.int64]
     paths: pa.Array
 
     def read(self, rows: Rows) -> pa.Array:
@@ -70,7 +72,8 @@ class FolderPictures:
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 self.status[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        self.present = self.status[:, 0] > 0
+        self.sizes: npt.NDArray[np.int64] = self.status[:, 0]
+        self.present = self.sizes > 0
 
     def full_paths(self, rows: Rows) -> pa.Array:
         """Absolute paths of some rows; null for -1 and for what is not present."""
@@ -78,7 +81,7 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""
-        return _binary(self.root, rows, self.status[:, 0], self.present, self._read_some)
+        return _binary(self.root, rows, self.sizes, self.present, self._read_some)
 
     def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
         for row, view in zip(rows.tolist(), views, strict=True):

@@ -50,6 +50,10 @@ OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 IMAGES: Final = ("bytes", "path", "none")
 MISSING: Final = ("error", "null", "drop_pair")
 
+# A config of built folders: the pictures of configs without an image column, each once
+UNIQUE: Final = "images"
+UNIQUE_MEANING: Final = "The pictures that the configs without an image column use, each once; for `join_images`."
+
 # column -> (type, meaning); `image` is left out when images="none"
 COLUMNS: Final = {
     "index": ("int32", "Row number in the official JSON: 2k is pristine, 2k+1 its falsified twin."),
@@ -85,6 +89,13 @@ EMBEDDINGS: Final = {
     "sbert": Embedding("sbert_embeddings", 768, "id", False, "SBERT-WK vector of the caption."),
     "places": Embedding("places_resnet50", 2048, "image_id", False, "ResNet50 Places365 vector of the picture."),
     "facenet": Embedding("facenet_embeddings", 512, "image_id", True, "FaceNet vectors of the picture, one per face."),
+}
+
+# Columns of texts, on request
+TEXTS: Final = {
+    "metadata": ("struct", "Of the caption's article: title, timestamp, whether the picture has a person, entities."),
+    "image_metadata": ("struct", "The same of the picture's article."),
+    "article": ("string", "Text of the caption's article."),
 }
 
 # Where things may lie below data_dir: the authors' tree first, then what is seen in the wild.
@@ -171,6 +182,13 @@ def features(
     if articles:
         columns["article"] = Value("string")
     return Features(columns)
+
+
+def unique_features() -> Features:
+    """The columns of the config `UNIQUE`."""
+    from datasets import Features, Image, Value
+
+    return Features({"image_id": Value("int64"), "image": Image(), "image_path": Value("string")})
 
 
 def info(features: Features) -> DatasetInfo:

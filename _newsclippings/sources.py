@@ -23,13 +23,17 @@ from _newsclippings.schema import (
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
+    "build.py",
     "built.py",
+    "card.py",
     "cli.py",
     "cli_options.py",
     "convert.py",
-    "hub.py",
+    "decode.py",
     "infos.py",
+    "join_images.py",
     "preview.py",
+    "push.py",
     "register.py",
     "sample.py",
 }

@@ -110,7 +110,8 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ])  # fmt: skip
         needed, free = int(members.sizes[rows].sum()) + BLOCK * len(rows), shutil.disk_usage(copy.parent).free
         if needed > free:
-            raise disk_full(copy.parent, needed, free)
+            elsewhere = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
+            raise disk_full(copy.parent, needed, free, "what has to be fetched", elsewhere)
 
         def sink(row: int, at: int, data: memoryview) -> None:
             os.pwrite(descriptor, data, int(members.offsets[row]) + at)

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from reading import environment, expected_splits, raw_splits
+from reading import environment
 from test_embeddings import make_plan
 from test_embeddings import write as write_embeddings
-from world import SPLITS, World
+from world import World
 
 from _newsclippings import preview
 from _newsclippings.cli import main
@@ -78,53 +78,6 @@ def test_info_needs_no_data() -> None:
     assert result.exit_code == 0
     assert "hf://g-luo/news-clippings@" in result.stdout
     assert "not found: pass --visual-news" in result.stdout
-
-
-@pytest.mark.parametrize("num_proc", [None, 2])
-def test_build_writes_a_folder_that_loads_by_name(world: World, tmp_path: Path, num_proc: int | None) -> None:
-    """Parquet files, a README.md and a report per config: every row, readable by name and by other libraries."""
-    out = tmp_path / "cwd" / "newsclippings"
-    more = ["--num-proc", num_proc] if num_proc else []
-    configs = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
-    result = run("build", out, *configs, "--data-dir", world.root, *more)
-    assert result.exit_code == 0, result.output
-    train = sum(1 for _ in world.rows("merged_balanced", "train"))
-    assert result.stdout.splitlines()[0] == f"{out}/merged_balanced: train: {train:,} of {train:,} rows"
-    assert {p.name for p in out.iterdir()} == {"README.md", "merged_balanced", "scene_resnet_place"}
-    shards = 2 if num_proc else 1
-    names = {f"{split}-{k:05d}-of-{shards:05d}.parquet" for split in SPLITS for k in range(shards)}
-    assert {p.name for p in (out / "merged_balanced").iterdir()} == {*names, "join_report.json"}
-    for config in ("merged_balanced", "scene_resnet_place"):
-        loaded = datasets.load_dataset("newsclippings", config)  # ./newsclippings
-        assert raw_splits(loaded) == expected_splits(world, config)
-    assert raw_splits(datasets.load_dataset(str(out))) == expected_splits(world, "merged_balanced")  # the default
-    tables = [pq.read_table(p) for p in sorted((out / "merged_balanced").glob("test-*.parquet"))]
-    captions = [caption for table in tables for caption in table["caption"].to_pylist()]
-    assert captions == [row["caption"] for row in world.rows("merged_balanced", "test")]
-
-
-def test_a_built_folder_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
-    """No path of this machine stands in any file of the folder."""
-    out = tmp_path / "out"
-    assert run("build", out, "--data-dir", world.root).exit_code == 0
-    for file in (p for p in out.rglob("*") if p.is_file()):
-        assert str(world.root).encode() not in file.read_bytes()
-        assert str(tmp_path).encode() not in file.read_bytes()
-
-
-def test_build_replaces_a_config_and_keeps_the_others(world: World, tmp_path: Path) -> None:
-    """A second build of one config takes the place of the first; README.md then still knows both."""
-    out = tmp_path / "out"
-    assert run("build", out, "--data-dir", world.root, "--config", "merged_balanced").exit_code == 0
-    assert run("build", out, "--data-dir", world.root, "--config", "person_sbert_text_text").exit_code == 0
-    result = run("build", out, "--data-dir", world.root, "--split", "test", "--images", "none", "--format", "json")
-    assert json.loads(result.stdout)["reports"]["merged_balanced"].keys() == {"test"}
-    assert datasets.get_dataset_config_names(str(out)) == ["merged_balanced", "person_sbert_text_text"]
-    again = datasets.load_dataset(str(out), "merged_balanced")
-    assert list(again) == ["test"]
-    assert raw_splits(again)["test"] == world.rows("merged_balanced", "test", images="none")
-    other = datasets.load_dataset(str(out), "person_sbert_text_text")
-    assert raw_splits(other) == expected_splits(world, "person_sbert_text_text")
 
 
 def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -190,64 +143,6 @@ def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> N
     assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
     monkeypatch.undo()
     preview._font.cache_clear()
-
-
-FOREIGN = [
-    "README.md",
-    "merged_balanced/notes.txt",
-    "merged_balanced/train.json",
-    "merged_balanced",
-    "newsclippings.py",
-]
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_build_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, name: str) -> None:
-    """A folder with files of others is refused before anything is done, and every file stays as it is."""
-    out = tmp_path / "out"
-    file = out / name
-    file.parent.mkdir(parents=True)
-    file.write_text("---\nmine: true\n---\nmine")
-    result = run("build", out, "--data-dir", world.root)
-    assert result.exit_code == 1
-    assert f"found {file}" in result.stderr
-    assert [p for p in out.rglob("*") if p.is_file()] == [file]
-    assert file.read_text().endswith("mine")
-
-
-def test_build_into_the_current_folder_names_it(world: World) -> None:
-    """`build .` works, and the card's snippet has the folder's name."""
-    assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
-    assert 'load_dataset("cwd", "merged_balanced")' in Path("README.md").read_text()
-
-
-def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """README.md is written with each config; what could not be built is not in it."""
-    world = new_world(tar=False)
-    (world.root / "news_clippings/data/scene_resnet_place/test.json").write_text("{}")
-    configs = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
-    result = run("build", tmp_path / "out", *configs, "--data-dir", world.root)
-    assert result.exit_code == 1
-    assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["merged_balanced"]
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"README.md", "merged_balanced"}
-
-
-def test_the_error_of_another_process_is_one_line_too(world: World, tmp_path: Path) -> None:
-    """With --num-proc the reason comes from a worker, and is still told."""
-    code = """
-import os, sys
-from _newsclippings import images
-def fail(self, row, view): raise OSError("disk on fire")
-images.FolderPictures._read_one = fail
-from _newsclippings.cli import main
-main(sys.argv[1:])
-"""
-    args = ["build", str(tmp_path / "out"), "--data-dir", str(world.root), "--num-proc", "2"]
-    command = [sys.executable, "-c", code, *args]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "Error: disk on fire"
-    assert "Traceback" not in done.stderr
 
 
 def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def run_python(code: str, cwd: Path, tmp_path: Path, *flags: str) -> str:
 def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
     """Read from top to bottom, in a folder with the sample at demo/data."""
     write_sample(tmp_path / "cwd" / "demo" / "data")
+    (once,) = [
+        line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines() if "once" in line
+    ]
+    assert CliRunner().invoke(main, shlex.split(once)[1:]).exit_code == 0
     out = run_python(python_snippets(""), tmp_path / "cwd", tmp_path)
     assert "Distant galaxies crowd the Hubble eXtreme Deep Field" in out
     assert "16 of 16 rows" in out
@@ -62,7 +66,7 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
     """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
     commands = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    assert {words[1] for words in mine} == {"sample", "preview", "build", "index"}
+    assert {words[1] for words in mine} == {"sample", "preview", "build", "index", "push"}
     for words in mine:
         result = CliRunner().invoke(main, words[1:])
         assert result.exit_code == 0, result.output

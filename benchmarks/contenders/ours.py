@@ -147,7 +147,7 @@ def read_map_whole(job: Job) -> Outcome:
 
 def read_parquet(job: Job) -> Outcome:
     """Decode the rows of a folder of Parquet files, streamed."""
-    from _newsclippings.hub import build_folder
+    from _newsclippings.build import build_folder
 
     folder = job.state / "parquet"
     if not folder.exists():

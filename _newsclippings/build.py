@@ -1,0 +1,153 @@
+"""A folder of Parquet files that loads by name without this package: what `newsclippings build` writes."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from _newsclippings.card import PICTURE, TITLE, write_card
+from _newsclippings.errors import ConfigError
+from _newsclippings.images import FolderPictures, pictures_state
+from _newsclippings.parquet_folder import MANIFEST, alone_in, load_manifest, write_config
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
+from _newsclippings.shards import rows_of
+from _newsclippings.split import Split
+from _newsclippings.unique_pictures import PicturesInUse
+
+LAYOUTS = ("bytes", "once", "none")
+PAIRS = 4  # on the card
+BESIDE = ("README.md", "dataset_infos.json", PICTURE)  # the configs
+
+
+def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
+    """Write some configs as Parquet files, with a card and dataset_infos.json, so that `load_dataset` finds them.
+
+    Interrupted at any moment it goes on when called again with the same arguments, and gives the very same files.
+
+    Args:
+        out: folder to write to, new or written by this; configs that are in it already are replaced, others stay.
+        configs: names of configs.
+        fields: fields of `NewsCLIPpingsConfig` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`:
+            only merged_balanced has an image column; the pictures of the others are in a config `images`, once each.
+
+    Returns:
+        Config -> split -> join report.
+
+    Raises:
+        ConfigError: `images="path"`: a folder that travels cannot refer to files on this machine; or the folder holds
+            files that something else wrote; or the disk is too small.
+        NewsCLIPpingsError: as the builder.
+    """
+    layout = fields.pop("images", "bytes")
+    if layout not in LAYOUTS:
+        message = f"images={layout!r}: a folder of Parquet files has pictures in its rows, once, or none: {LAYOUTS}."
+        raise ConfigError(message)
+    configs = [config for config in CONFIGS if config in set(configs)]
+    thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
+    _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
+    _check_all_thin(out, thin)
+    from newsclippings import NewsCLIPpings
+
+    images = "none" if layout == "none" else "bytes"
+    reports: dict[str, Any] = {}
+    new = not out.exists()
+    try:
+        with alone_in(out):
+            for name in BESIDE:  # what a killed build did not finish
+                for stray in out.glob(f"{name}.*.tmp"):
+                    stray.unlink()
+            pictures: dict[str, PicturesInUse] = {}
+            digests = []
+            for config in configs:
+                builder = NewsCLIPpings(config_name=config, images=images, **fields)
+                assembly, joined = builder.join()
+                made_of = _made_of(builder.config_id, layout, joined)
+                reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
+                columns = builder.info.features
+                if config in thin:
+                    digests.append(made_of)
+                    for split, one in joined.items():
+                        pictures.setdefault(split, PicturesInUse()).add(one)
+                    joined = {split: replace(one, pictures=None) for split, one in joined.items()}
+                    columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
+                about = {"version": VERSION, "description": CONFIGS[config], "made_of": made_of}
+                write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about)
+                _draw_pairs(out)
+                write_card(out)
+            if thin:
+                made_of = _digest(*digests)
+                served = {"version": VERSION, "description": UNIQUE_MEANING, "made_of": made_of, "configs": thin}
+                rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
+                write_config(out, UNIQUE, rows, unique_features(), served)
+                write_card(out)
+    finally:
+        if new and not any(out.iterdir()):
+            out.rmdir()
+    return reports
+
+
+def _check_all_thin(out: Path, thin: list[str]) -> None:
+    """Refuse to write the config of pictures without those that a config of an earlier build needs."""
+    before = (load_manifest(out / UNIQUE) or {}).get("configs", [])
+    others = [config for config in before if config not in thin and _is_thin(out / config)]
+    if thin and others:
+        message = (
+            f"{out}: the config {UNIQUE} serves {', '.join(others)}, too, and would be written without their pictures. "
+            "Name those configs as well; what did not change is not written again."
+        )
+        raise ConfigError(message)
+
+
+def _is_thin(folder: Path) -> bool:
+    return "image" not in (load_manifest(folder) or {"features": {"image": None}})["features"]
+
+
+def _draw_pairs(out: Path) -> None:
+    """Draw some pairs for the card, if there are pictures."""
+    from _newsclippings.preview import contact_sheet
+
+    for config in CONFIGS:
+        manifest = load_manifest(out / config) or {"features": {}}
+        if "image" in manifest["features"]:
+            split = "test" if "test" in manifest["splits"] else next(iter(manifest["splits"]))
+            first = next(name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
+            rows = next(pq.ParquetFile(out / config / first).iter_batches(batch_size=2 * PAIRS)).to_pylist()
+            contact_sheet(rows, out / PICTURE, PAIRS)
+            return
+    (out / PICTURE).unlink(missing_ok=True)
+
+
+def _made_of(config_id: str, layout: str, joined: dict[str, Split]) -> str:
+    """Tells a build from any other that would give other files: inputs, fields, code, and what writes the Parquet."""
+    files = [some for one in joined.values() for some in (one.pictures, one.articles)]
+    folders = {id(some): some for some in files if isinstance(some, FolderPictures)}
+    return _digest(config_id, layout, pa.__version__, pictures_state(*folders.values()))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _check_ours(out: Path, configs: list[str]) -> None:
+    """Refuse to replace what `build` did not write."""
+    readme = out / "README.md"
+    if readme.exists():
+        ours = TITLE.encode() in readme.read_bytes()
+    else:  # a build may have been killed before it was written
+        ours = any(load_manifest(out / config) for config in (*CONFIGS, UNIQUE))
+    foreign = [out / name for name in BESIDE if (out / name).exists() and not ours]
+    foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
+    for config in configs:
+        folder = out / config
+        files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
+        foreign += [file for file in files if file.suffix != ".parquet" and file.name != MANIFEST]
+    if foreign:
+        message = (
+            f"{out}: expected a new folder, or one that `newsclippings build` wrote, found {foreign[0]}. Nothing was "
+            "changed; choose another folder."
+        )
+        raise ConfigError(message)

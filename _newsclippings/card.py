@@ -1,0 +1,247 @@
+"""The card of a folder of Parquet files, and its dataset_infos.json: out of one template and the manifests."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from _newsclippings.errors import bad_file
+from _newsclippings.files import write_atomically
+from _newsclippings.parquet_folder import load_manifest
+from _newsclippings.schema import (
+    CITATION,
+    COLUMNS,
+    CONFIGS,
+    DEFAULT_CONFIG,
+    DESCRIPTION,
+    EMBEDDINGS,
+    HOMEPAGE,
+    LICENSE,
+    SPLITS,
+    TEXTS,
+    UNIQUE,
+    VERSION,
+)
+
+TEMPLATE = Path(__file__).with_name("card.md")
+TITLE = "Written by `newsclippings build`"  # by which a folder of ours is known
+PICTURE = "pairs.png"
+SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
+NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
+GATE = (
+    "The captions, articles and pictures belong to their publishers, and VisualNews is given out by its authors on "
+    "request, for research. Say who you are and what you will do with the data; you may not pass them on."
+)
+
+Manifests = dict[str, dict[str, Any]]
+
+
+def write_card(folder: Path, name: str | None = None) -> None:
+    """Write README.md and dataset_infos.json of a folder.
+
+    Args:
+        folder: what `newsclippings build` wrote.
+        name: by which it is loaded. Default: as before, or the folder's own.
+
+    Raises:
+        BadFileError: the folder has no config with a manifest.
+    """
+    for file, text in card_files(folder, name).items():
+        with write_atomically(file) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
+
+
+def stale_files(folder: Path) -> list[Path]:
+    """Which of README.md and dataset_infos.json are not what `write_card` writes."""
+    files = card_files(folder)
+    return [file for file, text in files.items() if not file.is_file() or file.read_bytes() != text.encode()]
+
+
+def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
+    """The files that tell what is in a folder, and what they say. See `write_card`."""
+    built = manifests(folder)
+    readme = folder / "README.md"
+    if name is None:
+        before = re.search(r'load_dataset\("([^"]+)"', readme.read_text(encoding="utf-8")) if readme.exists() else None
+        name = before[1] if before else folder.resolve().name
+    return {
+        readme: f"---\n{_yaml(built)}---\n\n{_text(built, name, (folder / PICTURE).exists())}",
+        folder / "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+def manifests(folder: Path) -> Manifests:
+    """Config -> its manifest, of a folder that `newsclippings build` wrote.
+
+    Raises:
+        BadFileError: the folder has no config with a manifest.
+    """
+    found = {config: load_manifest(folder / config) for config in (*CONFIGS, UNIQUE)}
+    built = {config: manifest for config, manifest in found.items() if manifest is not None}
+    if not built:
+        expected = "a folder that `newsclippings build` wrote"
+        raise bad_file(folder, expected, "none of the configs with its manifest.json")
+    return built
+
+
+def _infos(built: Manifests) -> dict[str, Any]:
+    return {
+        config: {
+            "description": f"{DESCRIPTION} {manifest['description']}",
+            "citation": CITATION,
+            "homepage": HOMEPAGE,
+            "license": LICENSE,
+            "features": manifest["features"],
+            "config_name": config,
+            "version": manifest["version"],
+            "splits": {
+                split: {"name": split, "num_bytes": about["plain_bytes"], "num_examples": about["rows"]}
+                for split, about in manifest["splits"].items()
+            },
+            "download_size": sum(about["bytes"] for about in manifest["files"].values()),
+            "dataset_size": sum(about["plain_bytes"] for about in manifest["splits"].values()),
+        }
+        for config, manifest in built.items()
+    }
+
+
+def _yaml(built: Manifests) -> str:
+    from datasets import DatasetInfo
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
+
+    rows = {config: sum(about["rows"] for about in manifest["splits"].values()) for config, manifest in built.items()}
+    with_pictures = any("image" in manifest["features"] for manifest in built.values())
+    data = DatasetCardData(
+        pretty_name="NewsCLIPpings",
+        language=["en"],
+        license="other",
+        license_name="matches-apache-2.0-news-of-their-publishers",
+        license_link="https://github.com/FuxiaoLiu/VisualNews-Repository",
+        annotations_creators=["machine-generated"],
+        language_creators=["found"],
+        task_categories=["image-classification", "text-classification"] if with_pictures else ["text-classification"],
+        size_categories=sorted({_size(count) for count in rows.values()}, key=NAMES_OF_SIZES.index),
+        source_datasets=["extended|other-visual-news"],
+        tags=["misinformation", "out-of-context", "fact-checking", "image-text", "news"],
+        extra_gated_prompt=GATE,
+    )
+    bare = {
+        config: {
+            name: value
+            for name, value in info.items()
+            if name in ("features", "splits", "download_size", "dataset_size")
+        }
+        for config, info in _infos(built).items()
+    }
+    infos = {config: DatasetInfo.from_dict({**info, "config_name": config}) for config, info in bare.items()}
+    DatasetInfosDict(infos).to_dataset_card_data(data)
+    MetadataConfigs(
+        {
+            config: {
+                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in manifest["splits"]],
+                **({"default": True} if config == _first(built) else {}),
+            }
+            for config, manifest in built.items()
+        }
+    ).to_dataset_card_data(data)
+    return str(data.to_yaml()) + "\n"
+
+
+def _size(rows: int) -> str:
+    return NAMES_OF_SIZES[sum(rows >= size for size in SIZES)]
+
+
+def _first(built: Manifests) -> str:
+    """The config that is loaded when none is named."""
+    return DEFAULT_CONFIG if DEFAULT_CONFIG in built else next(iter(built))
+
+
+def _text(built: Manifests, name: str, picture: bool) -> str:
+    first = _first(built)
+    with_pictures = any("image" in manifest["features"] for manifest in built.values())
+    drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n" if picture else ""
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        description=DESCRIPTION,
+        version=VERSION,
+        homepage=HOMEPAGE,
+        and_pictures=" and pictures" if with_pictures else "",
+        what_is_in_it=""
+        if with_pictures
+        else "There are no pictures in it: `image_path` says where each lies in VisualNews.",
+        picture=drawn,
+        name=name,
+        config=first,
+        join=_join(built, name) if UNIQUE in built else "",
+        fields=_fields(built),
+        splits=_splits(built),
+        report=_report(built),
+        license=LICENSE,
+        citation=CITATION,
+    )
+
+
+def _join(built: Manifests, name: str) -> str:
+    thin = next(config for config, manifest in built.items() if "image" not in manifest["features"])
+    split = next(iter(built[UNIQUE]["splits"]))
+    return f"""
+The pictures of configs without an image column are in the config `{UNIQUE}`, once each. To have them in the rows:
+
+```python
+from newsclippings import join_images
+
+rows = load_dataset("{name}", "{thin}", split="{split}")
+pictures = load_dataset("{name}", "{UNIQUE}", split="{split}")
+full = join_images(rows, pictures)
+```
+"""
+
+
+def _fields(built: Manifests) -> str:
+    known = dict(COLUMNS)
+    known |= {kind: (f"float32 ({about.width},)", about.meaning) for kind, about in EMBEDDINGS.items()}
+    known |= TEXTS
+    columns = dict.fromkeys(name for manifest in built.values() for name in manifest["features"])
+    lines = []
+    for name in columns:
+        has = [config for config, manifest in built.items() if name in manifest["features"]]
+        kind, meaning = known[name]
+        only = "" if len(has) == len(built) or has == [c for c in built if c != UNIQUE] else f" (In {_list(has)}.)"
+        lines.append([f"`{name}`", kind, meaning + only])
+    return _table(["column", "type", "meaning"], lines, "lll")
+
+
+def _splits(built: Manifests) -> str:
+    lines = []
+    for config, manifest in built.items():
+        for split in (split for split in SPLITS if split in manifest["splits"]):
+            about = manifest["splits"][split]
+            counts = [f"{about[name]:,}" if name in about else "" for name in ("rows", "pristine", "falsified")]
+            size = sum(file["bytes"] for file in manifest["files"].values() if file["split"] == split)
+            lines.append([f"`{config}`", split, *counts, f"{size / 1e6:,.1f}"])
+    return _table(["config", "split", "rows", "pristine", "falsified", "MB"], lines, "llrrrr")
+
+
+def _report(built: Manifests) -> str:
+    lines = []
+    for config, manifest in built.items():
+        for split, about in manifest["splits"].items():
+            if report := about.get("report"):
+                missing = {kind: sum(counts.values()) for kind, counts in report["missing"].items() if counts}
+                lacking = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in missing.items()) or "-"
+                covered = ", ".join(f"`{kind}` {count:,}" for kind, count in report["coverage"].items()) or "-"
+                rows = [f"{report[name]:,}" for name in ("rows", "written", "resolved")]
+                lines.append([f"`{config}`", split, *rows, lacking, covered])
+    return _table(["config", "split", "official rows", "here", "complete", "missing", "values of"], lines, "llrrrll")
+
+
+def _table(heads: list[str], lines: Iterable[list[str]], sides: str) -> str:
+    rule = "|".join("---:" if side == "r" else "---" for side in sides)
+    return "\n".join([f"| {' | '.join(heads)} |", f"|{rule}|", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

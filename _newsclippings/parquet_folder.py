@@ -1,0 +1,195 @@
+"""One config of a folder of Parquet files, written so that it can be interrupted at any moment.
+
+    <out>/<config>/<split>-00000-of-00008.parquet     what is published
+    <out>/<config>/manifest.json                      rows, sizes and SHA-256 of each file, ids, join reports
+    <out>/.building/<config>-<made of>/               the same while it is being written
+
+A file is written under another name, flushed to the disk, then renamed: one that has its name is whole. The config is
+renamed when it is complete, so that <out>/<config> is always all of an old or all of a new build.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from _newsclippings.errors import disk_full
+from _newsclippings.files import write_atomically
+from _newsclippings.shards import Rows, plan_shards, write_shard
+
+MANIFEST = "manifest.json"
+BUILDING = ".building"
+UNFINISHED = ".unfinished"
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds into the folder. The lock ends with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def load_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a config; None where there is none that can be read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return manifest if isinstance(manifest, dict) and manifest.keys() >= {"made_of", "files", "splits"} else None
+    except (OSError, ValueError):
+        return None
+
+
+def is_complete(folder: Path, made_of: str) -> bool:
+    """Whether a config was built of just this, and all of its files are there."""
+    manifest = load_manifest(folder)
+    if manifest is None or manifest["made_of"] != made_of:
+        return False
+    files = {file.name: file.stat().st_size for file in folder.iterdir() if file.name != MANIFEST}
+    return files == {name: about["bytes"] for name, about in manifest["files"].items()}
+
+
+def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: Any, about: Mapping[str, Any]) -> None:
+    """Write the files of a config, unless that was done before; go on where an earlier run was interrupted.
+
+    Args:
+        out: the folder of all configs; the caller is `alone_in` it.
+        config: its name.
+        splits: split -> its rows.
+        features: columns, as `datasets` features.
+        about: for the manifest; `made_of` tells this build from others.
+
+    Raises:
+        ConfigError: the disk is too small. Nothing was written by this run.
+    """
+    made_of = about["made_of"]
+    building = out / BUILDING / f"{config}-{made_of[:16]}"
+    _remove_others(building, config)
+    if is_complete(out / config, made_of):
+        return
+    building.mkdir(parents=True, exist_ok=True)
+    plan = _plan(splits)
+    left_over = [file for file in building.iterdir() if file.name not in plan]
+    for file in left_over:  # a file that was not finished, or a manifest
+        file.unlink()
+    todo = {name: one for name, one in plan.items() if not (building / name).exists()}
+    needed = sum(int(splits[split].sizes[start:stop].sum()) for split, (start, stop) in todo.values())
+    free = shutil.disk_usage(building).free
+    if needed > free:
+        raise disk_full(out, needed, free, "what has to be written", "choose a folder on a larger disk")
+    columns = in_all_versions(features.to_dict())
+    schema = features.arrow_schema.with_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
+    with ThreadPoolExecutor(1) as finisher:  # flushes and adds up one file while the next is written
+        digests: dict[str, Future[str]] = {}
+        finishing: Future[str] | None = None
+        rows = sum(one.facts["rows"] for one in splits.values())
+        with tqdm(total=rows, desc=config, unit="row", unit_scale=True, disable=None) as bar:
+            for name, (split, (start, stop)) in plan.items():
+                if name not in todo:
+                    digests[name] = finisher.submit(_digest, building / name)
+                    bar.update(int((splits[split].sizes[start:stop] > 0).sum()))
+                    continue
+                unfinished = building / (name + UNFINISHED)
+                write_shard(unfinished, splits[split].tables((start, stop)), schema, bar.update)
+                if finishing is not None:  # never more than one, and what went wrong with it is known early
+                    finishing.result()
+                finishing = digests[name] = finisher.submit(_finish, unfinished, building / name)
+        files = {name: _facts(building / name, split, digests[name].result()) for name, (split, _) in plan.items()}
+    facts = {split: _with_bytes(one.facts, split, files) for split, one in splits.items()}
+    manifest = {**about, "features": columns, "splits": facts, "files": files}
+    with write_atomically(building / MANIFEST) as temporary:
+        Path(temporary).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    _place(building, out / config)
+
+
+def in_all_versions(feature: Any) -> Any:
+    """Features as plain values that `datasets` 3.6 understands, too, which knows no `List`."""
+    if isinstance(feature, list):
+        return [in_all_versions(one) for one in feature]
+    if not isinstance(feature, dict):
+        return feature
+    if feature.get("_type") in ("List", "LargeList", "Sequence") and "_type" not in feature["feature"]:
+        return [in_all_versions(feature["feature"])]  # of structs: a Sequence of them would be a struct of lists
+    plain = {name: in_all_versions(value) for name, value in feature.items()}
+    return plain | {"_type": "Sequence"} if feature.get("_type") == "List" else plain
+
+
+def _plan(splits: Mapping[str, Rows]) -> dict[str, tuple[str, tuple[int, int]]]:
+    """File name -> split and range of rows."""
+    plan = {}
+    for split, rows in splits.items():
+        ranges = plan_shards(rows.sizes)
+        for k, one in enumerate(ranges):
+            plan[f"{split}-{k:05d}-of-{len(ranges):05d}.parquet"] = split, one
+    return plan
+
+
+def _remove_others(building: Path, config: str) -> None:
+    """Remove what other builds of a config left, which nobody will finish."""
+    if building.parent.exists():
+        for other in building.parent.iterdir():
+            if other != building and other.name.rpartition("-")[0] == config:
+                shutil.rmtree(other)
+        with contextlib.suppress(OSError):  # something is being built there
+            building.parent.rmdir()
+
+
+def _finish(unfinished: Path, file: Path) -> str:
+    with open(unfinished, "rb") as whole:
+        os.fsync(whole.fileno())
+    digest = _digest(unfinished)
+    unfinished.rename(file)
+    return digest
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as whole:
+        digest = hashlib.sha256()
+        while block := whole.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _facts(file: Path, split: str, sha256: str) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    about = pq.read_metadata(file)
+    groups = [about.row_group(k) for k in range(about.num_row_groups)]
+    plain = sum(group.total_byte_size for group in groups)
+    return {
+        "split": split,
+        "rows": about.num_rows,
+        "bytes": file.stat().st_size,
+        "plain_bytes": plain,
+        "sha256": sha256,
+    }
+
+
+def _with_bytes(facts: dict[str, Any], split: str, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {**facts, "plain_bytes": sum(about["plain_bytes"] for about in files.values() if about["split"] == split)}
+
+
+def _place(building: Path, folder: Path) -> None:
+    """Put a complete config where it belongs."""
+    if folder.exists():
+        old = building.with_name(folder.name + "-old")
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    building.rename(folder)
+    for parent in (folder, folder.parent):
+        descriptor = os.open(parent, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    _remove_others(building, folder.name)

@@ -1,0 +1,142 @@
+"""The Parquet files of a split: how many there are, which rows are in each, and how one is written."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from _newsclippings.assemble import part_ranges
+from _newsclippings.images import Pictures
+from _newsclippings.join import Int32s
+from _newsclippings.record_scan import Int64s, int64s
+from _newsclippings.split import Split
+
+SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,
+FEWEST = 100  # where each then has at least so many rows
+MAX_SHARD = 450_000_000  # bytes; the Hub's guide: 500 MB
+MAX_GROUP = 90_000_000  # bytes of a row group, uncompressed; the Hub's viewer: 100 MB
+CHUNKING = {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20, "norm_level": 0}  # as `datasets` writes
+
+Tables = Iterator[tuple[int, pa.Table]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is written of a split.
+
+    Attributes:
+        sizes: int64 (N,), bytes that each row takes at most, about; those of pictures are exact.
+        batch: rows of a row group.
+        tables: makes tables of up to `batch` rows of a range of the N rows.
+        facts: of the rows that come out, for the manifest: `rows`, `ids_sha256` and more.
+    """
+
+    sizes: Int64s
+    batch: int
+    tables: Callable[[tuple[int, int]], Tables]
+    facts: dict[str, Any]
+
+
+def rows_of(split: Split) -> Rows:
+    """The rows of a joined split."""
+    rows, report, batch = split.rows, split.report, split.rows_of_table("parquet")
+    matches = rows.matches.filter(pa.array(rows.keep))
+    ids, images = int64s(matches["id"]), int64s(matches["image_id"])
+    falsified = int(np.asarray(matches["falsified"]).sum())
+    facts = {
+        "rows": len(matches),
+        "pristine": len(matches) - falsified,
+        "falsified": falsified,
+        "ids_sha256": ids_digest(ids, images),
+        "report": report.as_dict(),
+    }
+    return Rows(_sizes(split), batch, lambda one: split.tables([one], batch, ahead=True), facts)
+
+
+def ids_digest(*columns: Int64s) -> str:
+    """SHA-256 of ids, row by row, as little-endian int64."""
+    return hashlib.sha256(np.stack(columns, axis=1).astype("<i8").tobytes()).hexdigest()
+
+
+def _sizes(split: Split) -> Int64s:
+    rows = split.rows
+    each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
+    if split.metadata is not None:
+        each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
+    each += sum(vectors.bytes_each for vectors in split.embeddings.values())
+    sizes = np.full(len(rows.matches), each, np.int64)
+    for files, records in ((split.pictures, rows.image_row), (split.articles, rows.caption_row)):
+        if files is not None:
+            sizes += file_sizes(files, records)
+    return np.where(rows.keep, sizes, 0)
+
+
+def file_sizes(files: Pictures, records: Int32s) -> Int64s:
+    """Bytes of the files of some records, 0 where there is none."""
+    return np.append(np.where(files.present, files.sizes, 0), 0)[records]
+
+
+def plan_shards(sizes: Int64s) -> list[tuple[int, int]]:
+    """Ranges of rows, one per file: as few files as are small enough, or the least such multiple of eight.
+
+    Args:
+        sizes: int64 (rows,), bytes of each row.
+    """
+    rows, ends = len(sizes), np.append(0, np.cumsum(sizes))
+    count = SHARDS if rows >= SHARDS * FEWEST else 1
+    while True:
+        ranges = [part_ranges(rows, [(part, count)])[0] for part in range(count)]
+        largest = max(int(ends[stop] - ends[start]) for start, stop in ranges)
+        if largest <= MAX_SHARD or 2 * count >= rows:
+            return ranges
+        count = count + SHARDS if count >= SHARDS else SHARDS
+
+
+def write_shard(
+    file: str | os.PathLike[str], tables: Tables, schema: pa.Schema, progress: Callable[[int], Any]
+) -> None:
+    """Write tables to a Parquet file, each as a row group, or as several if it is large.
+
+    Pictures and vectors are stored as they are, the rest is compressed. Pages have an index, and chunks that depend on
+    the content (with pyarrow 21 or later), so that the Hub stores what did not change only once.
+
+    Args:
+        file: to write to.
+        tables: rows, with the number of the first of each table.
+        schema: of the file.
+        progress: told how many rows were written.
+    """
+    plain, packed = _leaves(schema)
+    options: dict[str, Any] = {
+        "compression": dict.fromkeys(plain, "NONE") | dict.fromkeys(packed, "ZSTD"),
+        "use_dictionary": packed,
+        "write_statistics": packed,
+        "write_page_index": True,
+    }
+    chunked = int(pa.__version__.partition(".")[0]) >= 21
+    if chunked:
+        options["use_content_defined_chunking"] = CHUNKING
+    with pq.ParquetWriter(file, schema, **options) as writer:
+        if chunked:  # by this the Hub knows
+            writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
+        for _, table in tables:
+            fit = len(table) * MAX_GROUP // max(1, table.nbytes)
+            group = max(1, min(len(table), fit))
+            writer.write_table(table.cast(schema), row_group_size=group)
+            progress(len(table))
+
+
+def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Paths of the columns of a Parquet file that do not compress (pictures, vectors), and of the others."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    leaves = [columns.column(k) for k in range(len(columns))]
+    plain = [leaf.path for leaf in leaves if leaf.path == "image.bytes" or leaf.physical_type == "FLOAT"]
+    return plain, [leaf.path for leaf in leaves if leaf.path not in plain]

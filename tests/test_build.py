@@ -1,0 +1,601 @@
+"""`newsclippings build`: a folder of Parquet files that is right, complete, and survives being killed."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from reading import environment, expected_splits, raw, raw_splits
+from test_embeddings import make_plan
+from test_embeddings import write as write_embeddings
+from world import CONFIGS, SPLITS, World
+
+from _newsclippings import parquet_folder, shards
+from _newsclippings.cli import main
+from _newsclippings.parquet_folder import in_all_versions
+from newsclippings import MissingDataError, join_images
+
+# Before click 8.2 stderr had to be kept apart by name.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+ALL = [argument for config in CONFIGS for argument in ("--config", config)]
+TWO = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
+BESIDE = {"README.md", "dataset_infos.json"}
+
+
+def run(*args: object) -> Result:
+    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
+
+
+def build(world: World, out: Path, *args: object) -> dict[str, Any]:
+    result = run("build", out, "--data-dir", world.root, "--format", "json", *args)
+    assert result.exit_code == 0, result.output
+    reports: dict[str, Any] = json.loads(result.stdout)["reports"]
+    return reports
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file below a folder, by the digest of its bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return found
+
+
+@pytest.fixture
+def many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits of eight rows are large enough for eight files."""
+    monkeypatch.setattr(shards, "FEWEST", 1)
+
+
+# What is in the folder
+
+
+def test_a_folder_that_loads_by_name(world: World, tmp_path: Path) -> None:
+    """Parquet files, card, infos and manifests: every row, readable by name and by other libraries."""
+    out = tmp_path / "cwd" / "newsclippings"
+    result = run("build", out, *TWO, "--data-dir", world.root)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == f"{out}/merged_balanced: train: 24 of 24 rows"
+    assert {p.name for p in out.iterdir()} == {*BESIDE, "pairs.png", "merged_balanced", "scene_resnet_place"}
+    names = {f"{split}-00000-of-00001.parquet" for split in SPLITS}
+    assert {p.name for p in (out / "merged_balanced").iterdir()} == {*names, "manifest.json"}
+    for config in ("merged_balanced", "scene_resnet_place"):
+        loaded = datasets.load_dataset("newsclippings", config)  # ./newsclippings
+        assert raw_splits(loaded) == expected_splits(world, config)
+    assert raw_splits(datasets.load_dataset(str(out))) == expected_splits(world, "merged_balanced")  # the default
+    tables = [pq.read_table(p) for p in sorted((out / "merged_balanced").glob("test-*.parquet"))]
+    captions = [caption for table in tables for caption in table["caption"].to_pylist()]
+    assert captions == [row["caption"] for row in world.rows("merged_balanced", "test")]
+
+
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_many_files(world: World, tmp_path: Path, streaming: bool) -> None:
+    """Splits that are large enough have eight files: all rows in order, twins never apart."""
+    build(world, tmp_path / "out")
+    files = sorted((tmp_path / "out" / "merged_balanced").glob("train-*-of-00008.parquet"))
+    assert len(files) == 8
+    indices = [pq.read_table(file, columns=["index"])["index"].to_pylist() for file in files]
+    assert [k for some in indices for k in some] == list(range(24))
+    assert all(len(some) % 2 == 0 for some in indices)
+    loaded = datasets.load_dataset(str(tmp_path / "out"), streaming=streaming)
+    assert raw_splits(loaded) == expected_splits(world)
+    if streaming:
+        assert loaded["train"].num_shards == 8
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_other_libraries_read_it(world: World, tmp_path: Path, library: str) -> None:
+    """Those that know nothing of `datasets` find rows, captions and the bytes of pictures."""
+    module = pytest.importorskip(library)
+    build(world, tmp_path / "out")
+    files = str(tmp_path / "out" / "merged_balanced" / "test-*.parquet")
+    one = files.replace("*", "00000-of-00001")
+    if library == "duckdb":
+        rows = module.sql(f"select caption, image.bytes from read_parquet('{files}') order by index").fetchall()
+    elif library == "polars":
+        frame = module.read_parquet(files)
+        rows = list(zip(frame["caption"], frame["image"].struct.field("bytes"), strict=True))
+    else:
+        frame = module.read_parquet(one)
+        rows = [(caption, image["bytes"]) for caption, image in zip(frame["caption"], frame["image"], strict=True)]
+    assert rows == [(row["caption"], row["image"]["bytes"]) for row in world.rows(split="test")]
+
+
+def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Embeddings, metadata and articles reach the Parquet files, and load from there."""
+    world = new_world(tar=False)
+    write_embeddings(world, make_plan(world))
+    options = ["--embeddings", "all", "--metadata", "--articles", "--images", "none"]
+    if int(pa.__version__.partition(".")[0]) < 26:
+        result = run("build", tmp_path / "out", "--data-dir", world.root, *options)
+        assert result.exit_code == 1
+        assert "needs pyarrow 26" in result.stderr
+        return
+    build(world, tmp_path / "out", *options)
+    built = datasets.load_dataset(str(tmp_path / "out"))
+    direct = datasets.load_dataset(
+        "newsclippings", data_dir=str(world.root), images="none", embeddings="all", metadata=True, articles=True
+    )
+    assert built["test"].features == direct["test"].features
+    for split in SPLITS:
+        assert built[split].with_format("arrow")[:].equals(direct[split].with_format("arrow")[:])
+    assert b'"List"' not in pq.read_schema(next((tmp_path / "out").rglob("test-*.parquet"))).metadata[b"huggingface"]
+
+
+def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
+    """No path of this machine stands in any file of the folder."""
+    build(world, tmp_path / "out", *TWO, "--images", "once")
+    for file in (p for p in (tmp_path / "out").rglob("*") if p.is_file()):
+        assert str(world.root).encode() not in file.read_bytes()
+        assert str(tmp_path).encode() not in file.read_bytes()
+
+
+def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small row groups, an index of pages, pictures as they are and the rest compressed, content-defined chunks."""
+    monkeypatch.setattr("_newsclippings.split.ROWS_OF_PICTURES", 10)
+    build(world, tmp_path / "out")
+    file = pq.ParquetFile(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet")
+    about = file.metadata
+    assert [about.row_group(k).num_rows for k in range(about.num_row_groups)] == [10, 10, 4]
+    columns = {about.row_group(0).column(k).path_in_schema: about.row_group(0).column(k) for k in range(15)}
+    assert all(column.has_offset_index for column in columns.values())
+    assert columns["image.bytes"].compression == "UNCOMPRESSED"
+    assert not any("DICT" in encoding for encoding in columns["image.bytes"].encodings)
+    assert columns["caption"].compression == "ZSTD"
+    assert columns["caption"].has_column_index
+    chunked = about.metadata.get(b"content_defined_chunking")
+    if int(pa.__version__.partition(".")[0]) >= 21:
+        assert json.loads(chunked) == {"min_chunk_size": 262144, "max_chunk_size": 1048576, "norm_level": 0}
+
+
+def test_row_groups_of_large_pictures_are_small(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows to a group as have room in it, one at least."""
+    size = sum(len(row["image"]["bytes"]) for row in world.rows(split="test")) // 4
+    monkeypatch.setattr(shards, "MAX_GROUP", size)
+    build(world, tmp_path / "out", "--split", "test")
+    about = pq.read_metadata(tmp_path / "out" / "merged_balanced" / "test-00000-of-00001.parquet")
+    groups = [about.row_group(k) for k in range(about.num_row_groups)]
+    assert len(groups) >= 4
+    assert sum(group.num_rows for group in groups) == len(world.rows(split="test"))
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=200), st.integers(1, 300), st.sampled_from([1, 4, 100]))
+def test_a_plan_of_files(sizes: list[int], largest: int, fewest: int) -> None:
+    """All rows in order, once; twins together; one file or a multiple of eight; none too large that can be divided."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "MAX_SHARD", largest)
+        patch.setattr(shards, "FEWEST", fewest)
+        ranges = shards.plan_shards(np.array(sizes, np.int64))
+    assert [k for start, stop in ranges for k in range(start, stop)] == list(range(len(sizes)))
+    assert all(start % 2 == 0 for start, stop in ranges if stop > start)
+    assert len(ranges) == 1 or len(ranges) % 8 == 0
+    assert len(ranges) >= 8 or len(sizes) < 8 * fewest
+    assert all(sum(sizes[start:stop]) <= largest or stop - start <= 2 for start, stop in ranges) or 2 * len(
+        ranges
+    ) >= len(sizes)
+
+
+def test_the_manifest_says_what_is_there(world: World, tmp_path: Path) -> None:
+    """Rows, sizes and digests of files; digests of ids; counts of labels; the join report."""
+    reports = build(world, tmp_path / "out", "--split", "test", "--split", "train")
+    folder = tmp_path / "out" / "merged_balanced"
+    found = manifest(folder)
+    assert found["splits"].keys() == {"train", "test"}
+    for name, about in found["files"].items():
+        data = (folder / name).read_bytes()
+        assert (about["bytes"], about["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+        assert about["rows"] == pq.read_metadata(folder / name).num_rows
+    for split, about in found["splits"].items():
+        rows = world.rows(split=split)
+        ids = b"".join(row[key].to_bytes(8, "little", signed=True) for row in rows for key in ("id", "image_id"))
+        assert about["ids_sha256"] == hashlib.sha256(ids).hexdigest()
+        assert (about["rows"], about["pristine"], about["falsified"]) == (len(rows), len(rows) // 2, len(rows) // 2)
+        assert about["report"] == reports["merged_balanced"][split]
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"feature": {"dtype": "float32", "_type": "Value"}, "length": 512, "_type": "List"},
+         {"feature": {"dtype": "float32", "_type": "Value"}, "length": 512, "_type": "Sequence"}),
+        ({"feature": {"text": {"dtype": "string", "_type": "Value"}}, "_type": "List"},
+         [{"text": {"dtype": "string", "_type": "Value"}}]),
+        ({"a": {"dtype": "image", "_type": "Image"}}, {"a": {"dtype": "image", "_type": "Image"}}),
+    ],
+)  # fmt: skip
+def test_features_that_every_version_reads(given: Any, plain: Any) -> None:
+    """Lists are written as they were called before `datasets` 4, and mean the same."""
+    assert in_all_versions(given) == plain
+    if hasattr(datasets, "List"):
+        assert datasets.Features.from_dict({"x": plain}) == datasets.Features.from_dict({"x": given})
+
+
+# Building again
+
+
+def test_another_build_replaces_a_config_and_keeps_the_others(world: World, tmp_path: Path) -> None:
+    """A second build of one config takes the place of the first; the card then still knows both."""
+    out = tmp_path / "out"
+    build(world, out, "--config", "merged_balanced")
+    build(world, out, "--config", "person_sbert_text_text")
+    reports = build(world, out, "--split", "test", "--images", "none")
+    assert reports["merged_balanced"].keys() == {"test"}
+    assert datasets.get_dataset_config_names(str(out)) == ["merged_balanced", "person_sbert_text_text"]
+    again = datasets.load_dataset(str(out), "merged_balanced")
+    assert list(again) == ["test"]
+    assert raw_splits(again)["test"] == world.rows("merged_balanced", "test", images="none")
+    other = datasets.load_dataset(str(out), "person_sbert_text_text")
+    assert raw_splits(other) == expected_splits(world, "person_sbert_text_text")
+
+
+@pytest.mark.parametrize("layout", ["bytes", "once", "none"])
+def test_the_same_again_writes_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """What was built of the same inputs is left alone, file by file."""
+    build(world, tmp_path / "out", *TWO, "--images", layout)
+    before = content(tmp_path / "out")
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(parquet_folder, "write_shard", never)
+    build(world, tmp_path / "out", *TWO, "--images", layout)
+    assert content(tmp_path / "out") == before
+
+
+def test_a_changed_picture_is_written(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A picture that is another one now is noticed, though no file of ours was touched."""
+    world = new_world(tar=False)
+    build(world, tmp_path / "out")
+    record = world.used_once()
+    world.pictures[record.image_path] = b"\xff\xd8 another picture \xff\xd9"
+    (world.origin / record.image_path).write_bytes(world.pictures[record.image_path])
+    files = parquet_folder.load_manifest(tmp_path / "out" / "merged_balanced")
+    assert files is not None
+    build(world, tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet").to_pylist()
+    assert [row["image"]["bytes"] for row in rows] == [row["image"]["bytes"] for row in world.rows()]
+
+
+def test_a_damaged_file_is_written_anew(world: World, tmp_path: Path) -> None:
+    """A file of another size than the manifest says is no complete config."""
+    build(world, tmp_path / "out")
+    before = content(tmp_path / "out")
+    file = tmp_path / "out" / "merged_balanced" / "test-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-10])
+    build(world, tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+CRASH = """
+import hashlib, os, shutil, sys
+from pathlib import Path
+import newsclippings
+from _newsclippings import build, card, parquet_folder
+from _newsclippings.cli import main
+out, data_dir, start = map(Path, sys.argv[1:4])
+
+def content():
+    files = (path for path in out.rglob("*") if path.is_file())
+    return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+def in_child(point):  # the exit code of a build that is killed before or after one of the steps that matter
+    calls = 0
+    def step(function):
+        def counted(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == point:
+                os._exit(9)
+            result = function(*args, **kwargs)
+            calls += 1
+            if calls == point:
+                os._exit(9)
+            return result
+        return counted
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.fsync, os.rename, os.replace, os.mkdir = map(step, (os.fsync, os.rename, os.replace, os.mkdir))
+    parquet_folder.write_shard, shutil.rmtree = step(parquet_folder.write_shard), step(shutil.rmtree)
+    try:
+        main(["build", str(out), "--data-dir", str(data_dir), "--split", "test", "--images", "once",
+              "--config", "merged_balanced", "--config", "scene_resnet_place"], standalone_mode=False)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+def prepare():
+    shutil.rmtree(out, ignore_errors=True)
+    if start.exists():
+        shutil.copytree(start, out)
+
+prepare()
+assert in_child(0) == 0
+whole = content()
+point = 0
+while True:
+    point += 1
+    prepare()
+    code = in_child(point)
+    assert code in (0, 9), (point, code)
+    if code == 0:
+        break
+    assert in_child(0) == 0, point
+    assert content() == whole, (point, set(content().items()) ^ set(whole.items()))
+print(point - 1)
+"""
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new folder", "over an older build"])
+def test_killed_at_any_step(world: World, tmp_path: Path, new: bool) -> None:
+    """Killed before or after a file is written, flushed, renamed or removed, the next build gives the same bytes."""
+    if not new:
+        build(world, tmp_path / "older", *TWO, "--split", "validation", "--split", "test")
+    command = [sys.executable, "-c", CRASH, str(tmp_path / "out"), str(world.root), str(tmp_path / "older")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 20
+    assert raw(datasets.load_dataset(str(tmp_path / "out"), split="test")) == world.rows(split="test")
+
+
+def test_a_full_disk_is_found_out_before(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be written is compared with what is free, pictures to the byte; nothing is begun."""
+    pictures = sum(len(row["image"]["bytes"]) for row in world.rows(split="test"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=pictures))
+    result = run("build", tmp_path / "out", "--data-dir", world.root, "--split", "test")
+    assert result.exit_code == 1
+    match = re.search(
+        r"expected ([\d,]+) bytes of free disk for what has to be written, found ([\d,]+)\.", result.stderr
+    )
+    assert match
+    needed, free = (int(number.replace(",", "")) for number in match.groups())
+    assert free == pictures < needed < pictures + 4096 * len(world.rows(split="test"))
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_two_at_once_in_one_folder(world: World, tmp_path: Path) -> None:
+    """The second waits for the first, and finds the work done."""
+    command = [sys.executable, "-m", "newsclippings", "build", str(tmp_path / "out"), "--data-dir", str(world.root)]
+    env = environment(tmp_path / "hf")
+    both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs[0] == outputs[1] != ""
+    assert raw_splits(datasets.load_dataset(str(tmp_path / "out"))) == expected_splits(world)
+
+
+FOREIGN = [
+    "README.md",
+    "dataset_infos.json",
+    "pairs.png",
+    "merged_balanced/notes.txt",
+    "merged_balanced/train.json",
+    "merged_balanced",
+    "newsclippings.py",
+]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_it_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, name: str) -> None:
+    """A folder with files of others is refused before anything is done, and every file stays as it is."""
+    out = tmp_path / "out"
+    file = out / name
+    file.parent.mkdir(parents=True)
+    file.write_text("---\nmine: true\n---\nmine")
+    result = run("build", out, "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert f"found {file}" in result.stderr
+    assert [p for p in out.rglob("*") if p.is_file()] == [file]
+    assert file.read_text().endswith("mine")
+
+
+def test_into_the_current_folder_names_it(world: World) -> None:
+    """`build .` works, and the card's snippet has the folder's name."""
+    assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
+    assert 'load_dataset("cwd", "merged_balanced")' in Path("README.md").read_text()
+
+
+def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """The card is written with each config; what could not be built is not in it."""
+    world = new_world(tar=False)
+    (world.root / "news_clippings/data/scene_resnet_place/test.json").write_text("{}")
+    result = run("build", tmp_path / "out", *TWO, "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["merged_balanced"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*BESIDE, "pairs.png", "merged_balanced"}
+
+
+# Pictures once
+
+
+def test_each_picture_is_stored_once(world: World, tmp_path: Path) -> None:
+    """Only merged_balanced has pictures in its rows; those of the others are in a config of their own, once."""
+    out = tmp_path / "out"
+    build(world, out, *ALL, "--images", "once")
+    thin = [config for config in CONFIGS if config != "merged_balanced"]
+    for config in thin:
+        loaded = raw_splits(datasets.load_dataset(str(out), config))
+        assert loaded == {split: world.rows(config, split, images="none") for split in SPLITS}
+    assert raw_splits(datasets.load_dataset(str(out))) == expected_splits(world)
+    for split in SPLITS:
+        used = {row["image_id"]: row for config in thin for row in world.rows(config, split)}
+        expected = [
+            {"image_id": k, "image": used[k]["image"], "image_path": used[k]["image_path"]} for k in sorted(used)
+        ]
+        assert raw(datasets.load_dataset(str(out), "images", split=split)) == expected
+    stored = Counter(
+        row["bytes"] for file in out.glob("images/test-*.parquet") for row in pq.read_table(file)["image"].to_pylist()
+    )
+    assert set(stored.values()) == {1}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_join_images_gives_the_full_rows_back(world: World, tmp_path: Path, streaming: bool) -> None:
+    """Thin rows and the config of pictures together are the rows with pictures, columns in their order."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--images", "once")
+    thin = datasets.load_dataset(str(out), "scene_resnet_place", split="train", streaming=streaming)
+    images = datasets.load_dataset(str(out), "images", split="train")
+    full = join_images(thin, images.shuffle(seed=1))
+    assert raw(full) == world.rows("scene_resnet_place", "train")
+    direct = datasets.load_dataset("newsclippings", "scene_resnet_place", data_dir=str(world.root), split="train")
+    assert full.features == direct.features
+    assert list(next(iter(full))) == list(next(iter(direct)))
+
+
+def test_join_images_of_another_split_is_an_error(world: World, tmp_path: Path) -> None:
+    """A row whose picture is not there is no row without a picture."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--images", "once")
+    thin = datasets.load_dataset(str(out), "scene_resnet_place", split="train")
+    others = datasets.load_dataset(str(out), "images", split="test")
+    for images in (others, others.select([])):
+        with pytest.raises(
+            MissingDataError, match=r"images: expected a picture for each of 28 rows, found none for 28"
+        ):
+            join_images(thin, images)
+
+
+def test_pictures_that_are_missing_stay_null(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """With --missing null a picture that is not there is null in the config of pictures, and in the joined rows."""
+    world = new_world(tar=False)
+    lost = world.used_once("scene_resnet_place").image_path
+    (world.origin / lost).unlink()
+    out = tmp_path / "out"
+    build(world, out, "--config", "scene_resnet_place", "--images", "once", "--missing", "null")
+    thin = datasets.load_dataset(str(out), "scene_resnet_place", split="train")
+    full = raw(join_images(thin, datasets.load_dataset(str(out), "images", split="train")))
+    assert full == world.rows("scene_resnet_place", pictures=set(world.pictures) - {lost})
+    assert sum(row["image"] is None for row in full) == 1
+
+
+def test_the_pictures_of_an_earlier_build_are_not_lost(world: World, tmp_path: Path) -> None:
+    """The config of pictures serves all thin configs of the folder, or is not written."""
+    out = tmp_path / "out"
+    build(world, out, "--config", "scene_resnet_place", "--images", "once")
+    before = content(out)
+    person = ["--config", "person_sbert_text_text", "--images", "once"]
+    result = run("build", out, "--data-dir", world.root, *person)
+    assert result.exit_code == 1
+    assert "the config images serves scene_resnet_place, too" in result.stderr
+    assert content(out) == before
+    build(world, out, *person, "--config", "scene_resnet_place")
+    images = datasets.load_dataset(str(out), "images", split="test")
+    for config in ("scene_resnet_place", "person_sbert_text_text"):
+        thin = datasets.load_dataset(str(out), config, split="test")
+        assert raw(join_images(thin, images)) == world.rows(config, "test")
+
+
+# The card
+
+
+def card(folder: Path) -> tuple[dict[str, Any], str]:
+    _, head, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Configs, features and sizes for programs; counts, report and snippet for people."""
+    world = new_world(tar=False)
+    lost = world.used_once().image_path
+    (world.origin / lost).unlink()
+    out = tmp_path / "cwd" / "newsclippings"
+    build(world, out, *TWO, "--missing", "drop_pair")
+    head, text = card(out)
+    assert [config["config_name"] for config in head["configs"]] == ["merged_balanced", "scene_resnet_place"]
+    assert head["configs"][0]["default"] is True
+    assert head["license"] == "other"
+    assert head["size_categories"] == ["n<1K"]
+    infos = {info["config_name"]: info for info in head["dataset_info"]}
+    rows = {
+        split: len(world.rows(split=split, pictures=set(world.pictures) - {lost}, missing="drop_pair"))
+        for split in SPLITS
+    }
+    assert {split["name"]: split["num_examples"] for split in infos["merged_balanced"]["splits"]} == rows
+    assert rows["train"] == 22
+    assert re.search(r"\| `merged_balanced` \| train \| 22 \| 11 \| 11 \|", text)
+    assert "| `merged_balanced` | train | 24 | 22 | 23 | picture 1 | - |" in text
+    assert "![Pairs of merged_balanced" in text
+    assert (out / "pairs.png").stat().st_size > 1000
+    assert "`similarity_score == 1`" in text
+    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{snippet}\nprint(dataset['train'].num_rows)"],
+        cwd=out.parent, capture_output=True, text=True, env=environment(tmp_path / "hf"),
+    )  # fmt: skip
+    assert done.stdout.strip() == "22", done.stderr
+
+
+def test_the_card_of_thin_configs_shows_the_join(world: World, tmp_path: Path) -> None:
+    """Its second snippet runs, too."""
+    out = tmp_path / "cwd" / "newsclippings"
+    build(world, out, *TWO, "--images", "once")
+    snippet = re.findall(r"```python\n(.*?)```", card(out)[1], re.DOTALL)
+    code = f"import newsclippings\n{snippet[0]}{snippet[1]}\nprint(full.num_rows, full[0]['image'].size)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=out.parent, capture_output=True, text=True, env=environment(tmp_path / "hf")
+    )
+    assert done.stdout.split()[0] == str(len(world.rows("scene_resnet_place"))), done.stderr
+
+
+def test_infos_and_card_agree(world: World, tmp_path: Path) -> None:
+    """dataset_infos.json has the same configs, columns and counts as the YAML, and `datasets` reads it."""
+    from datasets.info import DatasetInfosDict
+
+    build(world, tmp_path / "out", *TWO, "--images", "once")
+    head = DatasetInfosDict.from_directory(str(tmp_path / "out"))
+    (tmp_path / "json").mkdir()
+    shutil.copy(tmp_path / "out" / "dataset_infos.json", tmp_path / "json")
+    infos = DatasetInfosDict.from_directory(str(tmp_path / "json"))
+    assert infos.keys() == head.keys() == {"merged_balanced", "scene_resnet_place", "images"}
+    for config, info in infos.items():
+        assert info.features == head[config].features
+        assert {s: i.num_examples for s, i in info.splits.items()} == {
+            s: i.num_examples for s, i in head[config].splits.items()
+        }
+        assert info.download_size == sum(f.stat().st_size for f in (tmp_path / "out" / config).glob("*.parquet"))
+
+
+def test_card_check(world: World, tmp_path: Path) -> None:
+    """`card --check` knows a card that somebody edited; `card` writes it anew."""
+    out = tmp_path / "out"
+    build(world, out)
+    before = content(out)
+    assert run("card", out, "--check").exit_code == 0
+    for name in sorted(BESIDE):
+        (out / name).write_text((out / name).read_text().replace("24", "25"))
+        result = run("card", out, "--check")
+        assert result.exit_code == 1
+        assert f"{out / name} is not what" in result.stderr
+        assert run("card", out).exit_code == 0
+        assert content(out) == before
+    (tmp_path / "empty").mkdir()
+    result = run("card", tmp_path / "empty")
+    assert result.exit_code == 1
+    assert "expected a folder that `newsclippings build` wrote" in result.stderr
