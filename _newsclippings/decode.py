@@ -36,8 +36,10 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else str(path)) as picture:
             picture.draft("RGB", (side, side))
-            upright: Image.Image = ImageOps.exif_transpose(picture)
-            return upright.convert("RGB")
+            ImageOps.exif_transpose(picture, in_place=True)
+            picture.load()
+            small: Image.Image = picture if picture.mode == "RGB" else picture.convert("RGB")  # which always copies
+            return small
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         what = f"picture of {len(data):,} bytes" if isinstance(data, bytes) else str(path)
         raise bad_file(what, "a picture that Pillow decodes", str(error)) from error
