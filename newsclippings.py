@@ -42,8 +42,8 @@ from _newsclippings.errors import (
     bad_value,
     changed_meanwhile,
 )
-from _newsclippings.files import is_url
 from _newsclippings.join_images import join_images
+from _newsclippings.network import is_url
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
 from _newsclippings.schema import RELEASE_NOTES as NOTES
@@ -159,7 +159,6 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
 
 
 # Joined splits of the builds that go on, by a name of each: a worker that was forked finds here what it need not join.
-# It shares the open tar, which does no harm: all reads give their own position.
 _JOINED: dict[str | None, dict[str, Split]] = {}
 
 

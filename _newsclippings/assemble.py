@@ -13,9 +13,10 @@ import pyarrow as pa
 from _newsclippings.annotations import MatchesInSlices, read_annotations
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
-from _newsclippings.files import is_url, local_copy
+from _newsclippings.files import local_copy
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
+from _newsclippings.network import is_url
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource
 from _newsclippings.schema import EMBEDDINGS

@@ -1,30 +1,25 @@
-"""Opening, fingerprinting and atomically writing files. The only place that opens a location.
+"""Opening, fingerprinting and atomically writing files.
 
 A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ...).
 """
 
 import contextlib
-import functools
 import hashlib
 import io
 import os
 import shutil
 import stat
-import time
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from _newsclippings.errors import bad_file, in_words, no_ranges, not_fetched, not_read, without_secrets
+from _newsclippings.errors import bad_file, not_fetched, without_secrets
+from _newsclippings.network import file_system, is_url, remote_info
 from _newsclippings.schema import HUB_FILES
 
-T = TypeVar("T")
-
-TRIES = 6
-PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
-TIMEOUT = 30.0  # seconds without a byte until a request counts as failed
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
 _NOT_DATA = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
@@ -32,11 +27,6 @@ _NOT_DATA = (
     (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
     (b"<html", "an HTML page", "The download went wrong; fetch it again."),
 )
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is a URL and not a local path."""
-    return "://" in location
 
 
 class Stream(Protocol):
@@ -79,83 +69,6 @@ class RandomFile(Protocol):
 # What a client tells of a remote file that changes when its content does, by whatever name.
 _STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
           "blob_id", "xet_hash", "generation")  # fmt: skip
-
-
-@functools.cache
-def _survive_forks() -> None:
-    """See to it, once, that a forked process does not wait for fsspec's thread, which stayed behind.
-
-    Not every supported fsspec does so itself; `datasets` does the same in the workers it forks for a DataLoader.
-    """
-
-    def forget() -> None:
-        import fsspec.asyn
-
-        fsspec.asyn.iothread[0] = fsspec.asyn.loop[0] = None
-        fsspec.asyn.reset_lock()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forget)
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it. HTTP servers may go silent: there is a limit for that."""
-    import fsspec  # takes a while to import, and most builds read local files only
-
-    _survive_forks()
-    options: dict[str, Any] = {}
-    if url.startswith(("http://", "https://")):
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
-        options["client_kwargs"] = {"timeout": timeout}
-    system, path = fsspec.core.url_to_fs(url, **options)
-    return system, path
-
-
-def try_again(action: Callable[[], T], url: str, what: str) -> T:
-    """The result of an action on a remote file, tried again after failures that may pass.
-
-    Raises:
-        DataNotFoundError: it is not there, or not for us, or all tries failed.
-        BadFileError: the server sends whole files only.
-    """
-    problem = ""
-    for attempt in range(TRIES):
-        time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
-        try:
-            return action()
-        except ValueError as error:  # how fsspec says that there are no ranges
-            raise no_ranges(without_secrets(url)) from error
-        except Exception as error:  # whatever the client of that protocol and the network raise
-            if _is_final(error):
-                raise not_fetched(url, error) from error
-            problem = in_words(error)
-    raise not_read(without_secrets(url), what, TRIES, problem)
-
-
-def _is_final(error: BaseException) -> bool:
-    """Whether trying again is of no use."""
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # how fsspec says that anything went wrong
-        return _is_final(error.__cause__)
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
-    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError)
-
-
-def remote_info(url: str) -> dict[str, Any]:
-    """What fsspec knows of a remote file: `size`, and whatever tells whether it changed.
-
-    Raises:
-        DataNotFoundError: it is not there, or cannot be asked about.
-    """
-
-    def ask() -> dict[str, Any]:
-        system, path = file_system(url)
-        system.invalidate_cache()
-        return dict(system.info(path))
-
-    return try_again(ask, url, "its size")
 
 
 def open_stream(location: str) -> Stream:
@@ -248,14 +161,30 @@ class LocalFile:
 
     def __init__(self, path: str, read_ahead: bool = False) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self._close = weakref.finalize(self, os.close, self._fd)
-        status = os.fstat(self._fd)
-        if stat.S_ISDIR(status.st_mode):
+        self._read_ahead, self._lock = read_ahead, threading.Lock()
+        self._open()
+        if stat.S_ISDIR(self._status.st_mode):
             raise bad_file(path, "a file", "a folder", "Correct the path.")
-        self.size = status.st_size
-        if hasattr(os, "posix_fadvise") and not read_ahead:  # between headers lie pictures that nobody asked for
+        self.size = self._status.st_size
+
+    def _open(self) -> None:
+        self._process, self._fd = os.getpid(), os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._close = weakref.finalize(self, os.close, self._fd)
+        self._status = os.fstat(self._fd)
+        if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def _descriptor(self) -> int:
+        """This process's own: some network file systems serve each open file by itself."""
+        if self._process != os.getpid():
+            with self._lock:
+                if self._process != os.getpid():
+                    before = self._status
+                    self.close()
+                    self._open()
+                    if not os.path.samestat(before, self._status):
+                        raise bad_file(self.path, "the same file as before", "another", "Load it again.")
+        return self._fd
 
     def close(self) -> None:
         """Give the file descriptor back."""
@@ -269,11 +198,11 @@ class LocalFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset` on; fewer at the end of the file."""
-        return os.pread(self._fd, length, offset)
+        return os.pread(self._descriptor(), length, offset)
 
     def hop_reader(self) -> Callable[[int, int], bytes]:
         """As `RandomFile`: nothing is read ahead."""
-        descriptor = self._fd
+        descriptor = self._descriptor()
         return lambda offset, length: os.pread(descriptor, length, offset)
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
@@ -284,9 +213,9 @@ class LocalFile:
         """
         wanted = sum(len(buffer) for buffer in buffers)
         if hasattr(os, "preadv"):
-            got = os.preadv(self._fd, buffers, offset)
+            got = os.preadv(self._descriptor(), buffers, offset)
         else:  # macOS before Python 3.12
-            data, got = os.pread(self._fd, wanted, offset), 0
+            data, got = os.pread(self._descriptor(), wanted, offset), 0
             for buffer in buffers:
                 part = data[got : got + len(buffer)]
                 buffer[: len(part)] = part

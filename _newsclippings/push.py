@@ -7,7 +7,7 @@ from typing import Any
 
 from _newsclippings.card import PICTURE, TITLE, manifests, write_card
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, not_ours, not_pushed
-from _newsclippings.files import PAUSE, TRIES
+from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched
-from _newsclippings.files import fingerprint, is_url
+from _newsclippings.files import fingerprint
+from _newsclippings.network import is_url
 from _newsclippings.schema import (
     EMBEDDINGS,
     ENV_DATA_DIR,

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.files import RandomFile, fingerprint, is_url
+from _newsclippings.files import RandomFile, fingerprint
 from _newsclippings.images import TarPictures
+from _newsclippings.network import is_url
 from _newsclippings.remote import RemoteFile, open_random
 from _newsclippings.schema import VERSION
 from _newsclippings.tar_index import TarIndex, load_index

@@ -20,7 +20,8 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json", "threads"],
     ["errors", "paths"],
-    ["files", "decode", "tar_headers", "array_pickle_values"],
+    ["decode", "network", "tar_headers", "array_pickle_values"],
+    ["files"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine"],
     ["join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],

@@ -27,7 +27,7 @@ from remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal,
 from test_hub import _serving as serving_hub
 from world import World
 
-from _newsclippings import files, tar_index, tar_segment, tar_walk
+from _newsclippings import network, tar_index, tar_segment, tar_walk
 from _newsclippings.cli import main
 from _newsclippings.files import LocalFile
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
@@ -38,7 +38,7 @@ SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.i
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are short."""
-    monkeypatch.setattr(files, "PAUSE", 0.001)
+    monkeypatch.setattr(network, "PAUSE", 0.001)
 
 
 @pytest.fixture

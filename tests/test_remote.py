@@ -29,7 +29,7 @@ from reading import answer, environment, expected_splits, jsonable, load, raw, r
 from remote import BLOCK, ENDS, Origin, Published, Request, articles, make_index, publish, serving, shown
 from world import SPLITS, World, make_world
 
-from _newsclippings import files, tar_index, tar_members
+from _newsclippings import network, tar_index, tar_members
 from _newsclippings import remote as remote_module
 from _newsclippings.cli import main
 from _newsclippings.files import LocalFile
@@ -48,8 +48,8 @@ LARGE = 150_000  # bytes added to each picture where gaps between pictures shoul
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, and the time that a silent server has, are short."""
-    monkeypatch.setattr(files, "PAUSE", 0.001)
-    monkeypatch.setattr(files, "TIMEOUT", 0.5)
+    monkeypatch.setattr(network, "PAUSE", 0.001)
+    monkeypatch.setattr(network, "TIMEOUT", 0.5)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ from reading import answer, environment, expected_splits, jsonable, load, raw_sp
 from world import World
 
 from _newsclippings.assemble import Assembly
+from _newsclippings.files import LocalFile
 from _newsclippings.threads import map_ahead
+from newsclippings import BadFileError
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
@@ -71,6 +74,33 @@ def test_forked_workers_do_not_join_again(world: World, monkeypatch: pytest.Monk
     monkeypatch.setattr(Assembly, "slice", never)
     monkeypatch.setattr(Assembly, "slices", never)
     assert raw_splits(load(world, num_proc=2)) == expected_splits(world)
+
+
+def test_a_forked_worker_opens_the_tar_itself(tmp_path: Path) -> None:
+    """Each process has a descriptor of its own; a file that was replaced meanwhile is not read."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"before")
+    file = LocalFile(str(path))
+
+    def in_child(replaced: bool) -> bytes:
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                if replaced:
+                    (tmp_path / "y").write_bytes(b"after")
+                    (tmp_path / "y").rename(path)
+                answer = file.read_at(0, 6)
+            except BadFileError as error:
+                answer = str(error).encode()
+            os.write(write, answer)
+            os._exit(0)
+        os.waitpid(child, 0)
+        return os.read(read, 1000)
+
+    assert in_child(replaced=False) == b"before"
+    assert b"expected the same file as before, found another" in in_child(replaced=True)
+    assert file.read_at(0, 6) == b"before"
 
 
 def test_spawned_workers_build_the_same_rows(world: World, tmp_path: Path) -> None:
