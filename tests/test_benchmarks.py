@@ -176,3 +176,16 @@ def test_the_server_sends_ranges_and_counts(url: str) -> None:
         fetch("bytes=1000-1001")
     reset(url)
     assert counted(url) == (0, 0)
+
+
+def test_what_publishing_costs() -> None:
+    """Pictures in five configs are stored several times, `--images once` stores them little more than once."""
+    pytest.importorskip("hf_xet")
+    from benchmarks import publishing
+
+    result = CliRunner().invoke(publishing.main, ["--scale", "0.0005"])
+    assert result.exit_code == 0, result.output
+    stored = [float(line.split("|")[5]) for line in result.stdout.splitlines()[4:]]
+    assert stored[0] > 2
+    assert 1 <= stored[1] < 1.5
+    assert stored[2] < 0.5
