@@ -52,11 +52,16 @@ def split_parts(joined: Split | None, matches: str) -> list[tuple[int, int]]:
 
 
 def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Row ranges of some parts `(k, of n)` of a split; neighbouring parts become one range, twins stay together."""
+    """Row ranges of some parts `(k, of n)` of a split; neighbouring parts become one range, twins stay together.
+
+    The first parts have a pair more, where there are some left: of every R parts each R-th is then as large as others.
+    """
     pairs = (rows + 1) // 2
     ranges: list[tuple[int, int]] = []
     for part, of in parts:
-        start, stop = pairs * part // of * 2, min(pairs * (part + 1) // of * 2, rows)
+        each, more = divmod(pairs, of)
+        first, last = (each * k + min(k, more) for k in (part, part + 1))
+        start, stop = min(first * 2, rows), min(last * 2, rows)
         if ranges and ranges[-1][1] == start:
             start = ranges.pop()[0]
         ranges.append((start, stop))
