@@ -295,6 +295,11 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
         super()._prepare_split(split_generator, **kwargs)
 
+    def count_rows(self, split: str) -> int:
+        """Rows of the official file of a split: those of a stream, unless pairs are dropped."""
+        sources = self.config.sources()
+        return self._assembly(sources).count_rows(split)
+
     def join(self) -> tuple[Assembly, dict[str, Split]]:
         """Find, fetch and join everything, and write no rows: what `newsclippings build` makes its files of.
 

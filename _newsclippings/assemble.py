@@ -121,10 +121,14 @@ class Assembly:
         self._refuse(joined)
         return joined
 
+    def count_rows(self, split: str) -> int:
+        """Rows of the official file."""
+        with self._lock:
+            return self._matches_of(split).rows
+
     def slices(self, split: str, parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Row ranges of some parts `(k, of n)` of a split, none of them long."""
-        with self._lock:
-            rows = self._matches_of(split).rows
+        rows = self.count_rows(split)
         for start, stop in part_ranges(rows, parts):
             for first in range(start, stop, SLICE):
                 yield first, min(first + SLICE, stop)

@@ -1,0 +1,136 @@
+"""The command: `python -m training --config merged_balanced --model openai/clip-vit-base-patch32`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments, set_seed
+
+from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.schema import OUTLETS
+from training import model as models
+from training.data import Collator, MapRows, StreamLoader, StreamRows, controlled, count_rows, load_split
+from training.evaluate import predict, write_report
+from training.options import CONTROLS, Options, parse
+
+
+class PairTrainer(Trainer):
+    """`Trainer` with two learning rates, and streams that are divided between ranks before they are read."""
+
+    optimizer: Any
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """AdamW; the head and the backbone have rates of their own."""
+        if self.optimizer is None:
+            given = self.args
+            groups = self.model.groups(given.learning_rate, given.weight_decay)
+            betas = (given.adam_beta1, given.adam_beta2)
+            self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=given.adam_epsilon)
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches without what only predictions need."""
+        if isinstance(self.train_dataset, StreamRows):
+            return loader(self.train_dataset, self.data_collator, self.args, self.args.train_batch_size)
+        return super().get_train_dataloader()
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return super()._get_train_sampler(*args, **kwargs) if self.shuffle else None
+
+    shuffle = True
+
+
+class WithoutFacts:
+    """Batches that the model takes as they are."""
+
+    def __init__(self, collator: Collator) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """As `Collator`, tensors only."""
+        return {name: value for name, value in self.collator(rows).items() if name != "facts"}
+
+
+def loader(rows: Any, collator: Any, arguments: TrainingArguments, size: int) -> DataLoader[Any]:
+    """Batches of rows, in their order, by as many workers as the arguments say."""
+    kind = StreamLoader if isinstance(rows, StreamRows) else DataLoader
+    workers = arguments.dataloader_num_workers
+    return kind(rows, batch_size=size, collate_fn=collator, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+
+def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
+    """Rows of a split: those to learn from with whatever control there is, others as they are."""
+    learning = split == "train"
+    outlets = None
+    if options.train_outlets:
+        outlets = set(options.train_outlets) if learning else set(OUTLETS) - set(options.train_outlets)
+    control = controlled(options.control if learning or options.control == "own_pictures" else None, seed)
+    rows = load_split(options, split)
+    if not options.streaming:
+        return MapRows(rows, outlets, control)
+    buffer = options.shuffle_buffer if learning and options.shuffle else 0
+    length = count_rows(options, rows, split)
+    return StreamRows(rows, length, seed=seed, buffer=buffer, rank=rank, ranks=ranks, outlets=outlets, control=control)
+
+
+def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
+    """Train a new classifier; its weights end up in `output_dir`."""
+    set_seed(arguments.seed)
+    model, tokenizer = models.make(options)
+    collator = make_collator(model, tokenizer)
+    rank, ranks = arguments.process_index, arguments.world_size
+    trainer = PairTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_for(options, "train", arguments.seed, rank, ranks),
+        data_collator=WithoutFacts(collator),
+    )
+    trainer.shuffle = options.shuffle
+    if rank == 0:
+        models.save_about(Path(arguments.output_dir), model, tokenizer)
+    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.accelerator.wait_for_everyone()
+    return model, collator
+
+
+def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
+    """What makes batches for a model."""
+    side = 0 if model.backbone is None else int(model.backbone.config.vision_config.image_size)
+    return Collator(model.options, tokenizer, side)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Train and evaluate; returns the measures on test (of rank 0)."""
+    options, training = parse(sys.argv[1:] if arguments is None else arguments)
+    if options.eval_only:
+        folder = Path(options.eval_only)
+        model, tokenizer = models.load(folder)
+        collator = make_collator(model, tokenizer)
+        name = f"{folder}"
+    else:
+        model, collator = train(options, training)
+        folder = Path(training.output_dir)
+        name = options.features or options.from_config or options.model
+    if training.process_index:
+        return {}
+    device = training.device
+    rows = rows_for(options, "test", training.seed, 0, 1)
+    batches = loader(rows, collator, training, training.eval_batch_size)
+    predictions = predict(model.to(device), batches, device)
+    about = f"{options.config}, {name}"
+    if options.train_outlets:
+        about += f": trained on {', '.join(sorted(options.train_outlets))}, tested on the others"
+    measures = write_report(folder, predictions, about, options.control and CONTROLS[options.control])
+    print((folder / "report.md").read_text(encoding="utf-8"))
+    return measures
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (NewsCLIPpingsError, ValueError) as error:
+        sys.exit(f"Error: {error}")

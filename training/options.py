@@ -1,0 +1,135 @@
+"""What a run is made of: the official recipe as defaults, each of them a flag."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, OUTLETS
+
+# The authors' recipe for CLIP (github.com/g-luo/news_clippings, news_clippings_training: configs and README), where
+# `transformers` has another default. `backbone_learning_rate`, `hidden` and `tokens` are fields of Options.
+OFFICIAL: Final[dict[str, Any]] = {
+    "learning_rate": 5e-5,  # of the head
+    "backbone_learning_rate": 5e-7,  # of CLIP
+    "adam_epsilon": 1e-8,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 4_000,
+    "max_steps": 44_000,
+    "per_device_train_batch_size": 16,
+    "hidden": 512,  # units of the head's only hidden layer
+    "tokens": 77,  # of a caption; the rest is cut off
+    "seed": 2,
+}
+
+# With the vectors that the authors ship there is no backbone to be careful with.
+ON_FEATURES: Final[dict[str, Any]] = {
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "warmup_steps": 0,
+    "max_steps": -1,
+    "num_train_epochs": 10.0,
+    "per_device_train_batch_size": 256,
+}
+
+FEATURES: Final = {
+    "clip": ["clip_image", "clip_text"],
+    "sbert": ["sbert"],
+    "places": ["places"],
+    "facenet": ["facenet"],
+    "all": ["clip_image", "clip_text", "sbert", "places", "facenet"],
+}
+CONTROLS: Final = {
+    "shuffled_labels": "a coin decides which twin is called falsified",
+    "own_pictures": "every picture is looked up by the caption's id, so that twins are the same",
+}
+
+
+@dataclass
+class Options:
+    """What `transformers.TrainingArguments` does not know of."""
+
+    config: str = field(default=DEFAULT_CONFIG, metadata={"help": "Config of the dataset.", "choices": list(CONFIGS)})
+    data: str = field(
+        default="newsclippings",
+        metadata={
+            "help": "What load_dataset loads: this package's name, a folder of `newsclippings build`, a Hub repository."
+        },
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.data_dir."})
+    visual_news: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.visual_news."})
+    visual_news_index: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.visual_news_index."})
+    model: str = field(
+        default="openai/clip-vit-base-patch32", metadata={"help": "CLIP or SigLIP: a name on the Hub, or a folder."}
+    )
+    from_config: str | None = field(
+        default=None, metadata={"help": "'tiny': a small CLIP from scratch, for tests; or a folder with a config.json."}
+    )
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train the head only."})
+    text_only: bool = field(default=False, metadata={"help": "Ablation: the picture's features are zero."})
+    image_only: bool = field(default=False, metadata={"help": "Ablation: the caption's features are zero."})
+    features: str | None = field(
+        default=None,
+        metadata={"help": "Train on the authors' vectors instead of pictures and captions.", "choices": list(FEATURES)},
+    )
+    products: bool = field(
+        default=False, metadata={"help": "With --features: also product and difference of the CLIP vectors."}
+    )
+    hidden: int = field(default=OFFICIAL["hidden"], metadata={"help": "Units of the hidden layer of the head."})
+    tokens: int = field(default=OFFICIAL["tokens"], metadata={"help": "Tokens of a caption."})
+    backbone_learning_rate: float = field(
+        default=OFFICIAL["backbone_learning_rate"], metadata={"help": "Of everything but the head."}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Read rows as they are needed; nothing is built."})
+    shuffle: bool = field(default=True, metadata={"help": "Rows in another order in each epoch."})
+    shuffle_buffer: int = field(
+        default=1_000, metadata={"help": "With --streaming: rows that are drawn from, in each worker."}
+    )
+    train_outlets: list[str] | None = field(
+        default=None,
+        metadata={"help": "Train on captions of these outlets, test on those of the others.", "choices": list(OUTLETS)},
+    )
+    control: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train on data of which nothing can be learned: has to end at 50 %.",
+            "choices": list(CONTROLS),
+        },
+    )
+    eval_only: str | None = field(
+        default=None, metadata={"help": "Folder of a run, or of one of its checkpoints: evaluate it, train nothing."}
+    )
+
+    def check(self) -> None:
+        """Raise `ValueError` if the options contradict each other."""
+        if self.text_only and self.image_only:
+            raise ValueError("--text_only and --image_only: expected one of them, since nothing would be left.")
+        if self.products and (self.features is None or "clip_image" not in FEATURES[self.features]):
+            raise ValueError(f"--products: expected --features clip or all, found --features {self.features}.")
+        if self.features and (
+            self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
+        ):
+            raise ValueError("--features: its vectors have no backbone and no pictures; leave out the flags for those.")
+        if self.train_outlets and set(self.train_outlets) >= set(OUTLETS):
+            raise ValueError("--train_outlets: expected some of the outlets, found all: none is left to test on.")
+
+
+def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
+    """Read the command line, or a JSON or YAML file with the same names.
+
+    Raises:
+        ValueError: options contradict each other.
+        SystemExit: an option is unknown, or `--help` was asked for.
+    """
+    parser = HfArgumentParser((Options, TrainingArguments), prog="python -m training", description=__doc__)
+    own = Options.__dataclass_fields__
+    parser.set_defaults(**{name: value for name, value in OFFICIAL.items() if name not in own})
+    parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
+    if any(argument.startswith("--features") for argument in arguments):
+        parser.set_defaults(**ON_FEATURES)
+    given = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
+    if "num_train_epochs" in given and "max_steps" not in given:
+        parser.set_defaults(max_steps=-1, warmup_steps=0)
+    options, training = parser.parse_args_into_dataclasses(arguments)
+    options.check()
+    return options, training
