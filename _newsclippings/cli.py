@@ -265,7 +265,7 @@ def card(folder: Path, check: bool) -> None:
 )
 @errors_in_a_line
 def croissant(folder: Path, out: Path | None) -> None:
-    """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote.
+    """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
 
     \b
     Example:

@@ -21,7 +21,9 @@ from test_embeddings import write as write_embeddings
 from world import CONFIGS, SPLITS, Row, World
 
 from _newsclippings import shards
+from _newsclippings.push import plan_upload
 from _newsclippings.schema import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
+from newsclippings import ConfigError
 
 TYPES = {
     "split": "sc:Text",
@@ -165,7 +167,7 @@ def test_the_same_folder_gives_the_same_bytes(world: World, tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-# Command and build
+# Command, build and push
 
 
 def test_the_command_says_what_it_wrote(world: World) -> None:
@@ -196,6 +198,22 @@ def test_build_leaves_it_alone(world: World, tmp_path: Path) -> None:
     build(world, out)
     assert content(out) == before
     assert raw_splits(datasets.load_dataset(str(out))) == expected_splits(world)
+
+
+def test_push_takes_it_along_if_it_is_true(world: World, tmp_path: Path) -> None:
+    """It is uploaded where it is; one that describes other files is not, and the error says what to do."""
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"with_images": False, "have_the_rights": False}
+    build(world, out, "--split", "test", "--images", "none")
+    assert "croissant.json" not in plan_upload(out, "me/news-clippings", **options).files
+    croissant(out)
+    size = (out / "croissant.json").stat().st_size
+    assert plan_upload(out, "me/news-clippings", **options).files["croissant.json"] == size
+    build(world, out, "--images", "none")
+    with pytest.raises(ConfigError, match=r"croissant.json: expected .* found others. Run `newsclippings croissant "):
+        plan_upload(out, "me/news-clippings", **options)
+    croissant(out)
+    assert "croissant.json" in plan_upload(out, "me/news-clippings", **options).files
 
 
 # What mlcroissant makes of it
