@@ -28,6 +28,7 @@ from _newsclippings.schema import (
 TEMPLATE = Path(__file__).with_name("card.md")
 TITLE = "Written by `newsclippings build`"  # by which a folder of ours is known
 PICTURE = "pairs.png"
+TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
 NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 GATE = (
@@ -126,7 +127,7 @@ def _yaml(built: Manifests) -> str:
         task_categories=["image-classification", "text-classification"] if with_pictures else ["text-classification"],
         size_categories=sorted({_size(count) for count in rows.values()}, key=NAMES_OF_SIZES.index),
         source_datasets=["extended|other-visual-news"],
-        tags=["misinformation", "out-of-context", "fact-checking", "image-text", "news"],
+        tags=list(TAGS),
         extra_gated_prompt=GATE,
     )
     bare = {

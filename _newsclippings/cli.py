@@ -256,6 +256,27 @@ def card(folder: Path, check: bool) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
+)
+@errors_in_a_line
+def croissant(folder: Path, out: Path | None) -> None:
+    """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
+
+    \b
+    Example:
+      newsclippings croissant newsclippings
+    """
+    from _newsclippings.croissant import write_croissant
+
+    click.echo(write_croissant(folder, out))
+
+
+@main.command()
 @click.argument("repo_id")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")

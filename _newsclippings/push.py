@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from _newsclippings.card import PICTURE, TITLE, manifests, write_card
+from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, not_ours, not_pushed
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
 
 KIND = "dataset"
-OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE]  # what an earlier push may have left behind
+OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, CROISSANT]  # what an earlier push may have left behind
 MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
 RESTRICTED = {"image": "pictures", "article": "articles"}
 
@@ -39,7 +40,8 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
 
     Raises:
         BadFileError: the folder is not one that `newsclippings build` wrote.
-        ConfigError: it has pictures or articles, and nobody said that they may be passed on; or the name would not do.
+        ConfigError: it has pictures or articles, and nobody said that they may be passed on; or the name would not do;
+            or its croissant.json describes other files.
     """
     owner, slash, name = repo_id.partition("/")
     if not (owner and slash and name) or "/" in name:
@@ -61,7 +63,14 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
             "--i-have-the-rights."
         )
         raise ConfigError(message)
-    names = ["README.md", "dataset_infos.json", *([PICTURE] if (folder / PICTURE).exists() else [])]
+    croissant = folder / CROISSANT
+    if croissant.exists() and croissant.read_bytes() != croissant_text(folder).encode():
+        message = (
+            f"{croissant}: expected the metadata of what is in the folder now, found others. Run `newsclippings "
+            f"croissant {folder}`, or remove the file."
+        )
+        raise ConfigError(message)
+    names = ["README.md", "dataset_infos.json", *(name for name in (PICTURE, CROISSANT) if (folder / name).exists())]
     names += [f"{config}/{file}" for config, manifest in built.items() for file in (MANIFEST, *manifest["files"])]
     files = {name: (folder / name).stat().st_size for name in names}
     rows = {
@@ -159,7 +168,7 @@ def _check_ours(api: Any, repo: str, files: list[str]) -> None:
         card = Path(api.hf_hub_download(repo, "README.md", repo_type=KIND)).read_text(encoding="utf-8")
         if TITLE not in card:
             raise not_ours(repo, "a README.md that is not ours")
-    names = {".gitattributes", "README.md", "dataset_infos.json", PICTURE}
+    names = {".gitattributes", "README.md", "dataset_infos.json", PICTURE, CROISSANT}
     other = [file for file in files if file not in names and file.partition("/")[0] not in (*CONFIGS, UNIQUE)]
     if other:
         raise not_ours(repo, other[0])

@@ -30,6 +30,7 @@ _NO_EFFECT_ON_ROWS = {
     "cli.py",
     "cli_options.py",
     "convert.py",
+    "croissant.py",
     "decode.py",
     "infos.py",
     "join_images.py",

@@ -34,6 +34,7 @@ LAYERS = [
     ["join_images", "parquet_folder", "unique_pictures"],
     ["newsclippings"],
     ["card", "cli_options", "convert", "preview", "infos", "sample"],
+    ["croissant"],
     ["build", "push"],
     ["cli"],
 ]
@@ -68,14 +69,14 @@ def test_the_layers_name_every_module() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
-    """`datasets` stays at the edge; below it there are tables and bytes. torch and transformers are nowhere."""
+    """`datasets` stays at the edge; below it there are tables and bytes. torch and mlcroissant are nowhere."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
     allowed = {
         "newsclippings",
         *(f"_newsclippings.{name}" for name in ("schema", "register", "card", "join_images", "cli", "cli_options")),
     }
     assert "datasets" not in outside or module in allowed
-    assert not outside & {"torch", "transformers", "pickle", "dill", "marshal", "shelve"}
+    assert not outside & {"torch", "transformers", "mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
 
 def test_tarfile_writes_the_sample_and_reads_nothing() -> None:

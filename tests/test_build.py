@@ -394,6 +394,7 @@ FOREIGN = [
     "README.md",
     "dataset_infos.json",
     "pairs.png",
+    "croissant.json",
     "merged_balanced/notes.txt",
     "merged_balanced/train.json",
     "merged_balanced",
