@@ -381,17 +381,34 @@ def test_vectors_of_a_row() -> None:
         (["--features", "sbert", "--products"], "found --features sbert"),
         (["--features", "clip", "--text_only"], "leave out the flags for those"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
-        (["--eval_only", "nowhere"], "expected model.safetensors"),
     ],
 )
-def test_contradictions_are_told_in_a_line(tmp_path: Path, arguments: list[str], says: str) -> None:
-    """Exit code 1, what was expected, no traceback."""
-    command = [sys.executable, "-m", "training", *arguments]
+def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
+    """What was expected, and what was found."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse([*arguments, "--use_cpu"])
+
+
+def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
+    """Exit code 1, what was looked for, no traceback."""
+    with pytest.raises(ValueError, match=r"nowhere: expected model\.safetensors"):
+        training.main(["--eval_only", "nowhere", "--use_cpu"])
+    command = [sys.executable, "-m", "training", "--data_dir", "nowhere", "--from_config", "tiny"]
     env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 1
-    assert says in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[0].startswith("Error: data_dir=") or "\nError: data_dir=" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_shows_every_flag(tmp_path: Path) -> None:
+    """Ours and those of TrainingArguments, with what they are without being asked."""
+    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    done = subprocess.run([sys.executable, "-m", "training", "--help"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--freeze_backbone", "--train_outlets", "--bf16", "--resume_from_checkpoint"):
+        assert flag in done.stdout
+    assert re.search(r"--max_steps.*?default: 44000", done.stdout, re.DOTALL)
 
 
 def test_order_of_batches_is_kept_by_a_plain_loader(world: World) -> None:
