@@ -46,6 +46,7 @@ class Requests(BaseHTTPRequestHandler):
     """Everything that the answers of hub_double.py have in common, and those that change nothing."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for the kernel of the client
     hub: Hub
     routes: list[tuple[str, str, Callable[..., Any]]]
     entry: dict[str, Any]
