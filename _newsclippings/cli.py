@@ -302,6 +302,37 @@ def croissant(folder: Path, out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write stats.json and charts (PNG) to this folder. Needs matplotlib, of the extra `plot`.",
+)
+@FORMAT
+@errors_in_a_line
+def stats(folder: Path, plot: Path | None, form: str) -> None:
+    """Count and measure what is in FOLDER, which `newsclippings build` wrote: scores, labels, captions, pictures.
+
+    \b
+    Example:
+      newsclippings stats newsclippings
+      newsclippings stats newsclippings --plot charts
+    """
+    from _newsclippings.plots import draw_stats, require_matplotlib
+    from _newsclippings.stats import folder_stats, write_stats
+    from _newsclippings.stats_text import stats_text
+
+    if plot:
+        require_matplotlib()  # before anything is read
+    numbers = folder_stats(folder)
+    if plot is None:
+        click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
+        return
+    files = [os.fspath(file) for file in (write_stats(numbers, plot / "stats.json"), *draw_stats(numbers, plot))]
+    click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
+
+
+@main.command()
 @click.argument("repo_id")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")

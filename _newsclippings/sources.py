@@ -41,6 +41,7 @@ _NO_EFFECT_ON_ROWS = {
     "register.py",
     "sample.py",
     "stats.py",
+    "stats_text.py",
 }
 
 
