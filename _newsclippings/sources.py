@@ -34,10 +34,14 @@ _NO_EFFECT_ON_ROWS = {
     "decode.py",
     "infos.py",
     "join_images.py",
+    "plots.py",
     "preview.py",
+    "preview_html.py",
     "push.py",
     "register.py",
     "sample.py",
+    "stats.py",
+    "stats_text.py",
 }
 
 

@@ -33,8 +33,8 @@ LAYERS = [
     ["built", "shards"],
     ["join_images", "parquet_folder", "unique_pictures"],
     ["newsclippings"],
-    ["card", "cli_options", "convert", "preview", "infos", "sample"],
-    ["croissant"],
+    ["card", "cli_options", "convert", "preview", "preview_html", "infos", "sample"],
+    ["croissant", "plots", "stats", "stats_text"],
     ["build", "push"],
     ["cli"],
 ]
