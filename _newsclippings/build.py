@@ -116,7 +116,8 @@ def _draw_pairs(out: Path) -> None:
         if "image" in manifest["features"]:
             split = "test" if "test" in manifest["splits"] else next(iter(manifest["splits"]))
             first = next(name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
-            rows = next(pq.ParquetFile(out / config / first).iter_batches(batch_size=2 * PAIRS)).to_pylist()
+            file = pq.ParquetFile(out / config / first, pre_buffer=False)  # else all of it is read for a few rows
+            rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
             contact_sheet(rows, out / PICTURE, PAIRS)
             return
     (out / PICTURE).unlink(missing_ok=True)

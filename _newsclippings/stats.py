@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.card import manifests
 from _newsclippings.files import write_atomically
-from _newsclippings.schema import LABELS, SOURCE_DATASETS, VERSION
+from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
 TOP: Final = 20  # topics, and pictures that are shown most often
 UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none
@@ -27,7 +27,6 @@ ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
 BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
 DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
 GROUPS: Final = {"source": "captions", "image_source": "pictures", "topic": "captions", "image_topic": "pictures"}
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 Stats = dict[str, Any]
 Numbers = Any  # an array of numbers (N,)
@@ -126,7 +125,7 @@ def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
 def _size(data: bytes) -> tuple[int, int, int]:
     """Bytes, width and height of a picture; the latter are 0 where it cannot be told. No pixel is decoded."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
             return len(data), picture.width, picture.height
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
         return len(data), 0, 0
