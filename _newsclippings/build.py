@@ -1,6 +1,7 @@
 """A folder of Parquet files that loads by name without this package: what `newsclippings build` writes."""
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -49,52 +50,56 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
         raise ConfigError(message)
     configs = [config for config in CONFIGS if config in set(configs)]
     thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
-    _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
-    _check_all_thin(out, thin)
-    from newsclippings import NewsCLIPpings
-
-    images = "none" if layout == "none" else "bytes"
-    reports: dict[str, Any] = {}
+    fields["images"] = "none" if layout == "none" else "bytes"
     new = not out.exists()
     try:
         with alone_in(out):
+            _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
+            _check_all_thin(out, configs, thin)
             for name in BESIDE:  # what a killed build did not finish
                 for stray in out.glob(f"{name}.*.tmp"):
                     stray.unlink()
-            pictures: dict[str, PicturesInUse] = {}
-            digests = []
-            for config in configs:
-                builder = NewsCLIPpings(config_name=config, images=images, **fields)
-                assembly, joined = builder.join()
-                made_of = _made_of(builder.config_id, layout, joined)
-                reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
-                columns = builder.info.features
-                if config in thin:
-                    digests.append(made_of)
-                    for split, one in joined.items():
-                        pictures.setdefault(split, PicturesInUse()).add(one)
-                    joined = {split: replace(one, pictures=None) for split, one in joined.items()}
-                    columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
-                about = {"version": VERSION, "description": CONFIGS[config], "made_of": made_of}
-                write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about)
-                _draw_pairs(out)
-                write_card(out)
-            if thin:
-                made_of = _digest(*digests)
-                served = {"version": VERSION, "description": UNIQUE_MEANING, "made_of": made_of, "configs": thin}
-                rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
-                write_config(out, UNIQUE, rows, unique_features(), served)
-                write_card(out)
+            return _build(out, configs, thin, fields)
     finally:
-        if new and not any(out.iterdir()):
+        if new and out.exists() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
+    from newsclippings import NewsCLIPpings
+
+    reports: dict[str, Any] = {}
+    pictures: dict[str, PicturesInUse] = {}
+    digests = []
+    for config in configs:
+        builder = NewsCLIPpings(config_name=config, **fields)
+        assembly, joined = builder.join()
+        layout = "once" if config in thin else fields["images"]
+        made_of = _made_of(builder.config_id, layout, joined)
+        reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
+        columns = builder.info.features
+        if config in thin:
+            digests.append(made_of)
+            for split, one in joined.items():
+                pictures.setdefault(split, PicturesInUse()).add(one)
+            joined = {split: replace(one, pictures=None) for split, one in joined.items()}
+            columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
+        about = {"version": VERSION, "description": CONFIGS[config], "layout": layout, "made_of": made_of}
+        write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about)
+        if config == configs[-1] and thin:
+            served = {"version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
+            rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
+            write_config(out, UNIQUE, rows, unique_features(), served)
+        elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
+            shutil.rmtree(out / UNIQUE)  # which serves nobody any more
+        _draw_pairs(out)
+        write_card(out)
     return reports
 
 
-def _check_all_thin(out: Path, thin: list[str]) -> None:
+def _check_all_thin(out: Path, configs: list[str], thin: list[str]) -> None:
     """Refuse to write the config of pictures without those that a config of an earlier build needs."""
-    before = (load_manifest(out / UNIQUE) or {}).get("configs", [])
-    others = [config for config in before if config not in thin and _is_thin(out / config)]
+    others = [config for config in CONFIGS if config not in configs and _is_thin(out / config)]
     if thin and others:
         message = (
             f"{out}: the config {UNIQUE} serves {', '.join(others)}, too, and would be written without their pictures. "
@@ -104,7 +109,8 @@ def _check_all_thin(out: Path, thin: list[str]) -> None:
 
 
 def _is_thin(folder: Path) -> bool:
-    return "image" not in (load_manifest(folder) or {"features": {"image": None}})["features"]
+    """Whether the pictures of a config are in the config `UNIQUE`."""
+    return (load_manifest(folder) or {}).get("layout") == "once"
 
 
 def _draw_pairs(out: Path) -> None:
@@ -115,7 +121,10 @@ def _draw_pairs(out: Path) -> None:
         manifest = load_manifest(out / config) or {"features": {}}
         if "image" in manifest["features"]:
             split = "test" if "test" in manifest["splits"] else next(iter(manifest["splits"]))
-            first = next(name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
+            filled = (name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
+            first = next(filled, None)
+            if first is None:
+                continue
             file = pq.ParquetFile(out / config / first, pre_buffer=False)  # else all of it is read for a few rows
             rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
             contact_sheet(rows, out / PICTURE, PAIRS)
@@ -144,9 +153,10 @@ def _check_ours(out: Path, configs: list[str]) -> None:
     foreign = [out / name for name in BESIDE if (out / name).exists() and not ours]
     foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
     for config in configs:
-        folder = out / config
+        folder, manifest = out / config, load_manifest(out / config)
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
-        foreign += [file for file in files if file.suffix != ".parquet" and file.name != MANIFEST]
+        ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
+        foreign += [file for file in files if file.name not in ours_here]
     if foreign:
         message = (
             f"{out}: expected a new folder, or one that `newsclippings build` wrote, found {foreign[0]}. Nothing was "

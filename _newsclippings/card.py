@@ -176,7 +176,7 @@ def _text(built: Manifests, name: str, picture: bool) -> str:
         picture=drawn,
         name=name,
         config=first,
-        join=_join(built, name) if UNIQUE in built else "",
+        join=_join(built, name),
         fields=_fields(built),
         vectors=_vectors(built),
         splits=_splits(built),
@@ -187,15 +187,18 @@ def _text(built: Manifests, name: str, picture: bool) -> str:
 
 
 def _join(built: Manifests, name: str) -> str:
-    thin = next(config for config, manifest in built.items() if "image" not in manifest["features"])
+    """How configs whose pictures are stored once get them back."""
+    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
+    if UNIQUE not in built or not thin:
+        return ""
     split = next(iter(built[UNIQUE]["splits"]))
     return f"""
-The pictures of configs without an image column are in the config `{UNIQUE}`, once each. To have them in the rows:
+The pictures of {_list(thin)} are in the config `{UNIQUE}`, once each. To have them in the rows:
 
 ```python
 from newsclippings import join_images
 
-rows = load_dataset("{name}", "{thin}", split="{split}")
+rows = load_dataset("{name}", "{thin[0]}", split="{split}")
 pictures = load_dataset("{name}", "{UNIQUE}", split="{split}")
 full = join_images(rows, pictures)
 ```

@@ -168,22 +168,24 @@ class LocalFile:
         self.size = self._status.st_size
 
     def _open(self) -> None:
-        self._process, self._fd = os.getpid(), os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._close = weakref.finalize(self, os.close, self._fd)
-        self._status = os.fstat(self._fd)
+        before, self._status = getattr(self, "_status", None), os.fstat(self._fd)
+        if before is not None and not os.path.samestat(before, self._status):
+            self._status = before  # so that the next read finds it out again
+            self.close()
+            raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+        self._process = os.getpid()  # last: from now on other threads read
 
     def _descriptor(self) -> int:
         """This process's own: some network file systems serve each open file by itself."""
         if self._process != os.getpid():
             with self._lock:
                 if self._process != os.getpid():
-                    before = self._status
                     self.close()
                     self._open()
-                    if not os.path.samestat(before, self._status):
-                        raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         return self._fd
 
     def close(self) -> None:

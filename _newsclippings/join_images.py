@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from _newsclippings.errors import not_among
+from _newsclippings.errors import ConfigError, not_among
 from _newsclippings.join import lookup
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import UNIQUE
@@ -23,6 +23,7 @@ def join_images(thin: Any, images: Any) -> Any:
         the cache of `datasets`, some rows at a time; a stream reads each picture as its row is asked for.
 
     Raises:
+        ConfigError: a stream whose columns are not known; `.map` forgets them.
         MissingDataError: a row has an image_id that `images` does not have; for a stream, when the row is reached.
     """
     from datasets import Features, Image
@@ -41,6 +42,9 @@ def join_images(thin: Any, images: Any) -> Any:
         batch["image"] = pictures[order[places].tolist()]["image"].to_pylist()
         return {name: batch[name] for name in columns}
 
+    if thin.features is None:
+        message = "join_images: expected a stream whose columns are known, found one without. Join before `.map`."
+        raise ConfigError(message)
     columns = list(thin.column_names)
     columns.insert(columns.index("caption") + 1 if "caption" in columns else len(columns), "image")
     full = Features({name: thin.features[name] if name != "image" else Image() for name in columns})

@@ -5,7 +5,8 @@
     <out>/.building/<config>-<made of>/               the same while it is being written
 
 A file is written under another name, flushed to the disk, then renamed: one that has its name is whole. The config is
-renamed when it is complete, so that <out>/<config> is always all of an old or all of a new build.
+renamed when it is complete, so that <out>/<config> is all of an old or all of a new build; killed between two renames
+it is away until the next build, which puts it back.
 """
 
 import contextlib
@@ -33,13 +34,17 @@ UNFINISHED = ".unfinished"
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process builds into the folder. The lock ends with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):  # who had it before may have removed it: then there is another
+                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                    yield
+                    return
+        finally:
+            os.close(descriptor)
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:
@@ -73,44 +78,51 @@ def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: A
     Raises:
         ConfigError: the disk is too small. Nothing was written by this run.
     """
-    made_of = about["made_of"]
-    building = out / BUILDING / f"{config}-{made_of[:16]}"
-    _remove_others(building, config)
-    if is_complete(out / config, made_of):
+    made_of, folder = about["made_of"], out / config
+    building, old = out / BUILDING / f"{config}-{made_of[:16]}", out / BUILDING / f"{config}-old"
+    if old.exists() and not folder.exists():  # killed when neither was in its place
+        old.rename(folder)
+    if is_complete(folder, made_of):
+        _remove_others(building, config)
         return
-    building.mkdir(parents=True, exist_ok=True)
     plan = _plan(splits)
-    left_over = [file for file in building.iterdir() if file.name not in plan]
-    for file in left_over:  # a file that was not finished, or a manifest
-        file.unlink()
     todo = {name: one for name, one in plan.items() if not (building / name).exists()}
     needed = sum(int(splits[split].sizes[start:stop].sum()) for split, (start, stop) in todo.values())
-    free = shutil.disk_usage(building).free
+    free = shutil.disk_usage(out).free
     if needed > free:
         raise disk_full(out, needed, free, "what has to be written", "choose a folder on a larger disk")
+    _remove_others(building, config)
+    building.mkdir(parents=True, exist_ok=True)
+    for file in building.iterdir():
+        if file.name not in plan:  # a file that was not finished, or a manifest
+            file.unlink()
     columns = in_all_versions(features.to_dict())
     schema = features.arrow_schema.with_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
-    with ThreadPoolExecutor(1) as finisher:  # flushes and adds up one file while the next is written
+    rows = sum(one.facts["rows"] for one in splits.values())
+    finisher = ThreadPoolExecutor(1)  # flushes and adds up one file while the next is written
+    try:
         digests: dict[str, Future[str]] = {}
-        finishing: Future[str] | None = None
-        rows = sum(one.facts["rows"] for one in splits.values())
         with tqdm(total=rows, desc=config, unit="row", unit_scale=True, disable=None) as bar:
-            for name, (split, (start, stop)) in plan.items():
-                if name not in todo:
-                    digests[name] = finisher.submit(_digest, building / name)
-                    bar.update(int((splits[split].sizes[start:stop] > 0).sum()))
-                    continue
+            bar.update(rows - sum(_rows(splits[split], one) for split, one in todo.values()))
+            for name, (split, one) in todo.items():
                 unfinished = building / (name + UNFINISHED)
-                write_shard(unfinished, splits[split].tables((start, stop)), schema, bar.update)
-                if finishing is not None:  # never more than one, and what went wrong with it is known early
-                    finishing.result()
-                finishing = digests[name] = finisher.submit(_finish, unfinished, building / name)
+                write_shard(unfinished, splits[split].tables(one), schema, bar.update)
+                for before in digests.values():  # never more than one to wait for, and what went wrong is known early
+                    before.result()
+                digests[name] = finisher.submit(_finish, unfinished, building / name)
+        digests |= {name: finisher.submit(_digest, building / name) for name in plan if name not in todo}
         files = {name: _facts(building / name, split, digests[name].result()) for name, (split, _) in plan.items()}
+    finally:
+        finisher.shutdown(cancel_futures=True)
     facts = {split: _with_bytes(one.facts, split, files) for split, one in splits.items()}
     manifest = {**about, "features": columns, "splits": facts, "files": files}
     with write_atomically(building / MANIFEST) as temporary:
         Path(temporary).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    _place(building, out / config)
+    _place(building, folder, old)
+
+
+def _rows(rows: Rows, one: tuple[int, int]) -> int:
+    return int((rows.sizes[one[0] : one[1]] > 0).sum())
 
 
 def in_all_versions(feature: Any) -> Any:
@@ -180,12 +192,9 @@ def _with_bytes(facts: dict[str, Any], split: str, files: dict[str, dict[str, An
     return {**facts, "plain_bytes": sum(about["plain_bytes"] for about in files.values() if about["split"] == split)}
 
 
-def _place(building: Path, folder: Path) -> None:
+def _place(building: Path, folder: Path, old: Path) -> None:
     """Put a complete config where it belongs."""
     if folder.exists():
-        old = building.with_name(folder.name + "-old")
-        if old.exists():
-            shutil.rmtree(old)
         folder.rename(old)
     building.rename(folder)
     for parent in (folder, folder.parent):

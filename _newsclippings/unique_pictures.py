@@ -24,10 +24,12 @@ class PicturesInUse:
         self.table = pa.table({"image_id": pa.array([], pa.int64()), "image_path": pa.array([], pa.string())})
 
     def add(self, split: Split) -> None:
-        """Add those of the rows of a split that come out; a picture without a record has no path and is left out."""
-        used = np.unique(split.rows.image_row[split.rows.keep])
-        records = split.rows.corpus.select(["id", "image_path"]).take(pa.array(used[used >= 0]))
-        both = pa.concat_tables([self.table, records.rename_columns(self.table.column_names)]).combine_chunks()
+        """Add those of the rows of a split that come out; a picture without a record has no path."""
+        rows = split.rows
+        ids, first = np.unique(int64s(rows.matches["image_id"])[rows.keep], return_index=True)
+        records = rows.image_row[rows.keep][first]
+        paths = rows.corpus["image_path"].take(pa.array(records, mask=records < 0))
+        both = pa.concat_tables([self.table, pa.table([ids, paths], self.table.column_names)]).combine_chunks()
         _, first = np.unique(int64s(both["image_id"]), return_index=True)
         self.table = both.take(pa.array(first))
 
@@ -38,10 +40,13 @@ class PicturesInUse:
             find: gives the pictures of paths.
         """
         table = self.table
-        pictures = find(pa.concat_arrays([pa.array([], pa.string()), *table["image_path"].chunks]))
+        paths = pa.concat_arrays([pa.array([], pa.string()), *table["image_path"].chunks])
+        known = np.asarray(paths.is_valid())
+        record = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
+        pictures = find(paths.drop_null())
 
         def make(rows: tuple[int, int]) -> pa.Table:
-            data = pictures.read(np.arange(*rows, dtype=np.int32))
+            data = pictures.read(record[slice(*rows)])
             image = pa.StructArray.from_arrays(
                 [data, pa.nulls(len(data), pa.string())], ["bytes", "path"], mask=data.is_null()
             )
@@ -53,6 +58,6 @@ class PicturesInUse:
                 for (start, _), made in map_ahead(pool, make, starts, TABLES_AHEAD):
                     yield start, made
 
-        sizes = 80 + file_sizes(pictures, np.arange(len(table), dtype=np.int32))
+        sizes = 80 + file_sizes(pictures, record)
         facts = {"rows": len(table), "ids_sha256": ids_digest(int64s(table["image_id"]))}
         return Rows(sizes, ROWS_OF_PICTURES, tables, facts)

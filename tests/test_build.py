@@ -398,6 +398,7 @@ FOREIGN = [
     "croissant.json",
     "merged_balanced/notes.txt",
     "merged_balanced/train.json",
+    "merged_balanced/mine.parquet",
     "merged_balanced",
     "newsclippings.py",
 ]
@@ -512,6 +513,90 @@ def test_the_pictures_of_an_earlier_build_are_not_lost(world: World, tmp_path: P
     for config in ("scene_resnet_place", "person_sbert_text_text"):
         thin = datasets.load_dataset(str(out), config, split="test")
         assert raw(join_images(thin, images)) == world.rows(config, "test")
+
+
+def test_the_config_of_pictures_goes_with_the_last_one_it_serves(world: World, tmp_path: Path) -> None:
+    """Built again with pictures in the rows, nothing is left of the other layout, and the card does not speak of it."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--images", "once")
+    build(world, out, *TWO)
+    assert not (out / "images").exists()
+    assert "join_images" not in card(out)[1]
+    assert raw_splits(datasets.load_dataset(str(out), "scene_resnet_place")) == expected_splits(
+        world, "scene_resnet_place"
+    )
+    assert run("card", out, "--check").exit_code == 0
+
+
+def test_a_build_killed_before_the_pictures_does_not_lose_them(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thin config whose pictures were not written yet is known by its manifest, and has to be named."""
+    out = tmp_path / "out"
+    first = ["--config", "scene_resnet_place", "--config", "semantics_clip_text_text", "--images", "once"]
+    write = parquet_folder.write_config
+
+    def killed(out: Path, config: str, *rest: Any) -> None:
+        if config == "images":
+            raise OSError("killed")
+        write(out, config, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("_newsclippings.build.write_config", killed)
+        assert run("build", out, "--data-dir", world.root, *first).exit_code == 1
+    result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place", "--images", "once")
+    assert result.exit_code == 1
+    assert "serves semantics_clip_text_text, too" in result.stderr
+    build(world, out, *first)
+    for config in ("scene_resnet_place", "semantics_clip_text_text"):
+        thin, images = (datasets.load_dataset(str(out), name, split="test") for name in (config, "images"))
+        assert raw(join_images(thin, images)) == world.rows(config, "test")
+
+
+def test_pictures_in_a_folder_of_the_users_are_refused(world: World, tmp_path: Path) -> None:
+    """A folder `images` that somebody else filled is not replaced."""
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    (out / "images" / "mine.parquet").write_bytes(b"mine")
+    result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place", "--images", "once")
+    assert result.exit_code == 1
+    assert f"found {out}/images/mine.parquet" in result.stderr
+    assert [p for p in out.rglob("*") if p.is_file()] == [out / "images" / "mine.parquet"]
+
+
+def test_rows_without_a_record_stay_when_pictures_are_stored_once(
+    new_world: Callable[..., World], tmp_path: Path
+) -> None:
+    """An image_id that nothing knows has a null picture in the config of pictures, and the rows can be joined."""
+    world = new_world(tar=False)
+    lost = world.used_once("scene_resnet_place")
+    del world.records[lost.id]
+    world.write_data_json()
+    out = tmp_path / "out"
+    build(world, out, "--config", "scene_resnet_place", "--images", "once", "--missing", "null")
+    thin, images = (datasets.load_dataset(str(out), name, split="train") for name in ("scene_resnet_place", "images"))
+    assert raw(join_images(thin, images)) == world.rows("scene_resnet_place")
+
+
+def test_a_new_folder_that_cannot_be_made_is_named(world: World) -> None:
+    """The reason is told, and not hidden by tidying up."""
+    result = run("build", "/proc/no/such", "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert "'/proc/no'" in result.stderr or "/proc/no/such" in result.stderr
+
+
+def test_a_config_that_was_away_is_put_back(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between two renames, then short of disk: the older build is there again."""
+    out = tmp_path / "out"
+    build(world, out)
+    before = content(out)
+    (out / ".building").mkdir()
+    (out / "merged_balanced").rename(out / ".building" / "merged_balanced-old")
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+        assert run("build", out, "--data-dir", world.root, "--images", "none").exit_code == 1
+    assert content(out) == before
 
 
 # The card

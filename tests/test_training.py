@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from test_embeddings import make_plan
 from test_embeddings import write as write_embeddings
 from world import World
 
+from _newsclippings.build import build_folder
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
@@ -30,8 +33,9 @@ from transformers import set_seed  # noqa: E402
 
 from training import __main__ as training  # noqa: E402
 from training import evaluate, model  # noqa: E402
-from training.data import StreamLoader, StreamRows, controlled  # noqa: E402
+from training.data import Control, StreamLoader, StreamRows  # noqa: E402
 from training.options import OFFICIAL, Options, parse  # noqa: E402
+from training.tiny import byte_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -104,14 +108,15 @@ def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) 
     more = ["--streaming"] if streaming else []
     found = run(learnable, "out", *FAST, "--max_steps", 60, "--control", control, *more)
     text = Path("out/report.md").read_text()
+    assert ": as it has to be." in text
     if control == "own_pictures":
         assert found["accuracy"]["value"] == 0.5
-        assert "expected about 50 %, found 50.0%: as it has to be" in text
     else:
-        assert "This is a control (a coin decides which twin is called falsified): expected about 50 %" in text
-        labels = controlled(control, 2)
-        flipped = [labels({"id": k, "falsified": 0}, None)["falsified"] for k in range(1000)]
-        assert 420 < sum(flipped) < 580
+        assert abs(found["accuracy"]["value"] - 0.5) < 0.12  # of 256 coins: four standard deviations
+        assert "This is a control (a coin decides which twin is called falsified, in test, too): expected" in text
+        coins = [Control(control, "2 test")({"id": k, "falsified": 0}, None)["falsified"] for k in range(1000)]
+        assert 420 < sum(coins) < 580
+        assert [row["label"] for row in predictions("out")] != [0, 1] * 256
 
 
 def test_a_frozen_backbone_does_not_move(learnable: Path) -> None:
@@ -151,13 +156,15 @@ def test_stream_and_map_learn_the_same(learnable: Path) -> None:
     assert losses("stream") == pytest.approx(losses("map"), abs=1e-5)
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_run_that_was_interrupted_goes_on_as_if_it_was_not(learnable: Path, streaming: bool) -> None:
-    """Five steps, then ten from the checkpoint: the weights of fifteen at once."""
-    more = [*FAST, "--lr_scheduler_type", "constant", *(["--streaming"] if streaming else [])]
-    run(learnable, "whole", *more, "--max_steps", 15)
-    run(learnable, "parts", *more, "--max_steps", 5, "--save_steps", 5)
-    run(learnable, "parts", *more, "--max_steps", 15, "--resume_from_checkpoint", "parts/checkpoint-5")
+@pytest.mark.parametrize(
+    "more", [[], ["--streaming"], ["--streaming", "--dataloader_num_workers", "2"]], ids=["map", "stream", "workers"]
+)
+def test_a_run_that_was_interrupted_goes_on_as_if_it_was_not(learnable: Path, more: list[str]) -> None:
+    """Stopped in the second of three epochs of 4 steps, then on from the checkpoint: the weights of a run at once."""
+    more = [*FAST, "--lr_scheduler_type", "constant", "--per_device_train_batch_size", "128", *more]
+    run(learnable, "whole", *more, "--max_steps", 10)
+    run(learnable, "parts", *more, "--max_steps", 6, "--save_steps", 6)
+    run(learnable, "parts", *more, "--max_steps", 10, "--resume_from_checkpoint", "parts/checkpoint-6")
     one, other = (model.load(Path(name))[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
@@ -215,10 +222,10 @@ def test_the_order_is_that_of_seed_and_epoch(world: World) -> None:
 
 def test_what_does_not_fit_is_an_error(world: World) -> None:
     """Shards that the ranks cannot share, and streams of another length than said."""
-    with pytest.raises(ValueError, match="8 shards: expected a multiple of the 3 ranks"):
+    with pytest.raises(
+        ValueError, match=r"8 shards: expected as many for each of the 3 ranks\. Use 1, 2, 4, 8 of them"
+    ):
         stream(world, ranks=3)
-    with pytest.raises(ValueError, match="how many has each"):
-        stream(world, ranks=2, outlets={"bbc"})
     rows = load(world, streaming=True, split="train")
     with pytest.raises(ValueError, match=r"shard 0: expected 6 rows, found 4. Were pairs dropped\?"):
         list(StreamRows(rows, 48))
@@ -334,12 +341,12 @@ def test_predictions_and_report(learnable: Path) -> None:
     assert training.main(["--eval_only", str(checkpoint), "--data_dir", str(learnable), "--use_cpu"]) == found
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_other_outlets(learnable: Path, streaming: bool) -> None:
-    """Trained on captions of two outlets, tested on those of the other two."""
-    more = ["--train_outlets", "guardian", "bbc", "--max_steps", 5, *(["--streaming"] if streaming else [])]
-    found = run(learnable, "out", *more)
+def test_other_outlets(learnable: Path) -> None:
+    """Trained on captions of two outlets, tested on those of the other two; so it is when it is evaluated again."""
+    found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
     assert found["rows"] == 256
+    assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"]) == found
+    assert "trained on bbc, guardian, tested on the others" in Path("out/report.md").read_text()
     assert "accuracy of guardian" not in found
     assert {"accuracy of usa_today", "accuracy of washington_post"} <= found.keys()
 
@@ -355,6 +362,7 @@ def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[
     arguments = ["--features", *features, "--data_dir", str(world.root), "--output_dir", "out", "--use_cpu"]
     found = training.main([*arguments, "--max_steps", "3", "--disable_tqdm", "true"])
     assert found["rows"] == len(world.rows(split="test"))
+    assert training.main(["--eval_only", "out", "--data_dir", str(world.root), "--use_cpu"]) == found
 
 
 def test_vectors_of_a_row() -> None:
@@ -381,6 +389,9 @@ def test_vectors_of_a_row() -> None:
         (["--features", "sbert", "--products"], "found --features sbert"),
         (["--features", "clip", "--text_only"], "leave out the flags for those"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
+        (["--train_outlets", "bbc", "--streaming"], "how many rows would there be?"),
+        (["--optim", "sgd"], "--optim: expected flags that mean something here"),
+        (["--label_smoothing_factor=0.1"], "--label_smoothing_factor: expected flags"),
     ],
 )
 def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
@@ -409,6 +420,63 @@ def test_help_shows_every_flag(tmp_path: Path) -> None:
     for flag in ("--freeze_backbone", "--train_outlets", "--bf16", "--resume_from_checkpoint"):
         assert flag in done.stdout
     assert re.search(r"--max_steps.*?default: 44000", done.stdout, re.DOTALL)
+
+
+def test_more_ranks_than_pairs(world: World) -> None:
+    """A rank without a row would wait for ever for the others: an error."""
+    rows = load(world, streaming=True, split="train").select_columns(["index"])
+    data = StreamRows(rows, 8, ranks=8, rank=7)
+    with pytest.raises(ValueError, match="8 rows: expected some for each of 8 ranks x workers"):
+        iter(data)
+
+
+def test_a_stream_travels_to_a_process_that_is_not_forked(world: World) -> None:
+    """Rows and their control can be sent to a spawned worker."""
+    for control in (None, "shuffled_labels"):
+        data = stream(world, control=Control(control))
+        assert list(pickle.loads(pickle.dumps(data))) == list(data)
+
+
+def test_siglip(learnable: Path, tmp_path: Path) -> None:
+    """Another family of models, with fewer places for tokens than the recipe has."""
+    from transformers import SiglipConfig, SiglipModel
+
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 260, "max_position_embeddings": 64, "projection_size": 32}
+    vision = {**small, "image_size": 32, "patch_size": 8}
+    config = SiglipConfig(text_config=text, vision_config=vision)
+    SiglipModel(config).save_pretrained(tmp_path / "siglip")
+    byte_tokenizer().save_pretrained(tmp_path / "siglip")
+    arguments = ["--model", str(tmp_path / "siglip"), "--data_dir", str(learnable), "--output_dir", "out", "--use_cpu"]
+    assert training.main([*arguments, "--max_steps", "2", "--disable_tqdm", "true"])["rows"] == 512
+
+
+def test_rows_that_lack_something_are_named(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A folder without an image column, and one with a picture that is null."""
+    world = new_world(tar=False)
+    lost = world.used_once()
+    (world.origin / lost.image_path).unlink()
+    for images, says in (("none", "found none called image"), ("bytes", "expected caption and picture, found null")):
+        out = tmp_path / images
+        build_folder(out, ["merged_balanced"], images=images, missing="null", data_dir=str(world.root))
+        with pytest.raises(ValueError, match=says):
+            run(world.root, "out", "--data", out, "--max_steps", 3)
+
+
+def test_a_model_that_diverged_is_no_control(tmp_path: Path) -> None:
+    """Scores that are no numbers are not taken for answers."""
+    batch = {"facts": [{"index": 7, "falsified": 0}], "labels": None}
+    diverged: Any = Diverged()
+    with pytest.raises(ValueError, match=r"row 7: expected two numbers, found \[nan, nan\]"):
+        evaluate.predict(diverged, [batch], torch.device("cpu"))
+
+
+class Diverged:
+    def eval(self) -> None:
+        pass
+
+    def __call__(self) -> dict[str, Any]:
+        return {"logits": torch.full((1, 2), float("nan"))}
 
 
 def test_order_of_batches_is_kept_by_a_plain_loader(world: World) -> None:

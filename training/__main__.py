@@ -1,17 +1,18 @@
 """The command: `python -m training --config merged_balanced --model openai/clip-vit-base-patch32`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.schema import OUTLETS
 from training import model as models
-from training.data import Collator, MapRows, StreamLoader, StreamRows, controlled, count_rows, load_split
+from training.data import Collator, Control, MapRows, StreamLoader, StreamRows, count_rows, load_split
 from training.evaluate import predict, write_report
 from training.options import CONTROLS, Options, parse
 
@@ -43,6 +44,17 @@ class PairTrainer(Trainer):
     shuffle = True
 
 
+class Epochs(TrainerCallback):
+    """Tells a stream its epoch; `Trainer`, when it goes on in the middle of one, tells it a wrapper that forgets it."""
+
+    def __init__(self, rows: StreamRows) -> None:
+        self.rows = rows
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first batch."""
+        self.rows.set_epoch(int(state.epoch or 0))
+
+
 class WithoutFacts:
     """Batches that the model takes as they are."""
 
@@ -62,18 +74,18 @@ def loader(rows: Any, collator: Any, arguments: TrainingArguments, size: int) ->
 
 
 def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
-    """Rows of a split: those to learn from with whatever control there is, others as they are."""
+    """Rows of a split, with whatever control there is."""
     learning = split == "train"
     outlets = None
     if options.train_outlets:
         outlets = set(options.train_outlets) if learning else set(OUTLETS) - set(options.train_outlets)
-    control = controlled(options.control if learning or options.control == "own_pictures" else None, seed)
+    control = Control(options.control, f"{seed} {split}")
     rows = load_split(options, split)
     if not options.streaming:
         return MapRows(rows, outlets, control)
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
     length = count_rows(options, rows, split)
-    return StreamRows(rows, length, seed=seed, buffer=buffer, rank=rank, ranks=ranks, outlets=outlets, control=control)
+    return StreamRows(rows, length, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
@@ -92,6 +104,8 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         data_collator=WithoutFacts(collator),
     )
     trainer.shuffle = options.shuffle
+    if isinstance(rows, StreamRows):
+        trainer.add_callback(Epochs(rows))
     if rank == 0:
         models.save_about(Path(arguments.output_dir), model, tokenizer)
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
@@ -102,8 +116,11 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
 
 def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
     """What makes batches for a model."""
-    side = 0 if model.backbone is None else int(model.backbone.config.vision_config.image_size)
-    return Collator(model.options, tokenizer, side)
+    if model.backbone is None:
+        return Collator(model.options, tokenizer, side=0, tokens=0)
+    config = model.backbone.config
+    tokens = min(model.options.tokens, int(config.text_config.max_position_embeddings))
+    return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -113,6 +130,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         folder = Path(options.eval_only)
         model, tokenizer = models.load(folder)
         collator = make_collator(model, tokenizer)
+        of_the_run = ("config", "features", "products", "train_outlets", "control")
+        options = replace(options, **{name: getattr(model.options, name) for name in of_the_run})
         name = f"{folder}"
     else:
         model, collator = train(options, training)

@@ -1,7 +1,7 @@
 """Rows for training: map-style or streamed, the same rows either way, and batches of tensors made of them."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
@@ -29,7 +29,13 @@ def load_split(options: Options, split: str) -> Any:
         fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None, "splits": [split]}
     rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming, **fields)
     wanted = [*FACTS, *(kinds or ["caption", "image"])]
-    rows = rows.select_columns([name for name in rows.column_names or wanted if name in wanted])
+    lacking = set(wanted) - set(rows.column_names or wanted)
+    if lacking:
+        raise ValueError(
+            f"{options.data}, {options.config}: expected the columns {', '.join(wanted)}, found none called "
+            f"{', '.join(sorted(lacking))}. Was it built without? (Pictures stored once: newsclippings.join_images.)"
+        )
+    rows = rows.select_columns(wanted)
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
 
 
@@ -44,30 +50,36 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     )
 
 
-def controlled(control: str | None, seed: int) -> Callable[[Row, Row | None], Row]:
-    """What a control does to a row, given the row before it."""
+class Control:
+    """Takes from rows what could be learned, by one of `options.CONTROLS`, or leaves them as they are (None)."""
 
-    def shuffled_labels(row: Row, before: Row | None) -> Row:
-        coin = hashlib.sha256(f"{seed} {row['id']}".encode()).digest()[0] & 1  # the same for twins
-        return {**row, "falsified": row["falsified"] ^ coin}
+    def __init__(self, name: str | None, salt: str = "") -> None:
+        self.name, self.salt = name, salt
 
-    def own_pictures(row: Row, before: Row | None) -> Row:
-        if not row["index"] % 2:
-            return row
-        if before is None or before["id"] != row["id"]:
-            raise ValueError(f"row {row['index']}: expected its twin before it, found id {before and before['id']}.")
-        return {**row, "image": before["image"], "image_id": before["image_id"]}
+    def needs_twin(self, index: int) -> bool:
+        """Whether the row before that one is needed."""
+        return self.name == "own_pictures" and index % 2 == 1
 
-    def nothing(row: Row, before: Row | None) -> Row:
+    def __call__(self, row: Row, twin: Row | None) -> Row:
+        """The row as it is to be learned from.
+
+        Raises:
+            ValueError: the row before is not its twin, and would have to be.
+        """
+        if self.name == "shuffled_labels":
+            coin = hashlib.sha256(f"{self.salt} {row['id']}".encode()).digest()[0] & 1  # the same for twins
+            return {**row, "falsified": row["falsified"] ^ coin}
+        if self.needs_twin(row["index"]):
+            if twin is None or twin["id"] != row["id"]:
+                raise ValueError(f"row {row['index']}: expected its twin before it, found id {twin and twin['id']}.")
+            return {**row, "image": twin["image"], "image_id": twin["image_id"]}
         return row
-
-    return {"shuffled_labels": shuffled_labels, "own_pictures": own_pictures}.get(control or "", nothing)
 
 
 class MapRows(Dataset[Row]):
     """Rows by number."""
 
-    def __init__(self, rows: Any, outlets: set[str] | None, control: Callable[[Row, Row | None], Row]) -> None:
+    def __init__(self, rows: Any, outlets: set[str] | None, control: Control) -> None:
         self.rows, self.control = rows, control
         self.places = np.arange(len(rows))
         if outlets is not None:
@@ -78,7 +90,8 @@ class MapRows(Dataset[Row]):
 
     def __getitem__(self, k: int) -> Row:
         place = int(self.places[k])
-        return self.control(self.rows[place], self.rows[place - 1] if place else None)
+        row = self.rows[place]
+        return self.control(row, self.rows[place - 1] if self.control.needs_twin(row["index"]) and place else None)
 
 
 class StreamRows(IterableDataset[Row]):
@@ -104,17 +117,16 @@ class StreamRows(IterableDataset[Row]):
         buffer: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        outlets: set[str] | None = None,
-        control: Callable[[Row, Row | None], Row] | None = None,
+        control: Control | None = None,
     ) -> None:
-        self.stream, self.control, self.outlets = stream, control or controlled(None, seed), outlets
+        self.stream, self.control = stream, control or Control(None)
         self.seed, self.buffer, self.rank, self.ranks, self.epoch = seed, buffer, rank, ranks, 0
         self.shards = int(stream.num_shards if hasattr(stream, "num_shards") else stream.n_shards)
         if self.shards % ranks:
-            raise ValueError(f"{self.shards} shards: expected a multiple of the {ranks} ranks. Use 2, 4 or 8 of them.")
-        if outlets is not None and ranks > 1:
+            fit = [str(k) for k in range(1, self.shards + 1) if self.shards % k == 0]
             raise ValueError(
-                "Rows of some outlets, streamed to several ranks: how many has each? Leave out --streaming."
+                f"{self.shards} shards: expected as many for each of the {ranks} ranks. Use {', '.join(fit)} of them, "
+                "or leave out --streaming."
             )
         ranges = (part_ranges(rows, [(k, self.shards)])[0] for k in range(self.shards))
         self.sizes = [stop - start for start, stop in ranges]
@@ -132,16 +144,15 @@ class StreamRows(IterableDataset[Row]):
         return max(sum(self.sizes[k] for k in self.shards_of(rank, worker, workers)) for rank in range(self.ranks))
 
     def __len__(self) -> int:
-        if self.outlets is not None:
-            raise TypeError("How many rows of some outlets a stream has, nobody knows beforehand: use --max_steps.")
         return self.rows_of(0, 1)
 
     def __iter__(self) -> Iterator[Row]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         shards = self.shards_of(self.rank, worker, workers)
-        if self.outlets is not None:  # how many are left, nobody knows beforehand
-            return self._shuffled(shards)
+        if self.rows_of(worker, workers) and not any(self.sizes[k] for k in shards):
+            parts = self.ranks * workers
+            raise ValueError(f"{sum(self.sizes)} rows: expected some for each of {parts} ranks x workers. Use fewer.")
         return self._filled(shards, self.rows_of(worker, workers))
 
     def _filled(self, shards: list[int], target: int) -> Iterator[Row]:
@@ -159,8 +170,7 @@ class StreamRows(IterableDataset[Row]):
             for some in self.stream.shard(num_shards=self.shards, index=shard).iter(batch_size=50):
                 for values in zip(*some.values(), strict=True):
                     row = dict(zip(some, values, strict=True))
-                    if self.outlets is None or row["source"] in self.outlets:
-                        yield self.control(row, before)
+                    yield self.control(row, before)
                     before, count = row, count + 1
             if count != self.sizes[shard]:
                 message = f"shard {shard}: expected {self.sizes[shard]} rows, found {count}. Were pairs dropped?"
@@ -202,15 +212,16 @@ class StreamLoader(DataLoader[Row]):
 class Collator:
     """Makes a batch of rows: tensors, and the facts of each row."""
 
-    def __init__(self, options: Options, tokenizer: Any, side: int) -> None:
-        """Of captions and pictures.
+    def __init__(self, options: Options, tokenizer: Any, side: int, tokens: int) -> None:
+        """Of captions and pictures, or of vectors.
 
         Args:
-            options: how long a caption may be, which vectors.
+            options: which vectors.
             tokenizer: of the model; None for features.
             side: of a picture that the model takes, in pixels.
+            tokens: of a caption.
         """
-        self.options, self.tokenizer, self.side = options, tokenizer, side
+        self.options, self.tokenizer, self.side, self.tokens = options, tokenizer, side, tokens
 
     def __call__(self, rows: list[Row]) -> Batch:
         """`labels` (B,), `facts`, and `input_ids`, `attention_mask`, `pixel_values` or `vectors`."""
@@ -219,9 +230,14 @@ class Collator:
         if self.options.features:
             batch["vectors"] = torch.stack([vectors_of(row, self.options) for row in rows])
             return batch
+        for row in rows:
+            if row["caption"] is None or row["image"] is None:
+                raise ValueError(
+                    f"row {row['index']}: expected caption and picture, found null. Build with missing='drop_pair'."
+                )
         captions = [row["caption"] for row in rows]
         tokens = self.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=self.options.tokens, return_tensors="pt"
+            captions, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
         )
         batch["input_ids"] = tokens["input_ids"]
         if "attention_mask" in tokens:

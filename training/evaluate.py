@@ -32,6 +32,10 @@ def predict(model: torch.nn.Module, batches: Iterable[dict[str, Any]], device: t
             logits = model(**tensors)["logits"].float().cpu()
             scores = logits.softmax(-1)[:, 1].tolist()
             for facts, score, both in zip(batch["facts"], scores, logits.tolist(), strict=True):
+                if not np.isfinite(both).all():
+                    raise ValueError(
+                        f"row {facts['index']}: expected two numbers, found {both}: the training diverged."
+                    )
                 label = facts["falsified"]
                 rest = {name: value for name, value in facts.items() if name != "falsified"}
                 found[facts["index"]] = {**rest, "label": label, "score": score, "logits": both}
@@ -130,10 +134,16 @@ def _markdown(measures: dict[str, Any], about: str, control: str | None) -> str:
             )
     if control:
         one = measures["accuracy"]
-        sound = one["low"] <= 0.5 <= one["high"] or abs(one["value"] - 0.5) < 0.03
+        sound = all(_at_chance(measures[name]) for name in ("accuracy", "auc", "pair_accuracy") if name in measures)
         verdict = "as it has to be" if sound else "NOT CHANCE: something leaks, do not trust the other numbers"
         lines += ["", f"This is a control ({control}): expected about 50 %, found {one['value']:.1%}: {verdict}."]
     return "\n".join(lines) + "\n"
+
+
+def _at_chance(one: dict[str, float]) -> bool:
+    """Within three points of one half, or 1.6 times the 95 % interval, which one measure of 600 leaves by chance."""
+    width = 1.6 * (one["high"] - one["low"]) / 2
+    return abs(one["value"] - 0.5) <= max(0.03, width)
 
 
 def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -> None:

@@ -32,6 +32,16 @@ ON_FEATURES: Final[dict[str, Any]] = {
     "per_device_train_batch_size": 256,
 }
 
+# Of TrainingArguments: the optimizer and the loss are the recipe's, and only test is evaluated, at the end.
+NOT_HERE: Final = {
+    "optim",
+    "optim_args",
+    "gradient_checkpointing",
+    "label_smoothing_factor",
+    "eval_strategy",
+    "do_eval",
+}
+
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
     "sbert": ["sbert"],
@@ -40,7 +50,7 @@ FEATURES: Final = {
     "all": ["clip_image", "clip_text", "sbert", "places", "facenet"],
 }
 CONTROLS: Final = {
-    "shuffled_labels": "a coin decides which twin is called falsified",
+    "shuffled_labels": "a coin decides which twin is called falsified, in test, too",
     "own_pictures": "every picture is looked up by the caption's id, so that twins are the same",
 }
 
@@ -110,18 +120,22 @@ class Options:
             self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
         ):
             raise ValueError("--features: its vectors have no backbone and no pictures; leave out the flags for those.")
+        if self.train_outlets and self.streaming:
+            raise ValueError("--train_outlets --streaming: how many rows would there be? Leave out --streaming.")
         if self.train_outlets and set(self.train_outlets) >= set(OUTLETS):
             raise ValueError("--train_outlets: expected some of the outlets, found all: none is left to test on.")
 
 
 def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
-    """Read the command line, or a JSON or YAML file with the same names.
+    """Read the command line.
 
     Raises:
-        ValueError: options contradict each other.
+        ValueError: options contradict each other, or what they ask for is not done here.
         SystemExit: an option is unknown, or `--help` was asked for.
     """
-    parser = HfArgumentParser((Options, TrainingArguments), prog="python -m training", description=__doc__)
+    parser = HfArgumentParser(
+        (Options, TrainingArguments), prog="python -m training", description=__doc__, allow_abbrev=False
+    )
     own = Options.__dataclass_fields__
     parser.set_defaults(**{name: value for name, value in OFFICIAL.items() if name not in own})
     parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
@@ -132,4 +146,8 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
     options.check()
+    for name in sorted(given & NOT_HERE):
+        raise ValueError(
+            f"--{name}: expected flags that mean something here; this one would change nothing. Leave it out."
+        )
     return options, training
