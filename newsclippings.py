@@ -223,7 +223,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             return
         if self._slicing is None:
             self._slicing = {}
-        assembly = self._slicing.setdefault(split, self._assembly(sources))
+        if split not in self._slicing:
+            self._slicing.setdefault(split, self._assembly(sources))  # several threads may come, and share one
+        assembly = self._slicing[split]
         for start, stop in assembly.slices(split, parts):
             joined = assembly.slice(split, start, stop)
             if self.dl_manager is None:  # streaming; a worker of a build has nothing new to say
