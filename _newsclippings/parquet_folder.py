@@ -97,7 +97,7 @@ def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: A
         with tqdm(total=rows, desc=config, unit="row", unit_scale=True, disable=None) as bar:
             for name, (split, (start, stop)) in plan.items():
                 if name not in todo:
-                    digests[name] = finisher.submit(_digest, building / name)
+                    digests[name] = finisher.submit(sha256_of, building / name)
                     bar.update(int((splits[split].sizes[start:stop] > 0).sum()))
                     continue
                 unfinished = building / (name + UNFINISHED)
@@ -148,12 +148,13 @@ def _remove_others(building: Path, config: str) -> None:
 def _finish(unfinished: Path, file: Path) -> str:
     with open(unfinished, "rb") as whole:
         os.fsync(whole.fileno())
-    digest = _digest(unfinished)
+    digest = sha256_of(unfinished)
     unfinished.rename(file)
     return digest
 
 
-def _digest(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
     with open(file, "rb") as whole:
         digest = hashlib.sha256()
         while block := whole.read(1 << 20):

@@ -29,6 +29,7 @@ _NO_EFFECT_ON_ROWS = {
     "card.py",
     "cli.py",
     "cli_options.py",
+    "cli_verify.py",
     "convert.py",
     "croissant.py",
     "decode.py",
@@ -38,6 +39,10 @@ _NO_EFFECT_ON_ROWS = {
     "push.py",
     "register.py",
     "sample.py",
+    "verify.py",
+    "verify_built.py",
+    "verify_report.py",
+    "verify_rules.py",
 }
 
 
