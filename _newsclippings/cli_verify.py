@@ -40,7 +40,7 @@ def verify(context: click.Context, built: Path | None, form: str, **fields: Any)
     """Say what is there and whether it is right, without building anything. Exit code 0: sound, 1: not.
 
     \b
-    Examples:
+    Example:
       newsclippings verify --data-dir demo/data --images
       newsclippings verify --built newsclippings
     """
