@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test torch lint test-oldest wheel clean
+.PHONY: demo test train lint test-oldest wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -10,8 +10,8 @@ demo: .venv/runtime
 test: .venv/dev
 	$(BIN)/python -m pytest
 
-# After it, `make test` tests the tensors, too.
-torch: .venv/torch
+# After it, `make test` tests the training, too.
+train: .venv/train
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -42,8 +42,8 @@ wheel: .venv/dev
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
-.venv/torch: .venv/dev tests/torch.txt
-	$(BIN)/pip install --quiet --constraint tests/torch.txt --editable ".[torch]"
+.venv/train: .venv/dev tests/train.txt
+	$(BIN)/pip install --quiet --constraint tests/train.txt --editable ".[train]"
 	touch $@
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt

@@ -19,6 +19,7 @@ class Job:
         state: folder that a contender keeps from run to run; its first, uncounted run finds it empty.
         url: where origin.tar can be fetched, in works that need that.
         limit: rows to read, in works that read a part.
+        workers: processes of a DataLoader.
     """
 
     corpus: Path
@@ -26,3 +27,4 @@ class Job:
     state: Path
     url: str
     limit: int
+    workers: int = 0

@@ -139,6 +139,7 @@ def _run(
         reset(url)
     places = {"corpus": corpus, "out": out, "state": state, "result": answer}
     command = [sys.executable, "-m", "benchmarks.run", contender.run, f"--url={url}", f"--limit={ROWS_READ}"]
+    command.append(f"--workers={contender.workers}")
     command += [f"--{name}={path}" for name, path in places.items()] + ["--check"] * check
     try:
         with open(log, "wb") as output:

@@ -19,11 +19,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--url", default="")
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--check", action="store_true", help="also tell a digest of the rows that were written")
     given = parser.parse_args()
     module, _, function = given.contender.partition(".")
     contender = getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)
-    outcome = contender(Job(given.corpus, given.out, given.state, given.url, given.limit))
+    outcome = contender(Job(given.corpus, given.out, given.state, given.url, given.limit, given.workers))
     if given.check:
         from benchmarks.check import digest
 

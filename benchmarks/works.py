@@ -18,6 +18,7 @@ class Contender:
         floor: it does less than the work: a bound, no rival.
         growth: of a corpus that is so many times as large.
         until: largest scale that it is run at; above, it would take too long.
+        workers: processes of its DataLoader, in works that have one.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Contender:
     floor: bool = False
     growth: int = 1
     until: float = 1.0
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,22 @@ WORKS: Final[dict[str, Work]] = {
             C("imagefolder", "hf.read_imagefolder"),
             C("webdataset", "shards.read", "webdataset"),
             C("README: json and PIL", "readme.read"),
+        ),
+    ),
+    "training_batches": Work(
+        "a torch DataLoader: decode, 224 x 224, tokenise, batches of 32; up to 4,000 rows of train",
+        ("captions", "pictures"),
+        tuple(
+            C(f"{label}, {workers or 'no'} workers", f"loaders.{name}", "torch", workers=workers)
+            for workers in (0, 2)
+            for label, name in (
+                ("ours, built", "built"),
+                ("ours, Parquet folder streamed", "parquet"),
+                ("ours, streamed from the tar", "tar"),
+                ("imagefolder", "imagefolder"),
+                ("webdataset", "webdataset"),
+                ("README's Dataset", "pairs"),
+            )
         ),
     ),
     "embeddings": Work(

@@ -10,6 +10,7 @@ import sys
 import torch
 from datasets import Dataset, load_dataset
 from torch.nn.functional import cross_entropy, normalize
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 import newsclippings  # noqa: F401  makes the name known to `datasets`
 
@@ -22,12 +23,10 @@ def features(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([image * text, (image - text).abs()], dim=1)
 
 
-def batches(rows: Dataset, size: int, shuffle: bool) -> torch.utils.data.DataLoader:
+def batches(rows: Dataset, size: int, shuffle: bool) -> DataLoader:
     """Whole batches at once: a batch is one tensor of (B, 512) for each kind."""
-    order = torch.utils.data.RandomSampler(rows) if shuffle else torch.utils.data.SequentialSampler(rows)
-    return torch.utils.data.DataLoader(
-        rows, sampler=torch.utils.data.BatchSampler(order, size, drop_last=False), batch_size=None
-    )
+    order = RandomSampler(rows) if shuffle else SequentialSampler(rows)
+    return DataLoader(rows, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
 
 
 def main(data_dir: str | None = None, epochs: int = 10) -> float:
@@ -45,16 +44,14 @@ def main(data_dir: str | None = None, epochs: int = 10) -> float:
             cross_entropy(model(features(batch)), batch["falsified"]).backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: {accuracy(model, splits['validation']):.1%} on validation")
-    result = accuracy(model, splits["test"])
-    print(f"{result:.1%} on test ({len(splits['test'])} rows; chance is 50 %)")
+    print(f"{(result := accuracy(model, splits['test'])):.1%} on test (chance is 50 %)")
     return result
 
 
 def accuracy(model: torch.nn.Module, rows: Dataset) -> float:
     """Share of rows whose label is predicted."""
     model.eval()
-    with torch.no_grad():
-        right = sum(int((model(features(b)).argmax(1) == b["falsified"]).sum()) for b in batches(rows, 1024, False))
+    right = sum(int((model(features(b)).argmax(1) == b["falsified"]).sum()) for b in batches(rows, 1024, False))
     return right / len(rows)
 
 

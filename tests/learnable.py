@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,11 +23,12 @@ def write_world(root: Path, *, learnable: bool, pairs: dict[str, int]) -> None:
         pairs: official name of a split -> pairs.
     """
     random = np.random.default_rng(0)
-    records, origin = [], root / "visual_news" / "origin"
+    records: list[dict[str, Any]] = []
+    origin = root / "visual_news" / "origin"
     matches = root / "news_clippings" / "data" / "merged_balanced"
     matches.mkdir(parents=True)
     for split, count in pairs.items():
-        rows = []
+        rows: list[dict[str, Any]] = []
         for _ in range(count):
             ids = []
             for label in ("pristine", "falsified"):

@@ -78,14 +78,17 @@ def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
     """Train a new classifier; its weights end up in `output_dir`."""
+    rank, ranks = arguments.process_index, arguments.world_size
+    rows = rows_for(
+        options, "train", arguments.seed, rank, ranks
+    )  # first: what is missing is known before weights load
     set_seed(arguments.seed)
     model, tokenizer = models.make(options)
     collator = make_collator(model, tokenizer)
-    rank, ranks = arguments.process_index, arguments.world_size
     trainer = PairTrainer(
         model=model,
         args=arguments,
-        train_dataset=rows_for(options, "train", arguments.seed, rank, ranks),
+        train_dataset=rows,
         data_collator=WithoutFacts(collator),
     )
     trainer.shuffle = options.shuffle
@@ -132,5 +135,5 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         main()
-    except (NewsCLIPpingsError, ValueError) as error:
+    except (NewsCLIPpingsError, ValueError, OSError) as error:
         sys.exit(f"Error: {error}")

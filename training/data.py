@@ -131,6 +131,11 @@ class StreamRows(IterableDataset[Row]):
         """Rows that a worker gives: as many as the one of the same number in any other rank."""
         return max(sum(self.sizes[k] for k in self.shards_of(rank, worker, workers)) for rank in range(self.ranks))
 
+    def __len__(self) -> int:
+        if self.outlets is not None:
+            raise TypeError("How many rows of some outlets a stream has, nobody knows beforehand: use --max_steps.")
+        return self.rows_of(0, 1)
+
     def __iter__(self) -> Iterator[Row]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)

@@ -92,7 +92,7 @@ class Options:
     control: str | None = field(
         default=None,
         metadata={
-            "help": "Train on data of which nothing can be learned: has to end at 50 %.",
+            "help": "Train on data of which nothing can be learned: has to end at one half.",
             "choices": list(CONTROLS),
         },
     )

@@ -155,10 +155,14 @@ def picture_paths(job: Job) -> Outcome:
     return {"rows": len(_imagefolder(_metadata(job.out / "folder", job.corpus / "pictures")))}
 
 
-def read_imagefolder(job: Job) -> Outcome:
-    """Decode the rows of an `imagefolder`, which an earlier run prepared."""
+def imagefolder_of(job: Job) -> Any:
+    """An `imagefolder`; the first run prepares it."""
     folder = job.state / "folder"
     if not folder.exists():
         _metadata(folder, job.corpus / "pictures")
-    rows = _imagefolder(folder, cache_dir=str(job.state / "cache"))
-    return read_all((row["image"] for row in rows), job.limit)
+    return _imagefolder(folder, cache_dir=str(job.state / "cache"))
+
+
+def read_imagefolder(job: Job) -> Outcome:
+    """Decode the rows of an `imagefolder`, which an earlier run prepared."""
+    return read_all((row["image"] for row in imagefolder_of(job)), job.limit)

@@ -17,7 +17,7 @@ DEFAULT = "merged_balanced"
 def _write(folder: Path, split: str, samples: Iterator[tuple[dict[str, Any], bytes]]) -> int:
     folder.mkdir(exist_ok=True)
     rows = 0
-    with webdataset.ShardWriter(f"{folder}/{split}-%06d.tar", maxcount=10_000, verbose=0) as sink:
+    with webdataset.ShardWriter(f"{folder}/{split}-%06d.tar", maxcount=500, verbose=0) as sink:
         for row, picture in samples:
             sink.write({"__key__": f"{row['index']:09d}", "jpg": picture, "json": json.dumps(row).encode()})
             rows += 1
@@ -60,7 +60,7 @@ def pictures_tar(job: Job) -> Outcome:
     del records
     out = job.out / "shards"
     out.mkdir()
-    sinks = {split: webdataset.ShardWriter(f"{out}/{split}-%06d.tar", maxcount=10_000, verbose=0) for split in FILES}
+    sinks = {split: webdataset.ShardWriter(f"{out}/{split}-%06d.tar", maxcount=500, verbose=0) for split in FILES}
     rows = 0
     for sample in webdataset.WebDataset(tar, shardshuffle=False, select_files=lambda name: name.endswith(".jpg")):
         for split, row in users.get(sample["__key__"].removeprefix("origin/") + ".jpg", ()):
@@ -72,11 +72,15 @@ def pictures_tar(job: Job) -> Outcome:
     return {"rows": rows}
 
 
-def read(job: Job) -> Outcome:
-    """Decode the rows of shards that an earlier run wrote."""
+def shards_of(job: Job) -> Any:
+    """Decoded rows of shards; the first run writes them."""
     folder = job.state / "shards"
     if not folder.exists():
         _from_folder(job.corpus / "pictures", folder)
     files = [str(file) for file in sorted(folder.glob("train-*.tar"))]
-    rows = webdataset.WebDataset(files, shardshuffle=False).decode("pil")
-    return read_all((row["jpg"] for row in rows), job.limit)
+    return webdataset.WebDataset(files, shardshuffle=False).decode("pil")
+
+
+def read(job: Job) -> Outcome:
+    """Decode the rows of shards that an earlier run wrote."""
+    return read_all((row["jpg"] for row in shards_of(job)), job.limit)

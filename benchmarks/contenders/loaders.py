@@ -1,0 +1,118 @@
+"""A torch DataLoader over the same rows, however they are stored: what a training loop waits for."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+import newsclippings
+from benchmarks.contenders import hf, readme, shards
+from benchmarks.contenders.decode import SIDE
+from benchmarks.contenders.ours import DEFAULT
+from benchmarks.job import Job, Outcome
+from training.data import StreamRows
+from training.tiny import byte_tokenizer
+
+SIZE = 32  # rows of a batch
+TOKENS = 77
+Sample = tuple[Image.Image, str]
+
+
+class Numbered(Dataset[Sample]):
+    """Picture and caption by number."""
+
+    def __init__(self, rows: Any, sample: Callable[[Any], Sample]) -> None:
+        self.rows, self.sample = rows, sample
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, k: int) -> Sample:
+        return self.sample(self.rows[k])
+
+
+class Streamed(IterableDataset[Sample]):
+    """Picture and caption one after the other; whoever is inside divides them between workers."""
+
+    def __init__(self, rows: Iterable[Any], sample: Callable[[Any], Sample]) -> None:
+        self.rows, self.sample = rows, sample
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.sample, self.rows)
+
+
+def _read(job: Job, rows: Any) -> Outcome:
+    """Make batches of up to `job.limit` rows; timed from the first asked for to the last."""
+    tokenizer = byte_tokenizer()
+
+    def batch(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        pictures = [np.asarray(picture.convert("RGB").resize((SIDE, SIDE))) for picture, _ in samples]
+        captions = [caption for _, caption in samples]
+        tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+        return torch.from_numpy(np.stack(pictures)), tokens["input_ids"]
+
+    start, count = time.perf_counter(), 0
+    for pixels, _ in DataLoader(rows, SIZE, collate_fn=batch, num_workers=job.workers):
+        count += len(pixels)
+        if count >= job.limit:
+            break
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "note": f"{count / seconds:,.0f} samples/s"}
+
+
+def _small(row: Any) -> Sample:
+    return newsclippings.decode_small(row["image"], SIDE), row["caption"]
+
+
+def _whole(row: Any) -> Sample:
+    return row["image"], row["caption"]
+
+
+def _encoded(rows: Any) -> Any:
+    return rows.select_columns(["image", "caption"]).cast_column("image", datasets.Image(decode=False))
+
+
+def built(job: Job) -> Outcome:
+    """Ours, by number."""
+    folder, cache = str(job.corpus / "pictures"), str(job.state / "cache")
+    rows = datasets.load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, split="train")
+    return _read(job, Numbered(_encoded(rows), _small))
+
+
+def parquet(job: Job) -> Outcome:
+    """Ours, a folder of Parquet files as a stream."""
+    from _newsclippings.build import build_folder
+
+    folder = job.state / "parquet"
+    if not folder.exists():
+        build_folder(folder, [DEFAULT], data_dir=str(job.corpus / "pictures"))
+    rows = datasets.load_dataset(str(folder), DEFAULT, streaming=True, split="train")
+    return _read(job, Streamed(StreamRows(_encoded(rows), rows.info.splits["train"].num_examples), _small))
+
+
+def tar(job: Job) -> Outcome:
+    """Ours, straight out of the tar."""
+    given = {"data_dir": str(job.corpus / "tar"), "cache_dir": str(job.state / "cache")}
+    rows = datasets.load_dataset("newsclippings", DEFAULT, streaming=True, split="train", **given)
+    count = newsclippings.NewsCLIPpings(config_name=DEFAULT, **given).count_rows("train")
+    return _read(job, Streamed(StreamRows(_encoded(rows), count), _small))
+
+
+def imagefolder(job: Job) -> Outcome:
+    """An `imagefolder`, which an earlier run prepared."""
+    return _read(job, Numbered(hf.imagefolder_of(job), _whole))
+
+
+def pairs(job: Job) -> Outcome:
+    """The Dataset of the authors' README."""
+    return _read(job, Numbered(readme.Pairs(job.corpus / "pictures", "train"), lambda pair: (pair[0], pair[1])))
+
+
+def webdataset(job: Job) -> Outcome:
+    """Shards that an earlier run wrote."""
+    return _read(job, Streamed(shards.shards_of(job), lambda row: (row["jpg"], row["json"]["caption"])))

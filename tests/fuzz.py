@@ -1,0 +1,141 @@
+"""A coverage-guided campaign against the readers of files: `python -m tests.fuzz pickle --seconds 600`. By `atheris`.
+
+Whatever bytes a file has, a reader gives rows or one of our errors; any other exception is a crash. What was found
+interesting is kept in build/fuzz, so that the next campaign goes on from there. Each crash that was mended has its
+input in tests/fuzz_findings, which the suite reads again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import click
+import numpy as np
+
+from _newsclippings.annotations import read_annotations
+from _newsclippings.corpus import read_corpus
+from _newsclippings.embeddings import read_embeddings, read_faces
+from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.files import LocalFile
+from _newsclippings.metadata import read_metadata
+from _newsclippings.tar_index import walk
+from _newsclippings.tar_index_file import read_index
+
+FINDINGS = Path(__file__).parent / "fuzz_findings"
+WANTED = np.array([1, 2, 3, 39136], np.int64)
+
+
+def _annotations(data: bytes, file: Path) -> None:
+    file.write_bytes(data)
+    table = read_annotations(str(file), "merged_balanced")
+    rows = json.loads(data.decode("utf-8-sig"))["annotations"]
+    for row, expected in zip(table.to_pylist(), rows, strict=True):
+        for name in ("id", "image_id", "falsified"):
+            if row[name] != expected[name]:
+                raise AssertionError(name)
+
+
+def _corpus(data: bytes, file: Path) -> None:
+    read_corpus(lambda: io.BytesIO(data), "data.json", WANTED, articles=True)
+
+
+def _metadata(data: bytes, file: Path) -> None:
+    read_metadata(lambda: io.BytesIO(data), "metadata/train.json", WANTED)
+
+
+def _tar(data: bytes, file: Path) -> None:
+    file.write_bytes(data)
+    with LocalFile(str(file)) as opened:
+        walk(opened)
+
+
+def _index(data: bytes, file: Path) -> None:
+    file.write_bytes(data)
+    read_index(str(file), str(file))
+
+
+def _pickle(data: bytes, file: Path) -> None:
+    file.write_bytes(data)
+    for read in (read_embeddings, read_faces):
+        with contextlib.suppress(NewsCLIPpingsError):
+            read(file)
+
+
+TARGETS: dict[str, Callable[[bytes, Path], None]] = {
+    "annotations": _annotations,
+    "corpus": _corpus,
+    "metadata": _metadata,
+    "tar": _tar,
+    "index": _index,
+    "pickle": _pickle,
+}
+
+
+def read(target: str, data: bytes, file: Path) -> None:
+    """Give bytes to a reader; raises what is not one of our errors."""
+    with contextlib.suppress(NewsCLIPpingsError):
+        TARGETS[target](data, file)
+
+
+def seeds(target: str) -> list[bytes]:
+    """Files that are in order, to begin with."""
+    from world import make_world
+
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(Path(folder), pairs={"train": 2, "validation": 2, "test": 2})
+        if target == "annotations":
+            return [world.annotations("merged_balanced", "test").read_bytes()]
+        if target == "corpus":
+            return [world.data_json.read_bytes()[:4000], b'[{"id": 1, "caption": "a", "topic": "b", "source": "bbc", '
+                    b'"image_path": "./bbc/images/0001/001.jpg", "article_path": "./bbc/articles/1.txt"}]']  # fmt: skip
+        if target == "metadata":
+            return [world.metadata("test").read_bytes()[:4000]]
+        if target == "tar":
+            return [world.tar.read_bytes()[: 1 << 15]]
+        if target == "index":
+            from _newsclippings.tar_index_file import write_index
+
+            out = Path(folder, "x.parquet")
+            with LocalFile(str(world.tar)) as opened:
+                write_index(walk(opened), out, "origin.tar")
+            return [out.read_bytes()]
+        vectors: dict[int, Any] = {1: np.arange(4, dtype=np.float32), 2: np.ones(4, np.float16)}
+        faces = {1: None, 2: np.ones((2, 4), np.float32)}
+        return [pickle.dumps(some, protocol) for some in (vectors, faces) for protocol in (2, 3, 4, 5)]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("target", type=click.Choice(list(TARGETS)))
+@click.option("--seconds", default=600, show_default=True)
+@click.argument("more", nargs=-1)
+def main(target: str, seconds: int, more: tuple[str, ...]) -> None:
+    """Look for bytes that make a reader crash; MORE goes to libFuzzer."""
+    import atheris
+
+    with atheris.instrument_imports(include=["_newsclippings"]):
+        for name in [name for name in sys.modules if name.startswith("_newsclippings")]:
+            del sys.modules[name]
+        import fuzz
+
+    kept = Path("build/fuzz", target)
+    kept.mkdir(parents=True, exist_ok=True)
+    for k, seed in enumerate(seeds(target)):
+        (kept / f"seed-{k}").write_bytes(seed)
+    file = Path(tempfile.mkdtemp(), "input")
+    options = [f"-max_total_time={seconds}", "-max_len=65536", "-timeout=20", f"-artifact_prefix={kept}/"]
+    atheris.Setup([sys.argv[0], str(kept), *options, *more], lambda data: fuzz.read(target, data, file))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

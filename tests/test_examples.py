@@ -1,0 +1,65 @@
+"""The examples are scripts that run, each short enough to be read at once."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reading import PACKAGE, environment
+from world import World
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+EXAMPLES = sorted((PACKAGE / "examples").glob("*.py"))
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def example(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(PACKAGE / "examples" / f"{name}.py"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_it_is_short(file: Path) -> None:
+    """Fewer than 60 lines, and the README names it."""
+    assert len(file.read_text().splitlines()) < 60
+    if file.stem != "demo":
+        assert f"examples/{file.name}" in (PACKAGE / "README.md").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_loop(world: World, workers: int) -> None:
+    """A plain loop, also with workers."""
+    assert 0 <= example("torch_loop")["main"](str(world.root), epochs=1, workers=workers) <= 1
+
+
+def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A CLIP out of a folder; its pairs are right about as often as not, since it knows nothing."""
+    from transformers import AutoModel, CLIPImageProcessor, CLIPProcessor
+
+    from training.tiny import byte_tokenizer, tiny_config
+
+    torch.manual_seed(0)
+    AutoModel.from_config(tiny_config()).save_pretrained(tmp_path / "clip")
+    side = {"height": 32, "width": 32}
+    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side)
+    tokenizer = byte_tokenizer()
+    tokenizer.model_max_length = 77
+    CLIPProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(tmp_path / "clip")
+    accuracy = example("zero_shot")["main"](str(tmp_path / "clip"), str(world.root))
+    assert 0.2 <= accuracy <= 0.8
+    assert "of its pairs" in capsys.readouterr().out
+
+
+def test_finetune_on_the_sample(tmp_path: Path) -> None:
+    """From an empty folder to predictions, in less than a minute."""
+    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    command = [sys.executable, "-m", "examples.finetune"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| accuracy |" in done.stdout
+    assert Path("demo/run/report.png").is_file()

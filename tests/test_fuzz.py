@@ -1,0 +1,19 @@
+"""What fuzzing found does not crash any more; and what is in order is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fuzz
+import pytest
+
+
+@pytest.mark.parametrize("target", sorted(fuzz.TARGETS))
+def test_seeds_and_findings(target: str, tmp_path: Path) -> None:
+    """Files that are in order, cut anywhere, and every input that once crashed a reader: rows or an error of ours."""
+    found = [file.read_bytes() for file in sorted((fuzz.FINDINGS / target).glob("*"))]
+    for data in [*fuzz.seeds(target), *found]:
+        fuzz.read(target, data, tmp_path / "input")
+        step = max(1, len(data) // 40)
+        for end in range(0, len(data), step):
+            fuzz.read(target, data[:end], tmp_path / "input")

@@ -1,0 +1,82 @@
+"""A guest's manners: nothing is written where nobody asked for it, and offline means offline."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reading import PACKAGE
+from world import World
+
+WORK = """
+import json, socket, sys
+tried = []
+connect = socket.socket.connect
+def guarded(self, address, *rest):
+    if self.family == socket.AF_UNIX:  # of multiprocess
+        return connect(self, address)
+    tried.append(address)
+    raise OSError(f"no network: {address}")
+socket.socket.connect = socket.socket.connect_ex = guarded
+def nobody(host, *rest, **named):
+    tried.append(host)
+    raise OSError(f"no network: {host}")
+socket.getaddrinfo = nobody
+
+import newsclippings
+from datasets import load_dataset
+from _newsclippings.cli import main
+data, tar, out = sys.argv[1:4]
+load_dataset("newsclippings", "scene_resnet_place", data_dir=data, num_proc=2)
+for options in ({}, {"visual_news": tar}, {"images": "none"}, {"images": "path"}):
+    for streaming in (False, True):
+        rows = load_dataset("newsclippings", "merged_balanced", data_dir=data, streaming=streaming, **options)
+        assert sum(1 for _ in rows["train"]) == 24
+for command in (["build", out + "/built"], ["preview", "-o", out + "/pairs.png"]):
+    main([*command, "--data-dir", data], standalone_mode=False)
+main(["index", tar, "-o", out + "/index.parquet"], standalone_mode=False)
+main(["info", "--data-dir", data], standalone_mode=False)
+print(json.dumps(tried))
+"""
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_nothing_is_written_elsewhere_and_nobody_is_called(world: World, tmp_path: Path, offline: str) -> None:
+    """All that is done with local files leaves files in the cache and in what was named, and opens no connection.
+
+    That holds with HF_HUB_OFFLINE=1; without it `datasets` itself may ask the Hub whether a script of this name is
+    known, and goes on without an answer.
+    """
+    before = content(world.root)
+    folders = {name: tmp_path / name for name in ("home", "temporary", "hf", "out", "cwd_of_child")}
+    for folder in folders.values():
+        folder.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "NEWSCLIPPINGS_"))}
+    env |= {
+        "HOME": str(folders["home"]),
+        "TMPDIR": str(folders["temporary"]),
+        "HF_HOME": str(folders["hf"]),
+        "HF_HUB_OFFLINE": offline,
+        "PYTHONPATH": str(PACKAGE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", WORK, str(world.root), str(world.tar), str(folders["out"])]
+    done = subprocess.run(command, cwd=folders["cwd_of_child"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    if offline == "1":
+        assert done.stdout.splitlines()[-1] == "[]"
+    assert content(world.root) == before
+    assert content(folders["home"]) == {}
+    assert content(folders["temporary"]) == {}
+    assert content(folders["cwd_of_child"]) == {}
+    assert {path.split("/")[0] for path in content(folders["hf"])} <= {"datasets", "modules"}
+    assert {path.split("/")[0] for path in content(folders["out"])} == {"built", "pairs.png", "index.parquet"}

@@ -1,0 +1,47 @@
+"""The soak, in short; and that it can fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from reading import PACKAGE
+
+FAILS = """
+import sys
+sys.argv = ["soak", "--kills", "1", "--only", "killed"]
+from tests import soak
+rows = soak.World.rows
+soak.World.rows = lambda *args, **kwargs: rows(*args, **kwargs)[:-1]
+soak.main()
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return subprocess.run([sys.executable, *arguments], cwd=PACKAGE, capture_output=True, text=True, env=env)
+
+
+def test_a_short_soak() -> None:
+    """Builds that were killed, crowded or out of room leave nothing that makes a later load wrong."""
+    done = run("-m", "tests.soak", "--kills", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[2:]]
+    assert [name.strip() for name, _, _ in rows] == [
+        "killed, folder",
+        "killed, tar",
+        "killed, num_proc=2",
+        "killed, parquet",
+        "four at once, two others",
+        "disk full, folder",
+        "disk full, parquet",
+    ]
+    assert {wrong.strip() for _, _, wrong in rows} == {"0"}
+
+
+def test_wrong_rows_end_the_soak() -> None:
+    """With a plan that is one row short every round is wrong, and so is the exit code."""
+    done = run("-c", FAILS)
+    assert done.returncode == 1
+    assert "| killed, folder | 1 | 1 |" in done.stdout

@@ -1,0 +1,416 @@
+"""The paper's benchmark: what can be learned is, what cannot is not, and every row is seen once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from learnable import write_world
+from reading import PACKAGE, environment, load
+from test_embeddings import make_plan
+from test_embeddings import write as write_embeddings
+from world import World
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("matplotlib")
+
+from torch.utils.data import DataLoader  # noqa: E402
+from transformers import set_seed  # noqa: E402
+
+from training import __main__ as training  # noqa: E402
+from training import evaluate, model  # noqa: E402
+from training.data import StreamLoader, StreamRows, controlled  # noqa: E402
+from training.options import OFFICIAL, Options, parse  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+QUICK = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true", "--warmup_steps", "5"]
+FAST = ["--learning_rate", "2e-3", "--backbone_learning_rate", "2e-3"]
+
+
+@pytest.fixture(scope="module")
+def learnable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("learnable")
+    write_world(root, learnable=True, pairs={"train": 256, "val": 4, "test": 256})
+    return root
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("noise")
+    write_world(root, learnable=False, pairs={"train": 256, "val": 4, "test": 600})
+    return root
+
+
+def run(data_dir: Path, out: str, *more: object) -> dict[str, Any]:
+    arguments = [*QUICK, "--data_dir", str(data_dir), "--output_dir", out, *map(str, more)]
+    return training.main(arguments)
+
+
+def losses(out: str) -> list[float]:
+    (state,) = Path(out).glob("checkpoint-*/trainer_state.json")
+    return [entry["loss"] for entry in json.loads(state.read_text())["log_history"] if "loss" in entry]
+
+
+def predictions(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(out, "predictions.jsonl").read_text().splitlines()]
+
+
+# Learning
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> None:
+    """A world whose falsified pictures carry a signal is told apart, by rows and by pairs."""
+    found = run(learnable, "out", *FAST, "--max_steps", 80, *(["--streaming"] if streaming else []))
+    assert found["rows"] == 512
+    for name in ("accuracy", "auc", "pair_accuracy"):
+        assert found[name]["value"] > 0.95
+
+
+def test_what_cannot_be_learned_stays_at_chance(noise: Path) -> None:
+    """In a world without a signal half of the answers are right."""
+    found = run(noise, "out", *FAST, "--max_steps", 40)
+    assert abs(found["accuracy"]["value"] - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("ablation", ["--text_only", "--image_only"])
+def test_ablations(learnable: Path, ablation: str) -> None:
+    """The signal is in the pictures: captions alone know nothing, and then twins are the same."""
+    found = run(learnable, "out", *FAST, "--max_steps", 60, ablation)
+    if ablation == "--image_only":
+        assert found["accuracy"]["value"] > 0.95
+    else:
+        assert found["accuracy"]["value"] == 0.5
+        scores = [one["score"] for one in predictions("out")]
+        assert scores[0::2] == pytest.approx(scores[1::2], abs=1e-6)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("control", ["own_pictures", "shuffled_labels"])
+def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) -> None:
+    """With the caption's own picture everywhere, or labels by the toss of a coin, there is nothing to learn."""
+    more = ["--streaming"] if streaming else []
+    found = run(learnable, "out", *FAST, "--max_steps", 60, "--control", control, *more)
+    text = Path("out/report.md").read_text()
+    if control == "own_pictures":
+        assert found["accuracy"]["value"] == 0.5
+        assert "expected about 50 %, found 50.0%: as it has to be" in text
+    else:
+        assert "This is a control (a coin decides which twin is called falsified): expected about 50 %" in text
+        labels = controlled(control, 2)
+        flipped = [labels({"id": k, "falsified": 0}, None)["falsified"] for k in range(1000)]
+        assert 420 < sum(flipped) < 580
+
+
+def test_a_frozen_backbone_does_not_move(learnable: Path) -> None:
+    """With --freeze_backbone only the head is trained."""
+    options, arguments = parse([*QUICK, "--data_dir", str(learnable), "--freeze_backbone", "--max_steps", "3", *FAST])
+    arguments.output_dir = "out"
+    trained, _ = training.train(options, arguments)
+    set_seed(arguments.seed)
+    fresh, _ = model.make(options)
+    assert trained.backbone is not None
+    assert fresh.backbone is not None
+    before, after = fresh.backbone.state_dict(), trained.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(trained.head[0].weight, fresh.head[0].weight)
+
+
+def test_head_and_backbone_have_rates_of_their_own() -> None:
+    """The official rates, and whatever is asked for, reach the optimizer."""
+    options, arguments = parse(["--from_config", "tiny", "--use_cpu"])
+    groups = model.make(options)[0].groups(arguments.learning_rate, arguments.weight_decay)
+    assert [group["lr"] for group in groups] == [5e-5, 5e-7]
+    assert arguments.max_steps == 44_000
+    assert arguments.warmup_steps == 4_000
+    assert (arguments.seed, arguments.per_device_train_batch_size, arguments.adam_epsilon) == (2, 16, 1e-8)
+    assert (options.hidden, options.tokens) == (OFFICIAL["hidden"], OFFICIAL["tokens"]) == (512, 77)
+
+
+# Streams
+
+
+def test_stream_and_map_learn_the_same(learnable: Path) -> None:
+    """Same seed, same order: the same losses to 1e-5."""
+    more = ["--max_steps", 12, "--shuffle", "false", "--logging_steps", 1, *FAST]
+    run(learnable, "map", *more)
+    run(learnable, "stream", *more, "--streaming")
+    assert len(losses("map")) == 12
+    assert losses("stream") == pytest.approx(losses("map"), abs=1e-5)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_run_that_was_interrupted_goes_on_as_if_it_was_not(learnable: Path, streaming: bool) -> None:
+    """Five steps, then ten from the checkpoint: the weights of fifteen at once."""
+    more = [*FAST, "--lr_scheduler_type", "constant", *(["--streaming"] if streaming else [])]
+    run(learnable, "whole", *more, "--max_steps", 15)
+    run(learnable, "parts", *more, "--max_steps", 5, "--save_steps", 5)
+    run(learnable, "parts", *more, "--max_steps", 15, "--resume_from_checkpoint", "parts/checkpoint-5")
+    one, other = (model.load(Path(name))[0].state_dict() for name in ("whole", "parts"))
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_epochs_of_a_stream(learnable: Path) -> None:
+    """--num_train_epochs works, since the length is known: two epochs of 512 rows are 64 batches of 16."""
+    run(learnable, "out", *FAST, "--num_train_epochs", 2, "--streaming")
+    (state,) = Path("out").glob("checkpoint-*/trainer_state.json")
+    found = json.loads(state.read_text())
+    assert (found["global_step"], found["epoch"]) == (64, 2.0)
+
+
+def stream(world: World, **options: Any) -> StreamRows:
+    rows = load(world, streaming=True, split="train").select_columns(["index", "id", "falsified", "source"])
+    return StreamRows(rows, len(world.rows()), **options)
+
+
+def indices(batches: Any) -> list[int]:
+    return [row["index"] for batch in batches for row in batch]
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (4, 1), (1, 3)])
+@pytest.mark.parametrize("buffer", [0, 7])
+def test_every_row_once_an_epoch(world: World, ranks: int, workers: int, buffer: int) -> None:
+    """Whatever ranks and workers there are, each row is read by one of them, and all ranks have as many batches."""
+    rows = len(world.rows())  # 24: 12 pairs
+    seen, lengths = [], []
+    for rank in range(ranks):
+        data = stream(world, ranks=ranks, rank=rank, buffer=buffer)
+        loader = StreamLoader(data, batch_size=2, num_workers=workers, collate_fn=list)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        lengths.append(len(batches))
+        seen += indices(batches)
+    assert len(set(lengths)) == 1
+    assert set(seen) == set(range(rows))
+    twice = {k: n for k, n in Counter(seen).items() if n > 1}
+    parts = ranks * max(1, workers)
+    assert len(seen) - rows <= 2 * parts if 12 % parts or 8 % parts else not twice
+
+
+def test_the_order_is_that_of_seed_and_epoch(world: World) -> None:
+    """Another epoch or seed, another order; the same again is the same; without a buffer it is that of the file."""
+    orders = {}
+    for seed in (0, 1):
+        data = stream(world, seed=seed, buffer=10)
+        for epoch in (0, 1):
+            data.set_epoch(epoch)
+            orders[seed, epoch] = [row["index"] for row in data]
+            assert [row["index"] for row in data] == orders[seed, epoch]
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert all(sorted(order) == list(range(24)) for order in orders.values())
+    assert [row["index"] for row in stream(world)] == list(range(24))
+
+
+def test_what_does_not_fit_is_an_error(world: World) -> None:
+    """Shards that the ranks cannot share, and streams of another length than said."""
+    with pytest.raises(ValueError, match="8 shards: expected a multiple of the 3 ranks"):
+        stream(world, ranks=3)
+    with pytest.raises(ValueError, match="how many has each"):
+        stream(world, ranks=2, outlets={"bbc"})
+    rows = load(world, streaming=True, split="train")
+    with pytest.raises(ValueError, match=r"shard 0: expected 6 rows, found 4. Were pairs dropped\?"):
+        list(StreamRows(rows, 48))
+
+
+RANKS = """
+import json, sys
+from pathlib import Path
+import torch
+from training import __main__ as training, model
+
+seen = []
+forward = model.Classifier.forward
+collate = training.WithoutFacts.__call__
+def collated(self, rows):
+    seen.extend(row["index"] for row in rows)
+    return collate(self, rows)
+training.WithoutFacts.__call__ = collated
+training.main(sys.argv[2:])
+rank = torch.distributed.get_rank()
+Path(sys.argv[1], f"rank-{rank}.json").write_text(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_two_ranks(learnable: Path, tmp_path: Path, streaming: bool) -> None:
+    """torchrun with two processes: each row of an epoch is seen exactly once over both, and both end with one model."""
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    arguments = [*QUICK, *FAST, "--data_dir", str(learnable), "--output_dir", str(tmp_path / "out")]
+    arguments += ["--num_train_epochs", "1", *(["--streaming"] if streaming else [])]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    env = environment(tmp_path / "hf", PYTHONPATH=os.pathsep.join([str(PACKAGE)]), OMP_NUM_THREADS="1")
+    done = subprocess.run([*command, str(tmp_path), *arguments], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))
+    assert len(first) == len(second) == 256
+    assert sorted(first + second) == list(range(512))
+    assert (tmp_path / "out" / "report.md").exists()
+
+
+# Measures
+
+
+def answer(index: int, label: int, score: float) -> dict[str, Any]:
+    logits = [0.0, float(np.log(score / (1 - score)))]
+    facts = {"source_dataset": index // 2 % 4, "source": ("guardian", "bbc")[index // 2 % 2]}
+    return {
+        "index": index,
+        "id": index // 2,
+        "image_id": index,
+        "label": label,
+        "score": score,
+        "logits": logits,
+        **facts,
+    }
+
+
+def test_measures_are_those_of_a_naive_count() -> None:
+    """Accuracies, area under the curve and pair accuracy, counted one by one."""
+    random = np.random.default_rng(1)
+    rows = [answer(k, k % 2, float(np.round(random.uniform(0.05, 0.95), 1))) for k in range(400)]
+    found = evaluate.measure(rows)
+    right = [(one["score"] > 0.5) == one["label"] for one in rows]
+    assert found["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert found["accuracy_falsified"]["value"] == pytest.approx(np.mean(right[1::2]))
+    assert found["accuracy of bbc"]["value"] == pytest.approx(
+        np.mean([ok for ok, one in zip(right, rows, strict=True) if one["source"] == "bbc"])
+    )
+    wins = [
+        1.0 if rows[i]["score"] > rows[j]["score"] else 0.5 if rows[i]["score"] == rows[j]["score"] else 0.0
+        for i in range(1, 400, 2)
+        for j in range(0, 400, 2)
+    ]
+    assert found["auc"]["value"] == pytest.approx(np.mean(wins))
+    pairs = [
+        1.0 if b["score"] > a["score"] else 0.5 if b["score"] == a["score"] else 0.0
+        for a, b in zip(rows[0::2], rows[1::2], strict=True)
+    ]
+    assert found["pair_accuracy"]["value"] == pytest.approx(np.mean(pairs))
+    for one in found.values():
+        if isinstance(one, dict):
+            assert one["low"] <= one["value"] <= one["high"]
+    spread = found["accuracy"]["high"] - found["accuracy"]["low"]
+    assert 0.07 < spread < 0.13  # 2 x 1.96 x sqrt(0.25 / 400) is 0.098 for independent rows
+
+
+def test_a_control_that_is_not_at_chance_is_called_out(tmp_path: Path) -> None:
+    """The report says when what cannot be learned was learned."""
+    rows = [answer(k, k % 2, 0.9 if k % 2 else 0.1) for k in range(100)]
+    evaluate.write_report(tmp_path, rows, "x", "labels by a coin")
+    assert "found 100.0%: NOT CHANCE" in (tmp_path / "report.md").read_text()
+
+
+def test_predictions_and_report(learnable: Path) -> None:
+    """One line for every row of test with ids, label, score and logits; a table, a picture; the same when run again."""
+    found = run(learnable, "out", *FAST, "--max_steps", 20)
+    rows = predictions("out")
+    assert [row["index"] for row in rows] == list(range(512))
+    assert all(row.keys() == {"index", "id", "image_id", "label", "score", "logits"} for row in rows)
+    assert [row["label"] for row in rows] == [0, 1] * 256
+    for row in rows[:10]:
+        low, high = row["logits"]
+        assert row["score"] == pytest.approx(1 / (1 + np.exp(low - high)), abs=1e-5)
+    with PIL.Image.open("out/report.png") as picture:
+        assert picture.size[0] > 1000
+    assert re.search(r"\| accuracy \| [\d.]+ \| [\d.]+ to [\d.]+ \|", Path("out/report.md").read_text())
+    before = Path("out/predictions.jsonl").read_text()
+    again = training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"])
+    assert again == found
+    assert Path("out/predictions.jsonl").read_text() == before
+    (checkpoint,) = Path("out").glob("checkpoint-*")
+    assert training.main(["--eval_only", str(checkpoint), "--data_dir", str(learnable), "--use_cpu"]) == found
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_other_outlets(learnable: Path, streaming: bool) -> None:
+    """Trained on captions of two outlets, tested on those of the other two."""
+    more = ["--train_outlets", "guardian", "bbc", "--max_steps", 5, *(["--streaming"] if streaming else [])]
+    found = run(learnable, "out", *more)
+    assert found["rows"] == 256
+    assert "accuracy of guardian" not in found
+    assert {"accuracy of usa_today", "accuracy of washington_post"} <= found.keys()
+
+
+# Vectors
+
+
+@pytest.mark.parametrize("features", [["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]])
+def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[str]) -> None:
+    """The same head on vectors, no pictures; rows without a vector count, as zeros."""
+    world = new_world(tar=False)
+    write_embeddings(world, make_plan(world))
+    arguments = ["--features", *features, "--data_dir", str(world.root), "--output_dir", "out", "--use_cpu"]
+    found = training.main([*arguments, "--max_steps", "3", "--disable_tqdm", "true"])
+    assert found["rows"] == len(world.rows(split="test"))
+
+
+def test_vectors_of_a_row() -> None:
+    """Normalised, zero where there is none, faces as their mean, then product and difference."""
+    from training.data import vectors_of
+
+    row = {"clip_image": [3.0] + [0.0] * 511, "clip_text": [0.0, 2.0] + [0.0] * 510}
+    got = vectors_of(row, Options(features="clip", products=True))
+    assert got.shape == (2048,)
+    assert got.nonzero().flatten().tolist() == [0, 512 + 1, 1536, 1537]
+    assert torch.equal(vectors_of({"facenet": None}, Options(features="facenet")), torch.zeros(512))
+    faces = {"facenet": [[2.0] + [0.0] * 511, [0.0, 2.0] + [0.0] * 510]}
+    assert vectors_of(faces, Options(features="facenet"))[:2].tolist() == pytest.approx([0.5**0.5] * 2)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--text_only", "--image_only"], "expected one of them"),
+        (["--products"], "expected --features clip or all, found --features None"),
+        (["--features", "sbert", "--products"], "found --features sbert"),
+        (["--features", "clip", "--text_only"], "leave out the flags for those"),
+        (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
+    ],
+)
+def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
+    """What was expected, and what was found."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse([*arguments, "--use_cpu"])
+
+
+def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
+    """Exit code 1, what was looked for, no traceback."""
+    with pytest.raises(ValueError, match=r"nowhere: expected model\.safetensors"):
+        training.main(["--eval_only", "nowhere", "--use_cpu"])
+    command = [sys.executable, "-m", "training", "--data_dir", "nowhere", "--from_config", "tiny"]
+    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].startswith("Error: data_dir=") or "\nError: data_dir=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_shows_every_flag(tmp_path: Path) -> None:
+    """Ours and those of TrainingArguments, with what they are without being asked."""
+    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    done = subprocess.run([sys.executable, "-m", "training", "--help"], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--freeze_backbone", "--train_outlets", "--bf16", "--resume_from_checkpoint"):
+        assert flag in done.stdout
+    assert re.search(r"--max_steps.*?default: 44000", done.stdout, re.DOTALL)
+
+
+def test_order_of_batches_is_kept_by_a_plain_loader(world: World) -> None:
+    """A DataLoader over a stream in the order of the file gives that order."""
+    assert indices(DataLoader(stream(world), batch_size=4, collate_fn=list)) == list(range(24))
