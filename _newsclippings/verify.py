@@ -91,7 +91,8 @@ def verify(
         _add_digests(report)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
-    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.")
+    room = "" if needed < free else " Make room, or point HF_DATASETS_CACHE to a larger disk."
+    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.{room}")
     build = f"newsclippings build OUT {' '.join(f'--config {config}' for config in chosen)}"
     report.next = f"Next, with the same places: `{build}`." if report.sound else VERIFY_AGAIN
     return report
@@ -175,8 +176,14 @@ class _Join:
     def _join(self, config: str, split: str, matches: pa.Table, corpus: pa.Table, sources: Sources) -> Int64s:
         """Join a split as a build would; gives the records whose pictures it needs."""
         if sources.pictures is not None and id(corpus) not in self.pictures:
-            with self.report.collecting(without_secrets(sources.pictures)):
+            place = without_secrets(sources.pictures)
+            with self.report.collecting(place):
                 self.pictures[id(corpus)] = self._find_pictures(sources.pictures, corpus)
+            looked = (
+                "Pictures were looked for in" if id(corpus) in self.pictures else "No picture could be looked for in"
+            )
+            if f"{looked} {place}." not in self.report.notes:
+                self.report.notes.append(f"{looked} {place}.")
         pictures = self.pictures.get(id(corpus))
         rows, joined = join(matches, corpus, pictures.present if pictures else None, "null")
         about = self.report.counts[config][split]

@@ -18,9 +18,10 @@ class Report:
     Attributes:
         missing: place -> what is not there and what to do. A place is a file, or `config/split` for rows.
         invalid: place -> what is there but not what it should be, and what to do.
-        counts: of inputs: config -> split -> `rows`, `published`, `pristine`, `complete`, `unknown_ids`, `missing` by
-            kind and outlet, `coverage` by kind of embedding, `bytes` of a build. Of a built folder: config -> split ->
-            `rows`, `files`, `bytes`.
+        counts: of inputs: config -> split -> `rows`, `published`, `pristine`, `unknown_ids` (that no corpus has),
+            `complete` (rows with both records and, where pictures could be looked for, the picture), `missing` rows by
+            kind and outlet, `coverage`: rows by kind of embedding, `bytes` of a build. Of a built folder: `rows`,
+            `files`, `bytes`.
         files: location -> `is`, `bytes` (None where it is not on this machine), and `sha256` where that was asked for.
         pictures: `corrupt`, `truncated`, `no_picture`, `bomb`, `unreadable`, `not_jpeg`, `odd_mode` -> image paths;
             empty if no picture was looked at.
@@ -104,5 +105,5 @@ def _table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
 
 
 def _with_place(place: str, message: str) -> str:
-    text = message if place in message else f"{place}: {message}"
+    text = message if message.startswith(place) else f"{place}: {message}"
     return text.replace("\n", "\n    ")

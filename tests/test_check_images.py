@@ -32,8 +32,8 @@ def spoil(world: World, *paths: str, data: bytes = b"<!DOCTYPE html>") -> set[st
 
 def reused(world: World, split: str = "train") -> str:
     """A picture that several rows show."""
-    paths = [row["image_path"] for row in world.rows(split=split)]
-    return max(paths, key=paths.count)
+    paths: list[str] = [row["image_path"] for row in world.rows(split=split)]
+    return max(paths, key=lambda path: paths.count(path))
 
 
 def lost(world: World, split: str, broken: str) -> dict[str, int]:
@@ -165,9 +165,7 @@ def test_built_folders(new_world: Callable[..., World], tmp_path: Path, images: 
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_remote_tar(
-    new_world: Callable[..., World], origin: Origin, streaming: bool
-) -> None:
+def test_a_remote_tar(new_world: Callable[..., World], origin: Origin, streaming: bool) -> None:
     """Pictures of a tar at a URL are fetched, then decoded."""
     world = new_world(folder=False, tar=False)
     whole = spoil(world, reused(world))

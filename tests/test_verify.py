@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +19,14 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+from remote import Origin, Published
 from test_cli import run
 from test_embeddings import make_plan
 from test_embeddings import write as write_embeddings
 from world import CONFIGS, SPLITS, World
 
 import newsclippings
-from _newsclippings import image_check, shards
+from _newsclippings import image_check, shards, threads
 from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
 from newsclippings import ConfigError, Report
 
@@ -203,6 +206,109 @@ def test_ids_that_no_corpus_knows(new_world: Callable[..., World]) -> None:
     assert "no record has the picture's id (unknown 1)" in report.missing["merged_balanced/train"]
 
 
+# Hostile and odd inputs
+
+
+def _hostile_path(world: World) -> None:
+    record = world.records[world.rows()[0]["id"]]
+    record.image_path = "../../etc/passwd"
+    world.write_data_json()
+
+
+def _link(world: World) -> None:
+    outside = world.root.parent / "outside.jpg"
+    outside.write_bytes(jpeg())
+    file = world.origin / world.used_once().image_path
+    file.unlink()
+    file.symlink_to(outside)
+
+
+def _folder_in_place(world: World) -> None:
+    world.annotations("merged_balanced", "train").unlink()
+    world.annotations("merged_balanced", "train").mkdir()
+
+
+def _member(kind: bytes) -> Callable[[World], None]:
+    def write(world: World) -> None:
+        shutil.rmtree(world.origin)
+        info = tarfile.TarInfo("origin/bbc/images/0000/000.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        world.write_tar(extra=[(info, b"")])
+
+    return write
+
+
+def _compressed(world: World) -> None:
+    shutil.rmtree(world.origin)
+    world.write_tar()
+    world.tar.write_bytes(gzip.compress(world.tar.read_bytes()))
+
+
+def _only_the_tar_has_records(world: World) -> None:
+    """data.json is in a tar that is damaged, pictures are in a folder: captions come from the metadata."""
+    world.data_json.unlink()
+    world.write_tar()
+    data = bytearray(world.tar.read_bytes())
+    data[0:100] = b"x" * 100
+    world.tar.write_bytes(data)
+
+
+# what is done -> (how, the end of the name of the only place that is not right, part of the message, rows of train
+# that have everything)
+HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
+    "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
+    "a link that leaves": (_link, "visual_news/origin", "found a link that leaves it", 24),
+    "a folder for a file": (_folder_in_place, "data", "expected a file, found a folder", None),
+    "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
+    "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
+    "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
+    "records in a damaged tar": (_only_the_tar_has_records, "origin.tar", "do not begin with a tar header", 24),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_inputs(new_world: Callable[..., World], what: str) -> None:
+    """What a build refuses is an entry with the build's own words; all else is still looked at."""
+    world = new_world(tar=False)
+    act, place, says, complete = HOSTILE[what]
+    act(world)
+    report = verify(world, configs=["merged_balanced"], images="decode")
+    ((found, message),) = {**report.missing, **report.invalid}.items()
+    assert found.endswith(place)
+    assert says in message
+    about = {split: len(world.rows(split=split)) for split in SPLITS}
+    assert counts(report, "complete") == ({**about, "train": complete} if complete else
+                                          {split: n for split, n in about.items() if split != "train"})  # fmt: skip
+
+
+def test_a_remote_tar(published: Published, origin: Origin, tmp_path: Path) -> None:
+    """Of a tar at a URL each picture can be looked at; one that is not there is missing, and says so."""
+    index = tmp_path / "index.parquet"
+    assert run("index", published.url, "--out", index).exit_code == 0
+    for given in (None, str(index)):
+        report = verify(published.world, visual_news=published.url, visual_news_index=given, images="decode")
+        assert report.sound, str(report)
+        assert sum(report.looked_at.values()) == len({p for c in CONFIGS for p in paths_of(published.world, c)})
+        assert report.files[published.url] == {"is": "VisualNews", "bytes": None}
+    origin.mode()
+    report = verify(published.world, visual_news=f"{origin.address}/none.tar?token=secret", configs=["merged_balanced"])
+    assert list(report.missing) == [f"{origin.address}/none.tar"]
+    assert "secret" not in str(report)
+    assert counts(report, "complete") == {split: len(published.world.rows(split=split)) for split in SPLITS}
+
+
+def test_the_index_of_another_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """An index that does not fit is a fault, and a mistake where there is no tar."""
+    world, other = new_world(folder=False), new_world("other", folder=False, seed=1)
+    index = tmp_path / "index.parquet"
+    assert run("index", other.tar, "--out", index).exit_code == 0
+    report = verify(world, configs=["merged_balanced"], visual_news_index=str(index))
+    assert list(report.invalid) == [str(world.tar)]
+    assert "is not the index of" in report.invalid[str(world.tar)]
+    with pytest.raises(ConfigError, match="is the index of a tar"):
+        newsclippings.verify(visual_news_index=str(index))
+
+
 # What must hold
 
 
@@ -271,15 +377,15 @@ def jpeg(size: tuple[int, int] = (64, 48), mode: str = "RGB", kind: str = "JPEG"
     return stream.getvalue()
 
 
-def _bomb() -> bytes:
-    """A PNG that says it has 400 million pixels, in a few bytes."""
+def _bomb(side: int) -> bytes:
+    """A PNG that says it has so many pixels, in a few bytes."""
     import struct
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)) + chunk(
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + chunk(
         b"IDAT", zlib.compress(b"\0" * 100)
     )  # fmt: skip
 
@@ -300,7 +406,10 @@ SPECIMENS: dict[str, tuple[bytes, str | None, str | None]] = {
     "pointer": (POINTER, "no_picture", "no_picture"),
     "text": (b"not found", "no_picture", "no_picture"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no_picture", "no_picture"),
-    "bomb": (_bomb(), "bomb", "bomb"),
+    "what Pillow refuses": (_bomb(20_000), "bomb", "bomb"),
+    "what Pillow warns of": (_bomb(10_000), "bomb", "bomb"),
+    "more than we decode": (_bomb(8_001), "bomb", "bomb"),
+    "as large as we decode": (_bomb(8_000), "not_jpeg", "truncated"),
     "gif": (jpeg(mode="P", kind="GIF"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
     "png": (jpeg(mode="LA", kind="PNG"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
     "cmyk": (jpeg(mode="CMYK"), "odd_mode", "odd_mode"),
@@ -328,7 +437,7 @@ def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) ->
     expected: dict[str, list[str]] = {}
     for path, specimen in specimens.items():
         for problem in (specimen[2 if decode else 1] or "").split():
-            expected.setdefault(problem, []).append(path)
+            expected.setdefault(str(problem), []).append(path)
     assert report.pictures == {problem: sorted(paths) for problem, paths in expected.items()}
     assert set(report.invalid) == {f"pictures: {problem}" for problem in expected if problem not in HARMLESS}
     assert report.missing == {}
@@ -354,6 +463,37 @@ def test_sound_pictures(world: World) -> None:
     assert report.looked_at["GIF P"] == len(report.pictures["not_jpeg"])
 
 
+def test_the_text() -> None:
+    """Sizes, counts in columns, lists of which the first are shown, faults with their places, and a last line."""
+    report = Report(
+        missing={"a/b": "a/b: expected a file,\nfound none."},
+        invalid={"c": "expected x, found y."},
+        counts={
+            "m": {"train": {"rows": 2000, "published": None, "missing": {}, "coverage": {"sbert": 7}}, "t": {"rows": 1}}
+        },
+        files={"/x": {"is": "matches", "bytes": 1234, "sha256": "0f"}, "hf://y": {"is": "metadata", "bytes": None}},
+        pictures={"odd_mode": [f"{k}.jpg" for k in range(7)]},
+        looked_at={"GIF P": 7, "JPEG RGB": 1000},
+        notes=["so it is."],
+        next="Go on.",
+    )
+    assert str(report).splitlines() == [
+        "          1,234  matches: /x  sha256 0f",
+        "         remote  metadata: hf://y",
+        "                  rows          sbert",
+        "m/train          2,000              7",
+        "m/t                  1              -",
+        "Pictures looked at: 1,007 (GIF P 7, JPEG RGB 1,000)",
+        "  odd mode: 7: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
+        "Note: so it is.",
+        "MISSING a/b: expected a file,",
+        "    found none.",
+        "INVALID c: expected x, found y.",
+        "Not sound: 1 missing, 1 invalid. Go on.",
+    ]
+    assert str(Report(next="Go on.")) == "Sound. Go on."
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_picture_that_may_not_be_read(new_world: Callable[..., World]) -> None:
     """A file without the right to read it is a fault of its own."""
@@ -367,7 +507,8 @@ def test_a_picture_that_may_not_be_read(new_world: Callable[..., World]) -> None
 def test_a_picture_that_shrinks_meanwhile(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read any more is found out one by one, and the others are looked at."""
     world = new_world(tar=False)
-    record, look = world.used_once(), image_check.map_ahead
+    record, look = world.used_once(), threads.map_ahead
+
     def shrinking(*args: Any) -> Any:
         (world.origin / record.image_path).write_bytes(b"x")
         return look(*args)
