@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -51,7 +50,7 @@ def look_at(data: bytes, decode: bool) -> Look:
 
     if not data:
         return Look("empty", "0 bytes")
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter is raised under -W error only
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except bombs as error:
@@ -96,17 +95,13 @@ def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[
                 return [one for k in range(len(some)) for one in look(some[k : k + 1])]
             return [Look("unreadable", str(error), error=error)]
 
-    from PIL import Image
-
     threads = os.cpu_count() or 1
     batches = (rows[k : k + BATCH] for k in range(0, len(rows), BATCH))
     what = "Decoding pictures" if decode else "Reading headers of pictures"
     with (
-        warnings.catch_warnings(),
         ThreadPoolExecutor(threads, thread_name_prefix="newsclippings") as pool,
         tqdm(total=len(rows), desc=what, unit="picture", unit_scale=True, disable=None) as bar,
     ):
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         for some, looks in map_ahead(pool, look, batches, 2 * threads):
             bar.update(len(some))
             yield from zip(some.tolist(), looks, strict=True)

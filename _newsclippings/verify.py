@@ -179,11 +179,9 @@ class _Join:
             place = without_secrets(sources.pictures)
             with self.report.collecting(place):
                 self.pictures[id(corpus)] = self._find_pictures(sources.pictures, corpus)
-            looked = (
-                "Pictures were looked for in" if id(corpus) in self.pictures else "No picture could be looked for in"
-            )
-            if f"{looked} {place}." not in self.report.notes:
-                self.report.notes.append(f"{looked} {place}.")
+            looked = "Pictures were" if id(corpus) in self.pictures else "No picture could be"
+            if (note := f"{looked} looked for in {place}.") not in self.report.notes:
+                self.report.notes.append(note)
         pictures = self.pictures.get(id(corpus))
         rows, joined = join(matches, corpus, pictures.present if pictures else None, "null")
         about = self.report.counts[config][split]

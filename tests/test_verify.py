@@ -46,7 +46,12 @@ def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(result.stdout)
     text = run("verify", "--data-dir", world.root, *options)
     assert text.exit_code == code
-    assert text.stdout.splitlines()[-1].startswith("Sound. Next" if code == 0 else "Not sound: ")
+    faults = len(report["missing"]), len(report["invalid"])
+    last = "Not sound: {} missing, {} invalid. Do what each line says, then verify again.".format(*faults)
+    if code == 0:
+        chosen = " ".join(f"--config {config}" for config in report["counts"])
+        last = f"Sound. Next, with the same places: `newsclippings build OUT {chosen}`."
+    assert text.stdout.splitlines()[-1] == last
     for message in (*report["missing"].values(), *report["invalid"].values()):
         assert message.splitlines()[0] in text.stdout
     return report
@@ -350,6 +355,10 @@ def test_splits_share_nothing(new_world: Callable[..., World]) -> None:
     assert list(report.invalid) == ["merged_balanced: validation and test"]
     shared = {row[key] for row in world.rows(split="test") for key in ("id", "image_id")}
     assert f"found {len(shared)} ids in both" in report.invalid["merged_balanced: validation and test"]
+    thin = "scene_resnet_place"  # of the others nobody says that they share nothing
+    shutil.copyfile(world.annotations(thin, "test"), world.annotations(thin, "validation"))
+    assert verify(world, configs=[thin]).missing.keys() <= {f"{thin}/validation"}
+    assert verify(world, configs=[thin]).invalid == {}
 
 
 def test_published_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,6 +459,20 @@ def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) ->
     assert from_command(world, "--config", "merged_balanced", option, code=1)["pictures"] == report.pictures
 
 
+def test_pictures_of_records_in_several_files(new_world: Callable[..., World]) -> None:
+    """Without data.json each split has records of its own: what is broken in any of them is listed together."""
+    world = new_world(tar=False)
+    world.data_json.unlink()
+    broken = [world.rows(split=split)[0]["image_path"] for split in SPLITS]
+    for path in broken:
+        (world.origin / path).write_bytes(HTML)
+    report = verify(world, configs=["merged_balanced"], images="header")
+    assert report.pictures["no_picture"] == sorted(broken)
+    told = [message for place, message in report.invalid.items() if place.startswith("pictures: no_picture")]
+    assert all(any(path in message for message in told) for path in broken)
+    assert sum(report.looked_at.values()) == len(paths_of(world)) - 3
+
+
 def test_sound_pictures(world: World) -> None:
     """Where all decode, formats and modes are counted, each picture once; odd ones are listed and no fault."""
     report = verify(world, images="decode")
@@ -529,7 +552,15 @@ def test_embeddings(new_world: Callable[..., World]) -> None:
     write_embeddings(world, plan)
     report = verify(world, configs=["merged_balanced"], embeddings=True)
     assert report.sound
+    without = verify(world, configs=["merged_balanced"])
     for split in SPLITS:
+        added = counts(report, "bytes")[split] - counts(without, "bytes")[split]
+        numbers = 0.0
+        for kind, about in EMBEDDINGS.items():
+            there = {n: v for n, v in plan[kind][split].items() if v is not None}
+            shown = sum(row[about.key] in there for row in world.rows(split=split))
+            numbers += shown * sum(np.size(v) for v in there.values()) / len(there)
+        assert added == pytest.approx(4 * numbers, abs=len(EMBEDDINGS))
         rows = world.rows(split=split)
         expected = {
             kind: sum(plan[kind][split].get(row[about.key]) is not None for row in rows)
@@ -704,13 +735,16 @@ def test_other_rows_than_the_manifest_says(built: Path) -> None:
     [
         lambda manifest: manifest.update(files=[]),
         lambda manifest: manifest.update(splits={"train": 1}),
-        lambda manifest: manifest["files"].update({"../../secret": {}}),
+        lambda manifest: manifest["files"].update(
+            {"../../secret": {"split": "train", "rows": 0, "bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}}
+        ),
         lambda manifest: manifest["files"].update({"x.parquet": {}}),
         lambda manifest: manifest.update(splits=None),
     ],
 )
 def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A manifest that somebody edited is a fault, whatever is in it, and other configs are still checked."""
+    (built.parent / "secret").write_bytes(b"secret")
     _change_manifest(built / "scene_resnet_place", change)
     _flip(built / SHARD, 200)
     report = newsclippings.verify_built(built)
