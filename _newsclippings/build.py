@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _newsclippings.card import PICTURE, TITLE, write_card
-from _newsclippings.croissant import CROISSANT
+from _newsclippings.croissant import BESIDE
 from _newsclippings.errors import ConfigError
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import MANIFEST, alone_in, load_manifest, write_config
@@ -21,7 +21,6 @@ from _newsclippings.unique_pictures import PicturesInUse
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # on the card
-BESIDE = ("README.md", "dataset_infos.json", PICTURE, CROISSANT)  # the configs
 
 
 def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
@@ -116,7 +115,8 @@ def _draw_pairs(out: Path) -> None:
         if "image" in manifest["features"]:
             split = "test" if "test" in manifest["splits"] else next(iter(manifest["splits"]))
             first = next(name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
-            rows = next(pq.ParquetFile(out / config / first).iter_batches(batch_size=2 * PAIRS)).to_pylist()
+            file = pq.ParquetFile(out / config / first, pre_buffer=False)  # else all of it is read for a few rows
+            rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
             contact_sheet(rows, out / PICTURE, PAIRS)
             return
     (out / PICTURE).unlink(missing_ok=True)

@@ -178,6 +178,7 @@ def _text(built: Manifests, name: str, picture: bool) -> str:
         config=first,
         join=_join(built, name) if UNIQUE in built else "",
         fields=_fields(built),
+        vectors=_vectors(built),
         splits=_splits(built),
         report=_report(built),
         license=LICENSE,
@@ -213,6 +214,21 @@ def _fields(built: Manifests) -> str:
         only = "" if len(has) == len(built) or has == [c for c in built if c != UNIQUE] else f" (In {_list(has)}.)"
         lines.append([f"`{name}`", kind, meaning + only])
     return _table(["column", "type", "meaning"], lines, "lll")
+
+
+def _vectors(built: Manifests) -> str:
+    """What readers of vectors have to know."""
+    lacking = [
+        kind
+        for manifest in built.values()
+        for about in manifest["splits"].values()
+        for kind, count in about.get("report", {}).get("coverage", {}).items()
+        if kind in EMBEDDINGS and count < about["rows"]
+    ]
+    if not lacking:
+        return ""
+    kinds = _list(sorted(set(lacking)))
+    return f"\nRows without a vector have null there ({kinds}), which needs pyarrow 26 or later to be read.\n"
 
 
 def _splits(built: Manifests) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli_options import CONFIG, FORMAT, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs, quiet_when_piped
 from _newsclippings.cli_verify import verify
 from _newsclippings.schema import (
     COLUMNS,
@@ -102,10 +102,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 
 @main.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--config", "configs", type=click.Choice(list(CONFIGS)), multiple=True, default=[DEFAULT_CONFIG], show_default=True,
-    help="Which config; repeat for more.",
-)  # fmt: skip
+@SOME_CONFIGS
 @inputs
 @click.option(
     "--images",
@@ -166,38 +163,66 @@ def build(
 
 @main.command()
 @inputs
-@CONFIG
-@click.option("--split", type=click.Choice(list(SPLITS)), default="test", show_default=True, help="Which split.")
-@click.option("--pairs", type=click.IntRange(min=1), default=8, show_default=True, help="How many pairs.")
+@SOME_CONFIGS
 @click.option(
-    "-o",
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default="pairs.png",
+    "--split",
+    "splits",
+    type=click.Choice(list(SPLITS)),
+    multiple=True,
+    default=["test"],
     show_default=True,
-    help="The picture to write.",
+    help="Which split; repeat for more.",
+)
+@click.option("--pairs", type=click.IntRange(min=1), help="How many pairs of each split. Unset: 8, with --html 100.")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="The picture to write. Unset: pairs.png."
+)
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write this page instead, to filter and to search."
 )
 @click.option(
     "--missing", type=click.Choice(MISSING), default="null", show_default=True, help="Rows that lack something."
 )
 @errors_in_a_line
-def preview(split: str, pairs: int, out: Path, config: str, **fields: Any) -> None:
+def preview(
+    configs: tuple[str, ...],
+    splits: tuple[str, ...],
+    pairs: int | None,
+    out: Path | None,
+    html: Path | None,
+    **fields: Any,
+) -> None:
     """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
+
+    With --html, those of any number of configs and splits on one page that loads nothing: open it in a browser.
 
     \b
     Example:
       newsclippings preview --data-dir demo/data --split train -o pairs.png
+      newsclippings preview --data-dir demo/data --split train --split test --html pairs.html
     """
+    if html and out:
+        message = "--out names a picture and --html a page: give one of them."
+        raise click.UsageError(message)
+    asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
+    if html is None and len(asked) > 1:
+        message = "a picture shows one --split of one --config; pass --html for a page with several."
+        raise click.UsageError(message)
     from datasets import Image
 
     from _newsclippings.preview import contact_sheet
+    from _newsclippings.preview_html import Rows, write_page
     from newsclippings import NewsCLIPpings
 
-    builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
-    rows = builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    count = contact_sheet(rows, out, pairs)
-    click.echo(f"{out} ({count} pairs)")
+    def rows_of(config: str, split: str) -> Any:
+        builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
+        return builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
+
+    written = html or out or Path("pairs.png")
+    parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
+    written.parent.mkdir(parents=True, exist_ok=True)
+    count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
+    click.echo(f"{written} ({count} pairs)")
 
 
 @main.command()
@@ -279,6 +304,37 @@ def croissant(folder: Path, out: Path | None) -> None:
     from _newsclippings.croissant import write_croissant
 
     click.echo(write_croissant(folder, out))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write stats.json and charts (PNG) to this folder. Needs matplotlib, of the extra `plot`.",
+)
+@FORMAT
+@errors_in_a_line
+def stats(folder: Path, plot: Path | None, form: str) -> None:
+    """Count and measure what is in FOLDER, which `newsclippings build` wrote: scores, labels, captions, pictures.
+
+    \b
+    Example:
+      newsclippings stats newsclippings
+      newsclippings stats newsclippings --plot charts
+    """
+    from _newsclippings.plots import draw_stats, require_matplotlib
+    from _newsclippings.stats import folder_stats, write_stats
+    from _newsclippings.stats_text import stats_text
+
+    if plot:
+        require_matplotlib()  # before anything is read
+    numbers = folder_stats(folder)
+    if plot is None:
+        click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
+        return
+    files = [os.fspath(file) for file in (write_stats(numbers, plot / "stats.json"), *draw_stats(numbers, plot))]
+    click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
 
 
 @main.command()

@@ -22,6 +22,15 @@ FORMAT = click.option(
 CONFIG = click.option(
     "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
 )
+SOME_CONFIGS = click.option(
+    "--config",
+    "configs",
+    type=click.Choice(list(CONFIGS)),
+    multiple=True,
+    default=[DEFAULT_CONFIG],
+    show_default=True,
+    help="Which config; repeat for more.",
+)
 
 
 def inputs(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from _newsclippings.errors import bad_file
+from _newsclippings.schema import PICTURE_FORMATS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,7 +35,7 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
         message = "a picture with neither bytes nor path; leave out rows whose image is None"
         raise ValueError(message)
     try:
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else str(path)) as picture:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else str(path), formats=PICTURE_FORMATS) as picture:
             picture.draft("RGB", (side, side))
             ImageOps.exif_transpose(picture, in_place=True)
             picture.load()

@@ -119,10 +119,10 @@ def not_pushed(repo: str, status: int | None, problem: str, tries: int) -> NewsC
         return ConfigError(
             f"{repo}: your token may not write there ({status}): use one with the right to write, of that owner."
         )
-    first = problem.strip().partition("\n")[0]
-    why = f"tried {tries} times; the last time: {first}" if status is None or tries > 1 else first
+    last = " ".join(without_secrets(problem).split())[:300]
+    why = f"tried {tries} times; the last time: {last}" if status is None or tries > 1 else last
     return DataNotFoundError(
-        f"{repo}: could not be uploaded: {why} Run it again when the Hub answers: what is there is not sent again."
+        f"{repo}: could not be uploaded ({why}). Run it again when the Hub answers: what is there is not sent again."
     )
 
 

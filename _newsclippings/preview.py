@@ -13,7 +13,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw, ImageFont
 
 from _newsclippings.files import write_atomically
-from _newsclippings.schema import LABELS, SOURCE_DATASETS
+from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS
 
 CELLS: Final = 4  # across: two pairs
 CELL: Final = 420  # pixels, width of a picture's cell
@@ -81,7 +81,7 @@ def _thumbnail(stored: Mapping[str, Any]) -> Image.Image | str:
     """A picture small enough for its cell, or why there is none."""
     source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
     try:
-        with Image.open(source, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP")) as picture:
+        with Image.open(source, formats=PICTURE_FORMATS) as picture:
             small: Image.Image = picture.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
         return "not decodable"

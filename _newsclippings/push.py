@@ -1,13 +1,14 @@
 """Publishing a folder that `newsclippings build` wrote, as a dataset repository on the Hugging Face Hub."""
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE, manifests, write_card
+from _newsclippings.card import PICTURE, TITLE, card_files, manifests, write_card
 from _newsclippings.croissant import CROISSANT, croissant_text
-from _newsclippings.errors import ConfigError, NewsCLIPpingsError, not_ours, not_pushed
+from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
@@ -15,6 +16,9 @@ from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
 KIND = "dataset"
 OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, CROISSANT]  # what an earlier push may have left behind
 MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
+XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # in the text is all that hf_xet tells
+# Libraries whose errors are the network's
+CLIENTS = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 RESTRICTED = {"image": "pictures", "article": "articles"}
 
 
@@ -70,14 +74,24 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
             f"croissant {folder}`, or remove the file."
         )
         raise ConfigError(message)
-    names = ["README.md", "dataset_infos.json", *(name for name in (PICTURE, CROISSANT) if (folder / name).exists())]
-    names += [f"{config}/{file}" for config, manifest in built.items() for file in (MANIFEST, *manifest["files"])]
-    files = {name: (folder / name).stat().st_size for name in names}
+    files = {file.name: len(text.encode()) for file, text in card_files(folder, repo_id).items()}
+    files |= {name: (folder / name).stat().st_size for name in (PICTURE, CROISSANT) if (folder / name).exists()}
+    for config, manifest in built.items():
+        files[f"{config}/{MANIFEST}"] = (folder / config / MANIFEST).stat().st_size
+        files |= {f"{config}/{name}": about["bytes"] for name, about in manifest["files"].items()}
+        for name, about in manifest["files"].items():
+            _check_size(folder / config / name, about["bytes"])
     rows = {
         config: {split: about["rows"] for split, about in manifest["splits"].items()}
         for config, manifest in built.items()
     }
     return Upload(folder, repo_id, files, rows)
+
+
+def _check_size(file: Path, expected: int) -> None:
+    found = f"{file.stat().st_size:,}" if file.is_file() else "no file"
+    if found != f"{expected:,}":
+        raise bad_file(file, f"{expected:,} bytes, as its manifest says", found, "Build the folder again.")
 
 
 def push(upload: Upload, *, public: bool, gated: bool, revision: str | None = None) -> dict[str, Any]:
@@ -99,50 +113,62 @@ def push(upload: Upload, *, public: bool, gated: bool, revision: str | None = No
         ConfigError: nobody is logged in, or may not write there; or the repository is public and should not be.
         DataNotFoundError: the Hub cannot be reached, or failed again and again.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi, constants, get_token
 
+    if constants.HF_HUB_OFFLINE:
+        message = "HF_HUB_OFFLINE is set, and nothing can be uploaded: unset it. Nothing was uploaded."
+        raise ConfigError(message)
     token = get_token()
     if token is None:
         message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
         raise ConfigError(message)
     write_card(upload.folder, upload.repo_id)
     api = HfApi(token=token)
+    heads: list[str] = []  # where the branch stood before each try
     tries = 1
     while True:
         try:
-            return _push(api, upload, public=public, gated=gated, revision=revision)
+            about = _push(api, upload, heads, public=public, gated=gated, revision=revision)
+            return {**about, "new": about["commit"] != heads[0]}
         except NewsCLIPpingsError:
             raise
         except Exception as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            if not _of_network(error) and status is None:
+            cause = _of_hub(error)
+            if cause is None:
                 raise
+            status = _status(cause)
             if tries == TRIES or (status is not None and status not in MAY_PASS):
-                raise not_pushed(upload.repo_id, status, str(error).replace(token, "***"), tries) from None
+                raise not_pushed(upload.repo_id, status, str(cause).replace(token, "***"), tries) from None
             time.sleep(PAUSE * 3 ** (tries - 1))
             tries += 1
 
 
-def _push(api: Any, upload: Upload, *, public: bool, gated: bool, revision: str | None) -> dict[str, Any]:
+def _push(
+    api: Any, upload: Upload, heads: list[str], *, public: bool, gated: bool, revision: str | None
+) -> dict[str, Any]:
     repo = upload.repo_id
     api.create_repo(repo, repo_type=KIND, private=not public, exist_ok=True)
     info = api.repo_info(repo, repo_type=KIND)
-    _check_ours(api, repo, [file.rfilename for file in info.siblings])
+    branches = [branch.name for branch in api.list_repo_refs(repo, repo_type=KIND).branches]
+    new_branch = revision is not None and revision not in branches
+    before = api.repo_info(repo, repo_type=KIND, revision=None if new_branch else revision)
+    heads.append(before.sha)
+    _check_ours(api, repo, before.sha, [file.rfilename for file in before.siblings])
     if not info.private and not public:
         message = f"{repo} is public: pass --public if that is meant, make it private, or choose another name."
         raise ConfigError(message)
+    if gated and not info.gated:  # first, so that nobody sees it in between
+        _settings(api, repo, gated="manual")
     if info.private and public:
         _settings(api, repo, private=False)
-    if gated and not info.gated:
-        _settings(api, repo, gated="manual")
-    if revision is not None:
+    if new_branch:
         api.create_branch(repo, repo_type=KIND, branch=revision, exist_ok=True)
-    before = api.repo_info(repo, repo_type=KIND, revision=revision).sha
     api.upload_folder(
         repo_id=repo,
         repo_type=KIND,
         folder_path=upload.folder,
         revision=revision,
+        parent_commit=before.sha,  # what was looked at; if somebody else was faster, it is looked at again
         allow_patterns=list(upload.files),
         delete_patterns=OURS,
         commit_message=f"NewsCLIPpings {VERSION}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
@@ -156,20 +182,22 @@ def _push(api: Any, upload: Upload, *, public: bool, gated: bool, revision: str 
     return {
         "url": f"{api.endpoint}/datasets/{repo}",
         "commit": sha,
-        "new": sha != before,
         "tag": VERSION,
         "tag_moved": tags.get(VERSION, sha) != sha,
     }
 
 
-def _check_ours(api: Any, repo: str, files: list[str]) -> None:
+def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     """Refuse a repository with the files of somebody else, which would be overwritten or deleted."""
-    if "README.md" in files:
-        card = Path(api.hf_hub_download(repo, "README.md", repo_type=KIND)).read_text(encoding="utf-8")
-        if TITLE not in card:
+    known = {".gitattributes"}
+    folders: tuple[str, ...] = ()
+    if "README.md" in files:  # which is in the first commit of every push
+        card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
+        if TITLE not in Path(card).read_text(encoding="utf-8"):
             raise not_ours(repo, "a README.md that is not ours")
-    names = {".gitattributes", "README.md", "dataset_infos.json", PICTURE, CROISSANT}
-    other = [file for file in files if file not in names and file.partition("/")[0] not in (*CONFIGS, UNIQUE)]
+        known |= {"README.md", "dataset_infos.json", PICTURE, CROISSANT}
+        folders = (*CONFIGS, UNIQUE)
+    other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
     if other:
         raise not_ours(repo, other[0])
 
@@ -183,13 +211,19 @@ def _settings(api: Any, repo: str, **settings: Any) -> None:
     api.update_repo_settings(repo, repo_type=KIND, **settings)
 
 
-def _of_network(error: BaseException) -> bool:
-    """Whether an error comes from the network, whatever library the Hub's client uses for it."""
-    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.partition(".")[0] in (
-        "httpcore",
-        "httpcore2",
-        "httpx",
-        "httpx2",
-        "requests",
-        "urllib3",
-    )
+def _status(error: BaseException) -> int | None:
+    """The status of the answer that an error was made of, if there was one."""
+    told = XET_STATUS.search(str(error))
+    status: int | None = getattr(getattr(error, "response", None), "status_code", int(told[1]) if told else None)
+    return status
+
+
+def _of_hub(error: BaseException | None) -> BaseException | None:
+    """What the Hub or the network said, whatever library the client uses, and whatever it wrapped around the error."""
+    while error is not None:
+        library = type(error).__module__.partition(".")[0]
+        answered = getattr(error, "response", None) is not None
+        if answered or isinstance(error, ConnectionError | TimeoutError) or library in CLIENTS:
+            return error
+        error = error.__cause__
+    return None

@@ -76,6 +76,7 @@ def read_index(path: str, location: str) -> pa.Table:
             *map(pa.types.is_integer, kinds[1:]),
         ]
         table = table.select(SCHEMA.names if all(texts) else []).cast(SCHEMA).combine_chunks()
+        table.validate(full=True)  # Parquet does not say that a string is one
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         found = " ".join(str(error).split())[:200]
         raise bad_file(location, f"an index of a tar ({', '.join(SCHEMA.names)})", found, do) from None

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from _newsclippings.card import PICTURE, stale_files
-from _newsclippings.croissant import CROISSANT, croissant_text
+from _newsclippings.card import stale_files
+from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import bad_file
 from _newsclippings.parquet_folder import BUILDING, MANIFEST, UNFINISHED, load_manifest, sha256_of
 from _newsclippings.record_scan import int64s
@@ -19,7 +19,6 @@ from _newsclippings.shards import ids_digest
 from _newsclippings.threads import map_ahead
 from _newsclippings.verify_report import VERIFY_AGAIN, Report
 
-BESIDE = ("README.md", "dataset_infos.json", PICTURE, CROISSANT)  # the configs
 AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
 

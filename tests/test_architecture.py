@@ -36,7 +36,8 @@ LAYERS = [
     ["croissant"],
     ["verify_built"],
     ["newsclippings"],
-    ["cli_options", "convert", "preview", "infos", "sample"],
+    ["cli_options", "convert", "preview", "preview_html", "infos", "sample"],
+    ["plots", "stats", "stats_text"],
     ["build", "cli_verify", "push"],
     ["cli"],
 ]

@@ -141,6 +141,7 @@ def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> Non
     assert built["test"].features == direct["test"].features
     for split in SPLITS:
         assert built[split].with_format("arrow")[:].equals(direct[split].with_format("arrow")[:])
+    assert "Rows without a vector have null there" in (tmp_path / "out" / "README.md").read_text()
     assert b'"List"' not in pq.read_schema(next((tmp_path / "out").rglob("test-*.parquet"))).metadata[b"huggingface"]
 
 

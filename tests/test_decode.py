@@ -101,3 +101,10 @@ def test_broken_pictures_are_named(tmp_path: Path) -> None:
         decode_small({"bytes": None, "path": str(tmp_path / "half.jpg")}, 224)
     with pytest.raises(ValueError, match="neither bytes nor path"):
         decode_small({"bytes": None, "path": None}, 224)
+
+
+def test_formats_that_are_programs_are_refused() -> None:
+    """PostScript behind .jpg is not handed to an interpreter."""
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    with pytest.raises(BadFileError, match="expected a picture that Pillow decodes, found cannot identify"):
+        decode_small({"bytes": data, "path": None}, 224)

@@ -66,11 +66,13 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
     """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
     commands = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    assert {words[1] for words in mine} == {"sample", "preview", "build", "index", "croissant", "push", "verify"}
+    used = {"sample", "preview", "build", "index", "croissant", "stats", "push", "verify"}
+    assert {words[1] for words in mine} == used
     for words in mine:
         result = CliRunner().invoke(main, words[1:])
         assert result.exit_code == 0, result.output
     assert Path("demo/pairs.png").stat().st_size > 50_000
+    assert Path("demo/pairs.html").stat().st_size > 200_000
     snippet = python_snippets("in a folder with ./newsclippings, without importing newsclippings")
     out = run_python(f"{snippet}\nimport sys\nprint(dataset, 'newsclippings' in sys.modules)", Path.cwd(), tmp_path)
     assert "num_rows: 24" in out

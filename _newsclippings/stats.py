@@ -1,0 +1,187 @@
+"""Numbers of a folder that `newsclippings build` wrote: scores, labels by outlet and topic, captions, pictures.
+
+Files are read batch by batch, and no more is kept than three numbers of each row and four of each picture.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm.auto import tqdm
+
+from _newsclippings.card import manifests
+from _newsclippings.files import write_atomically
+from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
+
+TOP: Final = 20  # topics, and pictures that are shown most often
+UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none
+ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
+BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
+DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
+GROUPS: Final = {"source": "captions", "image_source": "pictures", "topic": "captions", "image_topic": "pictures"}
+
+Stats = dict[str, Any]
+Numbers = Any  # an array of numbers (N,)
+
+
+def folder_stats(folder: Path) -> Stats:
+    """Count and measure what is in a folder.
+
+    Returns:
+        `{"version", "configs": {config: ...}}`, of plain values. Of each config:
+        `rows`: split -> label -> rows.
+        `scores`: sub-split -> distribution of `similarity_score` on falsified rows (on pristine ones it is 1).
+        `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, 20 topics.
+        `caption_characters`: distribution; each caption once.
+        `reused`: `rows_per_picture`: rows -> pictures that so many rows show; `most`: the 20 shown most often.
+        `pictures`: `count`, `missing`, `not_decodable`, and distributions of `bytes`, `width` and `height` (pixels, as
+        stored); each picture once. None where there is no image column.
+        A distribution has `count`, and if that is not 0, `min`, `p5`, `p25`, `median`, `p75`, `p95`, `max`, `mean`, and
+        a histogram: `edges` (N + 1,) and `counts` (N,), of which the last includes its right edge.
+
+    Raises:
+        BadFileError: the folder has no config with a manifest.
+    """
+    built = manifests(folder)
+    return {
+        "version": VERSION,
+        "configs": {config: _config_stats(folder / config, about) for config, about in built.items()},
+    }
+
+
+def write_stats(stats: Stats, file: Path) -> Path:
+    """Write the numbers as JSON, the same bytes for the same numbers."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(file) as temporary:
+        Path(temporary).write_text(json.dumps(stats, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file
+
+
+def _config_stats(folder: Path, manifest: Mapping[str, Any]) -> Stats:
+    pictures = _pictures(folder, manifest) if "image" in manifest["features"] else None
+    if "falsified" not in manifest["features"]:  # the config of pictures
+        return {"pictures": pictures}
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in ("split", *GROUPS)}
+    scores: dict[Any, list[Numbers]] = {}
+    ids, lengths, shown = [], [], []
+    columns = ["id", "image_id", "caption", "falsified", "similarity_score", "source_dataset", *GROUPS]
+    for split, batch in _batches(folder, manifest, columns, ROWS):
+        falsified = batch["falsified"].to_numpy()
+        counts["split"].update((split, int(label)) for label in falsified)
+        for name in GROUPS:
+            found = pa.table([batch[name], batch["falsified"]], [name, "falsified"]).group_by([name, "falsified"])
+            for one in found.aggregate([([], "count_all")]).to_pylist():
+                counts[name][one[name], one["falsified"]] += one["count_all"]
+        measures = batch["source_dataset"].fill_null(-1).to_numpy()
+        for k in np.unique(measures):
+            of_it = batch["similarity_score"].to_numpy()[(measures == k) & (falsified == 1)]
+            scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(of_it)
+        ids.append(batch["id"].to_numpy())
+        lengths.append(pc.utf8_length(batch["caption"]).fill_null(-1).to_numpy())
+        shown.append(batch["image_id"].to_numpy())
+    _, first = np.unique(_joined(ids), return_index=True)
+    each = _joined(lengths)[first]
+    return {
+        "rows": _by_label(counts["split"], len(manifest["splits"]), list(manifest["splits"])),
+        "scores": {name: _distribution(_joined(scores[name]), "score") for name in sorted(scores)},
+        "outlets": {GROUPS[name]: _by_label(counts[name]) for name in ("source", "image_source")},
+        "topics": {GROUPS[name]: _by_label(counts[name], TOP) for name in ("topic", "image_topic")},
+        "caption_characters": _distribution(each[each >= 0], "characters"),
+        "reused": _reused(_joined(shown)),
+        "pictures": pictures,
+    }
+
+
+def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
+    """Sizes of the pictures, in bytes and, by what their first bytes say, in pixels."""
+    seen: dict[int, tuple[int, int, int]] = {}
+    missing = set()
+    for _, batch in _batches(folder, manifest, ["image_id", "image.bytes"], ROWS_OF_PICTURES):
+        for image_id, data in zip(batch["image_id"].to_pylist(), pc.struct_field(batch["image"], "bytes"), strict=True):
+            if not data.is_valid:
+                missing.add(image_id)
+            elif image_id not in seen:
+                seen[image_id] = _size(data.as_py())
+    sizes = np.array(list(seen.values()), np.int64).reshape(-1, 3)
+    known = sizes[sizes[:, 1] > 0]
+    return {
+        "count": len(seen),
+        "missing": len(missing - seen.keys()),
+        "not_decodable": len(sizes) - len(known),
+        "bytes": _distribution(sizes[:, 0], "bytes"),
+        "width": _distribution(known[:, 1], "pixels"),
+        "height": _distribution(known[:, 2], "pixels"),
+    }
+
+
+def _size(data: bytes) -> tuple[int, int, int]:
+    """Bytes, width and height of a picture; the latter are 0 where it cannot be told. No pixel is decoded."""
+    try:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
+            return len(data), picture.width, picture.height
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
+        return len(data), 0, 0
+
+
+def _batches(
+    folder: Path, manifest: Mapping[str, Any], columns: list[str], size: int
+) -> Iterator[tuple[str, pa.Table]]:
+    """Split and up to `size` rows of some columns, through all files of a config."""
+    total = sum(about["rows"] for about in manifest["files"].values())
+    with tqdm(total=total, desc=f"{folder.name}: {columns[-1]}", unit="row", unit_scale=True, disable=None) as bar:
+        for name, about in manifest["files"].items():
+            with pq.ParquetFile(folder / name, pre_buffer=False) as file:  # with it, the whole file comes to memory
+                for batch in file.iter_batches(batch_size=size, columns=columns):
+                    yield about["split"], pa.Table.from_batches([batch])
+                    bar.update(len(batch))
+
+
+def _joined(parts: list[Numbers]) -> Numbers:
+    return np.concatenate([np.zeros(0, np.int64), *parts]) if len(parts) != 1 else parts[0]
+
+
+def _by_label(counts: Counter[Any], most: int | None = None, order: list[str] | None = None) -> dict[str, Any]:
+    """Name -> label -> rows: in a given order, or the most frequent names first."""
+    names: Counter[Any] = Counter()
+    for (name, _), count in counts.items():
+        names[name] += count
+    order = order or sorted(names, key=lambda name: (-names[name], name or ""))[:most]
+    return {
+        UNKNOWN if name is None else name: {label: counts[name, k] for k, label in enumerate(LABELS)} for name in order
+    }
+
+
+def _reused(image_ids: Numbers) -> Stats:
+    pictures, rows = np.unique(image_ids, return_counts=True)
+    uses, how_many = np.unique(rows, return_counts=True)
+    first = np.lexsort([pictures, -rows])[:TOP]
+    return {
+        "rows_per_picture": dict(zip(map(str, uses.tolist()), how_many.tolist(), strict=True)),
+        "most": [{"image_id": int(pictures[k]), "rows": int(rows[k])} for k in first],
+    }
+
+
+def _distribution(values: Numbers, unit: str) -> Stats:
+    if not len(values):
+        return {"count": 0}
+    low, high = float(values.min()), float(values.max())
+    if unit == "bytes":
+        ends = (np.floor(np.log10(max(low, 1)) * DECADE), np.floor(np.log10(max(high, 1)) * DECADE) + 1)
+        edges = 10 ** (np.arange(ends[0], ends[1] + 1) / DECADE)
+    else:
+        width = BINS[unit]
+        edges = np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+    edges = np.round(edges, 6)
+    shares = {"p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95}
+    quantiles = dict(zip(shares, np.percentile(values, list(shares.values())).tolist(), strict=True))
+    counts, _ = np.histogram(values, edges)
+    summary = {"count": len(values), "min": low, **quantiles, "max": high, "mean": float(values.mean())}
+    return {**summary, "edges": edges.tolist(), "counts": counts.tolist()}

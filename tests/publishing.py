@@ -1,0 +1,257 @@
+"""A running hub_double.py, and processes that push to it and load from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reading import TESTS, environment
+
+REPO = "tester/news-clippings"
+WRITE, READ, OTHER = "hf_write_of_tester", "hf_read_of_tester", "hf_write_of_other"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+PUSH = "from _newsclippings.cli import main; main(sys.argv[1:])"
+LOAD = """
+import json
+from datasets import Image, load_dataset
+def raw(data):
+    if "image" in data.features:
+        data = data.cast_column("image", Image(decode=False))
+    return list(data)
+loaded = load_dataset(**json.loads(sys.argv[1]))
+rows = {split: raw(loaded[split]) for split in loaded}
+assert "newsclippings" not in sys.modules
+print("#" + json.dumps(rows, default=lambda data: data.hex() if isinstance(data, bytes) else str(data)))
+"""
+SHORT_WAITS = """
+import time
+wait = time.sleep
+time.sleep = lambda seconds: wait(min(seconds, 0.05))
+"""
+# Processes take a second to import everything: one does it, and forks a child for each call.
+READY = """
+import json, os, signal, sys, traceback
+exec(sys.argv[1])
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    told = json.loads(line)
+    if child := os.fork():
+        print(child, flush=True)
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(told["env"])
+    for stream, name in enumerate((os.devnull, told["out"], told["err"])):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
+    sys.argv[1:] = told["args"]
+    try:
+        exec(told["code"], {"sys": sys, "__name__": "__main__"})
+        code = 0
+    except SystemExit as done:
+        code = done.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(told["done"] + ".new", "w") as file:
+        file.write(str(code))
+    os.rename(told["done"] + ".new", told["done"])
+    os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    def __getitem__(self, name: str) -> Any:
+        """A value of the JSON object that the command wrote."""
+        return json.loads(self.out.splitlines()[-1])[name]
+
+    def rows(self) -> Any:
+        """What LOAD found."""
+        assert self.code == 0, self.err
+        return json.loads(next(line for line in self.out.splitlines() if line.startswith("#"))[1:])
+
+
+@dataclass(frozen=True)
+class Child:
+    """A forked process, and where it writes what."""
+
+    pid: int
+    folder: Path
+
+    def result(self) -> Done:
+        self.until(lambda: False)
+        out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        return Done(int((self.folder / "done").read_text()), out, err)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for something, or the end of the process."""
+        deadline = time.monotonic() + 60
+        while not (self.folder / "done").exists() and not reached():
+            assert time.monotonic() < deadline, (self.folder / "err").read_text()
+            time.sleep(0.01)
+
+    def kill_when(self, reached: Callable[[], bool]) -> None:
+        self.until(reached)
+        assert not (self.folder / "done").exists(), self.result()
+        os.kill(self.pid, signal.SIGKILL)
+
+
+class Ready:
+    """A process that has imported what is needed, and forks."""
+
+    def __init__(self, imports: str, env: dict[str, str], folder: Path) -> None:
+        folder.mkdir()
+        self.folder, self.calls = folder, 0
+        command = [sys.executable, "-c", READY, SHORT_WAITS + imports]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=folder)
+
+    def call(self, code: str, args: list[str], env: dict[str, str]) -> Child:
+        self.calls += 1
+        place = self.folder / str(self.calls)
+        place.mkdir()
+        files = {name: str(place / name) for name in ("out", "err", "done")}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"code": code, "args": args, "env": env, **files}) + "\n")
+        self.process.stdin.flush()
+        return Child(int(self.process.stdout.readline()), place)
+
+    def stop(self) -> None:
+        self.process.communicate()
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A stand-in for the Hub, with processes that were told its address."""
+
+    endpoint: str
+    folder: Path
+    xet: bool
+    ready: dict[str, Ready]
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(self.endpoint + path, data)) as reply:
+            return json.load(reply)
+
+    def log(self, method: str = "", path: str = "") -> list[dict[str, Any]]:
+        """Requests whose method is this, if one is given, and whose path has this pattern in it."""
+        return [e for e in self.ask("/_log") if method in ("", e["method"]) and re.search(path, e["path"])]
+
+    def uploaded(self) -> list[str]:
+        """SHA-256 of each file whose bytes came by LFS, as often as they came."""
+        return [entry["path"].split("/")[2] for entry in self.log("PUT", "^/_lfs/") if entry["received"]]
+
+    def stored(self) -> int:
+        """Bytes in the Xet store."""
+        chunks = self.folder / "kept" / "xet" / "xet" / "xorbs" / "xorbs"
+        return sum(file.stat().st_size for file in chunks.iterdir())
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        self.ask("/_faults", list(faults))
+
+    def make(
+        self, name: str = REPO, *, private: bool = True, branch: str = "main", files: dict[str, str] | None = None
+    ) -> Any:
+        """A repository, or a branch of one, that others have filled. Returns all about it."""
+        self.ask(f"/_repo/{name}", {"private": private, "files": files or {}, "branch": branch})
+        return self.repo(name)
+
+    def repo(self, name: str = REPO) -> Any:
+        return self.ask(f"/_repo/{name}")
+
+    def files(self, revision: str = "main", name: str = REPO) -> dict[str, str]:
+        """Path -> SHA-256 of what a branch or tag has, but for .gitattributes."""
+        repo = self.repo(name)
+        oid = {**repo["branches"], **repo["tags"]}[revision]
+        found: dict[str, str] = next(commit["files"] for commit in repo["commits"] if commit["oid"] == oid)
+        return {path: digest for path, digest in found.items() if path != ".gitattributes"}
+
+    def environment(self, token: str | None = WRITE, **extra: str) -> dict[str, str]:
+        online = {"HF_ENDPOINT": self.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "0" if self.xet else "1"}
+        online |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        known = {"HF_TOKEN": token} if token else {}
+        env = environment(self.folder / "hf", **{**online, **known, **extra})
+        return {name: value for name, value in env.items() if name not in PROXIES or name in extra}
+
+    def start_push(
+        self, folder: Path, *options: str, repo: str = REPO, token: str | None = WRITE, before: str = ""
+    ) -> Child:
+        """`newsclippings push` in a process of its own, whose pauses between tries are short."""
+        form = [] if "--format" in options else ["--format", "json"]
+        args = ["push", repo, str(folder), *form, *options]
+        return self.ready["push"].call(before + PUSH, args, self.environment(token))
+
+    def push(self, folder: Path, *options: str, code: int = 0, **how: Any) -> Done:
+        return checked(self.start_push(folder, *options, **how).result(), code)
+
+    def load(self, path: str = REPO, **options: Any) -> Any:
+        """The rows of all splits, loaded by a process that cannot find this package."""
+        env = self.environment()
+        return self.ready["load"].call(LOAD, [json.dumps({"path": path, **options})], env).result().rows()
+
+
+def checked(done: Done, code: int) -> Done:
+    """A push that ended with this code, without a traceback. Whatever happens, the token is told to nobody."""
+    assert done.code == code, f"{done.out}\n{done.err}"
+    assert "Traceback" not in done.err
+    for token in (WRITE, READ, OTHER):
+        assert token not in done.out + done.err
+    return done
+
+
+def python(code: str, args: list[str], env: dict[str, str], cwd: Path, executable: str = sys.executable) -> Done:
+    """Run code in a new process."""
+    cwd.mkdir(exist_ok=True)
+    command = [executable, "-c", "import sys\n" + code, *args]
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
+    command = [sys.executable, str(TESTS / "hub_double.py"), str(folder / "kept"), *(["--xet"] if xet else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        hub = Hub(process.stdout.readline().strip(), folder, xet, {})
+        env = hub.environment()
+        imports = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.push, _newsclippings.cli"
+        hub.ready["push"] = Ready(imports, env, folder / "push")
+        alone = {name: value for name, value in env.items() if name != "PYTHONPATH"}
+        hub.ready["load"] = Ready("import datasets, datasets.packaged_modules.parquet.parquet", alone, folder / "load")
+        try:
+            yield hub
+        finally:
+            for one in hub.ready.values():
+                one.stop()
+            process.terminate()
+
+
+def used(hub: Hub) -> Iterator[Hub]:
+    """A hub with nothing in it; afterwards, nothing it was asked for may have been unknown to it."""
+    hub.ask("/_reset", {"page": 3})
+    shutil.rmtree(hub.folder / "hf", ignore_errors=True)
+    yield hub
+    unknown = [entry for entry in hub.log() if not entry["handled"]]
+    assert not unknown, unknown

@@ -1,0 +1,541 @@
+"""`newsclippings preview --html`: a page that shows just the pairs of the plan, loads nothing and runs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import io
+import json
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
+
+from _newsclippings import preview_html
+from _newsclippings.cli import main
+from _newsclippings.preview_html import LARGEST, TEMPLATE, Rows, write_page
+
+# Before click 8.2 stderr had to be kept apart by name.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+TWO = ("merged_balanced", "person_sbert_text_text")
+EVERYTHING = [f"--config={config}" for config in TWO] + [f"--split={split}" for split in SPLITS]
+LABELS = ["pristine", "falsified"]
+HOSTILE = [
+    "</script><script>window.stolen = 1</script>",
+    "<!--<script> <img src=x onerror='window.stolen = 1'> ]]>",
+    "\"quotes\" 'and' `ticks` \\ \\u003c &lt; &amp; {{pairs}} {{script}} ${1}\u2028\u2029",
+    "</SCRIPT foo>\n<style>* { display: none }</style>",
+]
+
+Shown = tuple[str, list[str]]  # what stands above a pair, and which of its twins can be seen
+
+
+def run(*args: object) -> Result:
+    return CliRunner(**APART).invoke(main, ["preview", *(str(arg) for arg in args)])
+
+
+def write(world: World, page: Path, *args: object) -> Path:
+    result = run("--data-dir", world.root, "--html", page, *args)
+    assert result.exit_code == 0, result.output
+    return page
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """What the page's script reads: the text of the element, as a parser of HTML finds its end."""
+    text = page.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(re.split(r"</script", text.split('id="data">')[1], flags=re.IGNORECASE)[0])
+    return found
+
+
+def plan(world: World, configs: tuple[str, ...] = TWO, pairs: int = 100) -> list[Row]:
+    """The pairs that a page of some configs has, but for the pictures."""
+    return [
+        {
+            "config": config,
+            "split": split,
+            "number": k // 2,
+            "measure": SOURCES[rows[k]["source_dataset"]],
+            "rows": rows[k : k + 2],
+        }
+        for config in configs
+        for split in SPLITS
+        for rows in [world.rows(config, split)]
+        for k in range(0, min(len(rows), 2 * pairs), 2)
+    ]
+
+
+def picture(size: tuple[int, int] = (40, 30), kind: str = "JPEG") -> Row:
+    pixels = np.random.default_rng(sum(size)).integers(0, 256, (*size[::-1], 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def row(index: int, **fields: Any) -> Row:
+    whose = {"source": "bbc", "topic": "world", "image_source": "guardian", "image_topic": "cities"}
+    texts = {"caption": f"caption {index // 2}", "image_caption": f"of picture {index}", "source_dataset": 1}
+    numbers = {"index": index, "id": index // 2, "image_id": index, "falsified": index % 2, "similarity_score": 0.5}
+    return {**whose, **texts, **numbers, "image": picture(), **fields}
+
+
+# What is in the page
+
+
+def test_the_pairs_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
+    """Every config and split in its usual order, both twins of every pair, every text as it is."""
+    result = run("--data-dir", world.root, "--html", tmp_path / "new" / "pairs.html", *reversed(EVERYTHING))
+    expected = plan(world)
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/new/pairs.html ({len(expected)} pairs)\n")
+    data = data_of(tmp_path / "new" / "pairs.html")
+    assert data["labels"] == LABELS
+    names = {
+        "image_caption",
+        "id",
+        "image_id",
+        "caption",
+        "falsified",
+        "source",
+        "topic",
+        "image_source",
+        "image_topic",
+    }
+    for pair, wanted in zip(data["pairs"], expected, strict=True):
+        rows = [
+            {**{name: row[name] for name in names}, "score": row["similarity_score"], "picture": one["picture"]}
+            for row, one in zip(wanted["rows"], pair["rows"], strict=True)
+        ]
+        assert pair == {**wanted, "rows": rows}
+
+
+def test_the_pictures_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
+    """Each is there once, as a JPEG that looks like it, however many rows show it."""
+    data = data_of(write(world, tmp_path / "pairs.html", *EVERYTHING))
+    stored = {row["image_id"]: row["image"]["bytes"] for pair in plan(world) for row in pair["rows"]}
+    places = {row["image_id"]: row["picture"] for pair in data["pairs"] for row in pair["rows"]}
+    assert sorted(places.values()) == list(range(len(stored)))
+    for image_id, k in places.items():
+        kind, _, code = data["pictures"][k].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        small = Image.open(io.BytesIO(base64.b64decode(code)))
+        whole = Image.open(io.BytesIO(stored[image_id]))
+        assert (small.format, small.size) == ("JPEG", whole.size)
+        both = np.stack([np.asarray(one.convert("L"), float).ravel() for one in (small, whole.convert("RGB"))])
+        assert np.corrcoef(both)[0, 1] > 0.7
+
+
+def test_pairs_are_counted_by_split(world: World, tmp_path: Path) -> None:
+    """`--pairs` is of each split; unset it is 100, and the split is test."""
+    page = write(world, tmp_path / "a.html", "--pairs", 2, *EVERYTHING)
+    assert [(p["config"], p["split"], p["number"]) for p in data_of(page)["pairs"]] == [
+        (p["config"], p["split"], p["number"]) for p in plan(world, pairs=2)
+    ]
+    pairs = data_of(write(world, tmp_path / "b.html"))["pairs"]
+    assert [(p["config"], p["split"]) for p in pairs] == [("merged_balanced", "test")] * 6
+
+
+def test_the_same_rows_give_the_same_page(world: World, tmp_path: Path) -> None:
+    """Byte for byte, and nothing of this machine in it."""
+    first, again = (write(world, tmp_path / name, *EVERYTHING).read_bytes() for name in ("a.html", "b.html"))
+    assert first == again
+    assert str(tmp_path).encode() not in first
+    assert str(world.root).encode() not in first
+
+
+def test_pictures_that_are_not_there(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Missing (or empty) and damaged ones are shown as such, and the others are there."""
+    world = new_world(tar=False)
+    rows = world.rows(split="test")
+    for k, data in ((3, b"GIF89a but not really"), (5, b"")):
+        (world.origin / rows[k]["image_path"]).write_bytes(data)
+    (world.origin / rows[0]["image_path"]).unlink()
+    special = {rows[k]["image_id"]: what for k, what in ((0, "no picture"), (3, "not decodable"), (5, "no picture"))}
+    assert len(special) == 3
+    found = [one for pair in data_of(write(world, tmp_path / "pairs.html"))["pairs"] for one in pair["rows"]]
+    for one in found:
+        assert isinstance(one["picture"], int) == (one["image_id"] not in special)
+        assert isinstance(one["picture"], int) or one["picture"] == special[one["image_id"]]
+
+
+def test_rows_that_lack_records(tmp_path: Path) -> None:
+    """Nulls stay nulls, a sub-split that nobody knows too, and a pair may have lost its twin."""
+    none = dict.fromkeys(("caption", "image_caption", "source", "topic", "image_source", "image_topic", "image"))
+    rows = [row(0, **none, source_dataset=None), row(1, image=None), row(6)]
+    assert write_page([Rows("x", "test", rows)], tmp_path / "x.html") == 2
+    first, last = data_of(tmp_path / "x.html")["pairs"]
+    assert (first["number"], first["measure"], len(first["rows"]), first["rows"][0]["caption"]) == (0, None, 2, None)
+    assert (last["number"], len(last["rows"])) == (3, 1)
+
+
+def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
+    """Whatever a caption holds, the page has its own two scripts only, and the caption comes out as it was."""
+    rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
+    write_page([Rows("x", "test", rows)], tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert re.findall(r"<(?:!--|/?script)[^>]*>?", text, re.IGNORECASE) == [
+        '<script type="application/json" id="data">', "</script>", "<script>", "</script>",
+    ]  # fmt: skip
+    found = [pair["rows"][0] for pair in data_of(tmp_path / "x.html")["pairs"]]
+    assert [(one["caption"], one["image_caption"], one["topic"]) for one in found] == [(t, t, t) for t in HOSTILE]
+
+
+def test_the_page_may_load_nothing(world: World, tmp_path: Path) -> None:
+    """Nothing in it points elsewhere, and its policy lets only its own script run and no address be asked."""
+    text = write(world, tmp_path / "pairs.html").read_text(encoding="utf-8")
+    before, _, rest = text.partition('id="data">')
+    own = before + rest.partition("</script>")[2]
+    assert not re.findall(r"https?:|url\(|@import|\bsrc=|\bhref=(?!\"data:,\")|\son\w+=|\{\{", own)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', own)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    (script,) = re.findall(r"<script>(.*?)</script>", own, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules.pop("script-src") == f"'sha256-{digest}'"
+    assert rules == {
+        "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'", "base-uri": "'none'",
+        "form-action": "'none'",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (900, 1600), (640, 480), (4000, 90), (321, 1)])
+def test_thumbnails_are_small(size: tuple[int, int]) -> None:
+    """Even noise, of which a JPEG is largest, stays below the limit; the frame is filled as far as the shape lets."""
+    data = preview_html._thumbnail(picture(size))
+    assert len(data) <= LARGEST
+    with Image.open(io.BytesIO(data)) as small:
+        assert small.width <= 320
+        assert small.height <= 240
+
+
+def test_a_smooth_picture_keeps_its_size() -> None:
+    """What is small enough is 320 wide, whatever it was, and one that is smaller is not blown up."""
+    for size, expected in (((1600, 1066), (320, 213)), ((80, 60), (80, 60))):
+        file = io.BytesIO()
+        Image.linear_gradient("L").resize(size).save(file, "PNG")
+        with Image.open(io.BytesIO(preview_html._thumbnail({"bytes": file.getvalue(), "path": None}))) as small:
+            assert small.size == expected
+
+
+def test_five_hundred_pairs_are_below_20_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If every picture were as large as one may be, and every text long."""
+    monkeypatch.setattr(preview_html, "_thumbnail", lambda _: b"\xff" * LARGEST)
+    texts = {"caption": "ö" * 150, "image_caption": "ö" * 150, "image": {"bytes": b"", "path": None}}
+    rows = [row(k, image_id=k, **texts) for k in range(1000)]
+    assert write_page([Rows("merged_balanced", "train", rows)], tmp_path / "x.html", 500) == 500
+    assert (tmp_path / "x.html").stat().st_size < 20_000_000
+
+
+def test_colours_can_be_told_apart() -> None:
+    """Text has the contrast that WCAG's level AA asks for, 4.5, and what fields are edged with 3, light and dark."""
+
+    def luminance(color: str) -> float:
+        channels = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+        return (light + 0.05) / (dark + 0.05)
+
+    palettes = [
+        dict(re.findall(r"--(\w+): (#\w{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", TEMPLATE.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    assert len(palettes) == 2
+    for colors in palettes:
+        for ground in ("paper", "card", "well"):
+            assert all(contrast(colors[name], colors[ground]) >= 4.5 for name in ("ink", "faint", "accent"))
+        assert all(contrast(colors["edge"], colors[ground]) >= 3 for ground in ("paper", "card"))
+        assert all(contrast(colors[label], colors["card"]) >= 4.5 for label in LABELS)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--split", "train", "--split", "test"], "pass --html"),
+        (["--config", CONFIGS[0], "--config", CONFIGS[1]], "pass --html"),
+        (["--html", "x.html", "-o", "x.png"], "give one of them"),
+        (["--html", "x.html", "--pairs", "0"], "not in the range"),
+    ],
+)
+def test_mistakes_are_said(args: list[str], says: str) -> None:
+    """What a picture cannot show is a usage error that names the flags, and nothing is written."""
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert list(Path.cwd().iterdir()) == []
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium: playwright's own, or the machine's."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        found = (
+            own if Path(own).exists() else next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+        )
+        if found is None:
+            pytest.skip("playwright is installed, but no Chromium")
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def show(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a page from its file. Afterwards it has asked for nothing but itself, and said nothing on the console."""
+    contexts, said, asked = [], [], []
+
+    def open_page(file: Path, **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        context.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        asked.remove(file.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == []
+
+
+@pytest.fixture(scope="module")
+def many(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of two configs and all splits. Shared: it is only looked at."""
+    return write(world, tmp_path_factory.mktemp("page") / "pairs.html", *EVERYTHING)
+
+
+def seen(page: Any) -> list[Shown]:
+    """The pairs that can be seen, in their order."""
+    script = """() => [...document.querySelectorAll("article")].filter((one) => one.checkVisibility()).map((one) => [
+        one.querySelector("p").textContent,
+        [...one.querySelectorAll("figure")].filter((twin) => twin.checkVisibility()).map((twin) => twin.className)])"""
+    return [(head, twins) for head, twins in page.evaluate(script)]
+
+
+def expected(
+    world: World, wanted: Callable[[Row], Any] = bool, of_pair: Callable[[Row], Any] = bool, label: str = ""
+) -> list[Shown]:
+    """The pairs of the plan that are like that, of which a twin with the label is."""
+    labels = [label] if label else LABELS
+    return [
+        (f"Pair {pair['number']} · {pair['split']} · {pair['config']}", labels)
+        for pair in plan(world)
+        if of_pair(pair) and any(wanted(one) for one in pair["rows"] if LABELS[one["falsified"]] in labels)
+    ]
+
+
+def plain(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).lower()
+
+
+def test_every_pair_is_drawn(world: World, many: Path, show: Callable[..., Any]) -> None:
+    """Caption, the picture's own caption, score, outlets and topics of each; pictures decoded, with a text for each."""
+    page = show(many)
+    assert seen(page) == expected(world)
+    assert page.text_content("#count") == f"{len(plan(world))} pairs"
+    articles = page.locator("article")
+    for k, pair in enumerate(plan(world)):
+        article = articles.nth(k)
+        assert article.locator("h2").text_content() == pair["rows"][0]["caption"]
+        facts = [pair["rows"][0]["source"], pair["rows"][0]["topic"], pair["measure"], str(pair["rows"][0]["id"])]
+        assert article.locator("dd").all_text_contents() == facts
+        for figure, one in zip(article.locator("figure").all(), pair["rows"], strict=True):
+            text = figure.text_content()
+            own = one["image_caption"] == one["caption"]
+            assert f"{LABELS[one['falsified']]}score {one['similarity_score']:.3f}" in text
+            assert own or one["image_caption"] in text
+            assert ("is the picture’s own" in text) == own
+            assert text.endswith(f"{one['image_source']} · {one['image_topic']} · picture {one['image_id']}")
+            assert figure.locator("img").get_attribute("alt") == one["image_caption"]
+    widths = "() => Promise.all([...document.images].map(async (one) => { one.loading = 'eager'; await one.decode(); "
+    assert all(page.evaluate(widths + "return one.naturalWidth; }))"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("config", config) for config in TWO),
+        *(("split", split) for split in SPLITS),
+        *(("label", label) for label in LABELS),
+        *(("measure", source) for source in SOURCES),
+        *(("outlet", outlet) for outlet in OUTLETS),
+    ],
+)
+def test_a_filter(world: World, many: Path, show: Callable[..., Any], field: str, value: str) -> None:
+    """Shows just the pairs of the plan that are like that; "Show all" brings the others back."""
+    page = show(many)
+    page.select_option(f"#{field}", value)
+    if field == "label":
+        wanted = expected(world, label=value)
+    elif field == "outlet":
+        wanted = expected(world, lambda one: value in (one["source"], one["image_source"]))
+    else:
+        wanted = expected(world, of_pair=lambda pair: pair[field] == value)
+    assert seen(page) == wanted
+    assert len(wanted) > 0
+    assert page.text_content("#count").startswith(f"{len(wanted)} ")
+    page.click("#reset")
+    page.wait_for_function("document.getElementById('reset').disabled")
+    assert seen(page) == expected(world)
+
+
+@pytest.mark.parametrize(
+    "text", ["stokes", "NAIVE cafe", "naïve", "}}, {{", 'a "sign', "exhibit 1", "東京", "cities", "no such"]
+)
+def test_the_search(world: World, many: Path, show: Callable[..., Any], text: str) -> None:
+    """All of its words, in any order, in captions, topics or ids of a twin; accents and case do not count."""
+    page = show(many)
+    page.fill("#search", text)
+    names = ("caption", "image_caption", "topic", "image_topic", "id", "image_id")
+    wanted = expected(
+        world,
+        lambda one: all(word in plain(" · ".join(str(one[name]) for name in names)) for word in plain(text).split()),
+    )
+    assert seen(page) == wanted
+    assert page.is_visible("#nothing") == (not wanted)
+
+
+def test_filters_together(world: World, many: Path, show: Callable[..., Any]) -> None:
+    """Outlet and search are asked of the same twin, and of those that the label lets be seen."""
+    page = show(many)
+    page.select_option("#split", "train")
+    page.select_option("#label", "falsified")
+    page.select_option("#outlet", "bbc")
+    page.fill("#search", "number")
+    wanted = expected(
+        world,
+        lambda one: (
+            "bbc" in (one["source"], one["image_source"]) and "number" in f"{one['caption']} {one['image_caption']}"
+        ),
+        lambda pair: pair["split"] == "train",
+        "falsified",
+    )
+    assert 0 < len(wanted) < len(expected(world, of_pair=lambda pair: pair["split"] == "train"))
+    assert seen(page) == wanted
+
+
+def test_the_keyboard(many: Path, show: Callable[..., Any]) -> None:
+    """j, k and arrows go from pair to pair that is shown; / goes to the search, where letters are letters; Esc back."""
+    page = show(many)
+
+    def focused() -> Any:
+        return page.evaluate("document.activeElement.querySelector('p')?.textContent")
+
+    heads = [head for head, _ in seen(page)]
+    for key, k in (
+        ("j", 0),
+        ("j", 1),
+        ("ArrowDown", 2),
+        ("ArrowRight", 3),
+        ("k", 2),
+        ("ArrowUp", 1),
+        ("ArrowLeft", 0),
+        ("k", 0),
+    ):
+        page.keyboard.press(key)
+        assert focused() == heads[k], key
+    for _ in range(6):
+        page.keyboard.press("j")
+    top, bar = page.evaluate(
+        "[document.activeElement, document.querySelector('.bar')].map((one) => one.getBoundingClientRect())"
+    )
+    assert 0 < top["top"] - bar["bottom"] < 30
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("/")
+    page.keyboard.type("jkz")
+    assert page.input_value("#search") == "jkz"
+    page.fill("#search", "sign")
+    page.keyboard.press("Escape")
+    heads = [head for head, _ in seen(page)]
+    assert focused() == heads[0]
+    page.keyboard.press("ArrowDown")
+    assert focused() == heads[1]
+    page.keyboard.press("Control+j")
+    assert focused() == heads[1]
+    for key in ("j", "k", "/", "Esc", "↓", "→", "↑", "←"):
+        assert key in page.locator("kbd").all_text_contents()
+
+
+def test_a_tab_leads_through_all_there_is(many: Path, show: Callable[..., Any]) -> None:
+    """Search, five filters, then the first of the pairs; each field has a label."""
+    page = show(many)
+    stops = []
+    for _ in range(7):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert stops == ["search", "config", "split", "label", "measure", "outlet", "ARTICLE"]
+    assert page.evaluate("[...document.querySelectorAll('input, select')].every((one) => one.labels.length === 1)")
+    assert page.evaluate("[...document.images].every((one) => one.alt)")
+
+
+def test_captions_are_text(tmp_path: Path, show: Callable[..., Any]) -> None:
+    """Markup in a caption is shown as it is written, and nothing of it happens."""
+    rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
+    write_page([Rows("x", "test", rows)], tmp_path / "x.html")
+    page = show(tmp_path / "x.html")
+    assert page.locator("h2").all_text_contents() == HOSTILE
+    assert page.evaluate("window.stolen") is None
+    assert page.locator("script").count() == 2
+    assert len(seen(page)) == len(HOSTILE)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, show: Callable[..., Any]) -> None:
+    """No picture, a damaged one, no record; a filter of one value is not offered."""
+    none = dict.fromkeys(("caption", "image_caption", "source", "topic", "image_source", "image_topic", "image"))
+    rows = [
+        row(0, **none, source_dataset=None),
+        row(1, image={"bytes": b"?", "path": None}),
+        row(4, image_caption=None),
+    ]
+    write_page([Rows("x", "test", rows)], tmp_path / "x.html")
+    page = show(tmp_path / "x.html")
+    assert page.locator(".picture").all_text_contents() == ["no picture", "not decodable", ""]
+    assert page.locator("h2").all_text_contents() == ["(no caption)", "caption 2"]
+    assert "caption 0" in page.locator("figure").nth(1).text_content()
+    assert page.locator("img").get_attribute("alt") == "Picture 4, of which no caption is known"
+    assert [page.is_visible(f"#{name}") for name in ("config", "split", "measure", "outlet", "label")] == [
+        False, False, False, True, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "columns"), [(360, 1), (800, 2), (1280, 2)])
+def test_narrow_and_wide(many: Path, show: Callable[..., Any], width: int, columns: int) -> None:
+    """On a phone twins are one below the other, elsewhere side by side; nothing is wider than the screen."""
+    page = show(many, viewport={"width": width, "height": 800})
+    twins = page.evaluate(
+        "[...document.querySelectorAll('article:first-of-type figure')].map((one) => one.getBoundingClientRect())"
+    )
+    assert len({round(one["left"]) for one in twins}) == columns
+    assert len({round(one["top"]) for one in twins}) == 3 - columns
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if columns == 1:
+        sizes = page.evaluate("[...document.querySelectorAll('input, select, button')].map((one) => one.offsetHeight)")
+        assert min(sizes) >= 44  # for fingers
+
+
+def test_dark_mode(many: Path, show: Callable[..., Any]) -> None:
+    """What is light on dark by night is dark on light by day."""
+    script = "['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])"
+    day, night = (show(many, color_scheme=scheme).evaluate(script) for scheme in ("light", "dark"))
+    bright = [[sum(map(int, re.findall(r"\d+", color))) for color in mode] for mode in (day, night)]
+    assert bright[0][0] > 600 > 200 > bright[0][1]
+    assert bright[1][1] > 600 > 200 > bright[1][0]

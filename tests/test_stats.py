@@ -1,0 +1,272 @@
+"""`newsclippings stats`: the numbers are those of the plan, and the charts show them."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from world import CONFIGS, SOURCES, SPLITS, Row, World
+
+from _newsclippings import schema, stats
+from _newsclippings.cli import main
+from _newsclippings.plots import draw_stats
+from _newsclippings.stats import TOP
+
+# Before click 8.2 stderr had to be kept apart by name.
+APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+LABELS = ("pristine", "falsified")
+TWO = ("merged_balanced", "scene_resnet_place")
+
+
+def run(*args: object) -> Result:
+    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
+
+
+def build(world: World, out: Path, *configs: str, **options: str) -> Path:
+    named = [f"--config={config}" for config in configs]
+    result = run("build", out, "--data-dir", world.root, *named, *(f"--{k}={v}" for k, v in options.items()))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    result = run("stats", folder, "--format", "json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found.keys() == {"version", "configs"}
+    assert found["version"] == schema.VERSION
+    configs: dict[str, Any] = found["configs"]
+    return configs
+
+
+def check_distribution(found: dict[str, Any], values: list[float], width: float | None) -> None:
+    """Summary and histogram of some values; `width`: of its bins, None where they grow."""
+    if not values:
+        assert found == {"count": 0}
+        return
+    cuts = statistics.quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
+    expected = dict(zip(("p5", "p25", "median", "p75", "p95"), (cuts[k] for k in (0, 4, 9, 14, 18)), strict=True))
+    expected |= {"min": min(values), "max": max(values), "mean": statistics.fmean(values), "count": len(values)}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    edges, counts = found["edges"], found["counts"]
+    bins = list(pairwise(edges))
+    assert counts == [sum(a <= v < b or v == b == edges[-1] for v in values) for a, b in bins]
+    assert sum(counts) == len(values)
+    assert counts[0] > 0
+    assert [b - a for a, b in bins] == pytest.approx([width] * len(bins)) if width else edges == sorted(edges)
+
+
+def by_label(rows: list[Row], column: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        counts = found.setdefault(row[column] or "unknown", dict.fromkeys(LABELS, 0))
+        counts[LABELS[row["falsified"]]] += 1
+    return found
+
+
+def check_config(found: dict[str, Any], rows: dict[str, list[Row]]) -> None:
+    """All numbers of a config, but those of its pictures."""
+    everything = [row for of_split in rows.values() for row in of_split]
+    assert found["rows"] == {
+        split: {label: sum(row["falsified"] == k for row in some) for k, label in enumerate(LABELS)}
+        for split, some in rows.items()
+    }
+    assert list(found["rows"]) == list(rows)
+    measures = {row["source_dataset"] for row in everything}
+    assert found["scores"].keys() == {SOURCES[k] for k in measures}
+    for k in measures:
+        scores = [row["similarity_score"] for row in everything if row["falsified"] and row["source_dataset"] == k]
+        check_distribution(found["scores"][SOURCES[k]], scores, 0.02)
+    for what, column in (("outlets", "source"), ("topics", "topic")):
+        for owner, name in (("captions", column), ("pictures", f"image_{column}")):
+            assert found[what][owner] == by_label(everything, name)
+            totals = [sum(labels.values()) for labels in found[what][owner].values()]
+            assert totals == sorted(totals, reverse=True)
+    captions = {row["id"]: row["caption"] for row in everything}
+    check_distribution(found["caption_characters"], [len(text) for text in captions.values() if text is not None], 10)
+    uses = Counter(row["image_id"] for row in everything)
+    assert found["reused"]["rows_per_picture"] == {str(n): c for n, c in sorted(Counter(uses.values()).items())}
+    most = sorted(uses, key=lambda image_id: (-uses[image_id], image_id))[:TOP]
+    assert found["reused"]["most"] == [{"image_id": image_id, "rows": uses[image_id]} for image_id in most]
+
+
+def check_pictures(found: dict[str, Any], rows: list[Row]) -> None:
+    stored = {row["image_id"]: row["image"]["bytes"] for row in rows if row["image"]}
+    sizes = []
+    for data in stored.values():
+        try:
+            with Image.open(io.BytesIO(data)) as picture:
+                sizes.append(picture.size)
+        except OSError:
+            continue
+    assert found["count"] == len(stored)
+    assert found["missing"] == len({row["image_id"] for row in rows} - stored.keys())
+    assert found["not_decodable"] == len(stored) - len(sizes)
+    check_distribution(found["bytes"], [len(data) for data in stored.values()], None)
+    check_distribution(found["width"], [width for width, _ in sizes], 50)
+    check_distribution(found["height"], [height for _, height in sizes], 50)
+
+
+def of_plan(world: World, config: str, **options: Any) -> dict[str, list[Row]]:
+    return {split: world.rows(config, split, **options) for split in SPLITS}
+
+
+def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every config of a folder, however few rows are read at a time."""
+    folder = build(world, tmp_path / "out", *CONFIGS)
+    found = numbers(folder)
+    assert list(found) == list(schema.CONFIGS)
+    for config in CONFIGS:
+        rows = of_plan(world, config)
+        check_config(found[config], rows)
+        check_pictures(found[config]["pictures"], [row for some in rows.values() for row in some])
+    monkeypatch.setattr(stats, "ROWS", 5)
+    monkeypatch.setattr(stats, "ROWS_OF_PICTURES", 3)
+    assert numbers(folder) == found
+
+
+def test_without_pictures(world: World, tmp_path: Path) -> None:
+    """A folder without image columns has all other numbers; and one of few splits only theirs."""
+    result = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
+    assert result.exit_code == 0, result.output
+    found = numbers(tmp_path / "out")["merged_balanced"]
+    assert found["pictures"] is None
+    check_config(found, {"test": world.rows(split="test")})
+
+
+def test_pictures_of_a_config_of_their_own(world: World, tmp_path: Path) -> None:
+    """`--images once`: the thin config has no numbers of pictures, the config of pictures no others."""
+    found = numbers(build(world, tmp_path / "out", *TWO, images="once"))
+    assert list(found) == [*TWO, "images"]
+    for config in TWO:
+        check_config(found[config], of_plan(world, config))
+    thin = [row for some in of_plan(world, TWO[1]).values() for row in some]
+    check_pictures(found[TWO[0]]["pictures"], [row for some in of_plan(world, TWO[0]).values() for row in some])
+    assert found[TWO[1]]["pictures"] is None
+    assert found["images"].keys() == {"pictures"}
+    check_pictures(found["images"]["pictures"], thin)
+
+
+def test_what_is_not_there_is_counted(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Rows without a record are of an unknown outlet and topic; missing and damaged pictures are told apart."""
+    world = new_world(tar=False, metadata=False)
+    first, second, third = list({row["image_id"]: row for row in world.rows(split="test")}.values())[:3]
+    del world.records[first["image_id"]]
+    world.write_data_json()
+    (world.origin / second["image_path"]).unlink()
+    world.pictures[third["image_path"]] = b"GIF89a"
+    (world.origin / third["image_path"]).write_bytes(b"GIF89a")
+    found = numbers(build(world, tmp_path / "out", "merged_balanced", missing="null"))["merged_balanced"]
+    there = world.pictures.keys() - {second["image_path"]}
+    rows = of_plan(world, "merged_balanced", pictures=there)
+    check_config(found, rows)
+    check_pictures(found["pictures"], [row for some in rows.values() for row in some])
+    assert "unknown" in found["outlets"]["pictures"]
+    assert found["pictures"]["missing"] == 2
+    assert found["pictures"]["not_decodable"] == 1
+
+
+def test_only_the_most_frequent_topics(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Twenty of them, however many there are."""
+    world = new_world(tar=False, metadata=False)
+    for k, record in enumerate(world.records.values()):
+        record.topic = f"topic {k % 31:02}"
+    world.write_data_json()
+    found = numbers(build(world, tmp_path / "out", "merged_balanced", images="none"))["merged_balanced"]["topics"]
+    rows = [row for some in of_plan(world, "merged_balanced").values() for row in some]
+    for owner, column in (("captions", "topic"), ("pictures", "image_topic")):
+        counts = Counter(row[column] for row in rows)
+        assert list(found[owner]) == sorted(counts, key=lambda name: (-counts[name], name))[:TOP]
+
+
+def test_a_table_for_people(world: World, tmp_path: Path) -> None:
+    """Counts of splits, sub-splits, outlets and pictures in lines of a terminal's width."""
+    result = run("stats", build(world, tmp_path / "out", *TWO, images="once"))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "merged_balanced: 46 rows (train 24, validation 10, test 12)"
+    assert max(map(len, lines)) <= 100
+    rows = [row for some in of_plan(world, "merged_balanced").values() for row in some]
+    by_outlet = by_label(rows, "image_source")
+    for outlet, labels in by_label(rows, "source").items():
+        cells = [(sum(one.values()), one["falsified"] / sum(one.values())) for one in (labels, by_outlet[outlet])]
+        expected = [outlet, *(cell for n, share in cells for cell in (str(n), f"{share:.1%}"))]
+        assert expected in [line.split() for line in lines]
+    assert [line for line in lines if not line.startswith(" ")] == [
+        lines[0], "", "scene_resnet_place: {} rows ({})".format(
+            sum(map(len, of_plan(world, "scene_resnet_place").values())),
+            ", ".join(f"{split} {len(some)}" for split, some in of_plan(world, "scene_resnet_place").items()),
+        ), "", "images:",
+    ]  # fmt: skip
+
+
+def test_charts(world: World, tmp_path: Path) -> None:
+    """Of each config those that there are numbers for, nothing cut off at an edge, the same bytes each time."""
+    pytest.importorskip("matplotlib")
+    folder = build(world, tmp_path / "out", *TWO, images="once")
+    result = run("stats", folder, "--plot", tmp_path / "new" / "charts")
+    assert result.exit_code == 0, result.output
+    charts = ("scores", "outlets", "topics", "caption-characters", "pictures", "reused")
+    names = ["stats.json", *(f"{TWO[0]}-{chart}.png" for chart in charts)]
+    names += [f"{TWO[1]}-{chart}.png" for chart in charts if chart != "pictures"] + ["images-pictures.png"]
+    files = [tmp_path / "new" / "charts" / name for name in names]
+    assert result.stdout.splitlines() == list(map(str, files))
+    assert sorted(files) == sorted((tmp_path / "new" / "charts").iterdir())
+    assert json.loads(files[0].read_text(encoding="utf-8"))["configs"] == numbers(folder)
+    for file in files[1:]:
+        with Image.open(file) as chart:
+            assert chart.format == "PNG"
+            assert chart.width == 1200
+            width, height = chart.size
+            inner = Image.new("RGB", (width - 4, height - 4), "white")
+            rim = chart.convert("RGB")
+            rim.paste(inner, (2, 2))
+            assert rim.getcolors() == [(width * height, (255, 255, 255))], file.name
+    again = run("stats", folder, "--plot", tmp_path / "again", "--format", "json")
+    assert json.loads(again.stdout) == {"files": [str(tmp_path / "again" / name) for name in names]}
+    assert all((tmp_path / "again" / file.name).read_bytes() == file.read_bytes() for file in files)
+
+
+def test_charts_of_next_to_nothing(tmp_path: Path) -> None:
+    """No rows, no pictures and one value are no errors."""
+    pytest.importorskip("matplotlib")
+    none: dict[str, Any] = {"count": 0}
+    one = stats._distribution(np.array([0.3]), "score")
+    pictures = {"count": 0, "missing": 0, "not_decodable": 0, "bytes": none, "width": none, "height": none}
+    about = {
+        "rows": {}, "scores": {"a": one, "b": none}, "caption_characters": none, "pictures": pictures,
+        "outlets": {"captions": {}, "pictures": {}}, "topics": {"captions": {}, "pictures": {}},
+        "reused": {"rows_per_picture": {}, "most": []},
+    }  # fmt: skip
+    assert len(draw_stats({"configs": {"x": about}}, tmp_path)) == 6
+
+
+def test_numbers_need_no_matplotlib(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not installed, a line names the extra that brings it, before anything is read or written."""
+    folder = build(world, tmp_path / "out", "merged_balanced")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run("stats", folder).exit_code == 0
+    result = run("stats", folder, "--plot", tmp_path / "charts")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'newsclippings[plot]'" in result.stderr
+    assert not (tmp_path / "charts").exists()
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    """Is named, with what was expected."""
+    result = run("stats", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "expected a folder that `newsclippings build` wrote" in result.stderr
