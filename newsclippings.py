@@ -50,6 +50,9 @@ from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources, find_sources
 from _newsclippings.split import Split
+from _newsclippings.verify import verify
+from _newsclippings.verify_built import verify_built
+from _newsclippings.verify_report import Report
 
 __version__ = VERSION
 __all__ = [
@@ -62,11 +65,14 @@ __all__ = [
     "NewsCLIPpings",
     "NewsCLIPpingsConfig",
     "NewsCLIPpingsError",
+    "Report",
     "UnsafePathError",
     "decode_small",
     "join_images",
     "read_embeddings",
     "read_faces",
+    "verify",
+    "verify_built",
 ]
 
 logger = logging.getLogger(NAME)
@@ -92,6 +98,8 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             Unset: none. A row without a vector has null.
         metadata: columns of what the authors know of the caption's and the picture's article: title, time, entities.
         articles: a column with the text of the caption's article, from VisualNews.
+        check_images: decode every picture while joining, so that one that does not decode is found then and not when
+            its row is read: to `missing` it is as if it were not there. Costs a decoding of each, in threads.
     """
 
     visual_news: str | None = None
@@ -102,6 +110,7 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     metadata: bool = False
     articles: bool = False
     visual_news_index: str | None = None
+    check_images: bool = False
 
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that means nothing."""
@@ -153,6 +162,7 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         base: str = super().create_config_id({}, custom_features=custom_features)
         fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
         fields["embeddings"] = ",".join(self.wanted_embeddings())
+        fields["check_images"] = str(bool(self.check_images))
         fields["texts"] = f"{bool(self.metadata)} {bool(self.articles)}"
         digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
         return f"{base}-{digest}"
@@ -338,7 +348,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _assembly(self, sources: Sources) -> Assembly:
         config = self.config
-        asked = Asked(config.images, config.missing, bool(config.metadata), bool(config.articles))
+        asked = Asked(
+            config.images, config.missing, bool(config.metadata), bool(config.articles), bool(config.check_images)
+        )
         return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
 
     def __getstate__(self) -> dict[str, Any]:

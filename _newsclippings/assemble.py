@@ -14,6 +14,7 @@ from _newsclippings.annotations import MatchesInSlices, read_annotations
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.files import local_copy
+from _newsclippings.image_check import DecodeCheck
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
 from _newsclippings.network import is_url
@@ -39,6 +40,7 @@ class Asked:
     missing: str
     metadata: bool
     articles: bool
+    check_images: bool
 
 
 def split_parts(joined: Split | None, matches: str) -> list[tuple[int, int]]:
@@ -89,6 +91,7 @@ class Assembly:
             self._tar = TarSource(sources.tar, sources.tar_index, cache, sources.fetched_before, whole)
         self._records = RecordSource(sources, self._tar, from_tar, asked.metadata, asked.articles, cache)
         self._files_of: dict[str, tuple[pa.Table, Pictures]] = {}  # by column, those of the table of records used last
+        self._decode_check: DecodeCheck | None = None  # of the pictures used last
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, MatchesInSlices] = {}
         self._slices: dict[str, tuple[int, int, Split]] = {}
@@ -186,6 +189,8 @@ class Assembly:
         pictures = self._find_files(paths)
         if isinstance(pictures, TarPictures) and self._tar is not None:
             self._tar.fetch(pictures, np.flatnonzero(pictures.present))
+        if self.asked.check_images:
+            DecodeCheck(pictures).check(np.flatnonzero(pictures.present).astype(np.int32))
         return pictures
 
     def _check(self) -> None:
@@ -204,6 +209,9 @@ class Assembly:
         """Join all matches of a split, or a slice of them."""
         pictures = self._files(corpus, "image_path") if self.asked.images != "none" else None
         articles = self._files(corpus, "article_path") if self.asked.articles else None
+        undecodable = None
+        if self.asked.check_images and pictures is not None:
+            undecodable = self._undecodable(pictures, matches, corpus)
         rows, report = join(
             matches,
             corpus,
@@ -211,6 +219,7 @@ class Assembly:
             self.asked.missing,
             articles.present if articles else None,
             first or 0,
+            undecodable,
         )
         kinds = self.sources.embeddings
         vectors = {kind: self._embeddings(kind, files[split]) for kind, files in kinds.items()}
@@ -227,6 +236,16 @@ class Assembly:
             first=first,
         )
         return Split(rows, report, pictures, self.asked.images, vectors, metadata, articles)
+
+    def _undecodable(self, pictures: Pictures, matches: pa.Table, corpus: pa.Table) -> npt.NDArray[np.bool_]:
+        """Decode the pictures of some matches; which pictures of the corpus were found not to decode so far."""
+        if self._decode_check is None or self._decode_check.pictures is not pictures:
+            self._decode_check = DecodeCheck(pictures)
+        rows = lookup(int64s(corpus["id"]), int64s(matches["image_id"]))
+        if isinstance(pictures, TarPictures) and self._tar is not None and self.sources.fetched_before:
+            self._tar.fetch(pictures, rows)
+        self._decode_check.check(rows)
+        return self._decode_check.undecodable
 
     def _refuse(self, joined: dict[str, Split]) -> None:
         """Raise if rows are not complete and should be, or if nothing is left of a split."""

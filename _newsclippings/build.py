@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _newsclippings.card import PICTURE, TITLE, write_card
-from _newsclippings.croissant import CROISSANT
+from _newsclippings.croissant import BESIDE
 from _newsclippings.errors import ConfigError
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import MANIFEST, alone_in, load_manifest, write_config
@@ -22,7 +22,6 @@ from _newsclippings.unique_pictures import PicturesInUse
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # on the card
-BESIDE = ("README.md", "dataset_infos.json", PICTURE, CROISSANT)  # the configs
 
 
 def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:

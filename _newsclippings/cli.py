@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_verify import verify
 from _newsclippings.schema import (
     COLUMNS,
     CONFIGS,
@@ -31,6 +32,9 @@ def main() -> None:
       newsclippings sample demo/data
       newsclippings preview --data-dir demo/data -o pairs.png
     """
+
+
+main.add_command(verify)
 
 
 @main.command()
@@ -126,6 +130,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
+@click.option("--check-images", is_flag=True, help="Decode every picture; --missing says what becomes of broken ones.")
 @FORMAT
 @errors_in_a_line
 def build(

@@ -145,6 +145,23 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
     return Embeddings(pa.ipc.open_file(pa.memory_map(str(converted))).read_all())
 
 
+def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
+    """The ids of a pickle that have a vector, and the bytes of all vectors as float32; no vector is read.
+
+    Args:
+        path: the pickle.
+        width: of a vector.
+        faces: whether an id may have any number of vectors, or None.
+
+    Raises:
+        BadPickleError, BadFileError: as `load_embeddings`, but for numbers that are not finite.
+    """
+    with open_array_pickle(path) as file:
+        entries = np.flatnonzero(file.forms != NONE)
+        starts = _starts(file, entries, width, one_each=not faces)
+        return np.array(file.ids[entries]), 4 * width * int(starts[-1])
+
+
 def _converted(path: str, width: int, faces: bool, schema: pa.Schema) -> Iterator[pa.Table]:
     """Tables of ids and vectors, in the order of the file; ids whose value is None are left out."""
     with open_array_pickle(path) as file:

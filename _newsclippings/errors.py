@@ -85,6 +85,14 @@ def no_ranges(url: str) -> BadFileError:
     )
 
 
+def damaged_tar(tar: str, damage: str) -> BadTarError:
+    """A tar could not be read to its end."""
+    return BadTarError(
+        f"{tar}: expected a whole tar, found that {damage}. Fetch it again (the complete file has 97,916,641,280 "
+        "bytes), or use its whole part with missing='null' or missing='drop_pair'."
+    )
+
+
 def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
     """A tar is not, or no longer, the one that was indexed."""
     return BadTarError(

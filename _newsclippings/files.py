@@ -99,6 +99,11 @@ def read_json_text(location: str) -> bytes:
     return data
 
 
+def what_instead(head: bytes) -> str | None:
+    """What came instead of data, if that can be seen from its first bytes."""
+    return next((what for magic, what, _ in _NOT_DATA if head.lstrip().startswith(magic)), None)
+
+
 def check_json_head(location: str, head: bytes) -> None:
     """Refuse what is plainly not JSON, by its first bytes."""
     if not head.strip():

@@ -31,7 +31,8 @@ class JoinReport:
         dropped_pairs: pairs left out because `missing="drop_pair"`.
         broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
         missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
-            is not there, or empty; `article`: likewise), the number of rows by outlet (`unknown` for the first two).
+            is not there, or empty; `article`: likewise; `undecodable`: the file is there, and no picture that decodes,
+            where that was checked), the number of rows by outlet (`unknown` for the first two).
         first_missing: the first few of them in words.
         damage: where and why the tar could not be read to its end.
         captions_from: the file that the captions came from, without its folder.
@@ -140,6 +141,7 @@ def join(
     missing: str,
     articles: Bools | None = None,
     first: int = 0,
+    undecodable: Bools | None = None,
 ) -> tuple[JoinedRows, JoinReport]:
     """Join one split.
 
@@ -150,6 +152,8 @@ def join(
         articles: bool (records,), whether each record's article is there; None if articles are not asked for.
         missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
         first: number of the first match in the official file; even, so that no twins are parted.
+        undecodable: bool (records,), whether each record's picture was found not to decode; it is then not present.
+            None if that was not checked.
     """
     ids = int64s(corpus["id"])
     caption_row = lookup(ids, int64s(matches["id"]))
@@ -161,15 +165,18 @@ def join(
         if present is not None
         else np.zeros(len(matches), bool),
     }
+    if undecodable is not None:
+        lacks["undecodable"] = (image_row >= 0) & np.append(undecodable, False)[image_row]
+        lacks["picture"] &= ~lacks["undecodable"]
     if articles is not None:
         lacks["article"] = (caption_row >= 0) & ~np.append(articles, True)[caption_row]
     incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
     keep = np.ones(len(matches), bool)
     if missing == "drop_pair":
-        if incomplete.any() and _broken_pairs(matches):
+        if incomplete.any() and broken_pairs(matches):
             message = (
                 "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
-                f"twin, found {_broken_pairs(matches):,} pairs of rows that are not. Use missing='null', or fetch the "
+                f"twin, found {broken_pairs(matches):,} pairs of rows that are not. Use missing='null', or fetch the "
                 "file of matches again."
             )
             raise BadFileError(message)
@@ -182,7 +189,7 @@ def join(
         written=int(keep.sum()),
         resolved=int((~incomplete).sum()),
         dropped_pairs=(len(keep) - int(keep.sum()) + 1) // 2,
-        broken_pairs=_broken_pairs(matches),
+        broken_pairs=broken_pairs(matches),
         missing={
             kind: _by_outlet((caption_row if kind == "article" else image_row)[lack], outlets, kind)
             for kind, lack in lacks.items()
@@ -239,6 +246,7 @@ _LACKS = {
     "picture_record": "no record has the picture's id",
     "picture": "the picture is not there",
     "article": "the article is not there",
+    "undecodable": "the picture does not decode",
 }
 
 
@@ -258,7 +266,8 @@ def lookup(ids: Int64s, keys: Int64s) -> Int32s:
     return np.where(ids[place] == keys, place, -1).astype(np.int32)
 
 
-def _broken_pairs(matches: pa.Table) -> int:
+def broken_pairs(matches: pa.Table) -> int:
+    """How many pairs of rows (2k, 2k+1) are not a pristine row and its falsified twin."""
     ids, images = int64s(matches["id"]), int64s(matches["image_id"])
     falsified = np.asarray(matches["falsified"].combine_chunks())
     pairs = len(ids) // 2
@@ -269,7 +278,7 @@ def _broken_pairs(matches: pa.Table) -> int:
 
 def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
     """Rows by the outlet of their record; `unknown` for kinds that have none."""
-    if kind not in ("picture", "article"):
+    if kind in ("caption", "picture_record"):
         return {"unknown": len(records)} if len(records) else {}
     codes = np.asarray(outlets.indices)[records]
     totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
@@ -287,7 +296,7 @@ def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
                 what = f"no record of caption {match['id']}"
             elif kind == "picture_record":
                 what = f"no record of picture {match['image_id']}"
-            elif kind == "picture":
+            elif kind in ("picture", "undecodable"):
                 what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
             else:
                 what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()

@@ -110,7 +110,7 @@ def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: A
                 for before in digests.values():  # never more than one to wait for, and what went wrong is known early
                     before.result()
                 digests[name] = finisher.submit(_finish, unfinished, building / name)
-        digests |= {name: finisher.submit(_digest, building / name) for name in plan if name not in todo}
+        digests |= {name: finisher.submit(sha256_of, building / name) for name in plan if name not in todo}
         files = {name: _facts(building / name, split, digests[name].result()) for name, (split, _) in plan.items()}
     finally:
         finisher.shutdown(cancel_futures=True)
@@ -160,12 +160,13 @@ def _remove_others(building: Path, config: str) -> None:
 def _finish(unfinished: Path, file: Path) -> str:
     with open(unfinished, "rb") as whole:
         os.fsync(whole.fileno())
-    digest = _digest(unfinished)
+    digest = sha256_of(unfinished)
     unfinished.rename(file)
     return digest
 
 
-def _digest(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
     with open(file, "rb") as whole:
         digest = hashlib.sha256()
         while block := whole.read(1 << 20):

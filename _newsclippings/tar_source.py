@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import BadTarError
+from _newsclippings.errors import damaged_tar
 from _newsclippings.files import RandomFile, fingerprint
 from _newsclippings.images import TarPictures
 from _newsclippings.network import is_url
@@ -56,11 +56,7 @@ class TarSource:
         else:
             index = load_index(self.file, self._key, folder)
         if index.damage and self._whole:
-            message = (
-                f"{self.file.path}: expected a whole tar, found that {index.damage}. Fetch it again (the complete file "
-                "has 97,916,641,280 bytes), or use its whole part with missing='null' or missing='drop_pair'."
-            )
-            raise BadTarError(message)
+            raise damaged_tar(self.file.path, index.damage)
         return index
 
     @property

@@ -66,7 +66,8 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
     """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
     commands = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    assert {words[1] for words in mine} == {"sample", "preview", "build", "index", "croissant", "stats", "push"}
+    used = {"sample", "preview", "build", "index", "croissant", "stats", "push", "verify"}
+    assert {words[1] for words in mine} == used
     for words in mine:
         result = CliRunner().invoke(main, words[1:])
         assert result.exit_code == 0, result.output

@@ -1,0 +1,62 @@
+"""`newsclippings verify`: a thin edge of the two verifications."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.cli_options import FORMAT, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.schema import CONFIGS
+
+
+@click.command()
+@inputs
+@click.option(
+    "--config",
+    "configs",
+    type=click.Choice(list(CONFIGS)),
+    multiple=True,
+    help="Which config; repeat for more. Unset: those whose matches are all here, else merged_balanced.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(["header", "decode"]),
+    is_flag=False,
+    flag_value="header",
+    help="Read every needed picture: look at its format, size and end; --images=decode: decode it.",
+)
+@click.option("--embeddings", is_flag=True, help="Look at the authors' embeddings, too.")
+@click.option("--checksums", is_flag=True, help="Compute the SHA-256 of every file.")
+@click.option(
+    "--built",
+    type=click.Path(path_type=Path),
+    help="Instead of the inputs, compare a folder that `newsclippings build` wrote with its manifests.",
+)
+@FORMAT
+@click.pass_context
+@errors_in_a_line
+def verify(context: click.Context, built: Path | None, form: str, **fields: Any) -> None:
+    """Say what is there and whether it is right, without building anything. Exit code 0: sound, 1: not.
+
+    \b
+    Example:
+      newsclippings verify --data-dir demo/data --images
+      newsclippings verify --built newsclippings
+    """
+    quiet_when_piped()
+    import newsclippings
+
+    if built is None:
+        fields["configs"] = list(fields["configs"]) or None
+        report = newsclippings.verify(**fields)
+    else:
+        typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
+        given = [option for option in context.command.params if source_of(option.name or "") is typed]
+        others = [option.opts[0] for option in given if option.name not in ("built", "form")]
+        if others:
+            message = f"--built looks at a built folder, {others[0]} at inputs: use one of them."
+            raise click.UsageError(message)
+        report = newsclippings.verify_built(built)
+    click.echo(json.dumps(report.as_dict(), indent=1) if form == "json" else report)
+    context.exit(0 if report.sound else 1)

@@ -1,0 +1,141 @@
+"""Whether encoded pictures are pictures: by their headers, or by decoding them, many at a time."""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm.auto import tqdm
+
+from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.files import what_instead
+from _newsclippings.images import Pictures, Rows
+from _newsclippings.threads import map_ahead
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what is looked for; Pillow runs other programs for some of the rest
+USUAL_MODES = ("RGB", "L")
+MAX_PIXELS = 64_000_000  # 192 MB of RGB; the largest news pictures have a tenth. Pillow itself refuses 179 million
+BATCH = 16  # pictures that a thread reads together
+
+
+class Look(NamedTuple):
+    """What was seen of a picture.
+
+    Attributes:
+        problem: None, or `empty`, `no_picture`, `truncated`, `corrupt`, `bomb` (more than `MAX_PIXELS`), `unreadable`.
+        why: the problem in words.
+        format: `JPEG`, `GIF`, ...; empty where it is no picture.
+        mode: Pillow's: `RGB`, `L`, `P`, `CMYK`, ...; likewise.
+        error: why the bytes could not be had, where the problem is `unreadable`.
+    """
+
+    problem: str | None = None
+    why: str = ""
+    format: str = ""
+    mode: str = ""
+    error: Exception | None = None
+
+
+def look_at(data: bytes, decode: bool) -> Look:
+    """Look at an encoded picture.
+
+    Args:
+        data: its bytes.
+        decode: whether to decode it, as `datasets` does when a row is read; if not, only format, size and end are seen.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError  # slow to import
+
+    if not data:
+        return Look("empty", "0 bytes")
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter is raised under -W error only
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except bombs as error:
+        return Look("bomb", str(error))
+    except UnidentifiedImageError:
+        begins = data[:8].decode("ascii", "backslashreplace")
+        return Look("no_picture", what_instead(data[:64]) or f"no {' or '.join(FORMATS)}; it begins with {begins!r}")
+    except Exception as error:  # whatever Pillow raises at broken files
+        return Look("corrupt", _in_words(error))
+    kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it
+    if image.width * image.height > MAX_PIXELS:
+        return Look("bomb", f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", kind, mode)
+    if kind == "JPEG" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):  # of the last scan
+        return Look("truncated", f"{len(data):,} bytes without an end-of-image marker", kind, mode)
+    if decode:
+        try:
+            image.load()
+            if image.getexif().get(0x0112) is not None:  # orientation
+                ImageOps.exif_transpose(image)
+        except bombs as error:
+            return Look("bomb", str(error), kind, mode)
+        except Exception as error:  # as above
+            problem = "truncated" if "truncated" in str(error) else "corrupt"
+            return Look(problem, _in_words(error), kind, mode)
+    return Look(None, "", kind, mode)
+
+
+def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Look]]:
+    """Look at the pictures of some rows in threads, with a progress bar; yields row and look, in the order given.
+
+    Args:
+        pictures: where they are.
+        rows: of pictures that are present, each once.
+        decode: as in `look_at`.
+    """
+
+    def look(some: Rows) -> list[Look]:
+        try:
+            return [look_at(data or b"", decode) for data in pictures.read(some).to_pylist()]
+        except (NewsCLIPpingsError, OSError) as error:
+            if len(some) > 1:  # find out which
+                return [one for k in range(len(some)) for one in look(some[k : k + 1])]
+            return [Look("unreadable", str(error), error=error)]
+
+    threads = os.cpu_count() or 1
+    batches = (rows[k : k + BATCH] for k in range(0, len(rows), BATCH))
+    what = "Decoding pictures" if decode else "Reading headers of pictures"
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="newsclippings") as pool,
+        tqdm(total=len(rows), desc=what, unit="picture", unit_scale=True, disable=None) as bar,
+    ):
+        for some, looks in map_ahead(pool, look, batches, 2 * threads):
+            bar.update(len(some))
+            yield from zip(some.tolist(), looks, strict=True)
+
+
+class DecodeCheck:
+    """Finds pictures that do not decode, and makes them count as not present. Each is decoded once.
+
+    Attributes:
+        pictures: the pictures of a corpus table.
+        undecodable: bool (N,), whether each was found not to decode.
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+        self.undecodable: npt.NDArray[np.bool_] = np.zeros(len(pictures.present), bool)
+        self._checked: npt.NDArray[np.bool_] = np.zeros(len(pictures.present), bool)
+
+    def check(self, rows: Rows) -> None:
+        """Decode the pictures of some rows (-1 for none), unless that was done.
+
+        Raises:
+            NewsCLIPpingsError, OSError: bytes of a picture could not be read.
+        """
+        there = np.unique(rows[rows >= 0])
+        todo = there[self.pictures.present[there] & ~self._checked[there]]
+        self._checked[todo] = True
+        for row, look in look_at_all(self.pictures, todo, decode=True):
+            if look.error is not None:
+                raise look.error
+            if look.problem is not None:
+                self.undecodable[row] = True
+                self.pictures.present[row] = False
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

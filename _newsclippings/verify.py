@@ -1,0 +1,290 @@
+"""`newsclippings verify`: what of the inputs is there, and whether it is right. Builds nothing."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from _newsclippings.annotations import read_annotations
+from _newsclippings.embeddings import embedding_ids
+from _newsclippings.errors import DataNotFoundError, bad_value, damaged_tar, without_secrets
+from _newsclippings.files import LocalFile
+from _newsclippings.images import FolderPictures, Pictures
+from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
+from _newsclippings.network import is_url
+from _newsclippings.record_scan import Int64s, int64s
+from _newsclippings.record_source import RecordSource
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
+from _newsclippings.shards import rows_of
+from _newsclippings.sources import Sources, find_sources
+from _newsclippings.split import Split
+from _newsclippings.tar_headers import BLOCK
+from _newsclippings.tar_source import TarSource
+from _newsclippings.tar_walk import check_magic
+from _newsclippings.verify_report import VERIFY_AGAIN, Report
+from _newsclippings.verify_rules import check_pictures, check_rows, check_splits
+
+Key = tuple[str, str]  # config and split
+
+
+def verify(
+    data_dir: str | None = None,
+    visual_news: str | None = None,
+    *,
+    configs: Iterable[str] | None = None,
+    images: str | None = None,
+    embeddings: bool = False,
+    checksums: bool = False,
+    visual_news_index: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Report:
+    """Say what of the inputs is there and whether it is right, in seconds, without building anything.
+
+    Args:
+        data_dir: folder with the official tree, as the field of `NewsCLIPpingsConfig`.
+        visual_news: the folder `origin`, or `origin.tar`, likewise.
+        configs: names of configs. Default: those whose matches are all on this machine, else merged_balanced.
+        images: None to see whether each needed picture is there; `"header"` to read them and look at format, size and
+            end; `"decode"` to decode them.
+        embeddings: whether to look at the authors' embeddings.
+        checksums: whether to compute the SHA-256 of each file.
+        visual_news_index: an index of the tar, likewise.
+        cache_dir: of `datasets`: the index of a tar is kept there, as for a build.
+
+    Returns:
+        The report; `report.sound` says whether a build would have all it needs, and have it right. Where no file has
+        the published number of rows they are taken for files of your own, and that is a note; else it is a fault.
+
+    Raises:
+        ConfigError: an argument has a value that means nothing.
+    """
+    if images not in (None, "header", "decode"):
+        raise bad_value("images", images, ("header", "decode"))
+    for config in configs or ():
+        if config not in CONFIGS:
+            raise bad_value("configs", config, CONFIGS)
+    report = Report()
+    places = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
+    chosen = list(configs or _local_configs(places))
+    keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
+    found = {key: sources for key in keys if (sources := _find(report, key, places)) is not None}
+    matches = {}
+    for (config, split), sources in found.items():
+        _list(report, f"matches of {config}/{split}", sources.matches[split])
+        with report.collecting(without_secrets(sources.matches[split])):
+            matches[config, split] = read_annotations(sources.matches[split], config)
+    for (config, split), table in matches.items():
+        report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
+    check_splits(report, matches)
+    cache = Path(cache_dir or _default_cache(), "newsclippings")
+    _Join(report, found, matches, cache).check(images)
+    if embeddings:
+        _check_embeddings(report, found, matches, places)
+    if checksums:
+        _add_digests(report)
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
+    room = "" if needed < free else " Make room, or point HF_DATASETS_CACHE to a larger disk."
+    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.{room}")
+    build = f"newsclippings build OUT {' '.join(f'--config {config}' for config in chosen)}"
+    report.next = f"Next, with the same places: `{build}`." if report.sound else VERIFY_AGAIN
+    return report
+
+
+class _Join:
+    """The matches that could be read, and what they are joined with: records and pictures."""
+
+    def __init__(self, report: Report, found: dict[Key, Sources], matches: dict[Key, pa.Table], cache: Path) -> None:
+        self.report, self.found, self.matches, self.cache = report, found, matches, cache
+        self.tar: TarSource | None = None
+        self.pictures: dict[int, Pictures] = {}  # by table of records
+
+    def check(self, images: str | None) -> None:
+        """Join everything, and look at the pictures it needs."""
+        if not self.found:
+            return
+        sources = next(iter(self.found.values()))
+        for some in self.found.values():
+            sources = replace(sources, metadata={**sources.metadata, **some.metadata})
+        if sources.tar is not None:
+            self.tar = TarSource(sources.tar, sources.tar_index, self.cache, kept=False, whole=False)
+            _list(self.report, "VisualNews", sources.tar)
+            if sources.pictures != sources.tar:
+                self._check_unused_tar(sources.tar)
+        if sources.tar_index is not None:
+            _list(self.report, "index of the tar", sources.tar_index)
+        splits = {split: [t for (_, s), t in self.matches.items() if s == split] for split in SPLITS}
+        wanted = {split: wanted_ids(*tables) for split, tables in splits.items() if tables}
+        corpora, known = self._records(sources, wanted)
+        if sources.pictures is None:
+            with self.report.collecting("VisualNews"):
+                sources.require_pictures()
+        needed: dict[int, list[Int64s]] = {}
+        for (config, split), table in self.matches.items():
+            about = self.report.counts[config][split]
+            about["unknown_ids"] = int((~np.isin(wanted_ids(table), known)).sum())
+            if split in corpora:
+                rows = self._join(config, split, table, corpora[split], sources)
+                needed.setdefault(id(corpora[split]), []).append(rows)
+        if images is not None:
+            for corpus, rows_of_splits in needed.items():
+                if corpus in self.pictures:
+                    rows = np.concatenate(rows_of_splits)
+                    check_pictures(self.report, self.pictures[corpus], rows, images == "decode")
+        if self.tar is not None and self.tar.known_damage:
+            path = self.tar.file.path
+            self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))
+
+    def _check_unused_tar(self, tar: str) -> None:
+        """A glance at a tar that pictures do not come from: its first bytes, and whether it has an end."""
+        with self.report.collecting(tar), LocalFile(tar) as file:
+            check_magic(file)
+            if any(file.read_at(max(0, file.size - 2 * BLOCK), 2 * BLOCK)):
+                raise damaged_tar(tar, "it has no end marker: it was cut off")
+
+    def _records(self, sources: Sources, wanted: dict[str, Int64s]) -> tuple[dict[str, pa.Table], Int64s]:
+        """Split -> the records that a build would take; and all ids that any corpus knows."""
+        used: dict[str, pa.Table] = {}
+        with_tar = sources.pictures is not None and sources.pictures == sources.tar
+        records = RecordSource(sources, self.tar, with_tar, False, False, self.cache)
+        if sources.data_json is not None:
+            _list(self.report, "records", sources.data_json)
+        with self.report.collecting(without_secrets(sources.data_json or sources.tar or "data.json")):
+            if wanted and records.data_json is not None:
+                used = records.of_splits(wanted)
+        known = [int64s(table["id"]) for table in used.values()]
+        for split, ids in wanted.items():
+            location = sources.metadata[split]
+            _list(self.report, f"metadata of {split}", location)
+            if is_url(location):
+                if split not in used:
+                    self.report.note_fault(True, location, _elsewhere(location, "captions without a data.json"))
+                continue
+            with self.report.collecting(location):
+                table = records.metadata(split, ids, with_metadata=False)
+                known.append(int64s(table["id"]))
+                used.setdefault(split, table)
+        return used, np.concatenate([np.empty(0, np.int64), *known])
+
+    def _join(self, config: str, split: str, matches: pa.Table, corpus: pa.Table, sources: Sources) -> Int64s:
+        """Join a split as a build would; gives the records whose pictures it needs."""
+        if sources.pictures is not None and id(corpus) not in self.pictures:
+            place = without_secrets(sources.pictures)
+            with self.report.collecting(place):
+                self.pictures[id(corpus)] = self._find_pictures(sources.pictures, corpus)
+            looked = "Pictures were" if id(corpus) in self.pictures else "No picture could be"
+            if (note := f"{looked} looked for in {place}.") not in self.report.notes:
+                self.report.notes.append(note)
+        pictures = self.pictures.get(id(corpus))
+        rows, joined = join(matches, corpus, pictures.present if pictures else None, "null")
+        about = self.report.counts[config][split]
+        about["complete"], about["missing"] = joined.resolved, joined.missing
+        about["bytes"] = int(rows_of(Split(rows, joined, pictures, "bytes", {}, None, None)).sizes.sum())
+        with self.report.collecting(f"{config}/{split}"):
+            looked_in = f"pictures {without_secrets(sources.pictures or 'nowhere')}, records of data.json or metadata"
+            refuse_missing(config, {split: joined}, looked_in)
+        return rows.image_row.astype(np.int64)
+
+    def _find_pictures(self, place: str, corpus: pa.Table) -> Pictures:
+        paths = pa.concat_arrays([pa.array([], pa.string()), *corpus["image_path"].chunks])
+        if self.tar is None or os.path.isdir(place):
+            return FolderPictures(place, paths)
+        return self.tar.pictures(paths)
+
+
+def _local_configs(places: dict[str, str | None]) -> list[str]:
+    """Configs whose matches are all on this machine; merged_balanced if there is none."""
+    local = []
+    for config in CONFIGS:
+        found = [_try_to_find((config, split), {"data_dir": places["data_dir"]}) for split in SPLITS]
+        if all(isinstance(one, Sources) and not any(map(is_url, one.matches.values())) for one in found):
+            local.append(config)
+    return local or [DEFAULT_CONFIG]
+
+
+def _find(report: Report, key: Key, places: dict[str, str | None]) -> Sources | None:
+    """Where the inputs of a split are; what leads nowhere is noted, and left out."""
+    found = _try_to_find(key, places)
+    if isinstance(found, Sources):
+        return found
+    without = _try_to_find(key, {"data_dir": places["data_dir"]})
+    place = "visual_news" if isinstance(without, Sources) else places["data_dir"] or "data_dir"
+    report.note_fault(True, place, str(found))
+    return without if isinstance(without, Sources) else None
+
+
+def _try_to_find(key: Key, places: dict[str, Any], kinds: Iterable[str] = ()) -> Sources | DataNotFoundError:
+    try:
+        return find_sources(key[0], [key[1]], embeddings=list(kinds), **places)
+    except DataNotFoundError as error:
+        return error
+
+
+def _check_embeddings(
+    report: Report, found: dict[Key, Sources], matches: dict[Key, pa.Table], places: dict[str, str | None]
+) -> None:
+    """Read the pickles' ids: how many rows of each split have a vector."""
+    read: dict[str, tuple[Int64s, int]] = {}
+    for key, kind in ((key, kind) for key in found for kind in EMBEDDINGS):
+        sources = _try_to_find(key, {"data_dir": places["data_dir"]}, [kind])
+        if not isinstance(sources, Sources):
+            report.note_fault(True, f"{kind} of {key[1]}", str(sources))
+            continue
+        location, about = sources.embeddings[kind][key[1]], EMBEDDINGS[kind]
+        if location not in report.files:
+            _list(report, f"{kind} of {key[1]}", location)
+            if is_url(location):
+                report.note_fault(True, location, _elsewhere(location, f"embeddings={kind!r}"))
+                continue
+            with report.collecting(location):
+                read[location] = embedding_ids(location, about.width, about.faces)
+        if location in read and key in matches:
+            ids, size = read[location]
+            rows = int((lookup(np.sort(ids), int64s(matches[key][about.key])) >= 0).sum())
+            counts = report.counts[key[0]][key[1]]
+            counts.setdefault("coverage", {})[kind] = rows
+            counts["bytes"] = counts.get("bytes", 0) + rows * size // max(1, len(ids))
+
+
+def _elsewhere(location: str, what: str) -> str:
+    return f"{location} is not on this machine: {what} needs it. A build fetches it, or put a copy below data_dir."
+
+
+def _list(report: Report, what: str, location: str) -> None:
+    there = not is_url(location) and os.path.isfile(location)
+    report.files[without_secrets(location)] = {"is": what, "bytes": os.path.getsize(location) if there else None}
+
+
+def _add_digests(report: Report) -> None:
+    local = {location: about for location, about in report.files.items() if about["bytes"] is not None}
+    total = sum(about["bytes"] for about in local.values())
+    with tqdm(total=total, desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar:
+        for location, about in local.items():
+            with report.collecting(location):
+                digest = hashlib.sha256()
+                for block in _blocks(location):
+                    digest.update(block)
+                    bar.update(len(block))
+                about["sha256"] = digest.hexdigest()
+    report.notes.append(
+        "No digests of these files are known to this package: those above are for your records, and to compare copies."
+    )
+
+
+def _blocks(location: str) -> Iterator[bytes]:
+    with open(location, "rb") as file:
+        while block := file.read(1 << 20):
+            yield block
+
+
+def _default_cache() -> str:
+    import datasets
+
+    return os.path.expanduser(str(datasets.config.HF_DATASETS_CACHE))

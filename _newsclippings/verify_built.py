@@ -1,0 +1,171 @@
+"""`newsclippings verify --built`: whether a folder that `newsclippings build` wrote is still what it wrote."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from _newsclippings.card import stale_files
+from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
+from _newsclippings.errors import bad_file
+from _newsclippings.parquet_folder import BUILDING, MANIFEST, UNFINISHED, load_manifest, sha256_of
+from _newsclippings.record_scan import int64s
+from _newsclippings.schema import CONFIGS, UNIQUE
+from _newsclippings.shards import ids_digest
+from _newsclippings.threads import map_ahead
+from _newsclippings.verify_report import VERIFY_AGAIN, Report
+
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
+
+
+def verify_built(folder: str | os.PathLike[str]) -> Report:
+    """Compare a folder with the manifests in it: each file's size and SHA-256, rows and ids, and the card.
+
+    Args:
+        folder: what `newsclippings build` wrote.
+
+    Returns:
+        The report. Leftovers of killed builds are notes: no reader takes them for data.
+    """
+    root, report = Path(folder), Report()
+    if not root.is_dir():
+        report.note_fault(True, str(root), f"{root}: expected a folder that `newsclippings build` wrote, found none.")
+    configs = [config for config in (*CONFIGS, UNIQUE) if (root / config).is_dir()]
+    if root.is_dir() and not configs:
+        expected = "a folder that `newsclippings build` wrote"
+        report.note_fault(True, str(root), f"{root}: expected {expected}, found no config in it. Build it.")
+    for config in configs:
+        with report.collecting(str(root / config)):
+            try:
+                _check_config(report, root / config)
+            except (AttributeError, KeyError, TypeError) as error:  # JSON of another shape
+                found = f"{type(error).__name__} {error}"
+                raise bad_file(root / config / MANIFEST, "what `build` writes", found, AGAIN) from error
+    if configs:
+        with report.collecting(str(root)):
+            try:
+                _check_beside(report, root)
+            except (AttributeError, KeyError, TypeError) as error:  # likewise
+                raise bad_file(root, "manifests as `build` writes them", str(error), AGAIN) from error
+    ready = f'Next: `load_dataset("{root}")`, or `newsclippings push`.'
+    report.next = ready if report.sound else VERIFY_AGAIN
+    return report
+
+
+def _check_config(report: Report, folder: Path) -> None:
+    manifest = load_manifest(folder)
+    if manifest is None:
+        absent = not (folder / MANIFEST).exists()
+        found = "none" if absent else "something else"
+        report.note_fault(absent, str(folder / MANIFEST), f"{folder / MANIFEST}: expected JSON, found {found}. {AGAIN}")
+        return
+    for name in sorted(set(os.listdir(folder)) - set(manifest["files"]) - {MANIFEST}):
+        if _is_leftover(name):
+            _note_leftover(report, folder / name)
+        else:
+            what = "would be read as data" if name.endswith(".parquet") else "does not belong there"
+            message = f"{folder / name}: expected the files of {MANIFEST} only, and this {what}. Remove it."
+            report.note_fault(False, str(folder / name), message)
+    if odd := [name for name in manifest["files"] if name != os.path.basename(name)]:
+        raise bad_file(folder / MANIFEST, "names of files in its folder", repr(odd[0])[:80], AGAIN)
+    whole = _check_files(report, folder, manifest["files"])
+    for split, about in manifest["splits"].items():
+        names = [name for name, file in manifest["files"].items() if file["split"] == split]
+        size = sum(manifest["files"][name]["bytes"] for name in names)
+        counts = {"rows": about["rows"], "files": len(names), "bytes": size}
+        report.counts.setdefault(folder.name, {})[split] = counts
+        if all(name in whole for name in names):
+            place = f"{folder.name}/{split}"
+            with report.collecting(place):
+                _check_ids(report, place, [folder / name for name in names], about)
+
+
+def _check_files(report: Report, folder: Path, files: dict[str, Any]) -> set[str]:
+    """Which files of a config could be read and have their size; what differs is noted."""
+    readable = set()
+    for name, about in files.items():
+        file = folder / name
+        report.files[str(file)] = {"is": f"shard of {folder.name}/{about['split']}", "bytes": None}
+        if not file.is_file():
+            report.note_fault(True, str(file), f"{file}: expected {about['bytes']:,} bytes, found no file. {AGAIN}")
+            continue
+        size = report.files[str(file)]["bytes"] = file.stat().st_size
+        if size != about["bytes"]:
+            expected, more = f"{about['bytes']:,} bytes", "It is short" if size < about["bytes"] else "It is too long"
+            report.note_fault(False, str(file), f"{file}: expected {expected}, found {size:,}. {more}. {AGAIN}")
+        else:
+            readable.add(name)
+    total = sum(files[name]["bytes"] for name in readable)
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=total, desc=f"SHA-256 of {folder.name}", unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        for name, digest in map_ahead(pool, lambda name: _digest(folder / name), sorted(readable), 2 * THREADS):
+            bar.update(files[name]["bytes"])
+            if digest != files[name]["sha256"]:
+                message = f"expected the SHA-256 {files[name]['sha256']}, found {digest}. Its content changed. {AGAIN}"
+                report.note_fault(False, str(folder / name), f"{folder / name}: {message}")
+    return readable
+
+
+def _digest(file: Path) -> str:
+    try:
+        return sha256_of(file)
+    except OSError as error:
+        return f"no way to read it ({error})"
+
+
+def _check_ids(report: Report, place: str, files: list[Path], about: dict[str, Any]) -> None:
+    """Compare the rows of a split, and their ids, with its manifest."""
+    try:
+        tables = [_ids(file) for file in files]
+    except (pa.ArrowException, KeyError) as error:
+        found = " ".join(str(error).split())[:200]
+        report.note_fault(False, f"{place}: ids", f"{place}: expected Parquet with ids, found {found}. {AGAIN}")
+        return
+    ids = pa.concat_tables(tables)
+    if len(ids) != about["rows"]:
+        message = f"{place}: expected {about['rows']:,} rows, found {len(ids):,}. {AGAIN}"
+        report.note_fault(False, f"{place}: rows", message)
+    elif ids_digest(*(int64s(ids[name]) for name in ids.column_names)) != about["ids_sha256"]:
+        message = f"{place}: expected the ids of the build, in its order, found others. {AGAIN}"
+        report.note_fault(False, f"{place}: ids", message)
+
+
+def _ids(file: Path) -> pa.Table:
+    with pq.ParquetFile(file) as parquet:
+        columns = [name for name in ("id", "image_id") if name in parquet.schema_arrow.names]
+        return parquet.read(columns=columns)
+
+
+def _check_beside(report: Report, root: Path) -> None:
+    """The files beside the configs: what tells of them, and what has no business there."""
+    for name in sorted(os.listdir(root)):
+        if name == BUILDING or _is_leftover(name):
+            _note_leftover(report, root / name)
+        elif name not in (*CONFIGS, UNIQUE, *BESIDE) and not name.startswith("."):
+            message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
+            report.note_fault(False, str(root / name), message)
+    if not any(load_manifest(root / config) for config in (*CONFIGS, UNIQUE)):
+        return
+    for file in stale_files(root):
+        found = "another" if file.exists() else "none"
+        expected = f"{file}: expected the one of what is in the folder now, found {found}"
+        report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {root}`.")
+    croissant = root / CROISSANT
+    if croissant.exists() and croissant.read_bytes() != croissant_text(root).encode():
+        message = f"{croissant}: expected the metadata of what is in the folder now, found others."
+        report.note_fault(False, str(croissant), f"{message} Run `newsclippings croissant {root}`.")
+
+
+def _is_leftover(name: str) -> bool:
+    return name.endswith((".tmp", UNFINISHED))
+
+
+def _note_leftover(report: Report, place: Path) -> None:
+    report.notes.append(f"{place} was left by a build that was killed. It is harmless; remove it, or build again.")

@@ -1,0 +1,773 @@
+"""`newsclippings verify`: every state of the inputs and of a built folder, told exactly, and no fault hides another."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet as pq
+import pytest
+from remote import Origin, Published
+from test_cli import run
+from test_embeddings import make_plan
+from test_embeddings import write as write_embeddings
+from world import CONFIGS, SPLITS, World
+
+import newsclippings
+from _newsclippings import image_check, shards, threads
+from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
+from newsclippings import ConfigError, Report
+
+HTML = b"<!DOCTYPE html><title>404</title>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+LAYOUTS: dict[str, dict[str, bool]] = {"both": {}, "extracted": {"tar": False}, "tar only": {"folder": False}}
+
+
+def verify(world: World, **options: Any) -> Report:
+    return newsclippings.verify(str(world.root), **options)
+
+
+def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
+    """The report of the command as JSON; its exit code is as it should be, and the text says the same."""
+    result = run("verify", "--data-dir", world.root, "--format", "json", *options)
+    assert result.exit_code == code, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    text = run("verify", "--data-dir", world.root, *options)
+    assert text.exit_code == code
+    faults = len(report["missing"]), len(report["invalid"])
+    last = "Not sound: {} missing, {} invalid. Do what each line says, then verify again.".format(*faults)
+    if code == 0:
+        chosen = " ".join(f"--config {config}" for config in report["counts"])
+        last = f"Sound. Next, with the same places: `newsclippings build OUT {chosen}`."
+    assert text.stdout.splitlines()[-1] == last
+    for message in (*report["missing"].values(), *report["invalid"].values()):
+        assert message.splitlines()[0] in text.stdout
+    return report
+
+
+def counts(report: Report, name: str, config: str = "merged_balanced") -> dict[str, Any]:
+    return {split: about.get(name) for split, about in report.counts[config].items()}
+
+
+def paths_of(world: World, config: str = "merged_balanced") -> list[str]:
+    """The pictures that a config needs."""
+    return sorted({row["image_path"] for split in SPLITS for row in world.rows(config, split)})
+
+
+# Every state
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_complete(new_world: Callable[..., World], layout: str) -> None:
+    """All five configs are there, whole and sound, out of the folder or out of the tar; the counts are the plan's."""
+    world = new_world(**LAYOUTS[layout])
+    report = verify(world)
+    assert (report.missing, report.invalid, report.sound) == ({}, {}, True)
+    assert list(report.counts) == ["merged_balanced", *(c for c in ROWS if c != "merged_balanced")]
+    for config in CONFIGS:
+        for split in SPLITS:
+            rows = world.rows(config, split)
+            about = report.counts[config][split]
+            size = about.pop("bytes")
+            assert about == {
+                "rows": len(rows),
+                "published": ROWS[config][split],
+                "pristine": len(rows) // 2,
+                "unknown_ids": 0,
+                "complete": len(rows),
+                "missing": {"caption": {}, "picture_record": {}, "picture": {}},
+            }
+            pictures = sum(len(row["image"]["bytes"]) for row in rows)
+            assert pictures < size < pictures + 1000 * len(rows)
+    found = from_command(world, code=0)
+    assert {**found, "notes": []} == {**verify(world).as_dict(), "notes": []}  # free disk changes
+
+
+def test_absent(tmp_path: Path) -> None:
+    """With no folder, an empty one, or nothing named at all, what is not there is missing, and nothing is invalid."""
+    (tmp_path / "empty").mkdir()
+    for place, says in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "an empty folder")):
+        report = newsclippings.verify(str(place))
+        assert list(report.missing) == [str(place)]
+        assert says in report.missing[str(place)]
+        assert (report.invalid, report.counts, report.sound) == ({}, {}, False)
+    report = newsclippings.verify()
+    names = [place.rpartition("/")[2] for place in report.missing]
+    assert names == ["train.json", "val.json", "test.json", "VisualNews"]
+    assert report.invalid == {}
+    assert run("verify").exit_code == 1
+
+
+def test_partial(new_world: Callable[..., World]) -> None:
+    """Lost pictures are counted by outlet and split; the first are named; other splits stay complete."""
+    world = new_world(tar=False)
+    record = world.used_once()
+    (world.origin / record.image_path).unlink()
+    world.annotations("merged_balanced", "test").unlink()
+    report = verify(world, configs=["merged_balanced"])
+    assert list(report.missing) == [f"{HUB_FILES}/data/merged_balanced/test.json", "merged_balanced/train"]
+    assert record.image_path in report.missing["merged_balanced/train"]
+    assert report.invalid == {}
+    nothing: dict[str, Any] = {"caption": {}, "picture_record": {}, "picture": {}}
+    assert counts(report, "missing") == {"train": {**nothing, "picture": {record.source: 1}}, "validation": nothing}
+    assert counts(report, "complete") == {"train": 23, "validation": 10}
+    found = from_command(world, "--config", "merged_balanced", code=1)
+    assert found["missing"] == report.missing
+    assert verify(world).counts.keys() == set(CONFIGS) - {"merged_balanced"}  # whose matches are not all here
+
+
+def test_without_visual_news(new_world: Callable[..., World]) -> None:
+    """Matches and metadata alone: only VisualNews is missing, and everything else was checked."""
+    world = new_world(folder=False, tar=False)
+    report = verify(world, configs=["merged_balanced"])
+    assert list(report.missing) == ["VisualNews"]
+    assert counts(report, "complete") == {split: len(world.rows(split=split)) for split in SPLITS}
+
+
+def test_visual_news_that_is_not_there(world: World, tmp_path: Path) -> None:
+    """A wrong visual_news= is one entry; what data_dir holds is looked at all the same."""
+    report = verify(world, visual_news=str(tmp_path / "none.tar"))
+    assert list(report.missing) == ["visual_news"]
+    assert set(report.counts) == set(CONFIGS)
+
+
+def _cut(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+
+
+def _fill(data: bytes) -> Callable[[Path], None]:
+    return lambda file: (file.write_bytes(data), None)[1]
+
+
+BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "truncated": (_cut, "expected"),
+    "a web page": (_fill(HTML), "an HTML page"),
+    "a pointer": (_fill(POINTER), "a Git LFS pointer"),
+    "empty": (_fill(b""), "expected"),
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("what", ["matches", "data.json", "metadata", "tar", "unused tar"])
+def test_a_file_that_is_not_what_it_claims(new_world: Callable[..., World], what: str, how: str) -> None:
+    """One file is cut off, a web page, a pointer or empty: it is invalid by its name, and nothing else is."""
+    world = new_world(folder=what not in ("tar",), tar="tar" in what)
+    places = {"matches": world.annotations("merged_balanced", "validation"), "data.json": world.data_json}
+    place = places.get(what, world.metadata("test") if what == "metadata" else world.tar)
+    breaking, says = BREAKS[how]
+    breaking(place)
+    report = verify(world, configs=["merged_balanced"])
+    assert list(report.invalid) == [str(place)]
+    assert says in report.invalid[str(place)]
+    cut_tar = what == "tar" and how == "truncated"
+    assert bool(report.missing) == cut_tar  # its second half
+    splits = [split for split in SPLITS if (what, split) != ("matches", "validation")]
+    assert list(report.counts["merged_balanced"]) == splits
+    if not cut_tar:
+        assert counts(report, "complete") == {split: len(world.rows(split=split)) for split in splits}
+    assert from_command(world, "--config", "merged_balanced", code=1)["invalid"] == report.invalid
+
+
+def test_no_fault_hides_another(new_world: Callable[..., World]) -> None:
+    """Five faults of five kinds are five entries, in one go."""
+    world = new_world()
+    for place in (world.annotations("merged_balanced", "train"), world.metadata("train"), world.data_json, world.tar):
+        _cut(place)
+    world.metadata("validation").write_bytes(HTML)
+    row = next(row for row in world.rows(split="test") if row["falsified"])
+    (world.origin / row["image_path"]).write_bytes(b"")
+    report = verify(world, configs=["merged_balanced"], images="header")
+    broken = [world.tar, world.annotations("merged_balanced", "train"), world.metadata("validation"), world.data_json]
+    assert set(report.invalid) == {str(place) for place in broken}  # no row of train wants train's metadata
+    assert set(report.missing) == {"merged_balanced/test"}
+    assert row["image_path"] in report.missing["merged_balanced/test"]
+
+
+def test_ids_that_no_corpus_knows(new_world: Callable[..., World]) -> None:
+    """A record that neither data.json nor the metadata have is counted, and its rows are missing."""
+    world = new_world(tar=False)
+    record = world.used_once()
+    del world.records[record.id]
+    world.write_data_json()
+    report = verify(world, configs=["merged_balanced"])
+    assert counts(report, "unknown_ids") == dict.fromkeys(SPLITS, 0)  # the metadata know it
+    world.write_metadata()
+    report = verify(world, configs=["merged_balanced"])
+    assert counts(report, "unknown_ids") == {"train": 1, "validation": 0, "test": 0}
+    assert list(report.missing) == ["merged_balanced/train"]
+    assert "no record has the picture's id (unknown 1)" in report.missing["merged_balanced/train"]
+
+
+# Hostile and odd inputs
+
+
+def _hostile_path(world: World) -> None:
+    record = world.records[world.rows()[0]["id"]]
+    record.image_path = "../../etc/passwd"
+    world.write_data_json()
+
+
+def _link(world: World) -> None:
+    outside = world.root.parent / "outside.jpg"
+    outside.write_bytes(jpeg())
+    file = world.origin / world.used_once().image_path
+    file.unlink()
+    file.symlink_to(outside)
+
+
+def _folder_in_place(world: World) -> None:
+    world.annotations("merged_balanced", "train").unlink()
+    world.annotations("merged_balanced", "train").mkdir()
+
+
+def _member(kind: bytes) -> Callable[[World], None]:
+    def write(world: World) -> None:
+        shutil.rmtree(world.origin)
+        info = tarfile.TarInfo("origin/bbc/images/0000/000.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        world.write_tar(extra=[(info, b"")])
+
+    return write
+
+
+def _compressed(world: World) -> None:
+    shutil.rmtree(world.origin)
+    world.write_tar()
+    world.tar.write_bytes(gzip.compress(world.tar.read_bytes()))
+
+
+def _only_the_tar_has_records(world: World) -> None:
+    """data.json is in a tar that is damaged, pictures are in a folder: captions come from the metadata."""
+    world.data_json.unlink()
+    world.write_tar()
+    data = bytearray(world.tar.read_bytes())
+    data[0:100] = b"x" * 100
+    world.tar.write_bytes(data)
+
+
+# what is done -> (how, the end of the name of the only place that is not right, part of the message, rows of train
+# that have everything)
+HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
+    "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
+    "a link that leaves": (_link, "visual_news/origin", "found a link that leaves it", 24),
+    "a folder for a file": (_folder_in_place, "data", "expected a file, found a folder", None),
+    "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
+    "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
+    "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
+    "records in a damaged tar": (_only_the_tar_has_records, "origin.tar", "do not begin with a tar header", 24),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_inputs(new_world: Callable[..., World], what: str) -> None:
+    """What a build refuses is an entry with the build's own words; all else is still looked at."""
+    world = new_world(tar=False)
+    act, place, says, complete = HOSTILE[what]
+    act(world)
+    report = verify(world, configs=["merged_balanced"], images="decode")
+    ((found, message),) = {**report.missing, **report.invalid}.items()
+    assert found.endswith(place)
+    assert says in message
+    about = {split: len(world.rows(split=split)) for split in SPLITS}
+    assert counts(report, "complete") == ({**about, "train": complete} if complete else
+                                          {split: n for split, n in about.items() if split != "train"})  # fmt: skip
+
+
+def test_a_remote_tar(published: Published, origin: Origin, tmp_path: Path) -> None:
+    """Of a tar at a URL each picture can be looked at; one that is not there is missing, and says so."""
+    index = tmp_path / "index.parquet"
+    assert run("index", published.url, "--out", index).exit_code == 0
+    for given in (None, str(index)):
+        report = verify(published.world, visual_news=published.url, visual_news_index=given, images="decode")
+        assert report.sound, str(report)
+        assert sum(report.looked_at.values()) == len({p for c in CONFIGS for p in paths_of(published.world, c)})
+        assert report.files[published.url] == {"is": "VisualNews", "bytes": None}
+    origin.mode()
+    report = verify(published.world, visual_news=f"{origin.address}/none.tar?token=secret", configs=["merged_balanced"])
+    assert list(report.missing) == [f"{origin.address}/none.tar"]
+    assert "secret" not in str(report)
+    assert counts(report, "complete") == {split: len(published.world.rows(split=split)) for split in SPLITS}
+
+
+def test_the_index_of_another_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """An index that does not fit is a fault, and a mistake where there is no tar."""
+    world, other = new_world(folder=False), new_world("other", folder=False, seed=1)
+    index = tmp_path / "index.parquet"
+    assert run("index", other.tar, "--out", index).exit_code == 0
+    report = verify(world, configs=["merged_balanced"], visual_news_index=str(index))
+    assert list(report.invalid) == [str(world.tar)]
+    assert "is not the index of" in report.invalid[str(world.tar)]
+    with pytest.raises(ConfigError, match="is the index of a tar"):
+        newsclippings.verify(visual_news_index=str(index))
+
+
+# What must hold
+
+
+def _rewrite(world: World, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    file = world.annotations("merged_balanced", "train")
+    content = json.loads(file.read_bytes())
+    content["annotations"] = change(content["annotations"])
+    file.write_text(json.dumps(content))
+
+
+def _with_label(rows: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
+    return [{**row, "falsified": True} if k == i else row for i, row in enumerate(rows)]
+
+
+RULES: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], dict[str, str]]] = {
+    "order": (lambda rows: [rows[1], rows[0], *rows[2:]], {"train: twins": "1 pairs"}),
+    "one row less": (lambda rows: rows[1:], {"train: twins": "12 pairs", "train: labels": "found 11"}),
+    "a wrong label": (lambda rows: _with_label(rows, 4), {"train: twins": "1 pairs", "train: labels": "found 11"}),
+    "a pair twice": (lambda rows: [*rows, *rows[:2]], {"train: keys": "2 rows"}),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_invariants(new_world: Callable[..., World], rule: str) -> None:
+    """Twins, labels and keys that are not as in the official files are told, each by itself."""
+    world = new_world(tar=False)
+    change, expected = RULES[rule]
+    _rewrite(world, change)
+    report = verify(world, configs=["merged_balanced"])
+    assert set(report.invalid) == {f"merged_balanced/{place}" for place in expected}
+    assert all(says in report.invalid[f"merged_balanced/{place}"] for place, says in expected.items())
+
+
+def test_splits_share_nothing(new_world: Callable[..., World]) -> None:
+    """In merged_balanced another split's file in place of one is seen, whatever its name."""
+    world = new_world(tar=False)
+    shutil.copyfile(world.annotations("merged_balanced", "test"), world.annotations("merged_balanced", "validation"))
+    report = verify(world, configs=["merged_balanced"])
+    assert list(report.invalid) == ["merged_balanced: validation and test"]
+    shared = {row[key] for row in world.rows(split="test") for key in ("id", "image_id")}
+    assert f"found {len(shared)} ids in both" in report.invalid["merged_balanced: validation and test"]
+    thin = "scene_resnet_place"  # of the others nobody says that they share nothing
+    shutil.copyfile(world.annotations(thin, "test"), world.annotations(thin, "validation"))
+    assert verify(world, configs=[thin]).missing.keys() <= {f"{thin}/validation"}
+    assert verify(world, configs=[thin]).invalid == {}
+
+
+def test_published_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where some files have the published rows, one that has not is invalid; where none has, that is a note."""
+    assert any("published" in note for note in verify(world).notes)
+    rows = {config: {split: len(world.rows(config, split)) for split in SPLITS} for config in CONFIGS}
+    for config, by_split in rows.items():
+        monkeypatch.setitem(ROWS, config, {**by_split})
+    report = verify(world)
+    assert report.sound
+    assert not any("published" in note for note in report.notes)
+    monkeypatch.setitem(ROWS, "merged_balanced", {"train": 24, "validation": 12, "test": None})
+    report = verify(world)
+    assert list(report.invalid) == ["merged_balanced/validation: rows"]
+    assert "expected the published 12 rows, found 10" in report.invalid["merged_balanced/validation: rows"]
+
+
+# Pictures
+
+
+def jpeg(size: tuple[int, int] = (64, 48), mode: str = "RGB", kind: str = "JPEG") -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    stream = io.BytesIO()
+    PIL.Image.fromarray(noise).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def _bomb(side: int) -> bytes:
+    """A PNG that says it has so many pixels, in a few bytes."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + chunk(
+        b"IDAT", zlib.compress(b"\0" * 100)
+    )  # fmt: skip
+
+
+def _spoiled(data: bytes) -> bytes:
+    """A PNG whose compressed data are not."""
+    start = data.index(b"IDAT") + 4
+    return data[:start] + b"\xff" * 40 + data[start + 40 :]
+
+
+# what -> (bytes, problem by the header, problem when decoded)
+SPECIMENS: dict[str, tuple[bytes, str | None, str | None]] = {
+    "jpeg": (jpeg(), None, None),
+    "grey": (jpeg(mode="L"), None, None),
+    "cut in the scan": (jpeg()[:-300], "truncated", "truncated"),
+    "cut in the header": (jpeg()[:300], "corrupt", "corrupt"),
+    "web page": (HTML, "no_picture", "no_picture"),
+    "pointer": (POINTER, "no_picture", "no_picture"),
+    "text": (b"not found", "no_picture", "no_picture"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no_picture", "no_picture"),
+    "what Pillow refuses": (_bomb(20_000), "bomb", "bomb"),
+    "what Pillow warns of": (_bomb(10_000), "bomb", "bomb"),
+    "more than we decode": (_bomb(8_001), "bomb", "bomb"),
+    "as large as we decode": (_bomb(8_000), "not_jpeg", "truncated"),
+    "gif": (jpeg(mode="P", kind="GIF"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
+    "png": (jpeg(mode="LA", kind="PNG"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
+    "cmyk": (jpeg(mode="CMYK"), "odd_mode", "odd_mode"),
+    "spoiled png": (_spoiled(jpeg(kind="PNG")), "not_jpeg", "corrupt"),
+    "jpeg and more": (jpeg() + b"\0trailing", None, None),
+}
+HARMLESS = ("not_jpeg", "odd_mode")
+
+
+@pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
+@pytest.mark.parametrize("layout", ["folder", "tar"])
+def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) -> None:
+    """Every kind of broken or odd picture is listed by its path, by the header or not until it is decoded."""
+    world = new_world(folder=layout == "folder", tar=False)
+    needed = paths_of(world)
+    specimens = dict(zip(needed, SPECIMENS.values(), strict=False))
+    assert len(specimens) == len(SPECIMENS)
+    for path in needed:
+        world.pictures[path] = specimens[path][0] if path in specimens else jpeg()
+    if layout == "folder":
+        world.write_folder()
+    else:
+        world.write_tar()
+    report = verify(world, configs=["merged_balanced"], images="decode" if decode else "header")
+    expected: dict[str, list[str]] = {}
+    for path, specimen in specimens.items():
+        for problem in (specimen[2 if decode else 1] or "").split():
+            expected.setdefault(str(problem), []).append(path)
+    assert report.pictures == {problem: sorted(paths) for problem, paths in expected.items()}
+    assert set(report.invalid) == {f"pictures: {problem}" for problem in expected if problem not in HARMLESS}
+    assert report.missing == {}
+    for problem, paths in expected.items():
+        if problem not in HARMLESS:
+            assert f"found {len(paths)} that are {problem.replace('_', ' ')}" in report.invalid[f"pictures: {problem}"]
+    assert "an HTML page" in report.invalid["pictures: no_picture"]
+    assert report.looked_at["JPEG CMYK"] == 1
+    option = "--images=decode" if decode else "--images"
+    assert from_command(world, "--config", "merged_balanced", option, code=1)["pictures"] == report.pictures
+
+
+def test_pictures_of_records_in_several_files(new_world: Callable[..., World]) -> None:
+    """Without data.json each split has records of its own: what is broken in any of them is listed together."""
+    world = new_world(tar=False)
+    world.data_json.unlink()
+    broken = [world.rows(split=split)[0]["image_path"] for split in SPLITS]
+    for path in broken:
+        (world.origin / path).write_bytes(HTML)
+    report = verify(world, configs=["merged_balanced"], images="header")
+    assert report.pictures["no_picture"] == sorted(broken)
+    told = [message for place, message in report.invalid.items() if place.startswith("pictures: no_picture")]
+    assert all(any(path in message for message in told) for path in broken)
+    assert sum(report.looked_at.values()) == len(paths_of(world)) - 3
+
+
+def test_sound_pictures(world: World) -> None:
+    """Where all decode, formats and modes are counted, each picture once; odd ones are listed and no fault."""
+    report = verify(world, images="decode")
+    assert report.sound
+    kinds: Counter[str] = Counter()
+    needed = {path for config in CONFIGS for path in paths_of(world, config)}
+    for path in needed:
+        image = PIL.Image.open(io.BytesIO(world.pictures[path]))
+        kinds[f"{image.format} {image.mode}"] += 1
+    assert report.looked_at == dict(kinds)
+    assert report.looked_at["GIF P"] == len(report.pictures["not_jpeg"])
+
+
+def test_the_text() -> None:
+    """Sizes, counts in columns, lists of which the first are shown, faults with their places, and a last line."""
+    report = Report(
+        missing={"a/b": "a/b: expected a file,\nfound none."},
+        invalid={"c": "expected x, found y."},
+        counts={
+            "m": {"train": {"rows": 2000, "published": None, "missing": {}, "coverage": {"sbert": 7}}, "t": {"rows": 1}}
+        },
+        files={"/x": {"is": "matches", "bytes": 1234, "sha256": "0f"}, "hf://y": {"is": "metadata", "bytes": None}},
+        pictures={"odd_mode": [f"{k}.jpg" for k in range(7)]},
+        looked_at={"GIF P": 7, "JPEG RGB": 1000},
+        notes=["so it is."],
+        next="Go on.",
+    )
+    assert str(report).splitlines() == [
+        "          1,234  matches: /x  sha256 0f",
+        "         remote  metadata: hf://y",
+        "                  rows          sbert",
+        "m/train          2,000              7",
+        "m/t                  1              -",
+        "Pictures looked at: 1,007 (GIF P 7, JPEG RGB 1,000)",
+        "  odd mode: 7: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
+        "Note: so it is.",
+        "MISSING a/b: expected a file,",
+        "    found none.",
+        "INVALID c: expected x, found y.",
+        "Not sound: 1 missing, 1 invalid. Go on.",
+    ]
+    assert str(Report(next="Go on.")) == "Sound. Go on."
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_picture_that_may_not_be_read(new_world: Callable[..., World]) -> None:
+    """A file without the right to read it is a fault of its own."""
+    world = new_world(tar=False)
+    record = world.used_once()
+    (world.origin / record.image_path).chmod(0)
+    report = verify(world, images="header")
+    assert report.pictures["unreadable"] == [record.image_path]
+
+
+def test_a_picture_that_shrinks_meanwhile(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read any more is found out one by one, and the others are looked at."""
+    world = new_world(tar=False)
+    record, look = world.used_once(), threads.map_ahead
+
+    def shrinking(*args: Any) -> Any:
+        (world.origin / record.image_path).write_bytes(b"x")
+        return look(*args)
+
+    monkeypatch.setattr(image_check, "map_ahead", shrinking)
+    report = verify(world, configs=["merged_balanced"], images="header")
+    assert report.pictures["unreadable"] == [record.image_path]
+    assert sum(report.looked_at.values()) == len(paths_of(world)) - 1
+
+
+# Embeddings and checksums
+
+
+def test_embeddings(new_world: Callable[..., World]) -> None:
+    """Rows with a vector are the plan's, by kind and split; a broken pickle is one fault, and one that is not there."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write_embeddings(world, plan)
+    report = verify(world, configs=["merged_balanced"], embeddings=True)
+    assert report.sound
+    without = verify(world, configs=["merged_balanced"])
+    for split in SPLITS:
+        added = counts(report, "bytes")[split] - counts(without, "bytes")[split]
+        numbers = 0.0
+        for kind, about in EMBEDDINGS.items():
+            there = {n: v for n, v in plan[kind][split].items() if v is not None}
+            shown = sum(row[about.key] in there for row in world.rows(split=split))
+            numbers += shown * sum(np.size(v) for v in there.values()) / len(there)
+        assert added == pytest.approx(4 * numbers, abs=len(EMBEDDINGS))
+        rows = world.rows(split=split)
+        expected = {
+            kind: sum(plan[kind][split].get(row[about.key]) is not None for row in rows)
+            for kind, about in EMBEDDINGS.items()
+        }
+        assert counts(report, "coverage")[split] == expected
+    folder = world.root / "news_clippings" / "embeddings"
+    broken = folder / "places_resnet50" / "places_resnet50_val.pkl"
+    _cut(broken)
+    (folder / "sbert_embeddings" / "sbert_embeddings_test.pkl").unlink()
+    (folder / "facenet_embeddings" / "facenet_embeddings_test.pkl").write_bytes(HTML)
+    found = from_command(world, "--config", "merged_balanced", "--embeddings", code=1)
+    assert set(found["invalid"]) == {str(broken), str(folder / "facenet_embeddings" / "facenet_embeddings_test.pkl")}
+    assert [place.rpartition("/")[2] for place in found["missing"]] == ["sbert_embeddings_test.pkl"]
+    covered = found["counts"]["merged_balanced"]
+    assert {split: len(about["coverage"]) for split, about in covered.items()} == {
+        "train": 5, "validation": 4, "test": 3,
+    }  # fmt: skip
+
+
+def test_checksums(new_world: Callable[..., World]) -> None:
+    """The SHA-256 of each file that is there; no digest is known to compare with, and the report says so."""
+    world = new_world()
+    report = verify(world, checksums=True)
+    files = [world.annotations(config, split) for config in CONFIGS for split in SPLITS]
+    files += [world.metadata(split) for split in SPLITS]
+    files += [world.data_json, world.tar]
+    assert {place: about["sha256"] for place, about in report.files.items()} == {
+        str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+    assert any("No digests of these files are known" in note for note in report.notes)
+
+
+# What it does to the machine
+
+
+def test_it_changes_nothing(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Only the cache that was named is written to: the index of a tar, which a build then uses."""
+    world = new_world(folder=False)
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    report = verify(world, images="decode", embeddings=True, checksums=True, cache_dir=tmp_path / "cache")
+    assert report.counts
+    after = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
+    new = {file.relative_to(tmp_path).parts[:3] for file in after if file not in files}
+    assert new == {("cache", "newsclippings", "tar_indexes")}
+    assert {file: after[file] for file in files} == files
+
+
+def test_mistakes() -> None:
+    """A value that means nothing is an error and no report; on the command line it is code 2."""
+    with pytest.raises(ConfigError, match="images='all'"):
+        newsclippings.verify(images="all")
+    with pytest.raises(ConfigError, match="configs='all'"):
+        newsclippings.verify(configs=["all"])
+    with pytest.raises(ConfigError, match="is a URL"):
+        newsclippings.verify("https://host/data")
+    assert run("verify", "--images=all").exit_code == 2
+    assert run("verify", "--config", "all").exit_code == 2
+    result = run("verify", "--built", ".", "--images")
+    assert (result.exit_code, "--built" in result.stderr, "--images" in result.stderr) == (2, True, True)
+
+
+# A built folder
+
+
+@pytest.fixture(scope="module")
+def built_once(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two configs and their pictures, eight files a split. Shared: `built` copies it."""
+    out = tmp_path_factory.mktemp("built") / "out"
+    options = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "FEWEST", 1)
+        assert run("build", out, "--data-dir", world.root, *options).exit_code == 0
+    assert run("croissant", out).exit_code == 0
+    return out
+
+
+@pytest.fixture
+def built(built_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built_once, tmp_path / "out"))
+
+
+def test_built(built: Path, world: World) -> None:
+    """What was just built is sound; rows, files and bytes are counted."""
+    report = newsclippings.verify_built(built)
+    assert (report.missing, report.invalid, report.notes) == ({}, {}, [])
+    assert counts(report, "rows") == {split: len(world.rows(split=split)) for split in SPLITS}
+    for config in ("merged_balanced", "scene_resnet_place", "images"):
+        for split in SPLITS:
+            files = list((built / config).glob(f"{split}-*.parquet"))
+            assert report.counts[config][split]["files"] == len(files)
+            assert report.counts[config][split]["bytes"] == sum(file.stat().st_size for file in files)
+    result = run("verify", "--built", built, "--format", "json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == report.as_dict()
+
+
+def _flip(file: Path, byte: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[byte] ^= 1
+    file.write_bytes(data)
+
+
+def _change_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+SHARD = "merged_balanced/train-00003-of-00008.parquet"
+# what is done -> (how, place, whether it is missing, part of the message)
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
+    "a bit": (lambda out: _flip(out / SHARD, 3_000), SHARD, False, "SHA-256"),
+    "a short file": (lambda out: os.truncate(out / SHARD, 500), SHARD, False, "It is short"),
+    "a longer file": (lambda out: (out / SHARD).write_bytes((out / SHARD).read_bytes() + b"x"), SHARD, False, "long"),
+    "no file": (lambda out: (out / SHARD).unlink(), SHARD, True, "found no file"),
+    "a stray shard": (
+        lambda out: shutil.copyfile(out / SHARD, out / "merged_balanced/train-00008-of-00008.parquet"),
+        "merged_balanced/train-00008-of-00008.parquet", False, "would be read as data",
+    ),
+    "a stray file": (lambda out: (out / "images/x.txt").touch(), "images/x.txt", False, "does not belong there"),
+    "a file beside": (lambda out: (out / "x.parquet").touch(), "x.parquet", False, "Remove it"),
+    "no manifest": (lambda out: (out / "images/manifest.json").unlink(), "images/manifest.json", True, "found none"),
+    "no card": (lambda out: (out / "README.md").unlink(), "README.md", True, "found none"),
+    "another card": (lambda out: (out / "README.md").write_text("x"), "README.md", False, "newsclippings card"),
+    "other infos": (lambda out: _flip(out / "dataset_infos.json", 9), "dataset_infos.json", False, "found another"),
+    "other croissant": (lambda out: _flip(out / "croissant.json", 9), "croissant.json", False, "found others"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_of_a_built_folder(built: Path, damage: str) -> None:
+    """One thing is changed: it is told by its name, with what to do, and the exit code is 1."""
+    act, name, absent, says = DAMAGE[damage]
+    act(built)
+    report = newsclippings.verify_built(built)
+    entries = report.missing if absent else report.invalid
+    assert says in entries[str(built / name)]
+    others = {*report.missing, *report.invalid} - {str(built / name)}
+    # card and croissant tell of all manifests
+    assert others == ({str(built / n) for n in ("README.md", "dataset_infos.json", "croissant.json")}
+                      if damage == "no manifest" else set())  # fmt: skip
+    result = run("verify", "--built", built, "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == report.as_dict()
+
+
+def test_other_rows_than_the_manifest_says(built: Path) -> None:
+    """Rows and ids are counted in the files: a manifest that was made to fit a changed file does not hide it."""
+    file = built / "scene_resnet_place" / "test-00000-of-00001.parquet"
+    file = file if file.exists() else built / "scene_resnet_place" / "test-00000-of-00008.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.take(list(range(len(table)))[::-1]), file)
+
+    def fit(manifest: dict[str, Any]) -> None:
+        about = manifest["files"][file.name]
+        about["bytes"], about["sha256"] = file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest()
+
+    _change_manifest(file.parent, fit)
+    assert "expected the ids of the build" in newsclippings.verify_built(built).invalid["scene_resnet_place/test: ids"]
+    pq.write_table(table.slice(1), file)
+    _change_manifest(file.parent, fit)
+    report = newsclippings.verify_built(built)
+    assert re.search(r"expected \d+ rows, found \d+", report.invalid["scene_resnet_place/test: rows"])
+    file.write_bytes(b"PAR1 no more")
+    _change_manifest(file.parent, fit)
+    assert "expected Parquet" in newsclippings.verify_built(built).invalid["scene_resnet_place/test: ids"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update(files=[]),
+        lambda manifest: manifest.update(splits={"train": 1}),
+        lambda manifest: manifest["files"].update(
+            {"../../secret": {"split": "train", "rows": 0, "bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}}
+        ),
+        lambda manifest: manifest["files"].update({"x.parquet": {}}),
+        lambda manifest: manifest.update(splits=None),
+    ],
+)
+def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """A manifest that somebody edited is a fault, whatever is in it, and other configs are still checked."""
+    (built.parent / "secret").write_bytes(b"secret")
+    _change_manifest(built / "scene_resnet_place", change)
+    _flip(built / SHARD, 200)
+    report = newsclippings.verify_built(built)
+    assert any("scene_resnet_place" in place for place in report.invalid)
+    assert str(built / SHARD) in report.invalid
+    assert "secret" not in "".join(report.files)
+
+
+def test_leftovers_are_harmless(built: Path) -> None:
+    """What killed builds left is told, and is no fault."""
+    (built / ".building" / "images-0123").mkdir(parents=True)
+    (built / "README.md.1-abc.tmp").touch()
+    (built / "images" / "manifest.json.1-abc.tmp").touch()
+    report = newsclippings.verify_built(built)
+    assert report.sound
+    assert len(report.notes) == 3
+    assert all("left by a build that was killed" in note for note in report.notes)
+    assert run("verify", "--built", built).exit_code == 0
+
+
+def test_no_built_folder(tmp_path: Path) -> None:
+    """No folder, or one without configs, is missing."""
+    for place in (tmp_path / "none", tmp_path):
+        report = newsclippings.verify_built(place)
+        assert (list(report.missing), report.sound) == ([str(place)], False)
+    assert run("verify", "--built", tmp_path / "none").exit_code == 1
