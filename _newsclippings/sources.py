@@ -29,6 +29,7 @@ _NO_EFFECT_ON_ROWS = {
     "card.py",
     "cli.py",
     "cli_options.py",
+    "cli_folder.py",
     "cli_verify.py",
     "convert.py",
     "croissant.py",

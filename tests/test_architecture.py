@@ -39,6 +39,7 @@ LAYERS = [
     ["cli_options", "convert", "preview", "preview_html", "infos", "sample"],
     ["plots", "stats", "stats_text"],
     ["build", "cli_verify", "push"],
+    ["cli_folder"],
     ["cli"],
 ]
 LEVEL = {(n if n == "newsclippings" else f"_newsclippings.{n}"): k for k, names in enumerate(LAYERS) for n in names}

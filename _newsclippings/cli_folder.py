@@ -1,0 +1,195 @@
+"""The commands that write, describe and publish a folder of Parquet files: thin edges, as cli.py."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.cli_options import FORMAT, SOME_CONFIGS, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
+
+
+@click.command()
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@SOME_CONFIGS
+@inputs
+@click.option(
+    "--images",
+    type=click.Choice(["bytes", "once", "none"]),
+    default="bytes",
+    show_default=True,
+    help="Pictures in the rows of all configs; in those of merged_balanced only, those of the others once, in a config "
+    "images; or no pictures.",
+)
+@click.option(
+    "--missing", type=click.Choice(MISSING), default="error", show_default=True, help="Rows that lack something."
+)
+@click.option(
+    "--split",
+    "splits",
+    type=click.Choice(list(SPLITS)),
+    multiple=True,
+    help="Which split; repeat for more. Unset: all.",
+)
+@click.option(
+    "--embeddings",
+    type=click.Choice([*EMBEDDINGS, "all"]),
+    multiple=True,
+    help="Columns of the authors' vectors; repeat for more.",
+)
+@click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
+@click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
+@click.option("--check-images", is_flag=True, help="Decode every picture; --missing says what becomes of broken ones.")
+@FORMAT
+@errors_in_a_line
+def build(
+    out: Path,
+    configs: tuple[str, ...],
+    splits: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    form: str,
+    **fields: Any,
+) -> None:
+    """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
+
+    Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings build newsclippings --config merged_balanced --data-dir demo/data
+    """
+    from _newsclippings.build import build_folder
+
+    quiet_when_piped()
+    reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
+    if form == "json":
+        click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
+        return
+    for config, by_split in reports.items():
+        for split, report in by_split.items():
+            click.echo(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
+@errors_in_a_line
+def card(folder: Path, check: bool) -> None:
+    """Write README.md and dataset_infos.json of FOLDER, which `newsclippings build` wrote, anew from what is in it.
+
+    \b
+    Example:
+      newsclippings card newsclippings --check
+    """
+    from _newsclippings.card import stale_files, write_card
+
+    if not check:
+        write_card(folder)
+    elif stale := stale_files(folder):
+        message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
+        raise click.ClickException(message)
+    click.echo(folder / "README.md")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
+)
+@errors_in_a_line
+def croissant(folder: Path, out: Path | None) -> None:
+    """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
+
+    \b
+    Example:
+      newsclippings croissant newsclippings
+    """
+    from _newsclippings.croissant import write_croissant
+
+    click.echo(write_croissant(folder, out))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "--plot",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write stats.json and charts (PNG) to this folder. Needs matplotlib, of the extra `plot`.",
+)
+@FORMAT
+@errors_in_a_line
+def stats(folder: Path, plot: Path | None, form: str) -> None:
+    """Count and measure what is in FOLDER, which `newsclippings build` wrote: scores, labels, captions, pictures.
+
+    \b
+    Example:
+      newsclippings stats newsclippings
+      newsclippings stats newsclippings --plot charts
+    """
+    from _newsclippings.plots import draw_stats, require_matplotlib
+    from _newsclippings.stats import folder_stats, write_stats
+    from _newsclippings.stats_text import stats_text
+
+    if plot:
+        require_matplotlib()  # before anything is read
+    numbers = folder_stats(folder)
+    if plot is None:
+        click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
+        return
+    files = [os.fspath(file) for file in (write_stats(numbers, plot / "stats.json"), *draw_stats(numbers, plot))]
+    click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
+
+
+@click.command()
+@click.argument("repo_id")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")
+@click.option("--gated", is_flag=True, help="Its owner decides who may have the files.")
+@click.option("--revision", help="Branch to upload to. Unset: main.")
+@click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
+@click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
+@click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
+@FORMAT
+@errors_in_a_line
+def push(
+    repo_id: str,
+    folder: Path,
+    public: bool,
+    gated: bool,
+    revision: str | None,
+    with_images: bool,
+    rights: bool,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Upload FOLDER, which `newsclippings build` wrote, to the Hugging Face Hub as dataset repository REPO_ID.
+
+    Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings push me/news-clippings newsclippings --dry-run
+    """
+    from _newsclippings import push as pushing
+
+    upload = pushing.plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights)
+    about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
+    if form == "text":
+        for name, size in upload.files.items():
+            click.echo(f"{size:>15,}  {name}")
+        rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
+        click.echo(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
+    if not dry_run:
+        quiet_when_piped()
+        about |= pushing.push(upload, public=public, gated=gated, revision=revision)
+        if form == "text":
+            done = "uploaded" if about["new"] else "nothing was new"
+            moved = " moved" if about["tag_moved"] else ""
+            click.echo(f"{about['url']}: {done}; tag {about['tag']}{moved} at {about['commit']}")
+    if form == "json":
+        click.echo(json.dumps(about))
