@@ -39,12 +39,18 @@ def alone_in(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):  # who had it before may have removed it: then there is another
-                if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                    yield
-                    return
+            if _is_at(folder, descriptor):  # else who had it before removed it, and there is another
+                yield
+                return
         finally:
             os.close(descriptor)
+
+
+def _is_at(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ from world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards
 from _newsclippings.cli import main
-from _newsclippings.parquet_folder import in_all_versions
+from _newsclippings.parquet_folder import alone_in, in_all_versions
 from newsclippings import MissingDataError, join_images
 
 # Before click 8.2 stderr had to be kept apart by name.
@@ -583,6 +584,39 @@ def test_a_new_folder_that_cannot_be_made_is_named(world: World) -> None:
     result = run("build", "/proc/no/such", "--data-dir", world.root)
     assert result.exit_code == 1
     assert "'/proc/no'" in result.stderr or "/proc/no/such" in result.stderr
+
+
+def test_an_input_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
+    """The error comes through the lock of the folder, and leaves no folder."""
+    result = run("build", tmp_path / "out", "--data-dir", world.root, "--visual-news", "nowhere.tar")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert "nowhere.tar" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_that_lock_a_folder_which_one_removes(tmp_path: Path) -> None:
+    """Who waited for a folder that is removed meanwhile gets a new one, alone."""
+    with alone_in(tmp_path / "out"):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", LOCK, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waiting\n"
+        time.sleep(0.2)
+        (tmp_path / "out").rmdir()
+    assert waiting.communicate()[0] == "alone\n"
+    assert (tmp_path / "out").is_dir()
+
+
+LOCK = """
+import sys
+from pathlib import Path
+from _newsclippings.parquet_folder import alone_in
+print("waiting", flush=True)
+with alone_in(Path(sys.argv[1])):
+    print("alone" if Path(sys.argv[1]).is_dir() else "nowhere", flush=True)
+"""
 
 
 def test_a_config_that_was_away_is_put_back(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
