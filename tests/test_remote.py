@@ -525,12 +525,14 @@ def test_the_fetched_part_survives_a_failure(
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
     pictures = large.mask(shown(large.world.rows())) & large.inner()
-    before = large.times(whole(large)) * pictures
+    answered = list(whole(large))
+    before = large.times(answered) * pictures
     assert 0 < before.sum() < pictures.sum()
     origin.mode()
     origin.forget()
     assert raw_splits(large.load(splits=["train"], visual_news_index=index)) == {"train": large.world.rows()}
-    assert (large.times()[before > 0] == 0).all()
+    # An answer that the server had sent, and the client had not read when the connection broke, counts as one of them.
+    assert (large.times()[before > 0] > 0).sum() <= max(request.stop - request.start for request in answered)
 
 
 # Errors
