@@ -18,8 +18,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import pyarrow as pa
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
+from _newsclippings.config import NewsCLIPpingsConfig
 from _newsclippings.decode import decode_small
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
@@ -39,16 +39,15 @@ from _newsclippings.errors import (
     MissingDataError,
     NewsCLIPpingsError,
     UnsafePathError,
-    bad_value,
     changed_meanwhile,
 )
 from _newsclippings.join_images import join_images
 from _newsclippings.network import is_url
 from _newsclippings.register import NAME, make_name_known
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, VERSION, features
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
-from _newsclippings.sources import Sources, find_sources
+from _newsclippings.sources import Sources
 from _newsclippings.split import Split
 from _newsclippings.verify import verify
 from _newsclippings.verify_built import verify_built
@@ -76,96 +75,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
-
-
-@dataclass
-class NewsCLIPpingsConfig(datasets.BuilderConfig):
-    """What a build of NewsCLIPpings is made of. The first three fields are those of every `datasets` config.
-
-    Attributes:
-        data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
-            variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
-        visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL (`https://`, `hf://`,
-            whatever fsspec reads by ranges), of which only what is needed is fetched. Unset: looked for below data_dir.
-        visual_news_index: an index of that tar, made by `newsclippings index`; a file or a URL. Unset: its headers are
-            walked once.
-        images: `"bytes"`: encoded pictures inside the rows. `"path"`: the image column refers to the files of the
-            folder, nothing is copied. `"none"`: no image column; image_path stays.
-        missing: what becomes of a row whose picture or record is not there. `"error"`: nothing is built, the error
-            says what is missing. `"null"`: the row stays, with nulls. `"drop_pair"`: both twins are left out.
-        splits: the splits to build, of train, validation, test. Unset: all.
-        embeddings: columns of the authors' vectors, any of clip_image, clip_text, sbert, places, facenet, or `"all"`.
-            Unset: none. A row without a vector has null.
-        metadata: columns of what the authors know of the caption's and the picture's article: title, time, entities.
-        articles: a column with the text of the caption's article, from VisualNews.
-        check_images: decode every picture while joining, so that one that does not decode is found then and not when
-            its row is read: to `missing` it is as if it were not there. Costs a decoding of each, in threads.
-    """
-
-    visual_news: str | None = None
-    images: str = "bytes"
-    missing: str = "error"
-    splits: list[str] | None = None
-    embeddings: list[str] | str | None = None
-    metadata: bool = False
-    articles: bool = False
-    visual_news_index: str | None = None
-    check_images: bool = False
-
-    def check(self) -> None:
-        """Raise `ConfigError` if a field has a value that means nothing."""
-        for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
-            if value not in allowed:
-                raise bad_value(field, value, allowed)
-        self.wanted_splits()
-        self.wanted_embeddings()
-
-    def wanted_splits(self) -> list[str]:
-        """The splits to build, in their usual order."""
-        if self.splits is None:
-            return list(SPLITS)
-        single = isinstance(self.splits, str | datasets.NamedSplit)
-        if not single and not isinstance(self.splits, Iterable):
-            raise bad_value("splits", self.splits, SPLITS)
-        given = {str(self.splits)} if single else set(map(str, self.splits))
-        if not given or not given <= set(SPLITS):
-            raise bad_value("splits", self.splits, SPLITS)
-        return [split for split in SPLITS if split in given]
-
-    def wanted_embeddings(self) -> list[str]:
-        """The kinds of embeddings to join, in the order of their columns."""
-        given = {self.embeddings} if isinstance(self.embeddings, str) else set(self.embeddings or ())
-        if given == {"all"}:
-            return list(EMBEDDINGS)
-        if not given <= set(EMBEDDINGS):
-            raise bad_value("embeddings", self.embeddings, [*EMBEDDINGS, "all"])
-        return [kind for kind in EMBEDDINGS if kind in given]
-
-    def sources(self) -> Sources:
-        """Where the inputs are."""
-        paths: dict[str, str | None] = {}
-        for field in ("data_dir", "visual_news", "visual_news_index"):
-            value = getattr(self, field)
-            if value is not None and not isinstance(value, str | os.PathLike):
-                message = f"{field}={value!r} is a {type(value).__name__}; expected a path or a URL."
-                raise ConfigError(message)
-            paths[field] = os.fspath(value) if value else None
-        return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **paths)
-
-    def inputs(self) -> str:
-        """A digest of the content of all inputs that a build reads, and of the code."""
-        return self.sources().key(pictures=self.images != "none" or self.articles, metadata=self.metadata)
-
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
-        """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
-        self.check()
-        base: str = super().create_config_id({}, custom_features=custom_features)
-        fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
-        fields["embeddings"] = ",".join(self.wanted_embeddings())
-        fields["check_images"] = str(bool(self.check_images))
-        fields["texts"] = f"{bool(self.metadata)} {bool(self.articles)}"
-        digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
-        return f"{base}-{digest}"
 
 
 # Joined splits of the builds that go on, by a name of each: a worker that was forked finds here what it need not join.

@@ -23,7 +23,7 @@ LAYERS = [
     ["decode", "network", "tar_headers", "array_pickle_values"],
     ["files", "verify_report"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine"],
-    ["join", "records", "record_index", "tar_walk", "array_pickle_runs"],
+    ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],
     ["tar_index_file", "tar_members"],
     ["embeddings", "images", "metadata"],
@@ -75,7 +75,7 @@ def test_the_layers_name_every_module() -> None:
 def test_only_the_edge_knows_datasets(module: str) -> None:
     """`datasets` stays at the edge; below it there are tables and bytes. torch and mlcroissant are nowhere."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
-    edge = ("schema", "register", "card", "join_images", "cli", "cli_options", "verify")
+    edge = ("schema", "config", "register", "card", "join_images", "cli", "cli_options", "verify")
     allowed = {"newsclippings", *(f"_newsclippings.{name}" for name in edge)}
     assert "datasets" not in outside or module in allowed
     assert not outside & {"torch", "transformers", "mlcroissant", "pickle", "dill", "marshal", "shelve"}
