@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.files import what_instead
 from _newsclippings.images import Pictures, Rows
+from _newsclippings.schema import PICTURE_FORMATS
 from _newsclippings.threads import map_ahead
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what is looked for; Pillow runs other programs for some of the rest
 USUAL_MODES = ("RGB", "L")
 MAX_PIXELS = 64_000_000  # 192 MB of RGB; the largest news pictures have a tenth. Pillow itself refuses 179 million
 BATCH = 16  # pictures that a thread reads together
@@ -52,12 +52,12 @@ def look_at(data: bytes, decode: bool) -> Look:
         return Look("empty", "0 bytes")
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter is raised under -W error only
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
     except bombs as error:
         return Look("bomb", str(error))
     except UnidentifiedImageError:
         begins = data[:8].decode("ascii", "backslashreplace")
-        return Look("no_picture", what_instead(data[:64]) or f"no {' or '.join(FORMATS)}; it begins with {begins!r}")
+        return Look("no_picture", what_instead(data[:64]) or f"no {' or '.join(PICTURE_FORMATS)}; it begins with {begins!r}")
     except Exception as error:  # whatever Pillow raises at broken files
         return Look("corrupt", _in_words(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it

@@ -47,7 +47,7 @@ SOURCE_DATASETS: Final = (
 LABELS: Final = ("pristine", "falsified")
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
-PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what Pillow may take a picture for: all that was met
+PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # all that was met; Pillow runs programs for some of the rest
 IMAGES: Final = ("bytes", "path", "none")
 MISSING: Final = ("error", "null", "drop_pair")
 
