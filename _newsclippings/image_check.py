@@ -57,7 +57,8 @@ def look_at(data: bytes, decode: bool) -> Look:
         return Look("bomb", str(error))
     except UnidentifiedImageError:
         begins = data[:8].decode("ascii", "backslashreplace")
-        return Look("no_picture", what_instead(data[:64]) or f"no {' or '.join(PICTURE_FORMATS)}; it begins with {begins!r}")
+        known = what_instead(data[:64]) or f"no {' or '.join(PICTURE_FORMATS)}; it begins with {begins!r}"
+        return Look("no_picture", known)
     except Exception as error:  # whatever Pillow raises at broken files
         return Look("corrupt", _in_words(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it

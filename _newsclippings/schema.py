@@ -47,7 +47,8 @@ SOURCE_DATASETS: Final = (
 LABELS: Final = ("pristine", "falsified")
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
-PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # all that was met; Pillow runs programs for some of the rest
+# All that was met in VisualNews; for some other formats Pillow runs programs.
+PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGES: Final = ("bytes", "path", "none")
 MISSING: Final = ("error", "null", "drop_pair")
 
