@@ -422,6 +422,12 @@ def test_help_shows_every_flag(tmp_path: Path) -> None:
     assert re.search(r"--max_steps.*?default: 44000", done.stdout, re.DOTALL)
 
 
+def test_rows_need_no_columns_that_no_control_asks_for(world: World) -> None:
+    """Pictures and captions alone are streamed, too."""
+    rows = load(world, streaming=True, split="train").select_columns(["caption"])
+    assert [row["caption"] for row in StreamRows(rows, 24)] == [row["caption"] for row in world.rows()]
+
+
 def test_more_ranks_than_pairs(world: World) -> None:
     """A rank without a row would wait for ever for the others: an error."""
     rows = load(world, streaming=True, split="train").select_columns(["index"])
