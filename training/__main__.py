@@ -111,6 +111,7 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # leaves the ranks' group: gloo's threads abort a process that ends without
     return model, collator
 
 
