@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from _newsclippings.charts import current_charts
 from _newsclippings.errors import bad_file
 from _newsclippings.files import write_atomically
 from _newsclippings.parquet_folder import load_manifest
@@ -68,7 +69,7 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
         before = re.search(r'load_dataset\("([^"]+)"', readme.read_text(encoding="utf-8")) if readme.exists() else None
         name = before[1] if before else folder.resolve().name
     return {
-        readme: f"---\n{_yaml(built)}---\n\n{_text(built, name, (folder / PICTURE).exists())}",
+        readme: f"---\n{_yaml(built)}---\n\n{_text(built, name, folder)}",
         folder / "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
     }
 
@@ -161,10 +162,10 @@ def _first(built: Manifests) -> str:
     return DEFAULT_CONFIG if DEFAULT_CONFIG in built else next(iter(built))
 
 
-def _text(built: Manifests, name: str, picture: bool) -> str:
+def _text(built: Manifests, name: str, folder: Path) -> str:
     first = _first(built)
     with_pictures = any("image" in manifest["features"] for manifest in built.values())
-    drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n" if picture else ""
+    drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         description=DESCRIPTION,
         version=VERSION,
@@ -173,13 +174,14 @@ def _text(built: Manifests, name: str, picture: bool) -> str:
         what_is_in_it=""
         if with_pictures
         else "There are no pictures in it: `image_path` says where each lies in VisualNews.",
-        picture=drawn,
+        picture=drawn if (folder / PICTURE).exists() else "",
         name=name,
         config=first,
         join=_join(built, name),
         fields=_fields(built),
         vectors=_vectors(built),
         splits=_splits(built),
+        charts=_charts(folder),
         report=_report(built),
         license=LICENSE,
         citation=CITATION,
@@ -243,6 +245,14 @@ def _splits(built: Manifests) -> str:
             size = sum(file["bytes"] for file in manifest["files"].values() if file["split"] == split)
             lines.append([f"`{config}`", split, *counts, f"{size / 1e6:,.1f}"])
     return _table(["config", "split", "rows", "pristine", "falsified", "MB"], lines, "llrrrr")
+
+
+def _charts(folder: Path) -> str:
+    """What `newsclippings stats` drew of these very rows."""
+    drawn = [file for file in current_charts(folder) if file.suffix == ".png"]
+    names = [file.stem.replace("-", ": ", 1).replace("-", " ") for file in drawn]
+    lines = [f"![{name}]({file.parent.name}/{file.name})" for name, file in zip(names, drawn, strict=True)]
+    return "\n".join(["", *lines, ""]) if lines else ""
 
 
 def _report(built: Manifests) -> str:

@@ -119,7 +119,8 @@ def croissant(folder: Path, out: Path | None) -> None:
 @click.option(
     "--plot",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write stats.json and charts (PNG) to this folder. Needs matplotlib, of the extra `plot`.",
+    help="Write stats.json and charts (PNG) to this folder; those in FOLDER/charts are shown by its card. Needs "
+    "matplotlib, of the extra `plot`.",
 )
 @FORMAT
 @errors_in_a_line
@@ -129,8 +130,10 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     \b
     Example:
       newsclippings stats newsclippings
-      newsclippings stats newsclippings --plot charts
+      newsclippings stats newsclippings --plot newsclippings/charts
     """
+    from _newsclippings.card import write_card
+    from _newsclippings.charts import FOLDER, NUMBERS
     from _newsclippings.plots import draw_stats, require_matplotlib
     from _newsclippings.stats import folder_stats, write_stats
     from _newsclippings.stats_text import stats_text
@@ -141,7 +144,9 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     if plot is None:
         click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
         return
-    files = [os.fspath(file) for file in (write_stats(numbers, plot / "stats.json"), *draw_stats(numbers, plot))]
+    files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
+    if plot.resolve() == (folder / FOLDER).resolve():
+        write_card(folder)
     click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
 
 

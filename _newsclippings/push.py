@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from _newsclippings.card import PICTURE, TITLE, card_files, manifests, write_card
+from _newsclippings.charts import FOLDER, current_charts
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
 from _newsclippings.network import PAUSE, TRIES
@@ -14,7 +15,7 @@ from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
 
 KIND = "dataset"
-OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, CROISSANT]  # what an earlier push may have left behind
+OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, f"{FOLDER}/*", CROISSANT]  # what an earlier push may have left behind
 MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
 XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # in the text is all that hf_xet tells
 # Libraries whose errors are the network's
@@ -76,6 +77,7 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
         raise ConfigError(message)
     files = {file.name: len(text.encode()) for file, text in card_files(folder, repo_id).items()}
     files |= {name: (folder / name).stat().st_size for name in (PICTURE, CROISSANT) if (folder / name).exists()}
+    files |= {f"{FOLDER}/{file.name}": file.stat().st_size for file in current_charts(folder)}
     for config, manifest in built.items():
         files[f"{config}/{MANIFEST}"] = (folder / config / MANIFEST).stat().st_size
         files |= {f"{config}/{name}": about["bytes"] for name, about in manifest["files"].items()}
@@ -196,7 +198,7 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
         if TITLE not in Path(card).read_text(encoding="utf-8"):
             raise not_ours(repo, "a README.md that is not ours")
         known |= {"README.md", "dataset_infos.json", PICTURE, CROISSANT}
-        folders = (*CONFIGS, UNIQUE)
+        folders = (*CONFIGS, UNIQUE, FOLDER)
     other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
     if other:
         raise not_ours(repo, other[0])

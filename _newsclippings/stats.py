@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.card import manifests
+from _newsclippings.charts import digests_of_manifests
 from _newsclippings.files import write_atomically
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
@@ -36,7 +37,7 @@ def folder_stats(folder: Path) -> Stats:
     """Count and measure what is in a folder.
 
     Returns:
-        `{"version", "configs": {config: ...}}`, of plain values. Of each config:
+        `{"version", "manifests": {config: SHA-256}, "configs": {config: ...}}`, of plain values. Of each config:
         `rows`: split -> label -> rows.
         `scores`: sub-split -> distribution of `similarity_score` on falsified rows (on pristine ones it is 1).
         `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, 20 topics.
@@ -53,6 +54,7 @@ def folder_stats(folder: Path) -> Stats:
     built = manifests(folder)
     return {
         "version": VERSION,
+        "manifests": digests_of_manifests(folder),
         "configs": {config: _config_stats(folder / config, about) for config, about in built.items()},
     }
 

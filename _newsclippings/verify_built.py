@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from _newsclippings.card import stale_files
+from _newsclippings.charts import FOLDER, current_charts
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import bad_file
 from _newsclippings.parquet_folder import BUILDING, MANIFEST, UNFINISHED, load_manifest, sha256_of
@@ -148,7 +149,7 @@ def _check_beside(report: Report, root: Path) -> None:
     for name in sorted(os.listdir(root)):
         if name == BUILDING or _is_leftover(name):
             _note_leftover(report, root / name)
-        elif name not in (*CONFIGS, UNIQUE, *BESIDE) and not name.startswith("."):
+        elif name not in (*CONFIGS, UNIQUE, FOLDER, *BESIDE) and not name.startswith("."):
             message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
             report.note_fault(False, str(root / name), message)
     if not any(load_manifest(root / config) for config in (*CONFIGS, UNIQUE)):
@@ -157,6 +158,10 @@ def _check_beside(report: Report, root: Path) -> None:
         found = "another" if file.exists() else "none"
         expected = f"{file}: expected the one of what is in the folder now, found {found}"
         report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {root}`.")
+    if (root / FOLDER).is_dir() and not current_charts(root):
+        message = f"{root / FOLDER}: expected charts of what is in the folder now, found others."
+        again = f"`newsclippings stats {root} --plot {root / FOLDER}`"
+        report.note_fault(False, str(root / FOLDER), f"{message} Run {again}, or remove it.")
     croissant = root / CROISSANT
     if croissant.exists() and croissant.read_bytes() != croissant_text(root).encode():
         message = f"{croissant}: expected the metadata of what is in the folder now, found others."

@@ -16,12 +16,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from click.testing import CliRunner
 from publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from reading import expected_splits, jsonable
 from test_build import TWO, build, content
 from world import World
 
 from _newsclippings import shards
+from _newsclippings.cli import main
 
 OLD_CLIENT = not hasattr(huggingface_hub.HfApi, "update_repo_settings")
 needs_settings = pytest.mark.skipif(OLD_CLIENT, reason="needs huggingface_hub 0.25 or later")
@@ -270,6 +272,23 @@ def test_a_dry_run(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None
     assert told == {name: (folder / name).stat().st_size for name in hub.files()}
     assert {"README.md", "pairs.png", "merged_balanced/manifest.json"} < told.keys()
     assert total == [f"{sum(told.values()):,}", f"bytes in {len(told)} files, 46 rows -> {REPO}"]
+
+
+def test_charts(hub: Hub, bare: Path) -> None:
+    """Numbers and charts of the rows are uploaded, too; charts of other rows are not, and are deleted there."""
+    pytest.importorskip("matplotlib")
+    drawn = CliRunner().invoke(main, ["stats", str(bare), "--plot", str(bare / "charts")])
+    charts = {f"charts/{Path(line).name}" for line in drawn.output.splitlines()}
+    assert len(charts) == 6
+    (bare / "charts" / "notes.txt").write_text("of somebody")
+    told = json.loads(hub.push(bare, "--dry-run").out)["files"]
+    hub.push(bare)
+    assert {name for name in hub.files() if name.startswith("charts/")} == charts
+    assert told == {name: (bare / name).stat().st_size for name in hub.files()}
+    (bare / "charts" / "stats.json").write_text("{}")
+    hub.push(bare)
+    assert not [name for name in hub.files() if name.startswith("charts/")]
+    assert "](charts/" not in (bare / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("options", [(), ("--with-images",), ("--i-have-the-rights",)], ids=" ".join)

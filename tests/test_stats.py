@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import json
+import re
+import shutil
 import statistics
 import sys
 from collections import Counter
@@ -45,7 +48,11 @@ def numbers(folder: Path) -> dict[str, Any]:
     result = run("stats", folder, "--format", "json")
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
-    assert found.keys() == {"version", "configs"}
+    assert found.keys() == {"version", "manifests", "configs"}
+    assert found["manifests"] == {
+        config: hashlib.sha256((folder / config / "manifest.json").read_bytes()).hexdigest()
+        for config in found["configs"]
+    }
     assert found["version"] == schema.VERSION
     configs: dict[str, Any] = found["configs"]
     return configs
@@ -237,6 +244,34 @@ def test_charts(world: World, tmp_path: Path) -> None:
     again = run("stats", folder, "--plot", tmp_path / "again", "--format", "json")
     assert json.loads(again.stdout) == {"files": [str(tmp_path / "again" / name) for name in names]}
     assert all((tmp_path / "again" / file.name).read_bytes() == file.read_bytes() for file in files)
+
+
+def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
+    """What is drawn into the folder's `charts` is shown by its card, as long as it is of the rows that are there."""
+    pytest.importorskip("matplotlib")
+    folder = build(world, tmp_path / "out", TWO[0])
+    plain = (folder / "README.md").read_text(encoding="utf-8")
+    drawn = run("stats", folder, "--plot", folder / "charts").stdout.splitlines()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^!\[(.*)\]\((charts/.*)\)$", card, re.M)
+    assert [str(folder / place) for _, place in shown] == sorted(drawn[1:])
+    assert ("merged_balanced: caption characters", "charts/merged_balanced-caption-characters.png") in shown
+    checked = run("card", folder, "--check"), run("verify", "--built", folder)
+    assert [result.exit_code for result in checked] == [0, 0], checked
+    build(world, folder, TWO[1])
+    assert "](charts/" not in (folder / "README.md").read_text(encoding="utf-8")
+    checked = run("card", folder, "--check"), run("verify", "--built", folder)
+    assert [result.exit_code for result in checked] == [0, 1], checked
+    message = f"{folder}/charts: expected charts of what is in the folder now, found others. Run `newsclippings stats"
+    assert message in checked[1].stdout
+    (folder / "charts" / "stats.json").write_text("[]")
+    assert message in run("verify", "--built", folder).stdout
+    assert run("stats", folder, "--plot", folder / "charts").exit_code == 0
+    assert run("verify", "--built", folder).exit_code == 0
+    shutil.rmtree(folder / "charts")
+    shutil.rmtree(folder / TWO[1])
+    assert run("card", folder).exit_code == 0
+    assert (folder / "README.md").read_text(encoding="utf-8") == plain
 
 
 def test_charts_of_next_to_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""The charts beside the configs of a folder that `newsclippings build` wrote: those that are of what is in it now."""
+
+import json
+from pathlib import Path
+
+from _newsclippings.parquet_folder import MANIFEST, sha256_of
+from _newsclippings.schema import CONFIGS, UNIQUE
+
+FOLDER = "charts"  # in the folder: what `newsclippings stats` writes there, the card shows
+NUMBERS = "stats.json"
+
+
+def digests_of_manifests(folder: Path) -> dict[str, str]:
+    """Config -> SHA-256 of its manifest, of the configs in a folder."""
+    files = {config: folder / config / MANIFEST for config in (*CONFIGS, UNIQUE)}
+    return {config: sha256_of(file) for config, file in files.items() if file.is_file()}
+
+
+def current_charts(folder: Path) -> list[Path]:
+    """The numbers and the charts of what is in a folder; empty where none are, or of other rows."""
+    numbers = folder / FOLDER / NUMBERS
+    try:
+        measured = json.loads(numbers.read_bytes())["manifests"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if measured != digests_of_manifests(folder):
+        return []
+    return [numbers, *(file for config in measured for file in sorted(numbers.parent.glob(f"{config}-*.png")))]
