@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test train lint test-oldest wheel clean
+.PHONY: demo test train browser lint test-oldest wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -12,6 +12,11 @@ test: .venv/dev
 
 # After it, `make test` tests the training, too.
 train: .venv/train
+
+# After it, `make test` looks at the page of `preview --html` in a headless Chromium, too (root on Debian, or have one).
+browser: .venv/dev
+	command -v chromium google-chrome || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; }
+	$(BIN)/pip install --quiet playwright
 
 lint: .venv/dev
 	$(BIN)/ruff check .
