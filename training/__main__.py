@@ -111,8 +111,19 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()  # leaves the ranks' group: gloo's threads abort a process that ends without
+    leave_group(trainer)
     return model, collator
+
+
+def leave_group(trainer: Trainer) -> None:
+    """Leave the group of ranks in good order.
+
+    Threads of gloo free tensors, for which they need the interpreter's lock. A process that ends before they have it is
+    aborted; and one that frees the group together with the wrapped model waits for them with the lock in its hand.
+    """
+    trainer.model_wrapped = trainer.model
+    trainer.accelerator.free_memory()  # the wrapped model goes
+    trainer.accelerator.end_training()  # then the group, without the lock
 
 
 def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
