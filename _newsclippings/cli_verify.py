@@ -27,7 +27,9 @@ from _newsclippings.schema import CONFIGS
     help="Read every needed picture: look at its format, size and end; --images=decode: decode it.",
 )
 @click.option("--embeddings", is_flag=True, help="Look at the authors' embeddings, too.")
-@click.option("--checksums", is_flag=True, help="Compute the SHA-256 of every file.")
+@click.option(
+    "--checksums", is_flag=True, help="Compute the SHA-256 of every file; compare the authors' with what the Hub says."
+)
 @click.option(
     "--built",
     type=click.Path(path_type=Path),

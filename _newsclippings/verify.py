@@ -1,16 +1,14 @@
 """`newsclippings verify`: what of the inputs is there, and whether it is right. Builds nothing."""
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.annotations import read_annotations
 from _newsclippings.embeddings import embedding_ids
@@ -28,6 +26,7 @@ from _newsclippings.split import Split
 from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_source import TarSource
 from _newsclippings.tar_walk import check_magic
+from _newsclippings.verify_digests import check_digests
 from _newsclippings.verify_report import VERIFY_AGAIN, Report
 from _newsclippings.verify_rules import check_pictures, check_rows, check_splits
 
@@ -54,7 +53,7 @@ def verify(
         images: None to see whether each needed picture is there; `"header"` to read them and look at format, size and
             end; `"decode"` to decode them.
         embeddings: whether to look at the authors' embeddings.
-        checksums: whether to compute the SHA-256 of each file.
+        checksums: whether to compute the SHA-256 of each file, and to ask the Hub for those of the authors' files.
         visual_news_index: an index of the tar, likewise.
         cache_dir: of `datasets`: the index of a tar is kept there, as for a build.
 
@@ -88,7 +87,7 @@ def verify(
     if embeddings:
         _check_embeddings(report, found, matches, places)
     if checksums:
-        _add_digests(report)
+        check_digests(report)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
     room = "" if needed < free else " Make room, or point HF_DATASETS_CACHE to a larger disk."
@@ -260,28 +259,6 @@ def _elsewhere(location: str, what: str) -> str:
 def _list(report: Report, what: str, location: str) -> None:
     there = not is_url(location) and os.path.isfile(location)
     report.files[without_secrets(location)] = {"is": what, "bytes": os.path.getsize(location) if there else None}
-
-
-def _add_digests(report: Report) -> None:
-    local = {location: about for location, about in report.files.items() if about["bytes"] is not None}
-    total = sum(about["bytes"] for about in local.values())
-    with tqdm(total=total, desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar:
-        for location, about in local.items():
-            with report.collecting(location):
-                digest = hashlib.sha256()
-                for block in _blocks(location):
-                    digest.update(block)
-                    bar.update(len(block))
-                about["sha256"] = digest.hexdigest()
-    report.notes.append(
-        "No digests of these files are known to this package: those above are for your records, and to compare copies."
-    )
-
-
-def _blocks(location: str) -> Iterator[bytes]:
-    with open(location, "rb") as file:
-        while block := file.read(1 << 20):
-            yield block
 
 
 def _default_cache() -> str:

@@ -22,7 +22,8 @@ class Report:
             `complete` (rows with both records and, where pictures could be looked for, the picture), `missing` rows by
             kind and outlet, `coverage`: rows by kind of embedding, `bytes` of a build. Of a built folder: `rows`,
             `files`, `bytes`.
-        files: location -> `is`, `bytes` (None where it is not on this machine), and `sha256` where that was asked for.
+        files: location -> `is`, `bytes` (None where it is not on this machine), and where that was asked for `sha256`
+            and, of the authors' files, `as_published`: whether the Hub has the same.
         pictures: `corrupt`, `truncated`, `no_picture`, `bomb`, `unreadable`, `not_jpeg`, `odd_mode` -> image paths;
             empty if no picture was looked at.
         looked_at: format and mode, such as `JPEG RGB` -> pictures that have it.
@@ -84,7 +85,8 @@ def _files(files: dict[str, dict[str, Any]]) -> Iterator[str]:
     for location, about in files.items():
         size = f"{about['bytes']:,}" if about["bytes"] is not None else "remote" if "://" in location else "absent"
         digest = f"  sha256 {about['sha256']}" if "sha256" in about else ""
-        yield f"{size:>15}  {about['is']}: {location}{digest}"
+        same = "  as published" if about.get("as_published") else ""
+        yield f"{size:>15}  {about['is']}: {location}{digest}{same}"
 
 
 def _table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:

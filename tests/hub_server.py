@@ -32,7 +32,10 @@ def commit(revision: str) -> str:
 def entry(path: Path) -> dict[str, Any]:
     kind, data = ("directory", b"") if path.is_dir() else ("file", path.read_bytes())
     oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    return {"type": kind, "oid": oid, "size": len(data), "path": path.relative_to(ROOT).as_posix()}
+    about = {"type": kind, "oid": oid, "size": len(data), "path": path.relative_to(ROOT).as_posix()}
+    if path.suffix == ".pkl":  # large files are kept by Git LFS
+        about["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+    return about
 
 
 class Handler(BaseHTTPRequestHandler):

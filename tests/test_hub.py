@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -45,7 +46,7 @@ class Hub:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
-        return environment(home, **online, **extra)
+        return environment(home, **{**online, **extra})
 
 
 @contextmanager
@@ -233,3 +234,71 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
         assert title == world.records[number].title
     assert set(counts) == {"test.json", "clip_text_embeddings_test.pkl"}
     assert counts.count("clip_text_embeddings_test.pkl") == 1
+
+
+# Digests of the authors' files
+
+VERIFY = """
+say(newsclippings.verify(sys.argv[1], configs=["merged_balanced"], embeddings=True, checksums=True).as_dict())
+"""
+
+
+def _verified(hub: Hub, root: Path, home: Path, **extra: str) -> Any:
+    return answer(start(VERIFY, home / "empty", hub.environment(home / "hf", **extra), str(root)))
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["their names", "names of their README"])
+def test_digests_of_the_hub(new_world: Callable[..., World], tmp_path: Path, short: bool) -> None:
+    """verify --checksums compares with the Hub: files of the authors are the same, and one that is not is a fault."""
+    published = new_world("published")
+    write_embeddings(published, make_plan(published))
+    with _serving(published) as hub:
+        local = make_world(tmp_path / "data")
+        write_embeddings(local, make_plan(local), short=short)
+        report = _verified(hub, local.root, tmp_path)
+        assert (report["missing"], report["invalid"]) == ({}, {})
+        same = {place for place, about in report["files"].items() if about.get("as_published")}
+        folder = local.root / "news_clippings"
+        scattered = [*folder.glob("metadata/*.json"), *folder.glob("embeddings/*/*.pkl")]
+        assert same == set(map(str, [*folder.glob("data/merged_balanced/*.json"), *scattered]))
+        assert not {place for place, about in report["files"].items() if not about.get("as_published", True)}
+        note = f"{len(same)} of {len(same)} files have the digest of the authors' file, of {len(same) + 2} in all."
+        assert f"{note} Those of VisualNews are not published." in report["notes"]
+        changed = [scattered[0], folder / "data" / "merged_balanced" / "test.json", scattered[-1]]
+        for file in changed[:2]:
+            file.write_bytes(file.read_bytes() + b"\n")
+        flipped = bytearray(scattered[-1].read_bytes())
+        flipped[-20] ^= 1  # in the numbers of a vector
+        scattered[-1].write_bytes(flipped)
+        report = _verified(hub, local.root, tmp_path)
+        assert set(report["invalid"]) == set(map(str, changed))
+        for file in changed:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            assert report["invalid"][str(file)].endswith(f"found another, SHA-256 {digest}. Download it again.")
+            assert f"{file}: expected the digest of hf://g-luo/news-clippings@" in report["invalid"][str(file)]
+        asked = [path for method, path, _, _ in hub.log() if method == "POST"]
+        assert len(asked) == 2
+        assert all(re.search("/paths-info/[0-9a-f]{40}$", path) for path in asked)
+        assert hub.fetched() == set()
+
+
+def test_digests_of_files_of_your_own(hub: Hub, tmp_path: Path) -> None:
+    """Where no file is the authors' they are other data, which is no fault."""
+    local = make_world(tmp_path / "data", seed=5)
+    report = _verified(hub, local.root, tmp_path)
+    assert any("None of 6 files has the digest of the authors' file: these are" in note for note in report["notes"])
+    assert not [message for message in report["invalid"].values() if "digest" in message]
+
+
+@pytest.mark.parametrize("how", ["offline", "no server"])
+def test_digests_without_the_hub(hub: Hub, tmp_path: Path, how: str) -> None:
+    """The SHA-256 are there, nothing is compared, and the report says why."""
+    without = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    report = _verified(hub, hub.world.root, tmp_path, **without)
+    local = {place: about for place, about in report["files"].items() if about["bytes"] is not None}
+    assert all(
+        about["sha256"] == hashlib.sha256(Path(place).read_bytes()).hexdigest() for place, about in local.items()
+    )
+    assert not any("as_published" in about for about in local.values())
+    assert any(note.startswith("Nothing is compared: the Hub could not be asked") for note in report["notes"])
+    assert report["invalid"] == {}
