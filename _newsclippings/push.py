@@ -161,6 +161,9 @@ def _push(
         raise ConfigError(message)
     if gated and not info.gated:  # first, so that nobody sees it in between
         _settings(api, repo, gated="manual")
+        if not api.repo_info(repo, repo_type=KIND).gated:
+            message = f"{repo}: {api.endpoint} took the setting but does not gate repositories. Nothing was uploaded."
+            raise ConfigError(message)
     if info.private and public:
         _settings(api, repo, private=False)
     if new_branch:
@@ -180,13 +183,23 @@ def _push(
     if tags.get(VERSION, sha) != sha:
         api.delete_tag(repo, repo_type=KIND, tag=VERSION)
     if tags.get(VERSION) != sha:
-        api.create_tag(repo, repo_type=KIND, tag=VERSION, revision=sha, exist_ok=True)
+        _tag(api, repo, sha, revision or "main")
     return {
         "url": f"{api.endpoint}/datasets/{repo}",
         "commit": sha,
         "tag": VERSION,
         "tag_moved": tags.get(VERSION, sha) != sha,
     }
+
+
+def _tag(api: Any, repo: str, sha: str, branch: str) -> None:
+    """Tag a commit; where a server tags the heads of branches only, its branch, if that still ends with it."""
+    try:
+        api.create_tag(repo, repo_type=KIND, tag=VERSION, revision=sha, exist_ok=True)
+    except Exception as error:
+        if _of_hub(error) is None or api.repo_info(repo, repo_type=KIND, revision=branch).sha != sha:
+            raise
+        api.create_tag(repo, repo_type=KIND, tag=VERSION, revision=branch, exist_ok=True)
 
 
 def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:

@@ -381,11 +381,31 @@ def test_a_branch_and_the_tag(world: World, hub: Hub, bare: Path, tmp_path: Path
     assert hub.push(bare, "--revision", "next")["new"] is False
 
 
-# When things go wrong
-
-
 def fault(method: str, path: str, do: int | str, times: int = 1, after: int = 0) -> dict[str, Any]:
     return {"method": method, "path": path, "do": do, "times": times, "after": after}
+
+
+@pytest.mark.parametrize("branch", ["main", "next"])
+def test_a_server_that_tags_branches_only(hub: Hub, bare: Path, branch: str) -> None:
+    """The head of a branch is tagged by the branch's name, where a server knows no other way."""
+    hub.faults(fault("POST", "/tag/[0-9a-f]{40}$", 500, times=100))
+    pushed = hub.push(bare, "--revision", branch)
+    assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
+    tagged = [entry["path"].rpartition("/")[2] for entry in hub.log() if "/tag/" in entry["path"]]
+    assert tagged == [pushed["commit"], branch]
+
+
+@needs_settings
+def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
+    """Where the setting is taken and nothing is gated, nothing is uploaded."""
+    hub.faults(fault("PUT", "/settings$", 200))
+    pushed = hub.push(bare, "--gated", code=1)
+    assert "took the setting but does not gate repositories. Nothing was uploaded." in pushed.err
+    assert len(pushed.err.splitlines()) == 1
+    assert hub.files() == {}
+
+
+# When things go wrong
 
 
 PASSING = {
