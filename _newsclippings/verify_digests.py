@@ -26,11 +26,13 @@ def check_digests(report: Report) -> None:
     total = sum(about["bytes"] for about in local.values())
     with tqdm(total=total, desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar:
         for location, about in local.items():
-            of_hub = known.get(names.get(location, ""))
+            of_hub = (known or {}).get(names.get(location, ""))
             with report.collecting(location):
                 about["sha256"], git = _digests(location, bar)
                 if of_hub is not None:
                     about["as_published"] = of_hub == (about["sha256"] if len(of_hub) == 64 else git)
+    if known is None:
+        return
     compared = {location: about for location, about in local.items() if "as_published" in about}
     same = sum(about["as_published"] for about in compared.values())
     if same or not compared:
@@ -54,15 +56,15 @@ def _published_name(location: str) -> str | None:
     return f"data/{folder}/{name}" if kind == "data" else None
 
 
-def _known(report: Report, names: list[str]) -> dict[str, str]:
-    """Name -> SHA-256, or for small files the digest of git, as the Hub tells; nothing where it cannot be asked."""
+def _known(report: Report, names: list[str]) -> dict[str, str] | None:
+    """Name -> SHA-256, or for small files the digest of git, as the Hub tells; None where it cannot be asked."""
     from huggingface_hub import HfApi
 
     try:
         found = HfApi(token=False).get_paths_info(HUB_REPO, names, revision=HUB_REVISION) if names else []
     except Exception as error:  # whatever the Hub's client and the network raise
         report.notes.append(f"Nothing is compared: the Hub could not be asked for digests ({in_words(error)}).")
-        return {}
+        return None
     files: list[Any] = [file for file in found if hasattr(file, "blob_id")]
     return {file.path: file.lfs["sha256"] if file.lfs else file.blob_id for file in files}
 
