@@ -111,6 +111,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
         sources = self.config.sources()
         self._slicing = {}  # here, since several threads may come for rows at once
+        self._told: dict[str, Split] = {}  # of a stream: what was logged last
         joined: dict[str, Split] = {}
         if not dl_manager.is_streaming:
             assembly, joined = self._fetch_and_join(sources, dl_manager)
@@ -147,7 +148,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         assembly = self._slicing[split]
         for start, stop in assembly.slices(split, parts):
             joined = assembly.slice(split, start, stop)
-            if self.dl_manager is None:  # streaming; a worker of a build has nothing new to say
+            if (
+                self.dl_manager is None and self._told.get(split) is not joined
+            ):  # streaming; workers of a build are silent
+                self._told[split] = joined
                 self._log(split, joined)
             yield from joined.tables([(start, stop)], joined.rows_of_table(self._file_format or "arrow"))
 
@@ -263,7 +267,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slicing": None}
+        return {**self.__dict__, "_slicing": None, "_told": {}}
 
 
 if __name__ == NAME:

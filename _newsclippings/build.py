@@ -83,10 +83,11 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
                 pictures.setdefault(split, PicturesInUse()).add(one)
             joined = {split: replace(one, pictures=None) for split, one in joined.items()}
             columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
-        about = {"version": VERSION, "description": CONFIGS[config], "layout": layout, "made_of": made_of}
+        about = {"config": config, "version": VERSION, "description": CONFIGS[config], "layout": layout}
+        about["made_of"] = made_of
         write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about)
         if config == configs[-1] and thin:
-            served = {"version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
+            served = {"config": UNIQUE, "version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
             rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
             write_config(out, UNIQUE, rows, unique_features(), served)
         elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):

@@ -8,7 +8,8 @@ from string import Template
 from typing import Any
 
 from _newsclippings.charts import current_charts
-from _newsclippings.errors import bad_file
+from _newsclippings.checksums import SUMS, sums_text
+from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.files import write_atomically
 from _newsclippings.parquet_folder import load_manifest
 from _newsclippings.schema import (
@@ -41,14 +42,14 @@ Manifests = dict[str, dict[str, Any]]
 
 
 def write_card(folder: Path, name: str | None = None) -> None:
-    """Write README.md and dataset_infos.json of a folder.
+    """Write README.md, dataset_infos.json and SHA256SUMS of a folder.
 
     Args:
         folder: what `newsclippings build` wrote.
         name: by which it is loaded. Default: as before, or the folder's own.
 
     Raises:
-        BadFileError: the folder has no config with a manifest.
+        BadFileError: the folder has no config with a manifest, or one with something else in it.
     """
     for file, text in card_files(folder, name).items():
         with write_atomically(file) as temporary:
@@ -56,7 +57,7 @@ def write_card(folder: Path, name: str | None = None) -> None:
 
 
 def stale_files(folder: Path) -> list[Path]:
-    """Which of README.md and dataset_infos.json are not what `write_card` writes."""
+    """Which of the files that `write_card` writes are not what it writes."""
     files = card_files(folder)
     return [file for file, text in files.items() if not file.is_file() or file.read_bytes() != text.encode()]
 
@@ -64,14 +65,30 @@ def stale_files(folder: Path) -> list[Path]:
 def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     """The files that tell what is in a folder, and what they say. See `write_card`."""
     built = manifests(folder)
-    readme = folder / "README.md"
+    readme, picture = folder / "README.md", folder / PICTURE
     if name is None:
-        before = re.search(r'load_dataset\("([^"]+)"', readme.read_text(encoding="utf-8")) if readme.exists() else None
-        name = before[1] if before else folder.resolve().name
-    return {
-        readme: f"---\n{_yaml(built)}---\n\n{_text(built, name, folder)}",
-        folder / "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
-    }
+        text = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
+        before = re.search(r'load_dataset\(("(?:[^"\\]|\\.)+")', text)
+        name = json.loads(before[1]) if before else folder.resolve().name
+    try:
+        texts = {
+            readme.name: f"---\n{_yaml(built)}---\n\n{_text(built, json.dumps(name, ensure_ascii=False), folder)}",
+            "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
+        }
+        others = [*([picture] if shows_pictures(built) and picture.exists() else []), *current_charts(folder)]
+        texts[SUMS] = sums_text(folder, built, texts, others)
+    except NewsCLIPpingsError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape
+        found = f"something else ({type(error).__name__}: {error})"
+        do = "Remove the folder of that config and run the same `newsclippings build` again."
+        raise bad_file(folder, "manifests as `build` writes them", found, do) from error
+    return {folder / name: text for name, text in texts.items()}
+
+
+def shows_pictures(built: Manifests) -> bool:
+    """Whether any config has pictures in its rows."""
+    return any("image" in manifest.get("features", ()) for manifest in built.values())
 
 
 def manifests(folder: Path) -> Manifests:
@@ -85,7 +102,18 @@ def manifests(folder: Path) -> Manifests:
     if not built:
         expected = "a folder that `newsclippings build` wrote"
         raise bad_file(folder, expected, "none of the configs with its manifest.json")
+    for config, manifest in built.items():
+        if (named := manifest.get("config", config)) != config:
+            raise bad_file(folder / config, f"the config {config}", f"{named!r}", "Give the folder its name again.")
     return built
+
+
+def require_pictures(folder: Path, built: Manifests) -> None:
+    """Raise `BadFileError` if pictures of a config should be in the config `images`, and that is not there."""
+    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
+    if thin and UNIQUE not in built:
+        expected = f"the config {UNIQUE}, which has the pictures of {', '.join(thin)}"
+        raise bad_file(folder / UNIQUE, expected, "none", "Run the same `newsclippings build` again.")
 
 
 def _infos(built: Manifests) -> dict[str, Any]:
@@ -116,7 +144,7 @@ def _yaml(built: Manifests) -> str:
     from huggingface_hub import DatasetCardData
 
     rows = {config: sum(about["rows"] for about in manifest["splits"].values()) for config, manifest in built.items()}
-    with_pictures = any("image" in manifest["features"] for manifest in built.values())
+    with_pictures = shows_pictures(built)
     data = DatasetCardData(
         pretty_name="NewsCLIPpings",
         language=["en"],
@@ -164,7 +192,7 @@ def _first(built: Manifests) -> str:
 
 def _text(built: Manifests, name: str, folder: Path) -> str:
     first = _first(built)
-    with_pictures = any("image" in manifest["features"] for manifest in built.values())
+    with_pictures = shows_pictures(built)
     drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         description=DESCRIPTION,
@@ -174,7 +202,7 @@ def _text(built: Manifests, name: str, folder: Path) -> str:
         what_is_in_it=""
         if with_pictures
         else "There are no pictures in it: `image_path` says where each lies in VisualNews.",
-        picture=drawn if (folder / PICTURE).exists() else "",
+        picture=drawn if with_pictures and (folder / PICTURE).exists() else "",
         name=name,
         config=first,
         join=_join(built, name),
@@ -200,8 +228,8 @@ The pictures of {_list(thin)} are in the config `{UNIQUE}`, once each. To have t
 ```python
 from newsclippings import join_images
 
-rows = load_dataset("{name}", "{thin[0]}", split="{split}")
-pictures = load_dataset("{name}", "{UNIQUE}", split="{split}")
+rows = load_dataset({name}, "{thin[0]}", split="{split}")
+pictures = load_dataset({name}, "{UNIQUE}", split="{split}")
 full = join_images(rows, pictures)
 ```
 """

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from _newsclippings.card import PICTURE, TAGS, manifests
+from _newsclippings.checksums import SUMS
 from _newsclippings.files import write_atomically
 from _newsclippings.schema import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 
 CROISSANT = "croissant.json"
-BESIDE = ("README.md", "dataset_infos.json", PICTURE, CROISSANT)  # the configs of a folder
+BESIDE = ("README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT)  # the configs of a folder
 PARQUET = "application/x-parquet"
 AUTHORS = ("Grace Luo", "Trevor Darrell", "Anna Rohrbach")  # of the matches
 

@@ -70,7 +70,7 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
     y = top + PICTURE + 4
     draw.text((left, y), LABELS[row["falsified"]].upper(), color, _font(15))
     measure = "" if row["source_dataset"] is None else SOURCE_DATASETS[row["source_dataset"]]
-    note = f"{row['image_source']} · {measure} · {row['similarity_score']:.3f}"
+    note = " · ".join(filter(None, (row["image_source"], measure, f"{row['similarity_score']:.3f}")))
     draw.text((left + CELL, y + 1), _drawable(note), FAINT, _font(13), anchor="ra")
     for line in _wrapped(_drawable(row["caption"] or "(no caption)"), draw):
         y += 21
@@ -110,7 +110,11 @@ def _font(size: int) -> Any:
 
 
 def _drawable(text: str) -> str:
-    """The text in letters that the font has: accents and typographic quotes become plain where it is Pillow's own."""
+    """The text in letters that the font has: accents and typographic quotes become plain where it is Pillow's own.
+
+    What ends a line or a paragraph becomes a space: Pillow's layout of text fails at a second paragraph.
+    """
+    text = " ".join(text.split())
     path = _font(16).path  # a stream where it is Pillow's own
     if isinstance(path, str) and Path(path).name in FONTS:
         return text

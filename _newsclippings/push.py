@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE, card_files, manifests, write_card
+from _newsclippings.card import PICTURE, TITLE, card_files, manifests, require_pictures, shows_pictures, write_card
 from _newsclippings.charts import FOLDER, current_charts
+from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
 from _newsclippings.network import PAUSE, TRIES
@@ -59,6 +60,7 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
         )
         raise ConfigError(message)
     built = manifests(folder)
+    require_pictures(folder, built)
     columns = {column for manifest in built.values() for column in manifest["features"]}
     restricted = [what for column, what in RESTRICTED.items() if column in columns]
     if restricted and not (with_images and have_the_rights):
@@ -76,7 +78,8 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
         )
         raise ConfigError(message)
     files = {file.name: len(text.encode()) for file, text in card_files(folder, repo_id).items()}
-    files |= {name: (folder / name).stat().st_size for name in (PICTURE, CROISSANT) if (folder / name).exists()}
+    beside = (PICTURE, CROISSANT) if shows_pictures(built) else (CROISSANT,)  # a picture needs rights, too
+    files |= {name: (folder / name).stat().st_size for name in beside if (folder / name).exists()}
     files |= {f"{FOLDER}/{file.name}": file.stat().st_size for file in current_charts(folder)}
     for config, manifest in built.items():
         files[f"{config}/{MANIFEST}"] = (folder / config / MANIFEST).stat().st_size
@@ -210,7 +213,7 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
         card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
         if TITLE not in Path(card).read_text(encoding="utf-8"):
             raise not_ours(repo, "a README.md that is not ours")
-        known |= {"README.md", "dataset_infos.json", PICTURE, CROISSANT}
+        known |= {"README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT}
         folders = (*CONFIGS, UNIQUE, FOLDER)
     other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
     if other:

@@ -28,6 +28,7 @@ _NO_EFFECT_ON_ROWS = {
     "built.py",
     "card.py",
     "charts.py",
+    "checksums.py",
     "cli.py",
     "cli_options.py",
     "cli_folder.py",

@@ -43,7 +43,7 @@ def folder_stats(folder: Path) -> Stats:
         `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, 20 topics.
         `caption_characters`: distribution; each caption once.
         `reused`: `rows_per_picture`: rows -> pictures that so many rows show; `most`: the 20 shown most often.
-        `pictures`: `count`, `missing`, `not_decodable`, and distributions of `bytes`, `width` and `height` (pixels, as
+        `pictures`: `count`, `missing`, `not_pictures`, and distributions of `bytes`, `width` and `height` (pixels, as
         stored); each picture once. None where there is no image column.
         A distribution has `count`, and if that is not 0, `min`, `p5`, `p25`, `median`, `p75`, `p95`, `max`, `mean`, and
         a histogram: `edges` (N + 1,) and `counts` (N,), of which the last includes its right edge.
@@ -117,7 +117,7 @@ def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
     return {
         "count": len(seen),
         "missing": len(missing - seen.keys()),
-        "not_decodable": len(sizes) - len(known),
+        "not_pictures": len(sizes) - len(known),
         "bytes": _distribution(sizes[:, 0], "bytes"),
         "width": _distribution(known[:, 1], "pixels"),
         "height": _distribution(known[:, 2], "pixels"),

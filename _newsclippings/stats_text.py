@@ -35,7 +35,7 @@ def _config(config: str, about: Stats) -> Iterator[str]:
     if pictures := about["pictures"]:
         for name, unit in (("bytes", "bytes"), ("width", "pixels"), ("height", "pixels")):
             yield _spread(f"picture, {name}" + (f" ({unit})" if name != unit else ""), pictures[name])
-        yield f"  pictures missing {pictures['missing']:,}, not decodable {pictures['not_decodable']:,}"
+        yield f"  pictures missing {pictures['missing']:,}, not pictures {pictures['not_pictures']:,}"
     if "reused" in about:
         most = ", ".join(f"{one['image_id']} in {one['rows']:,} rows" for one in about["reused"]["most"][:3])
         yield f"  shown most often: {most}"

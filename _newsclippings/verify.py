@@ -1,6 +1,7 @@
 """`newsclippings verify`: what of the inputs is there, and whether it is right. Builds nothing."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,14 +35,14 @@ Key = tuple[str, str]  # config and split
 
 
 def verify(
-    data_dir: str | None = None,
-    visual_news: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    visual_news: str | os.PathLike[str] | None = None,
     *,
     configs: Iterable[str] | None = None,
     images: str | None = None,
     embeddings: bool = False,
     checksums: bool = False,
-    visual_news_index: str | None = None,
+    visual_news_index: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Say what of the inputs is there and whether it is right, in seconds, without building anything.
@@ -66,12 +67,14 @@ def verify(
     """
     if images not in (None, "header", "decode"):
         raise bad_value("images", images, ("header", "decode"))
-    for config in configs or ():
+    configs = list(configs or ())
+    for config in configs:
         if config not in CONFIGS:
             raise bad_value("configs", config, CONFIGS)
     report = Report()
-    places = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
-    chosen = list(configs or _local_configs(places))
+    given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
+    places = {name: None if place is None else os.fspath(place) for name, place in given.items()}
+    chosen = configs or _local_configs(places)
     keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
     found = {key: sources for key in keys if (sources := _find(report, key, places)) is not None}
     matches = {}
@@ -90,10 +93,12 @@ def verify(
         check_digests(report)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
-    room = "" if needed < free else " Make room, or point HF_DATASETS_CACHE to a larger disk."
-    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.{room}")
-    build = f"newsclippings build OUT {' '.join(f'--config {config}' for config in chosen)}"
-    report.next = f"Next, with the same places: `{build}`." if report.sound else VERIFY_AGAIN
+    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.")
+    room = "" if needed < free else "make room, or point HF_DATASETS_CACHE to a larger disk; then "
+    options = [f"--config {config}" for config in chosen]
+    options += [f"--{name.replace('_', '-')} {shlex.quote(place)}" for name, place in places.items() if place]
+    build = f"newsclippings build newsclippings {without_secrets(' '.join(options))}"
+    report.next = f"Next: {room}`{build}`." if report.sound else VERIFY_AGAIN
     return report
 
 
@@ -164,7 +169,9 @@ class _Join:
             _list(self.report, f"metadata of {split}", location)
             if is_url(location):
                 if split not in used:
-                    self.report.note_fault(True, location, _elsewhere(location, "captions without a data.json"))
+                    self.report.note_fault(
+                        True, location, _elsewhere(location, "taking captions where there is no data.json")
+                    )
                 continue
             with self.report.collecting(location):
                 table = records.metadata(split, ids, with_metadata=False)

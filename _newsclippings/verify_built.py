@@ -1,6 +1,9 @@
 """`newsclippings verify --built`: whether a folder that `newsclippings build` wrote is still what it wrote."""
 
+import contextlib
 import os
+import shlex
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from _newsclippings.card import stale_files
-from _newsclippings.charts import FOLDER, current_charts
+from _newsclippings.card import PICTURE, require_pictures, shows_pictures, stale_files
+from _newsclippings.charts import FOLDER, NUMBERS, current_charts
+from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.parquet_folder import BUILDING, MANIFEST, UNFINISHED, load_manifest, sha256_of
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import CONFIGS, UNIQUE
@@ -21,6 +25,7 @@ from _newsclippings.threads import map_ahead
 from _newsclippings.verify_report import VERIFY_AGAIN, Report
 
 AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+BUILD_AGAIN = "Run the same `newsclippings build` again."
 THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
 
 
@@ -41,21 +46,26 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
         expected = "a folder that `newsclippings build` wrote"
         report.note_fault(True, str(root), f"{root}: expected {expected}, found no config in it. Build it.")
     for config in configs:
-        with report.collecting(str(root / config)):
-            try:
-                _check_config(report, root / config)
-            except (AttributeError, KeyError, TypeError) as error:  # JSON of another shape
-                found = f"{type(error).__name__} {error}"
-                raise bad_file(root / config / MANIFEST, "what `build` writes", found, AGAIN) from error
+        with report.collecting(str(root / config)), _as_expected(root / config / MANIFEST):
+            _check_config(report, root / config)
     if configs:
-        with report.collecting(str(root)):
-            try:
-                _check_beside(report, root)
-            except (AttributeError, KeyError, TypeError) as error:  # likewise
-                raise bad_file(root, "manifests as `build` writes them", str(error), AGAIN) from error
-    ready = f'Next: `load_dataset("{root}")`, or `newsclippings push`.'
+        with report.collecting(str(root)), _as_expected(root):
+            _check_beside(report, root)
+    ready = f'Next: `load_dataset("{root}")`, or `newsclippings push OWNER/NAME {shlex.quote(str(root))}`.'
     report.next = ready if report.sound else VERIFY_AGAIN
     return report
+
+
+@contextlib.contextmanager
+def _as_expected(place: Path) -> Iterator[None]:
+    """Tell of JSON of another shape in our words."""
+    try:
+        yield
+    except NewsCLIPpingsError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        found = f"{type(error).__name__} {error}"
+        raise bad_file(place, "what `build` writes", found, AGAIN) from error
 
 
 def _check_config(report: Report, folder: Path) -> None:
@@ -144,24 +154,54 @@ def _ids(file: Path) -> pa.Table:
         return parquet.read(columns=columns)
 
 
+def _check_sums(report: Report, root: Path) -> None:
+    """Compare with SHA256SUMS what nothing else tells of: manifests, and what was drawn."""
+    sums = {}
+    with report.collecting(str(root / SUMS)):
+        sums = read_sums(root)
+    for name, digest in sums.items():
+        if name.endswith((MANIFEST, ".png", NUMBERS)) and (root / name).is_file():
+            found = _digest(root / name)
+            if found != digest:
+                do = AGAIN if name.endswith(MANIFEST) else BUILD_AGAIN if name == PICTURE else _draw_again(root)
+                message = f"{root / name}: expected the SHA-256 {digest}, found {found}. Its content changed. {do}"
+                report.note_fault(False, str(root / name), message)
+
+
+def _draw_again(root: Path) -> str:
+    folder = shlex.quote(str(root))
+    return f"Run `newsclippings stats {folder} --plot {folder}/{FOLDER}`, or remove it."
+
+
 def _check_beside(report: Report, root: Path) -> None:
     """The files beside the configs: what tells of them, and what has no business there."""
+    built = {config: one for config in (*CONFIGS, UNIQUE) if (one := load_manifest(root / config))}
+    known = {*CONFIGS, UNIQUE, FOLDER, *BESIDE} - (set() if shows_pictures(built) else {PICTURE})
     for name in sorted(os.listdir(root)):
         if name == BUILDING or _is_leftover(name):
             _note_leftover(report, root / name)
-        elif name not in (*CONFIGS, UNIQUE, FOLDER, *BESIDE) and not name.startswith("."):
+        elif name not in known and not name.startswith("."):
             message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
             report.note_fault(False, str(root / name), message)
-    if not any(load_manifest(root / config) for config in (*CONFIGS, UNIQUE)):
+    if not built:
         return
-    for file in stale_files(root):
+    if not (root / UNIQUE).is_dir():
+        with report.collecting(str(root / UNIQUE)):
+            require_pictures(root, built)
+    faults = len(report.invalid)
+    _check_sums(report, root)
+    stale = [file for file in stale_files(root) if file.name != SUMS or len(report.invalid) == faults]
+    for file in stale:
         found = "another" if file.exists() else "none"
         expected = f"{file}: expected the one of what is in the folder now, found {found}"
         report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {root}`.")
-    if (root / FOLDER).is_dir() and not current_charts(root):
-        message = f"{root / FOLDER}: expected charts of what is in the folder now, found others."
-        again = f"`newsclippings stats {root} --plot {root / FOLDER}`"
-        report.note_fault(False, str(root / FOLDER), f"{message} Run {again}, or remove it.")
+    charts = current_charts(root)
+    if (root / FOLDER).is_dir() and not charts:
+        message = f"{root / FOLDER}: expected charts of what is in the folder now, found others. {_draw_again(root)}"
+        report.note_fault(False, str(root / FOLDER), message)
+    for file in sorted({*(root / FOLDER).glob("*")} - {*charts}) if charts else []:
+        message = f"{file}: expected only what `newsclippings stats` writes. Remove it."
+        report.note_fault(False, str(file), message)
     croissant = root / CROISSANT
     if croissant.exists() and croissant.read_bytes() != croissant_text(root).encode():
         message = f"{croissant}: expected the metadata of what is in the folder now, found others."

@@ -24,8 +24,8 @@ class Report:
             `files`, `bytes`.
         files: location -> `is`, `bytes` (None where it is not on this machine), and where that was asked for `sha256`
             and, of the authors' files, `as_published`: whether the Hub has the same.
-        pictures: `corrupt`, `truncated`, `no_picture`, `bomb`, `unreadable`, `not_jpeg`, `odd_mode` -> image paths;
-            empty if no picture was looked at.
+        pictures: `corrupt`, `truncated`, `empty`, `no_picture`, `bomb`, `unreadable`, `not_jpeg`, `odd_mode` -> image
+            paths; empty if no picture was looked at.
         looked_at: format and mode, such as `JPEG RGB` -> pictures that have it.
         notes: what is worth knowing and is no fault.
         next: what to do now.

@@ -13,6 +13,7 @@ from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.schema import DEFAULT_CONFIG, ROWS
 from _newsclippings.verify_report import SHOWN, Report
 
+NAMES = {"no_picture": "files of another kind", "bomb": "too large to decode"}  # of problems; else as they are called
 AGAIN = "Fetch the file again from the authors' Hub repository."
 
 
@@ -89,8 +90,8 @@ def check_pictures(report: Report, pictures: Pictures, rows: Int64s, decode: boo
 
 
 def _message(problem: str, paths: list[str], why: str) -> str:
-    first = ", ".join(paths[:SHOWN])
+    first, kind = ", ".join(paths[:SHOWN]), NAMES.get(problem, problem)
     return (
-        f"Expected pictures, found {len(paths):,} that are {problem.replace('_', ' ')}: {first}. The first: {why}. "
+        f"Expected pictures, found {len(paths):,} {kind}: {first}. The first: {why.rstrip('.')}. "
         "Get them again out of VisualNews, or build with check_images=True and missing='null' or 'drop_pair'."
     )

@@ -32,7 +32,7 @@ LAYERS = [
     ["assemble", "register"],
     ["built", "shards"],
     ["join_images", "parquet_folder", "unique_pictures", "verify_rules"],
-    ["charts", "verify"],
+    ["charts", "checksums", "verify"],
     ["card"],
     ["croissant"],
     ["verify_built"],

@@ -38,7 +38,7 @@ from newsclippings import MissingDataError, join_images
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 ALL = [argument for config in CONFIGS for argument in ("--config", config)]
 TWO = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
-BESIDE = {"README.md", "dataset_infos.json"}
+BESIDE = {"README.md", "dataset_infos.json", "SHA256SUMS"}
 
 
 def run(*args: object) -> Result:

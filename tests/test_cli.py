@@ -124,6 +124,19 @@ def test_preview_draws_pairs(world: World, tmp_path: Path) -> None:
     assert frames == [(0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)] * 2
 
 
+@pytest.mark.parametrize("odd", ["\u2029", "\u2028", "\x85", "\x1c", "\x0b", "\t", "\x00", "\u202e", "\ufeff"])
+def test_preview_draws_any_caption(new_world: Callable[..., World], tmp_path: Path, odd: str) -> None:
+    """Separators and other signs that cannot be seen do not end the drawing, of `preview` and of `build`."""
+    world = new_world()
+    records = json.loads(world.data_json.read_text())
+    for record in records:
+        record["caption"] = f"One{odd}{odd} two{odd}"
+    world.data_json.write_text(json.dumps(records))
+    for args in (["preview", "-o", tmp_path / "pairs.png"], ["build", tmp_path / "out"]):
+        result = run(*args, "--data-dir", world.root)
+        assert result.exit_code == 0, result.output
+
+
 def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tmp_path: Path) -> None:
     """A row whose picture is missing is drawn without one."""
     world = new_world(tar=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from datasets import load_dataset
-from reading import expected_splits, load, raw_splits
+from reading import expected_splits, load, raw, raw_splits
 from world import OUTLETS, Row, World
 
 from newsclippings import DataNotFoundError, MissingDataError, NewsCLIPpings
@@ -234,3 +235,16 @@ def test_nothing_at_all_offline(options: dict[str, Any]) -> None:
     """Offline and with nothing on this machine, the error says how to name the folder."""
     with pytest.raises(DataNotFoundError, match="data_dir"):
         load_dataset("newsclippings", "merged_balanced", **options)
+
+
+def test_a_stream_tells_of_rows_once(new_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
+    """What became of the rows is logged once for each that are joined together, not for each shard of them."""
+    world = new_world(tar=False)
+    _lose(world, "picture")
+    with caplog.at_level("WARNING"):
+        stream = load(world, missing="null", streaming=True, split="train")
+        rows = raw(stream)
+    told = [record.getMessage() for record in caplog.records if "merged_balanced/train: " in record.getMessage()]
+    counted = [int(match[1]) for text in told if (match := re.search(r"(\d+) of \d+ rows", text))]
+    assert 1 <= len(told) <= 2
+    assert sum(counted) <= len(rows) == 24

@@ -330,11 +330,12 @@ def test_a_damaged_folder_is_refused(hub: Hub, bare: Path) -> None:
 def test_nothing_but_the_dataset_is_uploaded(hub: Hub, bare: Path) -> None:
     """What else lies in the folder stays at home."""
     (bare / "notes.txt").write_text("mine")
+    (bare / "pairs.png").write_bytes(b"a picture, which would need rights")
     (bare / ".building").mkdir()
     (bare / ".building" / "train-00000-of-00001.parquet.unfinished").write_text("half")
     (bare / "merged_balanced" / "other.parquet").write_text("mine")
     hub.push(bare)
-    ours = {"README.md", "dataset_infos.json"}
+    ours = {"README.md", "dataset_infos.json", "SHA256SUMS"}
     ours |= {f"merged_balanced/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")}
     assert hub.files().keys() == ours | {"merged_balanced/manifest.json"}
 

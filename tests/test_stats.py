@@ -120,7 +120,7 @@ def check_pictures(found: dict[str, Any], rows: list[Row]) -> None:
             continue
     assert found["count"] == len(stored)
     assert found["missing"] == len({row["image_id"] for row in rows} - stored.keys())
-    assert found["not_decodable"] == len(stored) - len(sizes)
+    assert found["not_pictures"] == len(stored) - len(sizes)
     check_distribution(found["bytes"], [len(data) for data in stored.values()], None)
     check_distribution(found["width"], [width for width, _ in sizes], 50)
     check_distribution(found["height"], [height for _, height in sizes], 50)
@@ -182,7 +182,7 @@ def test_what_is_not_there_is_counted(new_world: Callable[..., World], tmp_path:
     check_pictures(found["pictures"], [row for some in rows.values() for row in some])
     assert "unknown" in found["outlets"]["pictures"]
     assert found["pictures"]["missing"] == 2
-    assert found["pictures"]["not_decodable"] == 1
+    assert found["pictures"]["not_pictures"] == 1
 
 
 def test_only_the_most_frequent_topics(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_charts_of_next_to_nothing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     none: dict[str, Any] = {"count": 0}
     one = stats._distribution(np.array([0.3]), "score")
-    pictures = {"count": 0, "missing": 0, "not_decodable": 0, "bytes": none, "width": none, "height": none}
+    pictures = {"count": 0, "missing": 0, "not_pictures": 0, "bytes": none, "width": none, "height": none}
     about = {
         "rows": {}, "scores": {"a": one, "b": none}, "caption_characters": none, "pictures": pictures,
         "outlets": {"captions": {}, "pictures": {}}, "topics": {"captions": {}, "pictures": {}},

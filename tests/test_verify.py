@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
     last = "Not sound: {} missing, {} invalid. Do what each line says, then verify again.".format(*faults)
     if code == 0:
         chosen = " ".join(f"--config {config}" for config in report["counts"])
-        last = f"Sound. Next, with the same places: `newsclippings build OUT {chosen}`."
+        last = f"Sound. Next: `newsclippings build newsclippings {chosen} --data-dir {world.root}`."
     assert text.stdout.splitlines()[-1] == last
     for message in (*report["missing"].values(), *report["invalid"].values()):
         assert message.splitlines()[0] in text.stdout
@@ -93,6 +94,15 @@ def test_complete(new_world: Callable[..., World], layout: str) -> None:
             assert pictures < size < pictures + 1000 * len(rows)
     found = from_command(world, code=0)
     assert {**found, "notes": []} == {**verify(world).as_dict(), "notes": []}  # free disk changes
+
+
+def test_configs_and_paths_of_any_kind(new_world: Callable[..., World]) -> None:
+    """Configs may come as an iterator, and places as paths."""
+    world = new_world()
+    world.annotations("merged_balanced", "test").write_bytes(HTML)
+    report = newsclippings.verify(world.root, world.tar, configs=iter(["merged_balanced"]))
+    assert list(report.counts) == ["merged_balanced"]
+    assert list(report.invalid) == [str(world.annotations("merged_balanced", "test"))]
 
 
 def test_absent(tmp_path: Path) -> None:
@@ -452,7 +462,8 @@ def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) ->
     assert report.missing == {}
     for problem, paths in expected.items():
         if problem not in HARMLESS:
-            assert f"found {len(paths)} that are {problem.replace('_', ' ')}" in report.invalid[f"pictures: {problem}"]
+            named = {"no_picture": "files of another kind", "bomb": "too large to decode"}.get(problem, problem)
+            assert f"found {len(paths)} {named}: " in report.invalid[f"pictures: {problem}"]
     assert "an HTML page" in report.invalid["pictures: no_picture"]
     assert report.looked_at["JPEG CMYK"] == 1
     option = "--images=decode" if decode else "--images"
@@ -688,6 +699,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
     "no card": (lambda out: (out / "README.md").unlink(), "README.md", True, "found none"),
     "another card": (lambda out: (out / "README.md").write_text("x"), "README.md", False, "newsclippings card"),
     "other infos": (lambda out: _flip(out / "dataset_infos.json", 9), "dataset_infos.json", False, "found another"),
+    "a card of no text": (lambda out: (out / "README.md").write_bytes(b"\xff"), "README.md", False, "Run `newsclippi"),
+    "other pairs": (lambda out: _flip(out / "pairs.png", 999), "pairs.png", False, "same `newsclippings build` again"),
+    "no picture": (lambda out: (out / "pairs.png").write_bytes(HTML), "pairs.png", False, "SHA-256"),
+    "no sums": (lambda out: (out / "SHA256SUMS").unlink(), "SHA256SUMS", True, "newsclippings card"),
+    "other sums": (lambda out: _flip(out / "SHA256SUMS", 9), "SHA256SUMS", False, "found another"),
     "other croissant": (lambda out: _flip(out / "croissant.json", 9), "croissant.json", False, "found others"),
 }  # fmt: skip
 
@@ -702,11 +718,50 @@ def test_damage_of_a_built_folder(built: Path, damage: str) -> None:
     assert says in entries[str(built / name)]
     others = {*report.missing, *report.invalid} - {str(built / name)}
     # card and croissant tell of all manifests
-    assert others == ({str(built / n) for n in ("README.md", "dataset_infos.json", "croissant.json")}
-                      if damage == "no manifest" else set())  # fmt: skip
+    of_all = ("README.md", "dataset_infos.json", "SHA256SUMS", "croissant.json")
+    assert others == ({str(built / name) for name in of_all} if damage == "no manifest" else set())
     result = run("verify", "--built", built, "--format", "json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == report.as_dict()
+
+
+def test_any_flipped_bit_is_found(built: Path) -> None:
+    """Wherever a bit is flipped, in any file: the folder is not sound, and nothing but a report comes of it."""
+    random = np.random.default_rng(0)
+    files = sorted(file for file in built.rglob("*") if file.is_file())
+    small = [file for file in files if file.suffix != ".parquet"]
+    for file in [*files, *small * 8]:
+        before = file.read_bytes()
+        after = bytearray(before)
+        after[int(random.integers(len(before)))] ^= 1 << int(random.integers(8))
+        file.write_bytes(after)
+        report = newsclippings.verify_built(built)
+        assert not report.sound, file
+        file.write_bytes(before)
+    assert newsclippings.verify_built(built).sound
+
+
+def test_configs_under_another_name(built: Path) -> None:
+    """A config whose folder was renamed, or whose pictures are gone, is not whole, nor to `card` or `push`."""
+    shutil.rmtree(built / "images")
+    place = str(built / "images")
+    expected = f"{place}: expected the config images, which has the pictures of scene_resnet_place, found none."
+    assert newsclippings.verify_built(built).invalid[place].startswith(expected)
+    pushed = run("push", "me/x", built, "--dry-run", "--with-images", "--i-have-the-rights")
+    assert (pushed.exit_code, expected in pushed.stderr) == (1, True)
+    (built / "scene_resnet_place").rename(built / "person_sbert_text_text")
+    message = "expected the config person_sbert_text_text, found 'scene_resnet_place'. Give the folder its name again."
+    assert any(message in fault for fault in newsclippings.verify_built(built).invalid.values())
+    assert message in run("card", built).stderr
+
+
+def test_sums_are_those_of_coreutils(built: Path) -> None:
+    """`sha256sum --check` agrees, and names all files but croissant.json, which has digests of its own."""
+    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=built, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    named = {line.removesuffix(": OK") for line in done.stdout.splitlines()}
+    files = {file.relative_to(built).as_posix() for file in built.rglob("*") if file.is_file()}
+    assert named == files - {"croissant.json", "SHA256SUMS"}
 
 
 def test_other_rows_than_the_manifest_says(built: Path) -> None:

@@ -1,0 +1,43 @@
+"""SHA256SUMS of a folder that `newsclippings build` wrote: `sha256sum --check SHA256SUMS` needs no package at all."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from _newsclippings.errors import bad_file
+from _newsclippings.parquet_folder import MANIFEST, sha256_of
+
+SUMS = "SHA256SUMS"
+
+
+def sums_text(folder: Path, built: Mapping[str, Any], texts: Mapping[str, str], others: Iterable[Path]) -> str:
+    """What the file says: a line per file, by name. Shards are as their manifests say, and not read again.
+
+    Args:
+        folder: the folder.
+        built: config -> its manifest.
+        texts: name -> text of files that are written together with this one.
+        others: files to read.
+    """
+    sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    for config, manifest in built.items():
+        sums |= {f"{config}/{name}": about["sha256"] for name, about in manifest["files"].items()}
+        sums[f"{config}/{MANIFEST}"] = sha256_of(folder / config / MANIFEST)
+    sums |= {file.relative_to(folder).as_posix(): sha256_of(file) for file in others}
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256, as the file says; empty where there is none.
+
+    Raises:
+        BadFileError: it is no such file.
+    """
+    try:
+        lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    if odd := [line for line in lines if line[64:66] != "  "]:
+        raise bad_file(folder / SUMS, "lines of a SHA-256 and a name", repr(odd[0])[:80], "Build the folder again.")
+    return {line[66:]: line[:64] for line in lines}
