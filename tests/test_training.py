@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import PIL.Image
 import pytest
@@ -33,8 +34,9 @@ from transformers import set_seed  # noqa: E402
 
 from training import __main__ as training  # noqa: E402
 from training import evaluate, model  # noqa: E402
-from training.data import Control, StreamLoader, StreamRows  # noqa: E402
+from training.data import Control  # noqa: E402
 from training.options import OFFICIAL, Options, parse  # noqa: E402
+from training.stream import StreamLoader, StreamRows  # noqa: E402
 from training.tiny import byte_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -338,6 +340,25 @@ def test_predictions_and_report(learnable: Path) -> None:
     assert training.main(["--eval_only", str(checkpoint), "--data_dir", str(learnable), "--use_cpu"]) == found
 
 
+def test_a_run_on_other_rows(world: World) -> None:
+    """What was trained on one config is evaluated on another, or on other outlets, into a folder of its own."""
+    run(world.root, "out", "--max_steps", 2)
+    before = Path("out/predictions.jsonl").read_text()
+    evaluated = ["--eval_only", "out", "--data_dir", str(world.root), "--use_cpu"]
+    with pytest.raises(ValueError, match="--eval_only with --config: expected --output_dir, to keep the results"):
+        training.main([*evaluated, "--config", "scene_resnet_place"])
+    training.main([*evaluated, "--config", "scene_resnet_place", "--output_dir", "other"])
+    expected = world.rows("scene_resnet_place", "test")
+    assert [(one["id"], one["image_id"]) for one in predictions("other")] == [
+        (r["id"], r["image_id"]) for r in expected
+    ]
+    assert Path("other/report.md").read_text().startswith("# scene_resnet_place, out\n")
+    training.main([*evaluated, "--train_outlets", "bbc", "guardian", "--output_dir", "outlets"])
+    kept = {row["index"] for row in world.rows(split="test") if row["source"] in ("usa_today", "washington_post")}
+    assert {one["index"] for one in predictions("outlets")} == kept
+    assert Path("out/predictions.jsonl").read_text() == before
+
+
 def test_other_outlets(learnable: Path) -> None:
     """Trained on captions of two outlets, tested on those of the other two; so it is when it is evaluated again."""
     found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
@@ -364,7 +385,7 @@ def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[
 
 def test_vectors_of_a_row() -> None:
     """Normalised, zero where there is none, faces as their mean, then product and difference."""
-    from training.data import vectors_of
+    from training.collate import vectors_of
 
     row = {"clip_image": [3.0] + [0.0] * 511, "clip_text": [0.0, 2.0] + [0.0] * 510}
     got = vectors_of(row, Options(features="clip", products=True))
@@ -389,6 +410,10 @@ def test_vectors_of_a_row() -> None:
         (["--train_outlets", "bbc", "--streaming"], "how many rows would there be?"),
         (["--optim", "sgd"], "--optim: expected flags that mean something here"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor: expected flags"),
+        (["--eval_steps", "2"], "--eval_steps: expected flags"),
+        (["--eval_only", "x", "--text_only"], "--text_only with --eval_only: a run knows how its model was made"),
+        (["--eval_only", "x", "--hidden=9"], "--hidden with --eval_only"),
+        (["--streaming", "--dataloader_persistent_workers", "--dataloader_num_workers=2"], "hear of a new epoch"),
     ],
 )
 def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
@@ -454,16 +479,83 @@ def test_siglip(learnable: Path, tmp_path: Path) -> None:
     assert training.main([*arguments, "--max_steps", "2", "--disable_tqdm", "true"])["rows"] == 512
 
 
-def test_rows_that_lack_something_are_named(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A folder without an image column, and one with a picture that is null."""
+def test_a_folder_without_pictures(world: World, tmp_path: Path) -> None:
+    """What is not there is named."""
+    build_folder(tmp_path / "none", ["merged_balanced"], images="none", data_dir=str(world.root))
+    with pytest.raises(ValueError, match="found none called image"):
+        run(world.root, "out", "--data", tmp_path / "none", "--max_steps", 3)
+
+
+def spoil(world: World) -> dict[str, set[int]]:
+    """Empty a picture of test, cut others; gives the rows of pairs that are left, by split."""
+    spoilt = set()
+    for split, k, size in (("train", 5, 100), ("test", 2, 0), ("test", 9, 300)):
+        spoilt.add(path := world.rows(split=split)[k]["image_path"])
+        os.truncate(world.origin / path, size)
+    left = {}
+    for split in ("train", "test"):
+        bad = {row["index"] // 2 for row in world.rows(split=split) if row["image_path"] in spoilt}
+        left[split] = {k for k in range(len(world.rows(split=split))) if k // 2 not in bad}
+    return left
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("built", [False, True], ids=["straight", "built"])
+def test_broken_pictures_do_not_end_a_run(
+    new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool, built: bool
+) -> None:
+    """Pairs with a picture that is missing or does not decode are left out, told of, and not among the predictions."""
     world = new_world(tar=False)
-    lost = world.used_once()
-    (world.origin / lost.image_path).unlink()
-    for images, says in (("none", "found none called image"), ("bytes", "expected caption and picture, found null")):
-        out = tmp_path / images
-        build_folder(out, ["merged_balanced"], images=images, missing="null", data_dir=str(world.root))
-        with pytest.raises(ValueError, match=says):
-            run(world.root, "out", "--data", out, "--max_steps", 3)
+    left = spoil(world)
+    more = ["--streaming"] if streaming else []
+    if built:
+        options = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
+        build_folder(tmp_path / "built", ["merged_balanced"], **options)
+        more += ["--data", str(tmp_path / "built")]
+    else:
+        more += ["--check_images", "--missing", "drop_pair"]
+    found = run(world.root, "out", "--num_train_epochs", 2, *more)
+    assert {one["index"] for one in predictions("out")} == left["test"]
+    assert found["rows"] == len(left["test"])
+    told = [record.getMessage() for record in caplog.records if "rows are left out" in record.getMessage()]
+    assert any(f"{len(world.rows(split='test')) - len(left['test'])} rows are left out" in text for text in told)
+
+
+def test_no_row_that_could_be_used(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A split of which nothing is left is an error, and not a stream without an end."""
+    world = new_world(tar=False)
+    options = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
+    build_folder(tmp_path / "built", ["merged_balanced"], **options)
+    rows = datasets.load_dataset(str(tmp_path / "built"), split="train", streaming=True)
+    empty = rows.map(lambda row: {**row, "caption": None}, features=rows.features)
+    with pytest.raises(ValueError, match="expected rows with caption and picture, found none"):
+        next(iter(StreamRows(empty.cast_column("image", datasets.Image(decode=False)), 24)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World], tmp_path: Path, workers: int) -> None:
+    """Where nobody asked for a check: the row, the picture, what to do; one line, also out of a worker."""
+    world = new_world(tar=False)
+    row = world.rows()[3]
+    (world.origin / row["image_path"]).write_bytes(b"<html>")
+    command = [sys.executable, "-m", "training", *QUICK, "--data_dir", str(world.root), "--max_steps", "30"]
+    command += ["--dataloader_num_workers", str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [text for text in done.stderr.splitlines() if text.startswith("Error: ")]
+    assert re.search(rf"row \d+, image_id {row['image_id']}: picture of 6 bytes: expected", line)
+    assert line.endswith(
+        "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_how_many_batches_a_stream_has(world: World, workers: int, drop_last: bool) -> None:
+    """The length is that of the batches, also where those that are not full are left out."""
+    batches = StreamLoader(stream(world), batch_size=5, num_workers=workers, collate_fn=list, drop_last=drop_last)
+    assert len(list(batches)) == len(batches)
 
 
 def test_a_model_that_diverged_is_no_control(tmp_path: Path) -> None:

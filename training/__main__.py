@@ -12,9 +12,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.schema import OUTLETS
 from training import model as models
-from training.data import Collator, Control, MapRows, StreamLoader, StreamRows, count_rows, load_split
+from training.collate import Collator
+from training.data import Control, MapRows, count_rows, load_split
 from training.evaluate import predict, write_report
-from training.options import CONTROLS, Options, parse
+from training.options import CONTROLS, Options, given_flags, parse
+from training.stream import StreamLoader, StreamRows
 
 
 class PairTrainer(Trainer):
@@ -35,7 +37,8 @@ class PairTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches without what only predictions need."""
         if isinstance(self.train_dataset, StreamRows):
-            return loader(self.train_dataset, self.data_collator, self.args, self.args.train_batch_size)
+            size, drop_last = self.args.train_batch_size, self.args.dataloader_drop_last
+            return loader(self.train_dataset, self.data_collator, self.args, size, drop_last)
         return super().get_train_dataloader()
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,11 +69,20 @@ class WithoutFacts:
         return {name: value for name, value in self.collator(rows).items() if name != "facts"}
 
 
-def loader(rows: Any, collator: Any, arguments: TrainingArguments, size: int) -> DataLoader[Any]:
+def loader(
+    rows: Any, collator: Any, arguments: TrainingArguments, size: int, drop_last: bool = False
+) -> DataLoader[Any]:
     """Batches of rows, in their order, by as many workers as the arguments say."""
     kind = StreamLoader if isinstance(rows, StreamRows) else DataLoader
-    workers = arguments.dataloader_num_workers
-    return kind(rows, batch_size=size, collate_fn=collator, num_workers=workers, pin_memory=torch.cuda.is_available())
+    return kind(
+        rows,
+        batch_size=size,
+        collate_fn=collator,
+        num_workers=arguments.dataloader_num_workers,
+        prefetch_factor=arguments.dataloader_prefetch_factor,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=drop_last,
+    )
 
 
 def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
@@ -108,7 +120,8 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         trainer.add_callback(Epochs(rows))
     if rank == 0:
         models.save_about(Path(arguments.output_dir), model, tokenizer)
-    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    last = arguments.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=True if last in ("True", "true") else last)  # whichever is the last
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
@@ -137,14 +150,19 @@ def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Train and evaluate; returns the measures on test (of rank 0)."""
-    options, training = parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, training = parse(arguments)
     if options.eval_only:
-        folder = Path(options.eval_only)
-        model, tokenizer = models.load(folder)
+        given = given_flags(arguments)
+        other = [name for name in ("config", "train_outlets", "control") if name in given]
+        if other and "output_dir" not in given:
+            raise ValueError(f"--eval_only with --{other[0]}: expected --output_dir, to keep the results of the run.")
+        folder = Path(training.output_dir if "output_dir" in given else options.eval_only)
+        model, tokenizer = models.load(Path(options.eval_only))
         collator = make_collator(model, tokenizer)
-        of_the_run = ("config", "features", "products", "train_outlets", "control")
+        of_the_run = {"config", "features", "products", "train_outlets", "control"} - given
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run})
-        name = f"{folder}"
+        name = f"{options.eval_only}"
     else:
         model, collator = train(options, training)
         folder = Path(training.output_dir)
@@ -167,4 +185,6 @@ if __name__ == "__main__":
     try:
         main()
     except (NewsCLIPpingsError, ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        lines = str(error).splitlines()
+        from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, with the traceback there
+        sys.exit(f"Error: {lines[-1] if from_worker else error}")

@@ -39,8 +39,20 @@ NOT_HERE: Final = {
     "gradient_checkpointing",
     "label_smoothing_factor",
     "eval_strategy",
+    "eval_steps",
+    "eval_delay",
+    "eval_on_start",
     "do_eval",
+    "do_predict",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
 }
+# Of Options, what may stand beside --eval_only: what is evaluated. How the model is made, its run knows.
+EVALUATED: Final = {
+    "eval_only", "config", "data", "data_dir", "visual_news", "visual_news_index", "missing", "check_images",
+    "train_outlets", "control", "streaming",
+}  # fmt: skip
 
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -69,6 +81,16 @@ class Options:
     data_dir: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.data_dir."})
     visual_news: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.visual_news."})
     visual_news_index: str | None = field(default=None, metadata={"help": "As NewsCLIPpingsConfig.visual_news_index."})
+    missing: str = field(
+        default="error",
+        metadata={
+            "help": "Pairs that lack a record or picture: 'drop_pair' leaves them out.",
+            "choices": ["error", "drop_pair"],
+        },
+    )
+    check_images: bool = field(
+        default=False, metadata={"help": "As NewsCLIPpingsConfig.check_images: what does not decode is missing."}
+    )
     model: str = field(
         default="openai/clip-vit-base-patch32", metadata={"help": "CLIP or SigLIP: a name on the Hub, or a folder."}
     )
@@ -126,6 +148,11 @@ class Options:
             raise ValueError("--train_outlets: expected some of the outlets, found all: none is left to test on.")
 
 
+def given_flags(arguments: list[str]) -> set[str]:
+    """Names of the flags of a command line."""
+    return {one.partition("=")[0].removeprefix("--").replace("-", "_") for one in arguments if one.startswith("--")}
+
+
 def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     """Read the command line.
 
@@ -141,11 +168,15 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
     if any(argument.startswith("--features") for argument in arguments):
         parser.set_defaults(**ON_FEATURES)
-    given = {argument.partition("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
+    given = given_flags(arguments)
     if "num_train_epochs" in given and "max_steps" not in given:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
     options.check()
+    if options.eval_only and (odd := sorted(given & own.keys() - EVALUATED)):
+        raise ValueError(f"--{odd[0]} with --eval_only: a run knows how its model was made. Leave the flag out.")
+    if options.streaming and training.dataloader_persistent_workers:
+        raise ValueError("--dataloader_persistent_workers --streaming: such workers would not hear of a new epoch.")
     for name in sorted(given & NOT_HERE):
         raise ValueError(
             f"--{name}: expected flags that mean something here; this one would change nothing. Leave it out."

@@ -15,7 +15,7 @@ from benchmarks.contenders import hf, readme, shards
 from benchmarks.contenders.decode import SIDE
 from benchmarks.contenders.ours import DEFAULT
 from benchmarks.job import Job, Outcome
-from training.data import StreamRows
+from training.stream import StreamRows
 from training.tiny import byte_tokenizer
 
 SIZE = 32  # rows of a batch
