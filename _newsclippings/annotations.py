@@ -1,7 +1,7 @@
 """The official matches, data/<config>/<split>.json, as an Arrow table in the file's own order."""
 
-import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow.json as pj
 from _newsclippings.errors import bad_file
 from _newsclippings.files import read_json_text
 from _newsclippings.schema import SOURCE_DATASETS
-from _newsclippings.strict_json import DECODER
+from _newsclippings.strict_json import DECODER, json_fault
 
 SCHEMA = pa.schema(
     [
@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
     ]
 )
 BLOCK = 8 << 20  # bytes that are decoded at once
+_GAP = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")  # between two rows
 REQUIRED = ("id", "image_id", "similarity_score", "falsified")
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 
@@ -123,11 +124,11 @@ def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
     end = text.find(b"]", start)
     if start <= 0 or end < 0:
         return None
-    try:
-        rest = json.loads(text[:start] + text[end:])
+    try:  # what is cut out is the list, and not another one, if the list is what one puts in its place
+        rest, marked = (DECODER.decode((text[:start] + put + text[end:]).decode("utf-8-sig")) for put in (b"", b"0"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(rest, dict) or rest.get("annotations") != []:
+    if not isinstance(rest, dict) or [rest.get("annotations"), marked.get("annotations")] != [[], [0]]:
         return None
     return start, end, rest.get("source_datasets")
 
@@ -139,29 +140,40 @@ def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
 
 
 def _parse(text: bytes, start: int, end: int) -> pa.Table | None:
-    """Rows hold numbers and booleans only, so every `},` between them ends a row: Arrow reads them as lines."""
-    if text.count(b"{", start, end) != text.count(b"}", start, end) or not text.isascii():
+    """Rows hold numbers and booleans only, and between them stands always the same: Arrow reads them as lines.
+
+    Arrow does without commas between rows, and crashes at a line that begins with `null`. So it gets nothing but lines
+    of which each begins with the one brace in it that opens, and ends with the one that closes.
+    """
+    if not text.isascii():
         return None
+    gap = _GAP.search(text, start, end)
+    between = gap[0] if gap else b"},{"
     tables = []
     while start < end:  # piece by piece, for the memory
-        stop = text.find(b"},", start + BLOCK, end) + 1 or end
-        lines = text[start:stop].replace(b"\n", b" ").replace(b"\r", b" ").replace(b"},", b"}\n")
-        if not lines.rstrip().endswith(b"}"):
+        stop = text.find(between, start + BLOCK, end) + 1 or end
+        lines = _flat(text[start:stop]).strip(b" \t").replace(_flat(between), b"}\n{")
+        counts = lines.count(b"\n") + 1, lines.count(b"{"), lines.count(b"}")
+        if not lines.startswith(b"{") or not lines.endswith(b"}") or min(counts) != max(counts):
             return None
         try:
             rows = pj.read_json(
                 pa.BufferReader(lines),
-                parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore"),
+                parse_options=pj.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="error"),
             )
         except pa.ArrowException:
             return None
-        if len(rows) != lines.count(b"{") or any(rows[name].null_count for name in REQUIRED):
+        if len(rows) != counts[0] or any(rows[name].null_count for name in REQUIRED):
             return None
         tables.append(rows)
-        start = stop + 1
+        start = stop + len(between) - 2 if stop < end else end
     rows = pa.concat_tables([SCHEMA.empty_table(), *tables]).combine_chunks()
     scores = rows["similarity_score"].combine_chunks().to_numpy(zero_copy_only=False)
-    return rows if np.isfinite(scores).all() else None
+    return rows if (np.abs(scores) < 2.0**63).all() else None  # not one of them NaN
+
+
+def _flat(text: bytes) -> bytes:
+    return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
@@ -169,7 +181,7 @@ def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
     try:
         content = DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise bad_file(location, "JSON", str(error), _AGAIN) from None
+        raise bad_file(location, "JSON", json_fault(error), _AGAIN) from None
     rows = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)

@@ -26,6 +26,9 @@ _NOT_DATA = (
     (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
     (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
     (b"<html", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<?xml", "an XML page", "The download went wrong; fetch it again."),
+    (b"\x1f\x8b", "a gzip archive", "Decompress it (gunzip)."),
+    (b"PK\x03\x04", "a zip archive", "Unpack it (unzip)."),
 )
 
 
@@ -95,7 +98,7 @@ def read_json_text(location: str) -> bytes:
     """
     with open_stream(location) as stream:
         data = stream.read() or b""
-    check_json_head(location, data[:64])
+    check_json_head(location, data)
     return data
 
 
@@ -104,12 +107,12 @@ def what_instead(head: bytes) -> str | None:
     return next((what for magic, what, _ in _NOT_DATA if head.lstrip().startswith(magic)), None)
 
 
-def check_json_head(location: str, head: bytes) -> None:
-    """Refuse what is plainly not JSON, by its first bytes."""
-    if not head.strip():
+def check_json_head(location: str, data: bytes) -> None:
+    """Refuse what is plainly not JSON, by its first bytes; give as many as there are, for blanks may come before."""
+    if not data or data.isspace():
         raise bad_file(location, "JSON", "an empty file", "The download went wrong; fetch it again.")
     for magic, what, do in _NOT_DATA:
-        if head.lstrip().startswith(magic):
+        if data[:64].lstrip().startswith(magic):
             raise bad_file(location, "JSON", what, do)
 
 

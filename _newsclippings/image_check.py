@@ -18,6 +18,7 @@ from _newsclippings.threads import map_ahead
 
 USUAL_MODES = ("RGB", "L")
 MAX_PIXELS = 64_000_000  # 192 MB of RGB; the largest news pictures have a tenth. Pillow itself refuses 179 million
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 BATCH = 16  # pictures that a thread reads together
 
 
@@ -56,9 +57,12 @@ def look_at(data: bytes, decode: bool) -> Look:
     except bombs as error:
         return Look("bomb", str(error))
     except UnidentifiedImageError:
-        begins = data[:8].decode("ascii", "backslashreplace")
-        known = what_instead(data[:64]) or f"no {' or '.join(PICTURE_FORMATS)}; it begins with {begins!r}"
-        return Look("no_picture", known)
+        if data.startswith(_MAGIC):
+            return Look(
+                "corrupt", f"begins as a picture does, with {repr(data[:8])[1:]}, but its header cannot be read"
+            )
+        begins = f"no {' or '.join(PICTURE_FORMATS)}; it begins with {repr(data[:8])[1:]}"
+        return Look("no_picture", what_instead(data[:64]) or begins)
     except Exception as error:  # whatever Pillow raises at broken files
         return Look("corrupt", _in_words(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it

@@ -230,6 +230,8 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
             "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
             "truncated download; the complete file has 97,916,641,280 bytes."
         )
+    if any(report.missing.get("undecodable") for report in reports.values()):
+        lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
     do = "missing='null' (keep the rows, with nulls)"
     if empty := [split for split, report in reports.items() if report.resolved == 0 or report.written == 0]:
         lines.append(

@@ -1,5 +1,6 @@
 """What the authors know of each article, metadata/<split>.json: title, time, entities, and whether a person is seen."""
 
+import math
 from collections.abc import Callable
 from datetime import date, datetime, timezone
 from typing import Any
@@ -72,9 +73,18 @@ def metadata_build(schema: pa.Schema) -> Build:
     def build(records: list[dict[str, Any]]) -> pa.Table:
         plain = [{name: record.get(name) for name in schema.names} for record in records]
         table = pa.Table.from_pylist(plain, schema)
-        return table.append_column("metadata", pa.array([_plain(record) for record in records], STRUCT))
+        return table.append_column("metadata", _structs(records))
 
     return build
+
+
+def _structs(records: list[dict[str, Any]]) -> pa.Array:
+    try:
+        return pa.array([_plain(record) for record in records], STRUCT)
+    except UnicodeEncodeError:
+        if len(records) > 1:  # find out which
+            return pa.concat_arrays([_structs([record]) for record in records])
+        raise _BadRecordError(records[0]["id"], "Unicode text in the metadata", "a lone surrogate") from None
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +100,8 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
             for entity in _lists(record, "caption_entities_spacy", (str, str))
         ],
         "linked_entities": [
-            dict(zip(("title", "type", "mention", "confidence"), entity, strict=True))
-            for entity in _lists(record, "caption_entities_rel", (str, str, str, (int, float)))
+            dict(zip(("title", "type", "mention", "confidence"), (*texts, _finite(record, number)), strict=True))
+            for *texts, number in _lists(record, "caption_entities_rel", (str, str, str, (int, float)))
         ],
     }
 
@@ -107,7 +117,8 @@ def _typed(record: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def _lists(record: dict[str, Any], name: str, kinds: tuple[Any, ...]) -> list[list[Any]]:
-    value = record.get(name) or []
+    value = record.get(name)
+    value = [] if value is None else value
     shape = isinstance(value, list) and all(isinstance(one, list) and len(one) == len(kinds) for one in value)
     if not shape or not all(
         isinstance(part, kind) and not isinstance(part, bool)
@@ -116,6 +127,12 @@ def _lists(record: dict[str, Any], name: str, kinds: tuple[Any, ...]) -> list[li
     ):
         raise _BadRecordError(record.get("id"), f"a list of lists of {len(kinds)} as {name}", repr(value)[:60])
     return list(value)
+
+
+def _finite(record: dict[str, Any], value: float) -> float:
+    if not math.isfinite(value):  # JSON's 1e999
+        raise _BadRecordError(record["id"], "finite numbers in caption_entities_rel", repr(value))
+    return float(value)
 
 
 def parse_timestamp(text: str | None) -> datetime | None:

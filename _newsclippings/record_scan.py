@@ -66,7 +66,7 @@ def decode_records(parts: list[bytes], ids: Int64s, schema: pa.Schema, build: Bu
     """Records as a table, or None if one of them is no such record, or has another id than it should."""
     try:
         table = _decode(parts, schema, build)
-    except (ValueError, TypeError, pa.ArrowException):
+    except (ValueError, TypeError, RecursionError, pa.ArrowException):
         return None
     whole = not any(table[name].null_count for name in schema.names)
     return table if whole and np.array_equal(int64s(table["id"]), ids) else None
@@ -75,13 +75,13 @@ def decode_records(parts: list[bytes], ids: Int64s, schema: pa.Schema, build: Bu
 def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Table:
     """Records as a table; any of the usual errors where one is no such record."""
     if build:
-        return build([DECODER.decode(part.decode()) for part in parts])
+        return build([_record(part) for part in parts])
     tables = []
     for start in range(0, len(parts), DECODED):
         some = parts[start : start + DECODED]
         lines = b"\n".join(some)
         if lines.count(b"\n") >= len(some) or b"\r" in lines:  # Arrow takes a line for a record
-            rows = [DECODER.decode(part.decode()) for part in some]
+            rows = [_record(part) for part in some]
             tables.append(
                 pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
             )
@@ -94,6 +94,13 @@ def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Ta
         table.validate(full=True)
         tables.append(table)
     return pa.concat_tables(tables)
+
+
+def _record(part: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = DECODER.decode(part.decode())
+    if type(record.get("id")) is not int:  # Arrow would make one of 1.0
+        raise ValueError
+    return record
 
 
 class NotPlainError(Exception):
@@ -137,7 +144,12 @@ def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryvi
             tail = bytes(buffer[int(starts[-1]) : end]).rstrip(b" \t\r\n")
             if tail[-1:] != (b"]" if is_list else b"}"):
                 raise NotPlainError
-            stops = np.append(stops, starts[-1] + len(tail[:-1].rstrip(b" \t\r\n")))
+            whole = tail[:-1].rstrip(b" \t\r\n")
+            try:  # or the file ends behind another record's closing brace
+                DECODER.decode(whole.decode())
+            except (ValueError, RecursionError):
+                raise NotPlainError from None
+            stops = np.append(stops, starts[-1] + len(whole))
             yield base, starts, numbers, stops, view
             return
         yield base, starts[:-1], numbers[:-1], stops, view

@@ -16,8 +16,9 @@ import pyarrow as pa
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.files import Stream, check_json_head
 from _newsclippings.record_scan import BLOCK, Build, Int64s, int64s, pick_fast
-from _newsclippings.strict_json import DECODER
+from _newsclippings.strict_json import DECODER, TRUNCATED, has_surrogates, json_fault
 
+_AGAIN = "Fetch the file again."
 MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
 
 
@@ -58,18 +59,18 @@ def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema
         place = f"{location}: record {number}"
         record_id = record.get("id")
         if type(record_id) is not int:
-            raise bad_file(place, "an integer id", repr(record_id)[:60])
+            raise bad_file(place, "an integer id", repr(record_id)[:60], _AGAIN)
         if record_id not in ids:
             continue
         if record_id in kept:
-            raise bad_file(f"{place} (id {record_id})", "each id once", "the id a second time")
+            raise bad_file(f"{place} (id {record_id})", "each id once", "the id a second time", _AGAIN)
         for name in schema.names[1:]:
             value = record.get(name)
             if not isinstance(value, str):
                 found = repr(value)[:60] if name in record else "no such key"
-                raise bad_file(f"{place} (id {record_id})", f"a string as {name}", found)
-            if not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value):
-                raise bad_file(f"{place} (id {record_id})", f"Unicode text as {name}", "a lone surrogate")
+                raise bad_file(f"{place} (id {record_id})", f"a string as {name}", found, _AGAIN)
+            if has_surrogates(value):
+                raise bad_file(f"{place} (id {record_id})", f"Unicode text as {name}", "a lone surrogate", _AGAIN)
         kept[record_id] = record
     return build(list(kept.values())) if build else pa.Table.from_pylist(list(kept.values()), schema)
 
@@ -92,6 +93,8 @@ def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:
         key = None
         if opening == "{":
             key = text.decode()
+            if not isinstance(key, str):
+                raise text.bad("an id in quotes as key", repr(key)[:60])
             if text.next_token() != ":":
                 raise text.bad("':' after a key", repr(text.next_token()))
             text.pos += 1
@@ -99,7 +102,7 @@ def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:
         if not isinstance(record, dict):
             raise text.bad("a record ({...})", repr(record)[:60])
         if key is not None and key != str(record.get("id")):
-            raise text.bad(f"the record of id {key!r}", f"that of {record.get('id')!r}")
+            raise text.bad(f"the record of id {key[:60]!r}", f"that of {record.get('id')!r:.60}")
         yield record
         text.record += 1
         token = text.next_token()
@@ -119,6 +122,7 @@ class _Text:
         self.stream, self.location = stream, location
         self.utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self.window, self.pos, self.before, self.record, self.ended = "", 0, 0, 0, False
+        self.broken: UnicodeDecodeError | None = None  # what stands behind the window
 
     def bad(self, expected: str, found: str) -> BadFileError:
         """An error that says where in the file."""
@@ -127,21 +131,24 @@ class _Text:
             f"{self.location}: record {self.record} (near byte {byte})",
             expected,
             found,
-            "Fetch the file again.",
+            _AGAIN,
         )
 
     def more(self) -> bool:
         """Drop what was read, append the next block; false at the end of the file."""
         if self.ended:
             return False
+        if self.broken is not None:
+            self.pos = len(self.window)
+            raise self.bad("UTF-8", f"other bytes ({self.broken.reason})")
         data = self.stream.read(BLOCK) or b""
         if self.before == 0 and not self.window:
-            check_json_head(self.location, data[:64])
+            check_json_head(self.location, data)
         self.ended = not data
         try:
             text = self.utf8.decode(data, final=self.ended)
-        except UnicodeDecodeError as error:
-            raise self.bad("UTF-8", f"other bytes ({error.reason})") from None
+        except UnicodeDecodeError as error:  # what stands before is still read, to know the record
+            text, self.broken, self.ended = error.object[: error.start].decode(), error, False
         self.before += len(self.window[: self.pos].encode("utf-8", "surrogatepass"))
         self.window, self.pos = self.window[self.pos :] + text, 0
         return not self.ended
@@ -161,6 +168,7 @@ class _Text:
         if not self.next_token():
             raise self.bad("a value", "the end of the file (truncated)")
         while True:
+            start = self.pos
             try:
                 value, end = DECODER.raw_decode(self.window, self.pos)
                 if end < len(self.window) or not self.more():
@@ -168,10 +176,10 @@ class _Text:
                     return value
             except RecursionError:
                 raise self.bad("a flat record", "one that is nested too deeply") from None
-            except ValueError as error:
+            except ValueError as error:  # a fault, or only the end of the window
                 if len(self.window) - self.pos > MAX_RECORD:
-                    raise self.bad(f"a record of at most {MAX_RECORD} characters", str(error)) from None
+                    endless = isinstance(error, json.JSONDecodeError) and json_fault(error) == TRUNCATED
+                    expected = f"a record of at most {MAX_RECORD:,} characters" if endless else "JSON"
+                    raise self.bad(expected, "a longer one" if endless else json_fault(error, start)) from None
                 if not self.more():
-                    cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(self.window.rstrip())
-                    cut = cut or "Unterminated" in str(error)
-                    raise self.bad("JSON", "the end of the file (truncated)" if cut else str(error)) from None
+                    raise self.bad("JSON", json_fault(error, start)) from None

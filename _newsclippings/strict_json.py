@@ -1,13 +1,17 @@
 """JSON without the leniences of Python's decoder: no NaN, no key twice in an object, no integer beyond 64 bits."""
 
 import json
+from collections import Counter
 from typing import Any
+
+TRUNCATED = "the end of the file (truncated)"
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        message = "a key that stands twice in one object"
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        message = f"the key {twice[:40]!r}, which stands twice in one object"
         raise ValueError(message)
     return record
 
@@ -22,6 +26,24 @@ def _int64(digits: str) -> int:
         message = f"an integer of {len(digits)} digits, too large for 64 bits"
         raise ValueError(message)
     return int(digits)
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether a text has half of a character, which no file in UTF-8 can hold."""
+    return not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def json_fault(error: Exception, start: int = 0) -> str:
+    """What was found instead of JSON, and how far behind `start`."""
+    if isinstance(error, RecursionError):
+        return "lists or objects nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+            return TRUNCATED
+        return f"{error.doc[error.pos : error.pos + 20]!r} at character {error.pos - start} ({error.msg})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are not UTF-8 at byte {error.start} ({error.reason})"
+    return str(error)
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=_int64)

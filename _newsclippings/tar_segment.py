@@ -133,8 +133,10 @@ class _Walk:
                     byte += BLOCK + (length + BLOCK - 1) // BLOCK * BLOCK
                     continue
             if not 0 <= length <= size - byte - BLOCK:
-                what = "the last member runs past the end of the file (truncated)" if length > 0 else "a negative size"
-                raise DamageError(byte, what)
+                if length < 0:
+                    raise DamageError(byte, "a negative size")
+                what = f"the last member, of {length:,} bytes, runs past the end of the file"
+                raise DamageError(byte, f"{what} (truncated, or a false size)")
             headers += header
             offsets.append(byte + BLOCK)
             sizes.append(length)
@@ -157,9 +159,14 @@ class _Walk:
             if len(data) < length:
                 raise DamageError(byte, "the file ends inside a name or PAX header (truncated)")
             if kind == b"L":
-                self.pending[b"path"] = data.split(b"\0")[0]
-            elif kind != b"K":
-                self._remember(kind, pax_fields(data, byte))
+                name = data.rstrip(b"\0")
+                if b"\0" in name:
+                    raise DamageError(byte, "bytes are hidden behind a NUL in a long name")
+                self._remember(kind, {b"path": name}, byte)
+            elif kind == b"K":
+                self._remember(kind, {b"linkpath": data}, byte)
+            else:
+                self._remember(kind, pax_fields(data, byte) or {b"comment": b""}, byte)
             return None, length
         fields = {**self.for_all, **self.pending}
         self.pending.clear()
@@ -179,14 +186,18 @@ class _Walk:
         if b"size" in fields:
             if not re.fullmatch(rb"\d{1,18}", fields[b"size"]):
                 raise DamageError(byte, "the size in a PAX header is no number")
+            if length != int(fields[b"size"]) < 1 << 33:  # what a header has room for
+                raise DamageError(byte, "a PAX header gives the member another size than its own header")
             length = int(fields[b"size"])
         if b"path" in fields:
             self.long_names[len(self.offsets)] = name
         return kind, length
 
-    def _remember(self, kind: bytes, fields: dict[bytes, bytes]) -> None:
+    def _remember(self, kind: bytes, fields: dict[bytes, bytes], byte: int) -> None:
         """Keep the fields of a PAX header for the next member, or for all."""
         if kind != b"g":
+            if b"path" in fields and b"path" in self.pending:
+                raise DamageError(byte, "two long names for one member")
             self.pending.update(fields)
             return
         some = {k: v for k, v in fields.items() if k in _SAYS_WHERE or k.startswith(b"GNU.sparse")}

@@ -1,0 +1,126 @@
+"""Pickles in which opcodes changed places: what pickle itself makes of them, or a refusal that names the byte."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import pickle
+import pickletools
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hostile_pickles as h
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_array_pickle import Value, dump, long_mappings, numbers, reframed
+
+from _newsclippings.array_pickle import open_array_pickle
+from newsclippings import BadPickleError
+
+KNOWN = {"_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer", "bytes"}
+# Opcodes to be put anywhere: names, calls, numbers, what pops, doubles, marks, remembers
+ODD = [
+    *(bytes([op]) for op in b"N012(teusabRo.}])\x85\x86\x88\x89\x94\x81\x90"),
+    *(b"q\x00", b"q\x63", b"h\x00", b"h\x01", b"h\x02", b"h\x07", b"\x80\x04", b"\x95" + bytes(8)),
+    *map(h.num, (0, 1, 2, -1, 300, 2**31, 2**63, 2**70)),
+    *map(h.text, ("<", ">", "f8", "O8", "V4")),
+    *map(h.blob, (b"b", bytes(8), bytes(7))),
+    *(h.name("os", "system"), h.stack_name("builtins", "eval")),
+    *(h.NDARRAY, h.DTYPE, h.RECONSTRUCT, h.SCALAR, h.FROMBUFFER),
+    *(h.array(), h.dtype(), h.dtype("f8"), h.dtype("i8", ">"), h.dtype(flags=b"\x88\x88"), h.GOOD),
+    *(h.tup(h.num(2)), h.tup(h.num(1), h.num(2)), h.tup(h.num(-2)), b"](" + h.array() + b"e"),
+]
+ways = st.sampled_from(["put", "before", "drop", "swap", "again"])
+changes = st.lists(st.tuples(ways, st.integers(0, 10**6), st.integers(0, 10**6)), min_size=1, max_size=3)
+SMALL: dict[Any, Value] = {1: numbers("f4", (2,), 1), 300: None, np.int64(7): numbers("f8", (2, 1), 2)}
+SMALL |= {70_000: [numbers("i2", (3,), 3)], 4: numbers("f4", (2,), 4), 5: np.asfortranarray(numbers("u1", (2, 2), 5))}
+LONG = {k: numbers("f4", (2,), k) for k in range(30, 60)}
+
+
+class Restricted(pickle.Unpickler):
+    """Python's own, which imports nothing but what numpy's arrays need."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        assert name in KNOWN
+        assert module.partition(".")[0] in ("numpy", "_codecs", "__builtin__", "builtins")
+        return super().find_class(module, name)
+
+
+def opcodes(data: bytes) -> list[bytes]:
+    starts = [at or 0 for _, _, at in pickletools.genops(data)] + [len(data)]
+    return [data[start:stop] for start, stop in itertools.pairwise(starts)]
+
+
+def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
+    pieces = opcodes(sound)
+    for how, one, two in made:
+        at, other = one % max(1, len(pieces)), two % max(1, len(pieces))
+        if how == "put":
+            pieces[at : at + 1] = [ODD[two % len(ODD)]]
+        elif how == "before":
+            pieces[at:at] = [ODD[two % len(ODD)]]
+        elif how == "drop":
+            pieces[at : at + 1 + two % 3] = []
+        elif how == "again":
+            pieces[at:at] = pieces[other : other + 1 + one % 30]
+        elif pieces:
+            pieces[at], pieces[other] = pieces[other], pieces[at]
+    return b"".join(pieces)
+
+
+def alike(found: Value, expected: Value) -> bool:
+    """Equal bit for bit, but for the byte order, which numpy makes the machine's as it loads some arrays."""
+    if found is None or expected is None or isinstance(found, list) or isinstance(expected, list):
+        if isinstance(found, list) and isinstance(expected, list):
+            return len(found) == len(expected) and all(map(alike, found, expected))
+        return found is expected
+    one, other = (a if a.dtype.isnative else a.byteswap() for a in (found, expected))
+    kinds = [(a.dtype.newbyteorder("="), a.shape) for a in (found, expected)]
+    return bool(kinds[0] == kinds[1] and one.tobytes() == other.tobytes())
+
+
+def compare(path: Path, data: bytes, patterns: bool) -> bool:
+    """Whether a file is read; then it must be what Python reads."""
+    path.write_bytes(data)
+    refused = ""
+    try:
+        entries = open_array_pickle(str(path), patterns=patterns)
+    except BadPickleError as error:
+        refused = str(error)
+    if refused:
+        assert re.match(rf"{re.escape(str(path))}: byte \d+.*: expected .+, found .+", refused)
+        assert refused.isprintable()
+        return False
+    with entries, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, of names that it gave up
+        expected: dict[Any, Value] = Restricted(io.BytesIO(data), encoding="bytes").load()
+        found = [entries.array(k) for k in range(len(entries))]
+        assert entries.ids.tolist() == [int(key) for key in expected]
+        assert all(map(alike, found, expected.values()))
+        del found
+    return True
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([SMALL, LONG, {**SMALL, **LONG}]), st.integers(2, 5), changes, st.booleans())
+def test_mutants_are_read_as_pickle_reads_them(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]], patterns: bool
+) -> None:
+    """Whatever opcodes change, come twice, or are lost: pickle's own result, to the bit, or a refusal."""
+    data = reframed(dump(mapping, protocol), [-20])
+    assert compare(tmp_path / "x.pkl", data, patterns)
+    compare(tmp_path / "x.pkl", mutant(data, made), patterns)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(long_mappings(), st.integers(2, 5), changes)
+def test_mutants_of_long_ones(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]]
+) -> None:
+    """The same where most is read by its pattern, frames included."""
+    data = dump(mapping, protocol)
+    assert compare(tmp_path / "x.pkl", data, True)
+    compare(tmp_path / "x.pkl", mutant(data, made), True)

@@ -1,0 +1,258 @@
+"""Hostile tars, header by header: what is wrong, at which byte, after how many members; and mutants against tarfile."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_tar_walk import BODY, END, header, walk
+
+from _newsclippings.errors import damaged_tar
+from _newsclippings.paths import relative_path
+from newsclippings import BadTarError, NewsCLIPpingsError
+
+FIRST, NEXT = header(b"first") + BODY, header(b"next") + BODY
+NONE = b"0" * 11 + b"\0"  # a size
+
+
+def pax(**fields: bytes) -> bytes:
+    """The records of a PAX header; `__` stands for a dot."""
+    made = b""
+    for name, value in fields.items():
+        record = b" " + name.replace("__", ".").encode() + b"=" + value + b"\n"
+        length = next(n for n in range(len(record), len(record) + 12) if len(str(n)) + len(record) == n)
+        made += str(length).encode() + record
+    return made
+
+
+def extra(kind: bytes, data: bytes) -> bytes:
+    """A header before a header."""
+    return header(b"x", kind=kind, size=b"%011o\0" % len(data)) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+
+
+def base256(size: int) -> bytes:
+    return b"\x80" + size.to_bytes(11, "big")
+
+
+A = header(b"a") + BODY
+PAST = r"the last member, of {} bytes, runs past the end of the file \(truncated, or a false size\)"
+DAMAGE: dict[str, tuple[bytes, int, str]] = {
+    "size of 2^50": (header(b"a", size=base256(2**50)), 0, PAST.format("1,125,899,906,842,624")),
+    "size of 2^87": (header(b"a", size=base256(2**87)), 0, "the size in a header is negative or absurd"),
+    "size of -1": (header(b"a", size=b"\xff" * 12), 0, "the size in a header is negative or absurd"),
+    "size of 8 GiB": (header(b"a", size=b"77777777777\0"), 0, PAST.format("8,589,934,591")),
+    "size with a sign": (header(b"a", size=b"        +3 \0"), 0, "the size in a header is no octal number"),
+    "size as 0o3": (header(b"a", size=b"0o000000003\0"), 0, "the size in a header is no octal number"),
+    "size as 1_0": (header(b"a", size=b"00000001_0 \0"), 0, "the size in a header is no octal number"),
+    "size of two numbers": (header(b"a", size=b"0000 000003\0"), 0, "the size in a header is no octal number"),
+    "size behind a NUL": (header(b"a", size=b"0000000003\0\x37"), 0, "the size in a header is no octal number"),
+    "PAX size of 2^50": (extra(b"x", pax(size=b"1125899906842624")) + A, 1024, PAST.format("1,125,899,906,842,624")),
+    "PAX size of 2^87": (extra(b"x", pax(size=b"%d" % 2**87)) + A, 1024, "the size in a PAX header is no number"),
+    "PAX size of -1": (extra(b"x", pax(size=b"-1")) + A, 1024, "the size in a PAX header is no number"),
+    "PAX size of 3.0": (extra(b"x", pax(size=b"3.0")) + A, 1024, "the size in a PAX header is no number"),
+    "PAX size of none": (extra(b"x", pax(size=b"0")) + A, 1024, "another size than its own header"),
+    "PAX size over others": (extra(b"x", pax(size=b"1536")) + A + NEXT, 1024, "another size than its own header"),
+    "global PAX size": (extra(b"g", pax(size=b"1536")) + A + NEXT, 1024, "another size than its own header"),
+    "PAX without a length": (extra(b"x", b"path=b\n") + A, 0, "a malformed PAX header"),
+    "PAX of length 0": (extra(b"x", b"0 a=b\n") + A, 0, "a malformed PAX header"),
+    "PAX of length -6": (extra(b"x", b"-6 a=b\n") + A, 0, "a malformed PAX header"),
+    "PAX of a length too short": (extra(b"x", b"5 a=b\n") + A, 0, "a malformed PAX header"),
+    "PAX of a length too long": (extra(b"x", b"999999999 a=b\n") + A, 0, "a malformed PAX header"),
+    "long name of 2 MB": (extra(b"L", b"a" * (2 << 20)) + A, 0, "a name or PAX header of 2097152 bytes"),
+    "long link of 2 MB": (extra(b"K", b"a" * (2 << 20)) + A, 0, "a name or PAX header of 2097152 bytes"),
+    "PAX header of 2 MB": (extra(b"x", pax(comment=b"a" * (2 << 20))) + A, 0, "a name or PAX header of 2097169 bytes"),
+    "global PAX of 2 MB": (extra(b"g", pax(comment=b"a" * (2 << 20))) + A, 0, "a name or PAX header of 2097169 bytes"),
+    "long name beyond the end": (header(b"x", kind=b"L", size=b"%011o\0" % 9999), 0, r"inside a name .*\(truncated\)"),
+    "long name without a member": (extra(b"L", b"b\0"), 1024, "a name or PAX header without its member"),
+    "long link without a member": (extra(b"K", b"b\0"), 1024, "a name or PAX header without its member"),
+    "empty PAX without a member": (header(b"x", kind=b"x", size=NONE), 512, "a name or PAX header without its member"),
+    "two long names": (extra(b"L", b"b\0") + extra(b"L", b"c\0") + A, 1024, "two long names for one member"),
+    "long name and PAX path": (extra(b"L", b"b\0") + extra(b"x", pax(path=b"c")) + A, 1024, "two long names"),
+    "hidden in a name": (header(b"a\0hidden") + BODY, 0, "bytes are hidden behind a NUL in a member's name"),
+    "hidden in a long name": (extra(b"L", b"a\0hidden\0") + A, 0, "bytes are hidden behind a NUL in a long name"),
+    "folder with a body": (header(b"d/", kind=b"5") + BODY, 512, "the checksum of a header does not match"),
+    "one zero block": (bytes(512) + NEXT, 0, "a single zero block where a header or the end marker was expected"),
+    "a second archive": (END + FIRST + NEXT, 0, r"data after the end marker \(a second archive was appended, or"),
+    "no archive": (b"x" * 512, 0, "the checksum of a header does not match"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_told_with_its_byte(tmp_path: Path, what: str) -> None:
+    """The walk ends where the headers cannot be believed, and says at which byte, after how much, and why."""
+    content, at, says = DAMAGE[what]
+    path = tmp_path / "x.tar"
+    path.write_bytes(FIRST + content + END)
+    found = walk(str(path))
+    assert found.damage is not None
+    assert re.match(rf"it is damaged at byte {1024 + at}, after 1 whole members: .*{says}.*\. The", found.damage)
+    assert found.members["name"].to_pylist() == ["first"]
+    message = str(damaged_tar(str(path), found.damage))
+    assert message.startswith(f"{path}: expected a whole tar, found that it is damaged at byte")
+    assert "Fetch it again" in message
+
+
+REFUSED: dict[str, tuple[bytes, int, str]] = {
+    "symbolic link": (header(b"a", kind=b"2", size=NONE), 0, "member 'a' is a symbolic link"),
+    "hard link": (header(b"a", kind=b"1", size=NONE), 0, "member 'a' is a hard link"),
+    "character device": (header(b"a", kind=b"3", size=NONE), 0, "member 'a' is a character device"),
+    "block device": (header(b"a", kind=b"4", size=NONE), 0, "member 'a' is a block device"),
+    "FIFO": (header(b"a", kind=b"6", size=NONE), 0, "member 'a' is a FIFO"),
+    "GNU sparse": (header(b"a", kind=b"S") + BODY, 0, "member 'a' is a sparse file"),
+    "PAX sparse 0.1": (extra(b"x", pax(GNU__sparse__size=b"1")) + A, 1024, "member 'a' is a sparse file"),
+    "PAX sparse 1.0": (extra(b"x", pax(GNU__sparse__major=b"1")) + A, 1024, "member 'a' is a sparse file"),
+    "global sparse": (extra(b"g", pax(GNU__sparse__size=b"1")) + A, 1024, "member 'a' is a sparse file"),
+    "rest of a volume": (header(b"a", kind=b"M") + BODY, 0, "member 'a' is of type b'M'"),
+    "list of names": (header(b"a", kind=b"D") + BODY, 0, "member 'a' is of type b'D'"),
+    "volume label": (header(b"a", kind=b"V", size=NONE), 0, "member 'a' is of type b'V'"),
+    "unknown type": (header(b"\x1b[31m", kind=b"\x1b") + BODY, 0, r"member '\x1b[31m' is of type b'\x1b'"),
+    "link by a long name": (extra(b"L", b"b\0") + header(b"a", kind=b"2", size=NONE), 1024, "'b' is a symbolic link"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_members_that_are_no_files(tmp_path: Path, what: str) -> None:
+    """Links, devices and sparse files are refused by name and byte, whatever missing= says."""
+    content, at, says = REFUSED[what]
+    path = tmp_path / "x.tar"
+    path.write_bytes(FIRST + content + NEXT + END)
+    with pytest.raises(BadTarError) as error:
+        walk(str(path))
+    assert str(error.value).startswith(f"{path}: byte {1024 + at}: member ")
+    assert f"{says}. Expected plain files and folders only; nothing else is read. Get the" in str(error.value)
+
+
+NAMES = {
+    b"/etc/passwd": "it is absolute",
+    b"//a": "it is absolute",
+    b"~/a.jpg": "it is absolute",
+    b"C:/a.jpg": "it is absolute",
+    b"c:a.jpg": "it is absolute",
+    b"../a.jpg": "it has '..'",
+    b"origin/../../a.jpg": "it has '..'",
+    b"origin/bbc/..": "it has '..'",
+    b"origin\\a.jpg": "it has a backslash",
+    b"..\\..\\a.jpg": "it has a backslash",
+    b"a\n.jpg": "it has a control character",
+    b"a\x1b[2J.jpg": "it has a control character",
+    b"a\x7f.jpg": "it has a control character",
+    "a\u0085.jpg".encode(): "it has a control character",
+    b"file:///etc/passwd": "it is a URL",
+    b"http://host/a.jpg": "it is a URL",
+    b"zip://a.jpg::x": "it is a URL",
+    b".": "it is empty",
+    b"././.": "it is empty",
+    b"a\xe9.jpg": "it is not UTF-8",
+    b"a\xff\xfe.jpg": "it is not UTF-8",
+    b"a\xed\xa0\x80.jpg": "it is not UTF-8",
+    b"a\xc0\xaf.jpg": "it is not UTF-8",
+}
+WAYS = {
+    "plain": lambda name: header(name) + BODY,
+    "before POSIX": lambda name: header(name, kind=b"\0", magic=b"") + BODY,
+    "GNU long name": lambda name: extra(b"L", name + b"\0") + A,
+    "PAX": lambda name: extra(b"x", pax(path=name)) + A,
+    "global PAX": lambda name: extra(b"g", pax(path=name)) + A,
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("way", WAYS)
+def test_hostile_names(tmp_path: Path, way: str, name: bytes) -> None:
+    """A name that could leave the root, or is no text, is refused however it is written: byte, name and reason."""
+    path = tmp_path / "x.tar"
+    made = WAYS[way](name)
+    path.write_bytes(FIRST + made + END)
+    with pytest.raises(BadTarError) as error:
+        walk(str(path))
+    at = 1024 + len(made) - 1024
+    says = f"{path}: byte {at}: the member name {name!r} was refused: {NAMES[name]}. Expected names below origin/"
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.parametrize("name", [b"\0", b"a" * 5000])
+def test_names_of_no_length_or_too_much(tmp_path: Path, name: bytes) -> None:
+    """An empty name is refused, and one that no picture can have; the message shows its beginning."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(FIRST + extra(b"L", name + b"\0") + A + END)
+    says = "it is empty" if name == b"\0" else "it has 5000 characters, more than 1024"
+    with pytest.raises(BadTarError, match=f"was refused: {says}") as error:
+        walk(str(path))
+    assert len(str(error.value)) < 400 + len(str(path))
+
+
+# Mutants whose checksums are right, so that only what the headers say can be wrong
+
+FIELDS: dict[str, tuple[int, int, list[bytes]]] = {
+    "name": (0, 100, [b"b.jpg", b"d/", b"../x", b"./a//b.jpg", b"", b"a\0b", b"a\\b", b"n" * 100, b"\xff", b"/x"]),
+    "size": (124, 12, [b"0", b"1", b"77777777777", b"1000", b" 3 ", b"-1", b"3.0", base256(3), base256(2**50)]),
+    "type": (156, 1, [b"\0", b"0", b"1", b"2", b"3", b"5", b"6", b"7", b"L", b"K", b"x", b"g", b"S", b"Z", b"X"]),
+    "linkname": (157, 100, [b"first", b"/etc/passwd"]),
+    "magic": (257, 8, [b"ustar\x0000", b"ustar  \0", b"", b"USTAR"]),
+    "prefix": (345, 155, [b"p", b"..", b"origin", b"p\0q"]),
+    "mode": (100, 8, [b"", b"7777777", b"\xff" * 8]),
+}  # fmt: skip
+BLOCKS = [
+    *(bytes(512), BODY, header(b"c.jpg"), header(b"e/", kind=b"5", size=NONE), header(b"a.jpg")),
+    *(extra(b"L", b"long/name.jpg\0"), extra(b"x", pax(path=b"pax.jpg")), extra(b"x", pax(size=b"3"))),
+    *(extra(b"x", pax(size=b"1027", comment=b"c")), extra(b"g", pax(comment=b"c")), extra(b"g", pax(path=b"all.jpg"))),
+]
+ways = st.sampled_from([*FIELDS, *FIELDS, "drop", "put", "twice", "swap"])
+changes = st.lists(st.tuples(ways, st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=4)
+
+
+def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
+    blocks = [sound[at : at + 512] for at in range(0, len(sound), 512)]
+    for how, one, two in made:
+        at = one % max(1, len(blocks))
+        if how in FIELDS and blocks:
+            start, length, values = FIELDS[how]
+            raw = bytearray(blocks[at][:512])
+            if how in ("magic", "prefix"):  # only POSIX headers have a prefix, and tarfile does not look
+                raw[257:265], raw[345:500] = b"ustar\x0000", bytes(155)
+            raw[start : start + length] = values[two % len(values)].ljust(length, b"\0")
+            raw[148:156] = b" " * 8
+            raw[148:156] = b"%06o\0 " % sum(raw)
+            blocks[at] = bytes(raw) + blocks[at][512:]
+        elif how == "drop":
+            blocks[at : at + 1 + two % 2] = []
+        elif how == "put":
+            blocks[at:at] = [BLOCKS[two % len(BLOCKS)]]
+        elif blocks:
+            other = two % len(blocks)
+            blocks[at], blocks[other] = blocks[other], blocks[at] if how == "swap" else blocks[other]
+    return b"".join(blocks)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes, st.booleans())
+def test_mutants_are_read_as_tarfile_reads_them(tmp_path: Path, made: list[tuple[str, int, int]], cut: bool) -> None:
+    """Whatever becomes of an archive: tarfile's members, as many of them as it has at least, or an error of ours."""
+    path = tmp_path / "x.tar"
+    sound = b"".join(header(name) + BODY for name in (b"a.jpg", b"bbc/b.jpg", b"z.jpg"))
+    data = mutant(sound + END, made)
+    path.write_bytes(data[:-700] if cut else data)
+    try:
+        found = walk(str(path))
+    except NewsCLIPpingsError:
+        return
+    if "PAX header of" in (found.damage or ""):
+        return  # so many bytes tarfile would ask for
+    ours = [tuple(member.values()) for member in found.members.select(["name", "offset", "size"]).to_pylist()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs, given_up = [], ""
+        try:
+            with tarfile.open(path, ignore_zeros=False) as reference:
+                for member in reference:
+                    if member.isreg() and not member.name.endswith("/"):
+                        theirs.append((relative_path(member.name), member.offset_data, member.size))
+        except (tarfile.TarError, ValueError, OSError) as error:
+            given_up = str(error)
+    assert not given_up or found.damage is not None or "end of file header" in given_up  # behind a global header
+    assert ours == (theirs if found.damage is None else theirs[: len(ours)])
