@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from _newsclippings.disk import ELSEWHERE, full_disk_told
 from _newsclippings.errors import disk_full, other_tar
 from _newsclippings.files import LocalFile, RandomFile
 from _newsclippings.record_scan import Int64s
@@ -101,7 +102,12 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ConfigError: the disk is too small.
         DataNotFoundError: the server does not answer; what was fetched by then stays.
     """
-    open_copy(copy, file.size).close()
+    with full_disk_told(copy.parent):
+        open_copy(copy, file.size).close()
+        _fetch_into(copy, file, members)
+
+
+def _fetch_into(copy: Path, file: RemoteFile, members: Members) -> None:
     descriptor = os.open(copy, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     try:
         rows = np.flatnonzero([
@@ -110,11 +116,10 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ])  # fmt: skip
         needed, free = int(members.sizes[rows].sum()) + BLOCK * len(rows), shutil.disk_usage(copy.parent).free
         if needed > free:
-            elsewhere = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
-            raise disk_full(copy.parent, needed, free, "what has to be fetched", elsewhere)
+            raise disk_full(copy.parent, needed, free, "what has to be fetched", ELSEWHERE)
 
         def sink(row: int, at: int, data: memoryview) -> None:
-            os.pwrite(descriptor, data, int(members.offsets[row]) + at)
+            _write(descriptor, data, int(members.offsets[row]) + at)
 
         with tqdm(
             total=needed, desc=f"Fetching from {os.path.basename(file.path)}", unit="B", unit_scale=True, disable=None
@@ -149,10 +154,18 @@ def open_copy(copy: Path, size: int) -> LocalFile:
 
 def _commit(descriptor: int, headers: list[tuple[int, bytes]]) -> None:
     """Write the headers of members whose data are on the disk: from now on they count."""
+    whole = headers.copy()
+    headers.clear()  # first: a second try of what failed here would not fail, though data are lost
     os.fsync(descriptor)
-    for offset, header in headers:
-        os.pwrite(descriptor, header, offset)
-    headers.clear()
+    for offset, header in whole:
+        _write(descriptor, memoryview(header), offset)
+
+
+def _write(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of it: a disk that becomes full takes a part without an error."""
+    while len(data):
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iterator[tuple[int, bytes]]:
