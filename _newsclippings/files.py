@@ -198,9 +198,9 @@ class LocalFile:
         size: in bytes, then.
     """
 
-    def __init__(self, path: str, read_ahead: bool = False) -> None:
+    def __init__(self, path: str, read_ahead: bool = False, at_rest: bool = True) -> None:
         self.path = path
-        self._read_ahead, self._lock = read_ahead, threading.Lock()
+        self._read_ahead, self._at_rest, self._lock = read_ahead, at_rest, threading.Lock()
         self._open()
         self.size = self.status.st_size
 
@@ -255,7 +255,7 @@ class LocalFile:
         """Fill the buffers, one after the other, from `offset` on.
 
         Raises:
-            BadFileError: the file ends before.
+            BadFileError: the file ends before, or changed.
         DataNotFoundError: it cannot be read.
         """
         wanted = sum(len(buffer) for buffer in buffers)
@@ -272,6 +272,16 @@ class LocalFile:
                 got += len(part)
         if got != wanted:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"{got}", "Was the file replaced?")
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""
+        status = os.fstat(self._descriptor())
+        same = (status.st_size, status.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+        if self._at_rest and not same:
+            raise bad_file(
+                self.path, "a file that stays as it is while it is read", "that it changed", "Load it again."
+            )
 
 
 class Member(io.RawIOBase):

@@ -28,6 +28,7 @@ def plainly(error: Exception, folder: str | None, splits: Mapping[str, Split]) -
     cause = cause_of(error) or error
     if folder is None or not is_full(cause):
         return cause if isinstance(cause, NewsCLIPpingsError) else error
-    shutil.rmtree(folder, ignore_errors=True)  # what is free without it, is what counts
+    if folder.endswith(".incomplete"):
+        shutil.rmtree(folder, ignore_errors=True)  # what is free without it, is what counts
     place = os.path.dirname(folder)
     return became_full(place, sum(map(bytes_of, splits.values())) or None, free_at(place), ELSEWHERE)

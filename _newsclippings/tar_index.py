@@ -7,6 +7,7 @@ Parquet it can be given to others, who then need no walk: it holds names, places
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.errors import BadTarError
+from _newsclippings.errors import BadTarError, changed_tar
 from _newsclippings.files import HEAD, RandomFile, write_atomically
 from _newsclippings.record_scan import Int64s
 from _newsclippings.tar_segment import SCHEMA
@@ -99,19 +100,27 @@ def identity(file: RandomFile) -> dict[str, str]:
     return {"tar_size": str(file.size), **{name: hashlib.sha256(data).hexdigest() for name, data in ends.items()}}
 
 
-def load_index(file: RandomFile, key: str, folder: Path) -> TarIndex:
+def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], str]) -> TarIndex:
     """The index of a tar, from the cache or by walking its headers.
 
     Args:
         file: the tar.
-        key: its fingerprint; names the cached file.
+        key: its fingerprint, made before it was opened; names the cached file.
         folder: where indexes are kept. One that cannot be written to costs the walk each time, and nothing else.
+        key_now: makes the fingerprint anew.
 
     Raises:
-        BadTarError: as `walk`, or a member is there twice.
+        BadTarError: as `walk`, or a member is there twice, or the tar changed meanwhile.
     """
     cached, parts = folder / f"{key}.arrow", folder / f"{key}.parts"
-    return load_kept(cached) or keep(walk(file, parts), cached, file.path, parts)
+    index = load_kept(cached)
+    if index is None:
+        table = walk(file, parts)
+        if key_now() != key:  # else the index of one tar would be kept as that of another
+            shutil.rmtree(parts, ignore_errors=True)
+            raise changed_tar(file.path)
+        index = keep(table, cached, file.path, parts)
+    return index
 
 
 def name_keys(names: pa.Array) -> Uint64s:

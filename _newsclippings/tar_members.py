@@ -149,7 +149,7 @@ def open_copy(copy: Path, size: int) -> LocalFile:
             os.ftruncate(descriptor, size)
     finally:
         os.close(descriptor)
-    return LocalFile(str(copy))
+    return LocalFile(str(copy), at_rest=False)  # other processes may write to it
 
 
 def _commit(descriptor: int, headers: list[tuple[int, bytes]]) -> None:

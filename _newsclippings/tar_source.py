@@ -48,13 +48,15 @@ class TarSource:
         """Its index.
 
         Raises:
-            BadTarError: the tar is none, or damaged although it should be whole; or the index is that of another.
+            BadTarError: the tar is none, changed meanwhile, or is damaged although it should be whole; or the index is
+                that of another.
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
             index = load_given_index(self._given, self.file, made_of(self._given), folder)
         else:
-            index = load_index(self.file, self._key, folder)
+            key = self._key  # before the file is opened: what is read then is this, or something newer
+            index = load_index(self.file, key, folder, lambda: made_of(self.location))
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
