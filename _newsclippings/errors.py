@@ -106,10 +106,18 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
     )
 
 
-def changed_tar(tar: str) -> BadTarError:
-    """A tar is no longer what it was when its walk began."""
+def bad_tar(tar: str, expected: str, found: str) -> BadTarError:
+    """A tar is not, or no longer, what its index in the cache says."""
     return BadTarError(
-        f"{tar}: expected a tar that stays as it is while it is indexed, found that it changed. Nothing was kept: try "
+        f"{tar}: expected {expected}, as when it was indexed, found {found}. It changed, or was not read right then: "
+        "its index was thrown away, load again."
+    )
+
+
+def changed_tar(tar: str) -> BadTarError:
+    """A tar is no longer what it was when reading it began."""
+    return BadTarError(
+        f"{tar}: expected a tar that stays as it is while it is read, found that it changed. Nothing was kept: try "
         "again when it is at rest."
     )
 

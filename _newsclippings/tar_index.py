@@ -41,6 +41,7 @@ class TarIndex:
         damage: None, or at which byte, after how many members and why the walk had to stop; `members` is then the
             whole part before it.
         location: where the index comes from, for errors.
+        kept: the file in the cache that it was made into, which goes if it turns out not to fit the tar.
     """
 
     members: pa.Table
@@ -48,6 +49,7 @@ class TarIndex:
     rows: npt.NDArray[np.int32]
     damage: str | None
     location: str
+    kept: Path | None = None
 
     def find(self, names: pa.Array) -> Int64s:
         """The member of each name (in the normal form, nulls allowed); -1 where there is none."""
@@ -166,15 +168,15 @@ def load_kept(cached: Path) -> TarIndex | None:
     with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
         table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
         if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
-            return _as_index(table, str(cached))
+            return _as_index(table, str(cached), cached)
     return None
 
 
-def _as_index(table: pa.Table, location: str) -> TarIndex:
+def _as_index(table: pa.Table, location: str, kept: Path | None = None) -> TarIndex:
     keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
     rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
     damage = (table.schema.metadata or {}).get(b"damage")
-    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
+    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location, kept)
 
 
 def sorted_keys(names: pa.Array, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:

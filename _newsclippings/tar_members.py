@@ -18,7 +18,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.disk import ELSEWHERE, full_disk_told
-from _newsclippings.errors import disk_full, other_tar
+from _newsclippings.errors import bad_tar, disk_full, other_tar
 from _newsclippings.files import LocalFile, RandomFile
 from _newsclippings.record_scan import Int64s
 from _newsclippings.remote import PIECE, RemoteFile, pieces
@@ -40,6 +40,7 @@ class Members:
         sizes: int64 (N,), in bytes.
         crcs: uint32 (N,), CRC-32 of each header.
         index: location of the index that says so, for errors.
+        kept: its file in the cache, if it was made there.
     """
 
     names: pa.Array
@@ -47,26 +48,30 @@ class Members:
     sizes: Int64s
     crcs: npt.NDArray[np.uint32]
     index: str
+    kept: Path | None = None
 
     @classmethod
     def of(cls, index: TarIndex, rows: Int64s) -> "Members":
         """Some rows of an index."""
         table = index.members.take(pa.array(rows))
         offsets, sizes, crcs = (np.asarray(table[name]) for name in ("offset", "size", "header_crc"))
-        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location)
+        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
 
     def some(self, rows: Int64s) -> "Members":
         """Some of them."""
         names = self.names.take(pa.array(rows))
-        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index)
+        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept)
 
     def check(self, k: int, header: bytes | bytearray | memoryview, tar: str) -> None:
         """Raise `BadTarError` if the bytes before the data of the k-th are not its header."""
         header = bytes(header)
         name = self.names[k].as_py()
         if zlib.crc32(header) != self.crcs[k] or not is_header_of(header, name, int(self.sizes[k])):
-            byte = int(self.offsets[k]) - BLOCK
-            raise other_tar(self.index, tar, f"the header of {name} at byte {byte:,}", "another there")
+            expected = f"the header of {name} at byte {int(self.offsets[k]) - BLOCK:,}"
+            if self.kept is None:
+                raise other_tar(self.index, tar, expected, "another there")
+            self.kept.unlink(missing_ok=True)  # whatever was wrong when it was made, or is now
+            raise bad_tar(tar, expected, "another there")
 
 
 Sink = Callable[[int, int, memoryview], None]  # takes the bytes of the k-th from one of its bytes on

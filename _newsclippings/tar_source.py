@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import damaged_tar
+from _newsclippings.errors import BadTarError, changed_tar, damaged_tar
 from _newsclippings.files import RandomFile, fingerprint
 from _newsclippings.images import TarPictures
 from _newsclippings.network import is_url
@@ -73,7 +73,7 @@ class TarSource:
             return None
         member = Members.of(self.index, row)
         if isinstance(self.file, RemoteFile):
-            fetch_members(self.file, self._copy_path, member)
+            self._fetch(self.file, member)
         return self._copy or self.file, int(member.offsets[0]), int(member.sizes[0])
 
     def pictures(self, paths: pa.Array) -> TarPictures:
@@ -84,7 +84,17 @@ class TarSource:
     def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
         """Fetch the files of some rows beforehand, if the tar is remote."""
         if isinstance(self.file, RemoteFile):
-            fetch_members(self.file, self._copy_path, pictures.members_of(rows))
+            self._fetch(self.file, pictures.members_of(rows))
+
+    def _fetch(self, file: RemoteFile, members: Members) -> None:
+        """Fetch some members into the sparse copy, which goes if the tar turns out to be another one meanwhile."""
+        try:
+            fetch_members(file, self._copy_path, members)
+            if made_of(self.location) != self._key:
+                raise changed_tar(file.path)
+        except BadTarError:  # what was fetched may be of both, and look right
+            self._copy_path.unlink(missing_ok=True)
+            raise
 
     @functools.cached_property
     def _key(self) -> str:

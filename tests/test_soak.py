@@ -33,9 +33,14 @@ def test_a_short_soak() -> None:
         "killed, tar",
         "killed, num_proc=2",
         "killed, parquet",
-        "four at once, two others",
+        "four at once, six others",
         "disk full, folder",
+        "disk full, tar",
+        "disk full, num_proc=2",
         "disk full, parquet",
+        "disk full, vectors",
+        "disk full, remote tar",
+        "an input changed",
     ]
     assert {wrong.strip() for _, _, wrong in rows} == {"0"}
 
