@@ -36,6 +36,7 @@ os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
 import click  # noqa: E402
 import datasets  # noqa: E402
 from changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem  # noqa: E402
+from children import in_child, kill, wait  # noqa: E402
 from obstacles import make_room, may_mount, small_disk, used  # noqa: E402
 from reading import raw_splits  # noqa: E402
 from remote import publish, serving  # noqa: E402
@@ -48,7 +49,6 @@ from _newsclippings.build import build_folder  # noqa: E402
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError  # noqa: E402
 
 CONFIG, OTHER = "merged_balanced", "scene_resnet_place"
-PATIENCE = 120  # seconds after which a load counts as hanging
 
 Work = Callable[[World, Path], object]
 
@@ -102,47 +102,6 @@ def planned(work: Work, world: World) -> dict[str, list[Row]]:
             known = {number: vector.tolist() for number, vector in vectors.items()}
             rows[split] = [{**row, "clip_text": known.get(row["id"])} for row in rows[split]]
     return rows
-
-
-def in_child(action: Callable[[], object]) -> int:
-    """Start an action in a process group of its own, silent; its exit code says whether it raised."""
-    child = os.fork()
-    if child:
-        return child
-    os.setpgid(0, 0)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)
-    code = 1
-    try:
-        action()
-        code = 0
-    except SystemExit as error:
-        code = int(error.code or 0)
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(code)
-
-
-def wait(child: int, patience: float = PATIENCE) -> int | None:
-    """Exit code of a child, negative for a signal; None if it hangs, and is killed."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    kill(child)
-    os.waitpid(child, 0)
-    return None
-
-
-def kill(child: int) -> None:
-    """Kill a process and all that it started, without warning."""
-    try:
-        os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        os.kill(child, signal.SIGKILL)
 
 
 def check(work: Work, world: World, place: Path) -> None:
