@@ -132,6 +132,7 @@ def write_config(
         check()
     except Exception:
         shutil.rmtree(building)  # else the next run would go on from these files
+        _remove_others(building, config)
         raise
     facts = {split: _with_bytes(one.facts, split, files) for split, one in splits.items()}
     manifest = {**about, "features": columns, "splits": facts, "files": files}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shutil
@@ -13,25 +12,20 @@ from typing import Any
 
 import datasets
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from datasets import load_dataset
 from obstacles import as_anybody, make_room, may_mount, read_only, small_disk, used
 from reading import expected_splits, load, raw_splits
 from remote import Origin, Published, make_index
+from test_build import run
 from test_embeddings import make_plan, same, write
 from world import SPLITS, World
 
 from _newsclippings import tar_members
-from _newsclippings.cli import main
 from newsclippings import ConfigError, NewsCLIPpings
 
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ were free|expected [\d,]+ bytes of free disk"
 mounts = pytest.mark.skipif(not may_mount(), reason="a small disk has to be mounted, by root")
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 def in_a_line(done: Result, says: str) -> None:
@@ -183,6 +177,20 @@ def test_data_that_did_not_reach_the_disk(
 
 
 # No right to write
+
+
+@pytest.mark.parametrize("command", ["verify", "index"])
+def test_a_tar_is_indexed_where_nothing_can_be_kept(
+    new_world: Callable[..., World], tmp_path: Path, command: str
+) -> None:
+    """A cache that may not be written to costs the walk, and nothing else; so does one without room."""
+    world = new_world(folder=False)
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    cache.mkdir(parents=True)
+    arguments = ["--data-dir", world.root] if command == "verify" else [world.tar, "-o", tmp_path / "index.parquet"]
+    with as_anybody(), read_only(cache):
+        assert run(command, *arguments).exit_code == 0
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize("built", [False, True], ids=["empty", "built"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,23 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from obstacles import as_anybody
 from reading import load, raw_splits
 from remote import make_index
+from test_build import run
 from test_embeddings import make_plan, write
 from world import World
 
-from _newsclippings.cli import main
 from _newsclippings.files import LocalFile, read_json_text
 from newsclippings import DataNotFoundError, NewsCLIPpingsError, read_embeddings
 
 NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 def _picture(world: World) -> Path:
