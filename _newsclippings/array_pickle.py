@@ -181,7 +181,7 @@ def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
         BadFileError: it changed meanwhile.
     """
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(open_file(path), "rb", buffering=0))
+        file = stack.enter_context(open(path, "rb", buffering=0, opener=open_file))
         state = _state(file)
         try:
             head = file.read(64)

@@ -99,7 +99,7 @@ def open_stream(location: str) -> Stream:
         BadFileError: it is no plain file.
     """
     if not is_url(location):
-        return open(open_file(location), "rb", buffering=0)
+        return open(location, "rb", buffering=0, opener=open_file)
     try:
         system, path = file_system(location)
         stream: Stream = system.open(path, "rb")
