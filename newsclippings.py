@@ -14,6 +14,7 @@ Where from: the matches are fetched from the Hub; VisualNews is given out by its
 The tar is never extracted, names in it never become paths, and no row is lost without a word.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -24,11 +25,13 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.utils._filelock import FileLock
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
 from _newsclippings.config import NewsCLIPpingsConfig
 from _newsclippings.decode import decode_small
+from _newsclippings.disk import cache_told
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
     BadFileError,
@@ -44,6 +47,7 @@ from _newsclippings.errors import (
 from _newsclippings.join_images import join_images
 from _newsclippings.network import is_url
 from _newsclippings.register import NAME, make_name_known
+from _newsclippings.room import check_room, plainly
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, VERSION, features
 from _newsclippings.schema import RELEASE_NOTES as NOTES
 from _newsclippings.schema import info as dataset_info
@@ -101,6 +105,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     _build: str | None = None  # its name in `_JOINED`
     _slicing: dict[str, Assembly] | None = None  # this process's own, of a stream, or of a worker that was not forked
 
+    def __init__(self, cache_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        with cache_told(cache_dir or str(datasets.config.HF_DATASETS_CACHE)):
+            super().__init__(cache_dir, *args, **kwargs)
+
     def _info(self) -> datasets.DatasetInfo:
         config = self.config
         return dataset_info(
@@ -120,6 +128,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if self._file_format == "parquet":
                 for one in joined.values():
                     one.check_parquet()
+            if not is_url(self._output_dir):
+                check_room(self._output_dir, joined)
         return [
             datasets.SplitGenerator(
                 name=split,
@@ -179,13 +189,23 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         """Build, unless the same was built before; see `datasets.DatasetBuilder.download_and_prepare`.
 
-        `datasets` takes any folder that was built before for the right one; here it is asked what it was made of.
+        `datasets` takes any folder that was built before for the right one; here it is asked what it was made of. Of
+        several processes one builds, and the others wait for that.
         """
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
         folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
-        if reuse and (is_url(folder) or is_outdated(folder, self.config_id, self.config.sources().pictures)):
-            download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
-        super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
+
+        def outdated() -> bool:
+            return is_url(folder) or is_outdated(folder, self.config_id, self.config.sources().pictures)
+
+        with cache_told(folder), contextlib.ExitStack() as stack:
+            if reuse and outdated():
+                if not is_url(folder):
+                    os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
+                    stack.enter_context(FileLock(f"{folder.rstrip('/')}_inputs.lock"))
+                if outdated():  # still: another process may have built it meanwhile
+                    download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
+            super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
@@ -206,6 +226,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, _JOINED[self._build])
                 save_inputs(self._output_dir, self.config_id, _JOINED[self._build])
+        except Exception as error:
+            folder = None if is_url(self._output_dir) else self._output_dir
+            told = plainly(error, folder, _JOINED.get(self._build, {}))
+            if told is error:
+                raise
+            raise told  # noqa: B904 # it has a cause of its own
         finally:
             _JOINED.pop(self._build, None)
 

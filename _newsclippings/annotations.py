@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from _newsclippings.errors import bad_file
-from _newsclippings.files import read_json_text
+from _newsclippings.files import fingerprint, read_json_text
 from _newsclippings.schema import SOURCE_DATASETS
 from _newsclippings.strict_json import DECODER, json_fault
 
@@ -64,6 +64,7 @@ class MatchesInSlices:
     def __init__(self, location: str, config: str) -> None:
         """Open it; see `read_annotations` for what it may be, and for its errors."""
         self.location, self.config = location, config
+        self._state = fingerprint(location)
         self._text = read_json_text(location)
         self._plain = _plain_list(self._text)
         self._table: pa.Table | None = None
@@ -88,6 +89,8 @@ class MatchesInSlices:
             self._table = read_annotations(self.location, self.config)
             if len(self._table) != self.rows:
                 raise bad_file(self.location, f"{self.rows} rows, as before", f"{len(self._table)}", _AGAIN)
+            if fingerprint(self.location) != self._state:
+                raise bad_file(self.location, "the same file as before", "another", "Load it again.")
         return self._table.slice(start, None if stop is None else stop - start)
 
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from _newsclippings.array_pickle_runs import Walk
 from _newsclippings.array_pickle_values import LIST, NONE, Form
-from _newsclippings.errors import BadFileError, bad_file, bad_pickle
+from _newsclippings.errors import BadFileError, bad_file, bad_pickle, unreadable
+from _newsclippings.files import open_file
 
 __all__ = ["ArrayPickle", "Form", "open_array_pickle"]
 
@@ -128,7 +129,11 @@ class ArrayPickle:
 
     def _read(self, offset: int, out: npt.NDArray[np.uint8]) -> None:
         self._file.seek(offset)
-        if self._file.readinto(out.data) != len(out):
+        try:
+            got = self._file.readinto(out.data)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if got != len(out):
             raise _changed(self.path)
 
     def let_go(self) -> None:
@@ -176,9 +181,13 @@ def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
         BadFileError: it changed meanwhile.
     """
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(path, "rb", buffering=0))
+        file = stack.enter_context(open(path, "rb", buffering=0, opener=open_file))
         state = _state(file)
-        _check_head(path, file.read(64))
+        try:
+            head = file.read(64)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        _check_head(path, head)
         mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
         walk = Walk(path, mapped, patterns)
         kept = 0  # where pages of the map may be in memory from

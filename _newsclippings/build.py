@@ -1,5 +1,6 @@
 """A folder of Parquet files that loads by name without this package: what `newsclippings build` writes."""
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Iterable
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 
 from _newsclippings.card import PICTURE, TITLE, write_card
 from _newsclippings.croissant import BESIDE
-from _newsclippings.errors import ConfigError
+from _newsclippings.disk import full_disk_told
+from _newsclippings.errors import ConfigError, changed_meanwhile
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import MANIFEST, alone_in, load_manifest, write_config
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
@@ -52,7 +54,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     fields["images"] = "none" if layout == "none" else "bytes"
     new = not out.exists()
     try:
-        with alone_in(out):
+        with full_disk_told(out, "choose a folder on a larger disk"), alone_in(out):
             _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
             _check_all_thin(out, configs, thin)
             for name in BESIDE:  # what a killed build did not finish
@@ -72,6 +74,7 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
     digests = []
     for config in configs:
         builder = NewsCLIPpings(config_name=config, **fields)
+        check = functools.partial(_check_inputs, builder.config, builder.config.inputs())
         assembly, joined = builder.join()
         layout = "once" if config in thin else fields["images"]
         made_of = _made_of(builder.config_id, layout, joined)
@@ -85,16 +88,22 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
             columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
         about = {"config": config, "version": VERSION, "description": CONFIGS[config], "layout": layout}
         about["made_of"] = made_of
-        write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about)
+        write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about, check)
         if config == configs[-1] and thin:
             served = {"config": UNIQUE, "version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
             rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
-            write_config(out, UNIQUE, rows, unique_features(), served)
+            write_config(out, UNIQUE, rows, unique_features(), served, check)
         elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
             shutil.rmtree(out / UNIQUE)  # which serves nobody any more
         _draw_pairs(out)
         write_card(out)
     return reports
+
+
+def _check_inputs(config: Any, before: str) -> None:
+    """Raise `BadFileError` if an input is no longer what it was."""
+    if config.inputs() != before:
+        raise changed_meanwhile(config.name)
 
 
 def _check_all_thin(out: Path, configs: list[str], thin: list[str]) -> None:

@@ -186,13 +186,19 @@ def index(tar: str, out: Path, form: str) -> None:
     Example:
       newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
     """
+    from _newsclippings.errors import changed_tar
+    from _newsclippings.files import fingerprint
     from _newsclippings.remote import open_random
     from _newsclippings.tar_index import walk
     from _newsclippings.tar_index_file import write_index
 
     parts = out.with_name(out.name + ".parts")
+    before = fingerprint(tar)
     file = open_random(tar)
     table = walk(file, parts)
+    if fingerprint(tar) != before:
+        shutil.rmtree(parts, ignore_errors=True)
+        raise changed_tar(file.path)
     write_index(table, out, file.path)
     shutil.rmtree(parts, ignore_errors=True)
     damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None

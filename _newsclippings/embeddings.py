@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
+from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import bad_file
 from _newsclippings.files import write_atomically
 from _newsclippings.join import lookup
@@ -138,10 +139,11 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
             table = pa.ipc.open_file(pa.memory_map(str(converted))).read_all()
             if table.schema.equals(schema):
                 return Embeddings(table)
-    folder.mkdir(parents=True, exist_ok=True)
-    with write_atomically(converted) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        for batch in _converted(path, width, faces, schema):
-            writer.write_table(batch)
+    with full_disk_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(converted) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+            for batch in _converted(path, width, faces, schema):
+                writer.write_table(batch)
     return Embeddings(pa.ipc.open_file(pa.memory_map(str(converted))).read_all())
 
 

@@ -5,8 +5,9 @@ Each message says what was read, what was expected, what was found, and what to 
 Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
 """
 
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
 
@@ -20,7 +21,7 @@ class ConfigError(NewsCLIPpingsError, ValueError):
 
 
 class DataNotFoundError(NewsCLIPpingsError, FileNotFoundError):
-    """An input file or folder is not there and cannot be fetched."""
+    """An input file or folder is not there and cannot be fetched, or may not be read."""
 
 
 class BadFileError(NewsCLIPpingsError, ValueError):
@@ -85,11 +86,39 @@ def no_ranges(url: str) -> BadFileError:
     )
 
 
+def unreadable(path: object, cause: OSError) -> DataNotFoundError:
+    """A local file or folder is there, as far as can be told, and cannot be read."""
+    if cause.errno in (errno.EACCES, errno.EPERM):
+        found, do = "one that may not be read", "Give yourself the right to read it and the folders around it (chmod)"
+    elif cause.errno in (errno.ENOENT, errno.ENOTDIR):
+        found, do = "none", "It was removed meanwhile: put it back"
+    else:
+        found, do = "that it cannot be read", "Look after the disk or the network that it is on"
+    why = cause.strerror or type(cause).__name__
+    return DataNotFoundError(f"{path}: expected a file to read, found {found} ({why}). {do}, or take a copy elsewhere.")
+
+
 def damaged_tar(tar: str, damage: str) -> BadTarError:
     """A tar could not be read to its end."""
     return BadTarError(
         f"{tar}: expected a whole tar, found that {damage}. Fetch it again (the complete file has 97,916,641,280 "
         "bytes), or use its whole part with missing='null' or missing='drop_pair'."
+    )
+
+
+def bad_tar(tar: str, expected: str, found: str) -> BadTarError:
+    """A tar is not, or no longer, what its index in the cache says."""
+    return BadTarError(
+        f"{tar}: expected {expected}, as when it was indexed, found {found}. It changed, or was not read right then: "
+        "its index was thrown away, load again."
+    )
+
+
+def changed_tar(tar: str) -> BadTarError:
+    """A tar is no longer what it was when reading it began."""
+    return BadTarError(
+        f"{tar}: expected a tar that stays as it is while it is read, found that it changed. Nothing was kept: try "
+        "again when it is at rest."
     )
 
 
@@ -107,6 +136,50 @@ def disk_full(folder: object, needed: int, free: int, what: str, else_do: str) -
         f"{folder}: expected {needed:,} bytes of free disk for {what}, found {free:,}. Nothing was done: make room, "
         f"{else_do}, or ask for fewer splits."
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room on the disk, or no right to more of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def became_full(folder: object, needed: int | None, free: int, else_do: str) -> ConfigError:
+    """There was no room for all that is written."""
+    wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
+    return ConfigError(
+        f"{folder}: the disk is full: {wanted}{free:,} were free. Nothing unfinished was kept: make room, {else_do}, "
+        "or ask for fewer splits."
+    )
+
+
+def not_writable(folder: object, cause: OSError) -> ConfigError:
+    """The cache may not be written to, so that `datasets` cannot even lock what is in it."""
+    return ConfigError(
+        f"{folder}: expected a cache folder that may be written to, found that it may not ({cause.strerror}). "
+        "`datasets` takes a lock there even to read: point cache_dir= or HF_DATASETS_CACHE to a folder of your own. To "
+        "read from a place that nobody may write to, put a folder of `newsclippings build` there, or of save_to_disk()."
+    )
+
+
+def cause_of(error: BaseException) -> NewsCLIPpingsError | OSError | None:
+    """The error of ours, or of the disk, that `datasets` or another process wrapped; None if it is about neither."""
+    chain = list(_chain(error))
+    found: list[NewsCLIPpingsError | OSError] = [one for one in chain if isinstance(one, NewsCLIPpingsError)]
+    found += [one for one in chain if isinstance(one, OSError) and one not in found]
+    for text in [str(one) for one in chain if type(one).__name__ == "RemoteTraceback"]:  # of a worker: text only
+        for name, message in re.findall(r"^_newsclippings\.errors\.(\w+): (.+)$", text, re.MULTILINE):
+            found.append(globals()[name](message))
+        for number, message in re.findall(r"^OSError: \[Errno (\d+)\] (.+)$", text, re.MULTILINE):
+            found.append(OSError(int(number), message))
+    return found[0] if found else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def not_pushed(repo: str, status: int | None, problem: str, tries: int) -> NewsCLIPpingsError:

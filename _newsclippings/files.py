@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from _newsclippings.errors import bad_file, not_fetched, without_secrets
+from _newsclippings.disk import full_disk_told
+from _newsclippings.errors import bad_file, not_fetched, unreadable, without_secrets
 from _newsclippings.network import file_system, is_url, remote_info
 from _newsclippings.schema import HUB_FILES
 
@@ -74,14 +75,34 @@ _STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "con
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
+def open_file(path: str, flags: int = 0) -> int:
+    """A descriptor of a plain local file, to read it.
+
+    Raises:
+        DataNotFoundError: it is not there, or may not be read.
+        BadFileError: it is a folder, a pipe or a device.
+    """
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for a writer
+    try:
+        descriptor = os.open(path, os.O_RDONLY | flags)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise bad_file(path, "a file", "a folder" if stat.S_ISDIR(mode) else "a pipe or a device", "Correct the path.")
+    return descriptor
+
+
 def open_stream(location: str) -> Stream:
     """Open a location for reading bytes from front to back.
 
     Raises:
-        DataNotFoundError: it is a URL and cannot be opened.
+        DataNotFoundError: it cannot be opened.
+        BadFileError: it is no plain file.
     """
     if not is_url(location):
-        return open(location, "rb", buffering=0)
+        return open(location, "rb", buffering=0, opener=open_file)
     try:
         system, path = file_system(location)
         stream: Stream = system.open(path, "rb")
@@ -94,10 +115,14 @@ def read_json_text(location: str) -> bytes:
     """The whole of a JSON file, after a look at whether it is one.
 
     Raises:
+        DataNotFoundError: it cannot be read.
         BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
     """
     with open_stream(location) as stream:
-        data = stream.read() or b""
+        try:
+            data = stream.read() or b""
+        except OSError as error:
+            raise unreadable(location, error) from error
     check_json_head(location, data)
     return data
 
@@ -122,20 +147,22 @@ def fingerprint(location: str) -> str:
     A local file: size, times of content and inode change in nanoseconds, hash of head and tail. A local folder: its
     resolved path. A file at the authors' pinned revision stands for itself; any other URL is asked for its size, and
     for its ETag or whatever the protocol has.
+
+    Raises:
+        DataNotFoundError: it cannot be read.
     """
     if is_url(location):
         if location.startswith(HUB_FILES):
             return location
         state = {k.lower(): str(v) for k, v in remote_info(location).items() if k.lower() in _STATE}
         return hashlib.sha256(f"{location} {sorted(state.items())}".encode()).hexdigest()
-    status = os.stat(location)
     digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
-    if os.path.isfile(location):
-        digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
-        with open(location, "rb") as file:
-            digest.update(file.read(HEAD))
-            file.seek(max(HEAD, status.st_size - HEAD))
-            digest.update(file.read(HEAD))
+    if not os.path.isdir(location):
+        with LocalFile(location) as file:
+            status = file.status
+            digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+            digest.update(file.read_at(0, HEAD))
+            digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
     return digest.hexdigest()
 
 
@@ -146,9 +173,10 @@ def local_copy(location: str, folder: Path) -> str:
     key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
     if not copy.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with open_stream(location) as source, write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-            shutil.copyfileobj(source, sink, HEAD)  # type: ignore[misc]  # raw streams give bytes, None only if not blocking
+        with full_disk_told(folder), open_stream(location) as source:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
+                shutil.copyfileobj(source, sink, HEAD)  # type: ignore[misc]  # raw streams give bytes, None only if not blocking
     return str(copy)
 
 
@@ -165,22 +193,26 @@ def write_atomically(path: str | Path) -> Iterator[str]:
 
 
 class LocalFile:
-    """A local file for reads at a position; safe to share between threads, opened once per process."""
+    """A local file for reads at a position; safe to share between threads, opened once per process.
 
-    def __init__(self, path: str, read_ahead: bool = False) -> None:
+    Attributes:
+        path: its location.
+        status: what the system said of it when it was opened.
+        size: in bytes, then.
+    """
+
+    def __init__(self, path: str, read_ahead: bool = False, at_rest: bool = True) -> None:
         self.path = path
-        self._read_ahead, self._lock = read_ahead, threading.Lock()
+        self._read_ahead, self._at_rest, self._lock = read_ahead, at_rest, threading.Lock()
         self._open()
-        if stat.S_ISDIR(self._status.st_mode):
-            raise bad_file(path, "a file", "a folder", "Correct the path.")
-        self.size = self._status.st_size
+        self.size = self.status.st_size
 
     def _open(self) -> None:
-        self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._fd = open_file(self.path)
         self._close = weakref.finalize(self, os.close, self._fd)
-        before, self._status = getattr(self, "_status", None), os.fstat(self._fd)
-        if before is not None and not os.path.samestat(before, self._status):
-            self._status = before  # so that the next read finds it out again
+        before, self.status = getattr(self, "status", None), os.fstat(self._fd)
+        if before is not None and not os.path.samestat(before, self.status):
+            self.status = before  # so that the next read finds it out again
             self.close()
             raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
@@ -208,30 +240,51 @@ class LocalFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset` on; fewer at the end of the file."""
-        return os.pread(self._descriptor(), length, offset)
+        return self.hop_reader()(offset, length)
 
     def hop_reader(self) -> Callable[[int, int], bytes]:
         """As `RandomFile`: nothing is read ahead."""
         descriptor = self._descriptor()
-        return lambda offset, length: os.pread(descriptor, length, offset)
+
+        def read_at(offset: int, length: int) -> bytes:
+            try:
+                return os.pread(descriptor, length, offset)
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+
+        return read_at
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill the buffers, one after the other, from `offset` on.
 
         Raises:
-            BadFileError: the file ends before.
+            BadFileError: the file ends before, or changed.
+        DataNotFoundError: it cannot be read.
         """
         wanted = sum(len(buffer) for buffer in buffers)
         if hasattr(os, "preadv"):
-            got = os.preadv(self._descriptor(), buffers, offset)
+            try:
+                got = os.preadv(self._descriptor(), buffers, offset)
+            except OSError as error:
+                raise unreadable(self.path, error) from error
         else:  # macOS before Python 3.12
-            data, got = os.pread(self._descriptor(), wanted, offset), 0
+            data, got = self.read_at(offset, wanted), 0
             for buffer in buffers:
                 part = data[got : got + len(buffer)]
                 buffer[: len(part)] = part
                 got += len(part)
         if got != wanted:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"{got}", "Was the file replaced?")
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""
+        status = os.fstat(self._descriptor())
+        same = (status.st_size, status.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
+        if self._at_rest and not same:
+            raise bad_file(
+                self.path, "a file that stays as it is while it is read", "that it changed", "Load it again."
+            )
 
 
 class Member(io.RawIOBase):

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import UnsafePathError, bad_file
-from _newsclippings.files import RandomFile
+from _newsclippings.errors import UnsafePathError, bad_file, unreadable
+from _newsclippings.files import RandomFile, open_file
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_members import Members, read_members
 
@@ -53,6 +53,7 @@ class FolderPictures:
 
         Raises:
             UnsafePathError: a symbolic link leads out of the folder.
+            DataNotFoundError: the system does not say whether a picture is there.
         """
         self.root = os.path.realpath(root)
         self.paths = paths
@@ -68,7 +69,7 @@ class FolderPictures:
                     status = os.lstat(full)
             except OSError as error:
                 if error.errno not in _ABSENT:
-                    raise
+                    raise unreadable(os.path.join(self.root, path), error) from error
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 self.status[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -89,14 +90,17 @@ class FolderPictures:
 
     def _read_one(self, row: int, view: memoryview) -> None:
         path = self._path(row)
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+        file = open_file(path, getattr(os, "O_NOFOLLOW", 0))
         try:
             got = os.readv(file, [view])
-            size = os.fstat(file).st_size
+            status = os.fstat(file)
+        except OSError as error:
+            raise unreadable(path, error) from error
         finally:
             os.close(file)
-        if got != len(view) or size != len(view):
-            raise bad_file(path, f"a picture of {len(view)} bytes", f"{size}", "It changed meanwhile: load again.")
+        if got != len(view) or (status.st_size, status.st_mtime_ns) != tuple(self.status[row, :2].tolist()):
+            found = f"one of {status.st_size}, or written since"
+            raise bad_file(path, f"a picture of {len(view)} bytes", found, "It changed meanwhile: load again.")
 
     def _path(self, row: int) -> str:
         return self._linked.get(row) or self._inside(self.paths[row].as_py())

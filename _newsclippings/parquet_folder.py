@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,14 @@ def is_complete(folder: Path, made_of: str) -> bool:
     return files == {name: about["bytes"] for name, about in manifest["files"].items()}
 
 
-def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: Any, about: Mapping[str, Any]) -> None:
+def write_config(
+    out: Path,
+    config: str,
+    splits: Mapping[str, Rows],
+    features: Any,
+    about: Mapping[str, Any],
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Write the files of a config, unless that was done before; go on where an earlier run was interrupted.
 
     Args:
@@ -80,6 +87,7 @@ def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: A
         splits: split -> its rows.
         features: columns, as `datasets` features.
         about: for the manifest; `made_of` tells this build from others.
+        check: is called when all is written, and raises if it is not to be used.
 
     Raises:
         ConfigError: the disk is too small. Nothing was written by this run.
@@ -120,6 +128,12 @@ def write_config(out: Path, config: str, splits: Mapping[str, Rows], features: A
         files = {name: _facts(building / name, split, digests[name].result()) for name, (split, _) in plan.items()}
     finally:
         finisher.shutdown(cancel_futures=True)
+    try:
+        check()
+    except Exception:
+        shutil.rmtree(building)  # else the next run would go on from these files
+        _remove_others(building, config)
+        raise
     facts = {split: _with_bytes(one.facts, split, files) for split, one in splits.items()}
     manifest = {**about, "features": columns, "splits": facts, "files": files}
     with write_atomically(building / MANIFEST) as temporary:

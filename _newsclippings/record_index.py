@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.files import Member, RandomFile
+from _newsclippings.files import LocalFile, Member, RandomFile
 from _newsclippings.record_scan import Build, Int64s, NotPlainError, decode_records, scan
 
 
@@ -34,7 +34,10 @@ class RecordIndex:
             return None  # only the exact way may say that there is no such record
         rows = self.row_of[wanted]
         places = zip(self.starts[rows].tolist(), self.lengths[rows].tolist(), strict=True)
-        return decode_records([self.file.read_at(start, length) for start, length in places], wanted, schema, build)
+        parts = [self.file.read_at(start, length) for start, length in places]
+        if isinstance(self.file, LocalFile):
+            self.file.check_unchanged()
+        return decode_records(parts, wanted, schema, build)
 
 
 def index_records(file: RandomFile, offset: int, size: int) -> RecordIndex | None:

@@ -64,6 +64,18 @@ def ids_digest(*columns: Int64s) -> str:
     return hashlib.sha256(np.stack(columns, axis=1).astype("<i8").tobytes()).hexdigest()
 
 
+def bytes_of(split: Split) -> int:
+    """Bytes that the rows of a split take, about."""
+    return int(_sizes(split).sum())
+
+
+def bytes_of_pictures(split: Split) -> int:
+    """Bytes that the pictures in the rows of a split take, at least."""
+    if split.pictures is None or split.images == "path":
+        return 0
+    return int(file_sizes(split.pictures, split.rows.image_row)[split.rows.keep].sum())
+
+
 def _sizes(split: Split) -> Int64s:
     rows = split.rows
     each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
@@ -71,7 +83,8 @@ def _sizes(split: Split) -> Int64s:
         each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
     each += sum(vectors.bytes_each for vectors in split.embeddings.values())
     sizes = np.full(len(rows.matches), each, np.int64)
-    for files, records in ((split.pictures, rows.image_row), (split.articles, rows.caption_row)):
+    pictures = None if split.images == "path" else split.pictures
+    for files, records in ((pictures, rows.image_row), (split.articles, rows.caption_row)):
         if files is not None:
             sizes += file_sizes(files, records)
     return np.where(rows.keep, sizes, 0)

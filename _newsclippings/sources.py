@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from _newsclippings.disk import check_known
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched
 from _newsclippings.files import fingerprint
 from _newsclippings.network import is_url
@@ -24,34 +25,11 @@ from _newsclippings.schema import (
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
-    "build.py",
-    "built.py",
-    "card.py",
-    "charts.py",
-    "checksums.py",
-    "cli.py",
-    "cli_options.py",
-    "cli_folder.py",
-    "cli_verify.py",
-    "convert.py",
-    "croissant.py",
-    "decode.py",
-    "infos.py",
-    "join_images.py",
-    "plots.py",
-    "preview.py",
-    "preview_html.py",
-    "push.py",
-    "register.py",
-    "sample.py",
-    "stats.py",
-    "stats_text.py",
-    "verify.py",
-    "verify_built.py",
-    "verify_digests.py",
-    "verify_report.py",
-    "verify_rules.py",
-}
+    "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
+    "cli_verify.py", "convert.py", "croissant.py", "decode.py", "disk.py", "infos.py", "join_images.py", "plots.py",
+    "preview.py", "preview_html.py", "push.py", "register.py", "room.py", "sample.py", "stats.py",
+    "stats_text.py", "verify.py", "verify_built.py", "verify_digests.py", "verify_report.py", "verify_rules.py",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,6 +216,7 @@ def _first_file(places: Sequence[str]) -> str | None:
     for place in places:
         if os.path.isfile(place):
             return place
+        check_known(place)
         if os.path.lexists(place):
             found = "a folder" if os.path.isdir(place) else "a link that leads nowhere, or no plain file"
             message = f"{place}: expected a file, found {found}. Put the file there, or remove what is in its place."
@@ -262,6 +241,7 @@ def _visual_news_at(path: str) -> list[str]:
     """What visual_news= may mean: a tar, the folder origin, or the folder around either; a URL is that of a tar."""
     if is_url(path):
         return [path]
+    check_known(path)
     if not os.path.exists(path):
         message = (
             f"visual_news={path!r} does not exist. Expected the folder origin of VisualNews or its origin.tar:\n"

@@ -7,6 +7,7 @@ Parquet it can be given to others, who then need no walk: it holds names, places
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.errors import BadTarError
+from _newsclippings.errors import BadTarError, changed_tar
 from _newsclippings.files import HEAD, RandomFile, write_atomically
 from _newsclippings.record_scan import Int64s
 from _newsclippings.tar_segment import SCHEMA
@@ -40,6 +41,7 @@ class TarIndex:
         damage: None, or at which byte, after how many members and why the walk had to stop; `members` is then the
             whole part before it.
         location: where the index comes from, for errors.
+        kept: the file in the cache that it was made into, which goes if it turns out not to fit the tar.
     """
 
     members: pa.Table
@@ -47,6 +49,7 @@ class TarIndex:
     rows: npt.NDArray[np.int32]
     damage: str | None
     location: str
+    kept: Path | None = None
 
     def find(self, names: pa.Array) -> Int64s:
         """The member of each name (in the normal form, nulls allowed); -1 where there is none."""
@@ -99,19 +102,27 @@ def identity(file: RandomFile) -> dict[str, str]:
     return {"tar_size": str(file.size), **{name: hashlib.sha256(data).hexdigest() for name, data in ends.items()}}
 
 
-def load_index(file: RandomFile, key: str, folder: Path) -> TarIndex:
+def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], str]) -> TarIndex:
     """The index of a tar, from the cache or by walking its headers.
 
     Args:
         file: the tar.
-        key: its fingerprint; names the cached file.
+        key: its fingerprint, made before it was opened; names the cached file.
         folder: where indexes are kept. One that cannot be written to costs the walk each time, and nothing else.
+        key_now: makes the fingerprint anew.
 
     Raises:
-        BadTarError: as `walk`, or a member is there twice.
+        BadTarError: as `walk`, or a member is there twice, or the tar changed meanwhile.
     """
     cached, parts = folder / f"{key}.arrow", folder / f"{key}.parts"
-    return load_kept(cached) or keep(walk(file, parts), cached, file.path, parts)
+    index = load_kept(cached)
+    if index is None:
+        table = walk(file, parts)
+        if key_now() != key:  # else the index of one tar would be kept as that of another
+            shutil.rmtree(parts, ignore_errors=True)
+            raise changed_tar(file.path)
+        index = keep(table, cached, file.path, parts)
+    return index
 
 
 def name_keys(names: pa.Array) -> Uint64s:
@@ -157,15 +168,15 @@ def load_kept(cached: Path) -> TarIndex | None:
     with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
         table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
         if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
-            return _as_index(table, str(cached))
+            return _as_index(table, str(cached), cached)
     return None
 
 
-def _as_index(table: pa.Table, location: str) -> TarIndex:
+def _as_index(table: pa.Table, location: str, kept: Path | None = None) -> TarIndex:
     keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
     rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
     damage = (table.schema.metadata or {}).get(b"damage")
-    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
+    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location, kept)
 
 
 def sorted_keys(names: pa.Array, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:

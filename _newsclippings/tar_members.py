@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import disk_full, other_tar
+from _newsclippings.disk import ELSEWHERE, full_disk_told
+from _newsclippings.errors import bad_tar, disk_full, other_tar
 from _newsclippings.files import LocalFile, RandomFile
 from _newsclippings.record_scan import Int64s
 from _newsclippings.remote import PIECE, RemoteFile, pieces
@@ -39,6 +40,7 @@ class Members:
         sizes: int64 (N,), in bytes.
         crcs: uint32 (N,), CRC-32 of each header.
         index: location of the index that says so, for errors.
+        kept: its file in the cache, if it was made there.
     """
 
     names: pa.Array
@@ -46,26 +48,30 @@ class Members:
     sizes: Int64s
     crcs: npt.NDArray[np.uint32]
     index: str
+    kept: Path | None = None
 
     @classmethod
     def of(cls, index: TarIndex, rows: Int64s) -> "Members":
         """Some rows of an index."""
         table = index.members.take(pa.array(rows))
         offsets, sizes, crcs = (np.asarray(table[name]) for name in ("offset", "size", "header_crc"))
-        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location)
+        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
 
     def some(self, rows: Int64s) -> "Members":
         """Some of them."""
         names = self.names.take(pa.array(rows))
-        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index)
+        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept)
 
     def check(self, k: int, header: bytes | bytearray | memoryview, tar: str) -> None:
         """Raise `BadTarError` if the bytes before the data of the k-th are not its header."""
         header = bytes(header)
         name = self.names[k].as_py()
         if zlib.crc32(header) != self.crcs[k] or not is_header_of(header, name, int(self.sizes[k])):
-            byte = int(self.offsets[k]) - BLOCK
-            raise other_tar(self.index, tar, f"the header of {name} at byte {byte:,}", "another there")
+            expected = f"the header of {name} at byte {int(self.offsets[k]) - BLOCK:,}"
+            if self.kept is None:
+                raise other_tar(self.index, tar, expected, "another there")
+            self.kept.unlink(missing_ok=True)  # whatever was wrong when it was made, or is now
+            raise bad_tar(tar, expected, "another there")
 
 
 Sink = Callable[[int, int, memoryview], None]  # takes the bytes of the k-th from one of its bytes on
@@ -101,7 +107,12 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ConfigError: the disk is too small.
         DataNotFoundError: the server does not answer; what was fetched by then stays.
     """
-    open_copy(copy, file.size).close()
+    with full_disk_told(copy.parent):
+        open_copy(copy, file.size).close()
+        _fetch_into(copy, file, members)
+
+
+def _fetch_into(copy: Path, file: RemoteFile, members: Members) -> None:
     descriptor = os.open(copy, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     try:
         rows = np.flatnonzero([
@@ -110,11 +121,10 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members) -> None:
         ])  # fmt: skip
         needed, free = int(members.sizes[rows].sum()) + BLOCK * len(rows), shutil.disk_usage(copy.parent).free
         if needed > free:
-            elsewhere = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
-            raise disk_full(copy.parent, needed, free, "what has to be fetched", elsewhere)
+            raise disk_full(copy.parent, needed, free, "what has to be fetched", ELSEWHERE)
 
         def sink(row: int, at: int, data: memoryview) -> None:
-            os.pwrite(descriptor, data, int(members.offsets[row]) + at)
+            _write(descriptor, data, int(members.offsets[row]) + at)
 
         with tqdm(
             total=needed, desc=f"Fetching from {os.path.basename(file.path)}", unit="B", unit_scale=True, disable=None
@@ -144,15 +154,23 @@ def open_copy(copy: Path, size: int) -> LocalFile:
             os.ftruncate(descriptor, size)
     finally:
         os.close(descriptor)
-    return LocalFile(str(copy))
+    return LocalFile(str(copy), at_rest=False)  # other processes may write to it
 
 
 def _commit(descriptor: int, headers: list[tuple[int, bytes]]) -> None:
     """Write the headers of members whose data are on the disk: from now on they count."""
+    whole = headers.copy()
+    headers.clear()  # first: a second try of what failed here would not fail, though data are lost
     os.fsync(descriptor)
-    for offset, header in headers:
-        os.pwrite(descriptor, header, offset)
-    headers.clear()
+    for offset, header in whole:
+        _write(descriptor, memoryview(header), offset)
+
+
+def _write(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of it: a disk that becomes full takes a part without an error."""
+    while len(data):
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iterator[tuple[int, bytes]]:

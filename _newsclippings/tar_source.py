@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import damaged_tar
+from _newsclippings.errors import BadTarError, changed_tar, damaged_tar
 from _newsclippings.files import RandomFile, fingerprint
 from _newsclippings.images import TarPictures
 from _newsclippings.network import is_url
@@ -48,13 +48,15 @@ class TarSource:
         """Its index.
 
         Raises:
-            BadTarError: the tar is none, or damaged although it should be whole; or the index is that of another.
+            BadTarError: the tar is none, changed meanwhile, or is damaged although it should be whole; or the index is
+                that of another.
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
             index = load_given_index(self._given, self.file, made_of(self._given), folder)
         else:
-            index = load_index(self.file, self._key, folder)
+            key = self._key  # before the file is opened: what is read then is this, or something newer
+            index = load_index(self.file, key, folder, lambda: made_of(self.location))
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
@@ -71,7 +73,7 @@ class TarSource:
             return None
         member = Members.of(self.index, row)
         if isinstance(self.file, RemoteFile):
-            fetch_members(self.file, self._copy_path, member)
+            self._fetch(self.file, member)
         return self._copy or self.file, int(member.offsets[0]), int(member.sizes[0])
 
     def pictures(self, paths: pa.Array) -> TarPictures:
@@ -82,7 +84,17 @@ class TarSource:
     def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
         """Fetch the files of some rows beforehand, if the tar is remote."""
         if isinstance(self.file, RemoteFile):
-            fetch_members(self.file, self._copy_path, pictures.members_of(rows))
+            self._fetch(self.file, pictures.members_of(rows))
+
+    def _fetch(self, file: RemoteFile, members: Members) -> None:
+        """Fetch some members into the sparse copy, which goes if the tar turns out to be another one meanwhile."""
+        try:
+            fetch_members(file, self._copy_path, members)
+            if made_of(self.location) != self._key:
+                raise changed_tar(file.path)
+        except BadTarError:  # what was fetched may be of both, and look right
+            self._copy_path.unlink(missing_ok=True)
+            raise
 
     @functools.cached_property
     def _key(self) -> str:

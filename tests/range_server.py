@@ -19,6 +19,12 @@ POST /_mode sets the faults, in the place of all that were set before (`{}`: non
     {"redirect": true}       send the client elsewhere, as the Hub and other stores do
     {"no_head": true}        refuse HEAD, as presigned addresses do
     {"no_etag": true}        no ETag and no Last-Modified
+    {"refuse": 2}            416 for the next 2 GETs: no such range
+    {"larger": 4096}         say that the file is larger than it is, by so many bytes
+    {"more": 2}              send more bytes than the range has, and say so
+    {"other": "b.tar"}       send the client to another file
+    {"other_later": ["b.tar", 3]}  the same, after 3 more GETs
+    {"etags": true}          another ETag with each answer
     {"after": 5}             the counted faults begin after 5 more requests
 """
 
@@ -121,14 +127,29 @@ class Handler(BaseHTTPRequestHandler):
             return self.fail(405)
         if not file.is_file():
             return self.fail(404)
+        if (other := self.other()) and path != f"/{other}":
+            return self.fail(302, Location=f"/{other}")
+        if self.command == "GET" and due("refuse"):
+            return self.fail(416, **{"Content-Range": f"bytes */{file.stat().st_size}"})
         if MODE.get("redirect") and not path.startswith("/elsewhere/"):
             return self.fail(302, Location="/elsewhere" + self.path)
         return self.send_file(file)
 
+    def other(self) -> str | None:
+        """The file to send the client to, if it is not the one asked for."""
+        with LOCK:
+            later = MODE.get("other_later")
+            if later and self.command == "GET":
+                later[1] -= 1
+            found = MODE.get("other") or (later[0] if later and later[1] < 0 else None)
+        return None if found is None else str(found)
+
     def send_file(self, file: Path) -> None:
         status = file.stat()
-        size = status.st_size
+        size = status.st_size + MODE.get("larger", 0)
         etag = f'"{hashlib.sha1(f"{size} {status.st_mtime_ns} {status.st_ino}".encode()).hexdigest()}"'
+        if MODE.get("etags"):
+            etag = f'"{time.time_ns()}"'
         headers: dict[str, Any] = {"Content-Type": "application/octet-stream"}
         if not MODE.get("whole"):
             headers["Accept-Ranges"] = "bytes"
@@ -146,6 +167,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.fail(416, **{"Content-Range": f"bytes */{size}"})
         if self.command == "GET" and high > low and due("short"):
             high = (low + high) // 2
+        if self.command == "GET" and due("more"):
+            high += 300
         self.head(206, {**headers, "Content-Length": high + 1 - low, "Content-Range": f"bytes {low}-{high}/{size}"})
         return self.send_body(file, low, high + 1)
 
@@ -159,7 +182,11 @@ class Handler(BaseHTTPRequestHandler):
             stream.seek(low + shift)
             end = (low + high) // 2 if broken else high
             while low < end:
-                data = stream.read(min(CHUNK, end - low)).ljust(1, b"\0")
+                data = stream.read(min(CHUNK, end - low))
+                if not data and MODE.get("larger"):
+                    self.close_connection = True
+                    return
+                data = data.ljust(1, b"\0")
                 self.entry[3] += len(data)
                 self.wfile.write(data)
                 low += len(data)

@@ -20,7 +20,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json", "threads"],
     ["errors", "paths"],
-    ["decode", "network", "tar_headers", "array_pickle_values"],
+    ["decode", "disk", "network", "tar_headers", "array_pickle_values"],
     ["files", "verify_report"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
     ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
@@ -31,7 +31,7 @@ LAYERS = [
     ["record_source"],
     ["assemble", "register"],
     ["built", "shards"],
-    ["join_images", "parquet_folder", "unique_pictures", "verify_rules"],
+    ["join_images", "parquet_folder", "room", "unique_pictures", "verify_rules"],
     ["charts", "checksums", "verify"],
     ["card"],
     ["croissant"],

@@ -46,7 +46,7 @@ walk = Walked
 
 def load_index(path: str, key: str, folder: Path) -> TarIndex:
     with LocalFile(path) as file:
-        return tar_index.load_index(file, key, folder)
+        return tar_index.load_index(file, key, folder, lambda: key)
 
 
 def write(path: Path, files: Members, form: int = tarfile.GNU_FORMAT, **fields: Any) -> Path:

@@ -1,0 +1,172 @@
+"""Servers that lie: about the size of a tar, about ranges, about which tar it is. No row is wrong, and no one waits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from datasets import load_dataset
+from reading import raw_splits
+from remote import Origin, Published, make_index, publish
+from world import World
+
+from _newsclippings import network, tar_index, tar_walk
+from _newsclippings.cli import main
+from _newsclippings.remote import RemoteFile
+from newsclippings import BadFileError, BadTarError, NewsCLIPpingsError
+
+SPLITS = ("test", "train")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries, and the time that a silent server has, are short."""
+    monkeypatch.setattr(network, "PAUSE", 0.001)
+    monkeypatch.setattr(network, "TIMEOUT", 0.5)
+
+
+def right_or_refused(remote: Published, **options: Any) -> str | None:
+    """What a load says; nothing where the rows are right."""
+    try:
+        found = raw_splits(remote.load(splits=SPLITS, **options))
+    except NewsCLIPpingsError as error:
+        return str(error)
+    assert found == {split: remote.world.rows(split=split) for split in ("train", "test")}
+    return None
+
+
+LIES: dict[str, dict[str, Any]] = {
+    "no such range, some times": {"refuse": 3},
+    "no such range, later": {"refuse": 3, "after": 6},
+    "no such range, ever": {"refuse": 100_000},
+    "larger than it is": {"larger": 4096},
+    "much larger than it is": {"larger": 1 << 30},
+    "more than asked for": {"more": 5},
+    "more than asked for, later": {"more": 5, "after": 6},
+    "another ETag each time": {"etags": True},
+    "silent after a while": {"stall": 100_000, "after": 6},
+    "other bytes after a while": {"shift": 100_000, "after": 6},
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("lie", LIES)
+def test_lies(origin: Origin, published: Published, lie: str, streaming: bool) -> None:
+    """An error of ours that names the address, or right rows; and right rows when the server is honest again.
+
+    An index that was made of other bytes costs one more error: it is thrown away when it is found not to fit.
+    """
+    origin.mode(**LIES[lie])
+    said = right_or_refused(published, streaming=streaming)
+    assert said is None or published.url in said
+    if lie == "another ETag each time" and not streaming:
+        assert said is not None  # one has to take it for a tar that changes
+    origin.mode()
+    said = right_or_refused(published, streaming=streaming)
+    assert said is None or (lie == "other bytes after a while" and "thrown away" in said)
+    assert right_or_refused(published, streaming=streaming) is None
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("content", ["page", "other tar", "nothing"])
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_sent_to_something_else(
+    new_world: Callable[..., World], origin: Origin, published: Published, content: str, streaming: bool, when: str
+) -> None:
+    """A redirect to a login page, or to another tar, gives an error, or right rows where all had been read."""
+    index = make_index(published.tar, Path("x.parquet").absolute())
+    other = origin.root / "other" / f"{content}.bin"
+    other.parent.mkdir(exist_ok=True)
+    if content == "other tar":
+        publish(new_world(folder=False, tar=False, seed=7), origin, "other", other.name)
+    else:
+        other.write_bytes(b"<!DOCTYPE html><html>Please log in</html>" * 900 if content == "page" else b"")
+    place = f"other/{other.name}"
+    origin.mode(**({"other": place} if when == "at once" else {"other_later": [place, 4]}))
+    said = right_or_refused(published, streaming=streaming, visual_news_index=index)
+    assert (said is not None and published.url in said) or (said is None and when == "later")
+    origin.mode()
+    assert right_or_refused(published, streaming=streaming, visual_news_index=index) is None
+
+
+def _same_but_for_pixels(world: World) -> None:
+    world.pictures = {path: data[:-9] + bytes(9) for path, data in world.pictures.items()}
+
+
+@pytest.mark.parametrize("command", ["load", "build"])
+def test_a_tar_that_changes_and_changes_back(
+    new_world: Callable[..., World], origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What was fetched of another tar with the very same headers is not kept as that of the first."""
+    remote = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
+    index = make_index(remote.tar, tmp_path / "x.parquet")
+    other = new_world("other", folder=False, tar=False)
+    _same_but_for_pixels(other)
+    other.write_tar(origin.root / tmp_path.name / "new.tar")
+    old, new = remote.tar.with_name("old.tar"), remote.tar.with_name("new.tar")
+    read_ranges, calls = RemoteFile.read_ranges, [0]
+
+    def swapped(self: RemoteFile, ranges: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:  # of the pictures, after data.json
+            remote.tar.rename(old)
+            new.rename(remote.tar)
+        return read_ranges(self, ranges)
+
+    options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFile, "read_ranges", swapped)
+        if command == "load":
+            with pytest.raises(BadFileError):
+                remote.load(**options)
+        else:
+            where = ["--data-dir", str(remote.world.root), "--visual-news", remote.url, "--visual-news-index", index]
+            assert CliRunner().invoke(main, ["build", "out", "--split", "train", *where]).exit_code == 1
+    assert old.exists()
+    os.replace(old, remote.tar)  # the same file as at first, to the ETag
+    assert raw_splits(remote.load(**options)) == {"train": remote.world.rows()}
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
+@pytest.mark.parametrize("command", [False, True], ids=["load", "index"])
+def test_a_tar_that_is_replaced_while_it_is_indexed(
+    new_world: Callable[..., World],
+    origin: Origin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    remote: bool,
+    command: bool,
+) -> None:
+    """The index of one tar is never kept as that of another, nor written for others."""
+    served = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
+    world, place = served.world, served.url if remote else str(served.tar)
+    old_rows = world.rows(split="test")
+    path = world.used_once(split="test").image_path
+    world.pictures[path] += bytes(700)
+    new = served.tar.with_name("new.tar")
+    world.write_tar(new)
+    walk_headers = tar_walk.walk_headers
+
+    def replaced(*args: Any) -> Any:
+        found = walk_headers(*args)
+        if new.exists():
+            new.replace(served.tar)
+        return found
+
+    monkeypatch.setattr(tar_index, "walk_headers", replaced)
+    if command:
+        done = CliRunner().invoke(main, ["index", place, "-o", "x.parquet"])
+        assert done.exit_code == 1
+        assert "stays as it is while it is read" in done.output
+        assert list(Path().iterdir()) == []
+        assert CliRunner().invoke(main, ["index", place, "-o", "x.parquet"]).exit_code == 0
+        return
+    options: dict[str, Any] = {"data_dir": str(world.root), "visual_news": place, "splits": ["test"]}
+    with pytest.raises(BadTarError, match="stays as it is while it is read"):
+        load_dataset("newsclippings", "merged_balanced", **options)
+    found = raw_splits(load_dataset("newsclippings", "merged_balanced", **options))["test"]
+    assert found == world.rows(split="test") != old_rows

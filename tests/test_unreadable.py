@@ -1,0 +1,237 @@
+"""Inputs that cannot be read: the error names the file and says what to do; nothing hangs, nothing is left out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstacles import as_anybody
+from reading import load, raw_splits
+from remote import make_index
+from test_build import run
+from test_embeddings import make_plan, write
+from world import World
+
+from _newsclippings.files import LocalFile, read_json_text
+from newsclippings import DataNotFoundError, NewsCLIPpingsError, read_embeddings
+
+NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO
+
+
+def _picture(world: World) -> Path:
+    return world.origin / world.used_once(split="test").image_path
+
+
+def _article(world: World) -> Path:
+    record = world.records[world.matches["merged_balanced", "test"][0].id]
+    return world.origin / record.source / "articles" / f"{record.id}.txt"
+
+
+def _vectors(world: World) -> Path:
+    write(world, make_plan(world))
+    return world.root / "news_clippings/embeddings/clip_text_embeddings/clip_text_embeddings_test.pkl"
+
+
+def _index(world: World) -> Path:
+    return Path(make_index(world.tar, world.root / "index.parquet"))
+
+
+# How the world is laid out, the options, the file that is spoilt, and whether it is one of many.
+FILES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[World], Path]]] = {
+    "annotations": ({"tar": False}, {}, lambda world: world.annotations("merged_balanced", "test")),
+    "data.json": ({"tar": False}, {}, lambda world: world.data_json),
+    "metadata": ({"tar": False, "folder": False}, {"images": "none"}, lambda world: world.metadata("test")),
+    "tar": ({"folder": False}, {}, lambda world: world.tar),
+    "tar index": ({"folder": False}, {"visual_news_index": "index.parquet"}, _index),
+    "embeddings": ({"tar": False}, {"images": "none", "embeddings": ["clip_text"]}, _vectors),
+    "picture": ({"tar": False}, {}, _picture),
+    "article": ({"tar": False}, {"images": "none", "articles": True}, _article),
+}
+ONE_OF_MANY = ("picture", "article")
+
+
+def _arrange(new_world: Callable[..., World], kind: str) -> tuple[World, dict[str, Any], Path]:
+    layout, options, place = FILES[kind]
+    world = new_world(**layout)
+    file = place(world)
+    if "visual_news_index" in options:
+        options = {"visual_news_index": str(file)}
+    return world, {**options, "splits": ["test"]}, file
+
+
+def _arguments(world: World, options: dict[str, Any]) -> list[str]:
+    """The options of a load as those of the command line."""
+    arguments = ["--data-dir", str(world.root), "--split", "test"]
+    for name, value in options.items():
+        if name in ("images", "visual_news_index"):
+            arguments += ["--" + name.replace("_", "-"), value]
+        elif name in ("embeddings", "articles"):
+            arguments += ["--" + name, *(value if isinstance(value, list) else [])]
+    return arguments
+
+
+def _refused(world: World, options: dict[str, Any], kind: type[NewsCLIPpingsError]) -> list[str]:
+    """What a load, a stream and the command line say."""
+    said = []
+    for streaming in (False, True):
+        with pytest.raises(kind) as caught:
+            raw_splits(load(world, streaming=streaming, **options))
+        said.append(str(caught.value))
+    done = run("build", "out", *_arguments(world, options))
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.stderr.startswith("Error: ")
+    assert not Path("out").exists() or not list(Path("out").rglob("*.parquet"))
+    return [*said, done.stderr]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_may_not_be_read(new_world: Callable[..., World], kind: str) -> None:
+    """Its name, that it may not be read, and the way on; once it may be, the right rows."""
+    world, options, file = _arrange(new_world, kind)
+    file.chmod(0)
+    with as_anybody():
+        for said in _refused(world, options, DataNotFoundError):
+            assert str(file) in said
+            assert "may not be read" in said
+            assert "chmod" in said
+    file.chmod(0o644)
+    if kind in ("annotations", "data.json", "tar", "tar index", "picture"):
+        assert raw_splits(load(world, **options))["test"] == world.rows(split="test")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_folder_that_may_not_be_read(new_world: Callable[..., World], kind: str) -> None:
+    """A file below it is not taken for one that is not there: nobody looks elsewhere, no row is left out."""
+    world, options, file = _arrange(new_world, kind)
+    file.parent.chmod(0)
+    try:
+        with as_anybody():
+            for said in _refused(world, {**options, "missing": "null"}, DataNotFoundError):
+                assert str(file.parent) in said
+                assert "may not be read" in said
+    finally:
+        file.parent.chmod(0o755)
+
+
+@contextmanager
+def _in_its_place(file: Path, what: str) -> Iterator[None]:
+    kept = file.rename(file.with_name("kept-" + file.name))
+    if what == "folder":
+        file.mkdir()
+    elif what == "pipe":
+        os.mkfifo(file)
+    elif what == "link to nothing":
+        file.symlink_to("nowhere")
+    elif what == "unreadable bytes":
+        if not os.path.exists(NO_BYTES):
+            pytest.skip("no such file on this system")
+        file.symlink_to(NO_BYTES)
+    yield
+    file.rmdir() if what == "folder" else file.unlink()
+    kept.rename(file)
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "link to nothing", "unreadable bytes"])
+@pytest.mark.parametrize("kind", FILES)
+def test_something_else_in_its_place(new_world: Callable[..., World], kind: str, what: str) -> None:
+    """A folder, a pipe (nobody waits for it), a dead link or a bad disk is an error that names the place."""
+    world, options, file = _arrange(new_world, kind)
+    with _in_its_place(file, what):
+        for said in _refused(world, options, NewsCLIPpingsError):
+            assert file.name in said
+            if what == "unreadable bytes" and kind not in ONE_OF_MANY:
+                assert "cannot be read (Input/output error)" in said
+
+
+@pytest.mark.parametrize("kind", ONE_OF_MANY)
+def test_one_of_many_on_a_bad_disk(new_world: Callable[..., World], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture or an article whose bytes do not come is no picture that is missing."""
+    world, options, file = _arrange(new_world, kind)
+    readv = os.readv
+
+    def bad(descriptor: int, buffers: Any) -> int:
+        if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return readv(descriptor, buffers)
+
+    monkeypatch.setattr(os, "readv", bad)
+    for said in _refused(world, {**options, "missing": "null"}, DataNotFoundError):
+        assert str(file) in said
+        assert "cannot be read (Input/output error)" in said
+
+
+def test_a_disk_that_does_not_say_whether_there_is_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a mount that is broken, matches are not fetched from the Hub instead, and no picture counts as missing."""
+    stat = os.stat
+
+    def broken(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if str(path).startswith(str(world.root)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", broken)
+    with pytest.raises(DataNotFoundError, match=r"cannot be read \(Stale file handle\)"):
+        load(world, missing="null")
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_picture_that_may_not_be_read_in_a_worker(new_world: Callable[..., World], num_proc: int | None) -> None:
+    """Processes that write rows say the same, as an error of this package."""
+    world, _, file = _arrange(new_world, "picture")
+    file.chmod(0)
+    with as_anybody(), pytest.raises(DataNotFoundError, match=f"{file}.*may not be read"):
+        load(world, num_proc=num_proc)
+
+
+@pytest.mark.parametrize("command", ["index", "convert-embeddings"])
+def test_commands_that_take_a_file(tmp_path: Path, command: str) -> None:
+    """No command waits for a pipe, and what may not be read is told by name."""
+    file, out = tmp_path / "file", tmp_path / "out.parquet"
+    file.write_bytes(bytes(2000))
+    file.chmod(0)
+    with as_anybody():
+        done = run(command, file, *(["-o"] if command == "index" else []), out)
+    assert done.exit_code in (1, 2)
+    assert str(file) in done.stderr
+    assert "readable" in done.stderr or "may not be read" in done.stderr
+    file.unlink()
+    os.mkfifo(file)
+    done = run(command, file, *(["-o"] if command == "index" else []), out)
+    assert done.exit_code == 1
+    assert f"{file}: expected a file, found a pipe" in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not os.path.exists(NO_BYTES), reason="no such file on this system")
+def test_readers_of_bytes_that_do_not_come() -> None:
+    """Each of them names the file."""
+    for read in (
+        lambda: read_json_text(NO_BYTES),
+        lambda: LocalFile(NO_BYTES).read_at(0, 10),
+        lambda: LocalFile(NO_BYTES).hop_reader()(0, 10),
+        lambda: LocalFile(NO_BYTES).read_into(0, memoryview(bytearray(10))),
+        lambda: read_embeddings(NO_BYTES),
+    ):
+        with pytest.raises(DataNotFoundError, match=rf"{NO_BYTES}: .*cannot be read \(Input/output error\)"):
+            read()
+
+
+def test_verify_says_what_may_not_be_read(new_world: Callable[..., World]) -> None:
+    """One fault does not hide another, nor end the report."""
+    world = new_world(tar=False)
+    files = [world.annotations("merged_balanced", "test"), world.data_json]
+    for file in files:
+        file.chmod(0)
+    with as_anybody():
+        done = run("verify", "--data-dir", world.root, "--config", "merged_balanced")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    for file in files:
+        assert str(file) in done.output
+    assert done.output.count("may not be read") >= 2
