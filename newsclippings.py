@@ -158,9 +158,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         assembly = self._slicing[split]
         for start, stop in assembly.slices(split, parts):
             joined = assembly.slice(split, start, stop)
-            if (
-                self.dl_manager is None and self._told.get(split) is not joined
-            ):  # streaming; workers of a build are silent
+            if self.dl_manager is None and self._told.get(split) is not joined:  # in a stream, and news
                 self._told[split] = joined
                 self._log(split, joined)
             yield from joined.tables([(start, stop)], joined.rows_of_table(self._file_format or "arrow"))
