@@ -16,7 +16,7 @@ from _newsclippings.croissant import BESIDE
 from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import ConfigError, changed_meanwhile
 from _newsclippings.images import FolderPictures, pictures_state
-from _newsclippings.parquet_folder import MANIFEST, alone_in, load_manifest, write_config
+from _newsclippings.parquet_folder import LEFTOVERS, MANIFEST, alone_in, load_manifest, write_config
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
 from _newsclippings.shards import rows_of
 from _newsclippings.split import Split
@@ -165,7 +165,7 @@ def _check_ours(out: Path, configs: list[str]) -> None:
         folder, manifest = out / config, load_manifest(out / config)
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
         ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
-        foreign += [file for file in files if file.name not in ours_here]
+        foreign += [file for file in files if file.name not in ours_here and not file.name.endswith(LEFTOVERS)]
     if foreign:
         message = (
             f"{out}: expected a new folder, or one that `newsclippings build` wrote, found {foreign[0]}. Nothing was "

@@ -77,7 +77,7 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
 
     def sources(self) -> Sources:
         """Where the inputs are."""
-        paths: dict[str, str | None] = {}
+        paths: dict[str, Any] = {}
         for field in ("data_dir", "visual_news", "visual_news_index"):
             value = getattr(self, field)
             if value is not None and not isinstance(value, str | os.PathLike):

@@ -68,7 +68,7 @@ def look_at(data: bytes, decode: bool) -> Look:
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it
     if image.width * image.height > MAX_PIXELS:
         return Look("bomb", f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", kind, mode)
-    if kind == "JPEG" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):  # of the last scan
+    if _is_cut(kind, data):
         return Look("truncated", f"{len(data):,} bytes without an end-of-image marker", kind, mode)
     if decode:
         try:
@@ -81,6 +81,15 @@ def look_at(data: bytes, decode: bool) -> Look:
             problem = "truncated" if "truncated" in str(error) else "corrupt"
             return Look(problem, _in_words(error), kind, mode)
     return Look(None, "", kind, mode)
+
+
+def _is_cut(kind: str, data: bytes) -> bool:
+    """Whether the end is not there, as far as a format tells; a WEBP that is cut has no header that could be read."""
+    if kind == "JPEG":
+        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")  # of the last scan
+    return (kind == "PNG" and b"IEND" not in data) or (
+        kind == "BMP" and len(data) < int.from_bytes(data[2:6], "little")
+    )
 
 
 def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Look]]:

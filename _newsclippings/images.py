@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import UnsafePathError, bad_file, unreadable
+from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
 from _newsclippings.files import RandomFile, open_file
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_members import Members, read_members
@@ -44,12 +44,13 @@ class Pictures(Protocol):
 class FolderPictures:
     """Pictures as files below a folder, which no symbolic link may lead out of."""
 
-    def __init__(self, root: str, paths: pa.Array) -> None:
+    def __init__(self, root: str, paths: pa.Array, odd: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
         """Look which of the pictures are there.
 
         Args:
             root: the folder `origin`.
             paths: image paths in the normal form, one per record.
+            odd: what to do about one that may not be read, before it counts as not there. Unset: raise it.
 
         Raises:
             UnsafePathError: a symbolic link leads out of the folder.
@@ -67,9 +68,13 @@ class FolderPictures:
                 if stat.S_ISLNK(status.st_mode):
                     full = self._linked[row] = self._resolve(full)
                     status = os.lstat(full)
-            except OSError as error:
-                if error.errno not in _ABSENT:
-                    raise unreadable(os.path.join(self.root, path), error) from error
+            except (OSError, UnsafePathError) as error:
+                if isinstance(error, OSError) and error.errno in _ABSENT:
+                    continue
+                told = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
+                if odd is None:
+                    raise told from error
+                odd(told)
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 self.status[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -29,6 +29,7 @@ from _newsclippings.shards import Rows, plan_shards, write_shard
 MANIFEST = "manifest.json"
 BUILDING = ".building"
 UNFINISHED = ".unfinished"
+LEFTOVERS = (".tmp", UNFINISHED)  # how files end that a killed build did not finish
 
 
 @contextlib.contextmanager

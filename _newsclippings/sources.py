@@ -135,6 +135,7 @@ def find_sources(
     visual_news: str | None = None,
     embeddings: Sequence[str] = (),
     visual_news_index: str | None = None,
+    odd: Callable[[DataNotFoundError], None] | None = None,
 ) -> Sources:
     """Find the inputs of a config. Only looks whether files are there; opens and fetches nothing.
 
@@ -146,11 +147,13 @@ def find_sources(
             data_dir.
         embeddings: kinds of embeddings that are asked for.
         visual_news_index: index of the tar, a file or a URL.
+        odd: what to do about something that is no file where one should be, before looking elsewhere. Unset: raise it.
 
     Raises:
         DataNotFoundError: data_dir, visual_news or visual_news_index does not exist, or holds nothing of the tree.
         ConfigError: data_dir is a URL, or there is an index and no tar.
     """
+    odd = odd or _refuse
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
     if data_dir is not None and is_url(data_dir):
         message = f"data_dir={data_dir!r} is a URL; expected a local path. Only visual_news may be remote."
@@ -160,7 +163,7 @@ def find_sources(
     looked = below if visual_news is None else _visual_news_at(visual_news)
     folders = [place for place in looked if os.path.isdir(place)]
     remote = visual_news if visual_news is not None and is_url(visual_news) else None
-    tar = remote or _first_file([place for place in looked if place not in folders])
+    tar = remote or _first_file([place for place in looked if place not in folders], odd)
     if visual_news_index is not None and tar is None:
         message = (
             f"visual_news_index={visual_news_index!r} is the index of a tar; expected visual_news= to be that tar."
@@ -173,12 +176,12 @@ def find_sources(
     places = folders if visual_news is None else [*folders, *(f for f in below if os.path.isdir(f))]
     if tar is not None and visual_news == tar and not remote:  # data.json may have been extracted beside it
         places.append(os.path.join(os.path.dirname(tar), "origin"))
-    data_json = _first_file([os.path.join(folder, "data.json") for folder in places])
+    data_json = _first_file([os.path.join(folder, "data.json") for folder in places], odd)
 
     def of_authors(*names: str) -> str:
         """A file of the authors: below data_dir under any of its names, else on the Hub under the first."""
         roots = [_join(data_dir, root) for root in MATCHES_ROOTS] if data_dir else []
-        return _first_file([f"{root}/{name}" for name in names for root in roots]) or f"{HUB_FILES}/{names[0]}"
+        return _first_file([f"{root}/{name}" for name in names for root in roots], odd) or f"{HUB_FILES}/{names[0]}"
 
     matches = {split: of_authors(f"data/{config}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
@@ -211,16 +214,23 @@ def _absolute(path: str | None) -> str | None:
     return path if path is None or is_url(path) else os.path.abspath(os.path.expanduser(path)) if path else None
 
 
-def _first_file(places: Sequence[str]) -> str | None:
+def _refuse(error: DataNotFoundError) -> None:
+    raise error
+
+
+def _first_file(places: Sequence[str], odd: Callable[[DataNotFoundError], None]) -> str | None:
     """The first of some places where there is a file; something else there is no reason to look elsewhere."""
     for place in places:
         if os.path.isfile(place):
             return place
-        check_known(place)
+        try:
+            check_known(place)
+        except DataNotFoundError as error:
+            odd(error)
         if os.path.lexists(place):
             found = "a folder" if os.path.isdir(place) else "a link that leads nowhere, or no plain file"
             message = f"{place}: expected a file, found {found}. Put the file there, or remove what is in its place."
-            raise DataNotFoundError(message)
+            odd(DataNotFoundError(message))
     return None
 
 

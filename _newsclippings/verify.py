@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from _newsclippings.annotations import read_annotations
 from _newsclippings.embeddings import embedding_ids
-from _newsclippings.errors import DataNotFoundError, bad_value, damaged_tar, without_secrets
+from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_value, damaged_tar, without_secrets
 from _newsclippings.files import LocalFile
 from _newsclippings.images import FolderPictures, Pictures
 from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
@@ -200,9 +200,14 @@ class _Join:
 
     def _find_pictures(self, place: str, corpus: pa.Table) -> Pictures:
         paths = pa.concat_arrays([pa.array([], pa.string()), *corpus["image_path"].chunks])
-        if self.tar is None or os.path.isdir(place):
-            return FolderPictures(place, paths)
-        return self.tar.pictures(paths)
+        if self.tar is not None and not os.path.isdir(place):
+            return self.tar.pictures(paths)
+        odd: list[NewsCLIPpingsError] = []
+        pictures = FolderPictures(place, paths, odd.append)
+        if odd:
+            more = f" So it is with {len(odd) - 1:,} more pictures." if len(odd) > 1 else ""
+            self.report.note_fault(False, str(odd[0]).partition(": ")[0], f"{odd[0]}{more}")
+        return pictures
 
 
 def _local_configs(places: dict[str, str | None]) -> list[str]:
@@ -217,18 +222,25 @@ def _local_configs(places: dict[str, str | None]) -> list[str]:
 
 def _find(report: Report, key: Key, places: dict[str, str | None]) -> Sources | None:
     """Where the inputs of a split are; what leads nowhere is noted, and left out."""
-    found = _try_to_find(key, places)
+    odd: list[DataNotFoundError] = []
+    found = _try_to_find(key, places, odd=odd.append)
+    named = {str(error).partition(": ")[0]: str(error) for error in odd}
+    for place, message in named.items():
+        report.note_fault(True, place, message)
     if isinstance(found, Sources):
-        return found
+        told = any(place.endswith(f"{key[0]}/{SPLITS[key[1]]}.json") for place in named)
+        return None if told and is_url(found.matches[key[1]]) else found
     without = _try_to_find(key, {"data_dir": places["data_dir"]})
     place = "visual_news" if isinstance(without, Sources) else places["data_dir"] or "data_dir"
     report.note_fault(True, place, str(found))
     return without if isinstance(without, Sources) else None
 
 
-def _try_to_find(key: Key, places: dict[str, Any], kinds: Iterable[str] = ()) -> Sources | DataNotFoundError:
+def _try_to_find(
+    key: Key, places: dict[str, Any], kinds: Iterable[str] = (), **odd: Any
+) -> Sources | DataNotFoundError:
     try:
-        return find_sources(key[0], [key[1]], embeddings=list(kinds), **places)
+        return find_sources(key[0], [key[1]], embeddings=list(kinds), **places, **odd)
     except DataNotFoundError as error:
         return error
 

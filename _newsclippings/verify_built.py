@@ -17,7 +17,7 @@ from _newsclippings.charts import FOLDER, NUMBERS, current_charts
 from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.parquet_folder import BUILDING, MANIFEST, UNFINISHED, load_manifest, sha256_of
+from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, load_manifest, sha256_of
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import CONFIGS, UNIQUE
 from _newsclippings.shards import ids_digest
@@ -76,7 +76,7 @@ def _check_config(report: Report, folder: Path) -> None:
         report.note_fault(absent, str(folder / MANIFEST), f"{folder / MANIFEST}: expected JSON, found {found}. {AGAIN}")
         return
     for name in sorted(set(os.listdir(folder)) - set(manifest["files"]) - {MANIFEST}):
-        if _is_leftover(name):
+        if name.endswith(LEFTOVERS):
             _note_leftover(report, folder / name)
         else:
             what = "would be read as data" if name.endswith(".parquet") else "does not belong there"
@@ -178,7 +178,7 @@ def _check_beside(report: Report, root: Path) -> None:
     built = {config: one for config in (*CONFIGS, UNIQUE) if (one := load_manifest(root / config))}
     known = {*CONFIGS, UNIQUE, FOLDER, *BESIDE} - (set() if shows_pictures(built) else {PICTURE})
     for name in sorted(os.listdir(root)):
-        if name == BUILDING or _is_leftover(name):
+        if name == BUILDING or name.endswith(LEFTOVERS):
             _note_leftover(report, root / name)
         elif name not in known and not name.startswith("."):
             message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
@@ -206,10 +206,6 @@ def _check_beside(report: Report, root: Path) -> None:
     if croissant.exists() and croissant.read_bytes() != croissant_text(root).encode():
         message = f"{croissant}: expected the metadata of what is in the folder now, found others."
         report.note_fault(False, str(croissant), f"{message} Run `newsclippings croissant {root}`.")
-
-
-def _is_leftover(name: str) -> bool:
-    return name.endswith((".tmp", UNFINISHED))
 
 
 def _note_leftover(report: Report, place: Path) -> None:

@@ -206,6 +206,30 @@ def test_no_fault_hides_another(new_world: Callable[..., World]) -> None:
     assert row["image_path"] in report.missing["merged_balanced/test"]
 
 
+def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A tar that is a link to nowhere, a folder called data.json, pictures that are links: all else is looked at."""
+    world = new_world()
+    world.tar.unlink()
+    world.tar.symlink_to(tmp_path / "nowhere")
+    world.annotations("merged_balanced", "validation").write_bytes(HTML)
+    lost, linked = paths_of(world)[:2]
+    (world.origin / lost).unlink()
+    (world.origin / linked).rename(tmp_path / "elsewhere.jpg")
+    (world.origin / linked).symlink_to(tmp_path / "elsewhere.jpg")
+    report = verify(world, configs=["merged_balanced"])
+    assert "a link that leads nowhere" in report.missing[str(world.tar)]
+    assert "found an HTML page" in report.invalid[str(world.annotations("merged_balanced", "validation"))]
+    assert "found a link that leaves it" in report.invalid[str(world.origin / linked)]
+    gone = {name for name in paths_of(world) if name in (lost, linked)}
+    for split in ("train", "test"):
+        rows = world.rows(split=split)
+        assert report.counts["merged_balanced"][split]["complete"] == sum(r["image_path"] not in gone for r in rows)
+    world.data_json.rename(tmp_path / "data.json")
+    world.data_json.mkdir()
+    assert "found a folder" in verify(world, configs=["merged_balanced"]).missing[str(world.data_json)]
+    assert list(verify(world, configs=["merged_balanced"]).counts["merged_balanced"]) == ["train", "test"]
+
+
 def test_ids_that_no_corpus_knows(new_world: Callable[..., World]) -> None:
     """A record that neither data.json nor the metadata have is counted, and its rows are missing."""
     world = new_world(tar=False)
@@ -272,8 +296,8 @@ def _only_the_tar_has_records(world: World) -> None:
 # that have everything)
 HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
-    "a link that leaves": (_link, "visual_news/origin", "found a link that leaves it", 24),
-    "a folder for a file": (_folder_in_place, "data", "expected a file, found a folder", None),
+    "a link that leaves": (_link, ".jpg", "found a link that leaves it", 23),
+    "a folder for a file": (_folder_in_place, "train.json", "expected a file, found a folder", None),
     "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
     "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
     "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
@@ -288,6 +312,8 @@ def test_hostile_inputs(new_world: Callable[..., World], what: str) -> None:
     act, place, says, complete = HOSTILE[what]
     act(world)
     report = verify(world, configs=["merged_balanced"], images="decode")
+    if complete == 23:
+        assert "the picture is not there" in report.missing.pop("merged_balanced/train")
     ((found, message),) = {**report.missing, **report.invalid}.items()
     assert found.endswith(place)
     assert says in message
@@ -428,7 +454,7 @@ SPECIMENS: dict[str, tuple[bytes, str | None, str | None]] = {
     "what Pillow refuses": (_bomb(20_000), "bomb", "bomb"),
     "what Pillow warns of": (_bomb(10_000), "bomb", "bomb"),
     "more than we decode": (_bomb(8_001), "bomb", "bomb"),
-    "as large as we decode": (_bomb(8_000), "not_jpeg", "truncated"),
+    "as large as we decode": (_bomb(8_000), "truncated", "truncated"),
     "gif": (jpeg(mode="P", kind="GIF"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
     "png": (jpeg(mode="LA", kind="PNG"), "not_jpeg odd_mode", "not_jpeg odd_mode"),
     "cmyk": (jpeg(mode="CMYK"), "odd_mode", "odd_mode"),
@@ -809,13 +835,16 @@ def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, An
     assert "secret" not in "".join(report.files)
 
 
-def test_leftovers_are_harmless(built: Path) -> None:
-    """What killed builds left is told, and is no fault."""
+def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> None:
+    """What killed builds left is told, and is no fault; the next build takes it away."""
     (built / ".building" / "images-0123").mkdir(parents=True)
     (built / "README.md.1-abc.tmp").touch()
     (built / "images" / "manifest.json.1-abc.tmp").touch()
     report = newsclippings.verify_built(built)
     assert report.sound
+    again = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
+    assert run("build", shutil.copytree(built, tmp_path / "copy"), "--data-dir", world.root, *again).exit_code == 0
+    assert newsclippings.verify_built(tmp_path / "copy").notes == []
     assert len(report.notes) == 3
     assert all("left by a build that was killed" in note for note in report.notes)
     assert run("verify", "--built", built).exit_code == 0
