@@ -49,6 +49,11 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     if layout not in LAYOUTS:
         message = f"images={layout!r}: a folder of Parquet files has pictures in its rows, once, or none: {LAYOUTS}."
         raise ConfigError(message)
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:  # Arrow could not write there
+        message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are none. Choose another."
+        raise ConfigError(message) from error
     configs = [config for config in CONFIGS if config in set(configs)]
     thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
     fields["images"] = "none" if layout == "none" else "bytes"

@@ -69,7 +69,7 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     if name is None:
         text = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
         before = re.search(r'load_dataset\(("(?:[^"\\]|\\.)+")', text)
-        name = json.loads(before[1]) if before else folder.resolve().name
+        name = json.loads(before[1]) if before else folder.resolve().name.encode(errors="replace").decode()
     try:
         texts = {
             readme.name: f"---\n{_yaml(built)}---\n\n{_text(built, json.dumps(name, ensure_ascii=False), folder)}",

@@ -140,6 +140,10 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
 
     if plot:
         require_matplotlib()  # before anything is read
+        own = (folder / FOLDER).resolve()
+        if plot.resolve() != own and plot.resolve().is_relative_to(folder.resolve()):
+            message = f"{plot} is in {folder}: charts are expected in {folder / FOLDER}, or in a folder elsewhere."
+            raise click.ClickException(message)
     numbers = folder_stats(folder)
     if plot is None:
         click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))

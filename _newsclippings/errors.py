@@ -76,6 +76,14 @@ def not_read(url: str, what: str, tries: int, problem: str) -> DataNotFoundError
     )
 
 
+def unknown_protocol(url: str) -> ConfigError:
+    """Nothing here knows how to read a URL."""
+    return ConfigError(
+        f"{url}: expected https://, hf://, s3:// or another protocol that fsspec knows, found one that it does not. "
+        "Correct the address, or download the file and pass the local path."
+    )
+
+
 def no_ranges(url: str) -> BadFileError:
     """A server gives a remote file only as a whole."""
     return bad_file(

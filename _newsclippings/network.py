@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from _newsclippings.errors import in_words, no_ranges, not_fetched, not_read, without_secrets
+from _newsclippings.errors import (
+    NewsCLIPpingsError,
+    in_words,
+    no_ranges,
+    not_fetched,
+    not_read,
+    unknown_protocol,
+    without_secrets,
+)
 
 T = TypeVar("T")
 
@@ -48,7 +56,10 @@ def file_system(url: str) -> tuple[Any, str]:
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
         options["client_kwargs"] = {"timeout": timeout}
-    system, path = fsspec.core.url_to_fs(url, **options)
+    try:
+        system, path = fsspec.core.url_to_fs(url, **options)
+    except ValueError as error:
+        raise unknown_protocol(without_secrets(url)) from error
     return system, path
 
 
@@ -64,6 +75,8 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
         time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
         try:
             return action()
+        except NewsCLIPpingsError:
+            raise
         except ValueError as error:  # how fsspec says that there are no ranges
             raise no_ranges(without_secrets(url)) from error
         except Exception as error:  # whatever the client of that protocol and the network raise

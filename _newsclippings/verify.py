@@ -138,10 +138,9 @@ class _Join:
                 rows = self._join(config, split, table, corpora[split], sources)
                 needed.setdefault(id(corpora[split]), []).append(rows)
         if images is not None:
-            for corpus, rows_of_splits in needed.items():
-                if corpus in self.pictures:
-                    rows = np.concatenate(rows_of_splits)
-                    check_pictures(self.report, self.pictures[corpus], rows, images == "decode")
+            there = {corpus: np.concatenate(rows) for corpus, rows in needed.items() if corpus in self.pictures}
+            each = [(self.pictures[corpus], rows) for corpus, rows in there.items()]
+            check_pictures(self.report, each, images == "decode")
         if self.tar is not None and self.tar.known_damage:
             path = self.tar.file.path
             self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))

@@ -63,30 +63,28 @@ def _rule(report: Report, place: str, expected: str, found: str) -> None:
     report.note_fault(False, place, f"{place}: expected {expected}, found {found}. {AGAIN}")
 
 
-def check_pictures(report: Report, pictures: Pictures, rows: Int64s, decode: bool) -> None:
+def check_pictures(report: Report, needed: list[tuple[Pictures, Int64s]], decode: bool) -> None:
     """Look at the pictures that some rows need, if they are there, by their headers or by decoding them."""
-    needed = np.unique(rows[rows >= 0])
-    there = needed[pictures.present[needed]].astype(np.int32)
-    lists: dict[str, list[str]] = {}
+    lists: dict[str, set[str]] = {}
     why: dict[str, str] = {}
-    kinds: Counter[str] = Counter(report.looked_at)
-    for row, look in look_at_all(pictures, there, decode):
-        path = pictures.paths[row].as_py()
-        if look.format:
-            kinds[f"{look.format} {look.mode}"] += 1
-        if look.problem is not None:
-            lists.setdefault(look.problem, []).append(path)
-            why.setdefault(look.problem, look.why)
-            continue
-        if look.format != "JPEG":
-            lists.setdefault("not_jpeg", []).append(path)
-        if look.mode not in USUAL_MODES:
-            lists.setdefault("odd_mode", []).append(path)
+    kinds: Counter[str] = Counter()
+    for pictures, rows in needed:
+        used = np.unique(rows[rows >= 0])
+        for row, look in look_at_all(pictures, used[pictures.present[used]].astype(np.int32), decode):
+            if look.format:
+                kinds[f"{look.format} {look.mode}"] += 1
+            problems = [look.problem] if look.problem else []
+            if not problems:
+                problems += ["not_jpeg"] if look.format != "JPEG" else []
+                problems += ["odd_mode"] if look.mode not in USUAL_MODES else []
+            for problem in problems:
+                lists.setdefault(problem, set()).add(pictures.paths[row].as_py())
+            if look.problem is not None:
+                why.setdefault(look.problem, look.why)
     report.looked_at = dict(sorted(kinds.items()))
-    for problem, paths in lists.items():
-        report.pictures[problem] = sorted({*report.pictures.get(problem, []), *paths})
-        if problem in why:
-            report.note_fault(False, f"pictures: {problem}", _message(problem, paths, why[problem]))
+    report.pictures = {problem: sorted(paths) for problem, paths in lists.items()}
+    for problem, reason in why.items():
+        report.note_fault(False, f"pictures: {problem}", _message(problem, report.pictures[problem], reason))
 
 
 def _message(problem: str, paths: list[str], why: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -30,6 +31,7 @@ from test_embeddings import write as write_embeddings
 from world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards
+from _newsclippings.card import stale_files
 from _newsclippings.cli import main
 from _newsclippings.parquet_folder import alone_in, in_all_versions
 from newsclippings import MissingDataError, join_images
@@ -304,7 +306,7 @@ def content():
     files = (path for path in out.rglob("*") if path.is_file())
     return {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
-def in_child(point):  # the exit code of a build that is killed before or after one of the steps that matter
+def in_child(point):  # the exit code of a build that is killed before one of the steps that matter
     calls = 0
     def step(function):
         def counted(*args, **kwargs):
@@ -312,11 +314,7 @@ def in_child(point):  # the exit code of a build that is killed before or after 
             calls += 1
             if calls == point:
                 os._exit(9)
-            result = function(*args, **kwargs)
-            calls += 1
-            if calls == point:
-                os._exit(9)
-            return result
+            return function(*args, **kwargs)
         return counted
     child = os.fork()
     if child:
@@ -355,7 +353,7 @@ print(point - 1)
 
 @pytest.mark.parametrize("new", [True, False], ids=["new folder", "over an older build"])
 def test_killed_at_any_step(world: World, tmp_path: Path, new: bool) -> None:
-    """Killed before or after a file is written, flushed, renamed or removed, the next build gives the same bytes."""
+    """Killed before any file is written, flushed, renamed or removed, the next build gives the same bytes."""
     if not new:
         build(world, tmp_path / "older", *TWO, "--split", "validation", "--split", "test")
     command = [sys.executable, "-c", CRASH, str(tmp_path / "out"), str(world.root), str(tmp_path / "older")]
@@ -423,6 +421,26 @@ def test_into_the_current_folder_names_it(world: World) -> None:
     """`build .` works, and the card's snippet has the folder's name."""
     assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
     assert 'load_dataset("cwd", "merged_balanced")' in Path("README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "größe"])
+def test_a_folder_of_any_name(world: World, tmp_path: Path, name: str) -> None:
+    """Its card is what it should be, and names it in Python's words."""
+    out = tmp_path / name
+    build(world, out, "--images", "none")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"^dataset = load_dataset\((.*), \"merged_balanced\"\)$", card, re.M)
+    assert shown
+    assert ast.literal_eval(shown[1]) == name
+    assert stale_files(out) == []
+
+
+def test_a_folder_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are refused: Arrow could not write there."""
+    result = run("build", tmp_path / b"x\xff".decode(errors="surrogateescape"), "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert "expected a name in UTF-8, found bytes that are none. Choose another." in result.stderr
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ def test_any_location_that_fsspec_reads(published: Published) -> None:
     fsspec.filesystem("memory").rm("/tests", recursive=True)
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_a_protocol_that_nobody_knows(published: Published, streaming: bool) -> None:
+    """An address of a kind that fsspec does not know is told as just that."""
+    with pytest.raises(
+        ConfigError, match=r"^foo://host/origin\.tar: expected https://, hf://, s3:// or another protocol"
+    ):
+        load(published.world, visual_news="foo://host/origin.tar", streaming=streaming)
+
+
 @pytest.mark.parametrize("name", ["my origin.tar", "größe 100%.tar", "a#b?c.tar"])
 def test_addresses_with_odd_characters(own: Callable[..., Published], name: str) -> None:
     """A quoted address is sent as it is given."""

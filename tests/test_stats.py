@@ -274,6 +274,16 @@ def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8") == plain
 
 
+def test_charts_do_not_go_among_the_data(world: World, tmp_path: Path) -> None:
+    """A folder of a config is no place for charts."""
+    pytest.importorskip("matplotlib")
+    folder = build(world, tmp_path / "out", TWO[0])
+    result = run("stats", folder, "--plot", folder / TWO[0])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"charts are expected in {folder / 'charts'}, or in a folder elsewhere" in result.stderr
+    assert run("verify", "--built", folder).exit_code == 0
+
+
 def test_charts_of_next_to_nothing(tmp_path: Path) -> None:
     """No rows, no pictures and one value are no errors."""
     pytest.importorskip("matplotlib")
