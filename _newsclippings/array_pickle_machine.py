@@ -11,7 +11,7 @@ from functools import partial
 from io import FileIO
 
 from _newsclippings.array_pickle_values import LIST, NAMES, SHARED_TEXTS, Array, Calls, Dtype, Latin1, Name, Text
-from _newsclippings.array_pickle_window import MAX_NAME, STEP
+from _newsclippings.array_pickle_window import STEP
 
 MAX_ENTRIES = 2_000_000  # of the dict, and likewise arrays in lists
 MAX_LIST = 4096
@@ -79,10 +79,7 @@ class Machine(Calls):
 
     def literal(self, op: int, width: int) -> None:
         """BINBYTES, BINUNICODE, BINSTRING, ..."""
-        size = self.number(width)
-        start = self.take(size)
-        short = self.data[start - self.base : self.pos - self.base] if size <= MAX_NAME else b""
-        self.stack.append(Text(start, size, op, short))
+        self.stack.append(self.text(op, self.number(width)))
 
     def long1(self) -> None:
         """LONG1: an integer of up to 64 bits here."""

@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from _newsclippings.array_pickle_window import Window
+from _newsclippings.array_pickle_window import MAX_NAME, Window
 
 MAX_ARRAY = 64 << 20  # bytes
 MAX_DIMENSIONS = 4
@@ -143,6 +143,12 @@ class Calls(Window):
         self.form_table: list[Form | None] = [None, None]
         self.scalar_data: tuple[int, np.dtype] | None = None  # where the last integer of numpy lies
         self._form_numbers: dict[Form, int] = {}
+
+    def text(self, op: int, size: int) -> Text:
+        """A literal of the next `size` bytes."""
+        start = self.take(size)
+        short = self.data[start - self.base : self.pos - self.base] if size <= MAX_NAME else b""
+        return Text(start, size, op, short)
 
     def decoded(self, text: Text) -> bytes:
         """Bytes written as text."""
