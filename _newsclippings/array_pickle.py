@@ -1,6 +1,6 @@
 """Pickles of `{id: number array | None | list of number arrays}`, read as data: nothing in them is executed.
 
-The file is mapped and walked once, for the place of each array; arrays are views of the file. Most entries look just
+The file is walked once, for the place of each array; arrays are read when they are asked for. Most entries look just
 like one before but for the id, the numbers and the memo numbers. Such entries are recognised by comparing bytes with a
 `Pattern`, at several times the speed of unpickling; all else goes through the machine in `array_pickle_machine`.
 """
@@ -10,21 +10,20 @@ import os
 from array import array
 from dataclasses import dataclass, field
 from io import FileIO
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.array_pickle_runs import Walk
-from _newsclippings.array_pickle_values import LIST, NONE, Form
-from _newsclippings.errors import BadFileError, bad_file, bad_pickle, unreadable
+from _newsclippings.array_pickle_values import LIST, NONE, Form, latin1_bytes
+from _newsclippings.array_pickle_window import read_at
+from _newsclippings.errors import bad_pickle, changed_file, unreadable
 from _newsclippings.files import open_file
 
 __all__ = ["ArrayPickle", "Form", "open_array_pickle"]
 
 BLOCK = 1 << 19  # bytes that are copied together: they stay in the cache of a core
-MAPPED = 1 << 25  # bytes of the file that are walked before the memory of their pages is given back
 _MAGIC = (
     (b"\x1f\x8b", "gzip", "Decompress it first (gunzip)."),
     (b"PK\x03\x04", "a zip archive", "Is it a file of torch.save? Convert it to numpy arrays, where you trust it."),
@@ -48,7 +47,6 @@ class ArrayPickle:
         list_starts: int64 (L + 1,); list n has the arrays `list_starts[n]` up to `list_starts[n + 1]` of the next two.
         part_offsets: int64 (P,); byte of an array's data.
         part_forms: int32 (P,); place in `form_table`.
-        data: uint8 (size,); the mapped file, read-only.
     """
 
     path: str
@@ -59,22 +57,23 @@ class ArrayPickle:
     list_starts: npt.NDArray[np.int64]
     part_offsets: npt.NDArray[np.int64]
     part_forms: npt.NDArray[np.int32]
-    data: npt.NDArray[np.uint8] = field(repr=False)
     _file: FileIO = field(repr=False)
-    _map: mmap = field(repr=False)
     _state: tuple[int, int] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._state[0]
+
     def array(self, k: int) -> npt.NDArray[Any] | list[npt.NDArray[Any]] | None:
-        """The k-th value: read-only, a view of the file but for Latin-1 text.
+        """The k-th value: read-only, a copy.
 
         Raises:
             BadFileError: the file changed since it was opened.
         """
-        if self._map.size() != self._state[0]:  # reading past a new end of the file would end the process
-            self.check_unchanged()
         form, offset = int(self.forms[k]), int(self.offsets[k])
         if form == NONE:
             return None
@@ -87,23 +86,29 @@ class ArrayPickle:
         form = self.form_table[number]
         if form is None:
             raise IndexError(number)
-        # not the map itself: numpy would not keep it open
-        buffer: npt.NDArray[np.uint8] | bytes = self.data
-        if form.latin1 and form.nbytes:
-            size = int.from_bytes(self._map[offset - 4 : offset], "little")
-            buffer, offset = self._map[offset : offset + size].decode("utf-8").encode("latin-1"), 0
+        size = form.nbytes
+        if form.latin1 and size:
+            text = self._bytes(offset - 4, min(4 + 2 * size, self.size - offset + 4))
+            buffer = latin1_bytes(text[4 : 4 + int.from_bytes(text[:4], "little")])
+        else:
+            buffer = self._bytes(offset, size)
+        if buffer is None or len(buffer) != size:  # it was right when the file was opened
+            raise changed_file(self.path)
         if form.order != "K":
             order: Literal["C", "F"] = "F" if form.order == "F" else "C"
-            array: npt.NDArray[Any] = np.ndarray(form.shape, form.dtype, buffer, offset, order=order)
+            array: npt.NDArray[Any] = np.ndarray(form.shape, form.dtype, buffer, order=order)
             return array
         stored = [size for _, size in sorted(zip(form.axes, form.shape, strict=True))]
-        transposed: npt.NDArray[Any] = np.ndarray(stored, form.dtype, buffer, offset).transpose(form.axes)
+        transposed: npt.NDArray[Any] = np.ndarray(stored, form.dtype, buffer).transpose(form.axes)
         return transposed
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        data = read_at(self.path, self._file, offset, size)
+        self.check_unchanged()
+        return data
 
     def copy(self, places: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
         """Copy the bytes of the arrays of some entries, which have the same form, but not Latin-1 text.
-
-        Reads instead of copying out of the map: faster, and what is cut off meanwhile does not end the process.
 
         Args:
             places: of the entries; best in the order of the file.
@@ -134,11 +139,7 @@ class ArrayPickle:
         except OSError as error:
             raise unreadable(self.path, error) from error
         if got != len(out):
-            raise _changed(self.path)
-
-    def let_go(self) -> None:
-        """Give back the memory of the parts of the file that were read; they are read again where they are needed."""
-        _let_go(self._map)
+            raise changed_file(self.path)
 
     def check_unchanged(self) -> None:
         """Make sure that the file is the one that was opened.
@@ -149,7 +150,7 @@ class ArrayPickle:
         _check_unchanged(self.path, self._file, self._state)
 
     def close(self) -> None:
-        """Make sure of the file once more and give it back; the map goes with the last array in use.
+        """Make sure of the file once more and give it back.
 
         Raises:
             BadFileError: the file changed since it was opened.
@@ -169,7 +170,7 @@ class ArrayPickle:
 
 
 def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
-    """Map a pickle and find its arrays. Costs about 20 bytes an entry, and as much again while the file is walked.
+    """Open a pickle and find its arrays. Costs about 20 bytes an entry, and as much again while the file is walked.
 
     Args:
         path: a local file.
@@ -187,15 +188,14 @@ def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
             head = file.read(64)
         except OSError as error:
             raise unreadable(path, error) from error
-        _check_head(path, head)
-        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
-        walk = Walk(path, mapped, patterns)
-        kept = 0  # where pages of the map may be in memory from
-        for _ in walk.run():
-            _check_unchanged(path, file, state)
-            if walk.pos - kept > MAPPED:
-                kept = walk.pos
-                _let_go(mapped)
+        try:
+            _check_head(path, head)
+            walk = Walk(path, file, state[0], patterns)
+            for _ in walk.run():
+                _check_unchanged(path, file, state)
+        except Exception:
+            _check_unchanged(path, file, state)  # what was found may be of two states of it
+            raise
         _check_unchanged(path, file, state)
         ids = _column(walk.ids)
         ordered = np.sort(ids)
@@ -212,9 +212,7 @@ def open_array_pickle(path: str, *, patterns: bool = True) -> ArrayPickle:
             _column(walk.list_starts),
             _column(walk.part_offsets),
             _column(walk.part_forms),
-            np.frombuffer(mapped, np.uint8),
             file,
-            mapped,
             state,
         )
         stack.pop_all()
@@ -232,20 +230,9 @@ def _state(file: FileIO) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _let_go(mapped: mmap) -> None:
-    """Pages of a mapped file count as memory of the process for as long as nobody says that they are done with."""
-    if hasattr(mapped, "madvise"):
-        mapped.madvise(MADV_DONTNEED)
-
-
 def _check_unchanged(path: str, file: FileIO, state: tuple[int, int]) -> None:
     if _state(file) != state:
-        raise _changed(path)
-
-
-def _changed(path: str) -> BadFileError:
-    do = "Its values are not to be trusted: load again when it is at rest."
-    return bad_file(path, "a file that stays as it is while it is read", "that it changed", do)
+        raise changed_file(path)
 
 
 def _check_head(path: str, head: bytes) -> None:

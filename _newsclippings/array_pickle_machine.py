@@ -8,9 +8,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from mmap import mmap
+from io import FileIO
 
 from _newsclippings.array_pickle_values import LIST, NAMES, SHARED_TEXTS, Array, Calls, Dtype, Latin1, Name, Text
+from _newsclippings.array_pickle_window import STEP
 
 MAX_ENTRIES = 2_000_000  # of the dict, and likewise arrays in lists
 MAX_LIST = 4096
@@ -24,8 +25,8 @@ MAX_QUIET = 10_000  # opcodes without an entry or an array
 class Machine(Calls):
     """Stack, marks, memo and entries of one pickle, with a method for each kind of opcode."""
 
-    def __init__(self, path: str, data: mmap) -> None:
-        super().__init__(path, data)
+    def __init__(self, path: str, file: FileIO, size: int) -> None:
+        super().__init__(path, file, size)
         self.done = False
         self.stack: list[object] = []
         self.marks: list[list[object]] = []  # the stacks below each MARK
@@ -43,8 +44,10 @@ class Machine(Calls):
         """Execute one opcode."""
         if self.framed and self.pos == self.end:
             self.end, self.framed = self.size, False
+        if self.pos > self.held:
+            self.refill(STEP)
         self.at = self.pos
-        op = self.data[self.take(1)]
+        op = self.data[self.take(1) - self.base]
         act = _OPCODES.get(op)
         if act is None:
             raise self.bad("only opcodes that make a dict of number arrays", _NAMES.get(op, f"the byte 0x{op:02x}"))
@@ -76,8 +79,7 @@ class Machine(Calls):
 
     def literal(self, op: int, width: int) -> None:
         """BINBYTES, BINUNICODE, BINSTRING, ..."""
-        size = self.number(width)
-        self.stack.append(Text(self.take(size), size, op))
+        self.stack.append(self.text(op, self.number(width)))
 
     def long1(self) -> None:
         """LONG1: an integer of up to 64 bits here."""
@@ -184,7 +186,7 @@ class Machine(Calls):
         module, name = self.pop(2)
         if not (isinstance(module, Text) and module.is_text and isinstance(name, Text) and name.is_text):
             raise self.bad("two texts before STACK_GLOBAL", "something else")
-        self.stack.append(self.find_name(self.content(module), self.content(name)))
+        self.stack.append(self.find_name(module.short, name.short))
 
     def reduce(self) -> None:
         """REDUCE: of a known name, with the arguments that numpy writes."""
@@ -244,10 +246,10 @@ class Machine(Calls):
                 return value.offset, value.form
             case Dtype(dtype=dtype) if dtype is not None:
                 key = dtype.str
-            case Text() if value.size <= 1 or (not value.is_bytes and self.content(value) in SHARED_TEXTS):
-                key = value.is_text, value.is_bytes, value.op == ord("X"), self.content(value)
+            case Text() if value.size <= 1 or (not value.is_bytes and value.short in SHARED_TEXTS):
+                key = value.is_text, value.is_bytes, value.op == ord("X"), value.short
             case Latin1(text) if text.size <= 2:  # one byte
-                key = Latin1, self.content(text)
+                key = Latin1, text.short
             case Name() if value in NAMES.values():
                 key = value
         if key is None:

@@ -8,16 +8,18 @@ compares all of them with their `Pattern`, and from the first one that does not 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from mmap import mmap
+from io import FileIO
 
 import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.array_pickle_machine import Machine
-from _newsclippings.array_pickle_values import LONGEST_SHARED, SHARED_TEXTS, Array
+from _newsclippings.array_pickle_values import LONGEST_SHARED, SHARED_TEXTS, Array, latin1_bytes
+from _newsclippings.array_pickle_window import WINDOW
 
 LONGEST_RUN = 2048  # entries that are compared together
 SHORTEST_RUN = 8  # fewer are quicker one by one
+LARGE = 1 << 18  # bytes of an entry; larger ones are quicker one by one than read through
 MAX_LEARNT = 1000  # patterns ever made, so that a file of nothing alike costs little more than without them
 _WORD = 9  # bytes by which the pattern of an entry is guessed: an opcode and a length
 _MEMOIZE, _BINPUT, _LONG_BINPUT, _FRAME = 0x94, ord("q"), ord("r"), 0x95
@@ -67,8 +69,8 @@ class Pattern:
 class Walk(Machine):
     """The machine, and the short cut past what looks like something earlier."""
 
-    def __init__(self, path: str, data: mmap, patterns: bool) -> None:
-        super().__init__(path, data)
+    def __init__(self, path: str, file: FileIO, size: int, patterns: bool) -> None:
+        super().__init__(path, file, size)
         self._most = MAX_LEARNT if patterns else 0
         self._patterns: list[Pattern] = []
         # by the first opcode of an entry: where to look, and the patterns by what stands there
@@ -94,7 +96,7 @@ class Walk(Machine):
         elif len(self.stack) == 2 and not self._goes_on(self.pos):
             value = self.stack[1]
             if isinstance(value, list):
-                if self.data[self.pos] not in _INTEGERS:  # there may be more of it
+                if self.part(self.pos, self.pos + 1) not in _INTEGERS:  # there may be more of it
                     return
             elif value is not None and not (isinstance(value, Array) and value.form):
                 return
@@ -110,11 +112,17 @@ class Walk(Machine):
 
     def _goes_on(self, pos: int) -> bool:
         """Whether the opcode at a place, or behind the start of a frame there, does more to the value before it."""
-        pos += 9 if self.data[pos : pos + 1] == b"\x95" else 0
-        return pos >= self.size or self.data[pos] in _CONTINUES
+        next_ones = self.part(pos, pos + 10)
+        opcode = next_ones[9:] if next_ones[:1] == b"\x95" else next_ones[:1]
+        return not opcode or opcode[0] in _CONTINUES
 
     def _skip(self) -> None:
         """Take the entries of known patterns that come next."""
+        if not self._patterns or self.pos - self._trace[0][0] > LARGE:
+            return
+        if self.base + len(self.data) < min(self.pos + WINDOW // 4, self.size):
+            self.refill(WINDOW)
+        base = self.base
         runs, places, tails, cuts = self._guess()
         count = len(runs)
         if count < SHORTEST_RUN:
@@ -142,13 +150,13 @@ class Walk(Machine):
             fits[mine] = good
             key = np.ascontiguousarray(rows[:, pattern.key : pattern.key + pattern.dtype.itemsize])
             keys[mine] = key.view(pattern.dtype)[:, 0]
-            offsets[mine] = start[mine] + pattern.front if pattern.size else 0
+            offsets[mine] = base + start[mine] + pattern.front if pattern.size else 0
             forms[mine] = pattern.form
         if not fits.all():
             count = int(np.argmin(fits))
             wrong = self._patterns[runs[count]]
             wrong.words.pop(wrong.word, None)  # a bad guide
-        elif self._goes_on(places[-1]):
+        elif self._goes_on(base + places[-1]):
             count -= 1
         shared = []
         for pattern, mine in groups:
@@ -166,22 +174,24 @@ class Walk(Machine):
         self.memo_forms.frombytes(found[2].astype(np.int32).tobytes())
         self.memo_count += int(memo[count]) - self.memo_next
         self.memo_next = int(memo[count])
-        self.at, self.pos = self.pos, places[count]
-        self.end = max([self.end, *(end for k, _, end in cuts if k < count)])
+        self.at, self.pos = self.pos, base + places[count]
+        self.end = max([self.end, *(base + end for k, _, end in cuts if k < count)])
         self.check_room()
 
     def _guess(self) -> tuple[list[int], list[int], list[int], list[tuple[int, int, int]]]:
-        """What may come next.
+        """What may come next, as far as the window goes; places are counted from where it begins.
 
         Returns:
             The pattern of each entry; where it starts, and where the last one stops; where what is behind its numbers
             starts; and which entries have a frame behind their numbers, at which place, and where that frame ends.
         """
-        data, table, patterns, pos, end = self.data, self._table, self._patterns, self.pos, self.end
+        data, table, patterns = self.data, self._table, self._patterns
+        pos, end, size = self.pos - self.base, self.end - self.base, self.size - self.base
+        stop = min(end, len(data))
         runs: list[int] = []
         starts, tails = [pos], []
         cuts: list[tuple[int, int, int]] = []
-        while len(runs) < LONGEST_RUN and pos < end:
+        while len(runs) < LONGEST_RUN and pos < stop:
             for (first, last), words in table[data[pos]].items():
                 number = words.get(data[pos + first : pos + last])
                 if number is not None:
@@ -194,16 +204,21 @@ class Walk(Machine):
                 tail += pattern.size
             else:
                 tail += int.from_bytes(data[begin - 4 : begin], "little")
-                if tail - begin > 2 * pattern.size or _decoded_size(data[begin:tail]) != pattern.size:
+                if tail - begin > 2 * pattern.size or len(latin1_bytes(data[begin:tail]) or b"") != pattern.size:
                     break
             pos = tail + pattern.back
-            if pos >= end:
+            if pos >= stop:
                 frame = end + 9 + int.from_bytes(data[end + 1 : end + 9], "little")
                 pos += 9
-                if end - tail not in pattern.bounds or data[end : end + 1] != b"\x95" or not pos <= frame <= self.size:
+                if (
+                    pos >= len(data)
+                    or end - tail not in pattern.bounds
+                    or data[end] != _FRAME
+                    or not pos <= frame <= size
+                ):
                     break
                 cuts.append((len(runs), end - tail, frame))
-                end = frame
+                end, stop = frame, min(frame, len(data))
             runs.append(number)
             tails.append(tail)
             starts.append(pos)
@@ -211,45 +226,47 @@ class Walk(Machine):
 
     def _learn(self, value: Array) -> None:
         """Make a pattern of the entry that has just ended, if it was written in the usual way."""
-        data, trace = self.data, self._trace
+        trace = self._trace
         start, stop = trace[0][0], trace[-1][1]
         form = self.form_table[value.form]
         size = form.nbytes if form else 0
         latin1 = form is not None and form.latin1 and size > 0
         begin, end = (value.offset, value.offset + size) if size else (stop, stop)
-        if latin1:
-            end = begin + int.from_bytes(data[begin - 4 : begin], "little")
         small = size <= LONGEST_SHARED if latin1 else size in _SHARED_SIZES
-        if size and small:
-            return  # such numbers may be memoised for what they are
-        key = (start + 1, _KEYS[data[start]]) if data[start] in _KEYS else self._key
+        if begin < start or (size and small):
+            return  # another array's numbers; those that may be memoised for what they are
+        front = self.part(start, begin)
+        if latin1:
+            end = begin + int.from_bytes(front[-4:], "little")
+        row = front + self.part(end, stop)
+
+        def column(at: int) -> int:
+            return at - start - (end - begin if at >= end else 0)
+
+        key = (start + 1, _KEYS[row[0]]) if row[0] in _KEYS else self._key
         if key is None or not start < key[0] < begin or key[1].str[1:] == "u8":
-            return  # another array's numbers; integers that may be too large for a key
-        if data[start] not in _KEYS and key[1].itemsize in _SHARED_SIZES:
+            return  # integers that may be too large for a key
+        if row[0] not in _KEYS and key[1].itemsize in _SHARED_SIZES:
             return
-        puts = [at for at, _ in trace if data[at] in (_LONG_BINPUT, _MEMOIZE)]
-        counts = [at + 1 for at in puts if data[at] == _LONG_BINPUT]
-        numbers = [int.from_bytes(data[at : at + 4], "little") for at in counts]
+        puts = [at for at, _ in trace if row[column(at)] in (_LONG_BINPUT, _MEMOIZE)]
+        counts = [at + 1 for at in puts if row[column(at)] == _LONG_BINPUT]
+        numbers = [int.from_bytes(row[column(at) : column(at + 4)], "little") for at in counts]
         if (numbers and numbers != list(range(self._memo, self._memo + len(puts)))) or any(
-            data[at] in (_FRAME, _BINPUT) for at, _ in trace
+            row[column(at)] in (_FRAME, _BINPUT) for at, _ in trace
         ):
             return
         kinds = self.memo_forms[self._kept :]
         if any(found > 0 and found != value.form for found in kinds):
             return
-
-        def column(at: int) -> int:
-            return at - start - (end - begin if at >= end else 0)
-
-        expected = np.frombuffer(data[start:begin] + data[end:stop], np.uint8)
+        expected = np.frombuffer(row, np.uint8)
         fixed = np.ones(len(expected), bool)
         holes = [(key[0], key[1].itemsize), *((at, 4) for at in counts), *([(begin - 4, 4)] if latin1 else [])]
         for at, width in holes:
             fixed[column(at) : column(at) + width] = False
         last = begin - start - (4 if latin1 else 0)
         first = max([last - _WORD, *(at - start + width for at, width in holes if at - start < last)])
-        words = self._table[data[start]].setdefault((first, last), {})
-        word = data[start + first : start + last]
+        words = self._table[row[0]].setdefault((first, last), {})
+        word = row[first:last]
         if first >= last or word in words:
             return
         words[word] = len(self._patterns)
@@ -275,15 +292,7 @@ class Walk(Machine):
         )
 
 
-def _windows(data: mmap, width: int) -> Bytes:
-    """A view of the file, with the next `width` bytes for each of its bytes."""
+def _windows(data: bytes, width: int) -> Bytes:
+    """A view of some bytes, with the next `width` ones for each of them."""
     windows: Bytes = np.ndarray((len(data) - width + 1, width), np.uint8, data, 0, (1, 1))
     return windows
-
-
-def _decoded_size(text: bytes) -> int:
-    """How many bytes a text stands for, or -1."""
-    try:
-        return len(text.decode("utf-8").encode("latin-1"))
-    except UnicodeError:
-        return -1

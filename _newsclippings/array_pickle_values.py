@@ -1,24 +1,22 @@
 """What a pickle of number arrays is made of: limits, names, values, and the few calls with which numpy writes arrays.
 
 Values are descriptions of what stands in the file and where. Nothing that the file names is imported, looked up or
-called: names are compared with the ten below. Nothing is copied, so that what is held is bounded by the limits below
-and not by the lengths that the file claims.
+called: names are compared with the ten below. Only short literals are copied, so that what is held is bounded by the
+limits below and not by the lengths that the file claims.
 """
 
-from array import array
 from dataclasses import dataclass
 from enum import Enum
+from io import FileIO
 from math import prod
-from mmap import mmap
 
 import numpy as np
 
-from _newsclippings.errors import BadPickleError, bad_pickle
+from _newsclippings.array_pickle_window import MAX_NAME, Window
 
 MAX_ARRAY = 64 << 20  # bytes
 MAX_DIMENSIONS = 4
 MAX_FORMS = 65_536
-MAX_NAME = 256  # bytes, longer than any name or text that matters
 NONE, LIST = 0, 1  # the first two forms
 
 
@@ -74,11 +72,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Text:
-    """A literal: where its bytes lie, and the opcode that wrote it; a str of Python 2 is neither text nor bytes."""
+    """A literal: where its bytes lie, the opcode that wrote it, and a short one's bytes.
+
+    A str of Python 2 is neither text nor bytes.
+    """
 
     offset: int
     size: int
     op: int
+    short: bytes = b""
 
     @property
     def is_text(self) -> bool:
@@ -116,62 +118,44 @@ class Array:
     slot: int = -1  # in the memo
 
 
-class Calls:
-    """The bytes of a pickle from front to back, and what numpy's calls make, found by looking at their arguments.
+def content(value: object) -> bytes:
+    """The bytes of a short literal; none of anything else."""
+    return value.short if isinstance(value, Text) else b""
+
+
+def latin1_bytes(text: bytes) -> bytes | None:
+    """The bytes that UTF-8 text stands for, if it is Latin-1."""
+    try:
+        return text.decode("utf-8").encode("latin-1")
+    except UnicodeError:
+        return None
+
+
+class Calls(Window):
+    """What numpy's calls make, found by looking at their arguments.
 
     A call gives None where its arguments are not the ones that numpy writes.
     """
 
-    def __init__(self, path: str, data: mmap) -> None:
-        self.path, self.data, self.size = path, data, len(data)
-        self.pos = self.at = 2  # the next byte; the first byte of the current opcode
-        self.end, self.framed = self.size, False  # end of the frame, or of the file
-        self.ids = array("q")  # of the entries so far
+    def __init__(self, path: str, file: FileIO, size: int) -> None:
+        super().__init__(path, file, size)
         self.quiet = 0  # opcodes since the last entry or array
         self.form_table: list[Form | None] = [None, None]
         self.scalar_data: tuple[int, np.dtype] | None = None  # where the last integer of numpy lies
         self._form_numbers: dict[Form, int] = {}
 
-    def bad(self, expected: str, found: str, do: str = "") -> BadPickleError:
-        """The error for what the current opcode does."""
-        after = f" after id {self.ids[-1]} (entry {len(self.ids)})" if self.ids else ""
-        return bad_pickle(self.path, self.at, after, expected, found, do)
-
-    def take(self, size: int) -> int:
-        """Where the next `size` bytes begin, which must lie in the frame or file."""
-        start = self.pos
-        if size > self.end - start:
-            where = "frame" if self.framed else "file"
-            found = f"{self.end - start} before the end of the {where} (truncated, or a false length)"
-            raise self.bad(f"{size} bytes", found)
-        self.pos = start + size
-        return start
-
-    def number(self, width: int, signed: bool = False) -> int:
-        """The next `width` bytes as a little-endian number."""
-        start = self.take(width)
-        return int.from_bytes(self.data[start : self.pos], "little", signed=signed)
-
-    def line(self, longest: int = MAX_NAME) -> bytes:
-        """Bytes up to the next newline, without it."""
-        stop = self.data.find(b"\n", self.pos, min(self.end, self.pos + longest + 1))
-        if stop < 0:
-            raise self.bad(f"a line of at most {longest} bytes", "none (truncated, or a false name)")
-        start, self.pos = self.pos, stop + 1
-        return self.data[start:stop]
-
-    def content(self, value: object) -> bytes:
-        """The bytes of a short literal; none of anything else."""
-        if isinstance(value, Text) and value.size <= MAX_NAME:
-            return self.data[value.offset : value.offset + value.size]
-        return b""
+    def text(self, op: int, size: int) -> Text:
+        """A literal of the next `size` bytes."""
+        start = self.take(size)
+        short = self.data[start - self.base : self.pos - self.base] if size <= MAX_NAME else b""
+        return Text(start, size, op, short)
 
     def decoded(self, text: Text) -> bytes:
         """Bytes written as text."""
-        try:
-            return self.data[text.offset : text.offset + text.size].decode("utf-8").encode("latin-1")
-        except UnicodeError:
-            raise self.bad("bytes as Latin-1 text", "other text") from None
+        data = latin1_bytes(self.part(text.offset, text.offset + text.size))
+        if data is None:
+            raise self.bad("bytes as Latin-1 text", "other text")
+        return data
 
     def find_name(self, module: bytes, name: bytes) -> Name:
         """One of the names that numpy writes."""
@@ -188,18 +172,18 @@ class Calls:
         match function, arguments:
             case Name.RECONSTRUCT, (Name.NDARRAY, (0,), letter):
                 letter = letter.text if isinstance(letter, Latin1) else letter
-                return Array() if self.content(letter) == b"b" else None
+                return Array() if content(letter) == b"b" else None
             case Name.DTYPE, (code, align, copy) if align in _FLAGS and copy in _FLAGS:
-                if self.content(code) not in DTYPES:
+                if content(code) not in DTYPES:
                     raise self.bad("a number type, such as f4", "the name of another type")
-                return Dtype(self.content(code))
+                return Dtype(content(code))
             case Name.FROMBUFFER, (data, dtype, shape, order) | (data, dtype, shape, order, None):
-                letter = self.content(order)
+                letter = content(order)
                 return self.place(dtype, shape, letter.decode(), data) if letter in (b"C", b"F") else None
-            case Name.FROMBUFFER, (data, dtype, shape, order, tuple(axes)) if self.content(order) == b"K":
+            case Name.FROMBUFFER, (data, dtype, shape, order, tuple(axes)) if content(order) == b"K":
                 return self.place(dtype, shape, "K", data, axes)  # since numpy 2.3
             # of the opcodes for text, the protocols that need this have BINUNICODE only
-            case Name.ENCODE, (Text(op=0x58) as text, codec) if self.content(codec) == b"latin1":
+            case Name.ENCODE, (Text(op=0x58) as text, codec) if content(codec) == b"latin1":
                 return Latin1(text)
             case Name.BYTES, ():
                 return Text(self.at, 0, ord("C"))
@@ -213,7 +197,7 @@ class Calls:
         if isinstance(raw, Latin1) and raw.text.size <= 16:
             data = self.decoded(raw.text)
         elif isinstance(raw, Text) and not raw.is_text:
-            data, self.scalar_data = self.content(raw), (raw.offset, dtype)
+            data, self.scalar_data = content(raw), (raw.offset, dtype)
         return int(np.frombuffer(data, dtype)[0]) if len(data) == dtype.itemsize else None
 
     def state(self, value: object, state: tuple[object, ...]) -> bool:
@@ -224,7 +208,7 @@ class Calls:
                 new.offset, new.form = made.offset, made.form
                 return True
             case Dtype(dtype=None) as kind, (3 | 4, letter, None, None, None, -1, -1, 0):
-                order = self.content(letter)
+                order = content(letter)
                 if order in (b"<", b">", b"=") or (order == b"|" and kind.code[1:] == b"1"):
                     kind.dtype = np.dtype((order + kind.code).decode())
                 return kind.dtype is not None

@@ -207,12 +207,10 @@ def _starts(file: ArrayPickle, places: Int64s, width: int, one_each: bool) -> In
         i = int(np.argmax(counts != 1))
         place = f"{file.path}: id {file.ids[places[i]]}"
         raise bad_file(place, "one vector", f"{counts[i]} vectors", "Is this a file of faces? Then use read_faces.")
-    needed, most = 4 * width * int(counts.sum()), max(4 * len(file.data), UNPACKED_BYTES)
+    needed, most = 4 * width * int(counts.sum()), max(4 * file.size, UNPACKED_BYTES)
     if needed > most:
         found = f"{needed:,} bytes of them, since many ids refer to the same array"
-        raise bad_file(
-            file.path, f"at most {most:,} bytes of vectors in a file of {len(file.data):,} bytes", found, _AGAIN
-        )
+        raise bad_file(file.path, f"at most {most:,} bytes of vectors in a file of {file.size:,} bytes", found, _AGAIN)
     return np.append(0, np.cumsum(counts))
 
 
@@ -235,7 +233,6 @@ def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
     width = vectors.shape[1]
     starts = _starts(file, places, width, one_each=False)
     forms = file.forms[places]
-    file.check_unchanged()  # reading past a new end of the file would end the process
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found below
         for number in np.unique(forms[forms != NONE]).tolist():
             mine = np.flatnonzero(forms == number)
@@ -246,7 +243,6 @@ def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
                     several = value if isinstance(value, list) else [value]
                     rows = [np.asarray(one).reshape(-1, width) for one in several]
                     vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
-                file.let_go()
             elif form.dtype == np.float32 and len(mine) == len(places) == len(vectors):  # nearly always: no copy
                 file.copy(places, vectors.view(np.uint8))
             else:
@@ -255,6 +251,7 @@ def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
                 target = (starts[mine, None] + np.arange(starts[mine[0] + 1] - starts[mine[0]])).reshape(-1)
                 vectors[target] = numbers.view(form.dtype).reshape(len(target), width)
     if not np.isfinite(vectors).all():
+        file.check_unchanged()  # else they are not the file's
         row = int(np.argmin(np.isfinite(vectors).all(1)))
         k = places[np.searchsorted(starts, row, side="right") - 1]
         raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)

@@ -130,6 +130,12 @@ def changed_tar(tar: str) -> BadTarError:
     )
 
 
+def changed_file(path: object) -> BadFileError:
+    """A local file is no longer what it was when reading it began."""
+    do = "Its values are not to be trusted: load again when it is at rest."
+    return bad_file(path, "a file that stays as it is while it is read", "that it changed", do)
+
+
 def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
     """A tar is not, or no longer, the one that was indexed."""
     return BadTarError(

@@ -20,8 +20,8 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json", "threads"],
     ["errors", "paths"],
-    ["decode", "disk", "network", "tar_headers", "array_pickle_values"],
-    ["files", "verify_report"],
+    ["decode", "disk", "network", "tar_headers", "array_pickle_window"],
+    ["files", "verify_report", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
     ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],

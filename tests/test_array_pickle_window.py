@@ -1,0 +1,128 @@
+"""Pickles that are read window by window: wherever one ends, and whatever becomes of the file meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reading import environment
+from test_array_pickle import Value, append, dump, mutants, numbers, touch, truncate
+
+from _newsclippings import array_pickle_machine, array_pickle_runs
+from _newsclippings.array_pickle import open_array_pickle
+from _newsclippings.array_pickle_runs import Walk
+from _newsclippings.array_pickle_window import AHEAD
+from newsclippings import BadFileError, BadPickleError
+
+
+@pytest.fixture
+def mapping() -> dict[Any, Value]:
+    """Entries of most kinds, in runs and alone."""
+    made: dict[Any, Value] = {70_000 + k: numbers("f4", (70,), k) for k in range(40)}
+    made |= {300: None, 301: [made[70_003], numbers("f8", (2, 9), 1)], 302: np.asfortranarray(numbers("i2", (9, 9), 2))}
+    made |= {80_000 + k: numbers("f4", (k % 3, 70), k) for k in range(20)} | {np.int64(5): numbers("u1", (900,), 3)}
+    return made | {90_000 + k: made[70_000 + k] for k in range(9)}
+
+
+def told(path: Path) -> object:
+    """What is found in a file, or why it is refused."""
+    try:
+        with open_array_pickle(str(path)) as entries:
+            values = [entries.array(k) for k in range(len(entries))]
+            return entries.ids.tolist(), entries.offsets.tolist(), repr(values)
+    except BadPickleError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_window_may_end_anywhere(
+    tmp_path: Path, mapping: dict[Any, Value], protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read, or refused in the same words, as where one window holds all of it."""
+    path, sound = tmp_path / "x.pkl", dump(mapping, protocol)
+    for k, data in enumerate([*[sound] * 25, *mutants([sound], 40)]):
+        path.write_bytes(data)
+        whole = told(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(array_pickle_machine, "STEP", AHEAD)
+            patch.setattr(array_pickle_runs, "WINDOW", 1500 + 271 * k)
+            assert told(path) == whole, k
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "x.pkl"
+    path.write_bytes(dump({k: numbers("f4", (16,), k) for k in range(1500)}, 4))
+    return path
+
+
+@pytest.mark.parametrize("change", [append, truncate, touch, Path.write_bytes])
+@pytest.mark.parametrize("when", [1, 4, 6])
+def test_a_file_that_changes_between_two_windows(
+    file: Path, change: Callable[..., object], when: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes of it, be it short or another pickle, is not taken for the file's, nor its faults."""
+    skip, calls = Walk._skip, []
+
+    def changing(walk: Walk) -> None:
+        calls.append(walk.pos)
+        if len(calls) == when:
+            change(file, *([b"x" * 400_000] if change is Path.write_bytes else []))
+        skip(walk)
+
+    monkeypatch.setattr(Walk, "_skip", changing)
+    monkeypatch.setattr(array_pickle_runs, "WINDOW", 1 << 14)
+    with pytest.raises(BadFileError, match="stays as it is while it is read, found that it changed"):
+        open_array_pickle(str(file))
+    assert len(calls) >= when
+
+
+READ = """
+import json, sys, time, zlib
+from newsclippings import BadFileError, read_embeddings
+path, seconds = sys.argv[1], float(sys.argv[2])
+found, began = {}, time.monotonic()
+while time.monotonic() < began + seconds:
+    try:
+        ids, vectors = read_embeddings(path)
+        told = str(zlib.crc32(vectors, zlib.crc32(ids)))
+    except BadFileError as error:
+        told = "changed" if "found that it changed" in str(error) else "refused"
+    found[told] = found.get(told, 0) + 1
+print(json.dumps(found))
+"""
+
+
+def test_a_file_that_is_cut_grows_and_is_written_anew_all_the_time(tmp_path: Path) -> None:
+    """The reader lives, and gives the right vectors or an error each time."""
+    rng, path = random.Random(3), tmp_path / "x.pkl"
+    vectors = np.random.default_rng(3).standard_normal((3000, 512), np.float32)
+    data = dump(dict(enumerate(vectors)), 4)
+    path.write_bytes(data)
+    command = [sys.executable, "-c", READ, str(path), "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(tmp_path)) as reader:
+        while reader.poll() is None:
+            time.sleep(rng.choice((0.001, 0.005, 0.05)))
+            os.truncate(path, rng.randrange(len(data)))
+            time.sleep(rng.choice((0, 0, 0.002)))
+            if rng.random() < 0.5:
+                path.write_bytes(data)
+            else:
+                with path.open("ab") as stream:  # never a hole: what is read of a whole file is right
+                    stream.write(data[stream.tell() :] + b"x")
+                os.truncate(path, len(data))
+        assert reader.stdout is not None
+        found = reader.stdout.read()
+    assert reader.returncode == 0  # less than 0: a signal
+    right = str(zlib.crc32(vectors.tobytes(), zlib.crc32(np.arange(3000).tobytes())))
+    assert set(json.loads(found)) == {right, "changed", "refused"}
