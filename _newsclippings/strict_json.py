@@ -38,7 +38,10 @@ def json_fault(error: Exception, start: int = 0) -> str:
     if isinstance(error, RecursionError):
         return "lists or objects nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
+        rest = error.doc[error.pos : error.pos + 20].strip()  # nothing, or the beginning of a word that goes on
+        if error.msg.startswith("Unterminated string") or any(
+            word.startswith(rest) for word in ("true", "false", "null")
+        ):
             return TRUNCATED
         return f"{error.doc[error.pos : error.pos + 20]!r} at character {error.pos - start} ({error.msg})"
     if isinstance(error, UnicodeDecodeError):

@@ -311,3 +311,12 @@ def test_a_record_of_50_megabytes(reader: str, where: str, tmp_path: Path) -> No
         assert tracemalloc.get_traced_memory()[1] < 60_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", ["t", "fals", "n", "nul", "", '"x'])
+def test_a_file_that_ends_in_a_word(tmp_path: Path, end: str) -> None:
+    """A file cut off in the middle of true, false or null is told to be just that."""
+    file = tmp_path / "test.json"
+    file.write_text('{"annotations": [{"id": 1, "image_id": 1, "similarity_score": 1, "falsified": ' + end)
+    with pytest.raises(BadFileError, match=r"expected JSON, found the end of the file \(truncated\)"):
+        read_annotations(str(file), "merged_balanced")
