@@ -70,13 +70,15 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
         text = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
         before = re.search(r'load_dataset\(("(?:[^"\\]|\\.)+")', text)
         name = json.loads(before[1]) if before else folder.resolve().name.encode(errors="replace").decode()
+    shown = [picture] if shows_pictures(built) and picture.exists() else []
+    charts = current_charts(folder)
     try:
+        text = _text(built, json.dumps(name, ensure_ascii=False), bool(shown), charts)
         texts = {
-            readme.name: f"---\n{_yaml(built)}---\n\n{_text(built, json.dumps(name, ensure_ascii=False), folder)}",
+            readme.name: f"---\n{_yaml(built)}---\n\n{text}",
             "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
         }
-        others = [*([picture] if shows_pictures(built) and picture.exists() else []), *current_charts(folder)]
-        texts[SUMS] = sums_text(folder, built, texts, others)
+        texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
     except NewsCLIPpingsError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape
@@ -190,7 +192,7 @@ def _first(built: Manifests) -> str:
     return DEFAULT_CONFIG if DEFAULT_CONFIG in built else next(iter(built))
 
 
-def _text(built: Manifests, name: str, folder: Path) -> str:
+def _text(built: Manifests, name: str, picture: bool, charts: list[Path]) -> str:
     first = _first(built)
     with_pictures = shows_pictures(built)
     drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
@@ -202,14 +204,14 @@ def _text(built: Manifests, name: str, folder: Path) -> str:
         what_is_in_it=""
         if with_pictures
         else "There are no pictures in it: `image_path` says where each lies in VisualNews.",
-        picture=drawn if with_pictures and (folder / PICTURE).exists() else "",
+        picture=drawn if picture else "",
         name=name,
         config=first,
         join=_join(built, name),
         fields=_fields(built),
         vectors=_vectors(built),
         splits=_splits(built),
-        charts=_charts(folder),
+        charts=_charts(charts),
         report=_report(built),
         license=LICENSE,
         citation=CITATION,
@@ -275,9 +277,9 @@ def _splits(built: Manifests) -> str:
     return _table(["config", "split", "rows", "pristine", "falsified", "MB"], lines, "llrrrr")
 
 
-def _charts(folder: Path) -> str:
+def _charts(charts: list[Path]) -> str:
     """What `newsclippings stats` drew of these very rows."""
-    drawn = [file for file in current_charts(folder) if file.suffix == ".png"]
+    drawn = [file for file in charts if file.suffix == ".png"]
     names = [file.stem.replace("-", ": ", 1).replace("-", " ") for file in drawn]
     lines = [f"![{name}]({file.parent.name}/{file.name})" for name, file in zip(names, drawn, strict=True)]
     return "\n".join(["", *lines, ""]) if lines else ""

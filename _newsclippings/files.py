@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import bad_file, not_fetched, unreadable, without_secrets
+from _newsclippings.errors import bad_file, changed_file, not_fetched, unreadable, without_secrets
 from _newsclippings.network import file_system, is_url, remote_info
 from _newsclippings.schema import HUB_FILES
 
@@ -282,9 +282,7 @@ class LocalFile:
         status = os.fstat(self._descriptor())
         same = (status.st_size, status.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
         if self._at_rest and not same:
-            raise bad_file(
-                self.path, "a file that stays as it is while it is read", "that it changed", "Load it again."
-            )
+            raise changed_file(self.path)
 
 
 class Member(io.RawIOBase):

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.annotations import read_annotations
+from _newsclippings.disk import free_at
 from _newsclippings.embeddings import embedding_ids
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_value, damaged_tar, without_secrets
 from _newsclippings.files import LocalFile
@@ -91,7 +91,7 @@ def verify(
         _check_embeddings(report, found, matches, places)
     if checksums:
         check_digests(report)
-    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    free = free_at(cache)
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
     report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.")
     room = "" if needed < free else "make room, or point HF_DATASETS_CACHE to a larger disk; then "
