@@ -48,8 +48,7 @@ from _newsclippings.join_images import join_images
 from _newsclippings.network import is_url
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.room import check_room, plainly
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, VERSION, features
-from _newsclippings.schema import RELEASE_NOTES as NOTES
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSION, features
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources
 from _newsclippings.split import Split
@@ -93,7 +92,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     """
 
     VERSION = datasets.Version(VERSION)
-    RELEASE_NOTES = NOTES
+    RELEASE_NOTES = RELEASE_NOTES
     BUILDER_CONFIG_CLASS = NewsCLIPpingsConfig
     BUILDER_CONFIGS = [  # noqa: RUF012 # as `datasets` wants it
         NewsCLIPpingsConfig(name=name, version=VERSION, description=description)
@@ -280,8 +279,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def _log(self, split: str, joined: Split) -> None:
         report = joined.report
         complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
-        level = logging.INFO if complete else logging.WARNING
-        logger.log(level, "%s/%s: %s", self.config.name, split, report)
+        logger.log(logging.INFO if complete else logging.WARNING, "%s/%s: %s", self.config.name, split, report)
 
     def _assembly(self, sources: Sources) -> Assembly:
         config = self.config

@@ -19,7 +19,7 @@ from _newsclippings.array_pickle_runs import Walk
 from _newsclippings.array_pickle_values import LIST, NONE, Form, latin1_bytes
 from _newsclippings.array_pickle_window import read_at
 from _newsclippings.errors import bad_pickle, changed_file, unreadable
-from _newsclippings.files import open_file
+from _newsclippings.local_file import open_file
 
 __all__ = ["ArrayPickle", "Form", "open_array_pickle"]
 

@@ -16,7 +16,8 @@ from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.files import local_copy
 from _newsclippings.image_check import DecodeCheck
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
-from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
+from _newsclippings.join import join, lookup, wanted_ids
+from _newsclippings.join_report import refuse_missing
 from _newsclippings.network import is_url
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource

@@ -11,11 +11,10 @@ from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.files import write_atomically
-from _newsclippings.parquet_folder import load_manifest
+from _newsclippings.manifests import Manifests, manifests, shows_pictures
 from _newsclippings.schema import (
     CITATION,
     COLUMNS,
-    CONFIGS,
     DEFAULT_CONFIG,
     DESCRIPTION,
     EMBEDDINGS,
@@ -37,8 +36,6 @@ GATE = (
     "The captions, articles and pictures belong to their publishers, and VisualNews is given out by its authors on "
     "request, for research. Say who you are and what you will do with the data; you may not pass them on."
 )
-
-Manifests = dict[str, dict[str, Any]]
 
 
 def write_card(folder: Path, name: str | None = None) -> None:
@@ -86,36 +83,6 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
         do = "Remove the folder of that config and run the same `newsclippings build` again."
         raise bad_file(folder, "manifests as `build` writes them", found, do) from error
     return {folder / name: text for name, text in texts.items()}
-
-
-def shows_pictures(built: Manifests) -> bool:
-    """Whether any config has pictures in its rows."""
-    return any("image" in manifest.get("features", ()) for manifest in built.values())
-
-
-def manifests(folder: Path) -> Manifests:
-    """Config -> its manifest, of a folder that `newsclippings build` wrote.
-
-    Raises:
-        BadFileError: the folder has no config with a manifest.
-    """
-    found = {config: load_manifest(folder / config) for config in (*CONFIGS, UNIQUE)}
-    built = {config: manifest for config, manifest in found.items() if manifest is not None}
-    if not built:
-        expected = "a folder that `newsclippings build` wrote"
-        raise bad_file(folder, expected, "none of the configs with its manifest.json")
-    for config, manifest in built.items():
-        if (named := manifest.get("config", config)) != config:
-            raise bad_file(folder / config, f"the config {config}", f"{named!r}", "Give the folder its name again.")
-    return built
-
-
-def require_pictures(folder: Path, built: Manifests) -> None:
-    """Raise `BadFileError` if pictures of a config should be in the config `images`, and that is not there."""
-    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
-    if thin and UNIQUE not in built:
-        expected = f"the config {UNIQUE}, which has the pictures of {', '.join(thin)}"
-        raise bad_file(folder / UNIQUE, expected, "none", "Run the same `newsclippings build` again.")
 
 
 def _infos(built: Manifests) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TAGS, manifests
+from _newsclippings.card import PICTURE, TAGS
 from _newsclippings.checksums import SUMS
 from _newsclippings.files import write_atomically
+from _newsclippings.manifests import manifests
 from _newsclippings.schema import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 
 CROISSANT = "croissant.json"

@@ -5,19 +5,16 @@ A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ..
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
-import stat
-import threading
 import uuid
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import bad_file, changed_file, not_fetched, unreadable, without_secrets
+from _newsclippings.errors import bad_file, not_fetched, unreadable, without_secrets
+from _newsclippings.local_file import LocalFile, open_file
 from _newsclippings.network import file_system, is_url, remote_info
 from _newsclippings.schema import HUB_FILES
 
@@ -49,49 +46,9 @@ class Stream(Protocol):
         """Close the stream."""
 
 
-class RandomFile(Protocol):
-    """A file that is read at positions, local or remote.
-
-    Attributes:
-        path: its location, for errors.
-        size: in bytes.
-    """
-
-    path: str
-    size: int
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
-
-    def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from `offset` on; an error where the file ends before."""
-
-    def hop_reader(self) -> Callable[[int, int], bytes]:
-        """A `read_at` for someone who goes through the file from front to back, leaving most of it out."""
-
-
 # What a client tells of a remote file that changes when its content does, by whatever name.
 _STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
           "blob_id", "xet_hash", "generation")  # fmt: skip
-
-
-def open_file(path: str, flags: int = 0) -> int:
-    """A descriptor of a plain local file, to read it.
-
-    Raises:
-        DataNotFoundError: it is not there, or may not be read.
-        BadFileError: it is a folder, a pipe or a device.
-    """
-    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for a writer
-    try:
-        descriptor = os.open(path, os.O_RDONLY | flags)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        raise bad_file(path, "a file", "a folder" if stat.S_ISDIR(mode) else "a pipe or a device", "Correct the path.")
-    return descriptor
 
 
 def open_stream(location: str) -> Stream:
@@ -190,116 +147,3 @@ def write_atomically(path: str | Path) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-class LocalFile:
-    """A local file for reads at a position; safe to share between threads, opened once per process.
-
-    Attributes:
-        path: its location.
-        status: what the system said of it when it was opened.
-        size: in bytes, then.
-    """
-
-    def __init__(self, path: str, read_ahead: bool = False, at_rest: bool = True) -> None:
-        self.path = path
-        self._read_ahead, self._at_rest, self._lock = read_ahead, at_rest, threading.Lock()
-        self._open()
-        self.size = self.status.st_size
-
-    def _open(self) -> None:
-        self._fd = open_file(self.path)
-        self._close = weakref.finalize(self, os.close, self._fd)
-        before, self.status = getattr(self, "status", None), os.fstat(self._fd)
-        if before is not None and not os.path.samestat(before, self.status):
-            self.status = before  # so that the next read finds it out again
-            self.close()
-            raise bad_file(self.path, "the same file as before", "another", "Load it again.")
-        if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-        self._process = os.getpid()  # last: from now on other threads read
-
-    def _descriptor(self) -> int:
-        """This process's own: some network file systems serve each open file by itself."""
-        if self._process != os.getpid():
-            with self._lock:
-                if self._process != os.getpid():
-                    self.close()
-                    self._open()
-        return self._fd
-
-    def close(self) -> None:
-        """Give the file descriptor back."""
-        self._close()
-
-    def __enter__(self) -> "LocalFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
-        return self.hop_reader()(offset, length)
-
-    def hop_reader(self) -> Callable[[int, int], bytes]:
-        """As `RandomFile`: nothing is read ahead."""
-        descriptor = self._descriptor()
-
-        def read_at(offset: int, length: int) -> bytes:
-            try:
-                return os.pread(descriptor, length, offset)
-            except OSError as error:
-                raise unreadable(self.path, error) from error
-
-        return read_at
-
-    def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from `offset` on.
-
-        Raises:
-            BadFileError: the file ends before, or changed.
-        DataNotFoundError: it cannot be read.
-        """
-        wanted = sum(len(buffer) for buffer in buffers)
-        if hasattr(os, "preadv"):
-            try:
-                got = os.preadv(self._descriptor(), buffers, offset)
-            except OSError as error:
-                raise unreadable(self.path, error) from error
-        else:  # macOS before Python 3.12
-            data, got = self.read_at(offset, wanted), 0
-            for buffer in buffers:
-                part = data[got : got + len(buffer)]
-                buffer[: len(part)] = part
-                got += len(part)
-        if got != wanted:
-            raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"{got}", "Was the file replaced?")
-        self.check_unchanged()
-
-    def check_unchanged(self) -> None:
-        """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""
-        status = os.fstat(self._descriptor())
-        same = (status.st_size, status.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
-        if self._at_rest and not same:
-            raise changed_file(self.path)
-
-
-class Member(io.RawIOBase):
-    """A stretch of a file as a stream of its own."""
-
-    def __init__(self, file: RandomFile, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._end = file, offset, offset + size
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants any buffer
-        """Read up to `len(buffer)` bytes; 0 at the end."""
-        view = memoryview(buffer).cast("B")[: self._end - self._offset]
-        if len(view):
-            self._file.read_into(self._offset, view)
-            self._offset += len(view)
-        return len(view)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
-from _newsclippings.files import RandomFile, open_file
+from _newsclippings.local_file import RandomFile, open_file
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_members import Members, read_members
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE, card_files, manifests, require_pictures, shows_pictures, write_card
+from _newsclippings.card import PICTURE, TITLE, card_files, write_card
 from _newsclippings.charts import FOLDER, current_charts
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
+from _newsclippings.manifests import manifests, require_pictures, shows_pictures
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE, VERSION

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.files import LocalFile, Member, RandomFile
+from _newsclippings.local_file import LocalFile, Member, RandomFile
 from _newsclippings.record_scan import Build, Int64s, NotPlainError, decode_records, scan
 
 

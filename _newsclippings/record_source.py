@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from _newsclippings.corpus import corpus_schema, read_corpus, with_normal_paths
 from _newsclippings.errors import BadTarError, without_secrets
-from _newsclippings.files import LocalFile, Member, RandomFile, Stream, local_copy
+from _newsclippings.files import Stream, local_copy
+from _newsclippings.local_file import LocalFile, Member, RandomFile
 from _newsclippings.metadata import metadata_build, read_metadata
 from _newsclippings.record_index import RecordIndex, index_records
 from _newsclippings.record_scan import Int64s

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from _newsclippings.errors import bad_file, no_ranges, without_secrets
-from _newsclippings.files import LocalFile, RandomFile
+from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.network import file_system, is_url, remote_info, try_again
 from _newsclippings.threads import map_ahead
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
-from _newsclippings.card import manifests
 from _newsclippings.charts import digests_of_manifests
 from _newsclippings.files import write_atomically
+from _newsclippings.manifests import manifests
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
 TOP: Final = 20  # topics, and pictures that are shown most often

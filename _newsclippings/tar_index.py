@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.errors import BadTarError, changed_tar
-from _newsclippings.files import HEAD, RandomFile, write_atomically
+from _newsclippings.files import HEAD, write_atomically
+from _newsclippings.local_file import RandomFile
 from _newsclippings.record_scan import Int64s
 from _newsclippings.tar_segment import SCHEMA
 from _newsclippings.tar_walk import check_magic, walk_headers

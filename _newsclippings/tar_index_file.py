@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.errors import bad_file, other_tar, without_secrets
-from _newsclippings.files import RandomFile, local_copy, write_atomically
+from _newsclippings.files import local_copy, write_atomically
+from _newsclippings.local_file import RandomFile
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.record_scan import int64s
 from _newsclippings.tar_headers import BLOCK

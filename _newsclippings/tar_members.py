@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.disk import ELSEWHERE, full_disk_told
 from _newsclippings.errors import bad_tar, disk_full, other_tar
-from _newsclippings.files import LocalFile, RandomFile
+from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.record_scan import Int64s
 from _newsclippings.remote import PIECE, RemoteFile, pieces
 from _newsclippings.tar_headers import BLOCK, is_header_of

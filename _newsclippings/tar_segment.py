@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.files import RandomFile
+from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_headers import (
     BLOCK,
     PLAIN,

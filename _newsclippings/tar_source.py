@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.errors import BadTarError, changed_tar, damaged_tar
-from _newsclippings.files import RandomFile, fingerprint
+from _newsclippings.files import fingerprint
 from _newsclippings.images import TarPictures
+from _newsclippings.local_file import RandomFile
 from _newsclippings.network import is_url
 from _newsclippings.remote import RemoteFile, open_random
 from _newsclippings.schema import VERSION

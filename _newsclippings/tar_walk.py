@@ -18,7 +18,8 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.files import RandomFile, write_atomically
+from _newsclippings.files import write_atomically
+from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
 

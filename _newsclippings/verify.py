@@ -14,9 +14,10 @@ from _newsclippings.annotations import read_annotations
 from _newsclippings.disk import free_at
 from _newsclippings.embeddings import embedding_ids
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_value, damaged_tar, without_secrets
-from _newsclippings.files import LocalFile
 from _newsclippings.images import FolderPictures, Pictures
-from _newsclippings.join import join, lookup, refuse_missing, wanted_ids
+from _newsclippings.join import join, lookup, wanted_ids
+from _newsclippings.join_report import refuse_missing
+from _newsclippings.local_file import LocalFile
 from _newsclippings.network import is_url
 from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from _newsclippings.card import PICTURE, require_pictures, shows_pictures, stale_files
+from _newsclippings.card import PICTURE, stale_files
 from _newsclippings.charts import FOLDER, NUMBERS, current_charts
 from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
+from _newsclippings.manifests import require_pictures, shows_pictures
 from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, load_manifest, sha256_of
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import CONFIGS, UNIQUE

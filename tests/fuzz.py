@@ -26,7 +26,7 @@ from _newsclippings.annotations import read_annotations
 from _newsclippings.corpus import read_corpus
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.files import LocalFile
+from _newsclippings.local_file import LocalFile
 from _newsclippings.metadata import read_metadata
 from _newsclippings.tar_index import walk
 from _newsclippings.tar_index_file import read_index

@@ -20,7 +20,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["schema", "strict_json", "threads"],
     ["errors", "paths"],
-    ["decode", "disk", "network", "tar_headers", "array_pickle_window"],
+    ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["files", "verify_report", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
     ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
@@ -32,7 +32,7 @@ LAYERS = [
     ["assemble", "register"],
     ["built", "shards"],
     ["join_images", "parquet_folder", "room", "unique_pictures", "verify_rules"],
-    ["charts", "checksums", "verify"],
+    ["charts", "checksums", "manifests", "verify"],
     ["card"],
     ["croissant"],
     ["verify_built"],

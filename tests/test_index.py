@@ -29,7 +29,7 @@ from world import World
 
 from _newsclippings import network, tar_index, tar_segment, tar_walk
 from _newsclippings.cli import main
-from _newsclippings.files import LocalFile
+from _newsclippings.local_file import LocalFile
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
 
 SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("header_crc", pa.uint32())])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from _newsclippings import corpus
 from _newsclippings.annotations import SCHEMA
 from _newsclippings.assemble import part_ranges
-from _newsclippings.join import join, refuse_missing, wanted_ids
+from _newsclippings.join import join, wanted_ids
+from _newsclippings.join_report import refuse_missing
 from newsclippings import BadFileError, MissingDataError
 
 

@@ -32,7 +32,7 @@ from world import SPLITS, World, make_world
 from _newsclippings import network, tar_index, tar_members
 from _newsclippings import remote as remote_module
 from _newsclippings.cli import main
-from _newsclippings.files import LocalFile
+from _newsclippings.local_file import LocalFile
 from newsclippings import (
     BadTarError,
     ConfigError,

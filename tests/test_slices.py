@@ -19,7 +19,7 @@ from world import World
 from _newsclippings import annotations, assemble, record_index
 from _newsclippings.annotations import MatchesInSlices
 from _newsclippings.corpus import SCHEMA
-from _newsclippings.files import LocalFile
+from _newsclippings.local_file import LocalFile
 from newsclippings import BadFileError, MissingDataError
 
 Row = dict[str, Any]

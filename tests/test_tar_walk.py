@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _newsclippings import tar_index, tar_segment, tar_walk
-from _newsclippings.files import LocalFile, fingerprint
+from _newsclippings.files import fingerprint
+from _newsclippings.local_file import LocalFile
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_segment import SCHEMA
 from newsclippings import BadTarError, NewsCLIPpingsError

@@ -14,7 +14,7 @@ from reading import answer, environment, expected_splits, jsonable, load, raw_sp
 from world import World
 
 from _newsclippings.assemble import Assembly
-from _newsclippings.files import LocalFile
+from _newsclippings.local_file import LocalFile
 from _newsclippings.threads import map_ahead
 from newsclippings import BadFileError
 

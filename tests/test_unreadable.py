@@ -17,7 +17,8 @@ from test_build import run
 from test_embeddings import make_plan, write
 from world import World
 
-from _newsclippings.files import LocalFile, read_json_text
+from _newsclippings.files import read_json_text
+from _newsclippings.local_file import LocalFile
 from newsclippings import DataNotFoundError, NewsCLIPpingsError, read_embeddings
 
 NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO

@@ -1,0 +1,117 @@
+"""What became of the rows of a split: the report of a join, and the error where rows may not lack anything."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from _newsclippings.errors import MissingDataError
+
+
+@dataclass(frozen=True)
+class JoinReport:
+    """What became of the rows of one official file.
+
+    Attributes:
+        rows: rows in the file.
+        written: rows that come out.
+        resolved: rows that have everything that was asked for.
+        dropped_pairs: pairs left out because `missing="drop_pair"`.
+        broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
+        missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
+            is not there, or empty; `article`: likewise; `undecodable`: the file is there, and no picture that decodes,
+            where that was checked), the number of rows by outlet (`unknown` for the first two).
+        first_missing: the first few of them in words.
+        damage: where and why the tar could not be read to its end.
+        captions_from: the file that the captions came from, without its folder.
+        coverage: by column of embeddings and metadata, the number of rows that have a value.
+        needed: rows whose picture has a record, by outlet; not written down.
+        first: number of the first row, of a slice of the file; None for all of it; not written down.
+    """
+
+    rows: int
+    written: int
+    resolved: int
+    dropped_pairs: int
+    broken_pairs: int
+    missing: dict[str, dict[str, int]]
+    first_missing: list[str]
+    damage: str | None = None
+    captions_from: str = ""
+    coverage: dict[str, int] = field(default_factory=dict)
+    needed: dict[str, int] = field(default_factory=dict, repr=False)
+    first: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they are written beside the data."""
+        return {name: value for name, value in asdict(self).items() if name not in ("needed", "first")}
+
+    def __str__(self) -> str:
+        text = f"{self.written:,} of {self.rows:,} rows, {self.resolved:,} complete"
+        for kind, by_outlet in self.missing.items():
+            if by_outlet:
+                counts = ", ".join(f"{outlet} {count:,}" for outlet, count in by_outlet.items())
+                text += f"; {kind.replace('_', ' ')} missing: {counts}"
+        if self.dropped_pairs:
+            text += f"; {self.dropped_pairs:,} pairs dropped"
+        if self.broken_pairs:
+            text += f"; {self.broken_pairs:,} pairs of rows are no twins"
+        for kind, rows in self.coverage.items():
+            text += f"; {kind} for {rows:,}"
+        return text + (f"; {self.damage}" if self.damage else "")
+
+
+def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
+    """Raise if a row is not complete; the message says what is missing, how much, where it was looked for, and why.
+
+    Args:
+        config: name of the config.
+        reports: split -> its report.
+        looked_in: the files and folders that records and pictures come from, in words.
+    """
+    lines = []
+    for split, report in reports.items():
+        counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
+        if any(counts.values()):
+            where = f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
+            lines.append(f"{config}/{split}{where}: expected {report.rows:,} complete rows, found {report.resolved:,}.")
+        for kind, count in counts.items():
+            if count:
+                by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
+                lines.append(f"  In {count:,} rows {_LACKS[kind]} ({by_outlet}).")
+        if report.first_missing:
+            lines.append(f"  First: {'; '.join(report.first_missing)}.")
+    if not lines:
+        return
+    lines.append(f"  Looked in: {looked_in}.")
+    needed = _sum(report.needed for report in reports.values())
+    lacking = _sum(report.missing["picture"] for report in reports.values())
+    if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
+        lines.append(
+            "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
+            "truncated download; the complete file has 97,916,641,280 bytes."
+        )
+    if any(report.missing.get("undecodable") for report in reports.values()):
+        lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
+    do = "missing='null' (keep the rows, with nulls)"
+    if empty := [split for split, report in reports.items() if report.resolved == 0 or report.written == 0]:
+        lines.append(
+            f"  missing='drop_pair' would leave nothing of {', '.join(empty)}: not one pair is complete there."
+        )
+    else:
+        do += " or missing='drop_pair' (leave out both twins)"
+    lines.append(f"  Complete the files, or pass {do}; the join report then counts them.")
+    raise MissingDataError("\n".join(lines))
+
+
+_LACKS = {
+    "caption": "no record has the caption's id",
+    "picture_record": "no record has the picture's id",
+    "picture": "the picture is not there",
+    "article": "the article is not there",
+    "undecodable": "the picture does not decode",
+}
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    return sum(map(Counter, counts), Counter())

@@ -1,0 +1,40 @@
+"""What `newsclippings build` wrote into a folder, by the manifests of its configs."""
+
+from pathlib import Path
+from typing import Any
+
+from _newsclippings.errors import bad_file
+from _newsclippings.parquet_folder import load_manifest
+from _newsclippings.schema import CONFIGS, UNIQUE
+
+Manifests = dict[str, dict[str, Any]]
+
+
+def shows_pictures(built: Manifests) -> bool:
+    """Whether any config has pictures in its rows."""
+    return any("image" in manifest.get("features", ()) for manifest in built.values())
+
+
+def manifests(folder: Path) -> Manifests:
+    """Config -> its manifest, of a folder that `newsclippings build` wrote.
+
+    Raises:
+        BadFileError: the folder has no config with a manifest.
+    """
+    found = {config: load_manifest(folder / config) for config in (*CONFIGS, UNIQUE)}
+    built = {config: manifest for config, manifest in found.items() if manifest is not None}
+    if not built:
+        expected = "a folder that `newsclippings build` wrote"
+        raise bad_file(folder, expected, "none of the configs with its manifest.json")
+    for config, manifest in built.items():
+        if (named := manifest.get("config", config)) != config:
+            raise bad_file(folder / config, f"the config {config}", f"{named!r}", "Give the folder its name again.")
+    return built
+
+
+def require_pictures(folder: Path, built: Manifests) -> None:
+    """Raise `BadFileError` if pictures of a config should be in the config `images`, and that is not there."""
+    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
+    if thin and UNIQUE not in built:
+        expected = f"the config {UNIQUE}, which has the pictures of {', '.join(thin)}"
+        raise bad_file(folder / UNIQUE, expected, "none", "Run the same `newsclippings build` again.")
