@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datasets import DatasetInfo, Features
 
 VERSION: Final = "1.0.0"
-RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fifteen columns."}
+RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fourteen columns."}
 
 DEFAULT_CONFIG: Final = "merged_balanced"
 
