@@ -202,6 +202,11 @@ def not_pushed(repo: str, status: int | None, problem: str, tries: int) -> NewsC
         return ConfigError(
             f"{repo}: the Hub does not accept your token: log in anew by `hf auth login`, or set HF_TOKEN."
         )
+    if status == 404 and "xet-write-token" in problem:  # asked of a server that keeps files another way
+        return ConfigError(
+            f"{repo}: this Hub does not store files by Xet, as the client expects: set HF_HUB_DISABLE_XET=1 and run it "
+            "again."
+        )
     if status in (403, 404):
         return ConfigError(
             f"{repo}: your token may not write there ({status}): use one with the right to write, of that owner."

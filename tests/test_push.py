@@ -632,6 +632,16 @@ def test_a_first_push_killed_between_commits(xet_hub: Hub, eight: Path) -> None:
     assert xet_hub.files() == content(eight) == xet_hub.files("1.0.0")
 
 
+@needs_xet
+def test_a_hub_without_xet(xet_hub: Hub, bare: Path) -> None:
+    """A server that knows no Xet is no matter of the token: one line says what to set."""
+    xet_hub.faults(fault("GET", "/xet-write-token/", 404, times=99))
+    pushed = xet_hub.push(bare, code=1)
+    assert pushed.err.splitlines()[-1].startswith(f"Error: {REPO}: this Hub does not store files by Xet")
+    assert "set HF_HUB_DISABLE_XET=1" in pushed.err
+    assert xet_hub.files() == {}
+
+
 # Secrets, and other versions
 
 
