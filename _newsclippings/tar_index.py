@@ -150,7 +150,8 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
     Raises:
         BadTarError: a member is there twice.
     """
-    keys, rows = sorted_keys(one_chunk(table["name"]), location)
+    keys, rows = sorted_keys(table["name"], location)
+    table = table.combine_chunks()
     kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
     with contextlib.suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -180,13 +181,13 @@ def _as_index(table: pa.Table, location: str, kept: Path | None = None) -> TarIn
     return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location, kept)
 
 
-def sorted_keys(names: pa.Array, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
+def sorted_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
     """The hashes of some names, sorted, and whose they are.
 
     Raises:
         BadTarError: a name stands twice.
     """
-    keys = name_keys(names)
+    keys = np.concatenate([np.empty(0, np.uint64), *map(name_keys, names.chunks)])
     order = np.argsort(keys, kind="stable")
     keys, rows = keys[order], order.astype(np.int32)
     same = np.flatnonzero(keys[1:] == keys[:-1])

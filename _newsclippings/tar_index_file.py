@@ -52,7 +52,7 @@ def write_index(table: pa.Table, out: Path, tar: str) -> None:
     """
     import pyarrow.parquet as pq
 
-    sorted_keys(one_chunk(table["name"]), tar)  # nobody could use an index with a name twice
+    sorted_keys(table["name"], tar)  # nobody could use an index with a name twice
     codes = {"name": "DELTA_BYTE_ARRAY", "offset": "DELTA_BINARY_PACKED", "size": "DELTA_BINARY_PACKED"}
     with write_atomically(out) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=codes)

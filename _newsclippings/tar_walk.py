@@ -109,7 +109,7 @@ def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str |
         if segment.at_end or stop is not None:
             break
     damage = f"it is damaged at byte {stop.byte}, after {members} whole members: {stop.why}" if stop else None
-    return pa.concat_tables(tables).combine_chunks(), damage
+    return pa.concat_tables(tables), damage  # in pieces: those that are kept are mapped, and fill no memory
 
 
 def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]) -> Segment:
