@@ -170,8 +170,6 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             for row in table.to_pylist():
                 yield row["index"], row
 
-    # ------------------------------------------------------------------------------------- how the verbs are served
-
     @property
     def join_reports(self) -> dict[str, Any]:
         """Split -> what became of its rows (`JoinReport` as plain values); empty before a build."""
@@ -223,6 +221,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, _JOINED[self._build])
                 save_inputs(self._output_dir, self.config_id, _JOINED[self._build])
+                pictures = self.config.sources().pictures  # at which workers that were not forked looked anew
+                if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, pictures):
+                    raise changed_meanwhile(self.config.name)
         except Exception as error:
             folder = None if is_url(self._output_dir) else self._output_dir
             told = plainly(error, folder, _JOINED.get(self._build, {}))
@@ -245,8 +246,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def count_rows(self, split: str) -> int:
         """Rows of the official file of a split: those of a stream, unless pairs are dropped."""
-        sources = self.config.sources()
-        return self._assembly(sources).count_rows(split)
+        return self._assembly(self.config.sources()).count_rows(split)
 
     def join(self) -> tuple[Assembly, dict[str, Split]]:
         """Find, fetch and join everything, and write no rows: what `newsclippings build` makes its files of.

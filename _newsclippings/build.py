@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from _newsclippings.card import PICTURE, TITLE, write_card
 from _newsclippings.croissant import BESIDE
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import ConfigError, changed_meanwhile
+from _newsclippings.errors import ConfigError, changed_meanwhile, damaged_shard
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import LEFTOVERS, MANIFEST, alone_in, load_manifest, write_config
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
@@ -52,7 +52,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     try:
         str(out).encode()
     except UnicodeEncodeError as error:  # Arrow could not write there
-        message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are none. Choose another."
+        message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are not UTF-8. Choose another."
         raise ConfigError(message) from error
     configs = [config for config in CONFIGS if config in set(configs)]
     thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
@@ -139,8 +139,11 @@ def _draw_pairs(out: Path) -> None:
             first = next(filled, None)
             if first is None:
                 continue
-            file = pq.ParquetFile(out / config / first, pre_buffer=False)  # else all of it is read for a few rows
-            rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
+            try:
+                with pq.ParquetFile(out / config / first, pre_buffer=False) as file:  # else it is read whole
+                    rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
+            except (pa.ArrowException, OSError) as error:
+                raise damaged_shard(out / config / first, error) from error
             contact_sheet(rows, out / PICTURE, PAIRS)
             return
     (out / PICTURE).unlink(missing_ok=True)
@@ -170,7 +173,11 @@ def _check_ours(out: Path, configs: list[str]) -> None:
         folder, manifest = out / config, load_manifest(out / config)
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
         ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
-        foreign += [file for file in files if file.name not in ours_here and not file.name.endswith(LEFTOVERS)]
+        foreign += [
+            file
+            for file in files
+            if not (file.name in ours_here or file.name.startswith(".") or file.name.endswith(LEFTOVERS))
+        ]
     if foreign:
         message = (
             f"{out}: expected a new folder, or one that `newsclippings build` wrote, found {foreign[0]}. Nothing was "

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_atomically, write_text
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.split import Split
 
@@ -17,8 +17,7 @@ INPUTS_FILE = "inputs.arrow"
 def save_reports(folder: str, splits: dict[str, Split]) -> None:
     """Write the join reports beside the data."""
     reports = {split: joined.report.as_dict() for split, joined in splits.items()}
-    with write_atomically(Path(folder, REPORT_FILE)) as temporary:
-        Path(temporary).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+    write_text(Path(folder, REPORT_FILE), json.dumps(reports, indent=1) + "\n")
 
 
 def load_reports(folder: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.files import write_atomically
-from _newsclippings.manifests import Manifests, manifests, shows_pictures
+from _newsclippings.files import write_text
+from _newsclippings.manifests import Manifests, manifests, shows_pictures, version
 from _newsclippings.schema import (
     CITATION,
     COLUMNS,
@@ -23,7 +23,6 @@ from _newsclippings.schema import (
     SPLITS,
     TEXTS,
     UNIQUE,
-    VERSION,
 )
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -49,8 +48,7 @@ def write_card(folder: Path, name: str | None = None) -> None:
         BadFileError: the folder has no config with a manifest, or one with something else in it.
     """
     for file, text in card_files(folder, name).items():
-        with write_atomically(file) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_text(file, text)
 
 
 def stale_files(folder: Path) -> list[Path]:
@@ -72,7 +70,7 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     try:
         text = _text(built, json.dumps(name, ensure_ascii=False), bool(shown), charts)
         texts = {
-            readme.name: f"---\n{_yaml(built)}---\n\n{text}",
+            readme.name: _as_it_stands(readme, f"---\n{_yaml(built)}---\n\n{text}"),
             "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
         }
         texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
@@ -83,6 +81,13 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
         do = "Remove the folder of that config and run the same `newsclippings build` again."
         raise bad_file(folder, "manifests as `build` writes them", found, do) from error
     return {folder / name: text for name, text in texts.items()}
+
+
+def _as_it_stands(file: Path, text: str) -> str:
+    """A text, or that of the file, if they only differ by the word that versions of `datasets` have for lists."""
+    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else text
+    same = before.replace("sequence:", "list:") == text.replace("sequence:", "list:")
+    return before if same else text
 
 
 def _infos(built: Manifests) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def _text(built: Manifests, name: str, picture: bool, charts: list[Path]) -> str
     drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         description=DESCRIPTION,
-        version=VERSION,
+        version=version(built),
         homepage=HOMEPAGE,
         and_pictures=" and pictures" if with_pictures else "",
         what_is_in_it=""

@@ -11,6 +11,7 @@ import click
 from _newsclippings import cli_folder
 from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs
 from _newsclippings.cli_verify import verify
+from _newsclippings.errors import without_secrets
 from _newsclippings.schema import (
     COLUMNS,
     CONFIGS,
@@ -71,9 +72,11 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     places: dict[str, Any] = {
         "matches": sources.matches,
         "captions": sources.data_json
-        or (f"data.json in {sources.tar}, if it is there; else metadata" if sources.tar else "metadata"),
+        or (
+            f"data.json in {without_secrets(sources.tar)}, if it is there; else metadata" if sources.tar else "metadata"
+        ),
         "metadata": sources.metadata,
-        "pictures": sources.pictures,
+        "pictures": without_secrets(sources.pictures or "") or None,
     }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
@@ -97,7 +100,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
         for split in SPLITS:
             click.echo(f"  metadata {split:10} {sources.metadata[split]}")
     click.echo(
-        f"  pictures            {sources.pictures or 'not found: pass --visual-news, or build with --images none'}"
+        f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}"
     )
 
 
@@ -207,7 +210,7 @@ def index(tar: str, out: Path, form: str) -> None:
     else:
         click.echo(f"{out} ({len(table):,} files)")
         if damage:
-            click.echo(f"{tar}: {damage}", err=True)
+            click.echo(f"{file.path}: {damage}", err=True)
 
 
 @main.command()
@@ -241,10 +244,11 @@ def infos(file: Path, check: bool) -> None:
     Example:
       newsclippings infos --check
     """
+    from _newsclippings.files import write_text
     from _newsclippings.infos import dataset_infos_text, is_current
 
     if not check:
-        file.write_text(dataset_infos_text(), encoding="utf-8")
+        write_text(file, dataset_infos_text())
     elif not is_current(file):
         message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
         raise click.ClickException(message)

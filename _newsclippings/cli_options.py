@@ -1,7 +1,6 @@
 """What the commands share: options, and how they fail."""
 
 import functools
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -56,15 +55,10 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # who reads the results has seen enough; click ends quietly
         except (NewsCLIPpingsError, OSError) as error:
             raise click.ClickException(str(error)) from error
-        except Exception as error:  # `datasets` wraps what happens while it writes, other processes send text only
-            if isinstance(error.__cause__, NewsCLIPpingsError | OSError):
-                raise click.ClickException(str(error.__cause__)) from error
-            if type(error.__cause__).__name__ != "RemoteTraceback":
-                raise
-            first = re.search(r"^(?:\w+\.)*\w*Error: (.+)$", str(error.__cause__), re.MULTILINE)
-            raise click.ClickException(first[1] if first else str(error.__cause__)) from error
 
     return wrapped
 

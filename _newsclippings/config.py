@@ -14,7 +14,7 @@ from _newsclippings.sources import Sources, find_sources
 
 @dataclass
 class NewsCLIPpingsConfig(datasets.BuilderConfig):
-    """What a build of NewsCLIPpings is made of. The first three fields are those of every `datasets` config.
+    """What a build of NewsCLIPpings is made of.
 
     Attributes:
         data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
@@ -33,7 +33,8 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         metadata: columns of what the authors know of the caption's and the picture's article: title, time, entities.
         articles: a column with the text of the caption's article, from VisualNews.
         check_images: decode every picture while joining, so that one that does not decode is found then and not when
-            its row is read: to `missing` it is as if it were not there. Costs a decoding of each, in threads.
+            its row is read; `missing` says what becomes of it, as if it were not there. So do pictures of more than 64
+            million pixels. Costs a decoding of each, in threads.
     """
 
     visual_news: str | None = None
@@ -68,6 +69,8 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
 
     def wanted_embeddings(self) -> list[str]:
         """The kinds of embeddings to join, in the order of their columns."""
+        if not isinstance(self.embeddings, str | Iterable | None):
+            raise bad_value("embeddings", self.embeddings, [*EMBEDDINGS, "all"])
         given = {self.embeddings} if isinstance(self.embeddings, str) else set(self.embeddings or ())
         if given == {"all"}:
             return list(EMBEDDINGS)

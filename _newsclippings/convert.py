@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _newsclippings.embeddings import read_embeddings, read_faces
-from _newsclippings.errors import ConfigError, bad_value
+from _newsclippings.errors import ConfigError, bad_file, bad_value
 from _newsclippings.files import write_atomically
 
 FORMATS = (".npy", ".parquet", ".safetensors")
@@ -37,6 +37,8 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
         ids, starts, vectors = read_faces(file)
         return [_parquet(out, ids, pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), _rows(vectors)))]
     ids, vectors = read_embeddings(file)
+    if not len(ids):
+        raise bad_file(file, "vectors by id", "none", "Fetch the file again.")
     if out.suffix == ".parquet":
         return [_parquet(out, ids, _rows(vectors))]
     if out.suffix == ".safetensors":

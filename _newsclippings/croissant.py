@@ -9,7 +9,7 @@ from typing import Any
 
 from _newsclippings.card import PICTURE, TAGS
 from _newsclippings.checksums import SUMS
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_text
 from _newsclippings.manifests import manifests
 from _newsclippings.schema import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 
@@ -65,8 +65,7 @@ def write_croissant(folder: Path, file: Path | None = None) -> Path:
         BadFileError: the folder has no config with a manifest.
     """
     text, file = croissant_text(folder), file or folder / CROISSANT
-    with write_atomically(file) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    write_text(file, text)
     return file
 
 

@@ -7,7 +7,7 @@ Every class takes its whole message as the only argument, so that errors survive
 
 import errno
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
 
@@ -52,6 +52,13 @@ def bad_value(field: str, value: object, allowed: Iterable[str]) -> ConfigError:
 def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:
     """A file does not hold what was expected."""
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
+
+
+def damaged_shard(file: object, cause: Exception) -> BadFileError:
+    """A file of a folder that `newsclippings build` wrote cannot be read any more."""
+    found = f"that it cannot be read ({' '.join(str(cause).split())[:200]})"
+    do = "Remove the folder of its config and run the same `newsclippings build` again."
+    return bad_file(file, "Parquet as `newsclippings build` wrote it", found, do)
 
 
 def not_among(config: str, absent: list[int], rows: int) -> MissingDataError:
@@ -99,9 +106,9 @@ def unreadable(path: object, cause: OSError) -> DataNotFoundError:
     if cause.errno in (errno.EACCES, errno.EPERM):
         found, do = "one that may not be read", "Give yourself the right to read it and the folders around it (chmod)"
     elif cause.errno in (errno.ENOENT, errno.ENOTDIR):
-        found, do = "none", "It was removed meanwhile: put it back"
+        found, do = "none", "Correct the path, or put the file there"
     else:
-        found, do = "that it cannot be read", "Look after the disk or the network that it is on"
+        found, do = "that it cannot be read", "Check the disk or the network that it is on"
     why = cause.strerror or type(cause).__name__
     return DataNotFoundError(f"{path}: expected a file to read, found {found} ({why}). {do}, or take a copy elsewhere.")
 
@@ -173,27 +180,6 @@ def not_writable(folder: object, cause: OSError) -> ConfigError:
         "`datasets` takes a lock there even to read: point cache_dir= or HF_DATASETS_CACHE to a folder of your own. To "
         "read from a place that nobody may write to, put a folder of `newsclippings build` there, or of save_to_disk()."
     )
-
-
-def cause_of(error: BaseException) -> NewsCLIPpingsError | OSError | None:
-    """The error of ours, or of the disk, that `datasets` or another process wrapped; None if it is about neither."""
-    chain = list(_chain(error))
-    found: list[NewsCLIPpingsError | OSError] = [one for one in chain if isinstance(one, NewsCLIPpingsError)]
-    found += [one for one in chain if isinstance(one, OSError) and one not in found]
-    for text in [str(one) for one in chain if type(one).__name__ == "RemoteTraceback"]:  # of a worker: text only
-        for name, message in re.findall(r"^_newsclippings\.errors\.(\w+): (.+)$", text, re.MULTILINE):
-            found.append(globals()[name](message))
-        for number, message in re.findall(r"^OSError: \[Errno (\d+)\] (.+)$", text, re.MULTILINE):
-            found.append(OSError(int(number), message))
-    return found[0] if found else None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def not_pushed(repo: str, status: int | None, problem: str, tries: int) -> NewsCLIPpingsError:

@@ -112,7 +112,8 @@ def fingerprint(location: str) -> str:
         if location.startswith(HUB_FILES):
             return location
         state = {k.lower(): str(v) for k, v in remote_info(location).items() if k.lower() in _STATE}
-        return hashlib.sha256(f"{location} {sorted(state.items())}".encode()).hexdigest()
+        place = without_secrets(location) if "etag" in state else location  # signatures are renewed, the file is not
+        return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
     digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
     if not os.path.isdir(location):
         with LocalFile(location) as file:
@@ -139,11 +140,18 @@ def local_copy(location: str, folder: Path) -> str:
 
 @contextlib.contextmanager
 def write_atomically(path: str | Path) -> Iterator[str]:
-    """Give a temporary name in the same folder; rename it to `path` when all went well, else remove it."""
+    """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it."""
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file of text in UTF-8, as a whole or not at all."""
+    with write_atomically(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")

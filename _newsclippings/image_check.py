@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from _newsclippings.threads import map_ahead
 
 USUAL_MODES = ("RGB", "L")
 MAX_PIXELS = 64_000_000  # 192 MB of RGB; the largest news pictures have a tenth. Pillow itself refuses 179 million
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 BATCH = 16  # pictures that a thread reads together
 
@@ -86,10 +88,21 @@ def look_at(data: bytes, decode: bool) -> Look:
 def _is_cut(kind: str, data: bytes) -> bool:
     """Whether the end is not there, as far as a format tells; a WEBP that is cut has no header that could be read."""
     if kind == "JPEG":
-        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")  # of the last scan
+        return not _has_end(data)
     return (kind == "PNG" and b"IEND" not in data) or (
         kind == "BMP" and len(data) < int.from_bytes(data[2:6], "little")
     )
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether its own end-of-image marker is there: one in a thumbnail before or in a second picture behind is none."""
+    place = 2
+    while found := _MARKER.search(jpeg, place):
+        place = found.end()
+        if found[0] == b"\xff\xd9":
+            return True
+        place += int.from_bytes(jpeg[place : place + 2], "big")
+    return False
 
 
 def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Look]]:
@@ -142,10 +155,10 @@ class DecodeCheck:
         """
         there = np.unique(rows[rows >= 0])
         todo = there[self.pictures.present[there] & ~self._checked[there]]
-        self._checked[todo] = True
         for row, look in look_at_all(self.pictures, todo, decode=True):
             if look.error is not None:
                 raise look.error
+            self._checked[row] = True
             if look.problem is not None:
                 self.undecodable[row] = True
                 self.pictures.present[row] = False

@@ -32,6 +32,11 @@ def manifests(folder: Path) -> Manifests:
     return built
 
 
+def version(built: Manifests) -> str:
+    """The version of the data: of its configs, the latest."""
+    return max((str(one["version"]) for one in built.values()), key=lambda text: [*map(int, text.split("."))])
+
+
 def require_pictures(folder: Path, built: Manifests) -> None:
     """Raise `BadFileError` if pictures of a config should be in the config `images`, and that is not there."""
     thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]

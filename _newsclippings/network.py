@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from _newsclippings.errors import (
     NewsCLIPpingsError,
     in_words,
-    no_ranges,
     not_fetched,
     not_read,
     unknown_protocol,
@@ -67,8 +66,7 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
     """The result of an action on a remote file, tried again after failures that may pass.
 
     Raises:
-        DataNotFoundError: it is not there, or not for us, or all tries failed.
-        BadFileError: the server sends whole files only.
+        DataNotFoundError: it is not there, or not for us, or the address is none, or all tries failed.
     """
     problem = ""
     for attempt in range(TRIES):
@@ -77,8 +75,6 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
             return action()
         except NewsCLIPpingsError:
             raise
-        except ValueError as error:  # how fsspec says that there are no ranges
-            raise no_ranges(without_secrets(url)) from error
         except Exception as error:  # whatever the client of that protocol and the network raise
             if _is_final(error):
                 raise not_fetched(url, error) from error
@@ -92,7 +88,7 @@ def _is_final(error: BaseException) -> bool:
         return _is_final(error.__cause__)
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
-    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError)
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
 
 
 def remote_info(url: str) -> dict[str, Any]:

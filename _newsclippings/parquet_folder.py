@@ -23,7 +23,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import disk_full
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_text
 from _newsclippings.shards import Rows, plan_shards, write_shard
 
 MANIFEST = "manifest.json"
@@ -34,7 +34,7 @@ LEFTOVERS = (".tmp", UNFINISHED)  # how files end that a killed build did not fi
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process builds into the folder. The lock ends with the process, however it ends."""
+    """Wait until no other process of this machine builds into the folder. The lock ends with the process."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -54,6 +54,11 @@ def _is_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
+def is_hidden(file: Path) -> bool:
+    """Whether a file is one that file managers leave behind: no reader takes it for data."""
+    return file.name.startswith(".")
+
+
 def load_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a config; None where there is none that can be read."""
     try:
@@ -68,7 +73,8 @@ def is_complete(folder: Path, made_of: str) -> bool:
     manifest = load_manifest(folder)
     if manifest is None or manifest["made_of"] != made_of:
         return False
-    files = {file.name: file.stat().st_size for file in folder.iterdir() if file.name != MANIFEST}
+    inside = [file for file in folder.iterdir() if file.name != MANIFEST and not is_hidden(file)]
+    files = {file.name: file.stat().st_size for file in inside}
     return files == {name: about["bytes"] for name, about in manifest["files"].items()}
 
 
@@ -137,8 +143,7 @@ def write_config(
         raise
     facts = {split: _with_bytes(one.facts, split, files) for split, one in splits.items()}
     manifest = {**about, "features": columns, "splits": facts, "files": files}
-    with write_atomically(building / MANIFEST) as temporary:
-        Path(temporary).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_text(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     _place(building, folder, old)
 
 

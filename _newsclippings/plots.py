@@ -59,11 +59,13 @@ def draw_stats(stats: Stats, folder: Path) -> list[Path]:
     with mpl.rc_context(STYLE):
         for config, about in stats["configs"].items():
             for name, draw in CHARTS.items():
+                file = folder / f"{config}-{name.replace('_', '-')}.png"
                 if about.get(name) is None:
+                    file.unlink(missing_ok=True)  # of an earlier build
                     continue
                 figure = draw(about[name])
                 figure.suptitle(config, x=0.008, ha="left", color=FAINT, size=10)
-                written.append(folder / f"{config}-{name.replace('_', '-')}.png")
+                written.append(file)
                 with write_atomically(written[-1]) as temporary:
                     figure.savefig(temporary, format="png", metadata={"Software": None})
     return written

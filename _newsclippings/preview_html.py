@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from _newsclippings.decode import decode_small
 from _newsclippings.errors import BadFileError
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_text
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
 TEMPLATE: Final = Path(__file__).with_name("preview.html")
@@ -56,8 +56,7 @@ def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100) -> int:
     shown = [pair for part in parts for pair in _pairs_of(part, pairs, pictures)]
     data = {"labels": LABELS, "pictures": pictures.urls, "pairs": shown}
     page = _page(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
-    with write_atomically(path) as temporary:
-        Path(temporary).write_text(page, encoding="utf-8")
+    write_text(path, page)
     return len(shown)
 
 

@@ -11,10 +11,10 @@ from _newsclippings.charts import FOLDER, current_charts
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
-from _newsclippings.manifests import manifests, require_pictures, shows_pictures
+from _newsclippings.manifests import manifests, require_pictures, shows_pictures, version
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
-from _newsclippings.schema import CONFIGS, UNIQUE, VERSION
+from _newsclippings.schema import CONFIGS, UNIQUE
 
 KIND = "dataset"
 OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, f"{FOLDER}/*", CROISSANT]  # what an earlier push may have left behind
@@ -34,12 +34,14 @@ class Upload:
         repo_id: where to.
         files: name -> bytes.
         rows: config -> split -> rows.
+        version: of the data, by which they are tagged.
     """
 
     folder: Path
     repo_id: str
     files: dict[str, int]
     rows: dict[str, dict[str, int]]
+    version: str
 
 
 def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_rights: bool) -> Upload:
@@ -91,7 +93,7 @@ def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_right
         config: {split: about["rows"] for split, about in manifest["splits"].items()}
         for config, manifest in built.items()
     }
-    return Upload(folder, repo_id, files, rows)
+    return Upload(folder, repo_id, files, rows, version(built))
 
 
 def _check_size(file: Path, expected: int) -> None:
@@ -152,7 +154,7 @@ def push(upload: Upload, *, public: bool, gated: bool, revision: str | None = No
 def _push(
     api: Any, upload: Upload, heads: list[str], *, public: bool, gated: bool, revision: str | None
 ) -> dict[str, Any]:
-    repo = upload.repo_id
+    repo, tag = upload.repo_id, upload.version
     api.create_repo(repo, repo_type=KIND, private=not public, exist_ok=True)
     info = api.repo_info(repo, repo_type=KIND)
     branches = [branch.name for branch in api.list_repo_refs(repo, repo_type=KIND).branches]
@@ -180,30 +182,30 @@ def _push(
         parent_commit=before.sha,  # what was looked at; if somebody else was faster, it is looked at again
         allow_patterns=list(upload.files),
         delete_patterns=OURS,
-        commit_message=f"NewsCLIPpings {VERSION}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
+        commit_message=f"NewsCLIPpings {tag}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
     )
     sha = api.repo_info(repo, repo_type=KIND, revision=revision).sha
     tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo, repo_type=KIND).tags}
-    if tags.get(VERSION, sha) != sha:
-        api.delete_tag(repo, repo_type=KIND, tag=VERSION)
-    if tags.get(VERSION) != sha:
-        _tag(api, repo, sha, revision or "main")
+    if tags.get(tag, sha) != sha:
+        api.delete_tag(repo, repo_type=KIND, tag=tag)
+    if tags.get(tag) != sha:
+        _tag(api, repo, tag, sha, revision or "main")
     return {
         "url": f"{api.endpoint}/datasets/{repo}",
         "commit": sha,
-        "tag": VERSION,
-        "tag_moved": tags.get(VERSION, sha) != sha,
+        "tag": tag,
+        "tag_moved": tags.get(tag, sha) != sha,
     }
 
 
-def _tag(api: Any, repo: str, sha: str, branch: str) -> None:
+def _tag(api: Any, repo: str, tag: str, sha: str, branch: str) -> None:
     """Tag a commit; where a server tags the heads of branches only, its branch, if that still ends with it."""
     try:
-        api.create_tag(repo, repo_type=KIND, tag=VERSION, revision=sha, exist_ok=True)
+        api.create_tag(repo, repo_type=KIND, tag=tag, revision=sha, exist_ok=True)
     except Exception as error:
         if _of_hub(error) is None or api.repo_info(repo, repo_type=KIND, revision=branch).sha != sha:
             raise
-        api.create_tag(repo, repo_type=KIND, tag=VERSION, revision=branch, exist_ok=True)
+        api.create_tag(repo, repo_type=KIND, tag=tag, revision=branch, exist_ok=True)
 
 
 def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:

@@ -96,7 +96,10 @@ class RemoteFile:
         def read() -> bytes:
             stream, self._own.stream = self._stream(), None
             stream.seek(start)
-            data: bytes = stream.read(stop - start)
+            try:
+                data: bytes = stream.read(stop - start)
+            except ValueError as error:  # how fsspec says that there are no ranges
+                raise no_ranges(self.path) from error
             if len(data) != stop - start:
                 message = f"got {len(data)} bytes"
                 raise OSError(message)

@@ -50,6 +50,7 @@ def write_sample(folder: Path) -> Path:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_sample)):
         message = f"{folder}: expected a new or empty folder, found one with files in it. Choose another."
         raise ConfigError(message)
+    _write(readme, README.encode())  # first: by it a sample that was interrupted is known
     origin = folder / "visual_news" / "origin"
     records = _records()
     files: dict[str, bytes] = {}
@@ -71,7 +72,6 @@ def write_sample(folder: Path) -> Path:
         table = {str(record["id"]): _metadata(record) for record in records if record["split"] == split}
         _write(folder / "news_clippings" / "metadata" / f"{SPLITS[split]}.json", json.dumps(table).encode())
     shutil.copyfile(PHOTOS / "SOURCES.md", folder / "SOURCES.md")
-    readme.write_text(README, encoding="utf-8")
     return folder
 
 

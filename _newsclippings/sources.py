@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _newsclippings.disk import check_known
-from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched
+from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched, without_secrets
 from _newsclippings.files import fingerprint
 from _newsclippings.network import is_url
 from _newsclippings.schema import (
@@ -165,9 +165,8 @@ def find_sources(
     remote = visual_news if visual_news is not None and is_url(visual_news) else None
     tar = remote or _first_file([place for place in looked if place not in folders], odd)
     if visual_news_index is not None and tar is None:
-        message = (
-            f"visual_news_index={visual_news_index!r} is the index of a tar; expected visual_news= to be that tar."
-        )
+        shown = without_secrets(visual_news_index)
+        message = f"visual_news_index={shown!r} is the index of a tar; expected visual_news= to be that tar."
         raise ConfigError(message)
     if visual_news_index is not None and not is_url(visual_news_index) and not os.path.isfile(visual_news_index):
         message = f"visual_news_index={visual_news_index!r}: expected a file, found none. Correct the path."

@@ -18,7 +18,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.charts import digests_of_manifests
-from _newsclippings.files import write_atomically
+from _newsclippings.errors import damaged_shard
+from _newsclippings.files import write_text
 from _newsclippings.manifests import manifests
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
@@ -62,8 +63,7 @@ def folder_stats(folder: Path) -> Stats:
 def write_stats(stats: Stats, file: Path) -> Path:
     """Write the numbers as JSON, the same bytes for the same numbers."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(file) as temporary:
-        Path(temporary).write_text(json.dumps(stats, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(stats, indent=1, ensure_ascii=False) + "\n")
     return file
 
 
@@ -140,10 +140,13 @@ def _batches(
     total = sum(about["rows"] for about in manifest["files"].values())
     with tqdm(total=total, desc=f"{folder.name}: {columns[-1]}", unit="row", unit_scale=True, disable=None) as bar:
         for name, about in manifest["files"].items():
-            with pq.ParquetFile(folder / name, pre_buffer=False) as file:  # with it, the whole file comes to memory
-                for batch in file.iter_batches(batch_size=size, columns=columns):
-                    yield about["split"], pa.Table.from_batches([batch])
-                    bar.update(len(batch))
+            try:
+                with pq.ParquetFile(folder / name, pre_buffer=False) as file:  # with it, the whole file comes to memory
+                    for batch in file.iter_batches(batch_size=size, columns=columns):
+                        yield about["split"], pa.Table.from_batches([batch])
+                        bar.update(len(batch))
+            except (pa.ArrowException, OSError) as error:
+                raise damaged_shard(folder / name, error) from error
 
 
 def _joined(parts: list[Numbers]) -> Numbers:

@@ -39,7 +39,7 @@ def verify(
     data_dir: str | os.PathLike[str] | None = None,
     visual_news: str | os.PathLike[str] | None = None,
     *,
-    configs: Iterable[str] | None = None,
+    configs: str | Iterable[str] | None = None,
     images: str | None = None,
     embeddings: bool = False,
     checksums: bool = False,
@@ -68,7 +68,7 @@ def verify(
     """
     if images not in (None, "header", "decode"):
         raise bad_value("images", images, ("header", "decode"))
-    configs = list(configs or ())
+    configs = [configs] if isinstance(configs, str) else list(configs or ())
     for config in configs:
         if config not in CONFIGS:
             raise bad_value("configs", config, CONFIGS)

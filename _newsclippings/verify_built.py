@@ -18,7 +18,7 @@ from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.manifests import require_pictures, shows_pictures
-from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, load_manifest, sha256_of
+from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, is_hidden, load_manifest, sha256_of
 from _newsclippings.record_scan import int64s
 from _newsclippings.schema import CONFIGS, UNIQUE
 from _newsclippings.shards import ids_digest
@@ -79,7 +79,7 @@ def _check_config(report: Report, folder: Path) -> None:
     for name in sorted(set(os.listdir(folder)) - set(manifest["files"]) - {MANIFEST}):
         if name.endswith(LEFTOVERS):
             _note_leftover(report, folder / name)
-        else:
+        elif not is_hidden(folder / name):
             what = "would be read as data" if name.endswith(".parquet") else "does not belong there"
             message = f"{folder / name}: expected the files of {MANIFEST} only, and this {what}. Remove it."
             report.note_fault(False, str(folder / name), message)
@@ -181,7 +181,7 @@ def _check_beside(report: Report, root: Path) -> None:
     for name in sorted(os.listdir(root)):
         if name == BUILDING or name.endswith(LEFTOVERS):
             _note_leftover(report, root / name)
-        elif name not in known and not name.startswith("."):
+        elif name not in known and not is_hidden(root / name):
             message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
             report.note_fault(False, str(root / name), message)
     if not built:

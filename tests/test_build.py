@@ -34,7 +34,9 @@ from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
 from _newsclippings.cli import main
 from _newsclippings.parquet_folder import alone_in, in_all_versions
-from newsclippings import MissingDataError, join_images
+from _newsclippings.push import plan_upload
+from _newsclippings.schema import VERSION
+from newsclippings import MissingDataError, join_images, verify_built
 
 # Before click 8.2 stderr had to be kept apart by name.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -439,7 +441,7 @@ def test_a_folder_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
     """Bytes that are no UTF-8 are refused: Arrow could not write there."""
     result = run("build", tmp_path / b"x\xff".decode(errors="surrogateescape"), "--data-dir", world.root)
     assert result.exit_code == 1
-    assert "expected a name in UTF-8, found bytes that are none. Choose another." in result.stderr
+    assert "expected a name in UTF-8, found bytes that are not UTF-8. Choose another." in result.stderr
     assert not list(tmp_path.glob("x*"))
 
 
@@ -738,3 +740,56 @@ def test_card_check(world: World, tmp_path: Path) -> None:
     result = run("card", tmp_path / "empty")
     assert result.exit_code == 1
     assert "expected a folder that `newsclippings build` wrote" in result.stderr
+
+
+def test_the_version_is_that_of_the_data(world: World, tmp_path: Path) -> None:
+    """A folder that an earlier version built keeps that version: a later one finds its card as it should be."""
+    out = tmp_path / "out"
+    build(world, out, *TWO)
+    for config, version in {"merged_balanced": "0.9.10", "scene_resnet_place": "0.9.9"}.items():
+        manifest = out / config / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(f'"version": "{VERSION}"', f'"version": "{version}"'))
+    assert run("card", out).exit_code == 0
+    assert "Built by [newsclippings 0.9.10](" in (out / "README.md").read_text(encoding="utf-8")
+    assert verify_built(out).sound
+    assert plan_upload(out, "me/it", with_images=True, have_the_rights=True).version == "0.9.10"
+
+
+def test_a_card_that_another_version_of_datasets_wrote(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """The word for lists in the YAML differs between versions of `datasets`; the card is the same."""
+    world, out = new_world(), tmp_path / "out"
+    build(world, out, "--images", "none", "--metadata")
+    readme, sums = out / "README.md", out / "SHA256SUMS"
+    text = readme.read_text(encoding="utf-8")
+    theirs = text.replace("sequence:", "list:") if "sequence:" in text else text.replace("list:", "sequence:")
+    assert theirs != text
+    before, after = (hashlib.sha256(one.encode()).hexdigest() for one in (text, theirs))
+    readme.write_text(theirs, encoding="utf-8")
+    sums.write_text(sums.read_text().replace(before, after))
+    assert verify_built(out).sound
+    assert run("card", out, "--check").exit_code == 0
+    assert run("card", out).exit_code == 0
+    assert readme.read_text(encoding="utf-8") == theirs
+
+
+def test_what_file_managers_leave(world: World, tmp_path: Path) -> None:
+    """A hidden file is no matter: nothing is refused, written again or not sound."""
+    out = tmp_path / "out"
+    build(world, out)
+    before = content(out)
+    for folder in (out, out / "merged_balanced"):
+        (folder / ".DS_Store").write_bytes(b"finder")
+    build(world, out)
+    assert verify_built(out).sound
+    assert {name: data for name, data in content(out).items() if not name.endswith(".DS_Store")} == before
+
+
+def test_beside_a_damaged_config(world: World, tmp_path: Path) -> None:
+    """The config that the card's pairs come from cannot be read: one line says so, and what to do."""
+    out = tmp_path / "out"
+    build(world, out)
+    shard = next((out / "merged_balanced").glob("test-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:500])
+    result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place")
+    assert result.exit_code == 1
+    assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it" in result.stderr

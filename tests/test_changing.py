@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem
+from reading import environment
 from world import World
 
 from _newsclippings.build import build_folder
@@ -46,3 +50,50 @@ def test_a_folder_of_parquet_is_of_one_state_of_the_inputs(
     with pytest.raises(BadFileError, match="changed since it began"):
         build_folder(tmp_path / "out", ["merged_balanced"], data_dir=str(world.root))
     assert not (tmp_path / "out").exists()
+
+
+SPAWNED = """
+import json, sys
+import multiprocess
+
+import newsclippings
+from _newsclippings.assemble import Assembly
+
+root, change, gone = sys.argv[1:]
+
+def fetch(self, joined):  # called once all is joined, in this process only
+    import os
+    if change == "yes":
+        os.unlink(gone)
+
+if __name__ == "__main__":
+    multiprocess.set_start_method("spawn")
+    Assembly.fetch = fetch
+    builder = newsclippings.NewsCLIPpings(data_dir=root, visual_news=root + "/visual_news/origin", missing="null")
+    try:
+        builder.download_and_prepare(num_proc=2)
+    except newsclippings.NewsCLIPpingsError as error:
+        print(json.dumps(str(error)))
+    else:
+        rows = builder.as_dataset(split="train")
+        print(json.dumps([len(rows), sum(image is None for image in rows.data.column("image").to_pylist())]))
+"""
+
+
+@pytest.mark.parametrize("change", ["no", "yes"])
+def test_workers_that_are_spawned_see_what_was_joined(
+    new_world: Callable[..., World], tmp_path: Path, change: str
+) -> None:
+    """A worker that was not forked looks at the folder anew; rows that would differ from the report are an error."""
+    world = new_world(tar=False)
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+    gone = str(world.origin / world.used_once().image_path)
+    command = [sys.executable, "spawned.py", str(world.root), change, gone]
+    env = environment(tmp_path / "hf")
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    if change == "no":
+        assert found == [len(world.rows()), 0]
+    else:
+        assert "found one of them changed since it began" in found

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
 import pytest
 from reading import expected_splits, load, raw_splits
 from remote import Origin, publish
@@ -14,6 +16,7 @@ from test_cli import run
 from world import SPLITS, World
 
 from _newsclippings import image_check
+from _newsclippings.images import FolderPictures
 from newsclippings import MissingDataError, NewsCLIPpings, join_images
 
 LAYOUTS: dict[str, dict[str, bool]] = {"folder": {"tar": False}, "tar": {"folder": False}}
@@ -174,3 +177,24 @@ def test_a_remote_tar(new_world: Callable[..., World], origin: Origin, streaming
     published = publish(world, origin, f"check-{streaming}")
     data = load(world, visual_news=published.url, missing="null", check_images=True, streaming=streaming)
     assert raw_splits(data) == expected_splits(world, pictures=whole)
+
+
+def test_what_could_not_be_read_is_looked_at_again(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that passes ends one check; the next one still finds every broken picture."""
+    world = new_world(tar=False)
+    first, second = sorted(world.pictures)[:2]
+    spoil(world, first, second)
+    pictures = FolderPictures(str(world.origin), pa.array(sorted(world.pictures)))
+    check, rows = image_check.DecodeCheck(pictures), np.arange(len(world.pictures), dtype=np.int32)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_check, "look_at", fails)
+        with pytest.raises(OSError, match="passing"):
+            check.check(rows)
+    check.check(rows)
+    assert np.flatnonzero(check.undecodable).tolist() == [0, 1]
+
+
+def fails(data: bytes, decode: bool) -> None:
+    raise OSError("passing")

@@ -26,6 +26,7 @@ from world import World
 from _newsclippings import preview
 from _newsclippings.cli import main
 from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
+from newsclippings import ConfigError, NewsCLIPpings
 
 # Before click 8.2 stderr had to be kept apart by name.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -218,3 +219,58 @@ def test_build_with_everything(new_world: Callable[..., World], tmp_path: Path) 
     assert built["test"].features == direct["test"].features
     assert list(built["test"]) == list(direct["test"])
     assert len(built["test"][0]["article"]) > 0
+
+
+def test_addresses_are_shown_without_what_is_secret(tmp_path: Path) -> None:
+    """Passwords and signatures of URLs are in no output of `info`, as text or JSON, and in no error."""
+    place = "https://user:pw@host.invalid/origin.tar?sig=SECRET"
+    said = [run("info", "--visual-news", place, "--format", form) for form in ("text", "json")]
+    said.append(run("info", "--visual-news-index", place))
+    assert [result.exit_code for result in said] == [0, 0, 1]
+    for result in said:
+        assert "https://host.invalid/origin.tar" in result.output + result.stderr
+        assert not {"pw@", "SECRET"} & {word for word in ("pw@", "SECRET") if word in result.output + result.stderr}
+
+
+def test_a_file_that_was_never_there(tmp_path: Path) -> None:
+    """A typing error is told as one."""
+    result = run("index", tmp_path / "nope.tar")
+    assert result.exit_code == 1
+    assert "found none (No such file or directory). Correct the path, or put the file there" in result.stderr
+
+
+def test_folders_of_results_are_made(tmp_path: Path) -> None:
+    """Whatever is written, the folder it is to lie in need not be there."""
+    pickled, out = tmp_path / "v.pkl", tmp_path / "new"
+    pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
+    assert run("convert-embeddings", pickled, out / "a" / "v.npy").exit_code == 0
+    assert run("infos", out / "b" / "infos.json").exit_code == 0
+    assert (out / "a" / "v.npy").exists()
+    assert (out / "b" / "infos.json").exists()
+
+
+def test_no_vectors_are_told(tmp_path: Path) -> None:
+    """A pickle of nothing is no file of vectors."""
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps({}, 2))
+    result = run("convert-embeddings", tmp_path / "v.pkl", tmp_path / "v.parquet")
+    assert result.exit_code == 1
+    assert "expected vectors by id, found none" in result.stderr
+
+
+def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
+    """`newsclippings info | head -1` ends without a word."""
+    command = [sys.executable, "-m", "newsclippings", "info"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("value", [True, 5, ["clip"]], ids=str)
+def test_embeddings_that_mean_nothing(value: Any) -> None:
+    """The error names the field and what it may be."""
+    with pytest.raises(ConfigError, match=r"embeddings=.*clip_image"):
+        NewsCLIPpings(embeddings=value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import re
 import struct
 import subprocess
@@ -238,3 +239,16 @@ def test_no_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "system", None)
     for decode in (False, True):
         assert look_at(BAD["EPS"][0], decode).problem == "no_picture"
+
+
+def test_what_lies_behind_a_jpeg_does_not_count() -> None:
+    """Bytes after the end of the picture, whatever they look like, and a thumbnail before it, decide nothing."""
+    scan, end = b"\xff\xda", b"\xff\xd9"
+    for tail in (scan, scan + b"x" * 400, b"\xff" * 9 + scan, end + scan, random.Random(0).randbytes(400_000)):
+        assert look_at(JPEG + tail, decode=False).problem is None
+        assert look_at(JPEG + tail, decode=True).problem is None
+    thumbnail = b"Exif\0\0" + JPEG
+    whole = JPEG[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + JPEG[2:]
+    assert look_at(whole, decode=True).problem is None
+    for cut in (len(whole) - 2, len(whole) - 400):
+        assert look_at(whole[:cut], decode=False).problem == "truncated"

@@ -128,6 +128,8 @@ def test_a_changed_metadata_file_gives_new_rows(new_world: Callable[..., World])
         ("2015-12-02T11:33:37Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
         ("2015-12-02T11:33:37+02:00", datetime(2015, 12, 2, 9, 33, 37, tzinfo=timezone.utc)),
         ("2015-12-02T11:33:37", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
+        ("2015-12-02T11:33:37.5Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
+        ("20151202T113337Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
         ("2015-12-02", datetime(2015, 12, 2, tzinfo=timezone.utc)),
         ("1900-01-01T00:00:00Z", None),
         ("1970-01-01T00:00:00Z", None),

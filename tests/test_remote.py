@@ -223,6 +223,25 @@ def test_the_command_line(origin: Origin, published: Published, tmp_path: Path) 
             assert secret not in file.read_bytes(), file
 
 
+def test_a_renewed_signature_is_the_same_tar(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """What was fetched by an address whose signature ran out is not fetched again by the next one."""
+    for signature in ("1", "2"):
+        url = f"{large.url}?signature={signature}"
+        rows = load(large.world, visual_news=url, visual_news_index=index, splits=["test"], split="test")
+        assert raw(rows) == large.world.rows(split="test")
+    assert len(list((kept(tmp_path) / "remote_tars").glob("*.tar"))) == 1
+    assert large.times()[large.inner()].max() == 1
+
+
+@pytest.mark.parametrize("url", ["http://", "https://host:99999/origin.tar", "hf://nope"])
+def test_addresses_that_are_none(url: str) -> None:
+    """They are told at once, and are no matter of ranges or of a server that is slow."""
+    with pytest.raises(DataNotFoundError, match="could not be fetched") as error:
+        NewsCLIPpings(visual_news=url, splits=["test"])
+    assert "range requests" not in str(error.value)
+    assert "tried" not in str(error.value)
+
+
 # Bytes
 
 

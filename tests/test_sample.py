@@ -110,3 +110,18 @@ def test_photographs_are_listed_with_licence_and_source() -> None:
             assert not picture.getexif()
     assert sum(p.stat().st_size for p in PHOTOS.iterdir()) < 2_000_000
     assert len({photo["caption"] for photo in photos}) == len(photos)
+
+
+def test_an_interrupted_one_is_completed(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was killed midway is no folder of somebody else's."""
+    from _newsclippings import sample as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_tar", lambda files: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_sample(tmp_path / "it")
+    write_sample(tmp_path / "it")
+    whole = [path for path in sample.rglob("*") if path.is_file()]
+    assert len(whole) == sum(path.is_file() for path in (tmp_path / "it").rglob("*"))
+    for path in whole:
+        assert (tmp_path / "it" / path.relative_to(sample)).read_bytes() == path.read_bytes()

@@ -274,6 +274,40 @@ def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8") == plain
 
 
+def test_a_chart_that_there_is_nothing_for_any_more_goes(world: World, tmp_path: Path) -> None:
+    """Charts of pictures that an earlier build had are neither shown nor kept; other files are left alone."""
+    pytest.importorskip("matplotlib")
+    folder = build(world, tmp_path / "out", TWO[0])
+    chart = folder / "charts" / "merged_balanced-pictures.png"
+    run("stats", folder, "--plot", folder / "charts")
+    assert chart.exists()
+    build(world, folder, TWO[0], images="none")
+    other = tmp_path / "elsewhere" / "merged_balanced-of-mine.png"
+    other.parent.mkdir()
+    other.write_bytes(b"mine")
+    for place in (folder / "charts", other.parent):
+        assert run("stats", folder, "--plot", place).exit_code == 0
+    assert not chart.exists()
+    assert other.read_bytes() == b"mine"
+    assert chart.name not in (folder / "README.md").read_text(encoding="utf-8")
+    assert run("verify", "--built", folder).exit_code == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_file_is_named(world: World, tmp_path: Path, damage: str) -> None:
+    """One line says which, and what to do."""
+    folder = build(world, tmp_path / "out", TWO[0])
+    shard = next((folder / TWO[0]).glob("test-*.parquet"))
+    if damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:500])
+    else:
+        shard.unlink()
+    result = run("stats", folder)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it, found that it cannot" in result.stderr
+    assert "run the same `newsclippings build` again" in result.stderr
+
+
 def test_charts_do_not_go_among_the_data(world: World, tmp_path: Path) -> None:
     """A folder of a config is no place for charts."""
     pytest.importorskip("matplotlib")

@@ -15,8 +15,9 @@ from world import World
 
 from _newsclippings.assemble import Assembly
 from _newsclippings.local_file import LocalFile
+from _newsclippings.room import plainly
 from _newsclippings.threads import map_ahead
-from newsclippings import BadFileError
+from newsclippings import BadFileError, MissingDataError
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
@@ -126,3 +127,15 @@ def test_two_builders_at_once_keep_their_rows(world: World) -> None:
     for got, config in zip(rows, ("merged_balanced", "scene_resnet_place"), strict=True):
         for split, expected in expected_splits(world, config).items():
             assert [row["id"] for row in got[split]] == [row["id"] for row in expected]
+
+
+@pytest.mark.parametrize("after", ["", "\n\nThe above exception was the direct cause of the following one:\n\nX\n"])
+def test_what_a_worker_says_is_said_whole(after: str) -> None:
+    """A worker that was spawned sends its traceback as text: the whole message comes out of it."""
+    message = "merged_balanced/train: expected 16 complete rows, found 13.\n  Looked in: here.\n  Complete the files."
+    text = f'\n"""\nTraceback (most recent call last):\n_newsclippings.errors.MissingDataError: {message}{after}\n"""'
+    error = RuntimeError("of datasets")
+    error.__cause__ = type("RemoteTraceback", (Exception,), {"__str__": lambda self: text})()
+    found = plainly(error, None, {})
+    assert isinstance(found, MissingDataError)
+    assert str(found) == message

@@ -413,6 +413,8 @@ def test_vectors_of_a_row() -> None:
         (["--eval_steps", "2"], "--eval_steps: expected flags"),
         (["--eval_only", "x", "--text_only"], "--text_only with --eval_only: a run knows how its model was made"),
         (["--eval_only", "x", "--hidden=9"], "--hidden with --eval_only"),
+        (["--data", "built", "--check_images"], "--check_images with --data built, which is built and read as it is"),
+        (["--data", "built", "--missing", "error"], "--missing with --data built"),
         (["--streaming", "--dataloader_persistent_workers", "--dataloader_num_workers=2"], "hear of a new epoch"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_atomically, write_text
 from _newsclippings.schema import OUTLETS, SOURCE_DATASETS
 
 Floats = npt.NDArray[np.float64]
@@ -113,12 +113,9 @@ def write_report(folder: Path, predictions: list[Prediction], about: str, contro
     measures = measure(predictions)
     names = ("index", "id", "image_id", "label", "score", "logits")
     lines = (json.dumps({name: one[name] for name in names}) + "\n" for one in predictions)
-    with write_atomically(folder / "predictions.jsonl") as temporary:
-        Path(temporary).write_text("".join(lines), encoding="utf-8")
-    with write_atomically(folder / "measures.json") as temporary:
-        Path(temporary).write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
-    with write_atomically(folder / "report.md") as temporary:
-        Path(temporary).write_text(_markdown(measures, about, control), encoding="utf-8")
+    write_text(folder / "predictions.jsonl", "".join(lines))
+    write_text(folder / "measures.json", json.dumps(measures, indent=1) + "\n")
+    write_text(folder / "report.md", _markdown(measures, about, control))
     _draw(folder / "report.png", predictions, measures)
     return measures
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from _newsclippings.files import write_atomically
+from _newsclippings.files import write_text
 from _newsclippings.schema import EMBEDDINGS
 from training.options import FEATURES, Options
 from training.tiny import byte_tokenizer, tiny_config
@@ -98,8 +98,7 @@ def save_about(folder: Path, model: Classifier, tokenizer: Any) -> None:
     if model.backbone is not None:
         about["backbone"] = model.backbone.config.to_dict()
         tokenizer.save_pretrained(folder / "tokenizer")
-    with write_atomically(folder / ABOUT) as temporary:
-        Path(temporary).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
 
 
 def load(folder: Path) -> tuple[Classifier, Any]:

@@ -53,6 +53,8 @@ EVALUATED: Final = {
     "eval_only", "config", "data", "data_dir", "visual_news", "visual_news_index", "missing", "check_images",
     "train_outlets", "control", "streaming",
 }  # fmt: skip
+# Of Options, what the builder of this package is told; rows that come from elsewhere have their fate behind them.
+OF_THE_BUILDER: Final = {"data_dir", "visual_news", "visual_news_index", "missing", "check_images"}
 
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -175,6 +177,8 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     options.check()
     if options.eval_only and (odd := sorted(given & own.keys() - EVALUATED)):
         raise ValueError(f"--{odd[0]} with --eval_only: a run knows how its model was made. Leave the flag out.")
+    if options.data != Options.data and (odd := sorted(given & OF_THE_BUILDER)):
+        raise ValueError(f"--{odd[0]} with --data {options.data}, which is built and read as it is. Leave it out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError("--dataloader_persistent_workers --streaming: such workers would not hear of a new epoch.")
     for name in sorted(given & NOT_HERE):
