@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
+from _newsclippings.arrow import Int64s, int64s, one_chunk
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.files import local_copy
@@ -19,7 +20,6 @@ from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, wanted_ids
 from _newsclippings.join_report import refuse_missing
 from _newsclippings.network import is_url
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource
 from _newsclippings.schema import EMBEDDINGS
 from _newsclippings.sources import Sources
@@ -273,7 +273,7 @@ class Assembly:
         """The files that a column of paths names: pictures or articles. Splits that share records share them."""
         known = self._files_of.get(column)
         if known is None or known[0] is not corpus:
-            paths = pa.concat_arrays([pa.array([], pa.string()), *corpus[column].chunks])
+            paths = one_chunk(corpus[column])
             found = self._find_files(paths)
             known = self._files_of[column] = corpus, found
         return known[1]

@@ -39,7 +39,7 @@ for command in (cli_folder.build, cli_folder.card, cli_folder.croissant, cli_fol
     main.add_command(command)
 
 
-@main.command()
+@main.command(short_help="Write a small true world, to try everything on.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @errors_in_a_line
 def sample(folder: Path) -> None:
@@ -54,7 +54,7 @@ def sample(folder: Path) -> None:
     click.echo(write_sample(folder))
 
 
-@main.command()
+@main.command(short_help="Show configs and columns, and which files are found.")
 @inputs
 @CONFIG
 @FORMAT
@@ -104,7 +104,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     )
 
 
-@main.command()
+@main.command(short_help="Draw pairs, or write a page of many.")
 @inputs
 @SOME_CONFIGS
 @click.option(
@@ -124,7 +124,11 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write this page instead, to filter and to search."
 )
 @click.option(
-    "--missing", type=click.Choice(MISSING), default="null", show_default=True, help="Rows that lack something."
+    "--missing",
+    type=click.Choice(MISSING),
+    default="null",
+    show_default=True,
+    help="What becomes of rows without a picture or record.",
 )
 @errors_in_a_line
 def preview(
@@ -168,7 +172,7 @@ def preview(
     click.echo(f"{written} ({count} pairs)")
 
 
-@main.command()
+@main.command(short_help="Index a tar, so that nobody need walk it again.")
 @click.argument("tar")
 @click.option(
     "-o",
@@ -213,7 +217,7 @@ def index(tar: str, out: Path, form: str) -> None:
             click.echo(f"{file.path}: {damage}", err=True)
 
 
-@main.command()
+@main.command(short_help="Convert a pickle of embeddings, which is read as data.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
@@ -233,7 +237,7 @@ def convert_embeddings(file: str, out: Path, faces: bool) -> None:
         click.echo(written)
 
 
-@main.command()
+@main.command(short_help="Write this package's dataset_infos.json.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="dataset_infos.json")
 @errors_in_a_line

@@ -11,7 +11,7 @@ from _newsclippings.cli_options import FORMAT, SOME_CONFIGS, errors_in_a_line, i
 from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 
 
-@click.command()
+@click.command(short_help="Build a folder of Parquet files that loads by name.")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @SOME_CONFIGS
 @inputs
@@ -20,11 +20,15 @@ from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
     type=click.Choice(["bytes", "once", "none"]),
     default="bytes",
     show_default=True,
-    help="Pictures in the rows of all configs; in those of merged_balanced only, those of the others once, in a config "
-    "images; or no pictures.",
+    help="bytes: pictures in every row; once: in those of merged_balanced only, and those of the others in a config "
+    "images; none: no pictures.",
 )
 @click.option(
-    "--missing", type=click.Choice(MISSING), default="error", show_default=True, help="Rows that lack something."
+    "--missing",
+    type=click.Choice(MISSING),
+    default="error",
+    show_default=True,
+    help="What becomes of rows without a picture or record.",
 )
 @click.option(
     "--split",
@@ -72,12 +76,12 @@ def build(
             click.echo(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
 
 
-@click.command()
+@click.command(short_help="Write the card of a built folder, or check it.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
 @errors_in_a_line
 def card(folder: Path, check: bool) -> None:
-    """Write README.md and dataset_infos.json of FOLDER, which `newsclippings build` wrote, anew from what is in it.
+    """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, anew from what is in it.
 
     \b
     Example:
@@ -93,7 +97,7 @@ def card(folder: Path, check: bool) -> None:
     click.echo(folder / "README.md")
 
 
-@click.command()
+@click.command(short_help="Write Croissant metadata of a built folder.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option(
     "-o",
@@ -114,7 +118,7 @@ def croissant(folder: Path, out: Path | None) -> None:
     click.echo(write_croissant(folder, out))
 
 
-@click.command()
+@click.command(short_help="Count and measure what is in a built folder.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option(
     "--plot",
@@ -154,7 +158,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
 
 
-@click.command()
+@click.command(short_help="Upload a built folder to the Hugging Face Hub.")
 @click.argument("repo_id")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")

@@ -10,7 +10,7 @@ from _newsclippings.cli_options import FORMAT, errors_in_a_line, inputs, quiet_w
 from _newsclippings.schema import CONFIGS
 
 
-@click.command()
+@click.command(short_help="Say what is there, and whether it is right.")
 @inputs
 @click.option(
     "--config",

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s, int64s, one_chunk
 from _newsclippings.errors import unsafe_path
 from _newsclippings.files import Stream
 from _newsclippings.paths import BadName, relative_paths
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.records import pick_records
 
 PATHS = ("image_path", "article_path")
@@ -54,7 +54,7 @@ def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
     """
     for column, name in enumerate(table.column_names):
         if name in PATHS:
-            paths = pa.concat_arrays([pa.array([], pa.string()), *table[name].chunks])
+            paths = one_chunk(table[name])
             try:
                 table = table.set_column(column, name, relative_paths(paths))
             except BadName as error:

@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import bad_file
 from _newsclippings.files import write_atomically
 from _newsclippings.join import lookup
-from _newsclippings.record_scan import Int64s, int64s
 
 Float32s = npt.NDArray[np.float32]
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.errors import BadFileError
 from _newsclippings.join_report import JoinReport
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.schema import OUTLETS
 
 Int32s = npt.NDArray[np.int32]

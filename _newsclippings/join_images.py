@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from _newsclippings.arrow import int64s
 from _newsclippings.errors import ConfigError, not_among
 from _newsclippings.join import lookup
-from _newsclippings.record_scan import int64s
 from _newsclippings.schema import UNIQUE
 from _newsclippings.split import ROWS_OF_PICTURES
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s
 from _newsclippings.corpus import corpus_schema, with_normal_paths
 from _newsclippings.errors import bad_file
 from _newsclippings.files import Stream
-from _newsclippings.record_scan import Build, Int64s
+from _newsclippings.record_scan import Build
 from _newsclippings.records import pick_records
 
 STRUCT = pa.struct(

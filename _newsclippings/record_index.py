@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s
 from _newsclippings.local_file import LocalFile, Member, RandomFile
-from _newsclippings.record_scan import Build, Int64s, NotPlainError, decode_records, scan
+from _newsclippings.record_scan import Build, NotPlainError, decode_records, scan
 
 
 @dataclass(frozen=True)

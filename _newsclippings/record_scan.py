@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.files import Stream
 from _newsclippings.strict_json import DECODER
 
-Int64s = npt.NDArray[np.int64]
 Build = Callable[[list[dict[str, Any]]], pa.Table]
 
 BLOCK = 1 << 20  # fastest of 256 KiB to 4 MiB on 369 MB
@@ -32,12 +32,6 @@ _GAP = re.compile(rb"\}_,_".replace(b"_", _WS))
 _KEYED = re.compile(rb'\}_,_"(\d+)"_:_\{_"id"_:_\1\D'.replace(b"_", _WS))
 # What stands before a `{` that opens an object: a key's colon, a list's bracket, or a comma after a value.
 _OPENS = re.compile(rb'(?:"\s*:|[:,\[]\s*\[|(?:[}\]"0-9]|true|false|null)\s*,)\s*$')
-
-
-def int64s(column: pa.ChunkedArray) -> Int64s:
-    """A null-free int64 column as numpy, without a copy where it is one chunk (`to_numpy` would import pandas)."""
-    chunks = [np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks if len(c)]
-    return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.int64), *chunks])
 
 
 def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.files import Stream, check_json_head
-from _newsclippings.record_scan import BLOCK, Build, Int64s, int64s, pick_fast
+from _newsclippings.record_scan import BLOCK, Build, pick_fast
 from _newsclippings.strict_json import DECODER, TRUNCATED, has_surrogates, json_fault
 
 _AGAIN = "Fetch the file again."

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.assemble import part_ranges
 from _newsclippings.images import Pictures
 from _newsclippings.join import Int32s
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.split import Split
 
 SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,

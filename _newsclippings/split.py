@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from _newsclippings.arrow import int64s
 from _newsclippings.embeddings import Embeddings
 from _newsclippings.errors import bad_file, old_pyarrow
 from _newsclippings.images import FolderPictures, Pictures
 from _newsclippings.join import Int32s, JoinedRows, lookup
 from _newsclippings.join_report import JoinReport
-from _newsclippings.record_scan import int64s
 from _newsclippings.schema import COLUMNS, EMBEDDINGS
 from _newsclippings.threads import map_ahead
 

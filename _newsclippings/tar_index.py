@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from _newsclippings.arrow import Int64s, one_chunk
 from _newsclippings.errors import BadTarError, changed_tar
 from _newsclippings.files import HEAD, write_atomically
 from _newsclippings.local_file import RandomFile
-from _newsclippings.record_scan import Int64s
 from _newsclippings.tar_segment import SCHEMA
 from _newsclippings.tar_walk import check_magic, walk_headers
 
@@ -197,11 +197,6 @@ def sorted_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDA
         message = f"{location}: expected each file once, found member {twice!r} twice. Get the tar from its authors."
         raise BadTarError(message)
     return keys, rows
-
-
-def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A column of strings as one array."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], pa.string()), *column.chunks])
 
 
 def _covered(names: pa.Array) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from _newsclippings.arrow import int64s, one_chunk
 from _newsclippings.errors import bad_file, other_tar, without_secrets
 from _newsclippings.files import local_copy, write_atomically
 from _newsclippings.local_file import RandomFile
 from _newsclippings.paths import BadName, relative_paths
-from _newsclippings.record_scan import int64s
 from _newsclippings.tar_headers import BLOCK
-from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, one_chunk, sorted_keys
+from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, sorted_keys
 from _newsclippings.tar_segment import SCHEMA
 
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from _newsclippings.arrow import Int64s, one_chunk
 from _newsclippings.disk import ELSEWHERE, full_disk_told
 from _newsclippings.errors import bad_tar, disk_full, other_tar
 from _newsclippings.local_file import LocalFile, RandomFile
-from _newsclippings.record_scan import Int64s
 from _newsclippings.remote import PIECE, RemoteFile, pieces
 from _newsclippings.tar_headers import BLOCK, is_header_of
-from _newsclippings.tar_index import TarIndex, one_chunk
+from _newsclippings.tar_index import TarIndex
 
 WASTE = 1 / 16  # of a request: bytes between members that are fetched to save another request
 NEXT = 2048  # bytes between members that are next to each other: padding, and a header for a long name

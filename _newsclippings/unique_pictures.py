@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
+from _newsclippings.arrow import int64s, one_chunk
 from _newsclippings.images import Pictures
-from _newsclippings.record_scan import int64s
 from _newsclippings.shards import Rows, Tables, file_sizes, ids_digest
 from _newsclippings.split import ROWS_OF_PICTURES, TABLES_AHEAD, Split
 from _newsclippings.threads import map_ahead
@@ -40,7 +40,7 @@ class PicturesInUse:
             find: gives the pictures of paths.
         """
         table = self.table
-        paths = pa.concat_arrays([pa.array([], pa.string()), *table["image_path"].chunks])
+        paths = one_chunk(table["image_path"])
         known = np.asarray(paths.is_valid())
         record = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
         pictures = find(paths.drop_null())

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.annotations import read_annotations
+from _newsclippings.arrow import Int64s, int64s, one_chunk
 from _newsclippings.disk import free_at
 from _newsclippings.embeddings import embedding_ids
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_value, damaged_tar, without_secrets
@@ -19,7 +20,6 @@ from _newsclippings.join import join, lookup, wanted_ids
 from _newsclippings.join_report import refuse_missing
 from _newsclippings.local_file import LocalFile
 from _newsclippings.network import is_url
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.record_source import RecordSource
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.shards import rows_of
@@ -199,7 +199,7 @@ class _Join:
         return rows.image_row.astype(np.int64)
 
     def _find_pictures(self, place: str, corpus: pa.Table) -> Pictures:
-        paths = pa.concat_arrays([pa.array([], pa.string()), *corpus["image_path"].chunks])
+        paths = one_chunk(corpus["image_path"])
         if self.tar is not None and not os.path.isdir(place):
             return self.tar.pictures(paths)
         odd: list[NewsCLIPpingsError] = []

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from _newsclippings.arrow import int64s
 from _newsclippings.card import PICTURE, stale_files
 from _newsclippings.charts import FOLDER, NUMBERS, current_charts
 from _newsclippings.checksums import SUMS, read_sums
@@ -19,7 +20,6 @@ from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.manifests import require_pictures, shows_pictures
 from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, is_hidden, load_manifest, sha256_of
-from _newsclippings.record_scan import int64s
 from _newsclippings.schema import CONFIGS, UNIQUE
 from _newsclippings.shards import ids_digest
 from _newsclippings.threads import map_ahead
@@ -193,8 +193,8 @@ def _check_beside(report: Report, root: Path) -> None:
     _check_sums(report, root)
     stale = [file for file in stale_files(root) if file.name != SUMS or len(report.invalid) == faults]
     for file in stale:
-        found = "another" if file.exists() else "none"
-        expected = f"{file}: expected the one of what is in the folder now, found {found}"
+        found = "another text" if file.exists() else "none"
+        expected = f"{file}: expected what `newsclippings card` writes of this folder, found {found}"
         report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {root}`.")
     charts = current_charts(root)
     if (root / FOLDER).is_dir() and not charts:

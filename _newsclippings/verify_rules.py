@@ -6,10 +6,10 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
+from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.image_check import USUAL_MODES, look_at_all
 from _newsclippings.images import Pictures
 from _newsclippings.join import broken_pairs, wanted_ids
-from _newsclippings.record_scan import Int64s, int64s
 from _newsclippings.schema import DEFAULT_CONFIG, ROWS
 from _newsclippings.verify_report import SHOWN, Report
 

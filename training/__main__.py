@@ -23,6 +23,7 @@ class PairTrainer(Trainer):
     """`Trainer` with two learning rates, and streams that are divided between ranks before they are read."""
 
     optimizer: Any
+    shuffle = True
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """AdamW; the head and the backbone have rates of their own."""
@@ -35,7 +36,7 @@ class PairTrainer(Trainer):
         return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches without what only predictions need."""
+        """Batches of a stream are not divided again; others are as `Trainer` makes them."""
         if isinstance(self.train_dataset, StreamRows):
             size, drop_last = self.args.train_batch_size, self.args.dataloader_drop_last
             return loader(self.train_dataset, self.data_collator, self.args, size, drop_last)
@@ -43,8 +44,6 @@ class PairTrainer(Trainer):
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return super()._get_train_sampler(*args, **kwargs) if self.shuffle else None
-
-    shuffle = True
 
 
 class Epochs(TrainerCallback):
@@ -162,7 +161,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         collator = make_collator(model, tokenizer)
         of_the_run = {"config", "features", "products", "train_outlets", "control"} - given
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run})
-        name = f"{options.eval_only}"
+        name = options.eval_only
     else:
         model, collator = train(options, training)
         folder = Path(training.output_dir)

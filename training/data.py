@@ -71,7 +71,7 @@ class Control:
         if self.name == "shuffled_labels":
             coin = hashlib.sha256(f"{self.salt} {row['id']}".encode()).digest()[0] & 1  # the same for twins
             return {**row, "falsified": row["falsified"] ^ coin}
-        if self.name == "own_pictures" and self.needs_twin(row["index"]):
+        if self.needs_twin(row["index"]):
             if twin is None or twin["id"] != row["id"]:
                 raise ValueError(f"row {row['index']}: expected its twin before it, found id {twin and twin['id']}.")
             return {**row, "image": twin["image"], "image_id": twin["image_id"]}
@@ -121,5 +121,5 @@ class MapRows(Dataset[Row]):
     def __getitem__(self, k: int) -> Row:
         place = int(self.places[k])
         row = self.rows[place]
-        twin = self.control.name == "own_pictures" and place and self.control.needs_twin(row["index"])
+        twin = place and self.control.needs_twin(row["index"])
         return self.control(row, self.rows[place - 1] if twin else None)
