@@ -115,7 +115,7 @@ def _codes(names: Any, location: str) -> list[int]:
         return list(range(len(SOURCE_DATASETS)))
     if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
         names = [names[str(k)] for k in range(len(names))]
-    if not isinstance(names, list) or not set(map(str, names)) <= set(SOURCE_DATASETS):
+    if not isinstance(names, list) or not set(map(str, names)) <= set(SOURCE_DATASETS) or len(set(names)) < len(names):
         expected = f"source_datasets as a list, or an object with keys '0', '1', ..., of {', '.join(SOURCE_DATASETS)}"
         raise bad_file(location, expected, repr(names)[:120], _AGAIN)
     return [SOURCE_DATASETS.index(name) for name in names]

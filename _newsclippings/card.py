@@ -9,9 +9,8 @@ from typing import Any
 
 from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
-from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.files import write_text
-from _newsclippings.manifests import Manifests, manifests, shows_pictures, version
+from _newsclippings.manifests import Manifests, as_expected, manifests, shows_pictures, version
 from _newsclippings.schema import (
     CITATION,
     COLUMNS,
@@ -62,24 +61,18 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     built = manifests(folder)
     readme, picture = folder / "README.md", folder / PICTURE
     if name is None:
-        text = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
+        text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
         before = re.search(r'load_dataset\(("(?:[^"\\]|\\.)+")', text)
         name = json.loads(before[1]) if before else folder.resolve().name.encode(errors="replace").decode()
-    shown = [picture] if shows_pictures(built) and picture.exists() else []
+    shown = [picture] if shows_pictures(built) and picture.is_file() else []
     charts = current_charts(folder)
-    try:
+    with as_expected(folder):
         text = _text(built, json.dumps(name, ensure_ascii=False), bool(shown), charts)
         texts = {
             readme.name: _as_it_stands(readme, f"---\n{_yaml(built)}---\n\n{text}"),
             "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
         }
         texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
-    except NewsCLIPpingsError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape
-        found = f"something else ({type(error).__name__}: {error})"
-        do = "Remove the folder of that config and run the same `newsclippings build` again."
-        raise bad_file(folder, "manifests as `build` writes them", found, do) from error
     return {folder / name: text for name, text in texts.items()}
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from _newsclippings.local_file import read_file
 from _newsclippings.parquet_folder import MANIFEST, sha256_of
 from _newsclippings.schema import CONFIGS, UNIQUE
 
@@ -20,9 +21,12 @@ def current_charts(folder: Path) -> list[Path]:
     """The numbers and the charts of what is in a folder; empty where none are, or of other rows."""
     numbers = folder / FOLDER / NUMBERS
     try:
-        measured = json.loads(numbers.read_bytes())["manifests"]
-    except (OSError, ValueError, KeyError, TypeError):
+        measured = json.loads(read_file(numbers))["manifests"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     if measured != digests_of_manifests(folder):
         return []
-    return [numbers, *(file for config in measured for file in sorted(numbers.parent.glob(f"{config}-*.png")))]
+    return [
+        numbers,
+        *(file for config in measured for file in sorted(numbers.parent.glob(f"{config}-*.png")) if file.is_file()),
+    ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from _newsclippings.errors import bad_file
+from _newsclippings.local_file import read_file
 from _newsclippings.parquet_folder import MANIFEST, sha256_of
 
 SUMS = "SHA256SUMS"
@@ -35,7 +36,7 @@ def read_sums(folder: Path) -> dict[str, str]:
         BadFileError: it is no such file.
     """
     try:
-        lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()
+        lines = read_file(folder / SUMS).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     if odd := [line for line in lines if line[64:66] != "  "]:

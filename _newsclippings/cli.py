@@ -11,7 +11,7 @@ import click
 from _newsclippings import cli_folder
 from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs
 from _newsclippings.cli_verify import verify
-from _newsclippings.errors import without_secrets
+from _newsclippings.errors import bad_value, without_secrets
 from _newsclippings.schema import (
     COLUMNS,
     CONFIGS,
@@ -157,6 +157,7 @@ def preview(
         raise click.UsageError(message)
     from datasets import Image
 
+    from _newsclippings.disk import full_disk_told
     from _newsclippings.preview import contact_sheet
     from _newsclippings.preview_html import Rows, write_page
     from newsclippings import NewsCLIPpings
@@ -167,9 +168,11 @@ def preview(
 
     written = html or out or Path("pairs.png")
     parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
-    written.parent.mkdir(parents=True, exist_ok=True)
-    count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
-    click.echo(f"{written} ({count} pairs)")
+    if html is None and written.suffix not in ("", ".png"):
+        raise bad_value("the ending of --out", written.suffix, [".png"])
+    with full_disk_told(written.parent, "choose a folder on a larger disk"):
+        count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
+    click.echo(f"{written} ({count} pair{'s' * (count != 1)})")
 
 
 @main.command(short_help="Index a tar, so that nobody need walk it again.")

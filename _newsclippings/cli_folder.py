@@ -138,6 +138,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     """
     from _newsclippings.card import write_card
     from _newsclippings.charts import FOLDER, NUMBERS
+    from _newsclippings.disk import full_disk_told
     from _newsclippings.plots import draw_stats, require_matplotlib
     from _newsclippings.stats import folder_stats, write_stats
     from _newsclippings.stats_text import stats_text
@@ -152,7 +153,8 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     if plot is None:
         click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
         return
-    files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
+    with full_disk_told(plot, "choose a folder on a larger disk"):
+        files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
     if plot.resolve() == (folder / FOLDER).resolve():
         write_card(folder)
     click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))

@@ -251,6 +251,11 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
     )
 
 
+def printable(text: str) -> str:
+    """A name for people to read: what a terminal would obey, or lines that it would forge, are shown as escapes."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def in_words(cause: BaseException) -> str:
     """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
     cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause

@@ -141,6 +141,8 @@ def local_copy(location: str, folder: Path) -> str:
 @contextlib.contextmanager
 def write_atomically(path: str | Path) -> Iterator[str]:
     """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it."""
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
+        raise bad_file(path, "a plain file to replace, or none", "a link, a folder or a device", "Choose another name.")
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:

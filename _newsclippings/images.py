@@ -68,6 +68,8 @@ class FolderPictures:
                 if stat.S_ISLNK(status.st_mode):
                     full = self._linked[row] = self._resolve(full)
                     status = os.lstat(full)
+                if odd is not None and not os.access(full, os.R_OK):  # who builds finds it out by reading
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             except (OSError, UnsafePathError) as error:
                 if isinstance(error, OSError) and error.errno in _ABSENT:
                     continue

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.arrow import Int64s, int64s
-from _newsclippings.errors import BadFileError
+from _newsclippings.errors import BadFileError, printable
 from _newsclippings.join_report import JoinReport
 from _newsclippings.schema import OUTLETS
 
@@ -173,7 +173,7 @@ def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[
         return {"unknown": len(records)} if len(records) else {}
     codes = np.asarray(outlets.indices)[records]
     totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
-    counts = {name: n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
+    counts = {printable(name): n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
     order = {outlet: k for k, outlet in enumerate(OUTLETS)}
     return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 

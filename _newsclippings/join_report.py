@@ -78,7 +78,7 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
         for kind, count in counts.items():
             if count:
                 by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())
-                lines.append(f"  In {count:,} rows {_LACKS[kind]} ({by_outlet}).")
+                lines.append(f"  In {count:,} row{'s' * (count > 1)} {_LACKS[kind]} ({by_outlet}).")
         if report.first_missing:
             lines.append(f"  First: {'; '.join(report.first_missing)}.")
     if not lines:
@@ -107,8 +107,8 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
 _LACKS = {
     "caption": "no record has the caption's id",
     "picture_record": "no record has the picture's id",
-    "picture": "the picture is not there",
-    "article": "the article is not there",
+    "picture": "the picture is not there, or empty",
+    "article": "the article is not there, or empty",
     "undecodable": "the picture does not decode",
 }
 

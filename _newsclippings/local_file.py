@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from _newsclippings.errors import bad_file, changed_file, unreadable
+from _newsclippings.errors import NewsCLIPpingsError, bad_file, changed_file, unreadable
 
 
 class RandomFile(Protocol):
@@ -49,6 +49,20 @@ def open_file(path: str, flags: int = 0) -> int:
         os.close(descriptor)
         raise bad_file(path, "a file", "a folder" if stat.S_ISDIR(mode) else "a pipe or a device", "Correct the path.")
     return descriptor
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The whole of a plain local file.
+
+    Raises:
+        DataNotFoundError: it is not there, or cannot be read.
+        BadFileError: it is a folder, a pipe or a device.
+    """
+    try:
+        with open(path, "rb", opener=open_file) as file:
+            return file.read()
+    except OSError as error:
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
 
 
 class LocalFile:

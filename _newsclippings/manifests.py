@@ -1,13 +1,30 @@
 """What `newsclippings build` wrote into a folder, by the manifests of its configs."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.errors import bad_file
+import pyarrow as pa
+
+from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.parquet_folder import load_manifest
 from _newsclippings.schema import CONFIGS, UNIQUE
 
 Manifests = dict[str, dict[str, Any]]
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+
+
+@contextlib.contextmanager
+def as_expected(place: Path) -> Iterator[None]:
+    """Tell of files that hold something else than `build` wrote: JSON of another shape, Parquet of other columns."""
+    try:
+        yield
+    except NewsCLIPpingsError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, pa.ArrowException) as error:
+        found = f"something else ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+        raise bad_file(place, "what `newsclippings build` writes", found, AGAIN) from error
 
 
 def shows_pictures(built: Manifests) -> bool:

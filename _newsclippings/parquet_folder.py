@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.errors import disk_full
 from _newsclippings.files import write_text
+from _newsclippings.local_file import open_file, read_file
 from _newsclippings.shards import Rows, plan_shards, write_shard
 
 MANIFEST = "manifest.json"
@@ -62,9 +63,9 @@ def is_hidden(file: Path) -> bool:
 def load_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a config; None where there is none that can be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_file(folder / MANIFEST))
         return manifest if isinstance(manifest, dict) and manifest.keys() >= {"made_of", "files", "splits"} else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -193,7 +194,7 @@ def _finish(unfinished: Path, file: Path) -> str:
 
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file's content."""
-    with open(file, "rb") as whole:
+    with open(file, "rb", opener=open_file) as whole:
         digest = hashlib.sha256()
         while block := whole.read(1 << 20):
             digest.update(block)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import ConfigError, printable
 from _newsclippings.files import write_atomically
 from _newsclippings.preview import COLORS, FAINT, INK, PAPER
 from _newsclippings.schema import LABELS
@@ -13,6 +13,7 @@ from _newsclippings.schema import LABELS
 BLUE, GRID = "#3b6ea8", "#e3e6ea"  # what has no label; and behind all
 STYLE: Final = {
     "font.size": 10,
+    "text.parse_math": False,  # names may have a $
     "savefig.dpi": 150,
     "grid.color": GRID,
     "axes.titlelocation": "left",
@@ -24,6 +25,7 @@ STYLE: Final = {
     **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
 }
 WIDTH: Final = 8.0  # inches
+LONGEST: Final = 24  # characters of a name beside a bar
 
 Stats = Mapping[str, Any]
 
@@ -133,7 +135,7 @@ def _pictures(about: Stats) -> Any:
     for name, unit in (("bytes", "bytes"), ("width", "pixels"), ("height", "pixels")):
         title = f"Pictures: {name}  ({about[name]['count']:,}, each once)"
         _histogram(panels[name], about[name], title, log=name == "bytes")
-        panels[name].set_xlabel(unit)
+        panels[name].set_xlabel("bytes (logarithmic)" if name == "bytes" else unit)
     return figure
 
 
@@ -148,10 +150,10 @@ def _reused(about: Stats) -> Any:
         uses[k] = uses.get(k, 0) + pictures
     bars = left.barh(list(uses), list(uses.values()), color=BLUE, height=0.72)
     left.bar_label(bars, [f"{pictures:,}" for pictures in uses.values()], padding=4, color=FAINT, size=8.5)
-    left.set_xscale("log", subs=[])
     left.set(title=f"Pictures by rows  ({sum(uses.values()):,})", xlabel="pictures", ylabel="rows that show it")
     _name_bars(left, [f"{2**k}" if k < 2 else f"{2 ** (k - 1) + 1} to {2**k}" for k in uses], list(uses))
-    left.set(xlim=(0.5, 8 * max([1, *uses.values()])), ylim=(max([7, *uses]) + 0.6, -0.6))
+    left.locator_params(axis="x", integer=True, nbins=5)
+    left.set(xlim=(0, 1.3 * max([1, *uses.values()])), ylim=(max([7, *uses]) + 0.6, -0.6))
     _thousands(left.xaxis)
     right.barh(range(len(most)), [one["rows"] for one in most], color=BLUE, height=0.72)
     _name_bars(right, [str(one["image_id"]) for one in most])
@@ -162,7 +164,8 @@ def _reused(about: Stats) -> Any:
 
 
 def _name_bars(axes: Any, names: Collection[str], at: Sequence[int] | None = None) -> None:
-    axes.set_yticks(range(len(names)) if at is None else at, list(names))
+    shown = [printable(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…") for name in names]
+    axes.set_yticks(range(len(names)) if at is None else at, shown)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
 
@@ -175,12 +178,14 @@ def _histogram(
     axes.locator_params(axis="y", integer=True, nbins=4)
     if not about["count"]:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=FAINT)
+        axes.set(xticks=[], yticks=[])
         return
     axes.stairs(about["counts"], about["edges"], fill=True, color=color)
     axes.margins(x=0.01, y=0.28)  # room for the words
     if log:
         axes.set_xscale("log", subs=[])
-        axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+        wide = max(about["edges"]) > 1_000 * min(about["edges"])  # numbers would stand on each other
+        axes.xaxis.get_major_locator().set_params(subs=(1,) if wide else (1, 2, 5))
     _thousands(axes.xaxis, small=max(about["edges"]) < 10)
     axes.axvline(about["median"], color=INK, linewidth=1)
     beside = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top", "size": 8.5}

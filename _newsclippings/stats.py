@@ -20,13 +20,14 @@ from tqdm.auto import tqdm
 from _newsclippings.charts import digests_of_manifests
 from _newsclippings.errors import damaged_shard
 from _newsclippings.files import write_text
-from _newsclippings.manifests import manifests
+from _newsclippings.manifests import as_expected, manifests
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
 TOP: Final = 20  # topics, and pictures that are shown most often
 UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none
 ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
 BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
+MAX_BINS: Final = 200
 DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
 GROUPS: Final = {"source": "captions", "image_source": "pictures", "topic": "captions", "image_topic": "pictures"}
 
@@ -41,7 +42,8 @@ def folder_stats(folder: Path) -> Stats:
         `{"version", "manifests": {config: SHA-256}, "configs": {config: ...}}`, of plain values. Of each config:
         `rows`: split -> label -> rows.
         `scores`: sub-split -> distribution of `similarity_score` on falsified rows (on pristine ones it is 1).
-        `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, 20 topics.
+        `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, and all
+        topics behind the first 20 together.
         `caption_characters`: distribution; each caption once.
         `reused`: `rows_per_picture`: rows -> pictures that so many rows show; `most`: the 20 shown most often.
         `pictures`: `count`, `missing`, `not_pictures`, and distributions of `bytes`, `width` and `height` (pixels, as
@@ -68,6 +70,11 @@ def write_stats(stats: Stats, file: Path) -> Path:
 
 
 def _config_stats(folder: Path, manifest: Mapping[str, Any]) -> Stats:
+    with as_expected(folder):
+        return _measured(folder, manifest)
+
+
+def _measured(folder: Path, manifest: Mapping[str, Any]) -> Stats:
     pictures = _pictures(folder, manifest) if "image" in manifest["features"] else None
     if "falsified" not in manifest["features"]:  # the config of pictures
         return {"pictures": pictures}
@@ -154,14 +161,19 @@ def _joined(parts: list[Numbers]) -> Numbers:
 
 
 def _by_label(counts: Counter[Any], most: int | None = None, order: list[str] | None = None) -> dict[str, Any]:
-    """Name -> label -> rows: in a given order, or the most frequent names first."""
+    """Name -> label -> rows: in a given order, or the most frequent names first, and those after them together."""
     names: Counter[Any] = Counter()
     for (name, _), count in counts.items():
         names[name] += count
-    order = order or sorted(names, key=lambda name: (-names[name], name or ""))[:most]
-    return {
-        UNKNOWN if name is None else name: {label: counts[name, k] for k, label in enumerate(LABELS)} for name in order
+    order = order or sorted(names, key=lambda name: (-names[name], name or ""))
+    shown, others = order[:most], order[len(order) if most is None else most :]
+    found = {
+        UNKNOWN if name is None else name: {label: counts[name, k] for k, label in enumerate(LABELS)} for name in shown
     }
+    if others:
+        labels = enumerate(LABELS)
+        found[f"({len(others):,} others)"] = {label: sum(counts[name, k] for name in others) for k, label in labels}
+    return found
 
 
 def _reused(image_ids: Numbers) -> Stats:
@@ -183,6 +195,8 @@ def _distribution(values: Numbers, unit: str) -> Stats:
         edges = 10 ** (np.arange(ends[0], ends[1] + 1) / DECADE)
     else:
         width = BINS[unit]
+        while (high - low) / width > MAX_BINS:
+            width *= 2
         edges = np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
     edges = np.round(edges, 6)
     shares = {"p5": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from _newsclippings.errors import printable
 from _newsclippings.schema import LABELS
 
 Stats = Mapping[str, Any]
@@ -26,7 +27,9 @@ def _config(config: str, about: Stats) -> Iterator[str]:
             yield _line(what.removesuffix("s"), ["captions", "falsified", "pictures", "falsified"])
             owners = about[what]
             for name in dict.fromkeys([*owners["captions"], *owners["pictures"]]):
-                yield _line(f"  {name}", [cell for owner in owners.values() for cell in _balance(owner.get(name))])
+                yield _line(
+                    f"  {printable(name)}", [cell for owner in owners.values() for cell in _balance(owner.get(name))]
+                )
     else:
         yield f"{config}:"
     yield _line("each once", ["count", *POINTS])

@@ -92,10 +92,13 @@ def verify(
         _check_embeddings(report, found, matches, places)
     if checksums:
         check_digests(report)
-    free = free_at(cache)
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
-    report.notes.append(f"A build takes about {needed:,} bytes; {free:,} are free where the cache is.")
-    room = "" if needed < free else "make room, or point HF_DATASETS_CACHE to a larger disk; then "
+    here, there = free_at("."), free_at(cache)
+    report.notes.append(
+        f"A build takes about {needed:,} bytes; {here:,} are free in this folder, for `newsclippings build`, and "
+        f"{there:,} where the cache of `datasets` is, for `load_dataset`."
+    )
+    room = "" if needed < here else "make room, or go to a folder on a larger disk; then "
     options = [f"--config {config}" for config in chosen]
     options += [f"--{name.replace('_', '-')} {shlex.quote(place)}" for name, place in places.items() if place]
     build = f"newsclippings build newsclippings {without_secrets(' '.join(options))}"
@@ -266,6 +269,10 @@ def _check_embeddings(
         if location in read and key in matches:
             ids, size = read[location]
             rows = int((lookup(np.sort(ids), int64s(matches[key][about.key])) >= 0).sum())
+            if not rows:
+                expected = f"vectors of the {len(matches[key]):,} rows of {key[0]}/{key[1]}"
+                fault = f"{location}: expected {expected}, found none. Is it the file of another split? Fetch it again."
+                report.note_fault(False, location, fault)
             counts = report.counts[key[0]][key[1]]
             counts.setdefault("coverage", {})[kind] = rows
             counts["bytes"] = counts.get("bytes", 0) + rows * size // max(1, len(ids))

@@ -1,9 +1,7 @@
 """`newsclippings verify --built`: whether a folder that `newsclippings build` wrote is still what it wrote."""
 
-import contextlib
 import os
 import shlex
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,16 @@ from _newsclippings.card import PICTURE, stale_files
 from _newsclippings.charts import FOLDER, NUMBERS, current_charts
 from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
-from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.manifests import require_pictures, shows_pictures
+from _newsclippings.errors import NewsCLIPpingsError, bad_file, printable, unreadable
+from _newsclippings.files import what_instead
+from _newsclippings.local_file import read_file
+from _newsclippings.manifests import AGAIN, Manifests, as_expected, require_pictures, shows_pictures
 from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, is_hidden, load_manifest, sha256_of
 from _newsclippings.schema import CONFIGS, UNIQUE
 from _newsclippings.shards import ids_digest
 from _newsclippings.threads import map_ahead
 from _newsclippings.verify_report import VERIFY_AGAIN, Report
 
-AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 BUILD_AGAIN = "Run the same `newsclippings build` again."
 THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
 
@@ -41,48 +40,40 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
     """
     root, report = Path(folder), Report()
     if not root.is_dir():
-        report.note_fault(True, str(root), f"{root}: expected a folder that `newsclippings build` wrote, found none.")
+        report.note_fault(
+            True, str(root), f"{root}: expected a folder that `newsclippings build` wrote, found none. Build one."
+        )
     configs = [config for config in (*CONFIGS, UNIQUE) if (root / config).is_dir()]
     if root.is_dir() and not configs:
         expected = "a folder that `newsclippings build` wrote"
         report.note_fault(True, str(root), f"{root}: expected {expected}, found no config in it. Build it.")
     for config in configs:
-        with report.collecting(str(root / config)), _as_expected(root / config / MANIFEST):
+        with report.collecting(str(root / config)), as_expected(root / config / MANIFEST):
             _check_config(report, root / config)
     if configs:
-        with report.collecting(str(root)), _as_expected(root):
-            _check_beside(report, root)
+        _check_beside(report, root)
     ready = f'Next: `load_dataset("{root}")`, or `newsclippings push OWNER/NAME {shlex.quote(str(root))}`.'
     report.next = ready if report.sound else VERIFY_AGAIN
     return report
 
 
-@contextlib.contextmanager
-def _as_expected(place: Path) -> Iterator[None]:
-    """Tell of JSON of another shape in our words."""
-    try:
-        yield
-    except NewsCLIPpingsError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        found = f"{type(error).__name__} {error}"
-        raise bad_file(place, "what `build` writes", found, AGAIN) from error
-
-
 def _check_config(report: Report, folder: Path) -> None:
     manifest = load_manifest(folder)
     if manifest is None:
-        absent = not (folder / MANIFEST).exists()
-        found = "none" if absent else "something else"
-        report.note_fault(absent, str(folder / MANIFEST), f"{folder / MANIFEST}: expected JSON, found {found}. {AGAIN}")
-        return
+        if not (folder / MANIFEST).exists():
+            report.note_fault(True, str(folder / MANIFEST), f"{folder / MANIFEST}: expected JSON, found none. {AGAIN}")
+            return
+        found = what_instead(read_file(folder / MANIFEST)[:64]) or "something else"
+        raise bad_file(folder / MANIFEST, "JSON as `build` writes it", found, AGAIN)
     for name in sorted(set(os.listdir(folder)) - set(manifest["files"]) - {MANIFEST}):
         if name.endswith(LEFTOVERS):
             _note_leftover(report, folder / name)
         elif not is_hidden(folder / name):
             what = "would be read as data" if name.endswith(".parquet") else "does not belong there"
-            message = f"{folder / name}: expected the files of {MANIFEST} only, and this {what}. Remove it."
-            report.note_fault(False, str(folder / name), message)
+            place = printable(str(folder / name))
+            report.note_fault(
+                False, place, f"{place}: expected the files of {MANIFEST} only, and this {what}. Remove it."
+            )
     if odd := [name for name in manifest["files"] if name != os.path.basename(name)]:
         raise bad_file(folder / MANIFEST, "names of files in its folder", repr(odd[0])[:80], AGAIN)
     whole = _check_files(report, folder, manifest["files"])
@@ -119,17 +110,26 @@ def _check_files(report: Report, folder: Path, files: dict[str, Any]) -> set[str
     ):
         for name, digest in map_ahead(pool, lambda name: _digest(folder / name), sorted(readable), 2 * THREADS):
             bar.update(files[name]["bytes"])
-            if digest != files[name]["sha256"]:
-                message = f"expected the SHA-256 {files[name]['sha256']}, found {digest}. Its content changed. {AGAIN}"
-                report.note_fault(False, str(folder / name), f"{folder / name}: {message}")
+            _compare(report, folder / name, files[name]["sha256"], digest, AGAIN)
     return readable
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path) -> str | NewsCLIPpingsError:
     try:
         return sha256_of(file)
+    except NewsCLIPpingsError as error:
+        return error
     except OSError as error:
-        return f"no way to read it ({error})"
+        return unreadable(file, error)
+
+
+def _compare(report: Report, file: Path, expected: str, found: str | NewsCLIPpingsError, do: str) -> None:
+    """Note it if a file has another SHA-256, or none since it cannot be read."""
+    if isinstance(found, NewsCLIPpingsError):
+        report.note_fault(False, str(file), str(found))
+    elif found != expected:
+        message = f"{file}: expected the SHA-256 {expected}, found {found}. Its content changed. {do}"
+        report.note_fault(False, str(file), message)
 
 
 def _check_ids(report: Report, place: str, files: list[Path], about: dict[str, Any]) -> None:
@@ -162,11 +162,8 @@ def _check_sums(report: Report, root: Path) -> None:
         sums = read_sums(root)
     for name, digest in sums.items():
         if name.endswith((MANIFEST, ".png", NUMBERS)) and (root / name).is_file():
-            found = _digest(root / name)
-            if found != digest:
-                do = AGAIN if name.endswith(MANIFEST) else BUILD_AGAIN if name == PICTURE else _draw_again(root)
-                message = f"{root / name}: expected the SHA-256 {digest}, found {found}. Its content changed. {do}"
-                report.note_fault(False, str(root / name), message)
+            do = AGAIN if name.endswith(MANIFEST) else BUILD_AGAIN if name == PICTURE else _draw_again(root)
+            _compare(report, root / name, digest, _digest(root / name), do)
 
 
 def _draw_again(root: Path) -> str:
@@ -176,35 +173,58 @@ def _draw_again(root: Path) -> str:
 
 def _check_beside(report: Report, root: Path) -> None:
     """The files beside the configs: what tells of them, and what has no business there."""
-    built = {config: one for config in (*CONFIGS, UNIQUE) if (one := load_manifest(root / config))}
-    known = {*CONFIGS, UNIQUE, FOLDER, *BESIDE} - (set() if shows_pictures(built) else {PICTURE})
-    for name in sorted(os.listdir(root)):
-        if name == BUILDING or name.endswith(LEFTOVERS):
-            _note_leftover(report, root / name)
-        elif name not in known and not is_hidden(root / name):
-            message = f"{root / name}: expected only what `newsclippings build` writes. Remove it."
-            report.note_fault(False, str(root / name), message)
+    with report.collecting(str(root)):
+        built = {config: one for config in (*CONFIGS, UNIQUE) if (one := load_manifest(root / config))}
+        _check_names(report, root, built)
     if not built:
         return
     if not (root / UNIQUE).is_dir():
         with report.collecting(str(root / UNIQUE)):
             require_pictures(root, built)
+    for check in (_check_card, _check_charts, _check_croissant):
+        with report.collecting(str(root)), as_expected(root):
+            check(report, root)
+
+
+def _check_names(report: Report, root: Path, built: Manifests) -> None:
+    """What `build` and `stats` write beside each other, and nothing else."""
+    folders = {*CONFIGS, UNIQUE, FOLDER}
+    files = {*BESIDE} - (set() if shows_pictures(built) else {PICTURE})
+    for name in sorted(os.listdir(root)):
+        file = root / name
+        if name == BUILDING or name.endswith(LEFTOVERS):
+            _note_leftover(report, file)
+        elif not (is_hidden(file) or (name in folders and file.is_dir()) or (name in files and file.is_file())):
+            place = printable(str(file))
+            report.note_fault(False, place, f"{place}: expected only what `newsclippings build` writes. Remove it.")
+
+
+def _check_card(report: Report, root: Path) -> None:
     faults = len(report.invalid)
-    _check_sums(report, root)
-    stale = [file for file in stale_files(root) if file.name != SUMS or len(report.invalid) == faults]
-    for file in stale:
+    with report.collecting(str(root)):
+        _check_sums(report, root)
+    told = len(report.invalid) > faults  # then what changed is not what the sums should say
+    for file in stale_files(root):
+        if file.name == SUMS and told:
+            continue
         found = "another text" if file.exists() else "none"
         expected = f"{file}: expected what `newsclippings card` writes of this folder, found {found}"
         report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {root}`.")
+
+
+def _check_charts(report: Report, root: Path) -> None:
     charts = current_charts(root)
     if (root / FOLDER).is_dir() and not charts:
         message = f"{root / FOLDER}: expected charts of what is in the folder now, found others. {_draw_again(root)}"
         report.note_fault(False, str(root / FOLDER), message)
     for file in sorted({*(root / FOLDER).glob("*")} - {*charts}) if charts else []:
-        message = f"{file}: expected only what `newsclippings stats` writes. Remove it."
-        report.note_fault(False, str(file), message)
+        place = printable(str(file))
+        report.note_fault(False, place, f"{place}: expected only what `newsclippings stats` writes. Remove it.")
+
+
+def _check_croissant(report: Report, root: Path) -> None:
     croissant = root / CROISSANT
-    if croissant.exists() and croissant.read_bytes() != croissant_text(root).encode():
+    if croissant.is_file() and read_file(croissant) != croissant_text(root).encode():
         message = f"{croissant}: expected the metadata of what is in the folder now, found others."
         report.note_fault(False, str(croissant), f"{message} Run `newsclippings croissant {root}`.")
 

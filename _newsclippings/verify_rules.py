@@ -27,6 +27,13 @@ def check_rows(report: Report, config: str, split: str, matches: pa.Table) -> di
         )  # fmt: skip
     if 2 * falsified != rows:
         _rule(report, f"{config}/{split}: labels", f"half of {rows:,} rows to be pristine", f"{rows - falsified:,}")
+    scores = np.asarray(matches["similarity_score"])[~np.asarray(matches["falsified"])]
+    if odd := int((scores != 1).sum()):
+        _rule(report, f"{config}/{split}: scores", "a similarity_score of 1 on pristine rows", f"{odd:,} with another")
+    sources = np.asarray(matches["source_dataset"].fill_null(-1))
+    if odd := int((sources[: rows // 2 * 2 : 2] != sources[1::2]).sum()):
+        expected = "both twins to be of one sub-split (source_dataset)"
+        _rule(report, f"{config}/{split}: sources", expected, f"{odd:,} pairs that are not")
     ids, images = int64s(matches["id"]), int64s(matches["image_id"])
     order = np.lexsort((images, ids))
     twice = order[1:][(np.diff(ids[order]) == 0) & (np.diff(images[order]) == 0)]
@@ -89,7 +96,8 @@ def check_pictures(report: Report, needed: list[tuple[Pictures, Int64s]], decode
 
 def _message(problem: str, paths: list[str], why: str) -> str:
     first, kind = ", ".join(paths[:SHOWN]), NAMES.get(problem, problem)
+    do = "" if problem == "unreadable" else ", or build with check_images=True and missing='null' or 'drop_pair'"
     return (
         f"Expected pictures, found {len(paths):,} {kind}: {first}. The first: {why.rstrip('.')}. "
-        "Get them again out of VisualNews, or build with check_images=True and missing='null' or 'drop_pair'."
+        f"Get them again out of VisualNews{do}."
     )

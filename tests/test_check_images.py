@@ -71,7 +71,7 @@ def test_error_names_it(new_world: Callable[..., World], layout: str, tmp_path: 
     spoil(world, record.image_path)
     with pytest.raises(MissingDataError) as error:
         load(world, check_images=True)
-    assert f"In 1 rows the picture does not decode ({record.source} 1)" in str(error.value)
+    assert f"In 1 row the picture does not decode ({record.source} 1)" in str(error.value)
     assert record.image_path in str(error.value)
     assert "is not there" not in str(error.value)
     assert not [path for path in tmp_path.rglob("newsclippings-*") if path.is_file()]

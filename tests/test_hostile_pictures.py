@@ -89,7 +89,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "of no size": (jpeg_of(0, 0), "corrupt", HEADER),
     "a GIF cut in its header": (GIF[:30], "corrupt", HEADER),
     "a WEBP cut in two": (WEBP[: len(WEBP) // 2], "corrupt", ""),
-    "half a BMP": (BMP[: len(BMP) // 2], "truncated", NO_END),
+    "half a BMP": (BMP[: len(BMP) // 2], "truncated", ""),
     "half a PNG": (PNG[: len(PNG) // 2], "truncated", NO_END),
     "half a GIF*": (GIF[: len(GIF) // 2], "truncated", "truncated"),
     "a PNG with noise in it*": (PNG[:60] + b"\xff" * 40 + PNG[100:], "corrupt", ""),

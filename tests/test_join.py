@@ -111,7 +111,7 @@ def test_the_error_says_what_how_much_and_why() -> None:
     truncated = report
     assert str(error.value).splitlines() == [
         "merged_balanced/test: expected 4 complete rows, found 2.",
-        "  In 2 rows the picture is not there (guardian 2).",
+        "  In 2 rows the picture is not there, or empty (guardian 2).",
         "  First: p3 (row 1); p1 (row 3).",
         "  Looked in: pictures /x/origin, records data.json.",
         "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a truncated "

@@ -366,7 +366,12 @@ def _with_label(rows: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
 
 RULES: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], dict[str, str]]] = {
     "order": (lambda rows: [rows[1], rows[0], *rows[2:]], {"train: twins": "1 pairs"}),
-    "one row less": (lambda rows: rows[1:], {"train: twins": "12 pairs", "train: labels": "found 11"}),
+    "one row less": (
+        lambda rows: rows[1:],
+        {"train: twins": "12 pairs", "train: labels": "found 11", "train: sources": "pairs that are not"},
+    ),
+    "a score": (lambda rows: [{**rows[0], "similarity_score": 0.3}, *rows[1:]], {"train: scores": "1 with another"}),
+    "a source": (lambda rows: [{**rows[0], "source_dataset": 3}, *rows[1:]], {"train: sources": "1 pairs"}),
     "a wrong label": (lambda rows: _with_label(rows, 4), {"train: twins": "1 pairs", "train: labels": "found 11"}),
     "a pair twice": (lambda rows: [*rows, *rows[:2]], {"train: keys": "2 rows"}),
 }
