@@ -11,7 +11,7 @@ import click
 from _newsclippings import cli_folder
 from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs
 from _newsclippings.cli_verify import verify
-from _newsclippings.errors import bad_value, without_secrets
+from _newsclippings.errors import without_secrets
 from _newsclippings.schema import (
     COLUMNS,
     CONFIGS,
@@ -151,6 +151,9 @@ def preview(
     if html and out:
         message = "--out names a picture and --html a page: give one of them."
         raise click.UsageError(message)
+    if out and out.suffix not in ("", ".png"):
+        message = f"--out {out}: the picture is a PNG; expected a name that ends in .png."
+        raise click.UsageError(message)
     asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
     if html is None and len(asked) > 1:
         message = "a picture shows one --split of one --config; pass --html for a page with several."
@@ -168,8 +171,6 @@ def preview(
 
     written = html or out or Path("pairs.png")
     parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
-    if html is None and written.suffix not in ("", ".png"):
-        raise bad_value("the ending of --out", written.suffix, [".png"])
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
     click.echo(f"{written} ({count} pair{'s' * (count != 1)})")

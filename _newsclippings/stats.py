@@ -18,8 +18,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.charts import digests_of_manifests
-from _newsclippings.errors import damaged_shard
+from _newsclippings.errors import NewsCLIPpingsError, damaged_shard
 from _newsclippings.files import write_text
+from _newsclippings.local_file import require_file
 from _newsclippings.manifests import as_expected, manifests
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
@@ -148,10 +149,13 @@ def _batches(
     with tqdm(total=total, desc=f"{folder.name}: {columns[-1]}", unit="row", unit_scale=True, disable=None) as bar:
         for name, about in manifest["files"].items():
             try:
+                require_file(folder / name)
                 with pq.ParquetFile(folder / name, pre_buffer=False) as file:  # with it, the whole file comes to memory
                     for batch in file.iter_batches(batch_size=size, columns=columns):
                         yield about["split"], pa.Table.from_batches([batch])
                         bar.update(len(batch))
+            except NewsCLIPpingsError:
+                raise
             except (pa.ArrowException, OSError) as error:
                 raise damaged_shard(folder / name, error) from error
 

@@ -120,7 +120,11 @@ def seeds(target: str) -> list[bytes]:
 @click.argument("more", nargs=-1)
 def main(target: str, seconds: int, more: tuple[str, ...]) -> None:
     """Look for bytes that make a reader crash; MORE goes to libFuzzer."""
-    import atheris
+    try:
+        import atheris
+    except ImportError as error:
+        message = "A campaign needs atheris: pip install atheris. (The suite itself reads tests/fuzz_findings without.)"
+        raise click.ClickException(message) from error
 
     with atheris.instrument_imports(include=["_newsclippings"]):
         for name in [name for name in sys.modules if name.startswith("_newsclippings")]:

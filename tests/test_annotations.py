@@ -91,6 +91,10 @@ def changed(**fields: Any) -> str:
         (changed().replace('"id": 1', '"id": 1, "id": 1', 1), "stands twice"),
         ('{"source_datasets": ["x"], ' + changed()[1:], r"source_datasets as a list.*\['x'\]"),
         ('{"source_datasets": {"1": "scene_resnet_place"}, ' + changed()[1:], "source_datasets as a list"),
+        (
+            '{"source_datasets": ["scene_resnet_place", "scene_resnet_place"], ' + changed()[1:],
+            "source_datasets as a list",
+        ),
         ('{"source_datasets": 5, ' + changed()[1:], "source_datasets as a list.*found 5"),
     ],
 )

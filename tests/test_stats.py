@@ -10,6 +10,7 @@ import re
 import shutil
 import statistics
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -306,8 +308,11 @@ def test_a_damaged_file_is_named(world: World, tmp_path: Path, damage: str) -> N
         shard.unlink()
     result = run("stats", folder)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it, found that it cannot" in result.stderr
-    assert "run the same `newsclippings build` again" in result.stderr
+    says = {
+        "cut": "Parquet as `newsclippings build` wrote it, found that it cannot",
+        "gone": "a file to read, found none",
+    }
+    assert f"Error: {shard}: expected {says[damage]}" in result.stderr
 
 
 def test_charts_do_not_go_among_the_data(world: World, tmp_path: Path) -> None:
@@ -351,3 +356,38 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     result = run("stats", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "expected a folder that `newsclippings build` wrote" in result.stderr
+
+
+def test_odd_names_and_scores(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A dollar is no formula, a long name does not push the bars away, one far score does not make a million bins."""
+    pytest.importorskip("matplotlib")
+    world = new_world(tar=False)
+    for k, record in enumerate(world.records.values()):
+        record.topic = [r"$\frac{$", "US$ vs $_", "t" * 200, "\x1b[31m"][k % 4]
+    world.write_data_json()
+    matches = world.annotations("merged_balanced", "train")
+    content = json.loads(matches.read_text())
+    content["annotations"][1]["similarity_score"] = 1e15
+    matches.write_text(json.dumps(content))
+    folder = build(world, tmp_path / "out", "merged_balanced")
+    for one in numbers(folder)["merged_balanced"]["scores"].values():
+        assert len(one.get("counts", [])) <= stats.MAX_BINS + 2
+        assert sum(one.get("counts", [])) == one["count"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("stats", folder, "--plot", tmp_path / "charts").exit_code == 0
+    assert "\x1b" not in run("stats", folder).stdout
+
+
+def test_a_folder_that_something_else_wrote(world: World, tmp_path: Path) -> None:
+    """Other columns, and a manifest that lacks something, are told in a line."""
+    folder = build(world, tmp_path / "out", TWO[0])
+    shard = next((folder / TWO[0]).glob("test-*.parquet"))
+    pq.write_table(pq.read_table(shard).drop_columns(["image_id"]), shard)
+    manifest = folder / TWO[0] / "manifest.json"
+    text = manifest.read_text()
+    for change in (text, text.replace('"features"', '"other"')):
+        manifest.write_text(change)
+        result = run("stats", folder)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "expected what `newsclippings build` writes, found something else (KeyError" in result.stderr

@@ -17,9 +17,9 @@ from test_build import run
 from test_embeddings import make_plan, write
 from world import World
 
-from _newsclippings.files import read_json_text
+from _newsclippings.files import read_json_text, write_text
 from _newsclippings.local_file import LocalFile
-from newsclippings import DataNotFoundError, NewsCLIPpingsError, read_embeddings
+from newsclippings import BadFileError, DataNotFoundError, NewsCLIPpingsError, read_embeddings
 
 NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO
 
@@ -236,3 +236,23 @@ def test_verify_says_what_may_not_be_read(new_world: Callable[..., World]) -> No
     for file in files:
         assert str(file) in done.output
     assert done.output.count("may not be read") >= 2
+
+
+@pytest.mark.parametrize("what", ["link", "dangling", "folder", "pipe"])
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path, what: str) -> None:
+    """A link may lead to what nobody meant to write to, and a device is gone once it is replaced."""
+    place, target = tmp_path / "out.json", tmp_path / "target"
+    if what == "link":
+        target.write_text("of somebody")
+    if what in ("link", "dangling"):
+        place.symlink_to(target)
+    elif what == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    before = place.lstat()
+    with pytest.raises(BadFileError, match="expected a plain file to replace, or none, found a link, a folder or"):
+        write_text(place, "{}")
+    assert os.path.samestat(before, place.lstat())
+    assert what != "link" or target.read_text() == "of somebody"
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]

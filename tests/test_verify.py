@@ -28,6 +28,7 @@ from world import CONFIGS, SPLITS, World
 
 import newsclippings
 from _newsclippings import image_check, shards, threads
+from _newsclippings import verify as _verify
 from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
 from newsclippings import ConfigError, Report
 
@@ -559,14 +560,16 @@ def test_the_text() -> None:
     assert str(Report(next="Go on.")) == "Sound. Go on."
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_picture_that_may_not_be_read(new_world: Callable[..., World]) -> None:
-    """A file without the right to read it is a fault of its own."""
+def test_a_picture_that_may_not_be_read(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without the right to read it is found without reading any, and no build is said to be able to do so."""
     world = new_world(tar=False)
-    record = world.used_once()
-    (world.origin / record.image_path).chmod(0)
-    report = verify(world, images="header")
-    assert report.pictures["unreadable"] == [record.image_path]
+    place, access = str(world.origin / world.used_once().image_path), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place and access(path, mode))  # root may read all
+    for images in (None, "decode"):
+        report = verify(world, images=images)
+        assert not report.sound
+        assert "expected a file to read, found one that may not be read" in report.invalid[place]
+        assert "check_images" not in report.invalid[place]
 
 
 def test_a_picture_that_shrinks_meanwhile(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -621,6 +624,44 @@ def test_embeddings(new_world: Callable[..., World]) -> None:
     assert {split: len(about["coverage"]) for split, about in covered.items()} == {
         "train": 5, "validation": 4, "test": 3,
     }  # fmt: skip
+
+
+def test_vectors_of_another_split(new_world: Callable[..., World]) -> None:
+    """A file in which not one row finds a vector is no file of these rows."""
+    world = new_world(tar=False)
+    write_embeddings(world, make_plan(world))
+    files = world.root / "news_clippings" / "embeddings" / "clip_text_embeddings"
+    train = files / "clip_text_embeddings_train.pkl"
+    shutil.copy(files / "clip_text_embeddings_test.pkl", train)
+    report = verify(world, configs=["merged_balanced"], embeddings=True)
+    assert list(report.invalid) == [str(train)]
+    assert "found none. Is it the file of another split?" in report.invalid[str(train)]
+
+
+def test_room_is_told_where_a_build_writes(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`newsclippings build` writes to the current folder, `load_dataset` to the cache: they may be on two disks."""
+    there = {".": 100_000}
+    monkeypatch.setattr(_verify, "free_at", lambda place: there.get(str(place), 10**12))
+    report = verify(world)
+    assert "; 100,000 are free in this folder, for `newsclippings build`, and 1,000," in report.notes[-1]
+    assert report.next.startswith("Next: make room, or go to a folder on a larger disk; then `newsclippings build")
+    there["."] = 10**12
+    assert verify(world).next.startswith("Next: `newsclippings build")
+
+
+@pytest.mark.parametrize("source", ["\x1b[31mevil\x1b[0m", "a\nINVALID forged"])
+def test_names_are_shown_as_they_are_spelt(new_world: Callable[..., World], source: str) -> None:
+    """An outlet can neither colour the terminal nor forge a line."""
+    world = new_world(tar=False)
+    record = world.used_once()
+    (world.origin / record.image_path).unlink()
+    record.source = source
+    world.write_data_json()
+    result = run("verify", "--data-dir", world.root)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.stdout
+    assert not [line for line in result.stdout.splitlines() if line.strip().startswith("INVALID")]
+    assert repr(source)[1:-1] in result.stdout
 
 
 def test_checksums(new_world: Callable[..., World]) -> None:
@@ -853,6 +894,68 @@ def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> No
     assert len(report.notes) == 3
     assert all("left by a build that was killed" in note for note in report.notes)
     assert run("verify", "--built", built).exit_code == 0
+
+
+def test_a_file_that_cannot_be_read_did_not_change(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as such; nobody is told to remove it."""
+    opened = os.open
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path) in (str(built / SHARD), str(built / "pairs.png")):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    report = newsclippings.verify_built(built)
+    for file in (built / SHARD, built / "pairs.png"):
+        assert "found one that may not be read (Permission denied)" in report.invalid[str(file)]
+        assert "emove" not in report.invalid[str(file)]
+
+
+def _nested(out: Path) -> None:
+    (out / "images" / "manifest.json").write_text("[" * 100_000)
+
+
+def _pipe(name: str) -> Callable[[Path], None]:
+    def act(out: Path) -> None:
+        (out / name).unlink(missing_ok=True)
+        (out / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(out / name)
+
+    return act
+
+
+def _folder(name: str) -> Callable[[Path], None]:
+    def act(out: Path) -> None:
+        (out / name).unlink(missing_ok=True)
+        (out / name).mkdir()
+
+    return act
+
+
+PIPES = ("README.md", "SHA256SUMS", "pairs.png", "croissant.json", "images/manifest.json", SHARD)
+ODD: dict[str, tuple[Callable[[Path], None], str]] = {
+    **{f"a pipe for {name}": (_pipe(name), name) for name in PIPES},
+    **{f"a folder for {name}": (_folder(name), name) for name in ("README.md", "SHA256SUMS", "croissant.json")},
+    "a pipe for numbers": (_pipe("charts/stats.json"), "charts"),
+    "a manifest without an end": (_nested, "images"),
+    "a file for a config": (lambda out: (out / "person_sbert_text_text").touch(), "person_sbert_text_text"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_places_hide_nothing(built: Path, what: str) -> None:
+    """Nothing waits for a pipe or ends in a traceback; and what else is wrong is told, too."""
+    act, name = ODD[what]
+    act(built)
+    stray = built / "a\nSound. b"
+    stray.touch()
+    result = run("verify", "--built", built)
+    assert result.exit_code == 1
+    assert str(built / name) in result.stdout
+    assert f"INVALID {built}/a\\nSound. b: expected only what" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    assert run("stats", built).exit_code in (0, 1)
 
 
 def test_no_built_folder(tmp_path: Path) -> None:
