@@ -174,7 +174,12 @@ WORKS: Final[dict[str, Work]] = {
         "a torch DataLoader: decode, 224 x 224, tokenise, batches of 32; up to 4,000 rows of train",
         ("captions", "pictures"),
         tuple(
-            C(f"{label}, {workers or 'no'} workers", f"loaders.{name}", "torch", workers=workers)
+            C(
+                f"{label}, {workers or 'no'} workers",
+                f"loaders.{name}",
+                "webdataset" if name == "webdataset" else "torch",
+                workers=workers,
+            )
             for workers in (0, 2)
             for label, name in (
                 ("ours, built", "built"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ import datasets
 import numpy as np
 import PIL.Image
 import pytest
+from datasets import load_dataset
 from learnable import write_world
 from reading import PACKAGE, environment, load
 from test_embeddings import make_plan
 from test_embeddings import write as write_embeddings
 from world import World
 
+from _newsclippings import shards
 from _newsclippings.build import build_folder
+from newsclippings import MissingDataError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -34,7 +38,7 @@ from transformers import set_seed  # noqa: E402
 
 from training import __main__ as training  # noqa: E402
 from training import evaluate, model  # noqa: E402
-from training.data import Control  # noqa: E402
+from training.data import Control, count_rows, load_split, shard_sizes, whole_pairs  # noqa: E402
 from training.options import OFFICIAL, Options, parse  # noqa: E402
 from training.stream import StreamLoader, StreamRows  # noqa: E402
 from training.tiny import byte_tokenizer  # noqa: E402
@@ -60,7 +64,8 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(data_dir: Path, out: str, *more: object) -> dict[str, Any]:
-    arguments = [*QUICK, "--data_dir", str(data_dir), "--output_dir", out, *map(str, more)]
+    place = [] if "--data" in more else ["--data_dir", str(data_dir)]
+    arguments = [*QUICK, *place, "--output_dir", out, *map(str, more)]
     return training.main(arguments)
 
 
@@ -354,7 +359,9 @@ def test_a_run_on_other_rows(world: World) -> None:
     ]
     assert Path("other/report.md").read_text().startswith("# scene_resnet_place, out\n")
     training.main([*evaluated, "--train_outlets", "bbc", "guardian", "--output_dir", "outlets"])
-    kept = {row["index"] for row in world.rows(split="test") if row["source"] in ("usa_today", "washington_post")}
+    rows, others = world.rows(split="test"), {"usa_today", "washington_post"}
+    apart = {row["index"] // 2 for row in rows if not {row["source"], row["image_source"]} <= others}
+    kept = {row["index"] for row in rows if row["index"] // 2 not in apart}
     assert {one["index"] for one in predictions("outlets")} == kept
     assert Path("out/predictions.jsonl").read_text() == before
 
@@ -363,8 +370,10 @@ def test_other_outlets(learnable: Path) -> None:
     """Trained on captions of two outlets, tested on those of the other two; so it is when it is evaluated again."""
     found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
     assert found["rows"] == 256
-    assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"]) == found
-    assert "trained on bbc, guardian, tested on the others" in Path("out/report.md").read_text()
+    assert training.main(["--eval_only", "out", "--use_cpu"]) == found  # where the data are, the run knows
+    with pytest.raises(ValueError, match="how many rows would there be"):
+        training.main(["--eval_only", "out", "--use_cpu", "--streaming"])
+    assert "trained on pairs of bbc, guardian only, tested on those of the others" in Path("out/report.md").read_text()
     assert "accuracy of guardian" not in found
     assert {"accuracy of usa_today", "accuracy of washington_post"} <= found.keys()
 
@@ -413,6 +422,14 @@ def test_vectors_of_a_row() -> None:
         (["--eval_steps", "2"], "--eval_steps: expected flags"),
         (["--eval_only", "x", "--text_only"], "--text_only with --eval_only: a run knows how its model was made"),
         (["--eval_only", "x", "--hidden=9"], "--hidden with --eval_only"),
+        (["--features", "clip", "--tokens", "9"], "--tokens: expected flags"),
+        (["--streaming", "--data_seed", "9"], "--data_seed: expected flags"),
+        (["--remove_unused_columns", "true"], "--remove_unused_columns: expected flags"),
+        (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha: expected flags"),
+        (["--hidden", "0"], "--hidden: expected 1 or more, found 0"),
+        (["--tokens", "2"], "--tokens: expected 3 or more, found 2"),
+        (["--shuffle_buffer", "-3"], "--shuffle_buffer: expected 0 or more, found -3"),
+        (["--report_to", "wandb"], "--report_to wandb: the package wandb is not installed: pip install wandb"),
         (["--data", "built", "--check_images"], "--check_images with --data built, which is built and read as it is"),
         (["--data", "built", "--missing", "error"], "--missing with --data built"),
         (["--streaming", "--dataloader_persistent_workers", "--dataloader_num_workers=2"], "hear of a new epoch"),
@@ -422,6 +439,11 @@ def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
     """What was expected, and what was found."""
     with pytest.raises(ValueError, match=re.escape(says)):
         parse([*arguments, "--use_cpu"])
+
+
+def test_false_is_no_checkpoint() -> None:
+    """As `Trainer` takes true for the last one."""
+    assert parse(["--resume_from_checkpoint", "false", "--use_cpu"])[1].resume_from_checkpoint is None
 
 
 def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
@@ -579,3 +601,97 @@ class Diverged:
 def test_order_of_batches_is_kept_by_a_plain_loader(world: World) -> None:
     """A DataLoader over a stream in the order of the file gives that order."""
     assert indices(DataLoader(stream(world), batch_size=4, collate_fn=list)) == list(range(24))
+
+
+# Pairs that are not all there
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (2, 2), (4, 1)])
+def test_a_built_folder_of_which_pairs_were_dropped(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, workers: int
+) -> None:
+    """Its files do not have the rows of a whole split: they are counted, and each row is still read once."""
+    monkeypatch.setattr(shards, "FEWEST", 1)
+    world = new_world(tar=False)
+    for record in list(world.records.values())[::9]:
+        (world.origin / record.image_path).unlink(missing_ok=True)
+    build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root), missing="drop_pair")
+    options = Options(data=str(tmp_path / "built"), streaming=True)
+    rows = load_split(options, "train")
+    sizes = shard_sizes(options, "train")
+    assert sizes is not None
+    assert len(sizes) == 8
+    assert len(set(sizes)) > 1
+    seen: list[int] = []
+    for rank in range(ranks):
+        data = StreamRows(rows, count_rows(options, rows, "train"), sizes=sizes, ranks=ranks, rank=rank)
+        seen += [row["index"] for row in DataLoader(data, batch_size=None, num_workers=workers)]
+    kept = [row["index"] for row in load_dataset(str(tmp_path / "built"), "merged_balanced", split="train")]
+    assert 0 < len(kept) < len(world.rows())
+    assert set(seen) == set(kept)
+    assert len(seen) == len(kept) or ranks * max(1, workers) > 1  # parts that differ in size begin anew
+
+
+def test_other_data_have_no_files_to_count(world: World) -> None:
+    """Rows straight from the sources are divided evenly."""
+    assert shard_sizes(Options(data_dir=str(world.root), streaming=True), "train") is None
+
+
+def test_rows_without_their_twins() -> None:
+    """They are no pairs: of four rows, one pair is won; and they are left out of training."""
+    predictions = [
+        {"index": index, "label": label, "score": score, "source_dataset": 0, "source": "bbc"}
+        for index, label, score in [(0, 0, 0.1), (1, 1, 0.9), (2, 0, 0.5), (5, 1, 0.3), (6, 0, 0.4)]
+    ]
+    assert evaluate.measure(predictions)["pair_accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert "pair_accuracy" not in evaluate.measure(predictions[2:])
+    rows = datasets.Dataset.from_dict({"index": [0, 1, 2, 5, 6], "caption": ["a"] * 5})
+    assert whole_pairs(rows).tolist() == [True, True, False, False, False]
+
+
+# Models and runs
+
+
+def test_models_that_will_not_do(tmp_path: Path) -> None:
+    """Another family, and a tokenizer that is not there, are told; weights in half precision are read in full."""
+    from transformers import BertConfig, BertModel, CLIPModel
+
+    from training.tiny import byte_tokenizer, tiny_config
+
+    BertModel(BertConfig(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"bert: expected a CLIP or a SigLIP with pictures of one size, found bert"):
+        model.make(Options(model=str(tmp_path / "bert")))
+    CLIPModel(tiny_config()).half().save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match=r"clip: expected a tokenizer of about 2\d\d tokens, found one of \d\."):
+        model.make(Options(model=str(tmp_path / "clip")))
+    byte_tokenizer().save_pretrained(tmp_path / "clip")
+    classifier, _ = model.make(Options(model=str(tmp_path / "clip")))
+    assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
+
+
+def test_a_run_is_not_gone_on_with_as_another(tmp_path: Path) -> None:
+    """Other flags, and other numbers of readers of a stream, are refused before a file of the run is touched."""
+    run = tmp_path / "run"
+    made = Options(from_config="tiny", hidden=64)
+    model.save_about(run, *model.make(made), readers=2)
+    model.check_about(run, Options(from_config="tiny", hidden=9), 0)  # nothing was saved yet
+    (run / "checkpoint-5").mkdir()
+    model.check_about(run, replace(made, data_dir="moved"), 2)
+    with pytest.raises(ValueError, match="expected flags as those of its checkpoints, --hidden 64, found 9"):
+        model.check_about(run, replace(made, hidden=9), 2)
+    with pytest.raises(ValueError, match=r"its stream was read by 2 \(ranks x workers\), found 3"):
+        model.check_about(run, made, 3)
+    (run / "model.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{}")
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected weights, found a file that is cut off"):
+        model.load(run)
+
+
+def test_what_test_lacks_is_told_before_training(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after hours of it."""
+    world = new_world(tar=False)
+    (world.origin / world.rows(split="test")[0]["image_path"]).unlink()
+    monkeypatch.setattr(training, "train", lambda *args: pytest.fail("training began"))
+    with pytest.raises(MissingDataError, match="merged_balanced/test: expected 12 complete rows"):
+        run(world.root, "out", "--max_steps", 1)

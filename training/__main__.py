@@ -9,13 +9,13 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.errors import MissingDataError, NewsCLIPpingsError
 from _newsclippings.schema import OUTLETS
 from training import model as models
 from training.collate import Collator
-from training.data import Control, MapRows, count_rows, load_split
+from training.data import Control, MapRows, count_rows, load_split, shard_sizes
 from training.evaluate import predict, write_report
-from training.options import CONTROLS, Options, given_flags, parse
+from training.options import CONTROLS, PLACES, Options, given_flags, parse
 from training.stream import StreamLoader, StreamRows
 
 
@@ -95,16 +95,14 @@ def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> 
     if not options.streaming:
         return MapRows(rows, outlets, control)
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
-    length = count_rows(options, rows, split)
-    return StreamRows(rows, length, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
+    length, sizes = count_rows(options, rows, split), shard_sizes(options, split)
+    return StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
     """Train a new classifier; its weights end up in `output_dir`."""
     rank, ranks = arguments.process_index, arguments.world_size
-    rows = rows_for(
-        options, "train", arguments.seed, rank, ranks
-    )  # first: what is missing is known before weights load
+    rows = rows_for(options, "train", arguments.seed, rank, ranks)  # first: what is missing is told before all else
     set_seed(arguments.seed)
     model, tokenizer = models.make(options)
     collator = make_collator(model, tokenizer)
@@ -117,9 +115,11 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.shuffle = options.shuffle
     if isinstance(rows, StreamRows):
         trainer.add_callback(Epochs(rows))
+    folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
+    readers = ranks * max(1, arguments.dataloader_num_workers) if isinstance(rows, StreamRows) else 0
+    models.check_about(folder, options, readers if last else 0)
     if rank == 0:
-        models.save_about(Path(arguments.output_dir), model, tokenizer)
-    last = arguments.resume_from_checkpoint
+        models.save_about(folder, model, tokenizer, readers)
     trainer.train(resume_from_checkpoint=True if last in ("True", "true") else last)  # whichever is the last
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
@@ -159,10 +159,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         folder = Path(training.output_dir if "output_dir" in given else options.eval_only)
         model, tokenizer = models.load(Path(options.eval_only))
         collator = make_collator(model, tokenizer)
-        of_the_run = {"config", "features", "products", "train_outlets", "control"} - given
-        options = replace(options, **{name: getattr(model.options, name) for name in of_the_run})
+        of_the_run = {"config", "features", "products", "train_outlets", "control"}
+        of_the_run |= PLACES if "data" not in given else set()
+        options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
+        options.check()
         name = options.eval_only
     else:
+        if not training.process_index:  # before the training, not after it
+            rows_for(options, "test", training.seed, 0, 1)
         model, collator = train(options, training)
         folder = Path(training.output_dir)
         name = options.features or options.from_config or options.model
@@ -174,7 +178,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     predictions = predict(model.to(device), batches, device)
     about = f"{options.config}, {name}"
     if options.train_outlets:
-        about += f": trained on {', '.join(sorted(options.train_outlets))}, tested on the others"
+        about += f": trained on pairs of {', '.join(sorted(options.train_outlets))} only, tested on those of the others"
     measures = write_report(folder, predictions, about, options.control and CONTROLS[options.control])
     print((folder / "report.md").read_text(encoding="utf-8"))
     return measures
@@ -186,4 +190,5 @@ if __name__ == "__main__":
     except (NewsCLIPpingsError, ValueError, OSError) as error:
         lines = str(error).splitlines()
         from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, with the traceback there
-        sys.exit(f"Error: {lines[-1] if from_worker else error}")
+        told = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
+        sys.exit(f"Error: {told}" + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError))

@@ -8,10 +8,12 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-from datasets import load_dataset
+import pyarrow.parquet as pq
+from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
 import newsclippings
+from _newsclippings.files import open_stream
 from training.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)
@@ -23,14 +25,9 @@ FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # 
 def load_split(options: Options, split: str) -> Any:
     """A split with the columns that training needs, pictures encoded; a `datasets.Dataset`, or a stream."""
     kinds = FEATURES[options.features] if options.features else []
-    fields: dict[str, Any] = {}
-    if options.data == "newsclippings":
-        fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
-        fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None, "splits": [split]}
-        fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # such pairs are left out here
-        fields |= {"check_images": options.check_images} if not kinds else {}
+    fields = _fields(options, split)
     rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming, **fields)
-    wanted = [*FACTS, *(kinds or ["caption", "image"])]
+    wanted = [*FACTS, *(["image_source"] if options.train_outlets else []), *(kinds or ["caption", "image"])]
     lacking = set(wanted) - set(rows.column_names or wanted)
     if lacking:
         raise ValueError(
@@ -39,6 +36,30 @@ def load_split(options: Options, split: str) -> Any:
         )
     rows = rows.select_columns(wanted)
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
+
+
+def _fields(options: Options, split: str) -> dict[str, Any]:
+    """What the builder of this package is told."""
+    if options.data != "newsclippings":
+        return {}
+    kinds = FEATURES[options.features] if options.features else []
+    fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
+    fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None, "splits": [split]}
+    fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # such pairs are left out here
+    return fields if kinds else {**fields, "check_images": options.check_images}
+
+
+def shard_sizes(options: Options, split: str) -> list[int] | None:
+    """Rows of each Parquet file of a split, by its footer; None where the rows come from no such files."""
+    builder = load_dataset_builder(options.data, options.config, **_fields(options, split))
+    files = (getattr(builder.config, "data_files", None) or {}).get(split, [])
+    sizes = []
+    for file in map(str, files):
+        if not file.endswith(".parquet"):
+            return None
+        with open_stream(file) as stream:
+            sizes.append(pq.ParquetFile(stream).metadata.num_rows)
+    return sizes or None
 
 
 def count_rows(options: Options, rows: Any, split: str) -> int:
@@ -71,7 +92,7 @@ class Control:
         if self.name == "shuffled_labels":
             coin = hashlib.sha256(f"{self.salt} {row['id']}".encode()).digest()[0] & 1  # the same for twins
             return {**row, "falsified": row["falsified"] ^ coin}
-        if self.needs_twin(row["index"]):
+        if self.name == "own_pictures" and self.needs_twin(row["index"]):
             if twin is None or twin["id"] != row["id"]:
                 raise ValueError(f"row {row['index']}: expected its twin before it, found id {twin and twin['id']}.")
             return {**row, "image": twin["image"], "image_id": twin["image_id"]}
@@ -87,13 +108,26 @@ def is_whole(row: Row) -> bool:
 
 def whole_pairs(rows: Any) -> npt.NDArray[np.bool_]:
     """Of each row of a `datasets.Dataset`, whether it and its twin have caption and picture. No picture is read."""
-    whole = np.ones(len(rows), bool)
+    indexes = rows.data.column("index").to_numpy()
+    whole = np.isin(indexes ^ 1, indexes)  # its twin is there
     for name in {"caption", "image"} & set(rows.column_names):
         column = rows.data.column(name)
         values = pc.struct_field(column, "bytes") if name == "image" else column
         whole &= values.is_valid().to_numpy()
-    pairs = rows.data.column("index").to_numpy() // 2
-    return ~np.isin(pairs, pairs[~whole])
+    return _both(indexes, whole)
+
+
+def _both(indexes: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Of which rows that holds for both twins."""
+    return ~np.isin(indexes // 2, indexes[~rows] // 2)
+
+
+def of_outlets(rows: Any, outlets: set[str]) -> npt.NDArray[np.bool_]:
+    """Of each row, whether captions and pictures of its pair are of some outlets, and of no others."""
+    inside = np.ones(len(rows), bool)
+    for name in ("source", "image_source"):
+        inside &= np.isin(np.asarray(rows.data.column(name)), sorted(outlets))
+    return _both(rows.data.column("index").to_numpy(), inside)
 
 
 def tell_of_missing(rows: int) -> None:
@@ -109,11 +143,13 @@ class MapRows(Dataset[Row]):
         self.rows, self.control = rows, control
         wanted = whole_pairs(rows)
         tell_of_missing(len(rows) - int(wanted.sum()))
-        if outlets is not None:
-            wanted &= np.isin(np.asarray(rows.data.column("source")), sorted(outlets))
+        of_whom = ""
+        if outlets is not None and wanted.any():
+            wanted &= of_outlets(rows, outlets)
+            of_whom = f" of {', '.join(sorted(outlets))} only"
         self.places = np.flatnonzero(wanted)
         if not len(self.places):
-            raise ValueError(f"{len(rows):,} rows: expected some with caption and picture, found none.")
+            raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{of_whom}, found none.")
 
     def __len__(self) -> int:
         return len(self.places)

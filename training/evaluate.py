@@ -53,6 +53,7 @@ def measure(predictions: list[Prediction]) -> dict[str, Any]:
     pairs = np.unique([one["index"] // 2 for one in predictions], return_inverse=True)[1]
     rows_of = _rows_of_pairs(pairs)
     right = ((scores > 0.5) == labels).astype(float)
+    won = pairs_won(labels, scores, pairs)
     random = np.random.default_rng(0)
     picks = random.integers(0, len(rows_of), (DRAWS, len(rows_of))).tolist()
     draws = [np.concatenate([rows_of[pair] for pair in some]) for some in picks]
@@ -66,7 +67,7 @@ def measure(predictions: list[Prediction]) -> dict[str, Any]:
         "accuracy_pristine": share(labels == 0),
         "accuracy_falsified": share(labels == 1),
         "auc": lambda rows: auc(labels[rows], scores[rows]),
-        "pair_accuracy": lambda rows: pair_accuracy(labels[rows], scores[rows]),
+        "pair_accuracy": lambda rows: _mean(won[rows]),
     }
     for k, name in enumerate(SOURCE_DATASETS):
         functions[f"accuracy of {name}"] = share(np.array([one["source_dataset"] == k for one in predictions]))
@@ -98,13 +99,18 @@ def auc(labels: Ints, scores: Floats) -> float:
     return float((ranks[labels == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def pair_accuracy(labels: Ints, scores: Floats) -> float:
-    """Share of pairs whose falsified twin has the higher score; rows in pairs, twins after each other."""
-    if len(labels) % 2:
-        return float("nan")
-    first, second = scores[0::2], scores[1::2]
-    sign = np.where(labels[1::2] == 1, 1, -1)
-    return float(((np.sign(second - first) * sign + 1) / 2).mean())
+def pairs_won(labels: Ints, scores: Floats, pairs: Ints) -> Floats:
+    """Of each falsified row whose twin is there, whether it has the higher score (ties: one half); else NaN."""
+    won = np.full(len(labels), np.nan)
+    order = np.lexsort((labels, pairs))  # the pristine twin first
+    first, second = order[:-1], order[1:]
+    twins = (pairs[first] == pairs[second]) & (labels[first] == 0) & (labels[second] == 1)
+    won[second[twins]] = (np.sign(scores[second] - scores[first])[twins] + 1) / 2
+    return won
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
 def write_report(folder: Path, predictions: list[Prediction], about: str, control: str | None = None) -> dict[str, Any]:

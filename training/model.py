@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from _newsclippings.files import write_text
 from _newsclippings.schema import EMBEDDINGS
-from training.options import FEATURES, Options
+from training.options import FEATURES, PLACES, Options
 from training.tiny import byte_tokenizer, tiny_config
 
 ABOUT = "classifier.json"
@@ -85,16 +85,53 @@ def make(options: Options) -> tuple[Classifier, Any]:
         return Classifier(options, None), None
     if options.from_config == "tiny":
         return Classifier(options, AutoModel.from_config(tiny_config())), byte_tokenizer()
+    place = options.from_config or options.model
+    config = AutoConfig.from_pretrained(place)
+    if not (hasattr(config, "text_config") and hasattr(getattr(config, "vision_config", None), "image_size")):
+        raise ValueError(f"{place}: expected a CLIP or a SigLIP with pictures of one size, found {config.model_type}.")
     if options.from_config:
-        config = AutoConfig.from_pretrained(options.from_config)
-        return Classifier(options, AutoModel.from_config(config)), AutoTokenizer.from_pretrained(options.from_config)
-    return Classifier(options, AutoModel.from_pretrained(options.model)), AutoTokenizer.from_pretrained(options.model)
+        backbone = AutoModel.from_config(config, dtype=torch.float32)
+    else:  # in full precision, whatever the weights are stored in: the recipe's rates are too small for half of it
+        backbone = AutoModel.from_pretrained(place, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    known, needed = len(tokenizer), config.text_config.vocab_size
+    if known < needed // 2:  # `transformers` makes an empty one where there are no files
+        raise ValueError(
+            f"{place}: expected a tokenizer of about {needed:,} tokens, found one of {known:,}. Save the model's "
+            "tokenizer (or processor) there, too."
+        )
+    return Classifier(options, backbone), tokenizer
 
 
-def save_about(folder: Path, model: Classifier, tokenizer: Any) -> None:
-    """Write beside the checkpoints what is needed to make the classifier again."""
+def check_about(folder: Path, options: Options, readers: int) -> None:
+    """Raise `ValueError` if a folder has checkpoints of another classifier, or of a stream that was read otherwise.
+
+    Args:
+        folder: of a run.
+        options: of the run that is to begin or to go on there.
+        readers: ranks x workers of a stream that goes on; 0 for all others.
+    """
+    if not (folder / ABOUT).exists() or not any(folder.glob("checkpoint-*")):
+        return
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    for name, value in asdict(options).items():
+        before = about["options"].get(name, value)
+        if name not in (*PLACES, "eval_only") and before != value:
+            raise ValueError(
+                f"{folder}: expected flags as those of its checkpoints, --{name} {before}, found {value}. Give the "
+                "same to go on, or another --output_dir."
+            )
+    if readers and about.get("readers", readers) != readers:
+        raise ValueError(
+            f"{folder}: its stream was read by {about['readers']} (ranks x workers), found {readers}: rows would be "
+            "skipped or come twice. Go on with as many, or begin anew elsewhere."
+        )
+
+
+def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: int = 0) -> None:
+    """Write beside the checkpoints what is needed to make the classifier again, and to go on."""
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"options": asdict(model.options)}
+    about: dict[str, Any] = {"options": asdict(model.options), "readers": readers}
     if model.backbone is not None:
         about["backbone"] = model.backbone.config.to_dict()
         tokenizer.save_pretrained(folder / "tokenizer")
@@ -107,6 +144,7 @@ def load(folder: Path) -> tuple[Classifier, Any]:
     Raises:
         ValueError: the folder holds none.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     home = folder if (folder / ABOUT).exists() else folder.parent
@@ -119,10 +157,14 @@ def load(folder: Path) -> tuple[Classifier, Any]:
     options = Options(**about["options"])
     backbone, tokenizer = None, None
     if "backbone" in about:
-        backbone = AutoModel.from_config(AutoConfig.for_model(**about["backbone"]))
+        backbone = AutoModel.from_config(AutoConfig.for_model(**about["backbone"]), dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(home / "tokenizer")
     model = Classifier(options, backbone)
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except SafetensorError as error:
+        message = f"{weights}: expected weights, found a file that is cut off ({error}). Use another checkpoint."
+        raise ValueError(message) from error
     return model, tokenizer
 
 

@@ -1,6 +1,7 @@
 """What a run is made of: the official recipe as defaults, each of them a flag."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Final
 
 from transformers import HfArgumentParser, TrainingArguments
@@ -47,7 +48,21 @@ NOT_HERE: Final = {
     "load_best_model_at_end",
     "metric_for_best_model",
     "greater_is_better",
+    "remove_unused_columns",
+    "label_names",
+    "prediction_loss_only",
+    "do_train",
+    "bf16_full_eval",
+    "fp16_full_eval",
+    "neftune_noise_alpha",
+    "use_liger_kernel",
+    "activation_checkpointing",
+    "optim_target_modules",
 }
+# What means nothing with --streaming, and with --features.
+ON_A_STREAM: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "no_dataloader_pin_memory"}
+OF_A_BACKBONE: Final = {"model", "from_config", "tokens", "backbone_learning_rate", "check_images"}
+TRACKERS: Final = ("tensorboard", "wandb")  # packages of --report_to that nothing here brings
 # Of Options, what may stand beside --eval_only: what is evaluated. How the model is made, its run knows.
 EVALUATED: Final = {
     "eval_only", "config", "data", "data_dir", "visual_news", "visual_news_index", "missing", "check_images",
@@ -55,6 +70,7 @@ EVALUATED: Final = {
 }  # fmt: skip
 # Of Options, what the builder of this package is told; rows that come from elsewhere have their fate behind them.
 OF_THE_BUILDER: Final = {"data_dir", "visual_news", "visual_news_index", "missing", "check_images"}
+PLACES: Final = {"data", *OF_THE_BUILDER}
 
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -121,7 +137,10 @@ class Options:
     )
     train_outlets: list[str] | None = field(
         default=None,
-        metadata={"help": "Train on captions of these outlets, test on those of the others.", "choices": list(OUTLETS)},
+        metadata={
+            "help": "Train on pairs with captions and pictures of these outlets only, test on those of the others.",
+            "choices": list(OUTLETS),
+        },
     )
     control: str | None = field(
         default=None,
@@ -138,6 +157,9 @@ class Options:
         """Raise `ValueError` if the options contradict each other."""
         if self.text_only and self.image_only:
             raise ValueError("--text_only and --image_only: expected one of them, since nothing would be left.")
+        for name, least in {"hidden": 1, "tokens": 3, "shuffle_buffer": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name}: expected {least} or more, found {getattr(self, name)}.")
         if self.products and (self.features is None or "clip_image" not in FEATURES[self.features]):
             raise ValueError(f"--products: expected --features clip or all, found --features {self.features}.")
         if self.features and (
@@ -181,8 +203,14 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
         raise ValueError(f"--{odd[0]} with --data {options.data}, which is built and read as it is. Leave it out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError("--dataloader_persistent_workers --streaming: such workers would not hear of a new epoch.")
-    for name in sorted(given & NOT_HERE):
+    dead = NOT_HERE | (ON_A_STREAM if options.streaming else set()) | (OF_A_BACKBONE if options.features else set())
+    for name in sorted(given & dead):
         raise ValueError(
             f"--{name}: expected flags that mean something here; this one would change nothing. Leave it out."
         )
+    for name in set(training.report_to or ()) & set(TRACKERS):
+        if find_spec(name) is None:
+            raise ValueError(f"--report_to {name}: the package {name} is not installed: pip install {name}.")
+    if training.resume_from_checkpoint in ("False", "false"):
+        training.resume_from_checkpoint = None
     return options, training

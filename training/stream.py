@@ -21,6 +21,7 @@ class StreamRows(IterableDataset[Row]):
     Args:
         stream: a stream of `load_dataset`.
         rows: how many it has.
+        sizes: rows of each shard, where they are known; else a stream of this package divides rows evenly.
         seed: of the order.
         buffer: rows that are drawn from; 0: the order of the file.
     """
@@ -30,6 +31,7 @@ class StreamRows(IterableDataset[Row]):
         stream: Any,
         rows: int,
         *,
+        sizes: list[int] | None = None,
         seed: int = 0,
         buffer: int = 0,
         rank: int = 0,
@@ -46,7 +48,7 @@ class StreamRows(IterableDataset[Row]):
                 "or leave out --streaming."
             )
         ranges = (part_ranges(rows, [(k, self.shards)])[0] for k in range(self.shards))
-        self.sizes = [stop - start for start, stop in ranges]
+        self.sizes = sizes or [stop - start for start, stop in ranges]
 
     def set_epoch(self, epoch: int) -> None:
         """From the next iteration on, the order is that of this epoch."""
