@@ -85,7 +85,7 @@ class Assembly:
         self.asked = asked
         self.cache = cache
         with_files = asked.images != "none" or asked.articles
-        from_tar = with_files and sources.pictures == sources.tar
+        from_tar = self._from_tar = with_files and sources.pictures == sources.tar
         self._tar: TarSource | None = None
         if sources.tar is not None:
             whole = from_tar and asked.missing == "error"
@@ -111,6 +111,8 @@ class Assembly:
                 `missing="error"`. Nothing was written by then.
         """
         self._check()
+        if self._tar is not None and self._from_tar:
+            self._tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
         places = self.sources.matches
         matches = {split: read_annotations(place, self.sources.config) for split, place in places.items()}
         wanted = {split: wanted_ids(table) for split, table in matches.items()}

@@ -191,7 +191,8 @@ def preview(
 def index(tar: str, out: Path, form: str) -> None:
     """Write where each file of TAR (a path or a URL) lies in it, for whoever has the tar: see --visual-news-index.
 
-    Its headers are walked once. Interrupt it when you like: the same command goes on from there.
+    Its headers are walked once. Interrupt it when you like: the same command goes on from there. Of a damaged tar the
+    whole part is indexed, and the exit code is 1.
 
     \b
     Example:
@@ -217,8 +218,9 @@ def index(tar: str, out: Path, form: str) -> None:
         click.echo(json.dumps({"index": os.fspath(out), "members": len(table), "damage": damage}))
     else:
         click.echo(f"{out} ({len(table):,} files)")
-        if damage:
-            click.echo(f"{file.path}: {damage}", err=True)
+    if damage:
+        message = f"{file.path}: {damage}. {out} is the index of its whole part."
+        raise click.ClickException(message)
 
 
 @main.command(short_help="Convert a pickle of embeddings, which is read as data.")

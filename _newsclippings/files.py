@@ -5,17 +5,18 @@ A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ..
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import bad_file, not_fetched, unreadable, without_secrets
-from _newsclippings.local_file import LocalFile, open_file
-from _newsclippings.network import file_system, is_url, remote_info
+from _newsclippings.errors import bad_file, not_fetched, without_secrets
+from _newsclippings.local_file import LocalFile, open_file, read_file
+from _newsclippings.network import file_system, is_url, remote_info, try_again
 from _newsclippings.schema import HUB_FILES
 
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
@@ -75,13 +76,27 @@ def read_json_text(location: str) -> bytes:
         DataNotFoundError: it cannot be read.
         BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
     """
-    with open_stream(location) as stream:
-        try:
-            data = stream.read() or b""
-        except OSError as error:
-            raise unreadable(location, error) from error
+    if is_url(location):
+        sink = io.BytesIO()
+        _fetch(location, sink)
+        data = sink.getvalue()
+    else:
+        data = read_file(location)
     check_json_head(location, data)
     return data
+
+
+def _fetch(location: str, sink: BinaryIO) -> None:
+    """Write all of a remote file to another; begun anew after failures that may pass."""
+
+    def copy() -> None:
+        sink.seek(0)
+        sink.truncate()
+        system, path = file_system(location)
+        with system.open(path, "rb") as source:
+            shutil.copyfileobj(source, sink, HEAD)
+
+    try_again(copy, location, "it")
 
 
 def what_instead(head: bytes) -> str | None:
@@ -131,10 +146,8 @@ def local_copy(location: str, folder: Path) -> str:
     key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
     if not copy.exists():
-        with full_disk_told(folder), open_stream(location) as source:
-            folder.mkdir(parents=True, exist_ok=True)
-            with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-                shutil.copyfileobj(source, sink, HEAD)  # type: ignore[misc]  # raw streams give bytes, None only if not blocking
+        with full_disk_told(folder), write_atomically(copy) as temporary, open(temporary, "wb") as sink:
+            _fetch(location, sink)
     return str(copy)
 
 

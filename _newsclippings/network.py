@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -44,6 +45,23 @@ def _survive_forks() -> None:
         os.register_at_fork(after_in_child=forget)
 
 
+@functools.cache
+def _compare_ranges() -> Any:
+    """Refuses answers with another range than was asked for, which fsspec would take for that one."""
+    import aiohttp
+
+    async def compare(session: Any, context: Any, sent: Any) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", sent.headers.get("Range", ""))
+        got = re.match(r"bytes (\d+)-(\d+)/", sent.response.headers.get("Content-Range", ""))
+        if asked and sent.response.status == 206 and (got is None or got[1] != asked[1] or int(got[2]) > int(asked[2])):
+            message = f"asked for {asked[0]}, got {sent.response.headers.get('Content-Range')}"
+            raise aiohttp.ClientPayloadError(message)
+
+    traces = aiohttp.TraceConfig()
+    traces.on_request_end.append(compare)
+    return traces
+
+
 def file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it. HTTP servers may go silent: there is a limit for that."""
     import fsspec  # takes a while to import, and most builds read local files only
@@ -54,7 +72,7 @@ def file_system(url: str) -> tuple[Any, str]:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
-        options["client_kwargs"] = {"timeout": timeout}
+        options["client_kwargs"] = {"timeout": timeout, "trace_configs": [_compare_ranges()]}
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
     except ValueError as error:

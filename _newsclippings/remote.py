@@ -112,7 +112,9 @@ class RemoteFile:
         """This thread's own stream: seeking is not safe between threads, nor between processes."""
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
             system, path = file_system(self._url)
-            self._own.stream, self._own.process = system.open(path, "rb", cache_type="none"), os.getpid()
+            known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # else it asks again
+            self._own.stream, self._own.process = system.open(path, "rb", cache_type="none", **known), os.getpid()
+            self._own.system = system  # one that is in an archive closes that when it goes
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +129,8 @@ class _LookAhead:
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
-        self.start, self.window, self.hits = 0, b"", 0
+        self.start, self.window = 0, b""
+        self.hits, self.last = 0, 0  # headers in the window that a request each would have cost, and the last of them
         self.length = LOOK_AHEAD[0]
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -136,8 +139,9 @@ class _LookAhead:
             close = self.hits * CLOSE >= len(self.window) > 0
             self.length = min(self.length * 2, LOOK_AHEAD[1]) if close else max(self.length // 2, LOOK_AHEAD[0])
             self.window = self.file.read_at(offset, max(length, self.length))
-            self.start, place, self.hits = offset, 0, 0
-        self.hits += 1
+            self.start, place, self.hits, self.last = offset, 0, 0, offset
+        if offset - self.last >= LOOK_AHEAD[0]:
+            self.hits, self.last = self.hits + 1, offset
         return self.window[place : place + length]
 
 

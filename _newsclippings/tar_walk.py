@@ -25,6 +25,8 @@ from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
 SEARCH = 4 << 20  # bytes that are searched for a header to start a segment from
+LONG = 5 * BLOCK  # bytes in which a long name or PAX fields that belong to a header stand before it
+BEFORE = b"xLK"  # kinds of headers that tell more of the member behind them
 THREADS = 16  # segments at a time, where they mostly wait for a disk or a network
 WAITING = 50e-6  # seconds a member from which on that is so: it is 3 while the headers are in memory
 _MAGIC = (
@@ -140,7 +142,11 @@ def _kept_segment(kept: Path, start: int) -> Segment:
 
 
 def _find_header(file: RandomFile, at: int) -> int | None:
-    """The first place at or after a byte that looks like a member's header: magic, place and checksum are right."""
+    """The first place at or after a byte where a member seems to begin: magic, place and checksum are right.
+
+    With a long name or PAX fields before its header it begins there, and not at the header, to which the walk before
+    comes with those in hand.
+    """
     step = 256 << 10
     for low in range(at, min(at + SEARCH, file.size), step):
         data = file.read_at(low, step + BLOCK)
@@ -148,15 +154,17 @@ def _find_header(file: RandomFile, at: int) -> int | None:
         while k >= 0:
             place = k - 257
             header = data[place : place + BLOCK] if place >= 0 else b""
-            if (
-                len(header) == BLOCK
-                and (low + place) % BLOCK == 0
-                and header[156] in PLAIN
-                and stored_checksum(header) in checksums(header)
-            ):
-                return low + place
+            if (low + place) % BLOCK == 0 and _is_header(header, PLAIN + BEFORE):
+                ahead = file.read_at(max(0, low + place - LONG), LONG)
+                blocks = (ahead[-back : BLOCK - back or None] for back in range(2 * BLOCK, len(ahead) + 1, BLOCK))
+                if not any(_is_header(block, BEFORE) for block in blocks):
+                    return low + place
             k = data.find(b"ustar", k + 1)
     return None
+
+
+def _is_header(block: bytes, kinds: bytes) -> bool:
+    return len(block) == BLOCK and block[156] in kinds and stored_checksum(block) in checksums(block)
 
 
 def _after_end(file: RandomFile, byte: int) -> DamageError | None:

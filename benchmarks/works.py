@@ -177,7 +177,7 @@ WORKS: Final[dict[str, Work]] = {
             C(
                 f"{label}, {workers or 'no'} workers",
                 f"loaders.{name}",
-                "webdataset" if name == "webdataset" else "torch",
+                "webdataset" if name == "webdataset" else "transformers",
                 workers=workers,
             )
             for workers in (0, 2)

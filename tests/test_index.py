@@ -124,7 +124,7 @@ def test_an_index_of_a_damaged_tar_says_so(own: Published, tmp_path: Path) -> No
     whole = expected(own.tar)
     cut = next(row["offset"] for row in whole[len(whole) * 2 // 3 :] if row["name"].endswith(".jpg"))
     os.truncate(own.tar, cut - 100)
-    out = make_index(own.tar, tmp_path / "x.parquet")
+    out = make_index(own.tar, tmp_path / "x.parquet", code=1)
     table = pq.read_table(out)
     assert table.to_pylist() == [row for row in whole if row["offset"] < cut]
     assert f"byte {cut - BLOCK}" in table.schema.metadata[b"damage"].decode()
