@@ -50,9 +50,9 @@ def write_card(folder: Path, name: str | None = None) -> None:
         write_text(file, text)
 
 
-def stale_files(folder: Path) -> list[Path]:
+def stale_files(folder: Path, name: str | None = None) -> list[Path]:
     """Which of the files that `write_card` writes are not what it writes."""
-    files = card_files(folder)
+    files = card_files(folder, name)
     return [file for file, text in files.items() if not file.is_file() or file.read_bytes() != text.encode()]
 
 

@@ -79,19 +79,24 @@ def build(
 @click.command(short_help="Write the card of a built folder, or check it.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
+@click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
 @errors_in_a_line
-def card(folder: Path, check: bool) -> None:
+def card(folder: Path, check: bool, name: str | None) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, anew from what is in it.
 
     \b
     Example:
       newsclippings card newsclippings --check
+      newsclippings card newsclippings --name me/news-clippings
     """
     from _newsclippings.card import stale_files, write_card
 
+    if name == "":
+        message = "--name '': expected a folder or a repository, found nothing. Leave it out, or name one."
+        raise click.UsageError(message)
     if not check:
-        write_card(folder)
-    elif stale := stale_files(folder):
+        write_card(folder, name)
+    elif stale := stale_files(folder, name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
     click.echo(folder / "README.md")
@@ -163,9 +168,16 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
 @click.command(short_help="Upload a built folder to the Hugging Face Hub.")
 @click.argument("repo_id")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
-@click.option("--public", is_flag=True, help="Everybody may see the repository. Unset: it is private.")
+@click.option(
+    "--public",
+    is_flag=True,
+    help="Everybody may see the repository, once all is uploaded. Unset: it is private. Refused where one that is "
+    "private has a history of other files, which could be seen, too.",
+)
 @click.option("--gated", is_flag=True, help="Its owner decides who may have the files.")
-@click.option("--revision", help="Branch to upload to. Unset: main.")
+@click.option(
+    "--revision", help="Branch to upload to. Unset: main, which alone is tagged with the version of the data."
+)
 @click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
 @click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
 @click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
@@ -190,9 +202,9 @@ def push(
     Example:
       newsclippings push me/news-clippings newsclippings --dry-run
     """
-    from _newsclippings import push as pushing
+    from _newsclippings.upload import plan_upload
 
-    upload = pushing.plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights)
+    upload = plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights, revision=revision)
     about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
     if form == "text":
         for name, size in upload.files.items():
@@ -200,11 +212,14 @@ def push(
         rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
         click.echo(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
     if not dry_run:
+        from _newsclippings import push as pushing
+
         quiet_when_piped()
-        about |= pushing.push(upload, public=public, gated=gated, revision=revision)
+        about |= pushing.push(upload, public=public, gated=gated)
         if form == "text":
             done = "uploaded" if about["new"] else "nothing was new"
             moved = " moved" if about["tag_moved"] else ""
-            click.echo(f"{about['url']}: {done}; tag {about['tag']}{moved} at {about['commit']}")
+            place = f"tag {about['tag']}{moved}" if about["tag"] else f"branch {about['branch']}, which is not tagged,"
+            click.echo(f"{about['url']}: {done}; {place} at {about['commit']}")
     if form == "json":
         click.echo(json.dumps(about))

@@ -64,8 +64,10 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def quiet_when_piped() -> None:
-    """Progress bars of `datasets` are for people who watch."""
+    """Progress bars of `datasets` and of the Hub's client are for people who watch."""
     import datasets
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+        disable_progress_bars()

@@ -212,6 +212,15 @@ def not_ours(repo: str, found: str) -> ConfigError:
     )
 
 
+def history_public(repo: str, file: str, commit: str) -> ConfigError:
+    """A private repository is to be opened, and nobody said that all in it may be seen."""
+    return ConfigError(
+        f"{repo} is private: expected nothing in its history but what is uploaded now, found {printable(file)} in "
+        f"commit {commit[:8]}. With --public all of it could be seen, old pictures and articles as well. Nothing was "
+        "uploaded: choose another name, or make it public on the Hub yourself."
+    )
+
+
 def changed_meanwhile(config: str) -> BadFileError:
     """An input file is no longer what it was when the build began."""
     return BadFileError(

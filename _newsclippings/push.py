@@ -1,20 +1,24 @@
 """Publishing a folder that `newsclippings build` wrote, as a dataset repository on the Hugging Face Hub."""
 
+import contextlib
+import functools
 import re
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE, card_files, write_card
-from _newsclippings.charts import FOLDER, current_charts
+from _newsclippings.card import PICTURE, TITLE, write_card
+from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
-from _newsclippings.croissant import CROISSANT, croissant_text
-from _newsclippings.errors import ConfigError, NewsCLIPpingsError, bad_file, not_ours, not_pushed
-from _newsclippings.manifests import manifests, require_pictures, shows_pictures, version
+from _newsclippings.croissant import CROISSANT
+from _newsclippings.errors import ConfigError, NewsCLIPpingsError, history_public, not_ours, not_pushed
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE
+from _newsclippings.upload import MAIN, Upload
+from _newsclippings.verify_built import check_contents
 
 KIND = "dataset"
 OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, f"{FOLDER}/*", CROISSANT]  # what an earlier push may have left behind
@@ -22,103 +26,29 @@ MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first
 XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # in the text is all that hf_xet tells
 # Libraries whose errors are the network's
 CLIENTS = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
-RESTRICTED = {"image": "pictures", "article": "articles"}
+# What tells of the data, and has no picture or article in it
+TEXTS = {".gitattributes", "README.md", "dataset_infos.json", SUMS, CROISSANT, f"{FOLDER}/{NUMBERS}"}
+TEXTS |= {f"{config}/{MANIFEST}" for config in (*CONFIGS, UNIQUE)}
 
 
-@dataclass(frozen=True)
-class Upload:
-    """What is going to be uploaded.
-
-    Attributes:
-        folder: what `newsclippings build` wrote.
-        repo_id: where to.
-        files: name -> bytes.
-        rows: config -> split -> rows.
-        version: of the data, by which they are tagged.
-    """
-
-    folder: Path
-    repo_id: str
-    files: dict[str, int]
-    rows: dict[str, dict[str, int]]
-    version: str
-
-
-def plan_upload(folder: Path, repo_id: str, *, with_images: bool, have_the_rights: bool) -> Upload:
-    """Look what there is to upload, and whether it may be.
-
-    Raises:
-        BadFileError: the folder is not one that `newsclippings build` wrote.
-        ConfigError: it has pictures or articles, and nobody said that they may be passed on; or the name would not do;
-            or its croissant.json describes other files.
-    """
-    owner, slash, name = repo_id.partition("/")
-    if not (owner and slash and name) or "/" in name:
-        message = f"{repo_id!r}: expected a repository's name with its owner's, such as 'me/news-clippings'."
-        raise ConfigError(message)
-    if name.lower().removesuffix(".py") == "newsclippings":
-        message = (
-            f"{repo_id!r}: a repository of this name could not be loaded where newsclippings.py lies, which `datasets` "
-            "takes for its script. Choose another, such as 'news-clippings'."
-        )
-        raise ConfigError(message)
-    built = manifests(folder)
-    require_pictures(folder, built)
-    columns = {column for manifest in built.values() for column in manifest["features"]}
-    restricted = [what for column, what in RESTRICTED.items() if column in columns]
-    if restricted and not (with_images and have_the_rights):
-        message = (
-            f"{folder} holds {' and '.join(restricted)} of VisualNews, which is given out on request only. Build one "
-            "without (`newsclippings build OUT --images none`: a matter of seconds), or pass --with-images and "
-            "--i-have-the-rights."
-        )
-        raise ConfigError(message)
-    croissant = folder / CROISSANT
-    if croissant.exists() and croissant.read_bytes() != croissant_text(folder).encode():
-        message = (
-            f"{croissant}: expected the metadata of what is in the folder now, found others. Run `newsclippings "
-            f"croissant {folder}`, or remove the file."
-        )
-        raise ConfigError(message)
-    files = {file.name: len(text.encode()) for file, text in card_files(folder, repo_id).items()}
-    beside = (PICTURE, CROISSANT) if shows_pictures(built) else (CROISSANT,)  # a picture needs rights, too
-    files |= {name: (folder / name).stat().st_size for name in beside if (folder / name).exists()}
-    files |= {f"{FOLDER}/{file.name}": file.stat().st_size for file in current_charts(folder)}
-    for config, manifest in built.items():
-        files[f"{config}/{MANIFEST}"] = (folder / config / MANIFEST).stat().st_size
-        files |= {f"{config}/{name}": about["bytes"] for name, about in manifest["files"].items()}
-        for name, about in manifest["files"].items():
-            _check_size(folder / config / name, about["bytes"])
-    rows = {
-        config: {split: about["rows"] for split, about in manifest["splits"].items()}
-        for config, manifest in built.items()
-    }
-    return Upload(folder, repo_id, files, rows, version(built))
-
-
-def _check_size(file: Path, expected: int) -> None:
-    found = f"{file.stat().st_size:,}" if file.is_file() else "no file"
-    if found != f"{expected:,}":
-        raise bad_file(file, f"{expected:,} bytes, as its manifest says", found, "Build the folder again.")
-
-
-def push(upload: Upload, *, public: bool, gated: bool, revision: str | None = None) -> dict[str, Any]:
-    """Upload a folder, and tag it with the version of the data.
+def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
+    """Upload a folder, and tag it with the version of the data if it is uploaded to the branch main.
 
     Called again after an interruption it uploads only what is not there yet. Files of an earlier push that are no
-    longer in the folder are deleted.
+    longer in the folder are deleted. The card in the folder is written at the end, if the folder may be written to.
 
     Args:
         upload: what to upload.
         public: whether everybody may see the repository. If not, it is made private, and one that is public refused.
         gated: whether its owner decides who may see the files.
-        revision: branch to upload to. Default: main.
 
     Returns:
-        `url`, `commit`, `tag` and `tag_moved`.
+        `url`, `commit`, `branch`, `tag` (None: not tagged), `tag_moved`, and `new`: whether anything was uploaded.
 
     Raises:
-        ConfigError: nobody is logged in, or may not write there; or the repository is public and should not be.
+        BadFileError: a file is not what `newsclippings build` wrote.
+        ConfigError: nobody is logged in, or may not write there; or the repository is public and should not be, or
+            should be, and has a history that may hold pictures or articles.
         DataNotFoundError: the Hub cannot be reached, or failed again and again.
     """
     from huggingface_hub import HfApi, constants, get_token
@@ -130,82 +60,128 @@ def push(upload: Upload, *, public: bool, gated: bool, revision: str | None = No
     if token is None:
         message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
         raise ConfigError(message)
-    write_card(upload.folder, upload.repo_id)
+    check = functools.cache(lambda: check_contents(upload.folder))  # once, however many tries there are
     api = HfApi(token=token)
     heads: list[str] = []  # where the branch stood before each try
     tries = 1
-    while True:
-        try:
-            about = _push(api, upload, heads, public=public, gated=gated, revision=revision)
-            return {**about, "new": about["commit"] != heads[0]}
-        except NewsCLIPpingsError:
-            raise
-        except Exception as error:
-            cause = _of_hub(error)
-            if cause is None:
+    with tempfile.TemporaryDirectory() as links:
+        _link(upload, Path(links))
+        while True:
+            try:
+                about = _push(api, upload, Path(links), heads, check, public=public, gated=gated)
+                break
+            except NewsCLIPpingsError:
                 raise
-            status = _status(cause)
-            if tries == TRIES or (status is not None and status not in MAY_PASS):
-                raise not_pushed(upload.repo_id, status, str(cause).replace(token, "***"), tries) from None
-            time.sleep(PAUSE * 3 ** (tries - 1))
-            tries += 1
+            except Exception as error:
+                cause = _of_hub(error)
+                if cause is None:
+                    raise
+                status = _status(cause)
+                if tries == TRIES or (status is not None and status not in MAY_PASS):
+                    raise not_pushed(upload.repo_id, status, str(cause).replace(token, "***"), tries) from None
+                time.sleep(PAUSE * 3 ** (tries - 1))
+                tries += 1
+    with contextlib.suppress(OSError):  # of a medium that is read-only
+        write_card(upload.folder, upload.repo_id)
+    return {**about, "new": about["commit"] != heads[0]}
+
+
+def _link(upload: Upload, links: Path) -> None:
+    """Lay out what is uploaded, so that nothing is written to the folder: links to its files, and the texts."""
+    for name in upload.files:
+        (links / name).parent.mkdir(exist_ok=True)
+        if name in upload.texts:
+            (links / name).write_bytes(upload.texts[name].encode())
+        else:
+            (links / name).symlink_to((upload.folder / name).resolve())
 
 
 def _push(
-    api: Any, upload: Upload, heads: list[str], *, public: bool, gated: bool, revision: str | None
+    api: Any, upload: Upload, links: Path, heads: list[str], check: Callable[[], None], *, public: bool, gated: bool
 ) -> dict[str, Any]:
-    repo, tag = upload.repo_id, upload.version
-    api.create_repo(repo, repo_type=KIND, private=not public, exist_ok=True)
+    repo, branch, tag = upload.repo_id, upload.branch, upload.version
+    api.create_repo(repo, repo_type=KIND, private=True, exist_ok=True)
     info = api.repo_info(repo, repo_type=KIND)
-    branches = [branch.name for branch in api.list_repo_refs(repo, repo_type=KIND).branches]
-    new_branch = revision is not None and revision not in branches
-    before = api.repo_info(repo, repo_type=KIND, revision=None if new_branch else revision)
+    new_branch = branch not in [one.name for one in api.list_repo_refs(repo, repo_type=KIND).branches]
+    before = api.repo_info(repo, repo_type=KIND, revision=None if new_branch else branch)
     heads.append(before.sha)
     _check_ours(api, repo, before.sha, [file.rfilename for file in before.siblings])
     if not info.private and not public:
         message = f"{repo} is public: pass --public if that is meant, make it private, or choose another name."
         raise ConfigError(message)
+    if ((info.private and public) or (gated and not info.gated)) and not hasattr(api, "update_repo_settings"):
+        message = (
+            f"{repo}: to change who may see a repository needs huggingface_hub 0.25 or later. Nothing was uploaded."
+        )
+        raise ConfigError(message)
+    if info.private and public and not upload.rights:
+        _check_history(api, upload)
+    check()
     if gated and not info.gated:  # first, so that nobody sees it in between
-        _settings(api, repo, gated="manual")
+        api.update_repo_settings(repo, repo_type=KIND, gated="manual")
         if not api.repo_info(repo, repo_type=KIND).gated:
             message = f"{repo}: {api.endpoint} took the setting but does not gate repositories. Nothing was uploaded."
             raise ConfigError(message)
-    if info.private and public:
-        _settings(api, repo, private=False)
     if new_branch:
-        api.create_branch(repo, repo_type=KIND, branch=revision, exist_ok=True)
+        api.create_branch(repo, repo_type=KIND, branch=branch, exist_ok=True)
     api.upload_folder(
         repo_id=repo,
         repo_type=KIND,
-        folder_path=upload.folder,
-        revision=revision,
+        folder_path=links,
+        revision=branch,
         parent_commit=before.sha,  # what was looked at; if somebody else was faster, it is looked at again
-        allow_patterns=list(upload.files),
         delete_patterns=OURS,
         commit_message=f"NewsCLIPpings {tag}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
     )
-    sha = api.repo_info(repo, repo_type=KIND, revision=revision).sha
-    tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repo, repo_type=KIND).tags}
-    if tags.get(tag, sha) != sha:
-        api.delete_tag(repo, repo_type=KIND, tag=tag)
-    if tags.get(tag) != sha:
-        _tag(api, repo, tag, sha, revision or "main")
+    sha = api.repo_info(repo, repo_type=KIND, revision=branch).sha
+    moved = _tag(api, repo, tag, sha) if branch == MAIN else False
+    if info.private and public:  # last, when all is as it should be
+        api.update_repo_settings(repo, repo_type=KIND, private=False)
     return {
         "url": f"{api.endpoint}/datasets/{repo}",
         "commit": sha,
-        "tag": tag,
-        "tag_moved": tags.get(tag, sha) != sha,
+        "branch": branch,
+        "tag": tag if branch == MAIN else None,
+        "tag_moved": moved,
     }
 
 
-def _tag(api: Any, repo: str, tag: str, sha: str, branch: str) -> None:
-    """Tag a commit; where a server tags the heads of branches only, its branch, if that still ends with it."""
+def _tag(api: Any, repo: str, tag: str, sha: str) -> bool:
+    """Tag the head of main; whether the tag was elsewhere. Some servers tag the heads of branches only, by name."""
+    tags = {one.name: one.target_commit for one in api.list_repo_refs(repo, repo_type=KIND).tags}
+    moved = bool(tags.get(tag, sha) != sha)
+    if moved:
+        api.delete_tag(repo, repo_type=KIND, tag=tag)
+    if tags.get(tag) == sha:
+        return False
     try:
         api.create_tag(repo, repo_type=KIND, tag=tag, revision=sha, exist_ok=True)
     except Exception as error:
-        if _of_hub(error) is None or api.repo_info(repo, repo_type=KIND, revision=branch).sha != sha:
+        if _of_hub(error) is None or api.repo_info(repo, repo_type=KIND, revision=MAIN).sha != sha:
             raise
-        api.create_tag(repo, repo_type=KIND, tag=tag, revision=branch, exist_ok=True)
+        api.create_tag(repo, repo_type=KIND, tag=tag, revision=MAIN, exist_ok=True)
+    return moved
+
+
+def _check_history(api: Any, upload: Upload) -> None:
+    """Refuse to open a repository where some commit has more than texts and the very files that are uploaded now.
+
+    All of its branches, tags and pull requests are looked at; what the Hub converts by itself is made of these.
+    """
+    from huggingface_hub.hf_api import RepoFile
+
+    repo = upload.repo_id
+    try:
+        refs = api.list_repo_refs(repo, repo_type=KIND, include_pull_requests=True)
+    except KeyError:  # a server that has none
+        refs = api.list_repo_refs(repo, repo_type=KIND)
+    heads = {ref.target_commit for ref in (*refs.branches, *refs.tags, *(refs.pull_requests or ()))}
+    commits = {one.commit_id for head in heads for one in api.list_repo_commits(repo, repo_type=KIND, revision=head)}
+    known = {line[:64] for line in upload.texts[SUMS].splitlines()}
+    for commit in sorted(commits):
+        for file in api.list_repo_tree(repo, recursive=True, repo_type=KIND, revision=commit):
+            if isinstance(file, RepoFile) and file.path not in TEXTS and (not file.lfs or file.lfs.sha256 not in known):
+                raise history_public(repo, file.path, commit)
 
 
 def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
@@ -221,15 +197,6 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
     if other:
         raise not_ours(repo, other[0])
-
-
-def _settings(api: Any, repo: str, **settings: Any) -> None:
-    if not hasattr(api, "update_repo_settings"):
-        message = (
-            f"{repo}: to change who may see a repository needs huggingface_hub 0.25 or later. Nothing was uploaded."
-        )
-        raise ConfigError(message)
-    api.update_repo_settings(repo, repo_type=KIND, **settings)
 
 
 def _status(error: BaseException) -> int | None:

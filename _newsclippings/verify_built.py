@@ -15,10 +15,10 @@ from _newsclippings.card import PICTURE, stale_files
 from _newsclippings.charts import FOLDER, NUMBERS, current_charts
 from _newsclippings.checksums import SUMS, read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
-from _newsclippings.errors import NewsCLIPpingsError, bad_file, printable, unreadable
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file, printable, unreadable
 from _newsclippings.files import what_instead
 from _newsclippings.local_file import read_file
-from _newsclippings.manifests import AGAIN, Manifests, as_expected, require_pictures, shows_pictures
+from _newsclippings.manifests import AGAIN, Manifests, as_expected, manifests, require_pictures, shows_pictures
 from _newsclippings.parquet_folder import BUILDING, LEFTOVERS, MANIFEST, is_hidden, load_manifest, sha256_of
 from _newsclippings.schema import CONFIGS, UNIQUE
 from _newsclippings.shards import ids_digest
@@ -55,6 +55,16 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
     ready = f'Next: `load_dataset("{root}")`, or `newsclippings push OWNER/NAME {shlex.quote(str(root))}`.'
     report.next = ready if report.sound else VERIFY_AGAIN
     return report
+
+
+def check_contents(folder: Path) -> None:
+    """Raise `BadFileError` if a file of a config is not, byte by byte, what its manifest says."""
+    report = Report()
+    for config, manifest in manifests(folder).items():
+        with as_expected(folder / config / MANIFEST):
+            _check_files(report, folder / config, manifest["files"])
+    for message in (*report.missing.values(), *report.invalid.values()):
+        raise BadFileError(message)
 
 
 def _check_config(report: Report, folder: Path) -> None:

@@ -90,7 +90,8 @@ class Handler(Requests):
         repo = self.repo(name)
         heads = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid} for n, oid in repo.branches.items()]
         tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": oid} for n, oid in repo.tags.items()]
-        return ({"branches": heads, "converts": [], "tags": tags},)
+        requests: dict[str, Any] = {"pullRequests": []} if "include_prs" in self.query else {}
+        return ({"branches": heads, "converts": [], "tags": tags, **requests},)
 
     def branch(self, name: str, branch: str) -> Any:
         repo = self.repo(name, write=True)

@@ -39,7 +39,8 @@ LAYERS = [
     ["newsclippings"],
     ["cli_options", "convert", "preview", "preview_html", "infos", "sample"],
     ["plots", "stats", "stats_text"],
-    ["build", "cli_verify", "push"],
+    ["build", "cli_verify", "upload"],
+    ["push"],
     ["cli_folder"],
     ["cli"],
 ]

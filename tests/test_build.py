@@ -34,8 +34,8 @@ from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
 from _newsclippings.cli import main
 from _newsclippings.parquet_folder import alone_in, in_all_versions
-from _newsclippings.push import plan_upload
 from _newsclippings.schema import VERSION
+from _newsclippings.upload import plan_upload
 from newsclippings import MissingDataError, join_images, verify_built
 
 # Before click 8.2 stderr had to be kept apart by name.

@@ -21,8 +21,8 @@ from test_embeddings import write as write_embeddings
 from world import CONFIGS, SPLITS, Row, World
 
 from _newsclippings import shards
-from _newsclippings.push import plan_upload
 from _newsclippings.schema import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
+from _newsclippings.upload import plan_upload
 from newsclippings import ConfigError
 
 TYPES = {

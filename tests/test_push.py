@@ -173,6 +173,55 @@ def test_a_client_that_cannot_change_settings(hub: Hub, bare: Path, option: str)
     assert hub.repo() == before
 
 
+# What an earlier push left, and is not in the folder that is pushed now: in main, on a branch, under a tag.
+HISTORIES = {
+    "before": lambda hub, full: hub.push(full, *RIGHTS),
+    "branch": lambda hub, full: hub.push(full, *RIGHTS, "--revision", "other"),
+    "foreign": lambda hub, full: hub.make(branch="mine", files={"data.csv": "article\n..."}),
+}
+
+
+@needs_settings
+@pytest.mark.parametrize("where", HISTORIES)
+def test_old_pictures_are_not_opened(
+    hub: Hub, bare: Path, built: Callable[..., Path], tmp_path: Path, where: str
+) -> None:
+    """--public opens no private repository whose history holds what nobody said may be seen; with rights it does."""
+    full = built(tmp_path / "full")
+    hub.make()
+    HISTORIES[where](hub, full)
+    hub.push(bare)
+    before = hub.repo()
+    pushed = hub.push(bare, "--public", code=1)
+    assert f"{REPO} is private: expected nothing in its history but what is uploaded now, found " in pushed.err
+    assert "choose another name, or make it public on the Hub yourself." in pushed.err
+    assert len(pushed.err.splitlines()) == 1
+    assert hub.repo() == before
+    hub.push(bare, "--public", *RIGHTS)
+    assert hub.repo()["private"] is False
+
+
+@needs_settings
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
+def test_a_failed_upload_opens_nothing(hub: Hub, bare: Path, there: bool) -> None:
+    """A repository becomes public when all is uploaded, and not before; the same command then goes on."""
+    if there:
+        hub.push(bare)
+        (bare / "dataset_infos.json").unlink()
+        (bare / "merged_balanced" / "manifest.json").write_text(
+            json.dumps(json.loads((bare / "merged_balanced" / "manifest.json").read_text()), indent=2)
+        )
+    hub.faults(fault("POST", "/commit/", 400, times=99))
+    hub.push(bare, "--public", code=1)
+    assert hub.repo()["private"] is True
+    hub.faults(fault("POST", "/tag/", "stall"), fault("DELETE", "/tag/", "stall"))
+    hub.start_push(bare, "--public").kill_when(lambda: bool(hub.log("", "/tag/")[there:]))
+    assert hub.repo()["private"] is True
+    hub.faults()
+    hub.push(bare, "--public")
+    assert (hub.repo()["private"], hub.files()) == (False, content(bare))
+
+
 @needs_settings
 def test_never_open_for_a_moment(hub: Hub, bare: Path) -> None:
     """A private repository is gated before it is made public."""
@@ -304,14 +353,17 @@ def test_pictures_need_rights(
     assert hub.log() == []
 
 
-@pytest.mark.parametrize(
-    "name", ["me/newsclippings", "me/NewsCLIPpings", "me/newsclippings.py", "newsclippings", "a/b/c"]
-)
+BESIDE_US = ["me/newsclippings", "me/NewsCLIPpings", "me/newsclippings.py"]
+NO_NAMES = ["newsclippings", "a/b/c", "me/bad name!", "me/news--clippings", "me/..", "me/news\nclippings"]
+
+
+@pytest.mark.parametrize("name", [*BESIDE_US, *NO_NAMES])
 def test_names_that_will_not_do(hub: Hub, bare: Path, name: str) -> None:
-    """A name under which nothing could be loaded beside newsclippings.py, or none at all: one line, no request."""
-    pushed = hub.push(bare, repo=name, code=1)
-    assert pushed.err.startswith(f"Error: {name!r}: ")
-    assert len(pushed.err.splitlines()) == 1
+    """A name under which nothing could be loaded beside newsclippings.py, or that the Hub refuses: no request."""
+    for more in ([], ["--dry-run"]):
+        pushed = hub.push(bare, *more, repo=name, code=1)
+        assert pushed.err.startswith(f"Error: {name!r}: ")
+        assert len(pushed.err.splitlines()) == 1
     assert hub.log() == []
 
 
@@ -325,6 +377,50 @@ def test_a_damaged_folder_is_refused(hub: Hub, bare: Path) -> None:
     file.unlink()
     assert f"{file}: expected {size:,} bytes, as its manifest says, found no file" in hub.push(bare, code=1).err
     assert hub.log() == []
+
+
+def test_a_flipped_byte_is_refused(hub: Hub, bare: Path) -> None:
+    """A file of the size that its manifest says, and of another content, is not published: one line, as of verify."""
+    file = bare / "merged_balanced" / "test-00000-of-00001.parquet"
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+    pushed = hub.push(bare, code=1)
+    assert f"Error: {file}: expected the SHA-256 " in pushed.err
+    assert "Its content changed. Remove the folder of the config" in pushed.err
+    assert len(pushed.err.splitlines()) == 1
+    assert hub.files() == {}
+
+
+def test_a_failed_push_leaves_the_folder(hub: Hub, bare: Path) -> None:
+    """The card in the folder names a repository when that is there; `card --name` gives it any name."""
+    before = content(bare)
+    hub.faults(fault("POST", "/commit/", 400, times=99))
+    hub.push(bare, code=1)
+    assert content(bare) == before
+    hub.faults()
+    hub.push(bare)
+    moved = bare.rename(bare.with_name("moved"))
+    for name in ("me/other", "moved"):
+        assert CliRunner().invoke(main, ["card", str(moved), "--check", "--name", name]).exit_code == 1
+        assert CliRunner().invoke(main, ["card", str(moved), "--name", name]).exit_code == 0
+        assert f'load_dataset("{name}", ' in (moved / "README.md").read_text(encoding="utf-8")
+        assert CliRunner().invoke(main, ["card", str(moved), "--check"]).exit_code == 0
+    assert CliRunner().invoke(main, ["card", str(moved), "--name", ""]).exit_code == 2
+    assert CliRunner().invoke(main, ["card", str(moved), "--name", "out"]).exit_code == 0
+    assert content(moved) == before
+
+
+def test_from_a_medium_that_is_read_only(hub: Hub, bare: Path) -> None:
+    """All that is uploaded comes from memory and from files that are only read; the card there keeps its name."""
+    before = content(bare)
+    refuse = "import _newsclippings.push as push, errno\n"
+    refuse += "def write_card(*_): raise OSError(errno.EROFS, 'Read-only file system')\npush.write_card = write_card\n"
+    hub.push(bare, before=refuse)
+    assert content(bare) == before
+    changed = {"README.md", "SHA256SUMS"}
+    assert {name: one for name, one in hub.files().items() if name not in changed}.items() <= before.items()
+    assert hub.load() == hub.load(str(bare))
 
 
 def test_nothing_but_the_dataset_is_uploaded(hub: Hub, bare: Path) -> None:
@@ -371,29 +467,42 @@ def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[.
     assert hub.load() == jsonable(test)
 
 
-def test_a_branch_and_the_tag(world: World, hub: Hub, bare: Path, tmp_path: Path) -> None:
-    """--revision writes to a branch, main stays empty; the tag of the data version gives the rows."""
-    pushed = hub.push(bare, "--revision", "next")
-    assert hub.files("next") == content(bare)
-    assert hub.files("main") == {}
-    assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
-    rows = hub.load(revision="1.0.0")
-    assert rows == jsonable(expected_splits(world, images="none"))
-    assert hub.push(bare, "--revision", "next")["new"] is False
+def test_a_branch_and_the_tag(world: World, hub: Hub, eight: Path, bare: Path) -> None:
+    """--revision writes to a branch; main, and the tag of the data version, stay as they are."""
+    first = hub.push(bare)
+    assert hub.load(revision="1.0.0") == jsonable(expected_splits(world, images="none"))
+    before = hub.files()
+    pushed = hub.push(eight, "--revision", "next")
+    assert (pushed["branch"], pushed["tag"], pushed["tag_moved"]) == ("next", None, False)
+    assert hub.files("next") == content(eight)
+    assert hub.files("main") == before
+    assert hub.repo()["tags"] == {"1.0.0": first["commit"]}
+    assert hub.load(revision="next") == jsonable(expected_splits(world, images="none"))
+    again = hub.push(eight, "--revision", "next", "--format", "text")
+    assert f"nothing was new; branch next, which is not tagged, at {pushed['commit']}" in again.out
+
+
+@pytest.mark.parametrize("branch", ["", "1.0.0"])
+def test_branches_that_will_not_do(hub: Hub, bare: Path, branch: str) -> None:
+    """No name, or that of the tag: one line, no request."""
+    for more in ([], ["--dry-run"]):
+        pushed = hub.push(bare, "--revision", branch, *more, code=1)
+        assert pushed.err.startswith(f"Error: --revision {branch!r}: expected a branch, and 1.0.0 is the tag.")
+        assert len(pushed.err.splitlines()) == 1
+    assert hub.log() == []
 
 
 def fault(method: str, path: str, do: int | str, times: int = 1, after: int = 0) -> dict[str, Any]:
     return {"method": method, "path": path, "do": do, "times": times, "after": after}
 
 
-@pytest.mark.parametrize("branch", ["main", "next"])
-def test_a_server_that_tags_branches_only(hub: Hub, bare: Path, branch: str) -> None:
-    """The head of a branch is tagged by the branch's name, where a server knows no other way."""
+def test_a_server_that_tags_branches_only(hub: Hub, bare: Path) -> None:
+    """The head of main is tagged by the branch's name, where a server knows no other way."""
     hub.faults(fault("POST", "/tag/[0-9a-f]{40}$", 500, times=100))
-    pushed = hub.push(bare, "--revision", branch)
+    pushed = hub.push(bare)
     assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
     tagged = [entry["path"].rpartition("/")[2] for entry in hub.log() if "/tag/" in entry["path"]]
-    assert tagged == [pushed["commit"], branch]
+    assert tagged == [pushed["commit"], "main"]
 
 
 @needs_settings
