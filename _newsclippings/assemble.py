@@ -226,11 +226,12 @@ class Assembly:
         )
         kinds = self.sources.embeddings
         vectors = {kind: self._embeddings(kind, files[split]) for kind, files in kinds.items()}
-        coverage = {kind: some.count(int64s(matches[EMBEDDINGS[kind].key])) for kind, some in vectors.items()}
+        ids = {key: int64s(matches[key])[rows.keep] for key in METADATA_COLUMNS.values()}
+        coverage = {kind: some.count(ids[EMBEDDINGS[kind].key]) for kind, some in vectors.items()}
         if metadata is not None:
             known = int64s(metadata["id"])
             for column, key in METADATA_COLUMNS.items():
-                coverage[column] = int((lookup(known, int64s(matches[key])) >= 0).sum())
+                coverage[column] = int((lookup(known, ids[key]) >= 0).sum())
         report = replace(
             report,
             damage=self._tar.known_damage if self._tar else None,

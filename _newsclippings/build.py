@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +17,16 @@ from _newsclippings.croissant import BESIDE
 from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import ConfigError, changed_meanwhile, damaged_shard
 from _newsclippings.images import FolderPictures, pictures_state
-from _newsclippings.parquet_folder import LEFTOVERS, MANIFEST, alone_in, load_manifest, write_config
+from _newsclippings.parquet_folder import (
+    LEFTOVERS,
+    MANIFEST,
+    alone_in,
+    bytes_to_write,
+    check_room,
+    load_manifest,
+    write_config,
+)
+from _newsclippings.register import NAME
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
 from _newsclippings.shards import rows_of
 from _newsclippings.split import Split
@@ -74,6 +84,9 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
 def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
     from newsclippings import NewsCLIPpings
 
+    large = fields["images"] != "none" or fields.get("embeddings")  # texts are small, and written as fast as joined
+    if large and (len(configs) > 1 or thin):  # of one, it is checked when it is joined
+        _check_room(out, configs, thin, fields)
     reports: dict[str, Any] = {}
     pictures: dict[str, PicturesInUse] = {}
     digests = []
@@ -81,15 +94,13 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
         builder = NewsCLIPpings(config_name=config, **fields)
         check = functools.partial(_check_inputs, builder.config, builder.config.inputs())
         assembly, joined = builder.join()
-        layout = "once" if config in thin else fields["images"]
+        layout = _layout(config, thin, fields)
         made_of = _made_of(builder.config_id, layout, joined)
         reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
         columns = builder.info.features
         if config in thin:
             digests.append(made_of)
-            for split, one in joined.items():
-                pictures.setdefault(split, PicturesInUse()).add(one)
-            joined = {split: replace(one, pictures=None) for split, one in joined.items()}
+            joined = _apart(joined, pictures)
             columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
         about = {"config": config, "version": VERSION, "description": CONFIGS[config], "layout": layout}
         about["made_of"] = made_of
@@ -103,6 +114,48 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
         _draw_pairs(out)
         write_card(out)
     return reports
+
+
+def _layout(config: str, thin: list[str], fields: dict[str, Any]) -> str:
+    return "once" if config in thin else str(fields["images"])
+
+
+def _apart(joined: dict[str, Split], pictures: dict[str, PicturesInUse]) -> dict[str, Split]:
+    """Add the pictures of a thin config to those in use; its splits without them."""
+    for split, one in joined.items():
+        pictures.setdefault(split, PicturesInUse()).add(one)
+    return {split: replace(one, pictures=None) for split, one in joined.items()}
+
+
+def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> None:
+    """Refuse what does not fit on the disk, all of it together, before any is written.
+
+    That takes a join of each config more, some seconds of the largest; to hold them all would take gigabytes. What a
+    config lacks is told now, too, and not after others were written.
+    """
+    from newsclippings import NewsCLIPpings
+
+    needed, digests = 0, []
+    pictures: dict[str, PicturesInUse] = {}
+    log = logging.getLogger(NAME)
+    level = log.level
+    log.setLevel(logging.ERROR)  # the reports are logged when the rows are written
+    try:
+        for config in configs:
+            config_id = NewsCLIPpings(config_name=config, **fields).config_id
+            assembly, joined = NewsCLIPpings(config_name=config, **{**fields, "check_images": False}).join()
+            made_of = _made_of(config_id, _layout(config, thin, fields), joined)
+            if config in thin:
+                digests.append(made_of)
+                joined = _apart(joined, pictures)
+            rows = {split: rows_of(one) for split, one in joined.items()}
+            needed += bytes_to_write(out, config, made_of, rows)
+        if thin:
+            rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
+            needed += bytes_to_write(out, UNIQUE, _digest(*digests), rows)
+    finally:
+        log.setLevel(level)
+    check_room(out, needed)
 
 
 def _check_inputs(config: Any, before: str) -> None:
@@ -169,6 +222,13 @@ def _check_ours(out: Path, configs: list[str]) -> None:
         ours = any(load_manifest(out / config) for config in (*CONFIGS, UNIQUE))
     foreign = [out / name for name in BESIDE if (out / name).exists() and not ours]
     foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
+    links = [out / config for config in {*configs, UNIQUE} if (out / config).is_symlink()]
+    if links:
+        message = (
+            f"{links[0]}: expected a folder, which can be replaced, found a symbolic link. Nothing was changed; remove "
+            "the link, or choose another folder."
+        )
+        raise ConfigError(message)
     for config in configs:
         folder, manifest = out / config, load_manifest(out / config)
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []

@@ -151,10 +151,12 @@ def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
     )
 
 
-def disk_full(folder: object, needed: int, free: int, what: str, else_do: str) -> ConfigError:
+def disk_full(
+    folder: object, needed: int, free: int, what: str, else_do: str, done: str = "Nothing was done"
+) -> ConfigError:
     """What is to be fetched or written does not fit on the disk."""
     return ConfigError(
-        f"{folder}: expected {needed:,} bytes of free disk for {what}, found {free:,}. Nothing was done: make room, "
+        f"{folder}: expected {needed:,} bytes of free disk for {what}, found {free:,}. {done}: make room, "
         f"{else_do}, or ask for fewer splits."
     )
 

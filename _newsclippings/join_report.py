@@ -24,7 +24,7 @@ class JoinReport:
         first_missing: the first few of them in words.
         damage: where and why the tar could not be read to its end.
         captions_from: the file that the captions came from, without its folder.
-        coverage: by column of embeddings and metadata, the number of rows that have a value.
+        coverage: by column of embeddings and metadata, the number of the rows that come out which have a value.
         needed: rows whose picture has a record, by outlet; not written down.
         first: number of the first row, of a slice of the file; None for all of it; not written down.
     """

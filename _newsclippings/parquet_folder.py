@@ -98,10 +98,10 @@ def write_config(
         check: is called when all is written, and raises if it is not to be used.
 
     Raises:
-        ConfigError: the disk is too small. Nothing was written by this run.
+        ConfigError: the disk is too small. Nothing of the config was written by this run.
     """
     made_of, folder = about["made_of"], out / config
-    building, old = out / BUILDING / f"{config}-{made_of[:16]}", out / BUILDING / f"{config}-old"
+    building, old = _building(out, config, made_of), out / BUILDING / f"{config}-old"
     if old.exists() and not folder.exists():  # killed when neither was in its place
         old.rename(folder)
     if is_complete(folder, made_of):
@@ -109,10 +109,7 @@ def write_config(
         return
     plan = _plan(splits)
     todo = {name: one for name, one in plan.items() if not (building / name).exists()}
-    needed = sum(int(splits[split].sizes[start:stop].sum()) for split, (start, stop) in todo.values())
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise disk_full(out, needed, free, "what has to be written", "choose a folder on a larger disk")
+    check_room(out, bytes_to_write(out, config, made_of, splits), f"Of {config} nothing was written, others stay")
     _remove_others(building, config)
     building.mkdir(parents=True, exist_ok=True)
     for file in building.iterdir():
@@ -146,6 +143,25 @@ def write_config(
     manifest = {**about, "features": columns, "splits": facts, "files": files}
     write_text(building / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     _place(building, folder, old)
+
+
+def _building(out: Path, config: str, made_of: str) -> Path:
+    return out / BUILDING / f"{config}-{made_of[:16]}"
+
+
+def bytes_to_write(out: Path, config: str, made_of: str, splits: Mapping[str, Rows]) -> int:
+    """Bytes that `write_config` would write at least: of the files that are not there yet."""
+    if is_complete(out / config, made_of):
+        return 0
+    todo = [one for name, one in _plan(splits).items() if not (_building(out, config, made_of) / name).exists()]
+    return sum(int(splits[split].least[start:stop].sum()) for split, (start, stop) in todo)
+
+
+def check_room(out: Path, needed: int, done: str = "Nothing was done") -> None:
+    """Raise `ConfigError` if so many bytes do not fit; `done` says how far the build came."""
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise disk_full(out, needed, free, "what has to be written", "choose a folder on a larger disk", done)
 
 
 def _rows(rows: Rows, one: tuple[int, int]) -> int:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from _newsclippings.arrow import Int64s, int64s
 from _newsclippings.assemble import part_ranges
 from _newsclippings.images import Pictures
-from _newsclippings.join import Int32s
+from _newsclippings.join import Int32s, lookup
+from _newsclippings.schema import EMBEDDINGS
 from _newsclippings.split import Split
 
 SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,
@@ -32,12 +33,15 @@ class Rows:
 
     Attributes:
         sizes: int64 (N,), bytes that each row takes at most, about; those of pictures are exact.
+        least: int64 (N,), bytes that each takes on the disk, at least: pictures and vectors as they are, and a tenth of
+            the texts, which are compressed to a sixth or less.
         batch: rows of a row group.
         tables: makes tables of up to `batch` rows of a range of the N rows.
         facts: of the rows that come out, for the manifest: `rows`, `ids_sha256` and more.
     """
 
     sizes: Int64s
+    least: Int64s
     batch: int
     tables: Callable[[tuple[int, int]], Tables]
     facts: dict[str, Any]
@@ -56,7 +60,7 @@ def rows_of(split: Split) -> Rows:
         "ids_sha256": ids_digest(ids, images),
         "report": report.as_dict(),
     }
-    return Rows(_sizes(split), batch, lambda one: split.tables([one], batch, ahead=True), facts)
+    return Rows(*_sizes(split), batch, lambda one: split.tables([one], batch, ahead=True), facts)
 
 
 def ids_digest(*columns: Int64s) -> str:
@@ -66,7 +70,7 @@ def ids_digest(*columns: Int64s) -> str:
 
 def bytes_of(split: Split) -> int:
     """Bytes that the rows of a split take, about."""
-    return int(_sizes(split).sum())
+    return int(_sizes(split)[0].sum())
 
 
 def bytes_of_pictures(split: Split) -> int:
@@ -76,18 +80,21 @@ def bytes_of_pictures(split: Split) -> int:
     return int(file_sizes(split.pictures, split.rows.image_row)[split.rows.keep].sum())
 
 
-def _sizes(split: Split) -> Int64s:
+def _sizes(split: Split) -> tuple[Int64s, Int64s]:
+    """`sizes` and `least`, see `Rows`."""
     rows = split.rows
     each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
     if split.metadata is not None:
         each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
-    each += sum(vectors.bytes_each for vectors in split.embeddings.values())
-    sizes = np.full(len(rows.matches), each, np.int64)
-    pictures = None if split.images == "path" else split.pictures
-    for files, records in ((pictures, rows.image_row), (split.articles, rows.caption_row)):
-        if files is not None:
-            sizes += file_sizes(files, records)
-    return np.where(rows.keep, sizes, 0)
+    texts, others, nulls = np.full(len(rows.matches), each, np.int64), np.zeros(len(rows.matches), np.int64), 0
+    if split.articles is not None:
+        texts += file_sizes(split.articles, rows.caption_row)
+    if split.pictures is not None and split.images != "path":
+        others += file_sizes(split.pictures, rows.image_row)
+    for kind, vectors in split.embeddings.items():
+        there = lookup(vectors.ids, int64s(rows.matches[EMBEDDINGS[kind].key])) >= 0
+        others, nulls = others + vectors.bytes_each * there, nulls + vectors.bytes_each * ~there
+    return np.where(rows.keep, texts + others + nulls, 0), np.where(rows.keep, texts // 10 + others, 0)
 
 
 def file_sizes(files: Pictures, records: Int32s) -> Int64s:

@@ -59,7 +59,7 @@ class Split:
 
     def check_parquet(self) -> None:
         """Raise `ConfigError` if this version of pyarrow cannot write the rows to Parquet."""
-        lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.rows]
+        lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.written]
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
             raise old_pyarrow(pa.__version__, lacking)
 

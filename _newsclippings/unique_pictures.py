@@ -58,6 +58,6 @@ class PicturesInUse:
                 for (start, _), made in map_ahead(pool, make, starts, TABLES_AHEAD):
                     yield start, made
 
-        sizes = 80 + file_sizes(pictures, record)
+        sizes = file_sizes(pictures, record)
         facts = {"rows": len(table), "ids_sha256": ids_digest(int64s(table["image_id"]))}
-        return Rows(sizes, ROWS_OF_PICTURES, tables, facts)
+        return Rows(80 + sizes, 8 + sizes, ROWS_OF_PICTURES, tables, facts)

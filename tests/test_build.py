@@ -381,6 +381,52 @@ def test_a_full_disk_is_found_out_before(world: World, tmp_path: Path, monkeypat
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("layout", ["bytes", "once"])
+def test_a_disk_for_some_of_the_configs(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """All that is asked for is added up before any of it is written, but for what is complete already."""
+    usage, options = shutil.disk_usage(tmp_path), ["--data-dir", world.root, "--images", layout]
+
+    def refused(free: int, *configs: str) -> tuple[int, str]:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        result = run("build", tmp_path / "out", *configs, *options)
+        found = re.search(r"expected ([\d,]+) bytes of free disk for .*, found [\d,]+\. (.*): make", result.stderr)
+        assert found
+        assert not (tmp_path / "out").exists()
+        return int(found[1].replace(",", "")), found[2]
+
+    one, done = refused(0, *TWO[:2])
+    assert done == "Of merged_balanced nothing was written, others stay"
+    both, done = refused(one, *TWO)
+    assert both > one
+    assert done == "Nothing was done"
+    assert run("build", tmp_path / "out", *TWO[:2], *options).exit_code == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=both - one))
+    assert run("build", tmp_path / "out", *TWO, *options).exit_code == 0
+
+
+def test_reports_are_logged_once(
+    new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though configs are joined once more, to look whether they fit."""
+    world = new_world(tar=False)
+    (world.origin / world.used_once().image_path).unlink()
+    build(world, tmp_path / "out", *TWO, "--missing", "null")
+    logged = [record.getMessage() for record in caplog.records]
+    assert len(logged) == len(set(logged)) > 0
+
+
+def test_a_disk_that_is_large_enough_for_texts(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are compressed: what fits is not refused, since the plain texts would not have fitted."""
+    build(world, tmp_path / "first", "--images", "none", "--articles", *ALL)
+    manifests = [manifest(file.parent) for file in tmp_path.rglob("manifest.json")]
+    plain = sum(split["plain_bytes"] for one in manifests for split in one["splits"].values())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=plain // 5))
+    build(world, tmp_path / "second", "--images", "none", "--articles", *ALL)
+
+
 def test_two_at_once_in_one_folder(world: World, tmp_path: Path) -> None:
     """The second waits for the first, and finds the work done."""
     command = [sys.executable, "-m", "newsclippings", "build", str(tmp_path / "out"), "--data-dir", str(world.root)]
@@ -419,6 +465,21 @@ def test_it_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, n
     assert file.read_text().endswith("mine")
 
 
+@pytest.mark.parametrize("name", ["merged_balanced", "images"])
+def test_a_config_that_is_a_link_is_refused(world: World, tmp_path: Path, name: str) -> None:
+    """A symbolic link in the place of a config cannot be replaced as a folder is: told before anything is done."""
+    out = tmp_path / "out"
+    build(world, out, "--config", "scene_resnet_place", "--images", "once")
+    (out / "images" if name == "images" else out / "scene_resnet_place").rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    before = content(out)
+    result = run("build", out, "--data-dir", world.root, "--images", "none")
+    assert result.exit_code == 1
+    assert f"{out / name}: expected a folder, which can be replaced, found a symbolic link." in result.stderr
+    assert content(out) == before
+    assert not (out / ".building").exists()
+
+
 def test_into_the_current_folder_names_it(world: World) -> None:
     """`build .` works, and the card's snippet has the folder's name."""
     assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
@@ -446,13 +507,16 @@ def test_a_folder_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
 
 
 def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """The card is written with each config; what could not be built is not in it."""
+    """The card is written with each config; what could not be built is not in it. With pictures it is told before."""
     world = new_world(tar=False)
     (world.root / "news_clippings/data/scene_resnet_place/test.json").write_text("{}")
     result = run("build", tmp_path / "out", *TWO, "--data-dir", world.root)
     assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()
+    result = run("build", tmp_path / "out", *TWO, "--data-dir", world.root, "--images", "none")
+    assert result.exit_code == 1
     assert datasets.get_dataset_config_names(str(tmp_path / "out")) == ["merged_balanced"]
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {*BESIDE, "pairs.png", "merged_balanced"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {*BESIDE, "merged_balanced"}
 
 
 # Pictures once

@@ -142,6 +142,22 @@ def test_the_report_counts_coverage(new_world: Callable[..., World]) -> None:
         }
 
 
+@pytest.mark.parametrize("missing", ["null", "drop_pair"])
+def test_the_report_counts_the_rows_that_come_out(new_world: Callable[..., World], missing: str) -> None:
+    """Rows that were left out have no vectors and no metadata to count."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    write(world, plan)
+    lost = world.used_once().image_path
+    (world.origin / lost).unlink()
+    builder = NewsCLIPpings(data_dir=str(world.root), embeddings=["sbert"], metadata=True, missing=missing)
+    builder.download_and_prepare()
+    report, rows = builder.join_reports["train"], builder.as_dataset(split="train").with_format("arrow")[:]
+    assert report["written"] == len(rows) == (22 if missing == "drop_pair" else 24)
+    assert report["coverage"] == {name: len(rows) - rows[name].null_count for name in report["coverage"]}
+    assert report["coverage"].keys() == {"sbert", "metadata", "image_metadata"}
+
+
 def test_the_short_names_are_found_too(new_world: Callable[..., World]) -> None:
     """embeddings/<kind>/<split>.pkl, as the authors' README has it."""
     world = new_world(tar=False)
