@@ -22,6 +22,7 @@ from _newsclippings.schema import (
     SPLITS,
     TEXTS,
     UNIQUE,
+    VISUAL_NEWS_URL,
 )
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -30,6 +31,8 @@ PICTURE = "pairs.png"
 TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
 NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
+PAPER = "https://arxiv.org/abs/2104.05893"
+ONCE_EACH = f" Not so the config `{UNIQUE}`: it has each `image_id` once a split, in ascending order."
 GATE = (
     "The captions, articles and pictures belong to their publishers, and VisualNews is given out by its authors on "
     "request, for research. Say who you are and what you will do with the data; you may not pass them on."
@@ -117,7 +120,7 @@ def _yaml(built: Manifests) -> str:
         language=["en"],
         license="other",
         license_name="matches-apache-2.0-news-of-their-publishers",
-        license_link="https://github.com/FuxiaoLiu/VisualNews-Repository",
+        license_link=VISUAL_NEWS_URL,
         annotations_creators=["machine-generated"],
         language_creators=["found"],
         task_categories=["image-classification", "text-classification"] if with_pictures else ["text-classification"],
@@ -166,17 +169,21 @@ def _text(built: Manifests, name: str, picture: bool, charts: list[Path]) -> str
         version=version(built),
         homepage=HOMEPAGE,
         and_pictures=" and pictures" if with_pictures else "",
+        paper=PAPER,
+        visual_news=VISUAL_NEWS_URL,
         what_is_in_it=""
         if with_pictures
-        else "There are no pictures in it: `image_path` says where each lies in VisualNews.",
+        else " There are no pictures in it: `image_path` says where each lies in VisualNews.",
         picture=drawn if picture else "",
         name=name,
         config=first,
         join=_join(built, name),
         fields=_fields(built),
         vectors=_vectors(built),
+        unique=ONCE_EACH if UNIQUE in built else "",
         splits=_splits(built),
         charts=_charts(charts),
+        missing=_missing(built),
         report=_report(built),
         license=LICENSE,
         citation=CITATION,
@@ -199,12 +206,16 @@ rows = load_dataset({name}, "{thin[0]}", split="{split}")
 pictures = load_dataset({name}, "{UNIQUE}", split="{split}")
 full = join_images(rows, pictures)
 ```
+
+That needs the package newsclippings, by which this was built (`pip install .` in a checkout of it). Without it, join
+the Parquet files of both by `image_id`.
 """
 
 
 def _fields(built: Manifests) -> str:
     known = dict(COLUMNS)
-    known |= {kind: (f"float32 ({about.width},)", about.meaning) for kind, about in EMBEDDINGS.items()}
+    for kind, about in EMBEDDINGS.items():
+        known[kind] = (f"{'list of ' if about.faces else ''}float32 ({about.width},)", about.meaning)
     known |= TEXTS
     columns = dict.fromkeys(name for manifest in built.values() for name in manifest["features"])
     lines = []
@@ -248,6 +259,21 @@ def _charts(charts: list[Path]) -> str:
     names = [file.stem.replace("-", ": ", 1).replace("-", " ") for file in drawn]
     lines = [f"![{name}]({file.parent.name}/{file.name})" for name, file in zip(names, drawn, strict=True)]
     return "\n".join(["", *lines, ""]) if lines else ""
+
+
+def _missing(built: Manifests) -> str:
+    """What was done where rows lacked something, by what the reports counted."""
+    splits = [
+        about["report"] for manifest in built.values() for about in manifest["splits"].values() if "report" in about
+    ]
+    told = []
+    if dropped := sum(report["dropped_pairs"] for report in splits):
+        told.append(
+            f"Where a row lacked something, both twins were left out (`--missing drop_pair`): {dropped:,} pairs."
+        )
+    if kept := sum(max(0, report["written"] - report["resolved"]) for report in splits):
+        told.append(f"Rows that lack something were kept, with nulls (`--missing null`): {kept:,}.")
+    return " ".join(told) or "No row lacks anything that was asked for."
 
 
 def _report(built: Manifests) -> str:

@@ -1,6 +1,7 @@
 """What the commands share: options, and how they fail."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,15 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def as_options(message: str) -> str:
+    """A message with the options of the command line where it has Python's arguments of the same names."""
+    return re.sub(
+        r"(?<![\w/.-])(missing|images|data_dir|visual_news)=(?:'([^']*)')?",
+        lambda match: " ".join(filter(None, ("--" + match[1].replace("_", "-"), match[2]))),
+        message,
+    )
+
+
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     """Say what went wrong without a traceback, and exit with 1."""
 
@@ -58,7 +68,7 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             raise  # who reads the results has seen enough; click ends quietly
         except (NewsCLIPpingsError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(as_options(str(error))) from error
 
     return wrapped
 

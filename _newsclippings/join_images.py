@@ -23,11 +23,19 @@ def join_images(thin: Any, images: Any) -> Any:
         the cache of `datasets`, some rows at a time; a stream reads each picture as its row is asked for.
 
     Raises:
-        ConfigError: a stream whose columns are not known; `.map` forgets them.
+        ConfigError: one of them is something else, such as all splits together; or a stream whose columns are not
+            known; `.map` forgets them.
         MissingDataError: a row has an image_id that `images` does not have; for a stream, when the row is reached.
     """
-    from datasets import Features, Image
+    from datasets import Dataset, Features, Image, IterableDataset
 
+    if not (isinstance(thin, Dataset | IterableDataset) and isinstance(images, Dataset)):
+        message = (
+            "join_images: expected a Dataset or IterableDataset of rows and a Dataset of pictures, found "
+            f"{type(thin).__name__} and {type(images).__name__}. Pass one split of each (split='train'), the pictures "
+            "loaded without streaming."
+        )
+        raise ConfigError(message)
     ids = int64s(images.with_format("arrow")[:]["image_id"]) if len(images) else np.empty(0, np.int64)
     order = np.argsort(ids, kind="stable")
     in_order = ids[order]

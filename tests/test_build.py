@@ -36,7 +36,7 @@ from _newsclippings.cli import main
 from _newsclippings.parquet_folder import alone_in, in_all_versions
 from _newsclippings.schema import VERSION
 from _newsclippings.upload import plan_upload
-from newsclippings import MissingDataError, join_images, verify_built
+from newsclippings import ConfigError, MissingDataError, join_images, verify_built
 
 # Before click 8.2 stderr had to be kept apart by name.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -570,6 +570,17 @@ def test_join_images_of_another_split_is_an_error(world: World, tmp_path: Path) 
             join_images(thin, images)
 
 
+def test_join_images_of_all_splits_is_an_error(world: World, tmp_path: Path) -> None:
+    """All splits together, or pictures as a stream: one line says what is expected."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--images", "once")
+    thin, images = (datasets.load_dataset(str(out), config) for config in ("scene_resnet_place", "images"))
+    stream = datasets.load_dataset(str(out), "images", split="train", streaming=True)
+    for pair in ((thin, images), (thin["train"], images), (thin, images["train"]), (thin["train"], stream)):
+        with pytest.raises(ConfigError, match=r"join_images: expected .* found \w+ and \w+\. Pass one split of each"):
+            join_images(*pair)
+
+
 def test_pictures_that_are_missing_stay_null(new_world: Callable[..., World], tmp_path: Path) -> None:
     """With --missing null a picture that is not there is null in the config of pictures, and in the joined rows."""
     world = new_world(tar=False)
@@ -670,6 +681,18 @@ def test_a_new_folder_that_cannot_be_made_is_named(world: World) -> None:
     assert "'/proc/no'" in result.stderr or "/proc/no/such" in result.stderr
 
 
+def test_errors_name_the_options_of_the_command_line(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """What Python calls missing='null' is --missing null here."""
+    world = new_world(tar=False)
+    (world.origin / world.used_once().image_path).unlink()
+    told = run("build", tmp_path / "out", "--data-dir", world.root).stderr
+    assert "or pass --missing null (keep the rows, with nulls) or --missing drop_pair (leave out both" in told
+    shutil.rmtree(world.origin)
+    told = run("build", tmp_path / "out", "--data-dir", world.root).stderr
+    assert "Then pass --visual-news /path/to/origin.tar (or" in told
+    assert "Without pictures: --images none builds" in told
+
+
 def test_an_input_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
     """The error comes through the lock of the folder, and leaves no folder."""
     result = run("build", tmp_path / "out", "--data-dir", world.root, "--visual-news", "nowhere.tar")
@@ -746,6 +769,10 @@ def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_pat
     assert rows["train"] == 22
     assert re.search(r"\| `merged_balanced` \| train \| 22 \| 11 \| 11 \|", text)
     assert "| `merged_balanced` | train | 24 | 22 | 23 | picture 1 | - |" in text
+    assert "Where a row lacked something, both twins were left out (`--missing drop_pair`): 3 pairs." in text
+    assert "](https://github.com/g-luo/news_clippings) ([paper](https://arxiv.org/abs/2104.05893))" in text
+    assert "captions and pictures of [VisualNews](https://github.com/FuxiaoLiu/VisualNews-Repository)" in text
+    assert not re.search(r" $", text, re.M)
     assert "![Pairs of merged_balanced" in text
     assert (out / "pairs.png").stat().st_size > 1000
     assert "`similarity_score == 1`" in text
@@ -757,11 +784,46 @@ def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_pat
     assert done.stdout.strip() == "22", done.stderr
 
 
+@pytest.mark.parametrize("missing", ["error", "null"])
+def test_the_card_says_what_became_of_rows(new_world: Callable[..., World], tmp_path: Path, missing: str) -> None:
+    """Whether rows with nulls were kept, or none lacks anything."""
+    world = new_world(tar=False)
+    if missing == "null":
+        (world.origin / world.used_once().image_path).unlink()
+    build(world, tmp_path / "out", "--missing", missing)
+    kept = "Rows that lack something were kept, with nulls (`--missing null`): 1."
+    assert (kept if missing == "null" else "No row lacks anything that was asked for.") in card(tmp_path / "out")[1]
+
+
+@pytest.mark.skipif(int(pa.__version__.partition(".")[0]) < 26, reason="cannot write nulls among vectors")
+def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Types as they are; nulls are told where there are any, however many rows were left out."""
+    world = new_world(tar=False)
+    plan = make_plan(world)
+    test = [row["id"] for row in world.rows(split="test")]
+    plan["sbert"]["test"] = {n: plan["sbert"]["train"][min(plan["sbert"]["train"])] for n in test[2:]}
+    write_embeddings(world, plan)
+    (world.origin / next(row["image_path"] for row in world.rows(split="test")[4:])).unlink()
+    options = ["--embeddings", "sbert", "--embeddings", "facenet", "--missing", "drop_pair", "--split", "test"]
+    build(world, tmp_path / "out", *options)
+    text = card(tmp_path / "out")[1]
+    assert "| `facenet` | list of float32 (512,) |" in text
+    assert "| `sbert` | float32 (768,) |" in text
+    rows = pq.read_table(next((tmp_path / "out" / "merged_balanced").glob("test-*.parquet")))
+    lacking = [kind for kind in ("facenet", "sbert") if rows[kind].null_count]
+    assert lacking
+    assert f"Rows without a vector have null there ({', '.join(f'`{kind}`' for kind in lacking)})" in text
+
+
 def test_the_card_of_thin_configs_shows_the_join(world: World, tmp_path: Path) -> None:
     """Its second snippet runs, too."""
     out = tmp_path / "cwd" / "newsclippings"
     build(world, out, *TWO, "--images", "once")
-    snippet = re.findall(r"```python\n(.*?)```", card(out)[1], re.DOTALL)
+    text = card(out)[1]
+    assert "To load it no other package is needed" in text
+    assert "That needs the package newsclippings, by which this was built" in text
+    assert "Not so the config `images`: it has each `image_id` once a split" in text
+    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     code = f"import newsclippings\n{snippet[0]}{snippet[1]}\nprint(full.num_rows, full[0]['image'].size)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=out.parent, capture_output=True, text=True, env=environment(tmp_path / "hf")
@@ -814,7 +876,7 @@ def test_the_version_is_that_of_the_data(world: World, tmp_path: Path) -> None:
         manifest = out / config / "manifest.json"
         manifest.write_text(manifest.read_text().replace(f'"version": "{VERSION}"', f'"version": "{version}"'))
     assert run("card", out).exit_code == 0
-    assert "Built by [newsclippings 0.9.10](" in (out / "README.md").read_text(encoding="utf-8")
+    assert "Built by newsclippings 0.9.10, which" in (out / "README.md").read_text(encoding="utf-8")
     assert verify_built(out).sound
     assert plan_upload(out, "me/it", with_images=True, have_the_rights=True).version == "0.9.10"
 

@@ -46,8 +46,9 @@ def running_xet_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def hub(running_hub: Hub) -> Iterator[Hub]:
-    yield from used(running_hub)
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
+    xet = getattr(request, "param", False)
+    yield from used(request.getfixturevalue("running_xet_hub" if xet else "running_hub"))
 
 
 @pytest.fixture
@@ -115,6 +116,12 @@ def test_pushed_and_loaded(
         (206, True) if streaming else (200, False)
     }
     assert {entry["path"].split("/")[2] for entry in fetched} == set(parquet(content(folder / TWO[3])))
+
+
+@pytest.mark.parametrize("hub", [False, pytest.param(True, marks=needs_xet)], ids=["lfs", "xet"], indirect=True)
+def test_no_bars_where_nobody_watches(hub: Hub, bare: Path) -> None:
+    """Progress is for terminals: neither ours nor the client's is written to a file."""
+    assert hub.push(bare).err == ""
 
 
 def test_the_default_config(world: World, hub: Hub, bare: Path, tmp_path: Path) -> None:
