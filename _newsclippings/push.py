@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE, write_card
+from _newsclippings.card import PICTURE, TITLE
 from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError, history_public, not_ours, not_pushed
+from _newsclippings.files import write_text
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE
@@ -82,7 +83,8 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 time.sleep(PAUSE * 3 ** (tries - 1))
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
-        write_card(upload.folder, upload.repo_id)
+        for name, text in upload.texts.items():
+            write_text(upload.folder / name, text)
     return {**about, "new": about["commit"] != heads[0]}
 
 

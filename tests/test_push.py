@@ -121,7 +121,9 @@ def test_pushed_and_loaded(
 @pytest.mark.parametrize("hub", [False, pytest.param(True, marks=needs_xet)], ids=["lfs", "xet"], indirect=True)
 def test_no_bars_where_nobody_watches(hub: Hub, bare: Path) -> None:
     """Progress is for terminals: neither ours nor the client's is written to a file."""
-    assert hub.push(bare).err == ""
+    env = {name: value for name, value in hub.environment().items() if "DISABLE_PROGRESS_BARS" not in name}
+    assert checked(python(PUSH, ["push", REPO, str(bare)], env, bare.parent), 0).err == ""
+    assert hub.files() == content(bare)
 
 
 def test_the_default_config(world: World, hub: Hub, bare: Path, tmp_path: Path) -> None:
@@ -422,7 +424,7 @@ def test_from_a_medium_that_is_read_only(hub: Hub, bare: Path) -> None:
     """All that is uploaded comes from memory and from files that are only read; the card there keeps its name."""
     before = content(bare)
     refuse = "import _newsclippings.push as push, errno\n"
-    refuse += "def write_card(*_): raise OSError(errno.EROFS, 'Read-only file system')\npush.write_card = write_card\n"
+    refuse += "def write_text(*_): raise OSError(errno.EROFS, 'Read-only file system')\npush.write_text = write_text\n"
     hub.push(bare, before=refuse)
     assert content(bare) == before
     changed = {"README.md", "SHA256SUMS"}
