@@ -269,11 +269,11 @@ def _missing(built: Manifests) -> str:
     told = []
     if dropped := sum(report["dropped_pairs"] for report in splits):
         told.append(
-            f"Where a row lacked something, both twins were left out (`--missing drop_pair`): {dropped:,} pairs."
+            f"Where a row lacked something, both twins were left out (`--missing drop_pair`); pairs: {dropped:,}."
         )
     if kept := sum(max(0, report["written"] - report["resolved"]) for report in splits):
-        told.append(f"Rows that lack something were kept, with nulls (`--missing null`): {kept:,}.")
-    return " ".join(told) or "No row lacks anything that was asked for."
+        told.append(f"Rows that lack something were kept, with nulls (`--missing null`); rows: {kept:,}.")
+    return " ".join(told) or "No row lacks a record or a file that was asked for."
 
 
 def _report(built: Manifests) -> str:

@@ -769,7 +769,7 @@ def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_pat
     assert rows["train"] == 22
     assert re.search(r"\| `merged_balanced` \| train \| 22 \| 11 \| 11 \|", text)
     assert "| `merged_balanced` | train | 24 | 22 | 23 | picture 1 | - |" in text
-    assert "Where a row lacked something, both twins were left out (`--missing drop_pair`): 3 pairs." in text
+    assert "Where a row lacked something, both twins were left out (`--missing drop_pair`); pairs: 3." in text
     assert "](https://github.com/g-luo/news_clippings) ([paper](https://arxiv.org/abs/2104.05893))" in text
     assert "captions and pictures of [VisualNews](https://github.com/FuxiaoLiu/VisualNews-Repository)" in text
     assert not re.search(r" $", text, re.M)
@@ -791,8 +791,10 @@ def test_the_card_says_what_became_of_rows(new_world: Callable[..., World], tmp_
     if missing == "null":
         (world.origin / world.used_once().image_path).unlink()
     build(world, tmp_path / "out", "--missing", missing)
-    kept = "Rows that lack something were kept, with nulls (`--missing null`): 1."
-    assert (kept if missing == "null" else "No row lacks anything that was asked for.") in card(tmp_path / "out")[1]
+    kept = "Rows that lack something were kept, with nulls (`--missing null`); rows: 1."
+    assert (kept if missing == "null" else "No row lacks a record or a file that was asked for.") in card(
+        tmp_path / "out"
+    )[1]
 
 
 @pytest.mark.skipif(int(pa.__version__.partition(".")[0]) < 26, reason="cannot write nulls among vectors")
