@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import BadTarError
 from _newsclippings.files import write_atomically
 from _newsclippings.local_file import RandomFile
-from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, stored_checksum
+from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
@@ -156,8 +156,8 @@ def _find_header(file: RandomFile, at: int) -> int | None:
             header = data[place : place + BLOCK] if place >= 0 else b""
             if (low + place) % BLOCK == 0 and _is_header(header, PLAIN + BEFORE):
                 ahead = file.read_at(max(0, low + place - LONG), LONG)
-                blocks = (ahead[-back : BLOCK - back or None] for back in range(2 * BLOCK, len(ahead) + 1, BLOCK))
-                if not any(_is_header(block, BEFORE) for block in blocks):
+                backs = range(2 * BLOCK, len(ahead) + 1, BLOCK)
+                if not any(_leads_to(ahead[-back : BLOCK - back], back) for back in backs):
                     return low + place
             k = data.find(b"ustar", k + 1)
     return None
@@ -165,6 +165,13 @@ def _find_header(file: RandomFile, at: int) -> int | None:
 
 def _is_header(block: bytes, kinds: bytes) -> bool:
     return len(block) == BLOCK and block[156] in kinds and stored_checksum(block) in checksums(block)
+
+
+def _leads_to(block: bytes, distance: int) -> bool:
+    """Whether a block is the header of a long name or of PAX fields that end just so many bytes behind its start."""
+    with contextlib.suppress(DamageError):
+        return _is_header(block, BEFORE) and -(-number(block[124:136], 0) // BLOCK) * BLOCK == distance - BLOCK
+    return False
 
 
 def _after_end(file: RandomFile, byte: int) -> DamageError | None:

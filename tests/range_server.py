@@ -21,6 +21,7 @@ POST /_mode sets the faults, in the place of all that were set before (`{}`: non
     {"no_etag": true}        no ETag and no Last-Modified
     {"refuse": 2}            416 for the next 2 GETs: no such range
     {"larger": 4096}         say that the file is larger than it is, by so many bytes
+    {"another": 2}           answer with a range of the same length at the start of the file, and say so
     {"more": 2}              send more bytes than the range has, and say so
     {"other": "b.tar"}       send the client to another file
     {"other_later": ["b.tar", 3]}  the same, after 3 more GETs
@@ -169,6 +170,8 @@ class Handler(BaseHTTPRequestHandler):
             high = (low + high) // 2
         if self.command == "GET" and due("more"):
             high += 300
+        if self.command == "GET" and due("another"):
+            low, high = 0, high - low
         self.head(206, {**headers, "Content-Length": high + 1 - low, "Content-Range": f"bytes {low}-{high}/{size}"})
         return self.send_body(file, low, high + 1)
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -504,6 +505,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "hung up later": {"hang_up": 4, "after": 4},
     "short answers": {"short": 3},
     "stalled": {"stall": 1},
+    "another range": {"another": 2, "after": 3},
+    "another range, later": {"another": 3, "after": 9},
 }
 
 
@@ -514,6 +517,29 @@ def test_passing_faults(origin: Origin, published: Published, fault: str, stream
     origin.mode(**FAULTS[fault])
     found = raw_splits(published.load(splits=["test", "train"], streaming=streaming))
     assert found == {split: published.world.rows(split=split) for split in ("train", "test")}
+
+
+def test_an_index_is_fetched_again(origin: Origin, published: Published) -> None:
+    """Of an index at a URL, too, half a file is none."""
+    name = "index-of-it.parquet"
+    make_index(published.tar, origin.root / name)
+    rows = published.world.rows(split="test")
+    for fault in ({"drop": 2, "after": 1}, {"status": [503, 3], "after": 1}):
+        os.utime(origin.root / name)  # another state, which is not kept yet
+        origin.mode(**fault)
+        found = published.load(splits=["test"], split="test", visual_news_index=f"{origin.address}/{name}")
+        assert raw(found) == rows
+    origin.mode(status=[503, 10_000])
+    with pytest.raises(DataNotFoundError, match=rf"{name}: expected its size, tried 6 times"):
+        published.load(splits=["train"], visual_news_index=f"{origin.address}/{name}")
+
+
+def test_a_tar_in_an_archive(published: Published, tmp_path: Path) -> None:
+    """Whatever fsspec reads by ranges: a tar that is stored in a zip file, for one."""
+    with zipfile.ZipFile(tmp_path / "o.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.write(published.tar, "origin.tar")
+    url = f"zip://origin.tar::file://{tmp_path}/o.zip"
+    assert raw(load(published.world, visual_news=url, split="test")) == published.world.rows(split="test")
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])

@@ -20,7 +20,7 @@ from _newsclippings import tar_index, tar_segment, tar_walk
 from _newsclippings.files import fingerprint
 from _newsclippings.local_file import LocalFile
 from _newsclippings.tar_index import TarIndex
-from _newsclippings.tar_segment import SCHEMA
+from _newsclippings.tar_segment import SCHEMA, walk_segment
 from newsclippings import BadTarError, NewsCLIPpingsError
 
 Members = dict[str, bytes]
@@ -106,6 +106,25 @@ def test_a_walk_in_segments_finds_the_same(
     assert found.equals(whole.members)
     assert whole.damage is None
     assert b"damage" not in found.schema.metadata
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_no_segment_is_walked_twice(tmp_path: Path, form: int) -> None:
+    """A walk begins at what stands before a header, a long name or PAX fields, if that belongs to it."""
+    files = {f"origin/{'long' * 40}/{k}.jpg": b"x" * (900 + k) for k in range(60)}
+    path = write(tmp_path / "x.tar", files, form)
+    starts: list[int] = []
+
+    def count(file: LocalFile, start: int, *rest: Any) -> Any:
+        starts.append(start)
+        return walk_segment(file, start, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", 5_000)
+        patch.setattr(tar_walk, "walk_segment", count)
+        assert len(walk(str(path)).members) == len(files)
+    assert len(starts) > 10
+    assert len(starts) <= -(-path.stat().st_size // 5_000)
 
 
 def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> None:
