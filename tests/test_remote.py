@@ -529,9 +529,6 @@ def test_an_index_is_fetched_again(origin: Origin, published: Published) -> None
         origin.mode(**fault)
         found = published.load(splits=["test"], split="test", visual_news_index=f"{origin.address}/{name}")
         assert raw(found) == rows
-    origin.mode(status=[503, 10_000])
-    with pytest.raises(DataNotFoundError, match=rf"{name}: expected its size, tried 6 times"):
-        published.load(splits=["train"], visual_news_index=f"{origin.address}/{name}")
 
 
 def test_a_tar_in_an_archive(published: Published, tmp_path: Path) -> None:
