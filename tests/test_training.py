@@ -429,6 +429,9 @@ def test_vectors_of_a_row() -> None:
         (["--hidden", "0"], "--hidden: expected 1 or more, found 0"),
         (["--tokens", "2"], "--tokens: expected 3 or more, found 2"),
         (["--shuffle_buffer", "-3"], "--shuffle_buffer: expected 0 or more, found -3"),
+        (["--no_eval_do_concat_batches"], "--eval_do_concat_batches: expected flags"),
+        (["--activation_checkpointing_kwargs", "{}"], "--activation_checkpointing_kwargs: expected flags"),
+        (["--report_to", "mlflow"], "--report_to mlflow: the package mlflow is not installed: pip install mlflow"),
         (["--report_to", "wandb"], "--report_to wandb: the package wandb is not installed: pip install wandb"),
         (["--data", "built", "--check_images"], "--check_images with --data built, which is built and read as it is"),
         (["--data", "built", "--missing", "error"], "--missing with --data built"),
@@ -647,6 +650,9 @@ def test_rows_without_their_twins() -> None:
     assert "pair_accuracy" not in evaluate.measure(predictions[2:])
     rows = datasets.Dataset.from_dict({"index": [0, 1, 2, 5, 6], "caption": ["a"] * 5})
     assert whole_pairs(rows).tolist() == [True, True, False, False, False]
+    rows = datasets.Dataset.from_dict({"index": [0, 1, 2, 5, 6, 7], "caption": ["a"] * 6})
+    streamed = StreamRows(rows.to_iterable_dataset(), 6)
+    assert [row["index"] for row, _ in zip(streamed, range(6), strict=False)] == [0, 1, 6, 7, 0, 1]
 
 
 # Models and runs
@@ -673,17 +679,68 @@ def test_a_run_is_not_gone_on_with_as_another(tmp_path: Path) -> None:
     """Other flags, and other numbers of readers of a stream, are refused before a file of the run is touched."""
     run = tmp_path / "run"
     made = Options(from_config="tiny", hidden=64)
-    model.save_about(run, *model.make(made), readers=2)
-    model.check_about(run, Options(from_config="tiny", hidden=9), 0)  # nothing was saved yet
+    two, turned = {"workers": 2, "ranks": 1}, {"workers": 1, "ranks": 2}
+    model.save_about(run, *model.make(made), readers=two)
+    model.check_about(run, Options(from_config="tiny", hidden=9), None)  # nothing was saved yet
     (run / "checkpoint-5").mkdir()
-    model.check_about(run, replace(made, data_dir="moved"), 2)
+    model.check_about(run, replace(made, data_dir="moved"), two)
     with pytest.raises(ValueError, match="expected flags as those of its checkpoints, --hidden 64, found 9"):
-        model.check_about(run, replace(made, hidden=9), 2)
-    with pytest.raises(ValueError, match=r"its stream was read by 2 \(ranks x workers\), found 3"):
-        model.check_about(run, made, 3)
+        model.check_about(run, replace(made, hidden=9), two)
+    with pytest.raises(ValueError, match="--missing error, found drop_pair"):
+        model.check_about(run, replace(made, missing="drop_pair"), two)  # other rows, another order
+    with pytest.raises(ValueError, match=r"by 2 workers x 1 ranks, found 1 x 2: .* --dataloader_num_workers 2"):
+        model.check_about(run, made, turned)
+    (run / "checkpoint-5").rmdir()
     (run / "model.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{}")
+    with pytest.raises(ValueError, match="--hidden 64, found 9"):
+        model.check_about(run, replace(made, hidden=9), two)  # the last weights alone are a run
     with pytest.raises(ValueError, match=r"model\.safetensors: expected weights, found a file that is cut off"):
         model.load(run)
+
+
+def test_a_checkpoint_of_another_folder(world: World) -> None:
+    """A run that goes on elsewhere has to fit, too; and weights that are cut off are told in a line."""
+    more = ["--max_steps", 2, "--save_steps", 2, "--streaming"]
+    run(world.root, "out", *more)
+    checkpoint = Path("out/checkpoint-2")
+    elsewhere = ["--resume_from_checkpoint", checkpoint, *more]
+    for flag in ("--hidden", "--dataloader_num_workers"):
+        with pytest.raises(ValueError, match=f"out: .*{flag}"):
+            run(world.root, "new", *elsewhere, flag, 2)
+    assert not Path("new").exists()
+    weights = checkpoint / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"out/checkpoint-2: expected weights, found a file that is cut off"):
+        run(world.root, "new", *elsewhere)
+
+
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    """Those of a model, too, are told in a line."""
+    from transformers import CLIPModel
+
+    from training.tiny import tiny_config
+
+    CLIPModel(tiny_config()).save_pretrained(tmp_path / "clip")
+    os.truncate(tmp_path / "clip" / "model.safetensors", 3000)
+    with pytest.raises(ValueError, match=r"clip: expected weights, found a file that is cut off"):
+        model.make(Options(model=str(tmp_path / "clip")))
+
+
+def test_a_run_is_evaluated_where_its_data_are(world: World, tmp_path: Path) -> None:
+    """A place that the run's own data would not look at is refused, not passed over."""
+    build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root))
+    run(world.root, "out", "--data", tmp_path / "built", "--max_steps", 1)
+    with pytest.raises(ValueError, match=r"--data_dir with --data .*built, which is built and read as it is"):
+        training.main(["--eval_only", "out", "--data_dir", "elsewhere", "--use_cpu"])
+
+
+def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:
+    """How many rows there are, the files know."""
+    build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root))
+    card = tmp_path / "built" / "README.md"
+    card.write_text(re.sub(r"(?m)^ *- ?name: (train|test|validation)\n( +num_\w+: .*\n)+", "", card.read_text()))
+    options = Options(data=str(tmp_path / "built"), streaming=True)
+    assert len(list(training.rows_for(options, "train", 0, 0, 1))) == len(world.rows())
 
 
 def test_what_test_lacks_is_told_before_training(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
@@ -95,13 +96,18 @@ def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> 
     if not options.streaming:
         return MapRows(rows, outlets, control)
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
-    length, sizes = count_rows(options, rows, split), shard_sizes(options, split)
+    sizes = shard_sizes(options, split)
+    length = sum(sizes) if sizes else count_rows(options, rows, split)
     return StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
     """Train a new classifier; its weights end up in `output_dir`."""
     rank, ranks = arguments.process_index, arguments.world_size
+    folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
+    readers = {"workers": max(1, arguments.dataloader_num_workers), "ranks": ranks} if options.streaming else None
+    for one in {folder, models.home_of(Path(last)) if last not in (None, True) else folder}:
+        models.check_about(one, options, readers)
     rows = rows_for(options, "train", arguments.seed, rank, ranks)  # first: what is missing is told before all else
     set_seed(arguments.seed)
     model, tokenizer = models.make(options)
@@ -115,12 +121,12 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.shuffle = options.shuffle
     if isinstance(rows, StreamRows):
         trainer.add_callback(Epochs(rows))
-    folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
-    readers = ranks * max(1, arguments.dataloader_num_workers) if isinstance(rows, StreamRows) else 0
-    models.check_about(folder, options, readers if last else 0)
     if rank == 0:
         models.save_about(folder, model, tokenizer, readers)
-    trainer.train(resume_from_checkpoint=True if last in ("True", "true") else last)  # whichever is the last
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except SafetensorError as error:
+        raise models.cut_off(folder if last is True else last, error) from error
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
@@ -162,11 +168,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         of_the_run = {"config", "features", "products", "train_outlets", "control"}
         of_the_run |= PLACES if "data" not in given else set()
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
-        options.check()
+        options.check(given)
         name = options.eval_only
     else:
         if not training.process_index:  # before the training, not after it
-            rows_for(options, "test", training.seed, 0, 1)
+            next(iter(rows_for(options, "test", training.seed, 0, 1)))  # a stream says nothing until it is read
         model, collator = train(options, training)
         folder = Path(training.output_dir)
         name = options.features or options.from_config or options.model

@@ -106,6 +106,11 @@ def is_whole(row: Row) -> bool:
     return not bare and row.get("caption", "") is not None
 
 
+def are_twins(first: Row, second: Row) -> bool:
+    """Whether two rows that stand after each other are a pair; without the column `index`, they are."""
+    return "index" not in first or bool(first["index"] // 2 == second["index"] // 2)
+
+
 def whole_pairs(rows: Any) -> npt.NDArray[np.bool_]:
     """Of each row of a `datasets.Dataset`, whether it and its twin have caption and picture. No picture is read."""
     indexes = rows.data.column("index").to_numpy()
@@ -133,7 +138,9 @@ def of_outlets(rows: Any, outlets: set[str]) -> npt.NDArray[np.bool_]:
 def tell_of_missing(rows: int) -> None:
     """Log how many rows were left out."""
     if rows:
-        logger.warning("%s rows are left out: they or their twins lack a caption or a picture.", f"{rows:,}")
+        logger.warning(
+            "%s rows are left out: they or their twins lack a caption or a picture, or are not there.", f"{rows:,}"
+        )
 
 
 class MapRows(Dataset[Row]):

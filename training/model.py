@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from _newsclippings.files import write_text
 from _newsclippings.schema import EMBEDDINGS
-from training.options import FEATURES, PLACES, Options
+from training.options import FEATURES, Options
 from training.tiny import byte_tokenizer, tiny_config
 
 ABOUT = "classifier.json"
+WEIGHTS = "model.safetensors"
+MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # of Options, where a run goes on
 
 
 class Classifier(nn.Module):
@@ -89,10 +93,11 @@ def make(options: Options) -> tuple[Classifier, Any]:
     config = AutoConfig.from_pretrained(place)
     if not (hasattr(config, "text_config") and hasattr(getattr(config, "vision_config", None), "image_size")):
         raise ValueError(f"{place}: expected a CLIP or a SigLIP with pictures of one size, found {config.model_type}.")
-    if options.from_config:
-        backbone = AutoModel.from_config(config, dtype=torch.float32)
-    else:  # in full precision, whatever the weights are stored in: the recipe's rates are too small for half of it
-        backbone = AutoModel.from_pretrained(place, dtype=torch.float32)
+    try:  # in full precision, whatever the weights are stored in: the recipe's rates are too small for half of it
+        read = AutoModel.from_config if options.from_config else AutoModel.from_pretrained
+        backbone = read(config if options.from_config else place, dtype=torch.float32)
+    except SafetensorError as error:
+        raise cut_off(place, error) from error
     tokenizer = AutoTokenizer.from_pretrained(place)
     known, needed = len(tokenizer), config.text_config.vocab_size
     if known < needed // 2:  # `transformers` makes an empty one where there are no files
@@ -103,35 +108,47 @@ def make(options: Options) -> tuple[Classifier, Any]:
     return Classifier(options, backbone), tokenizer
 
 
-def check_about(folder: Path, options: Options, readers: int) -> None:
-    """Raise `ValueError` if a folder has checkpoints of another classifier, or of a stream that was read otherwise.
+def check_about(folder: Path, options: Options, readers: dict[str, int] | None) -> None:
+    """Raise `ValueError` if a folder has weights of another classifier, or of a stream that was read otherwise.
 
     Args:
         folder: of a run.
         options: of the run that is to begin or to go on there.
-        readers: ranks x workers of a stream that goes on; 0 for all others.
+        readers: `workers` and `ranks` of a stream; None for all others.
     """
-    if not (folder / ABOUT).exists() or not any(folder.glob("checkpoint-*")):
+    if not (folder / ABOUT).exists() or not (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists()):
         return
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     for name, value in asdict(options).items():
         before = about["options"].get(name, value)
-        if name not in (*PLACES, "eval_only") and before != value:
+        if name not in MAY_DIFFER and before != value:
             raise ValueError(
                 f"{folder}: expected flags as those of its checkpoints, --{name} {before}, found {value}. Give the "
                 "same to go on, or another --output_dir."
             )
-    if readers and about.get("readers", readers) != readers:
+    before = about.get("stream")
+    if readers and before and before != readers:
         raise ValueError(
-            f"{folder}: its stream was read by {about['readers']} (ranks x workers), found {readers}: rows would be "
-            "skipped or come twice. Go on with as many, or begin anew elsewhere."
+            f"{folder}: its stream was read by {before['workers']} workers x {before['ranks']} ranks, found "
+            f"{readers['workers']} x {readers['ranks']}: rows would be skipped or come twice. Go on with "
+            f"--dataloader_num_workers {before['workers']} on {before['ranks']} ranks, or give another --output_dir."
         )
 
 
-def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: int = 0) -> None:
+def home_of(folder: Path) -> Path:
+    """The folder of a run: that one, or, of a checkpoint, the one above it."""
+    return folder if (folder / ABOUT).exists() else folder.parent
+
+
+def cut_off(place: object, error: Exception) -> ValueError:
+    """Weights that end too early, or are none."""
+    return ValueError(f"{place}: expected weights, found a file that is cut off ({error}). Use another checkpoint.")
+
+
+def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: dict[str, int] | None = None) -> None:
     """Write beside the checkpoints what is needed to make the classifier again, and to go on."""
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"options": asdict(model.options), "readers": readers}
+    about: dict[str, Any] = {"options": asdict(model.options), "stream": readers}
     if model.backbone is not None:
         about["backbone"] = model.backbone.config.to_dict()
         tokenizer.save_pretrained(folder / "tokenizer")
@@ -144,11 +161,7 @@ def load(folder: Path) -> tuple[Classifier, Any]:
     Raises:
         ValueError: the folder holds none.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    home = folder if (folder / ABOUT).exists() else folder.parent
-    weights = folder / "model.safetensors"
+    home, weights = home_of(folder), folder / WEIGHTS
     if not (home / ABOUT).exists() or not weights.exists():
         raise ValueError(
             f"{folder}: expected {weights.name}, and {ABOUT} in it or above it: a run's folder, or a checkpoint's."
@@ -163,8 +176,7 @@ def load(folder: Path) -> tuple[Classifier, Any]:
     try:
         model.load_state_dict(load_file(weights))
     except SafetensorError as error:
-        message = f"{weights}: expected weights, found a file that is cut off ({error}). Use another checkpoint."
-        raise ValueError(message) from error
+        raise cut_off(weights, error) from error
     return model, tokenizer
 
 

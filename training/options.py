@@ -1,10 +1,10 @@
 """What a run is made of: the official recipe as defaults, each of them a flag."""
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, Final
 
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, OUTLETS
 
@@ -58,11 +58,20 @@ NOT_HERE: Final = {
     "use_liger_kernel",
     "activation_checkpointing",
     "optim_target_modules",
+    "gradient_checkpointing_kwargs",
+    "activation_checkpointing_kwargs",
+    "liger_kernel_config",
+    "use_cache",
+    "length_column_name",
+    "eval_do_concat_batches",
+    "eval_use_gather_object",
+    "eval_accumulation_steps",
+    "include_for_metrics",
+    "batch_eval_metrics",
 }
 # What means nothing with --streaming, and with --features.
-ON_A_STREAM: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "no_dataloader_pin_memory"}
+ON_A_STREAM: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "dataloader_pin_memory"}
 OF_A_BACKBONE: Final = {"model", "from_config", "tokens", "backbone_learning_rate", "check_images"}
-TRACKERS: Final = ("tensorboard", "wandb")  # packages of --report_to that nothing here brings
 # Of Options, what may stand beside --eval_only: what is evaluated. How the model is made, its run knows.
 EVALUATED: Final = {
     "eval_only", "config", "data", "data_dir", "visual_news", "visual_news_index", "missing", "check_images",
@@ -153,8 +162,15 @@ class Options:
         default=None, metadata={"help": "Folder of a run, or of one of its checkpoints: evaluate it, train nothing."}
     )
 
-    def check(self) -> None:
-        """Raise `ValueError` if the options contradict each other."""
+    def check(self, given: set[str]) -> None:
+        """Raise `ValueError` if the options contradict each other, or a flag that was given would change nothing."""
+        if self.data != Options.data and (odd := sorted(given & OF_THE_BUILDER)):
+            raise ValueError(f"--{odd[0]} with --data {self.data}, which is built and read as it is. Leave it out.")
+        dead = NOT_HERE | (ON_A_STREAM if self.streaming else set()) | (OF_A_BACKBONE if self.features else set())
+        for name in sorted(given & dead):
+            raise ValueError(
+                f"--{name}: expected flags that mean something here; this one would change nothing. Leave it out."
+            )
         if self.text_only and self.image_only:
             raise ValueError("--text_only and --image_only: expected one of them, since nothing would be left.")
         for name, least in {"hidden": 1, "tokens": 3, "shuffle_buffer": 0}.items():
@@ -173,8 +189,9 @@ class Options:
 
 
 def given_flags(arguments: list[str]) -> set[str]:
-    """Names of the flags of a command line."""
-    return {one.partition("=")[0].removeprefix("--").replace("-", "_") for one in arguments if one.startswith("--")}
+    """Names of the flags of a command line; `--no_shuffle` is `shuffle`."""
+    flags = (one.partition("=")[0].removeprefix("--") for one in arguments if one.startswith("--"))
+    return {flag.replace("-", "_").removeprefix("no_") for flag in flags}
 
 
 def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
@@ -196,21 +213,13 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     if "num_train_epochs" in given and "max_steps" not in given:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
-    options.check()
+    options.check(given)
     if options.eval_only and (odd := sorted(given & own.keys() - EVALUATED)):
         raise ValueError(f"--{odd[0]} with --eval_only: a run knows how its model was made. Leave the flag out.")
-    if options.data != Options.data and (odd := sorted(given & OF_THE_BUILDER)):
-        raise ValueError(f"--{odd[0]} with --data {options.data}, which is built and read as it is. Leave it out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError("--dataloader_persistent_workers --streaming: such workers would not hear of a new epoch.")
-    dead = NOT_HERE | (ON_A_STREAM if options.streaming else set()) | (OF_A_BACKBONE if options.features else set())
-    for name in sorted(given & dead):
-        raise ValueError(
-            f"--{name}: expected flags that mean something here; this one would change nothing. Leave it out."
-        )
-    for name in set(training.report_to or ()) & set(TRACKERS):
-        if find_spec(name) is None:
-            raise ValueError(f"--report_to {name}: the package {name} is not installed: pip install {name}.")
-    if training.resume_from_checkpoint in ("False", "false"):
-        training.resume_from_checkpoint = None
+    for name in sorted(set(training.report_to or ()) - set(get_available_reporting_integrations())):
+        raise ValueError(f"--report_to {name}: the package {name} is not installed: pip install {name}.")
+    last = training.resume_from_checkpoint
+    training.resume_from_checkpoint = {"true": True, "false": None}.get(str(last).lower(), last)  # True: the last one
     return options, training

@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from _newsclippings.assemble import part_ranges
-from training.data import Control, Row, is_whole, tell_of_missing
+from training.data import Control, Row, are_twins, is_whole, tell_of_missing
 
 
 class StreamRows(IterableDataset[Row]):
@@ -15,8 +15,8 @@ class StreamRows(IterableDataset[Row]):
 
     Every worker of every rank reads shards of its own, and only these. Where they do not have the same number of rows,
     those with less begin anew, so that all ranks make the same number of batches; that is one pair per worker at most,
-    and none if ranks x workers divides the number of pairs and of shards. Pairs that lack a caption or picture are left
-    out, and others come in their place.
+    and none if ranks x workers divides the number of pairs and of shards. Pairs that lack a caption, a picture or a
+    twin are left out, and others come in their place.
 
     Args:
         stream: a stream of `load_dataset`.
@@ -91,19 +91,24 @@ class StreamRows(IterableDataset[Row]):
     def _rows(self, shards: list[int]) -> Iterator[Row]:
         left_out = 0
         for shard in shards:
-            count, pair = 0, []
+            count = 0
+            held: Row | None = None  # until its twin comes, right after it
             for some in self.stream.shard(num_shards=self.shards, index=shard).iter(batch_size=50):
                 for values in zip(*some.values(), strict=True):
-                    pair.append(dict(zip(some, values, strict=True)))
+                    row = dict(zip(some, values, strict=True))
                     count += 1
-                    if len(pair) < 2:  # twins stand after each other
+                    if held is None or not are_twins(held, row):
+                        left_out += held is not None
+                        held = row
                         continue
-                    if all(map(is_whole, pair)):
-                        yield from (self.control(row, twin) for row, twin in zip(pair, [None, pair[0]], strict=True))
+                    if is_whole(held) and is_whole(row):
+                        yield self.control(held, None)
+                        yield self.control(row, held)
                     else:
                         left_out += 2
-                    pair = []
-            if count != self.sizes[shard] or pair:
+                    held = None
+            left_out += held is not None
+            if count != self.sizes[shard]:
                 message = f"shard {shard}: expected {self.sizes[shard]} rows, found {count}. Were pairs dropped?"
                 raise ValueError(message)
         tell_of_missing(left_out)
