@@ -106,6 +106,7 @@ def _is_final(error: BaseException) -> bool:
         return _is_final(error.__cause__)
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+    refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
     return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
 
 
