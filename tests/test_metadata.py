@@ -196,9 +196,8 @@ def test_missing_articles_follow_the_policy(new_world: Callable[..., World], mis
     (path,) = world.origin.glob(f"*/articles/{row['id']}.txt")
     path.unlink()
     if missing == "error":
-        with pytest.raises(
-            MissingDataError, match=rf"(?s)In 2 rows the article is not there, or empty \({row['source']} 2\).*{path.name}"
-        ):
+        says = rf"(?s)In 2 rows the article is not there, or empty \({row['source']} 2\).*{path.name}"
+        with pytest.raises(MissingDataError, match=says):
             load(world, articles=True)
         return
     builder = NewsCLIPpings(data_dir=str(world.root), articles=True, missing=missing, splits=["test"])
