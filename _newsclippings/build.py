@@ -23,6 +23,7 @@ from _newsclippings.parquet_folder import (
     alone_in,
     bytes_to_write,
     check_room,
+    is_hidden,
     load_manifest,
     write_config,
 )
@@ -234,9 +235,7 @@ def _check_ours(out: Path, configs: list[str]) -> None:
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
         ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
         foreign += [
-            file
-            for file in files
-            if not (file.name in ours_here or file.name.startswith(".") or file.name.endswith(LEFTOVERS))
+            file for file in files if not (file.name in ours_here or is_hidden(file) or file.name.endswith(LEFTOVERS))
         ]
     if foreign:
         message = (
