@@ -23,6 +23,7 @@ LAYERS = [
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["files", "verify_report", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
+    ["kept"],
     ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],
     ["tar_index_file", "tar_members"],

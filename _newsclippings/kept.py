@@ -1,0 +1,95 @@
+"""Files that are made of others and kept in a cache: their bytes are compared with checksums before they are used.
+
+A kept file is its content, then a checksum of each piece of the content, then a trailer that covers those checksums.
+What does not match is made again by the caller, or refused; it is never used.
+"""
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from _newsclippings.files import write_atomically
+
+PIECE = 64 << 10  # bytes that one checksum covers: as few as a random read may cost
+_TRAILER = struct.Struct("<16sQQ")  # magic, bytes of the content, checksum of both and of all piece checksums
+_MAGIC = b"newsclippings-1\n"
+
+
+class DamagedError(Exception):
+    """The content of a kept file is not what was written."""
+
+
+class KeptFile:
+    """A kept file, mapped.
+
+    Attributes:
+        path: the file.
+        content: its content. Call `check` before bytes of it are used.
+    """
+
+    def __init__(self, path: Path, content: pa.Buffer, sums: npt.NDArray[np.uint64]) -> None:
+        self.path, self.content = path, content
+        self._sums, self._view = sums, memoryview(content)
+        self._unproved = np.ones(len(sums), np.bool_)
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        """Compare the pieces that hold some bytes of the content, each once.
+
+        Args:
+            start: first byte.
+            stop: the byte after the last; None for the end of the content.
+
+        Raises:
+            DamagedError: a piece is not what was written.
+        """
+        stop = self.content.size if stop is None else stop
+        first, last = start // PIECE, -(-stop // PIECE)
+        for piece in (first + np.flatnonzero(self._unproved[first:last])).tolist():
+            if xxhash.xxh3_64_intdigest(self._view[piece * PIECE : (piece + 1) * PIECE]) != self._sums[piece]:
+                message = f"{self.path}: bytes {piece * PIECE:,} to {(piece + 1) * PIECE:,} are not those written"
+                raise DamagedError(message)
+            self._unproved[piece] = False
+
+
+@contextlib.contextmanager
+def write_kept(path: Path) -> Iterator[str]:
+    """Give a temporary name to write the content to; add the checksums and rename it to `path` if all went well."""
+    with write_atomically(path) as temporary:
+        yield temporary
+        with open(temporary, "r+b") as file:
+            sums = [xxhash.xxh3_64_intdigest(piece) for piece in iter(lambda: file.read(PIECE), b"")]
+            size, packed = file.tell(), np.array(sums, "<u8").tobytes()
+            file.write(packed + _TRAILER.pack(_MAGIC, size, _sum_of(size, packed)))
+
+
+def open_kept(path: Path) -> KeptFile | None:
+    """Map a kept file; None if there is none, or it is not whole. Its content is not compared yet."""
+    if not os.path.isfile(path):
+        return None
+    with contextlib.suppress(pa.ArrowInvalid, OSError):
+        file: Any = pa.memory_map(str(path))
+        if file.size() < _TRAILER.size:
+            return None
+        data = file.read_buffer(file.size())
+        magic, size, checksum = _TRAILER.unpack(memoryview(data)[-_TRAILER.size :])
+        count = -(-size // PIECE)
+        if magic != _MAGIC or size + 8 * count + _TRAILER.size != data.size:
+            return None
+        packed = data.slice(size, 8 * count)
+        if _sum_of(size, packed) == checksum:
+            return KeptFile(path, data.slice(0, size), np.frombuffer(packed, "<u8"))
+    return None
+
+
+def _sum_of(size: int, packed: Any) -> int:
+    hashed = xxhash.xxh3_64(_MAGIC + size.to_bytes(8, "little"))
+    hashed.update(packed)
+    return hashed.intdigest()

@@ -1,0 +1,82 @@
+"""Kept files: every byte is proved before it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from _newsclippings.kept import PIECE, DamagedError, open_kept, write_kept
+
+
+def write(path: Path, content: bytes) -> Path:
+    with write_kept(path) as temporary:
+        Path(temporary).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 17])
+def test_what_was_written_comes_back(tmp_path: Path, size: int) -> None:
+    """The content is that which was written, whatever its size, and its pieces are sound."""
+    content = os.urandom(size)
+    file = open_kept(write(tmp_path / "kept", content))
+    assert file is not None
+    file.check()
+    assert file.content.to_pybytes() == content
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    """Of the content, the checksums, or the trailer: the file does not open, or the check refuses it."""
+    path = write(tmp_path / "kept", bytes(range(256)) * 2)
+    whole = path.read_bytes()
+    for byte in range(len(whole)):
+        path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << byte % 8]) + whole[byte + 1 :])
+        file = open_kept(path)
+        if byte >= 512:
+            assert file is None, byte
+        else:
+            assert file is not None
+            with pytest.raises(DamagedError):
+                file.check()
+
+
+def test_a_file_that_is_cut_or_longer_does_not_open(tmp_path: Path) -> None:
+    """Cut at any byte, or with bytes behind its end, a kept file is none."""
+    path = write(tmp_path / "kept", b"content" * 20)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        assert open_kept(path) is None, size
+    path.write_bytes(whole + b"\0")
+    assert open_kept(path) is None
+
+
+def test_only_the_pieces_that_are_asked_for_are_compared(tmp_path: Path) -> None:
+    """Damage of one piece leaves the others usable."""
+    path = write(tmp_path / "kept", bytes(4 * PIECE))
+    whole = bytearray(path.read_bytes())
+    whole[2 * PIECE] = 1
+    path.write_bytes(whole)
+    file = open_kept(path)
+    assert file is not None
+    file.check(0, 2 * PIECE)
+    file.check(3 * PIECE, 4 * PIECE)
+    for start, stop in ((2 * PIECE, 2 * PIECE + 1), (2 * PIECE - 1, 2 * PIECE + 1), (0, None)):
+        with pytest.raises(DamagedError):
+            file.check(start, stop)
+
+
+def test_what_fails_halfway_is_not_kept(tmp_path: Path) -> None:
+    """An error while the content is written leaves nothing."""
+
+    def fail() -> None:
+        with write_kept(tmp_path / "kept") as temporary:
+            Path(temporary).write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not list(tmp_path.glob("kept*"))
+    assert open_kept(tmp_path / "kept") is None
