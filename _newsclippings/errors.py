@@ -6,14 +6,20 @@ Every class takes its whole message as the only argument, so that errors survive
 """
 
 import errno
-import re
 from collections.abc import Iterable
 
+from _newsclippings.foreign_text import ForeignError as ForeignError
+from _newsclippings.foreign_text import cleaned as cleaned
+from _newsclippings.foreign_text import harmless, in_words, without_secrets
+from _newsclippings.foreign_text import printable as printable
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
 
 
 class NewsCLIPpingsError(Exception):
-    """Base of all errors raised by this package."""
+    """Base of all errors raised by this package. Its message holds no secrets, and nothing that a terminal obeys."""
+
+    def __init__(self, *message: object) -> None:
+        super().__init__(*(harmless(part) if isinstance(part, str) else part for part in message))
 
 
 class ConfigError(NewsCLIPpingsError, ValueError):
@@ -260,22 +266,6 @@ def no_pictures(looked: Iterable[tuple[str, str]]) -> DataNotFoundError:
         "  Then pass visual_news='/path/to/origin.tar' (or the folder), or put it where it was looked for.\n"
         "  Without pictures: images='none' builds every other column."
     )
-
-
-def printable(text: str) -> str:
-    """A name for people to read: what a terminal would obey, or lines that it would forge, are shown as escapes."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def in_words(cause: BaseException) -> str:
-    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
-    cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
-    return f"{type(cause).__name__}: {' '.join(without_secrets(str(cause)).split())[:200]}"
-
-
-def without_secrets(text: str) -> str:
-    """A URL, or a text with URLs, without what may be a password or a signature in them."""
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1", re.sub(r"(\w://[^\s?#'\"]*)[?#][^\s'\")]*", r"\1", text))
 
 
 def not_fetched(location: str, cause: BaseException) -> DataNotFoundError:

@@ -18,7 +18,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
-    ["arrow", "schema", "strict_json", "threads"],
+    ["arrow", "foreign_text", "schema", "strict_json", "threads"],
     ["errors", "paths"],
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["files", "verify_report", "array_pickle_values"],

@@ -1,0 +1,115 @@
+"""Text that others wrote (files, servers, libraries), made fit for messages: no control characters, no secrets."""
+
+import base64
+import re
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+_LONGEST = 2000  # characters of an error of somebody else's
+_SHORTEST = 4  # characters of a known secret that is looked for in any text: shorter ones are words
+
+# A URL, up to a blank or the next URL (`zip://x::https://...`). A `file://` names no secrets, and `#`, `?` and `@` are
+# plain characters in it. Repetitions are bounded, so that no text takes long.
+_URL = re.compile(
+    r"(?<![A-Za-z0-9+.-])(?!(?:file|local)://)([A-Za-z][A-Za-z0-9+.-]*://)"
+    r"(\S*?)(?=[:,;'\"<>|(){}\[\]]{1,3}[A-Za-z][\w+.-]{0,20}:/|\s|\Z)"
+)
+_CLOSING = re.compile(r"[)\]}>'\",.:;!]*\Z")  # of the sentence around a URL
+_NAMES = (
+    r"[\w-]{0,40}(?:secret|token|passw|signature|credential|api_?-?key|access_?-?key|session_?-?id)[\w-]{0,40}|sig|pwd"
+)
+_ELSEWHERE = (
+    (re.compile(rf"(?<![\w/\\-])((?:{_NAMES})=)[^\s&'\",;)]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(rf"(['\"](?:{_NAMES})['\"]\s?:\s?)(['\"])(?:(?!\2).){{0,4000}}\2", re.IGNORECASE), rf"\1\2{HIDDEN}\2"),
+    (
+        re.compile(
+            r"(\b(?:proxy-)?authorization\b['\"]?\s?[:=,]\s?['\"]?)(?:(?:basic|bearer|digest|token)\s)?[^\s'\",;)]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"\b(bearer\s)[\w+/.~=-]{8,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), HIDDEN),
+    (re.compile(r"(?<![\w/.\\-])[\w.+-]+:[^\s/@:'\"]+@(?=[\w.-]+:\d)"), ""),  # of a proxy: user:password@host:port
+    (re.compile(r"((?:\burl: |\"(?:GET|HEAD|POST|PUT) )/[^\s?#]*)[?#]\S*?(?=[)'\",.:;]{0,9}(?:\s|\Z))"), r"\1"),
+)
+_known: dict[str, None] = {}
+
+
+def printable(text: str) -> str:
+    """A text for people to read, in one line: what a terminal would obey, or reorder, is shown as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def harmless(text: str) -> str:
+    """A message of any number of lines, each `printable`, without secrets."""
+    text = without_secrets(text)
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def without_secrets(text: str) -> str:
+    """A URL, or a text with URLs, without what may be a password, a token or a signature in them."""
+    if "://" in text:
+        text = _URL.sub(lambda found: found[1] + _bare(found[2]), text)
+    for secret, instead in _ELSEWHERE:
+        text = secret.sub(instead, text)
+    return text
+
+
+def _bare(rest: str) -> str:
+    """What follows `://` of a URL, without userinfo, query and fragment; marks of the sentence around it stay."""
+    _, rest = _login_of(rest)
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    end = _CLOSING.search(rest)
+    return place + (end[0] if end and len(place) < len(rest) else "")
+
+
+def _login_of(rest: str) -> tuple[str, str]:
+    """Userinfo of what follows `://`, and the remainder. A password may hold `/`, `?` or `#`, which it should not."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    login, at, host = authority.rpartition("@")
+    if at:
+        return login, host + rest[len(authority) :]
+    name, colon, port = authority.rpartition(":")
+    host_and_port = port.isdecimal() and (re.search(r"[.\]]", name) or name == "localhost")
+    if colon and not host_and_port and not authority.endswith("]") and "@" in rest:
+        login, _, rest = rest.rpartition("@")
+        return login, rest
+    return "", rest
+
+
+def remember_secrets(url: str) -> None:
+    """Keep the secrets of a URL that is used, or of a proxy, out of every message, whoever repeats them in any form."""
+    for one in re.split(r"::(?=[A-Za-z][\w+.-]*:/)", url):
+        login, rest = _login_of(one.partition("://")[2])
+        user, colon, password = login.partition(":")
+        parts = re.split(r"[/?#@\s]", password if colon else user)
+        if login:
+            parts += [password if colon else user, base64.b64encode(unquote(login).encode()).decode()]
+        query = re.split(r"[?#]", rest, maxsplit=1)[1:]
+        parts += query + [value for value in re.split(r"[&=#?]", "".join(query)) if len(value) >= 4 * _SHORTEST]
+        for part in parts:
+            _known.update(
+                (form, None) for form in (part, unquote(part), quote(part, safe="")) if len(form) >= _SHORTEST
+            )
+
+
+def in_words(cause: BaseException) -> str:
+    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
+    cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
+    return f"{type(cause).__name__}: {printable(' '.join(harmless(str(cause)).split()))[:200]}"
+
+
+class ForeignError(Exception):
+    """What an error of somebody else's says, without secrets: it takes that error's place in tracebacks."""
+
+
+def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
+    """A stand-in for an error of somebody else's, to raise an error from: type and text of it and of its causes."""
+    stand_in = ForeignError(f"{type(error).__name__}: {harmless(str(error))[:_LONGEST]}")
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and _depth < 8:
+        stand_in.__cause__ = cleaned(cause, _depth + 1)
+    return stand_in
