@@ -10,8 +10,10 @@ from collections.abc import Iterable
 
 from _newsclippings.foreign_text import ForeignError as ForeignError
 from _newsclippings.foreign_text import cleaned as cleaned
-from _newsclippings.foreign_text import harmless, in_words, without_secrets
+from _newsclippings.foreign_text import harmless
+from _newsclippings.foreign_text import in_words as in_words
 from _newsclippings.foreign_text import printable as printable
+from _newsclippings.foreign_text import without_secrets as without_secrets
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
 
 
