@@ -29,7 +29,7 @@ from datasets.utils._filelock import FileLock
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
-from _newsclippings.config import NewsCLIPpingsConfig
+from _newsclippings.config import NewsCLIPpingsConfig, check_arguments, check_features
 from _newsclippings.decode import decode_small
 from _newsclippings.disk import cache_told
 from _newsclippings.embeddings import read_embeddings, read_faces
@@ -104,9 +104,17 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     _build: str | None = None  # its name in `_JOINED`
     _slicing: dict[str, Assembly] | None = None  # this process's own, of a stream, or of a worker that was not forked
 
-    def __init__(self, cache_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        with cache_told(cache_dir or str(datasets.config.HF_DATASETS_CACHE)):
-            super().__init__(cache_dir, *args, **kwargs)
+    def __init__(self, *cache_dir: Any, **arguments: Any) -> None:
+        """Take the folder of the cache, which may come without its name, and by name what `load_dataset` takes.
+
+        Raises:
+            ConfigError: an argument is not known, has no effect here, or a value that means nothing.
+        """
+        arguments = check_arguments(cache_dir, arguments, as_script=__name__ != NAME)
+        columns = arguments.pop("features", None)
+        with cache_told(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
+            super().__init__(**arguments)
+        check_features(columns, self._info().features)
 
     def _info(self) -> datasets.DatasetInfo:
         config = self.config

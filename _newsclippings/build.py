@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from _newsclippings.card import PICTURE, TITLE, write_card
 from _newsclippings.croissant import BESIDE
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import ConfigError, changed_meanwhile, damaged_shard
+from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile, damaged_shard
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import (
     LEFTOVERS,
@@ -65,7 +65,11 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     except UnicodeEncodeError as error:  # Arrow could not write there
         message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are not UTF-8. Choose another."
         raise ConfigError(message) from error
-    configs = [config for config in CONFIGS if config in set(configs)]
+    wanted = [configs] if isinstance(configs, str) else list(configs)
+    for config in wanted:
+        if config not in CONFIGS:
+            raise bad_value("configs", config, CONFIGS)
+    configs = [config for config in CONFIGS if config in wanted]
     thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
     fields["images"] = "none" if layout == "none" else "bytes"
     new = not out.exists()

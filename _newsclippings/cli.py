@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from _newsclippings import cli_folder
-from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, errors_in_a_line, inputs
+from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, Choice, errors_in_a_line, inputs
 from _newsclippings.cli_verify import verify
 from _newsclippings.errors import without_secrets
 from _newsclippings.schema import (
@@ -110,7 +110,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 @click.option(
     "--split",
     "splits",
-    type=click.Choice(list(SPLITS)),
+    type=Choice(list(SPLITS)),
     multiple=True,
     default=["test"],
     show_default=True,
@@ -125,7 +125,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
 )
 @click.option(
     "--missing",
-    type=click.Choice(MISSING),
+    type=Choice(MISSING),
     default="null",
     show_default=True,
     help="What becomes of rows without a picture or record.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli_options import FORMAT, SOME_CONFIGS, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_options import FORMAT, SOME_CONFIGS, Choice, errors_in_a_line, inputs, quiet_when_piped
 from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 
 
@@ -17,7 +17,7 @@ from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 @inputs
 @click.option(
     "--images",
-    type=click.Choice(["bytes", "once", "none"]),
+    type=Choice(["bytes", "once", "none"]),
     default="bytes",
     show_default=True,
     help="bytes: pictures in every row; once: in those of merged_balanced only, and those of the others in a config "
@@ -25,7 +25,7 @@ from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 )
 @click.option(
     "--missing",
-    type=click.Choice(MISSING),
+    type=Choice(MISSING),
     default="error",
     show_default=True,
     help="What becomes of rows without a picture or record.",
@@ -33,13 +33,13 @@ from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 @click.option(
     "--split",
     "splits",
-    type=click.Choice(list(SPLITS)),
+    type=Choice(list(SPLITS)),
     multiple=True,
     help="Which split; repeat for more. Unset: all.",
 )
 @click.option(
     "--embeddings",
-    type=click.Choice([*EMBEDDINGS, "all"]),
+    type=Choice([*EMBEDDINGS, "all"]),
     multiple=True,
     help="Columns of the authors' vectors; repeat for more.",
 )

@@ -8,24 +8,38 @@ from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.errors import NewsCLIPpingsError, did_you_mean
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG
+
+
+class Choice(click.Choice):  # type: ignore[type-arg] # click 8.1 takes no argument
+    """One of some words; what is close to none of them is answered with the closest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word that was given."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                error.message + did_you_mean(str(value), map(str, self.choices)), ctx, param
+            ) from None
+
 
 FORMAT = click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json"]),
+    type=Choice(["text", "json"]),
     default="text",
     show_default=True,
     help="For people or programs.",
 )
 CONFIG = click.option(
-    "--config", type=click.Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+    "--config", type=Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
 )
 SOME_CONFIGS = click.option(
     "--config",
     "configs",
-    type=click.Choice(list(CONFIGS)),
+    type=Choice(list(CONFIGS)),
     multiple=True,
     default=[DEFAULT_CONFIG],
     show_default=True,
@@ -51,6 +65,7 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def as_options(message: str) -> str:
     """A message with the options of the command line where it has Python's arguments of the same names."""
+    message = re.sub(r"(?<![\w/.-])check_images=True", "--check-images", message)
     return re.sub(
         r"(?<![\w/.-])(missing|images|data_dir|visual_news)=(?:'([^']*)')?",
         lambda match: " ".join(filter(None, ("--" + match[1].replace("_", "-"), match[2]))),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli_options import FORMAT, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_options import FORMAT, Choice, errors_in_a_line, inputs, quiet_when_piped
 from _newsclippings.schema import CONFIGS
 
 
@@ -15,13 +15,13 @@ from _newsclippings.schema import CONFIGS
 @click.option(
     "--config",
     "configs",
-    type=click.Choice(list(CONFIGS)),
+    type=Choice(list(CONFIGS)),
     multiple=True,
     help="Which config; repeat for more. Unset: those whose matches are all here, else merged_balanced.",
 )
 @click.option(
     "--images",
-    type=click.Choice(["header", "decode"]),
+    type=Choice(["header", "decode"]),
     is_flag=False,
     flag_value="header",
     help="Read every needed picture: look at its format, size and end; --images=decode: decode it.",

@@ -1,15 +1,34 @@
 """What a build is made of: the fields that `load_dataset` passes on."""
 
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from typing import Any
 
 import datasets
+from datasets.data_files import DataFilesDict
 
-from _newsclippings.errors import ConfigError, bad_value
-from _newsclippings.schema import EMBEDDINGS, IMAGES, MISSING, SPLITS
+from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean, shown
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION
 from _newsclippings.sources import Sources, find_sources
+
+FLAGS = ("metadata", "articles", "check_images")
+PATHS = ("data_dir", "visual_news", "visual_news_index")
+# What `datasets` passes on to every builder, or its users may expect there, and what to do instead here.
+NO_EFFECT = {
+    "data_files": "The files are found below data_dir=; VisualNews may be named by visual_news=.",
+    "revision": "The authors' files have one pinned revision; of files of your own, pass another data_dir=.",
+    "storage_options": "fsspec finds its settings in its own configuration files and in variables of the environment.",
+    "token": "Set the variable HF_TOKEN, or log in with `hf auth login`: all requests to the Hub carry it.",
+    "base_path": "Pass data_dir=, the folder with the files.",
+    "repo_id": "Pass data_dir=, the folder with the files.",
+    "hash": "The cache follows the content of the files by itself.",
+    "config_id": "The cache follows the content of the files by itself; the name of a config goes into config_name=.",
+    "info": "It is made of the options.",
+}
+OF_SCRIPTS = ("base_path", "repo_id", "hash", "info")
 
 
 @dataclass
@@ -35,8 +54,12 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         check_images: decode every picture while joining, so that one that does not decode is found then and not when
             its row is read; `missing` says what becomes of it, as if it were not there. So do pictures of more than 64
             million pixels. Costs a decoding of each, in threads.
+
+    To `load_dataset` and the builder a None means that an option is not given.
     """
 
+    name: str = DEFAULT_CONFIG
+    version: Any = VERSION
     visual_news: str | None = None
     images: str = "bytes"
     missing: str = "error"
@@ -47,47 +70,63 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     visual_news_index: str | None = None
     check_images: bool = False
 
+    def __new__(cls, *_: Any, **given: Any) -> Any:
+        """Refuse a field that does not exist in our own words."""
+        refuse_unknown(given, [field.name for field in fields_of(cls)])
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        self.check()
+        super().__post_init__()
+
     def check(self) -> None:
-        """Raise `ConfigError` if a field has a value that means nothing."""
+        """Raise `ConfigError` if a field has a value that means nothing, or that changes nothing."""
+        check_name(self.name)
+        if str(self.version) != VERSION:
+            raise without_effect(f"version={shown(self.version)}", f"This package makes {VERSION} and no other.")
+        if self.description not in (None, CONFIGS[self.name]):
+            raise without_effect(f"description={shown(self.description)}", "That of the config is built in.")
+        if not (self.data_files is None or _is_no_files(self.data_files)):
+            raise without_effect("data_files=")
         for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise bad_value(field, value, allowed)
+        for field in FLAGS:
+            if not isinstance(getattr(self, field), bool):
+                raise bad_value(field, getattr(self, field), (True, False))
+        self.paths()
         self.wanted_splits()
         self.wanted_embeddings()
+        if self.check_images and self.images == "none":
+            do = "Leave it out, or ask for images='bytes'."
+            raise without_effect("check_images=True with images='none'", do)
 
     def wanted_splits(self) -> list[str]:
         """The splits to build, in their usual order."""
         if self.splits is None:
             return list(SPLITS)
-        single = isinstance(self.splits, str | datasets.NamedSplit)
-        if not single and not isinstance(self.splits, Iterable):
-            raise bad_value("splits", self.splits, SPLITS)
-        given = {str(self.splits)} if single else set(map(str, self.splits))
+        given = set(map(str, _names("splits", self.splits, SPLITS)))
         if not given or not given <= set(SPLITS):
             raise bad_value("splits", self.splits, SPLITS)
         return [split for split in SPLITS if split in given]
 
     def wanted_embeddings(self) -> list[str]:
         """The kinds of embeddings to join, in the order of their columns."""
-        if not isinstance(self.embeddings, str | Iterable | None):
-            raise bad_value("embeddings", self.embeddings, [*EMBEDDINGS, "all"])
-        given = {self.embeddings} if isinstance(self.embeddings, str) else set(self.embeddings or ())
+        allowed = [*EMBEDDINGS, "all"]
+        given = set() if self.embeddings is None else set(_names("embeddings", self.embeddings, allowed))
         if given == {"all"}:
             return list(EMBEDDINGS)
         if not given <= set(EMBEDDINGS):
-            raise bad_value("embeddings", self.embeddings, [*EMBEDDINGS, "all"])
+            raise bad_value("embeddings", self.embeddings, allowed)
         return [kind for kind in EMBEDDINGS if kind in given]
+
+    def paths(self) -> dict[str, Any]:
+        """The fields that are places, as text."""
+        return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
 
     def sources(self) -> Sources:
         """Where the inputs are."""
-        paths: dict[str, Any] = {}
-        for field in ("data_dir", "visual_news", "visual_news_index"):
-            value = getattr(self, field)
-            if value is not None and not isinstance(value, str | os.PathLike):
-                message = f"{field}={value!r} is a {type(value).__name__}; expected a path or a URL."
-                raise ConfigError(message)
-            paths[field] = os.fspath(value) if value else None
-        return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **paths)
+        return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **self.paths())
 
     def inputs(self) -> str:
         """A digest of the content of all inputs that a build reads, and of the code."""
@@ -103,3 +142,107 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         fields["texts"] = f"{bool(self.metadata)} {bool(self.articles)}"
         digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
         return f"{base}-{digest}"
+
+
+def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_script: bool = False) -> dict[str, Any]:
+    """What the builder may pass on to `datasets` of its arguments; those that would change nothing are refused.
+
+    Args:
+        positional: arguments without a name: one at most, the folder of the cache, often taken for the config.
+        given: arguments by name.
+        as_script: whether `datasets` 3 runs the builder as a dataset script, and hands in what it knows of that.
+
+    Raises:
+        ConfigError: an argument is not known, has no effect, or stands where another belongs.
+    """
+    if len(positional) > 1:
+        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[1])
+    if positional and "cache_dir" in given:
+        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[0])
+    given = {**dict(zip(("cache_dir",), positional, strict=False)), **given}
+    folder = given.get("cache_dir")
+    exists = isinstance(folder, str) and os.path.isdir(folder)
+    if isinstance(folder, str) and (
+        folder in CONFIGS if exists and positional else not exists and _is_like_config(folder)
+    ):
+        raise _name_elsewhere("the first argument, cache_dir=, is the folder of the cache", folder)
+    if isinstance(given.get("dataset_name"), str) and given["dataset_name"] in CONFIGS:
+        raise _name_elsewhere("dataset_name= is that of the dataset", given["dataset_name"])
+    of_datasets = [name for name in inspect.signature(datasets.DatasetBuilder.__init__).parameters if name != "self"]
+    refuse_unknown(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
+    if "name" in given:  # as `load_dataset` calls it
+        name = given.pop("name")
+        if given.get("config_name") not in (None, name):
+            message = f"name={shown(name)} and config_name={shown(given['config_name'])}: expected one of them."
+            raise ConfigError(message)
+        given["config_name"] = name
+    if given.get("config_name") is not None:
+        check_name(given["config_name"])
+    empty = {"storage_options": {}, "hash": ""}
+    for name in NO_EFFECT:
+        value = None if as_script and name in OF_SCRIPTS else given.get(name)
+        if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
+            raise without_effect(f"{name}=")
+    return given
+
+
+def check_features(asked: Any, own: datasets.Features) -> None:
+    """Raise `ConfigError` if other columns or types are asked for than the options give."""
+    if asked is None:
+        return
+    if not isinstance(asked, Mapping) or list(asked.items()) != list(own.items()):
+        do = "Columns follow from the options; take some with select_columns(), change types with cast() afterwards."
+        raise without_effect("features= other than those of the options", do)
+
+
+def check_name(name: object) -> None:
+    """Raise `ConfigError` if there is no config of a name."""
+    if not isinstance(name, str):
+        do = "Pass its name, and its fields by name: NewsCLIPpings(config_name='merged_balanced', images='none')."
+        message = f"A config is named by text, not by a {type(name).__name__}. {do}"
+        raise ConfigError(message)
+    if name not in CONFIGS:
+        raise bad_value("config_name", name, CONFIGS)
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Collection[str], more: Collection[str] = ()) -> None:
+    """Raise `ConfigError` if an option has a name that none has; `more` are known and not worth a mention."""
+    for name in given:
+        if name in NO_EFFECT and name not in (*known, *more):
+            raise without_effect(f"{name}=")
+        if name not in known and name not in more:
+            options = [option for option in known if option not in (*NO_EFFECT, "version", "description")]
+            message = f"There is no option {name}=.{did_you_mean(name, options)} Options: {', '.join(options)}."
+            raise ConfigError(message)
+
+
+def _names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
+    """One name, or several in a collection, as a list."""
+    if isinstance(value, str | datasets.NamedSplit):
+        return [value]
+    odd = isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Collection)
+    if odd or not all(isinstance(one, str | datasets.NamedSplit) for one in value):
+        raise bad_value(field, value, allowed)
+    return list(value)
+
+
+def without_effect(what: str, do: str = "") -> ConfigError:
+    """An option was given that has no effect here; of those in `NO_EFFECT` it is known what to do instead."""
+    do = do or NO_EFFECT[what.rstrip("=")]
+    return ConfigError(f"{what} would change nothing here, and is refused. {do}")
+
+
+def _name_elsewhere(what: str, name: object) -> ConfigError:
+    meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
+    call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
+    return ConfigError(f"{shown(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")
+
+
+def _is_no_files(data_files: object) -> bool:
+    """Whether it is what the lookup by name hands in, since `load_dataset` wants something there."""
+    return isinstance(data_files, DataFilesDict) and not data_files
+
+
+def _is_like_config(folder: str) -> bool:
+    """Whether somebody who writes this means a config, most likely, and no folder."""
+    return os.sep not in folder and bool(did_you_mean(folder, CONFIGS, 0.85))

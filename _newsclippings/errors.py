@@ -5,7 +5,9 @@ Each message says what was read, what was expected, what was found, and what to 
 Every class takes its whole message as the only argument, so that errors survive the way back from a worker process.
 """
 
+import difflib
 import errno
+import os
 from collections.abc import Iterable
 
 from _newsclippings.foreign_text import ForeignError as ForeignError
@@ -52,9 +54,39 @@ class MissingDataError(NewsCLIPpingsError, LookupError):
     """Rows of the official file cannot be completed, and `missing="error"` was asked for."""
 
 
-def bad_value(field: str, value: object, allowed: Iterable[str]) -> ConfigError:
+def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
     """A config field got a value outside its list."""
-    return ConfigError(f"{field}={value!r} is not known. Allowed: {', '.join(map(repr, allowed))}.")
+    allowed = list(allowed)
+    given = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    unknown = [one for one in given if isinstance(one, str) and one not in allowed]
+    hint = did_you_mean(unknown[0], [name for name in allowed if isinstance(name, str)]) if unknown else ""
+    return ConfigError(f"{field}={shown(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """A question that names what was perhaps meant, with a blank before it; "" if nothing is close."""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower()[:100], by_lower, 1, likeness)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def as_path(field: str, value: object) -> str | None:
+    """The text of a path or a URL that somebody passed; None if none was.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if path is not None and not isinstance(path, str):
+        message = f"{field}={shown(value)} is a {type(value).__name__}; expected a path or a URL."
+        raise ConfigError(message)
+    return path
+
+
+def shown(value: object) -> str:
+    """A value that somebody passed, as Python writes it, without secrets and not at length."""
+    text = without_secrets(repr(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:

@@ -10,6 +10,7 @@ import datasets.load
 from datasets.data_files import DataFilesDict
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
+from _newsclippings.config import without_effect
 from _newsclippings.schema import ENV_DATA_DIR
 
 NAME = "newsclippings"
@@ -37,10 +38,12 @@ def make_name_known() -> None:
         return
 
     def get_module(self: Any) -> Any:
-        if self.name != NAME or self.data_files is not None:
+        if self.name != NAME:
             return look_up(self)
         if self.data_dir is None and not os.environ.get(ENV_DATA_DIR) and _is_parquet_folder(Path(NAME)):
-            return local(NAME).get_module()
+            return local(NAME, data_files=self.data_files).get_module()
+        if self.data_files is not None:
+            raise without_effect("data_files=")
         return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
 
     _PACKAGED_DATASETS_MODULES[NAME] = (NAME, "")

@@ -154,9 +154,11 @@ def find_sources(
         ConfigError: data_dir is a URL, or there is an index and no tar.
     """
     odd = odd or _refuse
+    given_by = f"{ENV_DATA_DIR}=" if not data_dir and os.environ.get(ENV_DATA_DIR) else "data_dir="
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
     if data_dir is not None and is_url(data_dir):
-        message = f"data_dir={data_dir!r} is a URL; expected a local path. Only visual_news may be remote."
+        shown = without_secrets(data_dir)
+        message = f"{given_by}{shown!r} is a URL; expected a local path. Only visual_news may be remote."
         raise ConfigError(message)
     data_dir, visual_news, visual_news_index = map(_absolute, (data_dir, visual_news, visual_news_index))
     below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
@@ -184,7 +186,7 @@ def find_sources(
 
     matches = {split: of_authors(f"data/{config}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
-        raise _nothing_there(data_dir)
+        raise _nothing_there(given_by, data_dir)
     return Sources(
         config=config,
         matches=matches,
@@ -261,7 +263,7 @@ def _visual_news_at(path: str) -> list[str]:
     return inner if any(map(os.path.exists, inner)) else [path]
 
 
-def _nothing_there(data_dir: str) -> DataNotFoundError:
+def _nothing_there(given_by: str, data_dir: str) -> DataNotFoundError:
     do = "Correct the path, or leave data_dir out to fetch the matches from the Hub (images='none', or visual_news=)."
     if os.path.isdir(data_dir):
         names = sorted(entry.name for entry in os.scandir(data_dir))
@@ -273,7 +275,7 @@ def _nothing_there(data_dir: str) -> DataNotFoundError:
     else:
         found = "no such folder"
     return DataNotFoundError(
-        f"data_dir={data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n  {do}"
+        f"{given_by}{data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n  {do}"
     )
 
 

@@ -14,7 +14,14 @@ from _newsclippings.annotations import read_annotations
 from _newsclippings.arrow import Int64s, int64s, one_chunk
 from _newsclippings.disk import free_at
 from _newsclippings.embeddings import embedding_ids
-from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_value, damaged_tar, without_secrets
+from _newsclippings.errors import (
+    DataNotFoundError,
+    NewsCLIPpingsError,
+    as_path,
+    bad_value,
+    damaged_tar,
+    without_secrets,
+)
 from _newsclippings.images import FolderPictures, Pictures
 from _newsclippings.join import join, lookup, wanted_ids
 from _newsclippings.join_report import refuse_missing
@@ -68,13 +75,18 @@ def verify(
     """
     if images not in (None, "header", "decode"):
         raise bad_value("images", images, ("header", "decode"))
+    if configs is not None and not isinstance(configs, Iterable):
+        raise bad_value("configs", configs, CONFIGS)
     configs = [configs] if isinstance(configs, str) else list(configs or ())
     for config in configs:
         if config not in CONFIGS:
             raise bad_value("configs", config, CONFIGS)
+    for flag, value in (("embeddings", embeddings), ("checksums", checksums)):
+        if not isinstance(value, bool):
+            raise bad_value(flag, value, (True, False))
     report = Report()
     given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
-    places = {name: None if place is None else os.fspath(place) for name, place in given.items()}
+    places = {name: as_path(name, place) for name, place in given.items()}
     chosen = configs or _local_configs(places)
     keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
     found = {key: sources for key in keys if (sources := _find(report, key, places)) is not None}

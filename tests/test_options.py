@@ -1,0 +1,232 @@
+"""Options: each has an effect, or is refused with what to do instead; misspelt ones are answered with the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from click.testing import CliRunner
+from reading import load, raw_splits
+from world import World
+
+from _newsclippings.cli import main
+from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig, verify
+
+FEATURES = datasets.Features({"id": datasets.Value("int32")})
+
+# What is given, and what the error says.
+OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
+    "data_files": ({"data_files": {"train": __file__}}, "data_files= would change nothing"),
+    "token": ({"token": "hf_secret"}, r"token= would change nothing here.*HF_TOKEN"),
+    "token of the login": ({"token": True}, r"token= would change nothing here.*HF_TOKEN"),
+    "storage_options": ({"storage_options": {"a": 1}}, "storage_options= would change nothing"),
+    "columns": ({"features": FEATURES}, r"features= other.*select_columns"),
+    "misspelt": ({"image": "none"}, r"no option image=\. Did you mean 'images'\? Options: .*visual_news"),
+    "run together": ({"visualnews": "x"}, r"no option visualnews=\. Did you mean 'visual_news'\?"),
+    "misspelt and None": ({"imagez": None}, r"no option imagez=\. Did you mean 'images'\?"),
+    "far from all": ({"qqq": 1}, r"no option qqq=\. Options: .*data_dir"),
+    "a method": ({"sources": "x"}, "no option sources="),
+    "a method that checks": ({"check": None}, "no option check="),
+    "version": ({"version": "9.9.9"}, "version='9.9.9' would change nothing"),
+    "description": ({"description": "mine"}, "description='mine' would change nothing"),
+    "metadata=no": ({"metadata": "no"}, r"metadata='no' is not known\. Allowed: True, False"),
+    "check_images=false": ({"check_images": "false"}, r"check_images='false' is not known\. Allowed: True, False"),
+    "articles=1": ({"articles": 1}, r"articles=1 is not known\. Allowed: True, False"),
+    "nothing to check": ({"images": "none", "check_images": True}, "check_images=True with images='none'"),
+    "images=True": ({"images": True}, "images=True is not known"),
+    "images=[]": ({"images": ["none"]}, r"images=\['none'\] is not known"),
+    "images=None in text": ({"images": "None"}, "Did you mean 'none'"),
+    "images=byte": (
+        {"images": "byte"},
+        r"images='byte' is not known\. Allowed: 'bytes', 'path', 'none'\. Did you mean 'bytes'\?",
+    ),
+    "missing=drop_pairs": ({"missing": "drop_pairs"}, r"Did you mean 'drop_pair'\?"),
+    "splits=tset": ({"splits": ["train", "tset"]}, r"Did you mean 'test'\?"),
+    "splits that are counted": ({"splits": {"test": 5}}, r"splits=\{'test': 5\} is not known"),
+    "splits that end": ({"splits": iter(["test"])}, "splits=<list_iterator"),
+    "splits of bytes": ({"splits": b"test"}, "splits=b'test' is not known"),
+    "clip_imag": ({"embeddings": ["clip_imag"]}, r"Did you mean 'clip_image'\?"),
+    "lists in a list": ({"embeddings": [["sbert"]]}, r"embeddings=\[\['sbert'\]\] is not known"),
+    "switches": ({"embeddings": {"sbert": False}}, r"embeddings=\{'sbert': False\} is not known"),
+    "data_dir in a list": ({"data_dir": ["data"]}, r"data_dir=\['data'\] is a list; expected a path"),
+    "data_dir in bytes": ({"data_dir": b"data"}, r"data_dir=b'data' is a bytes; expected a path"),
+    "no data_dir in a list": ({"data_dir": []}, r"data_dir=\[\] is a list; expected a path"),
+    "a password in a list": (
+        {"visual_news": ["https://me:secret@host/t"]},
+        r"visual_news=\['https://host/t'\] is a list",
+    ),
+    "at length": ({"images": "x" * 10_000}, r"images='x{199}\.\.\. is not known"),
+}
+NAMES: dict[str, tuple[Any, str]] = {
+    "case": ("Merged_Balanced", r"'Merged_Balanced' is not known\. Allowed: .* Did you mean 'merged_balanced'\?"),
+    "plural": ("scene_resnet_places", r"Did you mean 'scene_resnet_place'\?"),
+    "path": ("../../../etc", "is not known. Allowed: 'merged_balanced'"),
+    "list": (["merged_balanced"], "A config is named by text, not by a list"),
+    "config": (NewsCLIPpingsConfig(), "A config is named by text, not by a NewsCLIPpingsConfig"),
+}
+
+
+def make(world: World, streaming: bool | None, **given: Any) -> Any:
+    """A build, a stream, or (None) the builder class alone."""
+    given = {"data_dir": str(world.root), **given}
+    if streaming is None:
+        return NewsCLIPpings(**given)
+    return datasets.load_dataset("newsclippings", streaming=streaming, **given)
+
+
+@pytest.mark.parametrize("streaming", [False, True, None], ids=["map", "stream", "builder"])
+@pytest.mark.parametrize("case", OF_ANY)
+def test_no_option_is_ignored(world: World, case: str, streaming: bool | None) -> None:
+    """An option with no effect, of another type or name is a ConfigError, however rows are asked for."""
+    given, says = OF_ANY[case]
+    with pytest.raises(ConfigError, match=says) as error:
+        make(world, streaming, **given)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True, None], ids=["map", "stream", "builder"])
+@pytest.mark.parametrize("case", NAMES)
+def test_no_other_config_is_built(world: World, case: str, streaming: bool | None) -> None:
+    """A name that no config has is refused, with the one that was perhaps meant."""
+    name, says = NAMES[case]
+    with pytest.raises(ConfigError, match=says):
+        make(world, streaming, **{"config_name" if streaming is None else "name": name})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"revision": "abc"}, r"revision= would change nothing here.*pinned revision"),
+        ({"data_files": []}, "data_files= would change nothing"),
+        ({"hash": "abc"}, "hash= would change nothing"),
+        ({"base_path": "/data"}, "base_path= would change nothing"),
+        ({"repo_id": "me/mine"}, "repo_id= would change nothing"),
+        ({"config_id": "mine"}, "config_id= would change nothing"),
+        ({"info": datasets.DatasetInfo()}, "info= would change nothing"),
+        ({"split": "test"}, r"no option split=\. Did you mean 'splits'\?"),
+        ({"name": "scene_resnet_place", "config_name": "merged_balanced"}, "expected one of them"),
+        ({"config_name": ""}, "config_name='' is not known"),
+        ({"dataset_name": "scene_resnet_place"}, r"config_name='scene_resnet_place'"),
+    ],
+    ids=str,
+)
+def test_the_builder_ignores_nothing_either(given: dict[str, Any], says: str) -> None:
+    """What `load_dataset` keeps to itself, or other builders know, is refused by this one."""
+    with pytest.raises(ConfigError, match=says):
+        NewsCLIPpings(**given)
+
+
+@pytest.mark.parametrize(
+    "given", [case for case in OF_ANY if not {"token", "storage_options", "features"} & {*OF_ANY[case][0]}]
+)
+def test_a_config_made_by_hand_is_checked_alike(given: str) -> None:
+    """NewsCLIPpingsConfig(...) refuses the same fields with the same words."""
+    fields, says = OF_ANY[given]
+    with pytest.raises(ConfigError, match=says):
+        NewsCLIPpingsConfig(**fields)
+
+
+@pytest.mark.parametrize("first", ["scene_resnet_place", "merged_balanced", "Scene_ResNet_Place", "scene-resnet-place"])
+@pytest.mark.parametrize("by_name", [False, True], ids=["first", "cache_dir="])
+def test_a_config_is_no_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, by_name: bool
+) -> None:
+    """NewsCLIPpings("scene_resnet_place") never builds another config into a folder of that name."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"is the folder of the cache.*NewsCLIPpings\(config_name='") as error:
+        NewsCLIPpings(cache_dir=first) if by_name else NewsCLIPpings(first)
+    if first in ("scene_resnet_place", "merged_balanced"):
+        assert f"config_name='{first}'" in str(error.value)
+    assert not list(Path().iterdir())
+
+
+def test_arguments_after_the_cache_folder_have_names(tmp_path: Path) -> None:
+    """A config as the second argument is not taken for the name of the dataset."""
+    with pytest.raises(ConfigError, match="all arguments but the cache folder are given by name"):
+        NewsCLIPpings(str(tmp_path), "scene_resnet_place")
+
+
+def test_a_cache_folder_may_be_called_like_a_config(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written as a path it is one; by the name of the argument, too, where it exists."""
+    monkeypatch.chdir(tmp_path)
+    builder = NewsCLIPpings("./scene_resnet_place", data_dir=str(world.root))
+    assert builder.config.name == "merged_balanced"
+    assert (tmp_path / "scene_resnet_place").is_dir()
+    assert NewsCLIPpings(cache_dir="scene_resnet_place", data_dir=str(world.root)).config.name == "merged_balanced"
+    with pytest.raises(ConfigError, match="is the folder of the cache"):
+        NewsCLIPpings("scene_resnet_place", data_dir=str(world.root))
+
+
+def test_the_builder_knows_the_name_load_dataset_has(world: World) -> None:
+    """`name=` is a config's name there, so it is one here."""
+    assert NewsCLIPpings(name="scene_resnet_place", data_dir=str(world.root)).config_id.startswith(
+        "scene_resnet_place-"
+    )
+
+
+def test_what_changes_nothing_by_its_value_may_stay(world: World) -> None:
+    """None, the version that this is, no settings, and the very columns that are built: nothing is ignored."""
+    plain = load(world)
+    given = {"token": None, "storage_options": {}, "version": "1.0.0", "features": plain["test"].features}
+    again = load(world, data_files=None, images=None, metadata=None, splits=None, **given)
+    assert raw_splits(again) == raw_splits(plain)
+    assert again["test"].cache_files == plain["test"].cache_files  # nothing was built again
+
+
+@pytest.mark.parametrize("value", ["nowhere", "http://me:secret@host/", "  ", "a\nb"], ids=str)
+def test_the_variable_is_named(world: World, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A folder out of the environment that is none is told with the variable that it comes from."""
+    monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", value)
+    with pytest.raises((ConfigError, DataNotFoundError), match=r"^NEWSCLIPPINGS_DATA_DIR=") as error:
+        datasets.load_dataset("newsclippings", images="none")
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", "")
+    assert raw_splits(load(world)) == {split: world.rows(split=split) for split in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"configs": ["merged_balancd"]}, "Did you mean 'merged_balanced'"),
+        ({"configs": 5}, "configs=5 is not known"),
+        ({"images": True}, "images=True is not known"),
+        ({"embeddings": "no"}, "embeddings='no' is not known. Allowed: True, False"),
+        ({"checksums": "false"}, "checksums='false' is not known. Allowed: True, False"),
+        ({"data_dir": 5}, "data_dir=5 is a int; expected a path"),
+        ({"visual_news": ["x"]}, r"visual_news=\['x'\] is a list; expected a path"),
+    ],
+    ids=str,
+)
+def test_verify_is_as_strict(given: dict[str, Any], says: str) -> None:
+    """`newsclippings.verify` takes no value for another either."""
+    call: Callable[..., Any] = verify
+    with pytest.raises(ConfigError, match=says):
+        call(**given)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("build out --embeddings clip_imag", "Did you mean 'clip_image'?"),
+        ("build out --config scene_resnet_places", "Did you mean 'scene_resnet_place'?"),
+        ("build out --missing drop", "Did you mean 'drop_pair'?"),
+        ("build out --split valdation", "Did you mean 'validation'?"),
+        ("build out --visual-new x", "Did you mean"),
+        ("preview --config Merged_balanced", "Did you mean 'merged_balanced'?"),
+        ("build out --images none --check-images", "--check-images with --images none"),
+    ],
+    ids=str,
+)
+def test_the_command_line_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, says: str) -> None:
+    """A misspelt option or value is answered with the right one."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, command.split())
+    assert result.exit_code
+    assert says in result.stderr
