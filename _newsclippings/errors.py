@@ -177,6 +177,14 @@ def changed_tar(tar: str) -> BadTarError:
     )
 
 
+def no_copy(copy: object, why: str) -> ConfigError:
+    """What is fetched of a remote tar cannot be kept."""
+    return ConfigError(
+        f"{copy}: expected a place to keep what is fetched of a remote tar, found that it cannot be written ({why}). "
+        "Remove what is there, or point cache_dir= or HF_DATASETS_CACHE to a folder of your own."
+    )
+
+
 def changed_file(path: object) -> BadFileError:
     """A local file is no longer what it was when reading it began."""
     do = "Its values are not to be trusted: load again when it is at rest."

@@ -18,7 +18,7 @@ import pyarrow as pa
 from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
 from _newsclippings.local_file import RandomFile, open_file
 from _newsclippings.tar_index import TarIndex
-from _newsclippings.tar_members import Members, read_members
+from _newsclippings.tar_members import Members, TarCopy, read_members
 
 Rows = npt.NDArray[np.int32]
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -141,7 +141,7 @@ def pictures_state(*pictures: FolderPictures) -> str:
 class TarPictures:
     """Pictures as members of an uncompressed tar, each one positioned read."""
 
-    def __init__(self, file: RandomFile, index: TarIndex, paths: pa.Array) -> None:
+    def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
         """Find the pictures in the index.
 
         Args:

@@ -1,7 +1,8 @@
 """Byte-offset index of an uncompressed tar: where each file lies in it, so that any of them is one positioned read.
 
-The headers are walked once. The index is kept as a memory-mapped Arrow file in which names are found by their hash; as
-Parquet it can be given to others, who then need no walk: it holds names, places and the tar's identity, no pixels.
+The headers are walked once. The index is kept as a memory-mapped Arrow file in which names are found by their hash; its
+checksums are compared before any of it is used. As Parquet it can be given to others, who then need no walk: it holds
+names, places and the tar's identity, no pixels.
 """
 
 import contextlib
@@ -17,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.arrow import Int64s, one_chunk
-from _newsclippings.errors import BadTarError, changed_tar
-from _newsclippings.files import HEAD, write_atomically
+from _newsclippings.errors import BadFileError, BadTarError, changed_tar
+from _newsclippings.files import HEAD
+from _newsclippings.kept import DamagedError, open_kept, write_kept
 from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_segment import SCHEMA
 from _newsclippings.tar_walk import check_magic, walk_headers
@@ -28,7 +30,18 @@ Uint64s = npt.NDArray[np.uint64]
 _KEPT = SCHEMA.append(pa.field("key", pa.uint64())).append(
     pa.field("row", pa.int32())
 )  # sorted keys, and whose they are
-_WEIGHTS = np.random.default_rng(0).integers(0, 1 << 63, 1 << 14, np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+def _weights(count: int) -> Uint64s:
+    """Odd numbers that look random: SplitMix64 of 0, 1, 2, ... They are part of the format of the kept index."""
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return np.asarray(mixed | np.uint64(1), np.uint64)
+
+
+_WEIGHTS = _weights(1 << 14)
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
 
 
 def name_keys(names: pa.Array) -> Uint64s:
-    """A 64-bit hash of each name: the sum of its bytes, each times a weight of its position."""
+    """A 64-bit hash of each name: the sum of its bytes plus one, each times a weight of its position, modulo 2**64."""
     keys = np.zeros(len(names), np.uint64)
     for start in range(0, len(names), 1 << 13):
         some = names.slice(start, 1 << 13).cast(pa.binary())
@@ -153,9 +166,9 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
     keys, rows = sorted_keys(table["name"], location)
     table = table.combine_chunks()
     kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, BadFileError):  # no room, no right to write, a folder in its place
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(cached) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
+        with write_kept(cached) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
             writer.write_table(kept)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
@@ -165,10 +178,13 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
 
 
 def load_kept(cached: Path) -> TarIndex | None:
-    if not cached.exists():
-        return None
-    with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
-        table = pa.ipc.open_file(pa.memory_map(str(cached))).read_all()
+    """An index that was kept; None where there is none, or it is not what was written, so that it is made again."""
+    with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
+        file = open_kept(cached)
+        if file is None:
+            return None
+        file.check()
+        table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
         if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
             return _as_index(table, str(cached), cached)
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import BadTarError, changed_tar, damaged_tar
+from _newsclippings.errors import changed_tar, damaged_tar
 from _newsclippings.files import fingerprint
 from _newsclippings.images import TarPictures
 from _newsclippings.local_file import RandomFile
@@ -15,7 +15,7 @@ from _newsclippings.remote import RemoteFile, open_random
 from _newsclippings.schema import VERSION
 from _newsclippings.tar_index import TarIndex, load_index
 from _newsclippings.tar_index_file import load_given_index
-from _newsclippings.tar_members import Members, fetch_members, open_copy
+from _newsclippings.tar_members import Members, TarCopy
 
 
 def made_of(location: str) -> str:
@@ -73,9 +73,11 @@ class TarSource:
         if row[0] < 0:
             return None
         member = Members.of(self.index, row)
-        if isinstance(self.file, RemoteFile):
-            self._fetch(self.file, member)
-        return self._copy or self.file, int(member.offsets[0]), int(member.sizes[0])
+        file: RandomFile = self.file
+        if self._copy is not None:
+            self._copy.fetch(member)
+            file = self._copy.stretch(member)
+        return file, int(member.offsets[0]), int(member.sizes[0])
 
     def pictures(self, paths: pa.Array) -> TarPictures:
         """The files of some paths in the normal form."""
@@ -84,28 +86,21 @@ class TarSource:
 
     def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
         """Fetch the files of some rows beforehand, if the tar is remote."""
-        if isinstance(self.file, RemoteFile):
-            self._fetch(self.file, pictures.members_of(rows))
+        if self._copy is not None:
+            self._copy.fetch(pictures.members_of(rows))
 
-    def _fetch(self, file: RemoteFile, members: Members) -> None:
-        """Fetch some members into the sparse copy, which goes if the tar turns out to be another one meanwhile."""
-        try:
-            fetch_members(file, self._copy_path, members)
-            if made_of(self.location) != self._key:
-                raise changed_tar(file.path)
-        except BadTarError:  # what was fetched may be of both, and look right
-            self._copy_path.unlink(missing_ok=True)
-            raise
+    def _check_same(self) -> None:
+        if made_of(self.location) != self._key:
+            raise changed_tar(self.file.path)
 
     @functools.cached_property
     def _key(self) -> str:
         return made_of(self.location)
 
-    @property
-    def _copy_path(self) -> Path:
-        return self._cache / "remote_tars" / f"{self._key}.tar"
-
     @functools.cached_property
-    def _copy(self) -> RandomFile | None:
+    def _copy(self) -> TarCopy | None:
         """The sparse copy; None of a local tar."""
-        return open_copy(self._copy_path, self.file.size) if is_url(self.location) else None
+        if not is_url(self.location):
+            return None
+        place, file = self._cache / "remote_tars" / f"{self._key}.tar", self.file
+        return TarCopy(place, file, self._check_same) if isinstance(file, RemoteFile) else None

@@ -17,8 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import BadTarError
-from _newsclippings.files import write_atomically
+from _newsclippings.errors import BadFileError, BadTarError
+from _newsclippings.kept import DamagedError, open_kept, write_kept
 from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
@@ -117,28 +117,34 @@ def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str |
 def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]) -> Segment:
     """Walk one segment, or take it from where it was kept."""
     kept = parts / f"{start}-{stop}.arrow" if parts else None
-    if kept is not None and kept.exists():
-        with contextlib.suppress(pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):  # half of one: walk again
-            segment = _kept_segment(kept, start)
-            advance(min(segment.end, stop) - start)
-            return segment
+    found = _kept_segment(kept, start) if kept is not None else None
+    if found is not None:
+        advance(min(found.end, stop) - start)
+        return found
     segment = walk_segment(file, start, stop, advance)
     if kept is not None and segment.stop is None:
-        with contextlib.suppress(OSError):  # no place for it: nothing is lost but the way back after an interruption
+        # No place for it: nothing is lost but the way back after an interruption.
+        with contextlib.suppress(OSError, BadFileError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             schema = SCHEMA.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
-            with write_atomically(kept) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+            with write_kept(kept) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 writer.write_table(segment.members)
-            return _kept_segment(kept, start)  # mapped: memory is for what is being walked
+            return _kept_segment(kept, start) or segment  # mapped: memory is for what is being walked
     return segment
 
 
-def _kept_segment(kept: Path, start: int) -> Segment:
-    table = pa.ipc.open_file(pa.memory_map(str(kept))).read_all()
-    about, members = table.schema.metadata, table.replace_schema_metadata(None)
-    if not members.schema.equals(SCHEMA):
-        raise pa.ArrowInvalid
-    return Segment(start, int(about[b"end"]), members, about[b"at_end"] == b"True", None)
+def _kept_segment(kept: Path, start: int) -> Segment | None:
+    """A segment that was kept; None where there is none, or it is not what was written, so that it is walked again."""
+    with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):
+        file = open_kept(kept)
+        if file is None:
+            return None
+        file.check()
+        table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
+        about, members = table.schema.metadata, table.replace_schema_metadata(None)
+        if members.schema.equals(SCHEMA):
+            return Segment(start, int(about[b"end"]), members, about[b"at_end"] == b"True", None)
+    return None
 
 
 def _find_header(file: RandomFile, at: int) -> int | None:

@@ -27,7 +27,7 @@ from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
-from remote import BLOCK, ENDS, Origin, Published, Request, articles, make_index, publish, serving, shown
+from remote import BLOCK, ENDS, Origin, Published, Request, articles, make_index, publish, refusal, serving, shown
 from world import SPLITS, World, make_world
 
 from _newsclippings import network, tar_index, tar_members
@@ -792,32 +792,100 @@ def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin,
         assert "newsclippings.errors.Bad" in err, err
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "zeroed", "deleted", "other bytes"])
-def test_a_spoilt_copy_gives_no_wrong_row(
-    origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str
-) -> None:
-    """What happens to the kept copy between builds is found, or mended: never a picture that is none."""
+@pytest.mark.parametrize("spoil", ["truncated", "zeroed", "deleted", "other bytes", "a bit", "as the tar has it"])
+def test_a_spoilt_copy_is_mended(origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str) -> None:
+    """What happens to the kept copy between builds is found, and fetched again: that, and nothing else."""
     options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
     large.load(**options)
     rows = large.world.rows(split="test")
     picture = large.world.pictures[rows[0]["image_path"]]
-    files = [path for path in kept(tmp_path).rglob("*") if path.is_file() and path.suffix != ".arrow"]
-    for copy in [path for path in files if picture in path.read_bytes()]:
+    (copy,) = (kept(tmp_path) / "remote_tars").iterdir()
+    at = copy.read_bytes().index(picture)
+    with copy.open("r+b") as file:
+        file.seek(at - BLOCK)
         if spoil == "deleted":
             copy.unlink()
         elif spoil == "truncated":
-            os.truncate(copy, copy.stat().st_size // 2)
+            file.truncate(at + 100)
+        elif spoil == "a bit":
+            file.seek(at + len(picture) // 2)
+            file.write(bytes([picture[len(picture) // 2] ^ 4]))
+        elif spoil == "as the tar has it":  # what an earlier version kept, which proves nothing
+            file.write(large.tar.read_bytes()[at - BLOCK : at] + bytes(len(picture)))
         else:
-            data = copy.read_bytes()
-            at = data.index(picture)
-            with copy.open("r+b") as file:
-                file.seek(at - BLOCK)
-                file.write(bytes(BLOCK + 100) if spoil == "zeroed" else random.Random(1).randbytes(BLOCK + 100))
-    try:
-        found = raw_splits(large.load(missing="null", **options))
-    except NewsCLIPpingsError:
-        return
-    assert found == {"test": rows}
+            file.write(bytes(BLOCK + 100) if spoil == "zeroed" else random.Random(1).randbytes(BLOCK + 100))
+    for again in ([rows[0]["image_path"]], []):
+        origin.forget()
+        found = raw_splits(large.load(missing="null" if again else "drop_pair", **options))
+        assert found == {"test": rows}
+        if spoil not in ("truncated", "deleted"):
+            assert large.times()[large.inner() & ~large.mask(again)].sum() < LARGE // 8
+            assert (large.times()[large.inner() & large.mask(again)] == 1).all()
+
+
+def test_a_spoilt_copy_without_a_server(
+    origin: Origin, large: Published, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be fetched again is one error that names the address, and no row of other bytes."""
+    options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
+    large.load(**options)
+    picture = large.world.pictures[large.world.rows(split="test")[0]["image_path"]]
+    (copy,) = (kept(tmp_path) / "remote_tars").iterdir()
+    at = copy.read_bytes().index(picture)
+    with copy.open("r+b") as file:
+        file.seek(at + len(picture) - 1)
+        file.write(bytes([picture[-1] ^ 1]))
+    read_ranges = remote_module.RemoteFile.read_ranges
+
+    def gone(self: Any, ranges: Any) -> Any:
+        if ranges := list(ranges):
+            origin.mode(status=[503, 10_000])
+        return read_ranges(self, ranges)
+
+    with monkeypatch.context() as patch, refusal(NewsCLIPpingsError) as said:
+        patch.setattr(remote_module.RemoteFile, "read_ranges", gone)
+        raw_splits(large.load(missing="null", **options))
+    assert large.url in said[0]
+    origin.mode()
+    assert raw_splits(large.load(missing="null", **options)) == {"test": large.world.rows(split="test")}
+
+
+def test_a_copy_that_is_spoilt_while_it_is_read(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """data.json is read again and again by a stream: each time it is what was fetched, whatever became of the copy."""
+    rows = large.world.rows(split="test", images="none")
+    stream = large.load(split="test", splits=["test"], visual_news_index=index, images="none", streaming=True)
+    assert raw(stream) == rows
+    (copy,) = (kept(tmp_path) / "remote_tars").iterdir()
+    data = copy.read_bytes().replace(b"caption", b"caPtion").replace(rows[0]["caption"][-8:].encode(), b"otherend")
+    copy.write_bytes(data)
+    origin.forget()
+    assert raw(stream) == rows
+    assert large.times()[large.inner()].sum() < 1 << 20
+    copy.unlink()
+    assert raw(stream) == rows
+
+
+@pytest.mark.parametrize("what", ["folder", "link", "nothing writable"])
+def test_a_place_where_nothing_can_be_kept(
+    origin: Origin, large: Published, index: str, tmp_path: Path, what: str
+) -> None:
+    """One error that names the place; a link there leads to no file that is written to."""
+    options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
+    large.load(**options)
+    (copy,) = (kept(tmp_path) / "remote_tars").iterdir()
+    copy.unlink()
+    if what == "folder":
+        copy.mkdir()
+    elif what == "link":
+        Path("mine").write_text("mine")
+        copy.symlink_to(Path("mine").absolute())
+    else:
+        copy.parent.rmdir()
+        copy.parent.write_text("in the way")
+    with refusal(ConfigError) as said:
+        raw_splits(large.load(missing="null", **options))
+    assert "expected a place to keep what is fetched of a remote tar" in said[0]
+    assert what != "link" or Path("mine").read_text() == "mine"
 
 
 # Members, by the classes themselves
@@ -866,7 +934,9 @@ def test_any_members_in_any_order_are_fetched_exactly(
     for k in range(len(sizes)):
         place = slice(int(members.offsets[k]) - BLOCK, int(members.offsets[k]) + sizes[k])
         wanted, before = k in chosen, k in chosen[: len(chosen) // 2]
-        assert kept[place] == (original[place] if wanted else bytes(BLOCK + sizes[k]))
+        body = slice(place.start + BLOCK, place.stop)
+        assert kept[body] == (original[body] if wanted else bytes(sizes[k]))
+        assert any(kept[place.start : body.start]) == wanted  # a record in the place of the header
         assert (read[place] == 1).all() or not wanted
         assert (fetched[place] == 1).all() or not wanted or before
         assert waste or not fetched[place].any() or (wanted and not before)
