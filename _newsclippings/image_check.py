@@ -5,20 +5,23 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from _newsclippings.decode import ORIENTATION, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.files import what_instead
 from _newsclippings.images import Pictures, Rows
 from _newsclippings.schema import PICTURE_FORMATS
 from _newsclippings.threads import map_ahead
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 USUAL_MODES = ("RGB", "L")
-MAX_PIXELS = 64_000_000  # 192 MB of RGB; the largest news pictures have a tenth. Pillow itself refuses 179 million
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 BATCH = 16  # pictures that a thread reads together
@@ -28,7 +31,8 @@ class Look(NamedTuple):
     """What was seen of a picture.
 
     Attributes:
-        problem: None, or `empty`, `no_picture`, `truncated`, `corrupt`, `bomb` (more than `MAX_PIXELS`), `unreadable`.
+        problem: None, or `empty`, `no_picture`, `truncated`, `corrupt`, `bomb` (more than 64 million pixels, or scans
+            without end), `unreadable`.
         why: the problem in words.
         format: `JPEG`, `GIF`, ...; empty where it is no picture.
         mode: Pillow's: `RGB`, `L`, `P`, `CMYK`, ...; likewise.
@@ -49,14 +53,18 @@ def look_at(data: bytes, decode: bool) -> Look:
         data: its bytes.
         decode: whether to decode it, as `datasets` does when a row is read; if not, only format, size and end are seen.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError  # slow to import
-
     if not data:
         return Look("empty", "0 bytes")
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter is raised under -W error only
+    with quiet():
+        return _look(data, decode)
+
+
+def _look(data: bytes, decode: bool) -> Look:
+    from PIL import Image, UnidentifiedImageError  # slow to import
+
     try:
         image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
-    except bombs as error:
+    except Image.DecompressionBombError as error:
         return Look("bomb", str(error))
     except UnidentifiedImageError:
         if data.startswith(_MAGIC):
@@ -68,21 +76,35 @@ def look_at(data: bytes, decode: bool) -> Look:
     except Exception as error:  # whatever Pillow raises at broken files
         return Look("corrupt", _in_words(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it
-    if image.width * image.height > MAX_PIXELS:
-        return Look("bomb", f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}", kind, mode)
+    try:
+        refuse_bomb(image, image.width * image.height)
+    except Image.DecompressionBombError as error:
+        return Look("bomb", str(error), kind, mode)
     if not (decode and kind == "BMP") and _is_cut(kind, data):  # what a BMP says of its size is not always so
         return Look("truncated", f"{len(data):,} bytes without an end-of-image marker", kind, mode)
     if decode:
         try:
             image.load()
-            if image.getexif().get(0x0112) is not None:  # orientation
-                ImageOps.exif_transpose(image)
-        except bombs as error:
+        except Image.DecompressionBombError as error:
             return Look("bomb", str(error), kind, mode)
         except Exception as error:  # as above
             problem = "truncated" if "truncated" in str(error) else "corrupt"
             return Look(problem, _in_words(error), kind, mode)
+        if why := _not_turned(image):
+            return Look("corrupt", why, kind, mode)
     return Look(None, "", kind, mode)
+
+
+def _not_turned(image: "Image.Image") -> str:
+    """Why `datasets` fails at turning a picture upright, for which it writes all EXIF tags again; empty if it does."""
+    from PIL import ImageOps
+
+    try:
+        if image.getexif().get(ORIENTATION) is not None:
+            ImageOps.exif_transpose(image)
+    except Exception as error:  # as above
+        return f"its pixels decode, but `datasets` fails at its EXIF ({_in_words(error)[:100]}); decode_small does not"
+    return ""
 
 
 def _is_cut(kind: str, data: bytes) -> bool:

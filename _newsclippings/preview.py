@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,10 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from _newsclippings.decode import decode_small
+from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_atomically
-from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS
+from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
 CELLS: Final = 4  # across: two pairs
 CELL: Final = 420  # pixels, width of a picture's cell
@@ -79,11 +80,9 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
 
 def _thumbnail(stored: Mapping[str, Any]) -> Image.Image | str:
     """A picture small enough for its cell, or why there is none."""
-    source = io.BytesIO(stored["bytes"]) if stored["bytes"] is not None else stored["path"]
     try:
-        with Image.open(source, formats=PICTURE_FORMATS) as picture:
-            small: Image.Image = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
+        small = decode_small(stored, max(CELL, PICTURE))
+    except (BadFileError, ValueError):  # damaged, or empty
         return "not decodable"
     small.thumbnail((CELL - 2 * FRAME, PICTURE - 2 * FRAME))
     return small

@@ -24,6 +24,7 @@ import numpy as np
 
 from _newsclippings.annotations import read_annotations
 from _newsclippings.corpus import read_corpus
+from _newsclippings.decode import decode_small
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.local_file import LocalFile
@@ -71,6 +72,10 @@ def _pickle(data: bytes, file: Path) -> None:
             read(file)
 
 
+def _picture(data: bytes, file: Path) -> None:
+    decode_small({"bytes": data, "path": None}, 8)
+
+
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "annotations": _annotations,
     "corpus": _corpus,
@@ -78,6 +83,7 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "tar": _tar,
     "index": _index,
     "pickle": _pickle,
+    "picture": _picture,
 }
 
 
@@ -89,6 +95,10 @@ def read(target: str, data: bytes, file: Path) -> None:
 
 def seeds(target: str) -> list[bytes]:
     """Files that are in order, to begin with."""
+    if target == "picture":
+        import odd_pictures
+
+        return odd_pictures.seeds()
     from world import make_world
 
     with tempfile.TemporaryDirectory() as folder:

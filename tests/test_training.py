@@ -752,3 +752,15 @@ def test_what_test_lacks_is_told_before_training(
     monkeypatch.setattr(training, "train", lambda *args: pytest.fail("training began"))
     with pytest.raises(MissingDataError, match="merged_balanced/test: expected 12 complete rows"):
         run(world.root, "out", "--max_steps", 1)
+
+
+def test_pixels_are_those_of_the_recipe() -> None:
+    """Transparency as Pillow's convert shows it, by which the authors trained; grey of 16 bits keeps its tones."""
+    import odd_pictures as odd
+
+    from training.collate import pixels
+
+    clear = np.zeros((256, 256, 4), np.uint16)
+    assert pixels({"bytes": odd.png(clear, 8, 6), "path": None}, 224).max() == 0
+    deep = np.full((256, 256, 1), 0x40FF)
+    assert torch.equal(pixels({"bytes": odd.png(deep, 16, 0), "path": None}, 224), torch.full((3, 224, 224), 64 / 255))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 import newsclippings
+from _newsclippings.decode import decode
 from _newsclippings.schema import EMBEDDINGS
 from training.data import FACTS, Row
 from training.options import FEATURES, Options
@@ -53,10 +54,13 @@ class Collator:
 
 
 def pixels(image: dict[str, Any], side: int) -> torch.Tensor:
-    """float32 (3, side, side), 0 to 1: resized to 256 / 224 of the side, whatever its shape, then cropped."""
+    """float32 (3, side, side), 0 to 1: resized to 256 / 224 of the side, whatever its shape, then cropped.
+
+    As in the authors' recipe, what is transparent shows the colours behind it; `decode_small` makes it white.
+    """
     whole = side * 256 // 224
     cut = (whole - side) // 2
-    small = newsclippings.decode_small(image, whole).resize((whole, whole)).crop((cut, cut, cut + side, cut + side))
+    small = decode(image, whole, on_white=False).resize((whole, whole)).crop((cut, cut, cut + side, cut + side))
     return torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
 
 
