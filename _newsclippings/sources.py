@@ -26,7 +26,7 @@ from _newsclippings.schema import (
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
     "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
-    "cli_verify.py", "convert.py", "croissant.py", "decode.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
+    "cli_verify.py", "convert.py", "croissant.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
     "plots.py", "preview.py", "preview_html.py", "push.py", "register.py", "room.py", "sample.py", "stats.py",
     "stats_text.py", "verify.py", "verify_built.py", "verify_digests.py", "verify_report.py", "verify_rules.py",
 }  # fmt: skip
