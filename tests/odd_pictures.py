@@ -12,7 +12,7 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -97,14 +97,14 @@ def _png_cases() -> Iterator[tuple[str, bytes, npt.NDArray[Any], npt.NDArray[Any
     for depth in (8, 16):
         every = SAMPLES >> (16 - depth)
         small = (SAMPLES >> 8).astype(np.uint8)
-        rgb, alpha, grey = small[..., :3], small[..., 3], small[..., :1].repeat(3, axis=-1)
+        rgb, alpha, even = small[..., :3], small[..., 3], small[..., :1].repeat(3, axis=-1)
         yield f"colours of {depth} bits", png(every[..., :3], depth, 2), rgb, rgb
-        key = every[3, 5, :3]
-        clear = chunk(b"tRNS", key.astype(">u2").tobytes())
-        see = np.where((every[..., :3] == key).all(-1, keepdims=True), 255, rgb)
+        color = every[3, 5, :3]
+        clear = chunk(b"tRNS", color.astype(">u2").tobytes())
+        see = np.where((every[..., :3] == color).all(-1, keepdims=True), 255, rgb)
         yield f"colours of {depth} bits, one is clear", png(every[..., :3], depth, 2, clear), see, rgb
         yield f"colours of {depth} bits with opacity", png(every, depth, 6), on_white(rgb, alpha), rgb
-        yield f"grey of {depth} bits with opacity", png(every[..., [0, 3]], depth, 4), on_white(grey, alpha), grey
+        yield f"grey of {depth} bits with opacity", png(every[..., [0, 3]], depth, 4), on_white(even, alpha), even
 
 
 def png_cases() -> dict[str, tuple[bytes, npt.NDArray[Any], npt.NDArray[Any]]]:
@@ -141,7 +141,9 @@ ODD_TAGS: dict[str, list[tuple[int, int, int, bytes]]] = {  # beside the orienta
     "a thousand tags": [(0x9000 + k, 3, 1, b"\1\0\0\0") for k in range(1000)],
     "a fraction by zero": [(0x011A, 5, 1, struct.pack("<L", 40))],
 }
-TURNED = {  # orientation -> how rows and columns of what is stored are to be read
+TURNED: dict[
+    int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+] = {  # orientation -> how rows and columns of what is stored are to be read
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],

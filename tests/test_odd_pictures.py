@@ -101,7 +101,7 @@ def test_it_is_turned_whatever_else_its_exif_has(tags: str, kind: str) -> None:
     others, image = odd.ODD_TAGS.get(tags, []), odd.smooth()
     for value, upright in odd.TURNED.items():
         exif = odd.exif(sorted([odd.turn(value), *others]))
-        more = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "PNG": {}}[kind]
+        more: dict[str, Any] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "PNG": {}}[kind]
         data = odd.encoded(image, kind, exif=exif[6:] if kind == "PNG" else exif, **more)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -283,7 +283,7 @@ def test_bombs_in_two_gigabytes(tmp_path: Path) -> None:
 # Nothing new for what is plain
 
 
-def old_way(data: bytes, side: int) -> Image.Image:
+def old_way(data: bytes, side: int) -> Any:
     """As version 1.0 decoded."""
     with Image.open(io.BytesIO(data)) as picture:
         picture.draft("RGB", (side, side))
