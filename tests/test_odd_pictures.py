@@ -101,7 +101,7 @@ def test_it_is_turned_whatever_else_its_exif_has(tags: str, kind: str) -> None:
     others, image = odd.ODD_TAGS.get(tags, []), odd.smooth()
     for value, upright in odd.TURNED.items():
         exif = odd.exif(sorted([odd.turn(value), *others]))
-        more: dict[str, Any] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "PNG": {}}[kind]
+        more: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
         data = odd.encoded(image, kind, exif=exif[6:] if kind == "PNG" else exif, **more)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
