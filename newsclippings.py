@@ -28,10 +28,20 @@ import pyarrow as pa
 from datasets.utils._filelock import FileLock
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
-from _newsclippings.built import is_outdated, load_reports, save_inputs, save_reports
+from _newsclippings.built import (
+    INFO_FILE,
+    has_damaged_info,
+    is_outdated,
+    is_sound,
+    load_reports,
+    save_inputs,
+    save_proof,
+    save_reports,
+)
 from _newsclippings.config import NewsCLIPpingsConfig, check_arguments, check_features
 from _newsclippings.decode import decode_small
 from _newsclippings.disk import cache_told
+from _newsclippings.downloads import proved_download
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
     BadFileError,
@@ -43,6 +53,7 @@ from _newsclippings.errors import (
     NewsCLIPpingsError,
     UnsafePathError,
     changed_meanwhile,
+    damaged_cache,
 )
 from _newsclippings.join_images import join_images
 from _newsclippings.network import is_url
@@ -82,6 +93,11 @@ logger = logging.getLogger(NAME)
 
 # Joined splits of the builds that go on, by a name of each: a worker that was forked finds here what it need not join.
 _JOINED: dict[str | None, dict[str, Split]] = {}
+
+
+def _lock(folder: str) -> FileLock:
+    """Held by whoever replaces what was built in a folder."""
+    return FileLock(f"{folder.rstrip('/')}_inputs.lock")
 
 
 class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
@@ -192,23 +208,51 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> None:
         """Build, unless the same was built before; see `datasets.DatasetBuilder.download_and_prepare`.
 
-        `datasets` takes any folder that was built before for the right one; here it is asked what it was made of. Of
-        several processes one builds, and the others wait for that.
+        `datasets` takes any folder that was built before for the right one; here it is asked what it was made of, and
+        its files are compared with their checksums. Of several processes one builds, and the others wait for that.
         """
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
         folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
 
         def outdated() -> bool:
-            return is_url(folder) or is_outdated(folder, self.config_id, self.config.sources().pictures)
+            if is_url(folder) or not is_sound(folder):
+                return True
+            return is_outdated(folder, self.config_id, self.config.sources().pictures)
 
         with cache_told(folder), contextlib.ExitStack() as stack:
             if reuse and outdated():
                 if not is_url(folder):
                     os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
-                    stack.enter_context(FileLock(f"{folder.rstrip('/')}_inputs.lock"))
+                    stack.enter_context(_lock(folder))
                 if outdated():  # still: another process may have built it meanwhile
                     download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
             super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
+
+    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Open what was built; see `datasets.DatasetBuilder.as_dataset`.
+
+        Raises:
+            BadFileError: the tables, or what is beside them, are not what was written. `load_dataset` makes them again.
+        """
+        folder = self._output_dir
+        if not is_url(folder) and os.path.isdir(folder) and not is_sound(folder):
+            raise damaged_cache(folder)
+        return super().as_dataset(*args, **kwargs)
+
+    def _build_cache_dir(self) -> str:
+        """Where the data are, or will be. What `datasets` reads there at once, before it builds, is compared first."""
+        folder: str = super()._build_cache_dir()
+        if not is_url(folder) and has_damaged_info(folder):
+            with _lock(folder):
+                if has_damaged_info(folder):  # still: another process may have built it meanwhile
+                    Path(folder, INFO_FILE).unlink(missing_ok=True)
+        return folder
+
+    def _save_info(self) -> None:
+        """Write what `datasets` wants to know of the data, which is the last file, and the checksums of all."""
+        super()._save_info()
+        if not is_url(self._output_dir):
+            save_proof(self._output_dir)
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
@@ -224,7 +268,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         inputs = self.config.inputs()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
-            if self.config.inputs() != inputs:
+            written = {split: joined.report.written for split, joined in _JOINED[self._build].items()}
+            if self.config.inputs() != inputs or written != {k: s.num_examples for k, s in self.info.splits.items()}:
                 raise changed_meanwhile(self.config.name)
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, _JOINED[self._build])
@@ -274,10 +319,15 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     ) -> tuple[Assembly, dict[str, Split]]:
         if self.config.images != "none" or self.config.articles:
             sources.require_pictures()
-        sources = sources.fetched(dl_manager.download, metadata=bool(self.config.metadata))
+        folder = Path(self._cache_dir_root, NAME, "downloads")
+
+        def fetch(location: str) -> str:
+            return proved_download(dl_manager.download, location, folder)
+
+        sources = sources.fetched(fetch, metadata=bool(self.config.metadata))
         assembly = self._assembly(sources)
         if assembly.needs_metadata():
-            assembly.sources = sources = sources.fetched(dl_manager.download, metadata=True)
+            assembly.sources = sources = sources.fetched(fetch, metadata=True)
         joined = assembly.join()
         assembly.fetch(joined)
         for split, one in joined.items():

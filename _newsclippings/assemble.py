@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
 from _newsclippings.arrow import Int64s, int64s, one_chunk
+from _newsclippings.downloads import local_copy
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
-from _newsclippings.files import local_copy
 from _newsclippings.image_check import DecodeCheck
 from _newsclippings.images import FolderPictures, Pictures, TarPictures
 from _newsclippings.join import join, lookup, wanted_ids

@@ -1,6 +1,7 @@
 """What lies beside built data: the join reports, and what the data were made of."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import pyarrow as pa
 
 from _newsclippings.files import write_atomically, write_text
 from _newsclippings.images import FolderPictures, pictures_state
+from _newsclippings.proofs import is_proved, write_proof
 from _newsclippings.split import Split
 
 REPORT_FILE = "join_report.json"
 INPUTS_FILE = "inputs.arrow"
+INFO_FILE = "dataset_info.json"
+PROOF_FILE = "checksums.proof"
 
 
 def save_reports(folder: str, splits: dict[str, Split]) -> None:
@@ -21,11 +25,10 @@ def save_reports(folder: str, splits: dict[str, Split]) -> None:
 
 
 def load_reports(folder: str) -> dict[str, Any]:
-    """The join reports beside the data; empty where there are none that can be read."""
-    try:
-        return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
+    """The join reports beside the data; empty where there are none, or damaged ones."""
+    if not is_proved(Path(folder, PROOF_FILE), Path(folder), REPORT_FILE):
         return {}
+    return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
 
 
 def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
@@ -38,6 +41,23 @@ def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
     )
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
         writer.write_table(pa.table([paths], schema=schema))
+
+
+def save_proof(folder: str) -> None:
+    """Write beside the data the checksums of everything in their folder."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    write_proof(Path(folder, PROOF_FILE), Path(folder), names)
+
+
+def is_sound(folder: str) -> bool:
+    """Whether all that was written to a folder by a build is still there, and the same."""
+    return is_proved(Path(folder, PROOF_FILE), Path(folder))
+
+
+def has_damaged_info(folder: str) -> bool:
+    """Whether what `datasets` would take a folder's facts from is not what a build wrote there."""
+    there = os.path.exists(os.path.join(folder, INFO_FILE))
+    return there and not is_proved(Path(folder, PROOF_FILE), Path(folder), INFO_FILE)
 
 
 def is_outdated(folder: str, config_id: str, root: str | None) -> bool:

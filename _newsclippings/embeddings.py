@@ -1,4 +1,4 @@
-"""Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped Arrow file.
+"""Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped file.
 
 A file of `<kind>_<split>.pkl` is converted once, in its own order, and kept by its fingerprint; from then on a vector
 costs what copying its bytes costs. Output is float32 whatever the file holds.
@@ -6,8 +6,9 @@ costs what copying its bytes costs. Output is float32 whatever the file holds.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,17 @@ from tqdm.auto import tqdm
 
 from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
-from _newsclippings.arrow import Int64s, int64s
+from _newsclippings.arrow import Int64s
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import bad_file
-from _newsclippings.files import write_atomically
+from _newsclippings.errors import bad_file, changed_file, damaged_cache
 from _newsclippings.join import lookup
+from _newsclippings.kept import DamagedError, KeptFile, open_kept, write_kept
 
 Float32s = npt.NDArray[np.float32]
 
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
+_COUNTS = 16  # bytes that say how many ids and vectors a converted file has
 UNPACKED_BYTES = 64 << 20  # of vectors that a file of any size may hold; only shared arrays can be more than 4 times it
 READ_BYTES = 4 << 20  # likewise, where nothing but memory is written: they stay in the cache until they are checked
 
@@ -75,21 +77,19 @@ def _read(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s,
 
 
 class Embeddings:
-    """The vectors of one kind and split, mapped.
+    """The vectors of one kind and split, mapped; bytes of them are compared with checksums before they are used.
 
     Attributes:
         ids: int64 (N,), sorted; those that have a vector (or faces, none perhaps).
         bytes_each: bytes of one of them, on average.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        ids = int64s(table["id"])
-        self._order = np.append(np.argsort(ids, kind="stable"), -1)  # the last one is for ids that are not there
-        self.ids = ids[self._order[:-1]]
-        self._type = table.schema.field("vector").type
-        self._chunks = [chunk for chunk in table["vector"].chunks if len(chunk)]
-        self._starts = np.cumsum([0, *map(len, self._chunks)])
-        self.bytes_each = table["vector"].nbytes // max(1, len(table))
+    def __init__(self, vectors: "_Vectors", again: Callable[[], "_Vectors"]) -> None:
+        """Vectors, and how to convert them again if some turn out to be damaged."""
+        self._vectors, self._again = vectors, again
+        self._order = np.append(np.argsort(vectors.ids, kind="stable"), -1)  # the last one is for ids not there
+        self.ids = vectors.ids[self._order[:-1]]
+        self.bytes_each = vectors.bytes_each
 
     def count(self, keys: Int64s) -> int:
         """How many of some ids have a vector."""
@@ -100,25 +100,65 @@ class Embeddings:
 
         Returns:
             Fixed-size lists of float32, or for faces lists of them.
+
+        Raises:
+            BadPickleError, BadFileError: they were damaged, and converting them again failed.
         """
         places = self._order[lookup(self.ids, keys)]
-        chunk_of = np.where(places < 0, -1, np.searchsorted(self._starts, places, side="right") - 1)
-        parts, rows = [], []
-        for k in np.unique(chunk_of).tolist():
-            here = np.flatnonzero(chunk_of == k)
-            rows.append(here)
-            if k < 0:
-                parts.append(pa.nulls(len(here), self._type))
-            else:
-                parts.append(self._chunks[k].take(pa.array(places[here] - self._starts[k])))
-        if len(parts) == 1:
-            return parts[0]
-        order = np.argsort(np.concatenate([np.empty(0, np.int64), *rows]))
-        return pa.concat_arrays(parts or [pa.nulls(0, self._type)]).take(pa.array(order))
+        try:
+            return self._vectors.take(places)
+        except DamagedError:
+            self._vectors = self._again()
+            return self._vectors.take(places)
+
+
+class _Vectors:
+    """A file of converted vectors: counts of ids and of vectors; the ids; of faces, where each id's start; the vectors.
+
+    All numbers are little-endian, the vectors float32. Nothing in the file is used before it was compared.
+    """
+
+    def __init__(self, file: KeptFile, width: int, faces: bool) -> None:
+        """Compare all but the vectors.
+
+        Raises:
+            DamagedError: something of it is not what was written, or it holds other vectors.
+        """
+        file.check(0, min(_COUNTS, file.content.size))
+        ids, vectors = np.frombuffer(file.content, "<i8", 2).tolist() if file.content.size >= _COUNTS else (0, 0)
+        starts = _COUNTS + 8 * ids
+        self._first = starts + (4 * (ids + 1) if faces else 0)
+        if file.content.size != self._first + 4 * width * vectors:
+            message = f"{file.path}: not the vectors asked for"
+            raise DamagedError(message)
+        file.check(0, self._first)
+        self.ids: Int64s = np.array(np.frombuffer(file.content, "<i8", ids, _COUNTS), np.int64)
+        self.bytes_each = 4 * width * vectors // max(1, ids)
+        self._file, self._bytes_of_row = file, 4 * width
+        numbers = pa.Array.from_buffers(pa.float32(), width * vectors, [None, file.content.slice(self._first)])
+        self._array = pa.Array.from_buffers(pa.list_(pa.float32(), width), vectors, [None], children=[numbers])
+        self._starts = np.arange(ids + 1, dtype=np.int32)
+        if faces:
+            self._starts = np.frombuffer(file.content, "<i4", ids + 1, starts)
+            offsets = file.content.slice(starts, self._first - starts)
+            self._array = pa.Array.from_buffers(
+                pa.list_(self._array.type), ids, [None, offsets], children=[self._array]
+            )
+
+    def take(self, places: Int64s) -> pa.Array:
+        """The vectors of the k-th ids, null for -1.
+
+        Raises:
+            DamagedError: one of them is not what was written.
+        """
+        known = places[places >= 0]
+        rows = (self._starts[part].astype(np.int64) for part in (known, known + 1))
+        self._file.check_many(*(self._first + self._bytes_of_row * each for each in rows))
+        return self._array.take(pa.array(places, mask=places < 0))
 
 
 def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) -> Embeddings:
-    """The vectors of a pickle, converted when it is met for the first time.
+    """The vectors of a pickle, converted when it is met for the first time, and again when the result is damaged.
 
     Args:
         path: the pickle.
@@ -131,20 +171,36 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
         BadPickleError: the file is no dict of number arrays, or damaged.
         BadFileError: a vector has another width, or a number that is not finite.
     """
-    converted = folder / f"{key}.arrow"
-    vector = pa.list_(pa.float32(), width)
-    schema = pa.schema([("id", pa.int64()), ("vector", pa.list_(vector) if faces else vector)])
-    if converted.exists():
-        with contextlib.suppress(pa.ArrowInvalid, OSError):  # not ours, or half of it: make it anew
-            table = pa.ipc.open_file(pa.memory_map(str(converted))).read_all()
-            if table.schema.equals(schema):
-                return Embeddings(table)
-    with full_disk_told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(converted) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-            for batch in _converted(path, width, faces, schema):
-                writer.write_table(batch)
-    return Embeddings(pa.ipc.open_file(pa.memory_map(str(converted))).read_all())
+    converted = folder / f"{key}.vectors"
+
+    def convert() -> _Vectors:
+        converted.unlink(missing_ok=True)
+        with full_disk_told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_kept(converted) as temporary, open(temporary, "wb") as file:
+                for part in _converted(path, width, faces):
+                    file.write(part.data)
+        vectors = _open(converted, width, faces)
+        if vectors is None:
+            raise damaged_cache(converted)
+        return vectors
+
+    def again() -> _Vectors:
+        vectors = convert()
+        if not np.array_equal(vectors.ids, known.ids):
+            raise changed_file(path)
+        return vectors
+
+    known = _open(converted, width, faces) or convert()
+    return Embeddings(known, again)
+
+
+def _open(converted: Path, width: int, faces: bool) -> _Vectors | None:
+    """A file of converted vectors; None if there is none, or a damaged one."""
+    file = open_kept(converted)
+    with contextlib.suppress(DamagedError):
+        return _Vectors(file, width, faces) if file else None
+    return None
 
 
 def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
@@ -164,23 +220,24 @@ def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
         return np.array(file.ids[entries]), 4 * width * int(starts[-1])
 
 
-def _converted(path: str, width: int, faces: bool, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of ids and vectors, in the order of the file; ids whose value is None are left out."""
+def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]:
+    """The parts of a file of vectors (`_Vectors`), in the order of the pickle; ids whose value is None are left out."""
     with open_array_pickle(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
         starts = _starts(file, entries, width, one_each=not faces)
-        memory = np.empty((0, width), np.float32)  # of each batch in turn
+        yield np.array([len(entries), starts[-1]], "<i8")
+        yield file.ids[entries].astype("<i8")
+        if faces:
+            yield starts.astype("<i4")
+        memory = np.empty((0, width), "<f4")  # of each batch in turn
         with tqdm(total=len(entries), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
             for some in _batches(starts, width, BATCH_BYTES):
-                places, own = entries[some], starts[some.start : some.stop + 1] - starts[some.start]
-                if own[-1] > len(memory):
-                    memory = np.empty((int(own[-1]), width), np.float32)
-                _fill(file, places, memory[: own[-1]])
-                values = pa.FixedSizeListArray.from_arrays(pa.array(memory[: own[-1]].reshape(-1)), width)
-                if faces:
-                    values = pa.ListArray.from_arrays(pa.array(own.astype(np.int32)), values)
+                places, count = entries[some], int(starts[some.stop] - starts[some.start])
+                if count > len(memory):
+                    memory = np.empty((count, width), "<f4")
+                _fill(file, places, memory[:count])
                 bar.update(len(places))
-                yield pa.table([pa.array(file.ids[places]), values], schema=schema)
+                yield memory[:count]
 
 
 def _width(file: ArrayPickle) -> int:

@@ -191,6 +191,12 @@ def changed_file(path: object) -> BadFileError:
     return bad_file(path, "a file that stays as it is while it is read", "that it changed", do)
 
 
+def damaged_cache(path: object) -> BadFileError:
+    """A file that this package made and keeps is not what was written."""
+    found = "that some of it is damaged or gone"
+    return bad_file(path, "what an earlier load wrote there", found, "Load again: it is then made again.")
+
+
 def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
     """A tar is not, or no longer, the one that was indexed."""
     return BadTarError(

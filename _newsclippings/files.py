@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import bad_file, not_fetched, without_secrets
 from _newsclippings.local_file import LocalFile, open_file, read_file
 from _newsclippings.network import file_system, is_url, remote_info, try_again
@@ -78,7 +77,7 @@ def read_json_text(location: str) -> bytes:
     """
     if is_url(location):
         sink = io.BytesIO()
-        _fetch(location, sink)
+        fetch_into(location, sink)
         data = sink.getvalue()
     else:
         data = read_file(location)
@@ -86,7 +85,7 @@ def read_json_text(location: str) -> bytes:
     return data
 
 
-def _fetch(location: str, sink: BinaryIO) -> None:
+def fetch_into(location: str, sink: BinaryIO) -> None:
     """Write all of a remote file to another; begun anew after failures that may pass."""
 
     def copy() -> None:
@@ -137,18 +136,6 @@ def fingerprint(location: str) -> str:
             digest.update(file.read_at(0, HEAD))
             digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
     return digest.hexdigest()
-
-
-def local_copy(location: str, folder: Path) -> str:
-    """A local path of a location: itself, or a copy of a URL that is fetched once and kept in a folder."""
-    if not is_url(location):
-        return location
-    key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
-    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
-    if not copy.exists():
-        with full_disk_told(folder), write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-            _fetch(location, sink)
-    return str(copy)
 
 
 @contextlib.contextmanager

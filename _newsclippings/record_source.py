@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from _newsclippings.arrow import Int64s
 from _newsclippings.corpus import corpus_schema, read_corpus, with_normal_paths
+from _newsclippings.downloads import local_copy
 from _newsclippings.errors import BadTarError, without_secrets
-from _newsclippings.files import Stream, local_copy
+from _newsclippings.files import Stream
 from _newsclippings.local_file import LocalFile, Member, RandomFile
 from _newsclippings.metadata import metadata_build, read_metadata
 from _newsclippings.record_index import RecordIndex, index_records

@@ -86,7 +86,8 @@ def _sizes(split: Split) -> tuple[Int64s, Int64s]:
     each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
     if split.metadata is not None:
         each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
-    texts, others, nulls = np.full(len(rows.matches), each, np.int64), np.zeros(len(rows.matches), np.int64), 0
+    texts = np.full(len(rows.matches), each, np.int64)
+    others, nulls = np.zeros((2, len(texts)), np.int64)
     if split.articles is not None:
         texts += file_sizes(split.articles, rows.caption_row)
     if split.pictures is not None and split.images != "path":

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _newsclippings.disk import check_known
-from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, not_fetched, without_secrets
+from _newsclippings.errors import (
+    ConfigError,
+    DataNotFoundError,
+    NewsCLIPpingsError,
+    no_pictures,
+    not_fetched,
+    without_secrets,
+)
 from _newsclippings.files import fingerprint
 from _newsclippings.network import is_url
 from _newsclippings.schema import (
@@ -27,8 +34,9 @@ _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
     "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
     "cli_verify.py", "convert.py", "croissant.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
-    "plots.py", "preview.py", "preview_html.py", "push.py", "register.py", "room.py", "sample.py", "stats.py",
-    "stats_text.py", "verify.py", "verify_built.py", "verify_digests.py", "verify_report.py", "verify_rules.py",
+    "plots.py", "preview.py", "preview_html.py", "proofs.py", "push.py", "register.py", "room.py", "sample.py",
+    "stats.py", "stats_text.py", "verify.py", "verify_built.py", "verify_digests.py", "verify_report.py",
+    "verify_rules.py",
 }  # fmt: skip
 
 
@@ -85,6 +93,8 @@ class Sources:
                 return location
             try:
                 return fetch(location)
+            except NewsCLIPpingsError:
+                raise
             except Exception as error:  # whatever the Hub client and the network raise
                 raise not_fetched(location, error) from error
 

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.arrow import int64s, one_chunk
+from _newsclippings.downloads import local_copy
 from _newsclippings.errors import bad_file, other_tar, without_secrets
-from _newsclippings.files import local_copy, write_atomically
+from _newsclippings.files import write_atomically
 from _newsclippings.local_file import RandomFile
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.tar_headers import BLOCK

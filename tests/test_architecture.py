@@ -24,6 +24,8 @@ LAYERS = [
     ["files", "verify_report", "array_pickle_values"],
     ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
     ["kept"],
+    ["proofs"],
+    ["downloads"],
     ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
     ["array_pickle", "corpus", "tar_index"],
     ["tar_index_file", "tar_members"],

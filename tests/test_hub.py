@@ -150,6 +150,32 @@ def test_what_was_fetched_serves_offline(hub: Hub, tmp_path: Path) -> None:
     assert online == offline == jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
 
 
+def _damage_blobs(home: Path) -> int:
+    """Change a digit in every file that the Hub's client keeps; how many there are."""
+    blobs = [path for path in home.rglob("blobs/*") if path.is_file()]
+    for path in blobs:
+        text = path.read_bytes()
+        at = next(at for at in range(len(text) // 2, len(text)) if text[at : at + 1].isdigit())
+        path.write_bytes(text[:at] + b"%d" % ((text[at] - ord("0") + 1) % 10) + text[at + 1 :])
+    return len(blobs)
+
+
+def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    """A digit of each kept file is another: offline it is gone, online it is fetched again, and the rows are right."""
+    expected = jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
+    options = {"images": "none", "splits": ["test"]}
+    env = hub.environment(tmp_path / "hf")
+    assert _run(BUILD, tmp_path, env, **options) == expected
+    again = {**options, "download_mode": "reuse_cache_if_exists"}
+    assert _damage_blobs(tmp_path / "hf") == 2
+    name, message = _run(ERROR, tmp_path, {**env, "HF_HUB_OFFLINE": "1"}, **again)
+    assert name == "DataNotFoundError"
+    assert "could not be fetched" in message
+    assert _run(BUILD, tmp_path, env, **again) == expected
+    assert _damage_blobs(tmp_path / "hf") == 2
+    assert _run(BUILD, tmp_path, env, **again) == expected
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_offline_with_nothing_here(hub: Hub, tmp_path: Path, streaming: bool) -> None:
     """Offline mode is honoured: no request is made, and the error says that it is on and what to do."""

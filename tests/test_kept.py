@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from _newsclippings.kept import PIECE, DamagedError, open_kept, write_kept
@@ -66,6 +67,28 @@ def test_only_the_pieces_that_are_asked_for_are_compared(tmp_path: Path) -> None
     for start, stop in ((2 * PIECE, 2 * PIECE + 1), (2 * PIECE - 1, 2 * PIECE + 1), (0, None)):
         with pytest.raises(DamagedError):
             file.check(start, stop)
+
+
+def test_many_stretches_are_compared_at_once(tmp_path: Path) -> None:
+    """Exactly the pieces that hold some bytes of a stretch: an empty one holds none."""
+    path = write(tmp_path / "kept", bytes(6 * PIECE + 10))
+    whole = bytearray(path.read_bytes())
+    for piece in (1, 4):
+        whole[piece * PIECE + 7] = 1
+    path.write_bytes(whole)
+    for sound, stretches in {
+        True: [(0, PIECE)] * 3 + [(2 * PIECE, 3 * PIECE), (3 * PIECE + 5, 4 * PIECE), (5 * PIECE, 6 * PIECE + 10)],
+        False: [(0, 1), (PIECE + 100, PIECE + 101), (5 * PIECE, 5 * PIECE + 1)],
+    }.items():
+        file = open_kept(path)
+        assert file is not None
+        starts, stops = np.array(stretches).T
+        file.check_many(np.array([4 * PIECE, 6 * PIECE]), np.array([4 * PIECE, 6 * PIECE]))
+        if sound:
+            file.check_many(starts, stops)
+        else:
+            with pytest.raises(DamagedError):
+                file.check_many(starts, stops)
 
 
 def test_what_fails_halfway_is_not_kept(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Copies of remote files that are kept: they are compared with checksums, and fetched again where they do not match."""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from _newsclippings.disk import full_disk_told
+from _newsclippings.errors import bad_file, without_secrets
+from _newsclippings.files import fetch_into, fingerprint, write_atomically
+from _newsclippings.network import is_url
+from _newsclippings.proofs import is_proved, write_proof
+
+_BLOCK = 1 << 20
+
+
+def local_copy(location: str, folder: Path) -> str:
+    """A local path of a location: itself, or a copy of a URL that is fetched once and kept in a folder."""
+    if not is_url(location):
+        return location
+    key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
+    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
+    proof = folder / f"{key}.proof"
+    if not is_proved(proof, folder):
+        with full_disk_told(folder), write_atomically(copy) as temporary, open(temporary, "wb") as sink:
+            fetch_into(location, sink)
+        write_proof(proof, folder, [copy.name])
+    return str(copy)
+
+
+def proved_download(fetch: Callable[[str], str], location: str, folder: Path) -> str:
+    """A local path of a URL that another library fetches, and keeps where it likes.
+
+    The Hub's client names a file by its SHA-256, or by git's SHA-1, so that even what was damaged before is found.
+
+    Args:
+        fetch: URL -> path of a copy; fetches it if it is not there.
+        location: the URL.
+        folder: where proofs are kept.
+
+    Raises:
+        BadFileError: what was fetched is not what the Hub has.
+    """
+    for last in (False, True):
+        path = fetch(location)
+        file = Path(os.path.realpath(path))
+        proof = folder / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}.proof"
+        if is_proved(proof, file.parent):
+            return path
+        if _is_what_its_name_says(file, known=last or not proof.exists()):
+            write_proof(proof, file.parent, [file.name])
+            return path
+        for damaged in (file, Path(path), proof):
+            with contextlib.suppress(FileNotFoundError):
+                damaged.unlink()
+    do = "It was damaged on its way: load again, or put a copy of the file below data_dir."
+    raise bad_file(location, f"a file of the digest {file.name}", "another", do)
+
+
+def _is_what_its_name_says(file: Path, known: bool) -> bool:
+    """Whether a file has the digest that is its name; `known` if its name is none."""
+    if re.fullmatch("[0-9a-f]{64}", file.name):
+        digest = hashlib.sha256()
+    elif re.fullmatch("[0-9a-f]{40}", file.name):
+        digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+    else:
+        return known
+    with open(file, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest() == file.name

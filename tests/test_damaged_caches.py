@@ -1,0 +1,267 @@
+"""Tables, vectors and downloads that are kept: damaged in any way, they give the right rows or an error of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from damaging import KINDS, sweep
+from reading import expected_splits, load, raw_splits
+from remote import Origin
+from test_embeddings import make_plan, vector, write
+from world import World
+
+from _newsclippings import downloads, embeddings, proofs
+from _newsclippings.downloads import local_copy
+from _newsclippings.embeddings import load_embeddings
+from _newsclippings.proofs import is_proved, write_proof
+from newsclippings import BadFileError, NewsCLIPpings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_of_what_a_load_keeps_changes_no_row(new_world: Callable[..., World], tmp_path: Path, kind: str) -> None:
+    """A few of the rounds of `python -m tests.damaging`: right rows, or an error of ours and right rows after it."""
+    world = new_world()
+    write(world, make_plan(world))
+    outcomes, wrong = sweep(kind, world, tmp_path / "sweep", rounds=4)
+    assert wrong == []
+    assert sum(outcomes.values()) == 4
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_table_cut_between_batches_is_made_again(world: World, memory: bool) -> None:
+    """Half of the rows in a file that is sound otherwise: all rows come, and the report's count is theirs."""
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none")
+    builder.download_and_prepare()
+    (file,) = Path(builder.cache_dir).glob("*-train.arrow")
+    table = pa.ipc.open_stream(file.read_bytes()).read_all()
+    with pa.ipc.new_stream(str(file), table.schema) as writer:
+        writer.write_table(table.slice(0, len(table) // 2))
+    rows = load(world, images="none", keep_in_memory=memory)
+    assert raw_splits(rows) == expected_splits(world, images="none")
+    assert builder.join_reports["train"]["written"] == len(rows["train"]) == len(table)
+
+
+def test_a_builder_alone_opens_no_damaged_table(world: World) -> None:
+    """`as_dataset` without a build says what is damaged and what to do; doing it helps."""
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none")
+    builder.download_and_prepare()
+    (file,) = Path(builder.cache_dir).glob("*-test.arrow")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BadFileError, match=r"some of it is damaged or gone\. Load again"):
+        builder.as_dataset()
+    builder.download_and_prepare()
+    assert raw_splits(builder.as_dataset()) == expected_splits(world, images="none")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"splits": null}', '{"features": 5}'])
+def test_facts_that_are_no_facts_are_made_again(world: World, content: str) -> None:
+    """dataset_info.json empty, cut, or something else: the builder does without it, and a load replaces it."""
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none")
+    builder.download_and_prepare()
+    info = Path(builder.cache_dir, "dataset_info.json")
+    right = json.loads(info.read_bytes())["splits"]
+    info.write_text(content)
+    assert raw_splits(load(world, images="none")) == expected_splits(world, images="none")
+    counts = {name: split["num_examples"] for name, split in json.loads(info.read_bytes())["splits"].items()}
+    assert counts == {name: split["num_examples"] for name, split in right.items()}
+
+
+def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that wrote other rows than its report says is no build."""
+    tables = NewsCLIPpings._generate_tables
+
+    def fewer(self: NewsCLIPpings, *args: object, **kwargs: object) -> object:
+        for row, table in tables(self, *args, **kwargs):  # type: ignore[arg-type]
+            yield row, table.slice(1)
+
+    monkeypatch.setattr(NewsCLIPpings, "_generate_tables", fewer)
+    with pytest.raises(BadFileError, match="expected the input files to stay as they are"):
+        load(world, images="none")
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are read in order to be compared, from here on."""
+    read: list[str] = []
+    original = vars(proofs)["_sum"]
+
+    def counting(path: Path) -> object:
+        read.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(proofs, "_sum", counting)
+    return read
+
+
+def test_large_files_are_read_when_they_were_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit a file counts as proved while its times are the same; written to or copied, it is compared."""
+    folder, proof = tmp_path / "folder", tmp_path / "folder" / "proof"
+    folder.mkdir()
+    (folder / "small").write_bytes(b"s" * 10)
+    (folder / "large").write_bytes(b"l" * 100)
+    write_proof(proof, folder, ["small", "large"])
+    monkeypatch.setattr(proofs, "ALWAYS", 50)
+    read = _counted(monkeypatch)
+    assert is_proved(proof, folder)
+    assert read == ["small"]
+    assert is_proved(proof, folder)
+    assert read == ["small"]
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    assert is_proved(copy / "proof", copy)
+    assert read == ["small", "small", "large"]
+    vars(proofs)["_PROVED"].clear()  # as in a new process
+    assert is_proved(copy / "proof", copy)
+    assert read == ["small", "small", "large", "small"]
+    times = os.stat(folder / "large")
+    with (folder / "large").open("r+b") as file:
+        file.write(b"L")
+    os.utime(folder / "large", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not is_proved(proof, folder)
+
+
+@pytest.mark.parametrize("how", ["gone", "a folder", "longer", "other proof"])
+def test_what_is_not_there_is_not_proved(tmp_path: Path, how: str) -> None:
+    """A file that is missing, something else, or longer; and a proof that is damaged."""
+    file, proof = tmp_path / "file", tmp_path / "proof"
+    file.write_bytes(b"content")
+    write_proof(proof, tmp_path, ["file"])
+    assert is_proved(proof, tmp_path)
+    if how == "longer":
+        file.write_bytes(b"content ")
+    elif how == "other proof":
+        proof.write_bytes(proof.read_bytes().replace(b"file", b"fils"))
+    else:
+        file.unlink()
+    if how == "a folder":
+        file.mkdir()
+    assert not is_proved(proof, tmp_path)
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> tuple[Path, dict[int, np.ndarray]]:
+    """A pickle of 300 vectors, some 600 kB, and what is in it."""
+    vectors = {(n * 37) % 301: vector("clip_text", n) for n in range(1, 301)}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(vectors, 4))
+    return tmp_path / "x.pkl", vectors
+
+
+def test_vectors_damaged_while_they_are_used(tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]]) -> None:
+    """Each vector is compared when it is first taken: what was damaged until then is converted again at once."""
+    path, vectors = pickled
+    kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    whole = file.read_bytes()
+    with file.open("r+b") as damaged:
+        damaged.seek(len(whole) // 2)
+        damaged.write(b"damage")
+    ids = np.array(sorted(vectors))
+    assert kept.take(ids).to_pylist() == [vectors[n].tolist() for n in ids.tolist()]
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("then", ["gone", "another"])
+def test_damaged_vectors_that_cannot_be_converted_again(
+    tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]], then: str
+) -> None:
+    """The pickle is gone, or has other ids by now: an error of ours, and the damaged file is not used again."""
+    path, vectors = pickled
+    kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    with file.open("r+b") as damaged:
+        damaged.seek(200_000)
+        damaged.write(b"damage")
+    path.unlink()
+    if then == "another":
+        path.write_bytes(pickle.dumps({5: vectors[5]}, 4))
+    with pytest.raises((BadFileError, FileNotFoundError)) as caught:
+        kept.take(np.array(sorted(vectors)))
+    assert type(caught.value).__module__ == "_newsclippings.errors"
+    path.write_bytes(pickle.dumps(vectors, 4))
+    again = load_embeddings(str(path), "key" if then == "gone" else "other", 512, False, tmp_path / "kept")
+    assert again.take(np.array([5])).to_pylist() == [vectors[5].tolist()]
+
+
+def test_only_the_vectors_that_are_taken_are_compared(
+    tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage of vectors that nobody asks for costs nothing."""
+    path, vectors = pickled
+    load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    with file.open("r+b") as damaged:
+        damaged.seek(file.stat().st_size - 10_000)
+        damaged.write(b"damage")
+    monkeypatch.setattr(embeddings, "open_array_pickle", None)
+    kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
+    first = list(vectors)[:30]
+    assert kept.take(np.array([*first, 999])).to_pylist() == [*(vectors[n].tolist() for n in first), None]
+
+
+@pytest.mark.parametrize("damaged", ["copy", "proof", "cut", "gone"])
+def test_a_copy_of_a_url_is_fetched_again_when_it_is_damaged(origin: Origin, tmp_path: Path, damaged: str) -> None:
+    """A local copy is fetched once, and once more after damage of it or of its checksum."""
+    file = origin.root / f"copy-{damaged}.json"
+    file.write_bytes(bytes(range(256)) * 300)
+    for _ in range(2):
+        path = Path(local_copy(origin.url(file), tmp_path / "copies"))
+        assert path.read_bytes() == file.read_bytes()
+    assert len(origin.gets(file)) == 1
+    (proof,) = (tmp_path / "copies").glob("*.proof")
+    target = proof if damaged == "proof" else path
+    content = target.read_bytes()
+    if damaged == "gone":
+        target.unlink()
+    elif damaged == "cut":
+        target.write_bytes(content[:-100])
+    else:
+        target.write_bytes(content[:9] + bytes([content[9] ^ 4]) + content[10:])
+    assert local_copy(origin.url(file), tmp_path / "copies") == str(path)
+    assert path.read_bytes() == file.read_bytes()
+    assert len(origin.gets(file)) == 2
+
+
+@pytest.mark.parametrize("name", ["named", "sha1", "sha256"])
+def test_what_another_library_keeps_is_proved(tmp_path: Path, name: str) -> None:
+    """Damaged, even before it is seen here where its name is its digest, a download is removed and fetched again."""
+    content = b"official matches"
+    git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    names = {"named": "train.json", "sha1": git, "sha256": hashlib.sha256(content).hexdigest()}
+    blob, fetched = tmp_path / "blobs" / names[name], []
+    link = tmp_path / "link"
+    blob.parent.mkdir()
+
+    def fetch(location: str) -> str:
+        if not link.exists():
+            fetched.append(location)
+            blob.write_bytes(content)
+            link.symlink_to(blob)
+        return str(link)
+
+    def get() -> bytes:
+        return Path(downloads.proved_download(fetch, "hf://x", tmp_path / "proofs")).read_bytes()
+
+    assert get() == get() == content
+    assert len(fetched) == 1
+    blob.write_bytes(b"Official matches")
+    assert get() == content
+    assert len(fetched) == 2
+    if name != "named":
+        shutil.rmtree(tmp_path / "proofs")
+        blob.write_bytes(b"cut")
+        assert get() == content
+        assert len(fetched) == 3
+        content = b"never right"
+        link.unlink()
+        with pytest.raises(BadFileError, match=r"hf://x: expected a file of the digest"):
+            get()
