@@ -161,6 +161,15 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
     )
 
 
+def zeros_in_tar(tar: str, member: str, byte: int) -> BadTarError:
+    """A file in a tar has zeros where its end should be."""
+    return BadTarError(
+        f"{tar}: {member} is damaged: from byte {byte} of the tar to its end it is zeros, as a download that was "
+        "broken off leaves it. Fetch the tar again (the complete file has 97,916,641,280 bytes), or pass "
+        "check_images=True with missing='null' or missing='drop_pair', and such a picture counts as missing."
+    )
+
+
 def bad_tar(tar: str, expected: str, found: str) -> BadTarError:
     """A tar is not, or no longer, what its index in the cache says."""
     return BadTarError(

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from _newsclippings.decode import ORIENTATION, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.files import what_instead
 from _newsclippings.images import Pictures, Rows
+from _newsclippings.picture_end import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.schema import PICTURE_FORMATS
 from _newsclippings.threads import map_ahead
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 USUAL_MODES = ("RGB", "L")
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 BATCH = 16  # pictures that a thread reads together
 
@@ -109,22 +108,13 @@ def _not_turned(image: "Image.Image") -> str:
 
 def _is_cut(kind: str, data: bytes) -> bool:
     """Whether the end is not there, as far as a format tells; a WEBP that is cut has no header that could be read."""
+    if is_cut_by_zeros(data):  # a download that was broken off, and had its size before
+        return True
     if kind == "JPEG":
-        return not _has_end(data)
+        return not jpeg_has_end(data)
     return (kind == "PNG" and b"IEND" not in data) or (
         kind == "BMP" and len(data) < int.from_bytes(data[2:6], "little")
     )
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Whether its own end-of-image marker is there: one in a thumbnail before or in a second picture behind is none."""
-    place = 2
-    while found := _MARKER.search(jpeg, place):
-        place = found.end()
-        if found[0] == b"\xff\xd9":
-            return True
-        place += int.from_bytes(jpeg[place : place + 2], "big")
-    return False
 
 
 def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Look]]:

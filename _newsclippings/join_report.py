@@ -91,6 +91,8 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
             "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
             "truncated download; the complete file has 97,916,641,280 bytes."
         )
+    for damage in dict.fromkeys(report.damage for report in reports.values() if report.damage):
+        lines.append(f"  The tar is not whole: {damage}. Fetch it again.")
     if any(report.missing.get("undecodable") for report in reports.values()):
         lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
     do = "missing='null' (keep the rows, with nulls)"

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from _newsclippings.arrow import int64s
 from _newsclippings.embeddings import Embeddings
 from _newsclippings.errors import bad_file, old_pyarrow
-from _newsclippings.images import FolderPictures, Pictures
+from _newsclippings.images import FolderPictures, Pictures, read_whole
 from _newsclippings.join import Int32s, JoinedRows, lookup
 from _newsclippings.join_report import JoinReport
 from _newsclippings.schema import COLUMNS, EMBEDDINGS
@@ -87,14 +87,14 @@ class Split:
             paths = self.pictures.full_paths(rows)
             fields, absent = [pa.nulls(len(paths), pa.binary()), paths], pc.is_null(paths)
         else:
-            data = self.pictures.read(rows) if self.pictures is not None else pa.nulls(len(rows), pa.binary())
+            data = read_whole(self.pictures, rows) if self.pictures is not None else pa.nulls(len(rows), pa.binary())
             fields, absent = [data, pa.nulls(len(data), pa.string())], pc.is_null(data)
         return pa.StructArray.from_arrays(fields, ["bytes", "path"], mask=absent)
 
 
 def _texts(articles: Pictures, records: Int32s) -> pa.Array:
     """The articles of some records as text."""
-    data = articles.read(records)
+    data = read_whole(articles, records, texts=True)
     try:
         return data.cast(pa.string())
     except pa.ArrowInvalid:

@@ -13,6 +13,7 @@ from _newsclippings.paths import BadName, relative_path, relative_paths
 
 BLOCK = 512
 ZERO = bytes(BLOCK)
+MAX_FIELDS = 10_000  # of a PAX header; real ones have a few
 PLAIN = b"0\x007"  # member types that hold a file
 REFUSED = {
     b"1": "a hard link",
@@ -99,6 +100,8 @@ def pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
         if not equals or end > len(data) or data[end - 1 : end] != b"\n":
             raise DamageError(byte, "a malformed PAX header")
         fields[key] = value
+        if len(fields) > MAX_FIELDS:
+            raise DamageError(byte, f"a PAX header of more than {MAX_FIELDS:,} fields")
         k = end
     return fields
 

@@ -28,7 +28,9 @@ from _newsclippings.tar_headers import (
 
 BATCH = 2048  # headers that are checked together
 MAX_NAME = 1 << 20  # bytes of a long-name or PAX header
+MAX_PATH = 8192  # bytes of a name that are worth keeping until names are checked
 _SAYS_WHERE = (b"path", b"size")  # PAX fields that matter here, and all of GNU.sparse
+_SPARSE, _ANY = b"GNU.sparse", b""  # stand for those, and for a header that says nothing of interest
 
 SCHEMA = pa.schema(
     [
@@ -164,13 +166,13 @@ class _Walk:
                     raise DamageError(byte, "bytes are hidden behind a NUL in a long name")
                 self._remember(kind, {b"path": name}, byte)
             elif kind == b"K":
-                self._remember(kind, {b"linkpath": data}, byte)
+                self._remember(kind, {}, byte)
             else:
-                self._remember(kind, pax_fields(data, byte) or {b"comment": b""}, byte)
+                self._remember(kind, pax_fields(data, byte), byte)
             return None, length
         fields = {**self.for_all, **self.pending}
         self.pending.clear()
-        if any(name.startswith(b"GNU.sparse") for name in fields):
+        if _SPARSE in fields:
             kind = b"S"
         name = fields.get(b"path", short_name(header))
         if kind == b"5":
@@ -190,17 +192,21 @@ class _Walk:
                 raise DamageError(byte, "a PAX header gives the member another size than its own header")
             length = int(fields[b"size"])
         if b"path" in fields:
+            if len(name) > MAX_PATH:
+                normal_names(pa.array([name]), self.file.path, [byte])  # refuses it now: many of them fill the memory
             self.long_names[len(self.offsets)] = name
         return kind, length
 
     def _remember(self, kind: bytes, fields: dict[bytes, bytes], byte: int) -> None:
-        """Keep the fields of a PAX header for the next member, or for all."""
+        """Keep what matters of a PAX header, and not more than that, for the next member, or for all."""
+        some = {k: v for k, v in fields.items() if k in _SAYS_WHERE}
+        if any(k.startswith(_SPARSE) for k in fields):
+            some[_SPARSE] = b""
         if kind != b"g":
-            if b"path" in fields and b"path" in self.pending:
+            if b"path" in some and b"path" in self.pending:
                 raise DamageError(byte, "two long names for one member")
-            self.pending.update(fields)
+            self.pending.update({_ANY: b"", **some})
             return
-        some = {k: v for k, v in fields.items() if k in _SAYS_WHERE or k.startswith(b"GNU.sparse")}
         if some and (self.start, self.stop) != (0, self.file.size):
             raise GlobalFieldsError
         self.for_all.update(some)

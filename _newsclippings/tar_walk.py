@@ -20,10 +20,12 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import BadFileError, BadTarError
 from _newsclippings.kept import DamagedError, open_kept, write_kept
 from _newsclippings.local_file import RandomFile
-from _newsclippings.tar_headers import BLOCK, PLAIN, ZERO, DamageError, checksums, number, stored_checksum
+from _newsclippings.tar_end import end_damage, last_member, zeros_in
+from _newsclippings.tar_headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
+SEGMENTS = 1024  # at most, whatever size a file says it has: a search for a header each
 SEARCH = 4 << 20  # bytes that are searched for a header to start a segment from
 LONG = 5 * BLOCK  # bytes in which a long name or PAX fields that belong to a header stand before it
 BEFORE = b"xLK"  # kinds of headers that tell more of the member behind them
@@ -69,7 +71,8 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
             return executor
 
         try:
-            cuts = list(pool(THREADS).map(lambda at: _find_header(file, at), range(SEGMENT, file.size, SEGMENT)))
+            each = max(SEGMENT, file.size // SEGMENTS)
+            cuts = list(pool(THREADS).map(lambda at: _find_header(file, at), range(each, file.size, each)))
             starts = [0, *sorted({cut for cut in cuts if cut is not None})]
             stops = [*starts[1:], file.size]
             began = time.perf_counter()
@@ -107,11 +110,26 @@ def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str |
         members += len(segment.members)
         stop = segment.stop
         if segment.at_end and stop is None:
-            stop = _after_end(file, segment.end)
+            stop = end_damage(file, segment.end)
         if segment.at_end or stop is not None:
+            cut = _cut_member(file, tables, stop.byte if stop else segment.end, stop is not None)
+            stop, members = cut or stop, members - (cut is not None)
             break
     damage = f"it is damaged at byte {stop.byte}, after {members} whole members: {stop.why}" if stop else None
     return pa.concat_tables(tables), damage  # in pieces: those that are kept are mapped, and fill no memory
+
+
+def _cut_member(file: RandomFile, tables: list[pa.Table], byte: int, damaged: bool) -> DamageError | None:
+    """Take the last member away if its data are zeros up to those at `byte`, and say so."""
+    last = last_member(tables)
+    if last is None or file.read_at(byte, 1) not in (b"", b"\0"):
+        return None
+    k, member = last
+    ends = int(member["offset"]) + int(member["size"])
+    cut = zeros_in(file, member, damaged) if -(-ends // BLOCK) * BLOCK == byte else None
+    if cut is not None:
+        tables[k] = tables[k].slice(0, len(tables[k]) - 1)
+    return cut
 
 
 def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]) -> Segment:
@@ -178,17 +196,6 @@ def _leads_to(block: bytes, distance: int) -> bool:
     with contextlib.suppress(DamageError):
         return _is_header(block, BEFORE) and -(-number(block[124:136], 0) // BLOCK) * BLOCK == distance - BLOCK
     return False
-
-
-def _after_end(file: RandomFile, byte: int) -> DamageError | None:
-    """There must be two zero blocks, and zeros only after them."""
-    if file.read_at(byte + BLOCK, BLOCK) != ZERO:
-        return DamageError(byte, "a single zero block where a header or the end marker was expected")
-    while data := file.read_at(byte, 1 << 20):
-        if data.count(0) != len(data):
-            return DamageError(byte, "data after the end marker (a second archive was appended, or damage)")
-        byte += len(data)
-    return None
 
 
 def check_magic(file: RandomFile) -> None:

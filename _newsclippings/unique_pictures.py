@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.arrow import int64s, one_chunk
-from _newsclippings.images import Pictures
+from _newsclippings.images import Pictures, read_whole
 from _newsclippings.shards import Rows, Tables, file_sizes, ids_digest
 from _newsclippings.split import ROWS_OF_PICTURES, TABLES_AHEAD, Split
 from _newsclippings.threads import map_ahead
@@ -46,7 +46,7 @@ class PicturesInUse:
         pictures = find(paths.drop_null())
 
         def make(rows: tuple[int, int]) -> pa.Table:
-            data = pictures.read(record[slice(*rows)])
+            data = read_whole(pictures, record[slice(*rows)])
             image = pa.StructArray.from_arrays(
                 [data, pa.nulls(len(data), pa.string())], ["bytes", "path"], mask=data.is_null()
             )

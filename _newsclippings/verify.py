@@ -32,9 +32,10 @@ from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.shards import rows_of
 from _newsclippings.sources import Sources, find_sources
 from _newsclippings.split import Split
+from _newsclippings.tar_end import longest_end
 from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_source import TarSource
-from _newsclippings.tar_walk import check_magic
+from _newsclippings.tar_walk import check_magic, walk_headers
 from _newsclippings.verify_digests import check_digests
 from _newsclippings.verify_report import VERIFY_AGAIN, Report
 from _newsclippings.verify_rules import check_pictures, check_rows, check_splits
@@ -162,11 +163,16 @@ class _Join:
             self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))
 
     def _check_unused_tar(self, tar: str) -> None:
-        """A glance at a tar that pictures do not come from: its first bytes, and whether it has an end."""
+        """A glance at a tar that pictures do not come from: its first bytes, and whether its end is one."""
         with self.report.collecting(tar), LocalFile(tar) as file:
             check_magic(file)
             if any(file.read_at(max(0, file.size - 2 * BLOCK), 2 * BLOCK)):
                 raise damaged_tar(tar, "it has no end marker: it was cut off")
+            longest = longest_end(file.size)
+            if not any(file.read_at(max(0, file.size - longest - BLOCK), BLOCK)):  # more zeros than a tar ends with
+                damage = walk_headers(file)[1]  # unless they belong to its last file
+                if damage is not None:
+                    raise damaged_tar(tar, damage)
 
     def _records(self, sources: Sources, wanted: dict[str, Int64s]) -> tuple[dict[str, pa.Table], Int64s]:
         """Split -> the records that a build would take; and all ids that any corpus knows."""

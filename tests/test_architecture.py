@@ -18,11 +18,20 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
-    ["arrow", "foreign_text", "schema", "strict_json", "threads"],
+    ["arrow", "foreign_text", "picture_end", "schema", "strict_json", "threads"],
     ["errors", "paths"],
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["files", "verify_report", "array_pickle_values"],
-    ["annotations", "record_scan", "remote", "sources", "tar_segment", "array_pickle_machine", "verify_digests"],
+    [
+        "annotations",
+        "record_scan",
+        "remote",
+        "sources",
+        "tar_end",
+        "tar_segment",
+        "array_pickle_machine",
+        "verify_digests",
+    ],
     ["kept"],
     ["proofs"],
     ["downloads"],

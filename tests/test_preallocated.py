@@ -1,0 +1,397 @@
+"""Downloads that were given their size before their content, and were broken off: the rest, or a hole, is zeros.
+
+The plan of a tar says where each member is. From it follows what is whole, and whether zeros can be the end of a tar.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reading import expected_splits, load, raw_splits
+from remote import Origin, Published, refusal
+from test_cli import run
+from world import World
+
+from _newsclippings import tar_index, tar_walk
+from _newsclippings.local_file import LocalFile
+from _newsclippings.picture_end import has_end, is_cut_by_zeros
+from _newsclippings.remote import RemoteFile
+from _newsclippings.tar_end import longest_end
+from newsclippings import BadTarError, MissingDataError, NewsCLIPpings, verify
+
+USUAL = 10_752  # zeros of a tar in records of 10,240 bytes, at most: 20 blocks, and one of the two before them
+
+
+def jpeg(length: int, padding: int = 0) -> bytes:
+    """Something with the beginning and the end of a JPEG, then zeros."""
+    return b"\xff\xd8\xff\xe0\x00\x04ab" + b"\x55" * length + b"\xff\xd9" + bytes(padding)
+
+
+@dataclass
+class Planned:
+    """A tar, and where its members are.
+
+    Attributes:
+        data: its bytes.
+        members: name -> byte of the header, of the data, and the one after the data.
+        end: byte of its end marker.
+    """
+
+    data: bytes
+    members: dict[str, tuple[int, int, int]]
+    end: int
+
+
+def plan(files: dict[str, bytes], blocks: int = 20, form: int = tarfile.GNU_FORMAT) -> Planned:
+    """A tar in records of some blocks, as `tar -b` makes it."""
+    stream, members = io.BytesIO(), {}
+    with tarfile.open(fileobj=stream, mode="w", format=form) as out:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, start = len(data), stream.tell()
+            out.addfile(info, io.BytesIO(data))
+            first = stream.tell() - -(-len(data) // 512) * 512
+            members[name] = start, first, first + len(data)
+        end = stream.tell()
+    record = blocks * 512
+    whole = -(-(end + 1024) // record) * record
+    return Planned(stream.getvalue()[:end].ljust(whole, b"\0"), members, end)
+
+
+def walk(path: Path) -> tuple[list[str], str | None]:
+    """Names and damage."""
+    with LocalFile(str(path)) as file:
+        table = tar_index.walk(file)
+    damage = table.schema.metadata.get(b"damage")
+    return table["name"].to_pylist(), damage.decode() if damage else None
+
+
+FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(3000 + 700 * k) for k in range(12)} | {"bbc/articles/1.txt": b"Text.\n"}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 8, 20, 40, 64, 126, 128, 512, 2048, 4096])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_usual_padding_is_sound(tmp_path: Path, blocks: int, form: int) -> None:
+    """The end of a record of one block, of the usual twenty, and of the larger ones that tapes have."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(plan(FILES, blocks, form).data)
+    assert walk(path) == (list(FILES), None)
+
+
+@pytest.mark.parametrize("zeros", [1024, 1025, 1536, 5000, 10_240, 10_752])
+def test_other_writers_pad_as_they_like(tmp_path: Path, zeros: int) -> None:
+    """Two blocks are enough; as many zeros as the usual record has are sound, wherever the file ends."""
+    tar = plan(FILES)
+    (tmp_path / "x.tar").write_bytes(tar.data[: tar.end] + bytes(zeros))
+    assert walk(tmp_path / "x.tar") == (list(FILES), None)
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
+@pytest.mark.parametrize("options", ["-b 1", "-b 20", "-b 128", "-b 2048", "--format=v7", "--format=posix", "-b 63"])
+def test_what_tar_writes_is_sound(tmp_path: Path, options: str) -> None:
+    """Tars by the program itself, if it is there; and none once their second half is zeros."""
+    for k, name in enumerate(FILES):
+        file = tmp_path / "origin" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg(50_000 + k))
+    command = ["tar", *options.split(), "-cf", "x.tar", "--sort=name", "origin"]
+    if subprocess.run(command, cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("a tar with other options")
+    path = tmp_path / "x.tar"
+    assert walk(path) == (sorted(FILES), None)
+    data = path.read_bytes()
+    path.write_bytes(data[:300_100].ljust(len(data), b"\0"))
+    assert "was broken off" in str(walk(path)[1])
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"bbc/a.jpg": jpeg(900, padding=5000)},
+        {"bbc/a.bmp": b"BM" + b"\x36" * 60 + bytes(5000)},
+        {"bbc/.DS_Store": b"Bud1" + bytes(6000)},
+        {"bbc/empty.txt": b""},
+        {"bbc/nul": b"\0"},
+        {"bbc/broken.jpg": b"\xff\xd8\xff\xe0\x00\x04ab" + b"\x55" * 900},
+    ],
+    ids=lambda last: next(iter(last)),
+)
+def test_a_last_member_that_may_end_so_is_sound(tmp_path: Path, last: dict[str, bytes]) -> None:
+    """Zeros behind the end of a picture, black pixels, files of other programs: no damage of the tar."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(plan(FILES | last).data)
+    assert walk(path) == ([*FILES, *last], None)
+
+
+def test_the_longest_end() -> None:
+    """Two blocks and a record, less one block; a record counts if the file is made of such."""
+    assert longest_end(97_916_641_280) == 81 * 512 or longest_end(97_916_641_280) == 41 * 512
+    assert longest_end(10_240 * 7) == longest_end(12_345) == USUAL
+    assert longest_end(5 << 20) == (1 << 20) + 512
+    assert longest_end(1 << 40) == (8 << 20) + 512
+
+
+def expected(tar: Planned, start: int, stop: int) -> tuple[list[str], bool]:
+    """The members that are whole before zeros in [start, stop), and whether the zeros are damage of the tar."""
+    data = np.frombuffer(tar.data, np.uint8)
+    changed = start + np.flatnonzero(data[start:stop])
+    if not len(changed):
+        return list(tar.members), False
+    whole = [name for name, (_, _, end) in tar.members.items() if end <= changed[0]]
+    end = -(-max(tar.members[name][2] for name in whole) // 512) * 512 if whole else 0
+    rest = bytearray(tar.data)
+    rest[start:stop] = bytes(stop - start)
+    is_end = not any(rest[end:]) and len(rest) - end <= longest_end(len(rest))
+    return whole, not is_end
+
+
+kinds = st.sampled_from([(".jpg", 0), (".jpg", 700), (".txt", 0), (".json", 0)])
+worlds = st.lists(st.tuples(st.integers(1, 3000), kinds), min_size=2, max_size=14)
+places = st.integers(0, 10**6)
+
+
+def files_of(world: list[tuple[int, tuple[str, int]]]) -> dict[str, bytes]:
+    return {
+        f"bbc/{k}{end}": jpeg(length, zeros) if end == ".jpg" else b"t" * length
+        for k, (length, (end, zeros)) in enumerate(world)
+    }
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(worlds, st.sampled_from([1, 2, 20, 64, 128]), places, st.booleans(), st.sampled_from([0, 0, 1, 511, 512]))
+def test_zeros_from_any_byte_on(
+    tmp_path: Path, world: list[tuple[int, tuple[str, int]]], blocks: int, place: int, at_member: bool, off: int
+) -> None:
+    """Whatever is left of a tar before its zeros: the whole members, no other, and the verdict that the plan has."""
+    tar = plan(files_of(world), blocks)
+    starts = [start for start, _, _ in tar.members.values()][1:]
+    cut = starts[place % len(starts)] + off if at_member else 512 + place % (len(tar.data) - 512)
+    _compare(tmp_path, tar, min(cut, len(tar.data)), len(tar.data))
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(worlds, st.sampled_from([1, 20, 64]), places, places)
+def test_a_hole_that_a_download_left(
+    tmp_path: Path, world: list[tuple[int, tuple[str, int]]], blocks: int, one: int, two: int
+) -> None:
+    """Zeros from within one member to within another: nothing from the hole on is believed."""
+    tar = plan(files_of(world), blocks)
+    start, stop = sorted(512 + place % (tar.end - 512) for place in (one, two))
+    changed = start + np.flatnonzero(np.frombuffer(tar.data, np.uint8)[start:stop])
+    if any(first <= changed[0] and changed[-1] < end for _, first, end in tar.members.values() if len(changed)):
+        return  # a hole in the data of one member: of pictures, see below
+    _compare(tmp_path, tar, start, stop)
+
+
+def _compare(tmp_path: Path, tar: Planned, start: int, stop: int) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(tar.data[:start] + bytes(stop - start) + tar.data[stop:])
+    whole, damaged = expected(tar, start, stop)
+    if not whole:
+        with pytest.raises(BadTarError, match=r"expected (a tar with pictures|an uncompressed tar)"):
+            walk(path)
+        return
+    found, damage = walk(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tar_walk, "SEGMENT", 2048)
+        assert walk(path) == (found, damage)  # the same, in segments
+    assert (found, damage is not None) == (whole, damaged)
+
+
+@pytest.fixture
+def tar_world(new_world: Callable[..., World]) -> tuple[World, list[tarfile.TarInfo]]:
+    """A world whose pictures are in origin.tar only, data.json first."""
+    world = new_world(folder=False)
+    return world, [member for member in world.write_tar(data_json="first") if member.isfile()]
+
+
+def fill(world: World, start: int, stop: int | None = None) -> None:
+    data = world.tar.read_bytes()
+    stop = len(data) if stop is None else stop
+    world.tar.write_bytes(data[:start] + bytes(stop - start) + data[stop:])
+
+
+def cut_of(members: list[tarfile.TarInfo], where: str) -> int:
+    pictures = [m for m in members if m.name.endswith(".jpg")]
+    victim = pictures[len(pictures) // 2]
+    if where == "in a picture":
+        return victim.offset_data + 2
+    return {"between members": victim.offset, "in a header": victim.offset + 100}[where]
+
+
+CUTS = ["between members", "in a header", "in a picture"]
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("where", CUTS)
+def test_a_build_says_that_the_tar_is_not_whole(
+    tar_world: tuple[World, list[tarfile.TarInfo]], where: str, streaming: bool
+) -> None:
+    """Every row must be whole: the error names the tar and the byte. Else the whole part is used, and no more."""
+    world, members = tar_world
+    cut = cut_of(members, where)
+    fill(world, cut)
+    byte = members[[m.offset <= cut for m in members].index(False) - 1].offset if where == "in a header" else cut
+    with pytest.raises(BadTarError, match=rf"origin\.tar: expected a whole tar.* byte {byte}, after \d+ whole"):
+        raw_splits(load(world, streaming=streaming))
+    whole = {m.name.removeprefix("origin/") for m in members if m.offset_data + m.size <= cut}
+    data = load(world, missing="null", streaming=streaming)
+    assert raw_splits(data) == expected_splits(world, pictures=whole)
+
+
+@pytest.mark.parametrize("where", CUTS)
+def test_the_report_index_and_verify_name_it(
+    tar_world: tuple[World, list[tarfile.TarInfo]], tmp_path: Path, where: str
+) -> None:
+    """The report of a build, `index` with exit code 1, and `verify`: damage, with its byte."""
+    world, members = tar_world
+    fill(world, cut_of(members, where))
+    builder = NewsCLIPpings(data_dir=str(world.root), missing="null")
+    builder.download_and_prepare()
+    assert all("damaged at byte" in report["damage"] for report in builder.join_reports.values())
+    done = run("index", world.tar, "-o", tmp_path / "x.parquet", "--format", "json")
+    assert (done.exit_code, json.loads(done.stdout)["damage"] is None) == (1, False)
+    report = verify(world.root, configs="merged_balanced")
+    assert any("damaged at byte" in fault for fault in report.invalid.values())
+
+
+def test_a_tar_beside_the_folder_is_looked_at(new_world: Callable[..., World]) -> None:
+    """`verify` names a tar that pictures do not come from, too; one that ends as it should is none of its faults."""
+    world = new_world()
+    assert verify(world.root, configs="merged_balanced").sound
+    fill(world, world.tar.stat().st_size // 2)
+    report = verify(world.root, configs="merged_balanced")
+    assert [place for place in report.invalid if place == str(world.tar)]
+
+
+def test_rows_that_are_left_out_say_why(tar_world: tuple[World, list[tarfile.TarInfo]]) -> None:
+    """Where nothing would be left of a split, the error says that the tar is not whole."""
+    world, members = tar_world
+    fill(world, members[3].offset)
+    with pytest.raises(MissingDataError, match="The tar is not whole: it is damaged at byte"):
+        load(world, missing="drop_pair")
+
+
+@pytest.mark.parametrize("length", [300, 600, 2000])
+def test_a_picture_whose_end_was_not_written(new_world: Callable[..., World], length: int) -> None:
+    """A hole that ends where the next member begins leaves every header right: the picture is not given out."""
+    world = new_world(folder=False)
+    victim = world.used_once()
+    world.pictures[victim.image_path] = noise("JPEG")
+    (member,) = (m for m in world.write_tar(data_json="first") if m.name == f"origin/{victim.image_path}")
+    stop = member.offset_data + member.size
+    start = stop - length if length > 512 else member.offset_data + 2
+    fill(world, start, stop)
+    assert walk(world.tar)[1] is None
+    with refusal(BadTarError) as said:
+        load(world)
+    assert f"{victim.image_path} is damaged: from byte {start} of the tar to its end it is zeros" in said[0]
+    with refusal(BadTarError):
+        raw_splits(load(world, streaming=True))
+    left = set(world.pictures) - {victim.image_path}
+    data = load(world, missing="null", check_images=True)
+    assert raw_splits(data) == expected_splits(world, pictures=left)
+    report = verify(world.root, configs="merged_balanced", images="decode")
+    (problem,) = (kind for kind, paths in report.pictures.items() if victim.image_path in paths)
+    assert problem == ("no_picture" if length == 300 else "truncated")
+
+
+def test_an_article_that_was_not_written(tar_world: tuple[World, list[tarfile.TarInfo]]) -> None:
+    """A text of zeros is no article."""
+    world, members = tar_world
+    caption = world.matches["merged_balanced", "train"][0].id
+    (member,) = (m for m in members if m.name.endswith(f"/{caption}.txt"))
+    fill(world, member.offset_data, member.offset_data + member.size)
+    with refusal(BadTarError) as said:
+        load(world, articles=True)
+    assert f"{caption}.txt is damaged: from byte {member.offset_data}" in said[0]
+
+
+def noise(form: str) -> bytes:
+    """A picture of some thousand bytes."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(1, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, form)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("padded", [0, 511, 512, 4000])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
+def test_the_end_of_a_picture(form: str, padded: int) -> None:
+    """Each format has its end, with any zeros behind it; without it, and with zeros instead, it is cut."""
+    data = noise(form)
+    assert len(data) > 2500
+    assert has_end(data + bytes(padded)) is (None if form == "BMP" else True)
+    assert not is_cut_by_zeros(data + bytes(padded))
+    for length in (513, 1000, len(data) - 1500, len(data) - 20, len(data) - 2, len(data)):
+        cut = data[:-length] + bytes(length)
+        assert is_cut_by_zeros(cut) or (form == "BMP" and length < len(data) - 54), length
+    assert not is_cut_by_zeros(data[:-600])  # shorter, and not zeros: others tell
+
+
+def test_sound_pictures_are_never_cut(world: World) -> None:
+    """Those of the small world, alone and with zeros behind them."""
+    for data in world.pictures.values():
+        assert not is_cut_by_zeros(data)
+        assert not is_cut_by_zeros(data + bytes(1000))
+
+
+def test_the_walk_of_a_remote_tar_does_not_fetch_the_zeros(origin: Origin, tmp_path: Path) -> None:
+    """Its verdict is that on the local one, at the cost of samples."""
+    tar = plan(FILES)
+    path = origin.root / "preallocated" / "origin.tar"
+    path.parent.mkdir(exist_ok=True)
+    start = list(tar.members.values())[7][1] + 100
+    with open(path, "wb") as file:
+        file.write(tar.data[:start])
+        file.truncate(1 << 30)
+    origin.forget()
+    table = tar_index.walk(RemoteFile(origin.url(path)))
+    names, damage = walk(path)
+    assert table["name"].to_pylist() == names == list(FILES)[:7]
+    assert table.schema.metadata[b"damage"].decode() == damage
+    assert f"byte {start}, after 7 whole members: zeros from there to the end of bbc/images/0000/007.jpg" in str(damage)
+    assert origin.sent(path) < 64 << 20
+
+
+def test_a_remote_tar_that_is_not_whole(published: Published) -> None:
+    """A build from a URL is refused as one from a local file is."""
+    world = published.world
+    data = published.tar.read_bytes()
+    try:
+        published.tar.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+        with pytest.raises(BadTarError, match="damaged at byte"):
+            published.load()
+    finally:
+        published.tar.write_bytes(data)
+    assert raw_splits(published.load()) == expected_splits(world)
+
+
+def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path) -> None:
+    """What a file says of its size costs no time and no memory: 4 TiB of hole behind a member."""
+    path = tmp_path / "x.tar"
+    tar = plan(FILES)
+    with open(path, "wb") as file:
+        file.write(tar.data[: tar.end])
+        try:
+            file.truncate(4 << 40)
+        except OSError:
+            pytest.skip("the file system does not take such files")
+    names, damage = walk(path)
+    assert names == list(FILES)
+    assert f"damaged at byte {tar.end}" in str(damage)
+    assert os.stat(path).st_blocks < 1000
