@@ -7,9 +7,11 @@ names, places and the tar's identity, no pixels.
 
 import contextlib
 import hashlib
+import os
 import shutil
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,12 @@ from _newsclippings.arrow import Int64s, one_chunk
 from _newsclippings.errors import BadFileError, BadTarError, changed_tar
 from _newsclippings.files import HEAD
 from _newsclippings.kept import DamagedError, open_kept, write_kept
-from _newsclippings.local_file import RandomFile
+from _newsclippings.local_file import LocalFile, RandomFile
+from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_segment import SCHEMA
 from _newsclippings.tar_walk import check_magic, walk_headers
 
+SAMPLED = 1024  # headers that are compared before an index is believed to be that of a tar with other times
 Uint64s = npt.NDArray[np.uint64]
 
 _KEPT = SCHEMA.append(pa.field("key", pa.uint64())).append(
@@ -121,15 +125,21 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
 
     Args:
         file: the tar.
-        key: its fingerprint, made before it was opened; names the cached file.
+        key: its fingerprint, made before it was opened; names the cached file, with the content of a local tar. One of
+            the same content and other times has its index moved to its own name.
         folder: where indexes are kept. One that cannot be written to costs the walk each time, and nothing else.
         key_now: makes the fingerprint anew.
 
     Raises:
         BadTarError: as `walk`, or a member is there twice, or the tar changed meanwhile.
     """
-    cached, parts = folder / f"{key}.arrow", folder / f"{key}.parts"
+    content = f"{_digest(identity(file))}-" if isinstance(file, LocalFile) else ""
+    cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"
     index = load_kept(cached)
+    if index is None and content:
+        index = _of_same_content(file, cached, sorted(folder.glob(f"{content}*.arrow")))
+        if index is not None and key_now() != key:
+            raise changed_tar(file.path)
     if index is None:
         table = walk(file, parts)
         if key_now() != key:  # else the index of one tar would be kept as that of another
@@ -137,6 +147,31 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
             raise changed_tar(file.path)
         index = keep(table, cached, file.path, parts)
     return index
+
+
+def _of_same_content(file: RandomFile, cached: Path, others: list[Path]) -> TarIndex | None:
+    """The index of a tar that was only copied, moved, linked or touched since: its headers are where they were.
+
+    What is kept moves to its new name. The pieces between headers are no part of an index, and are read from the tar.
+    """
+    for other in others:
+        index = load_kept(other)
+        if index is None or index.damage:  # damage may have been mended, where no header tells
+            continue
+        count = len(index.members)
+        rows = np.arange(count) if count <= SAMPLED else np.linspace(0, count - 1, SAMPLED).astype(np.int64)
+        sample = index.members.select(["offset", "header_crc"]).take(pa.array(rows))
+        places = zip(sample["offset"].to_pylist(), sample["header_crc"].to_pylist(), strict=True)
+        if all(zlib.crc32(file.read_at(offset - BLOCK, BLOCK)) == crc for offset, crc in places):
+            with contextlib.suppress(OSError):
+                os.replace(other, cached)
+                return replace(index, location=str(cached), kept=cached)
+            return index
+    return None
+
+
+def _digest(about: dict[str, str]) -> str:
+    return hashlib.sha256(" ".join(about.values()).encode()).hexdigest()[:32]
 
 
 def name_keys(names: pa.Array) -> Uint64s:

@@ -1,0 +1,169 @@
+"""A tar that was copied, moved, linked or touched is the same tar, whose index is kept; any other has its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reading import expected_splits, load, raw_splits
+from test_preallocated import jpeg, plan
+from world import World
+
+from _newsclippings import tar_index
+from _newsclippings.local_file import LocalFile
+from _newsclippings.tar_index import TarIndex
+from _newsclippings.tar_source import made_of
+
+FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  # more than its two ends
+
+
+def load_index(path: Path, folder: Path) -> TarIndex:
+    with LocalFile(str(path)) as file:
+        return tar_index.load_index(file, made_of(str(path)), folder, lambda: made_of(str(path)))
+
+
+def copied(tar: Path) -> Path:
+    return Path(shutil.copy(tar, tar.with_name("copy.tar")))
+
+
+def moved(tar: Path) -> Path:
+    (tar.parent / "folder").mkdir()
+    return tar.rename(tar.parent / "folder" / "other name.tar")
+
+
+def linked(tar: Path) -> Path:
+    os.link(tar, tar.with_name("link.tar"))
+    return tar
+
+
+def reached_by_a_link(tar: Path) -> Path:
+    tar.with_name("link.tar").symlink_to(tar)
+    return tar.with_name("link.tar")
+
+
+def touched(tar: Path) -> Path:
+    os.utime(tar, ns=(1, 1))
+    return tar
+
+
+def with_other_rights(tar: Path) -> Path:
+    tar.chmod(0o600)
+    return tar
+
+
+def downloaded_again(tar: Path) -> Path:
+    data = tar.read_bytes()
+    tar.unlink()
+    tar.write_bytes(data)
+    return tar
+
+
+WAYS = [copied, moved, linked, reached_by_a_link, touched, with_other_rights, downloaded_again]
+
+
+@pytest.mark.parametrize("change", WAYS)
+def test_the_index_of_the_same_tar_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Path]
+) -> None:
+    """Whatever became of the file, with the same content it is not walked again, and one index is kept of it."""
+    tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
+    tar.write_bytes(plan(FILES).data)
+    first = load_index(tar, folder).members.to_pylist()
+    tar = change(tar)
+    monkeypatch.setattr(tar_index, "walk", None)
+    for _ in range(2):
+        assert load_index(tar, folder).members.to_pylist() == first
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_two_copies_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In turns, too; and where the folder cannot be written to any more."""
+    tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
+    tar.write_bytes(plan(FILES).data)
+    first = load_index(tar, folder).members.to_pylist()
+    copy = copied(tar)
+    monkeypatch.setattr(tar_index, "walk", None)
+    for path in (copy, tar, copy):
+        assert load_index(path, folder).members.to_pylist() == first
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert load_index(tar, folder).members.to_pylist() == first
+
+
+@pytest.mark.parametrize("times", ["kept", "new"])
+@pytest.mark.parametrize("renamed", range(2, 10))
+def test_another_tar_of_that_size_is_not_taken_for_it(tmp_path: Path, renamed: int, times: str) -> None:
+    """The same size, ends and times: one other name in its middle, and its index is made anew."""
+    tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
+    tar.write_bytes(plan(FILES).data)
+    load_index(tar, folder)
+    names = list(FILES)
+    other = {name if k != renamed else name.replace("images", "IMAGES"): FILES[name] for k, name in enumerate(names)}
+    status = tar.stat()
+    tar.write_bytes(plan(other).data)
+    if times == "kept":
+        os.utime(tar, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load_index(tar, folder).members["name"].to_pylist() == list(other)
+    assert load_index(tar, folder).members["name"].to_pylist() == list(other)
+
+
+def test_the_index_of_a_damaged_tar_is_its_own(tmp_path: Path) -> None:
+    """A download that was completed has the size and the ends that it had before: it is walked again."""
+    tar, folder, planned = tmp_path / "x.tar", tmp_path / "indexes", plan(FILES)
+    start, stop = 150_000, 200_000
+    tar.write_bytes(planned.data[:start] + bytes(stop - start) + planned.data[stop:])
+    assert load_index(tar, folder).damage is not None
+    tar.write_bytes(planned.data)
+    index = load_index(tar, folder)
+    assert index.damage is None
+    assert index.members["name"].to_pylist() == list(FILES)
+
+
+def test_a_tar_that_lost_its_middle_is_not_whole(tmp_path: Path) -> None:
+    """A hole in a copy: the index of the sound tar is not taken for its own."""
+    tar, folder, planned = tmp_path / "x.tar", tmp_path / "indexes", plan(FILES)
+    tar.write_bytes(planned.data)
+    assert load_index(tar, folder).damage is None
+    copy = tmp_path / "copy.tar"
+    copy.write_bytes(planned.data[:150_000] + bytes(50_000) + planned.data[200_000:])
+    assert load_index(copy, folder).damage is not None
+    assert load_index(tar, folder).damage is None
+
+
+def test_large_tars_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First and last headers, and some between, decide; reads of members compare the others."""
+    tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
+    tar.write_bytes(plan(FILES).data)
+    first = load_index(tar, folder).members.to_pylist()
+    monkeypatch.setattr(tar_index, "SAMPLED", 3)
+    read: list[int] = []
+    old = LocalFile.read_at
+
+    def count(file: LocalFile, offset: int, length: int) -> bytes:
+        if length == 512:
+            read.append(offset)
+        return old(file, offset, length)
+
+    monkeypatch.setattr(LocalFile, "read_at", count)
+    monkeypatch.setattr(tar_index, "walk", None)
+    assert load_index(touched(tar), folder).members.to_pylist() == first
+    assert read == [first[k]["offset"] - 512 for k in (0, 5, 11)]
+
+
+def test_a_changed_picture_is_read_from_the_tar(new_world: Callable[..., World]) -> None:
+    """Only places come from an index: other pictures at the same places, sizes and times are the new ones."""
+    world = new_world(folder=False)
+    world.write_tar(data_json="first")
+    assert raw_splits(load(world)) == expected_splits(world)
+    status = world.tar.stat()
+    path = world.used_once().image_path
+    world.pictures[path] = world.pictures[path][:-6] + b"other!"
+    world.write_tar(data_json="first")
+    os.utime(world.tar, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert raw_splits(load(world)) == expected_splits(world)
