@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,19 +13,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.card import PICTURE, TITLE, write_card
-from _newsclippings.croissant import BESIDE
+from _newsclippings import outputs
+from _newsclippings.card import MAKERS, PICTURE, write_card
+from _newsclippings.checksums import read_sums
+from _newsclippings.croissant import BESIDE, CROISSANT
 from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile, damaged_shard
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.parquet_folder import (
-    LEFTOVERS,
+    BUILDING,
+    LEFTOVER,
     MANIFEST,
     alone_in,
     bytes_to_write,
     check_room,
     is_hidden,
     load_manifest,
+    sha256_of,
     write_config,
 )
 from _newsclippings.register import NAME
@@ -35,6 +40,8 @@ from _newsclippings.unique_pictures import PicturesInUse
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # on the card
+BESIDE_OF = {**MAKERS, CROISSANT: outputs.CROISSANT}
+STRAY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # as `write_atomically` names them
 
 
 def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
@@ -72,18 +79,26 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     configs = [config for config in CONFIGS if config in wanted]
     thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
     fields["images"] = "none" if layout == "none" else "bytes"
+    _check_apart(out, configs, fields)
     new = not out.exists()
     try:
         with full_disk_told(out, "choose a folder on a larger disk"), alone_in(out):
             _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
             _check_all_thin(out, configs, thin)
-            for name in BESIDE:  # what a killed build did not finish
-                for stray in out.glob(f"{name}.*.tmp"):
-                    stray.unlink()
+            for stray in [file for file in out.iterdir() if STRAY.fullmatch(file.name)]:  # of a build that was killed
+                stray.unlink()
             return _build(out, configs, thin, fields)
     finally:
         if new and out.exists() and not any(out.iterdir()):
             out.rmdir()
+
+
+def _check_apart(out: Path, configs: list[str], fields: dict[str, Any]) -> None:
+    """Refuse a folder that is an input, lies in one or holds one."""
+    from newsclippings import NewsCLIPpings
+
+    for config in configs:
+        outputs.check_apart(out, NewsCLIPpings(config_name=config, **fields).config.sources().places())
 
 
 def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
@@ -202,9 +217,13 @@ def _draw_pairs(out: Path) -> None:
                     rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
             except (pa.ArrowException, OSError) as error:
                 raise damaged_shard(out / config / first, error) from error
-            contact_sheet(rows, out / PICTURE, PAIRS)
+            if (out / PICTURE).exists() and not outputs.PAIRS.wrote(
+                out / PICTURE
+            ):  # of the first version: `_check_ours`
+                (out / PICTURE).unlink()
+            contact_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
             return
-    (out / PICTURE).unlink(missing_ok=True)
+    (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
 
 
 def _made_of(config_id: str, layout: str, joined: dict[str, Split]) -> str:
@@ -218,20 +237,24 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def _drew(out: Path) -> bool:
+    """Whether the picture of pairs is a build's: by the mark in it, or, of the first version, by its checksum."""
+    return outputs.PAIRS.wrote(out / PICTURE) or read_sums(out).get(PICTURE) == sha256_of(out / PICTURE)
+
+
 def _check_ours(out: Path, configs: list[str]) -> None:
     """Refuse to replace what `build` did not write."""
-    readme = out / "README.md"
-    if readme.exists():
-        ours = TITLE.encode() in readme.read_bytes()
-    else:  # a build may have been killed before it was written
-        ours = any(load_manifest(out / config) for config in (*CONFIGS, UNIQUE))
-    foreign = [out / name for name in BESIDE if (out / name).exists() and not ours]
+    foreign = [out / name for name, maker in BESIDE_OF.items() if (out / name).exists() and not maker.wrote(out / name)]
+    foreign += [out / PICTURE] if (out / PICTURE).exists() and not _drew(out) else []
     foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
-    links = [out / config for config in {*configs, UNIQUE} if (out / config).is_symlink()]
+    if load_manifest(out / UNIQUE):  # it may be removed
+        configs = [*configs, UNIQUE]
+    names = [*BESIDE, *{*configs, UNIQUE}, BUILDING]
+    links = [out / name for name in names if (out / name).is_symlink()]
     if links:
         message = (
-            f"{links[0]}: expected a folder, which can be replaced, found a symbolic link. Nothing was changed; remove "
-            "the link, or choose another folder."
+            f"{links[0]}: expected a file or a folder, which can be replaced, found a symbolic link. Nothing was "
+            "changed; remove the link, or choose another folder."
         )
         raise ConfigError(message)
     for config in configs:
@@ -239,7 +262,7 @@ def _check_ours(out: Path, configs: list[str]) -> None:
         files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
         ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
         foreign += [
-            file for file in files if not (file.name in ours_here or is_hidden(file) or file.name.endswith(LEFTOVERS))
+            file for file in files if not (file.name in ours_here or is_hidden(file) or LEFTOVER.fullmatch(file.name))
         ]
     if foreign:
         message = (

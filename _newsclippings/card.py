@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from _newsclippings import outputs
 from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
 from _newsclippings.files import write_text
@@ -28,6 +29,7 @@ from _newsclippings.schema import (
 TEMPLATE = Path(__file__).with_name("card.md")
 TITLE = "Written by `newsclippings build`"  # by which a folder of ours is known
 PICTURE = "pairs.png"
+MAKERS = {"README.md": outputs.CARD, "dataset_infos.json": outputs.CARD_INFOS, SUMS: outputs.SUMS}
 TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
 NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
@@ -48,9 +50,18 @@ def write_card(folder: Path, name: str | None = None) -> None:
 
     Raises:
         BadFileError: the folder has no config with a manifest, or one with something else in it.
+        ConfigError: one of the files is there and was not written by this.
     """
-    for file, text in card_files(folder, name).items():
-        write_text(file, text)
+    texts = card_files(folder, name)
+    check_card(folder)
+    for file, text in texts.items():
+        write_text(file, text, MAKERS[file.name])
+
+
+def check_card(folder: Path) -> None:
+    """Refuse to replace files that only have the names of a card's; raises as `check_output`."""
+    for name, maker in MAKERS.items():
+        outputs.check_output(folder / name, maker)
 
 
 def stale_files(folder: Path, name: str | None = None) -> list[Path]:

@@ -161,15 +161,18 @@ def preview(
     from datasets import Image
 
     from _newsclippings.disk import full_disk_told
+    from _newsclippings.outputs import PREVIEW_PAGE, PREVIEW_PICTURE, check_apart, check_output
     from _newsclippings.preview import contact_sheet
     from _newsclippings.preview_html import Rows, write_page
     from newsclippings import NewsCLIPpings
 
     def rows_of(config: str, split: str) -> Any:
         builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
+        check_apart(written, builder.config.sources().places())
         return builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
 
     written = html or out or Path("pairs.png")
+    check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
@@ -200,11 +203,16 @@ def index(tar: str, out: Path, form: str) -> None:
     """
     from _newsclippings.errors import changed_tar
     from _newsclippings.files import fingerprint
+    from _newsclippings.network import is_url
+    from _newsclippings.outputs import INDEX, check_apart, check_folder, check_output
     from _newsclippings.remote import open_random
     from _newsclippings.tar_index import walk
     from _newsclippings.tar_index_file import write_index
 
     parts = out.with_name(out.name + ".parts")
+    check_output(out, INDEX)
+    check_apart(out, [] if is_url(tar) else [tar])
+    check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     before = fingerprint(tar)
     file = open_random(tar)
     table = walk(file, parts)
@@ -256,9 +264,10 @@ def infos(file: Path, check: bool) -> None:
     """
     from _newsclippings.files import write_text
     from _newsclippings.infos import dataset_infos_text, is_current
+    from _newsclippings.outputs import INFOS
 
     if not check:
-        write_text(file, dataset_infos_text())
+        write_text(file, dataset_infos_text(), INFOS)
     elif not is_current(file):
         message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
         raise click.ClickException(message)

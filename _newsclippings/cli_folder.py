@@ -144,7 +144,9 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     from _newsclippings.card import write_card
     from _newsclippings.charts import FOLDER, NUMBERS
     from _newsclippings.disk import full_disk_told
-    from _newsclippings.plots import draw_stats, require_matplotlib
+    from _newsclippings.manifests import manifests
+    from _newsclippings.outputs import STATS, check_apart, check_output
+    from _newsclippings.plots import check_charts, draw_stats, require_matplotlib
     from _newsclippings.stats import folder_stats, write_stats
     from _newsclippings.stats_text import stats_text
 
@@ -154,6 +156,10 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
         if plot.resolve() != own and plot.resolve().is_relative_to(folder.resolve()):
             message = f"{plot} is in {folder}: charts are expected in {folder / FOLDER}, or in a folder elsewhere."
             raise click.ClickException(message)
+        built = manifests(folder)
+        check_apart(plot / NUMBERS, [os.fspath(folder / config) for config in built])
+        check_output(plot / NUMBERS, STATS)
+        check_charts(built, plot)
     numbers = folder_stats(folder)
     if plot is None:
         click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))

@@ -1,5 +1,8 @@
 """Embeddings for other programs: the authors' pickles as .npy, .parquet or .safetensors."""
 
+import contextlib
+import filecmp
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,11 @@ import pyarrow.parquet as pq
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import ConfigError, bad_file, bad_value
 from _newsclippings.files import write_atomically
+from _newsclippings.outputs import EMBEDDINGS, check_apart, check_output, not_ours, read_edges
 
 FORMATS = (".npy", ".parquet", ".safetensors")
+WRITTEN_BY = "written_by"  # in the metadata of a file that has some
+NPY = b"\x93NUMPY"  # with which each begins
 
 
 def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
@@ -26,7 +32,8 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
         The files that were written.
 
     Raises:
-        ConfigError: another ending, faces in another format, or the package safetensors is not there.
+        ConfigError: another ending, faces in another format, or the package safetensors is not there; or a file that is
+            to be written is the pickle itself, or is there and does not come from here.
         BadPickleError, BadFileError: as `read_embeddings`.
     """
     if out.suffix not in FORMATS:
@@ -34,8 +41,11 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
     if faces:
         if out.suffix != ".parquet":
             raise bad_value("the ending of OUT for faces", out.suffix, [".parquet"])
+        _check(file, [out])
         ids, starts, vectors = read_faces(file)
         return [_parquet(out, ids, pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), _rows(vectors)))]
+    written = [out, out.with_suffix(".ids.npy")] if out.suffix == ".npy" else [out]
+    _check(file, written)
     ids, vectors = read_embeddings(file)
     if not len(ids):
         raise bad_file(file, "vectors by id", "none", "Fetch the file again.")
@@ -47,15 +57,27 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
         except ImportError as error:
             message = "Writing .safetensors needs the package safetensors: pip install safetensors."
             raise ConfigError(message) from error
-        with write_atomically(out) as temporary:
-            save_file({"ids": ids, "vectors": vectors}, temporary)
+        with write_atomically(out, EMBEDDINGS) as temporary:
+            save_file({"ids": ids, "vectors": vectors}, temporary, metadata={WRITTEN_BY: EMBEDDINGS.name})
         return [out]
-    written = [out, out.with_suffix(".ids.npy")]
     arrays: list[np.ndarray] = [vectors, ids]
-    for path, array in zip(written, arrays, strict=True):
-        with write_atomically(path) as temporary, open(temporary, "wb") as sink:
-            np.save(sink, array)
+    with contextlib.ExitStack() as both:
+        for path, array in zip(written, arrays, strict=True):
+            temporary = both.enter_context(write_atomically(path))
+            with open(temporary, "wb") as sink:
+                np.save(sink, array)
+            if os.path.lexists(path) and not filecmp.cmp(temporary, path, shallow=False):
+                raise not_ours(path, EMBEDDINGS.command, " of this file")
     return written
+
+
+def _check(file: str, written: list[Path]) -> None:
+    """Refuse, before anything is read, to write over the pickle or over other files."""
+    for path in written:
+        check_apart(path, [file])
+        check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no place for a mark
+        if path.suffix == ".npy" and path.exists() and not read_edges(path).startswith(NPY):
+            raise not_ours(path, EMBEDDINGS.command)
 
 
 def _rows(vectors: "np.ndarray") -> pa.Array:
@@ -63,6 +85,7 @@ def _rows(vectors: "np.ndarray") -> pa.Array:
 
 
 def _parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
-    with write_atomically(out) as temporary:
-        pq.write_table(pa.table({"id": pa.array(ids), "vector": vectors}), temporary, row_group_size=10_000)
+    table = pa.table({"id": pa.array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
+    with write_atomically(out, EMBEDDINGS) as temporary, pa.OSFile(temporary, "wb") as sink:
+        pq.write_table(table, sink, row_group_size=10_000)
     return out

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from _newsclippings import outputs
 from _newsclippings.card import PICTURE, TAGS
 from _newsclippings.checksums import SUMS
 from _newsclippings.files import write_text
@@ -64,8 +65,10 @@ def write_croissant(folder: Path, file: Path | None = None) -> Path:
     Raises:
         BadFileError: the folder has no config with a manifest.
     """
-    text, file = croissant_text(folder), file or folder / CROISSANT
-    write_text(file, text)
+    file = file or folder / CROISSANT
+    outputs.check_output(file, outputs.CROISSANT)
+    outputs.check_apart(file, [str(folder / config) for config in manifests(folder)])
+    write_text(file, croissant_text(folder), outputs.CROISSANT)
     return file
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 from _newsclippings.errors import bad_file, not_fetched, without_secrets
 from _newsclippings.local_file import LocalFile, open_file, read_file
 from _newsclippings.network import file_system, is_url, remote_info, try_again
+from _newsclippings.outputs import Maker, check_output
 from _newsclippings.schema import HUB_FILES
 
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
@@ -139,21 +140,29 @@ def fingerprint(location: str) -> str:
 
 
 @contextlib.contextmanager
-def write_atomically(path: str | Path) -> Iterator[str]:
-    """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it."""
-    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isfile(path)):
-        raise bad_file(path, "a plain file to replace, or none", "a link, a folder or a device", "Choose another name.")
+def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[str]:
+    """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it.
+
+    Args:
+        path: the file to write.
+        maker: what writes it, where it is an output that users name: only what it wrote itself is replaced.
+
+    Raises:
+        NewsCLIPpingsError: as `check_output`, before anything is written, or when it is to be renamed.
+    """
+    check_output(path, maker)
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
         yield temporary
+        check_output(path, maker)  # it may have come to be there meanwhile
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file of text in UTF-8, as a whole or not at all."""
-    with write_atomically(path) as temporary:
+def write_text(path: str | Path, text: str, maker: Maker | None = None) -> None:
+    """Write a file of text in UTF-8, as a whole or not at all; see `write_atomically`."""
+    with write_atomically(path, maker) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

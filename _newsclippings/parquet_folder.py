@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 BUILDING = ".building"
 UNFINISHED = ".unfinished"
 LEFTOVERS = (".tmp", UNFINISHED)  # how files end that a killed build did not finish
+LEFTOVER = re.compile(rf"\w+-\d{{5}}-of-\d{{5}}\.parquet{UNFINISHED}|{MANIFEST}\.\d+-[0-9a-f]{{8}}\.tmp")  # and are
 
 
 @contextlib.contextmanager
@@ -241,6 +243,9 @@ def _place(building: Path, folder: Path, old: Path) -> None:
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
+    for file in old.iterdir() if old.exists() else ():
+        if is_hidden(file):  # it is somebody else's
+            file.rename(folder / file.name)
     for parent in (folder, folder.parent):
         descriptor = os.open(parent, os.O_RDONLY)
         os.fsync(descriptor)

@@ -1,12 +1,13 @@
 """The numbers of `stats.py` as charts for a card. Needs matplotlib, of the extra `plot`."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from _newsclippings.errors import ConfigError, printable
 from _newsclippings.files import write_atomically
+from _newsclippings.outputs import CHART, SOFTWARE, check_output
 from _newsclippings.preview import COLORS, FAINT, INK, PAPER
 from _newsclippings.schema import LABELS
 
@@ -40,6 +41,17 @@ def require_matplotlib() -> None:
         raise ConfigError(message)
 
 
+def check_charts(configs: Iterable[str], folder: Path) -> None:
+    """Refuse to draw charts of some configs where other files have their names; raises as `check_output`."""
+    for config in configs:
+        for name in CHARTS:
+            check_output(_chart(folder, config, name), CHART)
+
+
+def _chart(folder: Path, config: str, name: str) -> Path:
+    return folder / f"{config}-{name.replace('_', '-')}.png"
+
+
 def draw_stats(stats: Stats, folder: Path) -> list[Path]:
     """Draw all charts that there are numbers for.
 
@@ -61,15 +73,16 @@ def draw_stats(stats: Stats, folder: Path) -> list[Path]:
     with mpl.rc_context(STYLE):
         for config, about in stats["configs"].items():
             for name, draw in CHARTS.items():
-                file = folder / f"{config}-{name.replace('_', '-')}.png"
+                file = _chart(folder, config, name)
                 if about.get(name) is None:
-                    file.unlink(missing_ok=True)  # of an earlier build
+                    if file.is_file() and CHART.wrote(file):
+                        file.unlink()  # of an earlier build
                     continue
                 figure = draw(about[name])
                 figure.suptitle(config, x=0.008, ha="left", color=FAINT, size=10)
                 written.append(file)
-                with write_atomically(written[-1]) as temporary:
-                    figure.savefig(temporary, format="png", metadata={"Software": None})
+                with write_atomically(file, CHART) as temporary:
+                    figure.savefig(temporary, format="png", metadata={SOFTWARE: CHART.name})
     return written
 
 

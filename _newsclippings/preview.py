@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from _newsclippings.decode import decode_small
 from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_atomically
+from _newsclippings.outputs import PREVIEW_PICTURE, SOFTWARE, Maker
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
 CELLS: Final = 4  # across: two pairs
@@ -33,7 +35,7 @@ FONTS: Final = (
 INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 
 
-def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8) -> int:
+def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8, maker: Maker = PREVIEW_PICTURE) -> int:
     """Draw the first pairs of some rows.
 
     Args:
@@ -41,6 +43,7 @@ def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8)
             picture does not stop the others.
         path: the PNG to write.
         pairs: how many pairs at most.
+        maker: what draws them, and may replace what it drew before.
 
     Returns:
         How many pairs were drawn.
@@ -54,8 +57,10 @@ def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8)
         left = MARGIN + k % CELLS * (CELL + MARGIN)
         top = MARGIN + k // CELLS * (PICTURE + TEXT + 2 * MARGIN)
         _draw_row(sheet, draw, row, left, top)
-    with write_atomically(path) as temporary:
-        sheet.save(temporary, format="PNG")
+    about = PngInfo()
+    about.add_text(SOFTWARE, maker.name)
+    with write_atomically(path, maker) as temporary:
+        sheet.save(temporary, format="PNG", pnginfo=about)
     return (len(drawn) + 1) // 2
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from _newsclippings.decode import decode_small
 from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_text
+from _newsclippings.outputs import PREVIEW_PAGE
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
 TEMPLATE: Final = Path(__file__).with_name("preview.html")
@@ -56,7 +57,7 @@ def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100) -> int:
     shown = [pair for part in parts for pair in _pairs_of(part, pairs, pictures)]
     data = {"labels": LABELS, "pictures": pictures.urls, "pairs": shown}
     page = _page(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
-    write_text(path, page)
+    write_text(path, page, PREVIEW_PAGE)
     return len(shown)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.card import PICTURE, TITLE
+from _newsclippings.card import MAKERS, PICTURE, TITLE
 from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT
@@ -84,7 +84,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
         for name, text in upload.texts.items():
-            write_text(upload.folder / name, text)
+            write_text(upload.folder / name, text, MAKERS[name])
     return {**about, "new": about["commit"] != heads[0]}
 
 

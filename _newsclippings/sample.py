@@ -7,12 +7,15 @@ falsified row is the share of words that its two captions have in common, no mea
 
 import io
 import json
-import shutil
+import os
 import tarfile
 from pathlib import Path
 from typing import Any, Final
 
 from _newsclippings.errors import ConfigError
+from _newsclippings.files import write_atomically
+from _newsclippings.local_file import read_file
+from _newsclippings.outputs import not_ours
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, OUTLETS, SOURCE_DATASETS, SPLITS
 
 PHOTOS: Final = Path(__file__).parent / "photos"
@@ -43,36 +46,48 @@ def write_sample(folder: Path) -> Path:
         The folder: pass it as `data_dir`.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: the folder holds something else, or links, or files of the sample that were changed since.
     """
     readme = folder / "README.md"
     is_sample = readme.is_file() and readme.read_bytes().startswith(TITLE.encode())
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_sample)):
         message = f"{folder}: expected a new or empty folder, found one with files in it. Choose another."
         raise ConfigError(message)
-    _write(readme, README.encode())  # first: by it a sample that was interrupted is known
     origin = folder / "visual_news" / "origin"
     records = _records()
-    files: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}  # below origin
     for record in records:
         files[record["image_path"].removeprefix("./")] = (PHOTOS / record["file"]).read_bytes()
         files[record["article_path"].removeprefix("./")] = f"{record['title']}\n\n{record['caption']}.\n".encode()
     keys = ("id", "caption", "topic", "source", "image_path", "article_path")
     files["data.json"] = json.dumps([{key: record[key] for key in keys} for record in records]).encode()
-    for name, data in files.items():
-        _write(origin / name, data)
-    _write(folder / "visual_news" / "origin.tar", _tar(files))
+    every = {readme: README.encode()}  # first: by it a sample that was interrupted is known
+    every |= {origin / name: data for name, data in files.items()}
+    every[folder / "visual_news" / "origin.tar"] = _tar(files)
     for config in CONFIGS:
         for split, rows in _matches(config, records).items():
             content: dict[str, Any] = {"annotations": rows}
             if config == DEFAULT_CONFIG:
                 content = {"source_datasets": {str(k): name for k, name in enumerate(SOURCE_DATASETS)}, **content}
-            _write(folder / "news_clippings" / "data" / config / f"{SPLITS[split]}.json", json.dumps(content).encode())
+            matches = folder / "news_clippings" / "data" / config / f"{SPLITS[split]}.json"
+            every[matches] = json.dumps(content).encode()
     for split in SPLITS:
         table = {str(record["id"]): _metadata(record) for record in records if record["split"] == split}
-        _write(folder / "news_clippings" / "metadata" / f"{SPLITS[split]}.json", json.dumps(table).encode())
-    shutil.copyfile(PHOTOS / "SOURCES.md", folder / "SOURCES.md")
+        every[folder / "news_clippings" / "metadata" / f"{SPLITS[split]}.json"] = json.dumps(table).encode()
+    every[folder / "SOURCES.md"] = (PHOTOS / "SOURCES.md").read_bytes()
+    todo = [path for path, data in every.items() if _is_to_do(path, folder, data)]
+    for path in todo:
+        with write_atomically(path) as temporary:
+            Path(temporary).write_bytes(every[path])
     return folder
+
+
+def _is_to_do(path: Path, folder: Path, data: bytes) -> bool:
+    """Whether a file is not there yet; one that is, has to be the sample's."""
+    linked = any(one.is_symlink() for one in path.parents if one.is_relative_to(folder) and one != folder)
+    if linked or (os.path.lexists(path) and (path.is_symlink() or read_file(path) != data)):
+        raise not_ours(path, "sample")
+    return not path.exists()
 
 
 def _records() -> list[dict[str, Any]]:
@@ -138,11 +153,6 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
         "timestamp": record["date"] or "1900-01-01T00:00:00Z",
         "title": record["title"],
     }
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

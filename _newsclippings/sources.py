@@ -34,7 +34,8 @@ _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 _NO_EFFECT_ON_ROWS = {
     "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
     "cli_verify.py", "convert.py", "croissant.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
-    "plots.py", "preview.py", "preview_html.py", "proofs.py", "push.py", "register.py", "room.py", "sample.py",
+    "outputs.py", "plots.py", "preview.py", "preview_html.py", "proofs.py", "push.py", "register.py", "room.py",
+    "sample.py",
     "stats.py", "stats_text.py", "verify.py", "verify_built.py", "verify_digests.py", "verify_report.py",
     "verify_rules.py",
 }  # fmt: skip
@@ -55,6 +56,7 @@ class Sources:
         embeddings: kind -> split -> pickle, of the kinds that are asked for.
         looked: places where VisualNews was looked for, and what was there, in words.
         fetched_before: whether what is needed of a remote tar is fetched before rows are made, and kept.
+        roots: folders in which the files of the authors are looked for, all of which is theirs.
     """
 
     config: str
@@ -67,6 +69,14 @@ class Sources:
     embeddings: dict[str, dict[str, str]]
     looked: tuple[tuple[str, str], ...]
     fetched_before: bool = False
+    roots: tuple[str, ...] = ()
+
+    def places(self) -> list[str]:
+        """Local files and folders that are inputs, or would be if they were there: nothing is to be written there."""
+        files = [*self.matches.values(), *self.metadata.values(), self.data_json, self.pictures, self.tar]
+        files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
+        files += [*(place for place, _ in self.looked), *self.roots]
+        return [file for file in dict.fromkeys(files) if file and os.path.isabs(file)]
 
     def only(self, split: str) -> "Sources":
         """The sources of one split."""
@@ -217,6 +227,7 @@ def find_sources(
         },
         looked=tuple((place, _state(place)) for place in looked)
         or (("data_dir= and visual_news=, and the variable " + ENV_DATA_DIR, "not set"),),
+        roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
     )
 
 

@@ -22,6 +22,7 @@ from _newsclippings.errors import NewsCLIPpingsError, damaged_shard
 from _newsclippings.files import write_text
 from _newsclippings.local_file import require_file
 from _newsclippings.manifests import as_expected, manifests
+from _newsclippings.outputs import STATS
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 
 TOP: Final = 20  # topics, and pictures that are shown most often
@@ -65,8 +66,7 @@ def folder_stats(folder: Path) -> Stats:
 
 def write_stats(stats: Stats, file: Path) -> Path:
     """Write the numbers as JSON, the same bytes for the same numbers."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(stats, indent=1, ensure_ascii=False) + "\n")
+    write_text(file, json.dumps(stats, indent=1, ensure_ascii=False) + "\n", STATS)
     return file
 
 

@@ -11,6 +11,7 @@ from _newsclippings.downloads import local_copy
 from _newsclippings.errors import bad_file, other_tar, without_secrets
 from _newsclippings.files import write_atomically
 from _newsclippings.local_file import RandomFile
+from _newsclippings.outputs import INDEX
 from _newsclippings.paths import BadName, relative_paths
 from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, sorted_keys
@@ -55,8 +56,8 @@ def write_index(table: pa.Table, out: Path, tar: str) -> None:
 
     sorted_keys(table["name"], tar)  # nobody could use an index with a name twice
     codes = {"name": "DELTA_BYTE_ARRAY", "offset": "DELTA_BINARY_PACKED", "size": "DELTA_BINARY_PACKED"}
-    with write_atomically(out) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=codes)
+    with write_atomically(out, INDEX) as temporary, pa.OSFile(temporary, "wb") as sink:  # a name may look like a URI
+        pq.write_table(table, sink, compression="zstd", use_dictionary=False, column_encoding=codes)
 
 
 def read_index(path: str, location: str) -> pa.Table:

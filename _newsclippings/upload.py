@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from _newsclippings.card import PICTURE, card_files
+from _newsclippings.card import PICTURE, card_files, check_card
 from _newsclippings.charts import FOLDER, current_charts
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, bad_file, printable
@@ -80,6 +80,7 @@ def plan_upload(
         )
         raise ConfigError(message)
     texts = {file.name: text for file, text in card_files(folder, repo_id).items()}
+    check_card(folder)  # which is written at the end, with the repository's name
     files = {name: len(text.encode()) for name, text in texts.items()}
     beside = (PICTURE, CROISSANT) if shows_pictures(built) else (CROISSANT,)  # a picture needs rights, too
     files |= {name: (folder / name).stat().st_size for name in beside if (folder / name).exists()}

@@ -21,6 +21,7 @@ LAYERS = [
     ["arrow", "foreign_text", "picture_end", "schema", "strict_json", "threads"],
     ["errors", "paths"],
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
+    ["outputs"],
     ["files", "verify_report", "array_pickle_values"],
     [
         "annotations",

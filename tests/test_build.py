@@ -475,7 +475,7 @@ def test_a_config_that_is_a_link_is_refused(world: World, tmp_path: Path, name: 
     before = content(out)
     result = run("build", out, "--data-dir", world.root, "--images", "none")
     assert result.exit_code == 1
-    assert f"{out / name}: expected a folder, which can be replaced, found a symbolic link." in result.stderr
+    assert f"{out / name}: expected a file or a folder, which can be replaced, found a symbolic link." in result.stderr
     assert content(out) == before
     assert not (out / ".building").exists()
 

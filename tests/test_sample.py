@@ -6,12 +6,14 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import PIL.Image
 import pytest
 from reading import raw_splits
 
+from _newsclippings.files import write_atomically
 from _newsclippings.sample import PAIRS, PHOTOS, write_sample
 from _newsclippings.schema import CONFIGS, SOURCE_DATASETS
 from newsclippings import ConfigError
@@ -117,9 +119,16 @@ def test_an_interrupted_one_is_completed(sample: Path, tmp_path: Path, monkeypat
     from _newsclippings import sample as module
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_tar", lambda files: 1 / 0)
+        names: list[Path] = []
+
+        def killed(path: Path) -> Any:
+            names.append(path)
+            return write_atomically(path) if len(names) < 20 else 1 / 0
+
+        patch.setattr(module, "write_atomically", killed)
         with pytest.raises(ZeroDivisionError):
             write_sample(tmp_path / "it")
+    assert sum(path.is_file() for path in (tmp_path / "it").rglob("*")) == 19
     write_sample(tmp_path / "it")
     whole = [path for path in sample.rglob("*") if path.is_file()]
     assert len(whole) == sum(path.is_file() for path in (tmp_path / "it").rglob("*"))
