@@ -282,6 +282,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             told = plainly(error, folder, _JOINED.get(self._build, {}))
             if told is error:
                 raise
+            told.__suppress_context__ = True  # what it was wrapped in, which adds nothing, and may show a URL
             raise told  # noqa: B904 # it has a cause of its own
         finally:
             _JOINED.pop(self._build, None)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from _newsclippings.errors import bad_file, not_fetched, without_secrets
+from _newsclippings.errors import bad_file, without_secrets
 from _newsclippings.local_file import LocalFile, open_file, read_file
-from _newsclippings.network import file_system, is_url, remote_info, try_again
+from _newsclippings.network import failed, file_system, is_url, remote_info, try_again
 from _newsclippings.outputs import Maker, check_output
 from _newsclippings.schema import HUB_FILES
 
@@ -65,8 +65,10 @@ def open_stream(location: str) -> Stream:
         system, path = file_system(location)
         stream: Stream = system.open(path, "rb")
     except Exception as error:  # whatever the client of that protocol and the network raise
-        raise not_fetched(location, error) from error
-    return stream
+        failure = failed(location, error)
+    else:
+        return stream
+    raise failure
 
 
 def read_json_text(location: str) -> bytes:

@@ -1,7 +1,10 @@
 """Text that others wrote (files, servers, libraries), made fit for messages: no control characters, no secrets."""
 
 import base64
+import functools
+import logging
 import re
+import traceback
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -33,6 +36,14 @@ _ELSEWHERE = (
     (re.compile(r"(?<![\w/.\\-])[\w.+-]+:[^\s/@:'\"]+@(?=[\w.-]+:\d)"), ""),  # of a proxy: user:password@host:port
     (re.compile(r"((?:\burl: |\"(?:GET|HEAD|POST|PUT) )/[^\s?#]*)[?#]\S*?(?=[)'\",.:;]{0,9}(?:\s|\Z))"), r"\1"),
 )
+_LOGGERS = (  # of all that may read a URL
+    "aiohttp.client", "aiohttp.internal", "asyncio", "datasets.builder", "datasets.load", "datasets.utils.file_utils",
+    "filelock", "fsspec", "fsspec.asyn", "fsspec.cached", "fsspec.caching", "fsspec.http", "httpcore.connection",
+    "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore2.connection", "httpcore2.http11",
+    "httpcore2.http2", "httpcore2.proxy", "httpx", "httpx2", "huggingface_hub.file_download",
+    "huggingface_hub.hf_file_system", "huggingface_hub.utils._http", "s3fs", "urllib3.connectionpool",
+    "urllib3.util.retry",
+)  # fmt: skip
 _known: dict[str, None] = {}
 
 
@@ -113,3 +124,21 @@ def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
     if cause is not None and _depth < 8:
         stand_in.__cause__ = cleaned(cause, _depth + 1)
     return stand_in
+
+
+@functools.cache
+def hide_in_logs() -> None:
+    """Take secrets out of what the libraries that read URLs log from now on."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_hide)
+
+
+def _hide(record: logging.LogRecord) -> bool:
+    """A filter that keeps every record, and changes those with a secret in them."""
+    text, trace = record.getMessage(), record.exc_text or ""
+    if record.exc_info and record.exc_info[1] is not None:
+        trace = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+    if harmless(text) != text or harmless(trace) != trace:
+        record.msg, record.args = harmless(text), ()
+        record.exc_info, record.exc_text = None, harmless(trace) or None
+    return True

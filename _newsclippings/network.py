@@ -2,25 +2,28 @@
 
 import functools
 import os
-import re
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from _newsclippings.errors import (
     NewsCLIPpingsError,
+    cleaned,
     in_words,
     not_fetched,
     not_read,
     unknown_protocol,
     without_secrets,
 )
+from _newsclippings.foreign_text import hide_in_logs, remember_secrets
 
 T = TypeVar("T")
 
 TRIES = 6
 PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
-TIMEOUT = 30.0  # seconds without a byte until a request counts as failed
+TIMEOUT = 30.0  # seconds without a byte, or for the head of an answer, until a request counts as failed
+PATIENCE = 4  # times TIMEOUT, after which nothing is tried again
 
 
 def is_url(location: str) -> bool:
@@ -45,39 +48,39 @@ def _survive_forks() -> None:
         os.register_at_fork(after_in_child=forget)
 
 
-@functools.cache
-def _compare_ranges() -> Any:
-    """Refuses answers with another range than was asked for, which fsspec would take for that one."""
-    import aiohttp
-
-    async def compare(session: Any, context: Any, sent: Any) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", sent.headers.get("Range", ""))
-        got = re.match(r"bytes (\d+)-(\d+)/", sent.response.headers.get("Content-Range", ""))
-        if asked and sent.response.status == 206 and (got is None or got[1] != asked[1] or int(got[2]) > int(asked[2])):
-            message = f"asked for {asked[0]}, got {sent.response.headers.get('Content-Range')}"
-            raise aiohttp.ClientPayloadError(message)
-
-    traces = aiohttp.TraceConfig()
-    traces.on_request_end.append(compare)
-    return traces
-
-
 def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path in it. HTTP servers may go silent: there is a limit for that."""
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        ConfigError: nothing knows how to read that URL.
+        Exception: whatever fsspec raises.
+    """
     import fsspec  # takes a while to import, and most builds read local files only
 
     _survive_forks()
+    keep_secret(url)
     options: dict[str, Any] = {}
-    if url.startswith(("http://", "https://")):
-        import aiohttp
+    if "http://" in url or "https://" in url:
+        from _newsclippings.http_answers import client
 
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
-        options["client_kwargs"] = {"timeout": timeout, "trace_configs": [_compare_ranges()]}
+        http = {"client_kwargs": client(TIMEOUT)}
+        options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
     except ValueError as error:
-        raise unknown_protocol(without_secrets(url)) from error
+        if "protocol" not in str(error).lower():
+            raise
+        system, path = None, ""
+    if system is None:
+        raise unknown_protocol(without_secrets(url))
     return system, path
+
+
+def keep_secret(url: str) -> None:
+    """See to it that no message shows the secrets of a URL that is going to be used, nor those of the environment."""
+    for one in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
+        remember_secrets(one)
+    hide_in_logs()
 
 
 def try_again(action: Callable[[], T], url: str, what: str) -> T:
@@ -86,18 +89,39 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
     Raises:
         DataNotFoundError: it is not there, or not for us, or the address is none, or all tries failed.
     """
-    problem = ""
+    began, cause = time.monotonic(), None
     for attempt in range(TRIES):
         time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
         try:
             return action()
-        except NewsCLIPpingsError:
-            raise
         except Exception as error:  # whatever the client of that protocol and the network raise
-            if _is_final(error):
-                raise not_fetched(url, error) from error
-            problem = in_words(error)
-    raise not_read(without_secrets(url), what, TRIES, problem)
+            failure = failed(url, error) if _is_final(error) or _ours(error) else None
+            problem, cause = in_words(error), cleaned(error)
+        if failure is not None:  # raised here, where it has no context: that would show the URL
+            raise failure
+        if time.monotonic() - began > PATIENCE * TIMEOUT:
+            break
+    raise not_read(without_secrets(url), what, attempt + 1, problem) from cause
+
+
+def failed(url: str, error: BaseException) -> NewsCLIPpingsError:
+    """What to raise, where no error is handled, after reading a URL failed; it has a cause without secrets."""
+    ours = _ours(error)
+    failure = ours or not_fetched(url, error)
+    if ours is None:
+        failure.__cause__ = cleaned(error)
+    failure.__suppress_context__ = True
+    return failure
+
+
+def _ours(error: BaseException) -> NewsCLIPpingsError | None:
+    """An error of this package among an error and its causes: a client may have wrapped it."""
+    cause: BaseException | None = error
+    for _ in range(9):
+        if cause is None or isinstance(cause, NewsCLIPpingsError):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def _is_final(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from _newsclippings.errors import bad_file, no_ranges, without_secrets
+from _newsclippings.errors import NewsCLIPpingsError, bad_file, no_ranges, without_secrets
 from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.network import file_system, is_url, remote_info, try_again
 from _newsclippings.threads import map_ahead
@@ -44,6 +44,8 @@ class RemoteFile:
         size = remote_info(url).get("size")
         if not isinstance(size, int):
             raise no_ranges(self.path)
+        if not 0 <= size < 1 << 62:
+            raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
         self.size = size
         self._own = threading.local()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -97,9 +99,13 @@ class RemoteFile:
             stream, self._own.stream = self._stream(), None
             stream.seek(start)
             try:
-                data: bytes = stream.read(stop - start)
-            except ValueError as error:  # how fsspec says that there are no ranges
-                raise no_ranges(self.path) from error
+                data: bytes | None = stream.read(stop - start)
+            except NewsCLIPpingsError:
+                raise
+            except ValueError:  # how fsspec says that there are no ranges
+                data = None
+            if data is None:
+                raise no_ranges(self.path)
             if len(data) != stop - start:
                 message = f"got {len(data)} bytes"
                 raise OSError(message)

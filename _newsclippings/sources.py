@@ -8,16 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _newsclippings.disk import check_known
-from _newsclippings.errors import (
-    ConfigError,
-    DataNotFoundError,
-    NewsCLIPpingsError,
-    no_pictures,
-    not_fetched,
-    without_secrets,
-)
+from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, without_secrets
 from _newsclippings.files import fingerprint
-from _newsclippings.network import is_url
+from _newsclippings.network import failed, is_url, keep_secret
 from _newsclippings.schema import (
     EMBEDDINGS,
     ENV_DATA_DIR,
@@ -101,12 +94,12 @@ class Sources:
         def local(location: str) -> str:
             if not is_url(location):
                 return location
+            keep_secret(location)
             try:
                 return fetch(location)
-            except NewsCLIPpingsError:
-                raise
             except Exception as error:  # whatever the Hub client and the network raise
-                raise not_fetched(location, error) from error
+                failure = failed(location, error)
+            raise failure
 
         return replace(
             self,

@@ -20,6 +20,7 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 LAYERS = [
     ["arrow", "foreign_text", "picture_end", "schema", "strict_json", "threads"],
     ["errors", "paths"],
+    ["http_answers"],
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["outputs"],
     ["files", "verify_report", "array_pickle_values"],

@@ -1,0 +1,106 @@
+"""Answers of HTTP servers, of which none is trusted: as many bytes as were asked for, unencoded, and in time."""
+
+import asyncio
+import functools
+import re
+from typing import Any
+
+from _newsclippings.errors import bad_file, without_secrets
+
+SLOWEST = 1024  # bytes a second that an answer has to come at, or it counts as failed
+IN_MEMORY = 256 << 20  # bytes of an answer that is read as a whole, at most
+PIECE = 1 << 20
+
+
+@functools.cache
+def client(patience: float) -> dict[str, Any]:
+    """What to make an `aiohttp.ClientSession` with.
+
+    Args:
+        patience: seconds for the head of an answer, for each pause in it, and for its body, on top of the time that
+            `SLOWEST` gives it.
+    """
+    import aiohttp
+
+    class Answer(aiohttp.ClientResponse):
+        """An answer whose body ends where it should, or reading it fails."""
+
+        async def start(self, connection: Any) -> Any:
+            await asyncio.wait_for(super().start(connection), patience)  # each line of a head may take its time
+            if self.method == "GET" and self.status in (200, 206):
+                body: Any = _Body(self.content, self._asked(), patience)
+                self.content = body
+            return self
+
+        def _asked(self) -> int | None:
+            """How many bytes were asked for; None for the whole file.
+
+            Raises:
+                BadFileError: it is compressed: what comes out may be of any size, and its bytes are not the file's.
+                ClientPayloadError: it is another range than was asked for, which fsspec would take for that one.
+            """
+            coding = self.headers.get("Content-Encoding", "")
+            if coding.strip().lower() not in ("", "identity"):
+                raise bad_file(
+                    without_secrets(str(self.url)),
+                    "the file as it is (Accept-Encoding: identity)",
+                    f"an answer in the encoding {coding[:40]!r}",
+                    "Use another server, or download the file and pass the local path.",
+                )
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
+            if not asked:
+                return None
+            first, last = int(asked[1]), int(asked[2])
+            if self.status == 206:
+                got = re.match(r"bytes (\d+)-(\d+)/", self.headers.get("Content-Range", ""))
+                length = self.content_length or 0
+                if not got or int(got[1]) != first or int(got[2]) > last or length > last + 1 - first:
+                    message = f"asked for {asked[0]}, got {self.headers.get('Content-Range')!r}, {length} bytes"
+                    raise aiohttp.ClientPayloadError(message)
+            return last + 1 - first
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
+    # Redirects are counted by aiohttp: ten at most. What is encoded is refused above, and never decoded.
+    identity = {"Accept-Encoding": "identity"}
+    return {"timeout": timeout, "response_class": Answer, "auto_decompress": False, "headers": identity}
+
+
+class _Body:
+    """The body of an answer, read no further than asked for, and no more slowly than `SLOWEST`."""
+
+    def __init__(self, body: Any, asked: int | None, patience: float) -> None:
+        self._body, self._asked, self._patience = body, asked, patience
+        self._received, self._waited = 0, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    async def read(self, length: int = -1) -> bytes:
+        """Up to `length` bytes, or all; empty at the end of the answer, or of what was asked for.
+
+        Raises:
+            TimeoutError: they come too slowly.
+            OSError: there are more than anybody would want.
+        """
+        if length >= 0:
+            return await self._next(length)
+        parts = []
+        while part := await self._next(PIECE):
+            parts.append(part)
+            if self._received > IN_MEMORY:
+                message = f"got more than {IN_MEMORY:,} bytes"
+                raise OSError(message)
+        return b"".join(parts)
+
+    async def _next(self, length: int) -> bytes:
+        if self._asked is not None:
+            length = min(length, self._asked - self._received)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        data: bytes = await self._body.read(length)
+        self._waited += loop.time() - began  # what the reader takes between two calls does not count
+        self._received += len(data)
+        if data and self._waited > self._patience + self._received / SLOWEST:
+            message = f"got {self._received:,} bytes in {self._waited:.0f} seconds"
+            raise TimeoutError(message)
+        return data
