@@ -9,23 +9,23 @@ from pathlib import Path
 
 from _newsclippings.disk import full_disk_told
 from _newsclippings.errors import bad_file, without_secrets
-from _newsclippings.files import fetch_into, fingerprint, write_atomically
+from _newsclippings.files import LARGEST, fetch_into, fingerprint, write_atomically
 from _newsclippings.network import is_url
 from _newsclippings.proofs import is_proved, write_proof
 
 _BLOCK = 1 << 20
 
 
-def local_copy(location: str, folder: Path) -> str:
-    """A local path of a location: itself, or a copy of a URL that is fetched once and kept in a folder."""
+def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
+    """A local path of a location: itself, or a copy of a URL, of `most` bytes, that is fetched once and kept."""
     if not is_url(location):
         return location
     key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
-    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2]}"
+    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
     proof = folder / f"{key}.proof"
     if not is_proved(proof, folder):
         with full_disk_told(folder), write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-            fetch_into(location, sink)
+            fetch_into(location, sink, most)
         write_proof(proof, folder, [copy.name])
     return str(copy)
 

@@ -94,6 +94,11 @@ def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFi
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")
 
 
+def too_large(location: object, most: int) -> BadFileError:
+    """A file is larger than any of its kind can be."""
+    return bad_file(location, f"at most {most:,} bytes", "more", "It is another file, or a server that does not stop.")
+
+
 def damaged_shard(file: object, cause: Exception) -> BadFileError:
     """A file of a folder that `newsclippings build` wrote cannot be read any more."""
     found = f"that it cannot be read ({' '.join(str(cause).split())[:200]})"

@@ -7,18 +7,19 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from _newsclippings.errors import bad_file, without_secrets
+from _newsclippings.errors import bad_file, too_large, without_secrets
 from _newsclippings.local_file import LocalFile, open_file, read_file
 from _newsclippings.network import failed, file_system, is_url, remote_info, try_again
 from _newsclippings.outputs import Maker, check_output
 from _newsclippings.schema import HUB_FILES
 
+JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not a tenth of that
+LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
 _NOT_DATA = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
@@ -80,23 +81,36 @@ def read_json_text(location: str) -> bytes:
     """
     if is_url(location):
         sink = io.BytesIO()
-        fetch_into(location, sink)
+        fetch_into(location, sink, JSON_MOST)
         data = sink.getvalue()
     else:
+        if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
+            raise too_large(location, JSON_MOST)
         data = read_file(location)
     check_json_head(location, data)
     return data
 
 
-def fetch_into(location: str, sink: BinaryIO) -> None:
-    """Write all of a remote file to another; begun anew after failures that may pass."""
+def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
+    """Write all of a remote file, of `most` bytes, to another; begun anew after failures that may pass."""
 
     def copy() -> None:
         sink.seek(0)
         sink.truncate()
         system, path = file_system(location)
+        copied = 0
         with system.open(path, "rb") as source:
-            shutil.copyfileobj(source, sink, HEAD)
+            size = getattr(source, "size", None)
+            if isinstance(size, int) and size > most:
+                raise too_large(without_secrets(location), most)
+            while data := source.read(HEAD):
+                copied += len(data)
+                if copied > most:
+                    raise too_large(without_secrets(location), most)
+                sink.write(data)
+        if isinstance(size, int) and copied != size:
+            message = f"got {copied:,} of {size:,} bytes"
+            raise OSError(message)
 
     try_again(copy, location, "it")
 

@@ -109,7 +109,8 @@ def remember_secrets(url: str) -> None:
 
 def in_words(cause: BaseException) -> str:
     """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
-    cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
+    for _ in range(9):
+        cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
     return f"{type(cause).__name__}: {printable(' '.join(harmless(str(cause)).split()))[:200]}"
 
 

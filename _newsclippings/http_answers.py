@@ -26,7 +26,11 @@ def client(patience: float) -> dict[str, Any]:
         """An answer whose body ends where it should, or reading it fails."""
 
         async def start(self, connection: Any) -> Any:
-            await asyncio.wait_for(super().start(connection), patience)  # each line of a head may take its time
+            try:
+                await asyncio.wait_for(super().start(connection), patience)  # the head may come byte by byte
+            except asyncio.TimeoutError:
+                message = f"got no answer in {patience:g} seconds"
+                raise TimeoutError(message) from None
             if self.method == "GET" and self.status in (200, 206):
                 body: Any = _Body(self.content, self._asked(), patience)
                 self.content = body

@@ -10,7 +10,7 @@ from typing import Any
 from _newsclippings.errors import NewsCLIPpingsError, bad_file, no_ranges, without_secrets
 from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.network import file_system, is_url, remote_info, try_again
-from _newsclippings.threads import map_ahead
+from _newsclippings.threads import as_many, map_ahead
 
 THREADS = 16  # requests at a time
 PIECE = 2 << 20  # bytes of a request at most: what is in memory is 2 * THREADS of them
@@ -87,7 +87,7 @@ class RemoteFile:
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
-            self._pool = (os.getpid(), ThreadPoolExecutor(THREADS, thread_name_prefix="newsclippings"))
+            self._pool = (os.getpid(), ThreadPoolExecutor(as_many(THREADS), thread_name_prefix="newsclippings"))
         return self._pool[1]
 
     def _read(self, start: int, stop: int) -> bytes:

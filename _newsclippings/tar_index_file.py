@@ -17,6 +17,7 @@ from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_index import TarIndex, identity, keep, load_kept, sorted_keys
 from _newsclippings.tar_segment import SCHEMA
 
+INDEX_MOST = 1 << 30  # bytes of an index; that of VisualNews has a thirtieth of it
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")
 
 
@@ -36,7 +37,7 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept(cached)
     if index is None:
-        index = keep(read_index(local_copy(location, folder / "downloads"), shown), cached, shown)
+        index = keep(read_index(local_copy(location, folder / "downloads", INDEX_MOST), shown), cached, shown)
     about, found = index.members.schema.metadata or {}, identity(file)
     if any(about.get(name.encode(), b"").decode() != value for name, value in found.items()):
         size = int(about[b"tar_size"])
