@@ -22,7 +22,7 @@ def client(patience: float) -> dict[str, Any]:
     """
     import aiohttp
 
-    class Answer(aiohttp.ClientResponse):
+    class Answer(aiohttp.ClientResponse):  # type: ignore[misc]
         """An answer whose body ends where it should, or reading it fails."""
 
         async def start(self, connection: Any) -> Any:
@@ -32,8 +32,7 @@ def client(patience: float) -> dict[str, Any]:
                 message = f"got no answer in {patience:g} seconds"
                 raise TimeoutError(message) from None
             if self.method == "GET" and self.status in (200, 206):
-                body: Any = _Body(self.content, self._asked(), patience)
-                self.content = body
+                self.content: Any = _Body(self.content, self._asked(), patience)
             return self
 
         def _asked(self) -> int | None:

@@ -67,7 +67,7 @@ class Ask:
         """How many bytes are asked for."""
         return 0 if self.method == "HEAD" else len(self.body)
 
-    def head(self, status: str = "", length: object = "", **more: str) -> bytes:
+    def head(self, status: str = "", length: object = "", **more: Any) -> bytes:
         """What an honest server would say, with changes; a value of None leaves a header out."""
         ranged = self.first is not None
         length = self.length if length == "" else length
@@ -108,7 +108,7 @@ def _of_gets(habit: Habit) -> Habit:
     return lambda ask: honest(ask) if ask.method == "HEAD" else habit(ask)
 
 
-def _says(status: str = "", length: object = "", **more: str) -> Habit:
+def _says(status: str = "", length: object = "", **more: Any) -> Habit:
     def habit(ask: Ask) -> Iterator[bytes | float]:
         yield ask.head(status, length, **more)
         if ask.method != "HEAD":
@@ -379,7 +379,7 @@ def _command(*arguments: str) -> str:
     return "right" if done.exit_code == 0 else f"refused {done.output}"
 
 
-def _verified(world: World, url: str, **options: str) -> str:
+def _verified(world: World, url: str, **options: Any) -> str:
     report = verify(str(world.root), visual_news=url, **options)
     return "right" if report.sound else f"refused {report}"
 
