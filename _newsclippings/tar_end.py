@@ -16,8 +16,8 @@ USUAL = 20
 LARGER = (40, 63, 100, 126, 127, 200, *(1 << k for k in range(5, 15)))
 _SAMPLES, _SAMPLE = 64, 64 << 10  # places that are looked at in zeros that are too many to be read, and bytes of each
 _PIECE = 1 << 20  # bytes that are read at a time
-_REMOTE = 16 << 20  # bytes of a remote member that are read to find out where its zeros begin
-_WHOLE = 256 << 20  # bytes of a picture that are looked at for its end
+_LOCAL, _REMOTE = 1 << 30, 16 << 20  # bytes of a member that are read at most to find out where its zeros begin
+_WHOLE = 64 << 20  # bytes of a picture that are looked at for its end
 _TEXTS = (".json", ".txt")  # which do not end in zeros
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
 
@@ -78,9 +78,12 @@ def zeros_in(file: RandomFile, member: dict[str, int | str], damaged: bool) -> D
 
 
 def _zeros_from(file: RandomFile, offset: int, size: int) -> int:
-    """The byte from which on the data of a member are zeros; the byte behind them if they do not end in a zero."""
+    """The byte from which on the data of a member are zeros; the byte behind them if they do not end in a zero.
+
+    Of very many zeros, a byte among them: a file may say that it has terabytes.
+    """
     begin, step = offset + size, 4096
-    lowest = offset if isinstance(file, LocalFile) else max(offset, begin - _REMOTE)
+    lowest = max(offset, begin - (_LOCAL if isinstance(file, LocalFile) else _REMOTE))
     while begin > lowest:
         low = max(lowest, begin - step)
         rest = len(file.read_at(low, begin - low).rstrip(b"\0"))
