@@ -21,6 +21,7 @@ from _newsclippings.picture_end import TAIL, is_cut_by_zeros
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_members import Members, TarCopy, read_members
 
+MAX_FILE = 256 << 20  # bytes of a picture or an article: a picture of 64 million pixels has 192 MB without compression
 Rows = npt.NDArray[np.int32]
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -90,7 +91,7 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""
-        return _binary(self.root, rows, self.sizes, self.present, self._read_some)
+        return _binary(self.root, self.paths, rows, self.sizes, self.present, self._read_some)
 
     def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
         for row, view in zip(rows.tolist(), views, strict=True):
@@ -170,7 +171,7 @@ class TarPictures:
         Raises:
             BadTarError: the header in front of a picture is not the one that was indexed.
         """
-        return _binary(self.file.path, rows, self.sizes, self.present, self._read_some)
+        return _binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_some)
 
     def byte_of(self, row: int) -> int:
         """The byte of the tar at which the data of a file begin."""
@@ -207,6 +208,7 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
 
 def _binary(
     location: str,
+    paths: pa.Array,
     rows: Rows,
     sizes: npt.NDArray[np.int64],
     present: npt.NDArray[np.bool_],
@@ -217,11 +219,19 @@ def _binary(
     there[there] = present[rows[there]]
     lengths = np.zeros(len(rows), np.int64)
     lengths[there] = sizes[rows[there]]
+    if (largest := int(lengths.max(initial=0))) > MAX_FILE:
+        name = paths[int(rows[lengths.argmax()])].as_py()
+        do = "Nothing that large is a picture or an article: look what it is."
+        raise bad_file(location, f"files of at most {MAX_FILE:,} bytes", f"{name} of {largest:,}", do)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if offsets[-1] >= 1 << 31:
         raise bad_file(location, f"{len(rows)} pictures of less than 2 GiB together", f"{offsets[-1]:,} bytes")
     offsets = offsets.astype(np.int32)
-    buffer = pa.allocate_buffer(int(offsets[-1]))
+    try:
+        buffer = pa.allocate_buffer(int(offsets[-1]))
+    except MemoryError:
+        found = f"{offsets[-1]:,} bytes"
+        raise bad_file(location, f"{len(rows)} pictures that fit into memory", found, "Use more of it.") from None
     view = memoryview(buffer).cast("B")
     todo = np.flatnonzero(there)
     unique, first, which = np.unique(rows[todo], return_index=True, return_inverse=True)

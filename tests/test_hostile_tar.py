@@ -256,3 +256,37 @@ def test_mutants_are_read_as_tarfile_reads_them(tmp_path: Path, made: list[tuple
             given_up = str(error)
     assert not given_up or found.damage is not None or "end of file header" in given_up  # behind a global header
     assert ours == (theirs if found.damage is None else theirs[: len(ours)])
+
+
+def test_fields_that_do_not_matter_fill_no_memory(tmp_path: Path) -> None:
+    """Any number of PAX headers before a member: what matters of them is kept, and nothing else."""
+    import tracemalloc
+
+    path = tmp_path / "x.tar"
+    with open(path, "wb") as out:
+        out.write(FIRST)
+        for k in range(40):
+            out.write(extra(b"x", b"".join(pax(**{f"k{k}_{n}": b"v" * 900}) for n in range(900))))
+        out.write(header(b"z.jpg") + BODY + END)
+    tracemalloc.start()
+    found = walk(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.damage, found.members["name"].to_pylist()) == (None, ["first", "z.jpg"])
+    assert path.stat().st_size > 30 << 20
+    assert peak < 12 << 20
+
+
+def test_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    """A name of a megabyte is not kept until many of them are checked together."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(FIRST + extra(b"L", b"n" * 9000) + header(b"n") + BODY + END)
+    with pytest.raises(BadTarError, match=r"byte \d+: the member name .* was refused: it has 9000 characters"):
+        walk(str(path))
+
+
+def test_a_header_of_too_many_fields(tmp_path: Path) -> None:
+    """Ten thousand fields are more than any program writes."""
+    path = tmp_path / "x.tar"
+    path.write_bytes(FIRST + extra(b"x", b"".join(pax(**{f"k{n}": b""}) for n in range(10_001))) + END)
+    assert "a PAX header of more than 10,000 fields" in str(walk(str(path)).damage)

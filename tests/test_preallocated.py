@@ -29,7 +29,7 @@ from _newsclippings.local_file import LocalFile
 from _newsclippings.picture_end import has_end, is_cut_by_zeros
 from _newsclippings.remote import RemoteFile
 from _newsclippings.tar_end import longest_end
-from newsclippings import BadTarError, MissingDataError, NewsCLIPpings, verify
+from newsclippings import BadFileError, BadTarError, MissingDataError, NewsCLIPpings, verify
 
 USUAL = 10_752  # zeros of a tar in records of 10,240 bytes, at most: 20 blocks, and one of the two before them
 
@@ -395,3 +395,20 @@ def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path) -> None:
     assert names == list(FILES)
     assert f"damaged at byte {tar.end}" in str(damage)
     assert os.stat(path).st_blocks < 1000
+
+
+def test_what_is_no_picture_by_its_size_is_refused(new_world: Callable[..., World]) -> None:
+    """A member of 1.9 GB, most of it a hole, is no picture: an error names it, and takes no memory for it."""
+    world = new_world(folder=False)
+    victim, size = world.used_once(), 1_900_000_000
+    (member,) = (m for m in world.write_tar(data_json="first") if m.name == f"origin/{victim.image_path}")
+    data = world.tar.read_bytes()
+    info = tarfile.TarInfo(member.name)
+    info.size = size
+    with open(world.tar, "wb") as out:
+        out.write(data[: member.offset] + info.tobuf(tarfile.GNU_FORMAT) + b"\xff\xd8\xff")
+        out.seek(member.offset_data + -(-size // 512) * 512)
+        out.write(data[member.offset_data + -(-member.size // 512) * 512 :])
+    with refusal(BadFileError) as said:
+        load(world)
+    assert f"at most 268,435,456 bytes, found {victim.image_path} of 1,900,000,000" in said[0]
