@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
+from _newsclippings.arrow import Int64s
 from _newsclippings.errors import bad_file
 from _newsclippings.files import fingerprint, read_json_text
 from _newsclippings.schema import SOURCE_DATASETS
@@ -23,8 +24,11 @@ SCHEMA = pa.schema(
     ]
 )
 BLOCK = 8 << 20  # bytes that are decoded at once
+_HEAD = re.compile(rb'\{[ \t\r\n]*"[A-Za-z]')  # of a row
 _GAP = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")  # between two rows
 REQUIRED = ("id", "image_id", "similarity_score", "falsified")
+_WHOLE = ("id", "image_id", "source_dataset")  # whole numbers
+_TRUTHS = {"True": True, "False": False, "true": True, "false": False}
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 
 
@@ -39,12 +43,16 @@ def read_annotations(location: str, config: str) -> pa.Table:
     Returns:
         Arrow table of `SCHEMA`, one row per match, row number = position in the file. `source_dataset` indexes
         `SOURCE_DATASETS` whatever the order of the file's own table; null where nothing tells it. `falsified` may be
-        bool or 0/1 in the file, `similarity_score` integer or float.
+        bool, 0/1 or "True"/"False" in the file, `similarity_score` integer or float, and a whole number 7, 7.0 or "7".
+        What rows hold besides is left aside.
 
     Raises:
         BadFileError: the file is no such JSON; the message names the row.
     """
-    text = read_json_text(location)
+    return _read(read_json_text(location), location, config)
+
+
+def _read(text: bytes, location: str, config: str) -> pa.Table:
     found = _read_fast(text)
     if found is None:
         found = _read_exact(text, location)
@@ -67,20 +75,19 @@ class MatchesInSlices:
         self._state = fingerprint(location)
         self._text = read_json_text(location)
         self._plain = _plain_list(self._text)
+        self._ends = _ends_of_rows(self._text, *self._plain[:2]) if self._plain else None
         self._table: pa.Table | None = None
-        counts = [self._text.count(mark, *self._plain[:2]) for mark in (b"{", b"}", b'"id"')] if self._plain else []
-        if counts and min(counts) == max(counts) > 0:
-            self.rows = counts[0]
-        else:  # braces that are no row's: count them the sure way
-            self._table = read_annotations(location, config)
+        if self._ends is not None:
+            self.rows = len(self._ends)
+        else:
+            self._table = _read(self._text, location, config)
             self.rows = len(self._table)
 
     def table(self, start: int = 0, stop: int | None = None) -> pa.Table:
         """Rows start to stop, as `read_annotations` gives them. The first slice is read alone, as it is waited for."""
-        text, plain = self._text, self._plain
-        self._text, self._plain = b"", None
-        if self._table is None and plain is not None and stop is not None and 0 < stop - start < self.rows:
-            ends = plain[0] + np.flatnonzero(np.frombuffer(text, np.uint8)[plain[0] : plain[1]] == ord("}"))
+        text, plain, ends = self._text, self._plain, self._ends
+        self._text, self._plain, self._ends = b"", None, None
+        if plain is not None and ends is not None and stop is not None and 0 < stop - start < self.rows:
             first = text.index(b"{", int(ends[start - 1]) if start else plain[0])
             rows = _parse(text, first, int(ends[stop - 1]) + 1)
             if rows is not None and len(rows) == stop - start:
@@ -136,6 +143,28 @@ def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
     return start, end, rest.get("source_datasets")
 
 
+def _ends_of_rows(text: bytes, start: int, end: int) -> Int64s | None:
+    """Byte of the closing brace of each row in a list without `]`; None where a brace may be anything but a row's.
+
+    Each brace that opens is followed by a quote and a letter, as no brace inside a string can be: so it opens an
+    object. One closes between each two of them, so that none opens inside another, nor is one in a string.
+    """
+    array = np.frombuffer(text, np.uint8)[start:end]
+    opens, closes = np.flatnonzero(array == ord("{")), np.flatnonzero(array == ord("}"))
+    head = _HEAD.match(text, start + int(opens[0])) if len(opens) else None
+    if head is None or len(opens) != len(closes) or (opens >= closes).any() or (closes[:-1] >= opens[1:]).any():
+        return None
+    quote = len(head[0]) - 2
+    if closes[-1] - opens[-1] <= quote:
+        return None
+    if any((array[opens + k] != head[0][k]).any() for k in range(1, quote + 1)):
+        return None
+    letters = array[opens + quote + 1] | 0x20  # in lower case
+    if (letters < ord("a")).any() or (letters > ord("z")).any():
+        return None
+    return closes + start
+
+
 def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
     plain = _plain_list(text)
     rows = _parse(text, plain[0], plain[1]) if plain else None
@@ -188,26 +217,32 @@ def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
     rows = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)
-    for number, row in enumerate(rows):
-        _check(row, f"{location}: row {number}")
-    plain = [
-        {
-            **{name: row.get(name) for name in SCHEMA.names},
-            "similarity_score": float(row["similarity_score"]),
-            "falsified": bool(row["falsified"]),
-        }
-        for row in rows
-    ]
+    plain = [_plain_row(row, f"{location}: row {number}") for number, row in enumerate(rows)]
     return pa.Table.from_pylist(plain, SCHEMA).combine_chunks(), content.get("source_datasets")
 
 
-def _check(row: Any, place: str) -> None:
+def _plain_row(row: Any, place: str) -> dict[str, Any]:
+    """What is needed of a row. Those who join rows by hand may leave numbers as floats, and everything as text."""
     if not isinstance(row, dict):
         raise bad_file(place, "an object", _shown(row), _AGAIN)
+    plain = {name: row.get(name) for name in SCHEMA.names if name in row}
+    for name in _WHOLE:
+        value = plain.get(name)
+        if (type(value) is float and value.is_integer() and abs(value) < 2**53) or (
+            type(value) is str and re.fullmatch(r"-?[0-9]{1,18}", value)
+        ):
+            plain[name] = int(value)
+    if type(plain.get("falsified")) is str:
+        plain["falsified"] = _TRUTHS.get(plain["falsified"], plain["falsified"])
+    _check(plain, place)
+    return {**plain, "similarity_score": float(plain["similarity_score"]), "falsified": bool(plain["falsified"])}
+
+
+def _check(row: dict[str, Any], place: str) -> None:
     for name in REQUIRED:
         if name not in row:
             raise bad_file(place, f"the keys {', '.join(REQUIRED)}", f"no {name}", _AGAIN)
-    for name in ("id", "image_id", "source_dataset"):
+    for name in _WHOLE:
         value = row.get(name)
         if type(value) is not int and not (name == "source_dataset" and value is None):
             raise bad_file(place, f"an integer as {name}", _shown(value), _AGAIN)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dialects import DIALECTS, dump
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _newsclippings.annotations import SCHEMA, read_annotations
+from _newsclippings import annotations
+from _newsclippings.annotations import SCHEMA, MatchesInSlices, read_annotations
 from newsclippings import BadFileError
 
 Row = dict[str, Any]
@@ -73,7 +75,10 @@ def changed(**fields: Any) -> str:
         ('{"annotations": []}', "at least one match"),
         ('{"annotations": [5]}', "row 0: expected an object, found 5"),
         (changed(id=...), "row 1: expected the keys.*no id"),
-        (changed(id="1"), "row 1: expected an integer as id, found '1'"),
+        (changed(id="1x"), "row 1: expected an integer as id, found '1x'"),
+        (changed(id="1_0"), "row 1: expected an integer as id, found '1_0'"),
+        (changed(id="9" * 19), "row 1: expected an integer as id, found '999"),
+        (changed(id=1e17), "row 1: expected an integer as id, found 1e"),
         (changed(id=1.5), "row 1: expected an integer as id, found 1.5"),
         (changed(id=True), "row 1: expected an integer as id, found True"),
         (changed(image_id=None), "row 1: expected an integer as image_id, found None"),
@@ -83,11 +88,11 @@ def changed(**fields: Any) -> str:
         (changed(similarity_score=float("nan")), "NaN"),
         (changed(similarity_score=0.5).replace("0.5", "1e999"), "row 0: expected a finite number"),
         (changed(falsified=2), "row 1: expected true, false, 0 or 1 as falsified, found 2"),
-        (changed(falsified="false"), "row 1: expected true, false, 0 or 1 as falsified"),
+        (changed(falsified="no"), "row 1: expected true, false, 0 or 1 as falsified"),
         (changed(falsified=None), "row 1: expected true, false, 0 or 1 as falsified"),
         (changed(source_dataset=4), "source_dataset from 0 to 3, found 4"),
         (changed(source_dataset=-1), "source_dataset from 0 to 3, found -1"),
-        (changed(source_dataset="0"), "row 1: expected an integer as source_dataset"),
+        (changed(source_dataset=""), "row 1: expected an integer as source_dataset"),
         (changed().replace('"id": 1', '"id": 1, "id": 1', 1), "stands twice"),
         ('{"source_datasets": ["x"], ' + changed()[1:], r"source_datasets as a list.*\['x'\]"),
         ('{"source_datasets": {"1": "scene_resnet_place"}, ' + changed()[1:], "source_datasets as a list"),
@@ -123,3 +128,65 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, noise: bytes, a
     assert [row["image_id"] for row in found] == [row["image_id"] for row in plan]
     assert [row["falsified"] for row in found] == [bool(row["falsified"]) for row in plan]
     assert [row["similarity_score"] for row in found] == [row["similarity_score"] for row in plan]
+
+
+RECORD = {"id": 7, "caption": 'He said {"id": "id"} and [left], }{ ', "topic": "law_crime"}
+CARRIED = {
+    "a caption": {"caption": RECORD["caption"]},
+    "a record": {"visual_news": RECORD},
+    "two records": {"caption_record": RECORD, "image_record": {**RECORD, "more": {"id": 8}}},
+    "records in a list": {"records": [RECORD, RECORD], "entities": [["Ada", "PERSON"]]},
+    "braces that pair": {"caption": "}{", "words": "id"},
+    "a caption that ends like a row": {"caption": "}, {"},
+}
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["behind", "before"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("carried", CARRIED)
+def test_rows_that_carry_their_record(tmp_path: Path, carried: str, dialect: str, first: bool) -> None:
+    """Whatever else rows hold, as a whole and in slices: their own numbers, and as many rows as the list has."""
+    plan = [{**GOOD, "id": number, "falsified": number % 2 == 1} for number in range(10)]
+    more = CARRIED[carried]
+    file = tmp_path / "train.json"
+    file.write_text(dump({"annotations": [{**more, **row} if first else {**row, **more} for row in plan]}, dialect))
+    assert read_annotations(str(file), "merged_balanced").to_pylist() == plan
+    matches = MatchesInSlices(str(file), "merged_balanced")
+    assert matches.rows == 10
+    assert matches.table(4, 6).to_pylist() == plan[4:6]
+    assert matches.table(0, 2).to_pylist() == plan[:2]
+    assert MatchesInSlices(str(file), "merged_balanced").table(0, 2).to_pylist() == plan[:2]
+
+
+@pytest.mark.parametrize("more", [{}, {"record": {"id": 5}}, {"words": "id", "caption": "}{"}])
+def test_the_official_layout_is_counted_without_reading_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Row
+) -> None:
+    """Braces that are proved to be those of rows are counted; of others the rows are."""
+    file, read, original = tmp_path / "train.json", [], vars(annotations)["_read"]
+
+    def noting(*args: Any) -> Any:
+        read.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(annotations, "_read", noting)
+    file.write_text(json.dumps({"annotations": [{**GOOD, **more}] * 3}))
+    assert MatchesInSlices(str(file), "merged_balanced").rows == 3
+    assert len(read) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        ({"id": "39136", "image_id": "-7"}, {"id": 39136, "image_id": -7}),
+        ({"id": 39136.0, "source_dataset": 2.0}, {"id": 39136, "source_dataset": 2}),
+        ({"falsified": "False", "source_dataset": "3"}, {"falsified": False, "source_dataset": 3}),
+        ({"falsified": "true"}, {"falsified": True}),
+    ],
+)
+def test_numbers_and_truths_as_text_are_what_they_say(tmp_path: Path, fields: Row, row: Row) -> None:
+    """Rows that went through a table or a CSV file: whole numbers as text or floats, truths as words."""
+    file = tmp_path / "train.json"
+    file.write_text(changed(**fields))
+    assert read_annotations(str(file), "merged_balanced").to_pylist() == [GOOD, {**GOOD, **row}]
+    assert MatchesInSlices(str(file), "merged_balanced").table(1, 2).to_pylist() == [{**GOOD, **row}]
