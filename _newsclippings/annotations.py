@@ -225,7 +225,7 @@ def _plain_row(row: Any, place: str) -> dict[str, Any]:
     """What is needed of a row. Those who join rows by hand may leave numbers as floats, and everything as text."""
     if not isinstance(row, dict):
         raise bad_file(place, "an object", _shown(row), _AGAIN)
-    plain = {name: row.get(name) for name in SCHEMA.names if name in row}
+    plain: dict[str, Any] = {name: row[name] for name in SCHEMA.names if name in row}
     for name in _WHOLE:
         value = plain.get(name)
         if (type(value) is float and value.is_integer() and abs(value) < 2**53) or (

@@ -11,7 +11,7 @@ from dialects import DIALECTS, dump
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _newsclippings import annotations
+from _newsclippings import annotations as matches_module
 from _newsclippings.annotations import SCHEMA, MatchesInSlices, read_annotations
 from newsclippings import BadFileError
 
@@ -130,8 +130,8 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, noise: bytes, a
     assert [row["similarity_score"] for row in found] == [row["similarity_score"] for row in plan]
 
 
-RECORD = {"id": 7, "caption": 'He said {"id": "id"} and [left], }{ ', "topic": "law_crime"}
-CARRIED = {
+RECORD: Row = {"id": 7, "caption": 'He said {"id": "id"} and [left], }{ ', "topic": "law_crime"}
+CARRIED: dict[str, Row] = {
     "a caption": {"caption": RECORD["caption"]},
     "a record": {"visual_news": RECORD},
     "two records": {"caption_record": RECORD, "image_record": {**RECORD, "more": {"id": 8}}},
@@ -163,13 +163,13 @@ def test_the_official_layout_is_counted_without_reading_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Row
 ) -> None:
     """Braces that are proved to be those of rows are counted; of others the rows are."""
-    file, read, original = tmp_path / "train.json", [], vars(annotations)["_read"]
+    file, read, original = tmp_path / "train.json", [], vars(matches_module)["_read"]
 
     def noting(*args: Any) -> Any:
         read.append(args)
         return original(*args)
 
-    monkeypatch.setattr(annotations, "_read", noting)
+    monkeypatch.setattr(matches_module, "_read", noting)
     file.write_text(json.dumps({"annotations": [{**GOOD, **more}] * 3}))
     assert MatchesInSlices(str(file), "merged_balanced").rows == 3
     assert len(read) == bool(more)
