@@ -41,13 +41,17 @@ def end_damage(file: RandomFile, byte: int) -> DamageError | None:
     places, length = range(byte, file.size, _PIECE), _PIECE
     if zeros > allowed and len(places) > _SAMPLES:
         places, length = range(byte, file.size, zeros // _SAMPLES), _SAMPLE
-    if any(any(file.read_at(place, length)) for place in (*places, max(byte, file.size - length))):
+    if not all(_is_zero(file.read_at(place, length)) for place in (*places, max(byte, file.size - length))):
         what = "a second archive was appended, or damage, such as a hole that a download left"
         return DamageError(byte, f"data after the end marker ({what})")
     if zeros > allowed:
         why = f"{zeros:,} bytes of zeros up to the end of the file, where a tar has at most {allowed:,}"
         return DamageError(byte, f"{why} (a download that was broken off after its file had been given its size)")
     return None
+
+
+def _is_zero(data: bytes) -> bool:
+    return data.count(0) == len(data)
 
 
 def zeros_in(file: RandomFile, member: dict[str, int | str], damaged: bool) -> DamageError | None:
@@ -64,13 +68,14 @@ def zeros_in(file: RandomFile, member: dict[str, int | str], damaged: bool) -> D
     if begin == offset + size:
         return None
     data = file.read_at(offset, min(size, _WHOLE)) if begin > offset else b""
-    if has_end(data) and (is_last_before(data, begin - offset) or not (damaged or offset + size - begin >= TAIL)):
+    begins = 0 if _is_zero(data) else len(data.rstrip(b"\0"))
+    if has_end(data) and (is_last_before(data, begins) or not (damaged or offset + size - begin >= TAIL)):
         return None
     if not damaged and not has_end(data):
         if name.endswith(_PICTURES):
-            sound = ends_so(data, begin - offset)
+            sound = ends_so(data, begins)
         else:  # some programs write files that end in zeros, but no text does
-            sound = not name.endswith(_TEXTS) and has_end(data) is None and (begin > offset or size < BLOCK)
+            sound = not name.endswith(_TEXTS) and has_end(data) is None and (begins > 0 or size < BLOCK)
         if sound:
             return None
     why = f"zeros from there to the end of {member['name']} (a download that was broken off: its data were not written)"
@@ -86,9 +91,9 @@ def _zeros_from(file: RandomFile, offset: int, size: int) -> int:
     lowest = max(offset, begin - (_LOCAL if isinstance(file, LocalFile) else _REMOTE))
     while begin > lowest:
         low = max(lowest, begin - step)
-        rest = len(file.read_at(low, begin - low).rstrip(b"\0"))
-        if rest:
-            return low + rest
+        data = file.read_at(low, begin - low)
+        if not _is_zero(data):
+            return low + len(data.rstrip(b"\0"))
         begin, step = low, min(2 * step, 1 << 20)
     return begin
 

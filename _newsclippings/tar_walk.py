@@ -23,6 +23,7 @@ from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_end import end_damage, last_member, zeros_in
 from _newsclippings.tar_headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
+from _newsclippings.threads import as_many
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
 SEGMENTS = 1024  # at most, whatever size a file says it has: a search for a header each
@@ -66,7 +67,7 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
                 bar.update(count)
 
         def pool(threads: int) -> ThreadPoolExecutor:
-            executor = stack.enter_context(ThreadPoolExecutor(threads))
+            executor = stack.enter_context(ThreadPoolExecutor(as_many(threads)))
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             return executor
 
@@ -174,6 +175,8 @@ def _find_header(file: RandomFile, at: int) -> int | None:
     step = 256 << 10
     for low in range(at, min(at + SEARCH, file.size), step):
         data = file.read_at(low, step + BLOCK)
+        if data.count(0) == len(data):  # a hole, of which there may be terabytes
+            return None
         k = data.find(b"ustar")
         while k >= 0:
             place = k - 257

@@ -381,19 +381,24 @@ def test_a_remote_tar_that_is_not_whole(published: Published) -> None:
     assert raw_splits(published.load()) == expected_splits(world)
 
 
-def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path) -> None:
-    """What a file says of its size costs no time and no memory: 4 TiB of hole behind a member."""
+@pytest.mark.parametrize("within", [False, True], ids=["behind a member", "in a member"])
+def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path, within: bool) -> None:
+    """What a file says of its size costs no time and no memory: 4 TiB of hole."""
     path = tmp_path / "x.tar"
     tar = plan(FILES)
+    info = tarfile.TarInfo("bbc/huge.jpg")
+    info.size = (4 << 40) - tar.end - 11_264
     with open(path, "wb") as file:
         file.write(tar.data[: tar.end])
+        if within:
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
         try:
             file.truncate(4 << 40)
         except OSError:
             pytest.skip("the file system does not take such files")
     names, damage = walk(path)
     assert names == list(FILES)
-    assert f"damaged at byte {tar.end}" in str(damage)
+    assert ("to the end of bbc/huge.jpg" if within else f"damaged at byte {tar.end}") in str(damage)
     assert os.stat(path).st_blocks < 1000
 
 
