@@ -23,7 +23,7 @@ LAYERS = [
     ["http_answers"],
     ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["outputs"],
-    ["files", "verify_report", "array_pickle_values"],
+    ["files", "parquet_footer", "verify_report", "array_pickle_values"],
     [
         "annotations",
         "record_scan",
