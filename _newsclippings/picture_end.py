@@ -8,6 +8,7 @@ import re
 
 TAIL = 512  # bytes at the end of a picture that are zero where its data were never written
 HEADER = 54  # bytes that are before the pixels of any picture without a mark of its end
+FEW = 16  # zeros that hardly any picture ends with
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82", b";")  # of JPEG, PNG and GIF
 _IMAGES = (b"VP8 ", b"VP8L", b"ANMF")  # chunks of a WEBP that hold pixels
@@ -44,7 +45,7 @@ def ends_so(data: bytes, begins: int) -> bool:
 
 def is_last_before(data: bytes, begins: int) -> bool:
     """Whether the end of a picture that has one is the last before the zeros: no second picture is cut in it."""
-    return data.startswith(b"RIFF") or data[:begins].endswith(_ENDS)
+    return _webp_has_end(data, FEW) if data.startswith(b"RIFF") else data[:begins].endswith(_ENDS)
 
 
 def jpeg_has_end(data: bytes) -> bool:
@@ -81,7 +82,7 @@ def _palette(flags: bytes) -> int:
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
-def _webp_has_end(data: bytes) -> bool:
+def _webp_has_end(data: bytes, tail: int = TAIL) -> bool:
     """Whether the last chunk with pixels is there and does not end in zeros. Nothing else marks the end of a WEBP."""
     place, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     pixels = b""
@@ -92,4 +93,4 @@ def _webp_has_end(data: bytes) -> bool:
         if data[place : place + 4] in _IMAGES:
             pixels = data[place + 8 : place + 8 + size]
         place += 8 + size + size % 2
-    return any(pixels[-TAIL:])
+    return any(pixels[-tail:])

@@ -7,7 +7,7 @@ behind a member it looks like the end of the tar, and inside a member like its d
 import pyarrow as pa
 
 from _newsclippings.local_file import LocalFile, RandomFile
-from _newsclippings.picture_end import TAIL, ends_so, has_end, is_last_before
+from _newsclippings.picture_end import FEW, ends_so, has_end, is_last_before
 from _newsclippings.tar_headers import BLOCK, ZERO, DamageError
 
 # Blocks of a record, as `tar -b` takes them: what tar, star and tape drives use. Any tar may end as one of the usual
@@ -69,7 +69,7 @@ def zeros_in(file: RandomFile, member: dict[str, int | str], damaged: bool) -> D
         return None
     data = file.read_at(offset, min(size, _WHOLE)) if begin > offset else b""
     begins = 0 if _is_zero(data) else len(data.rstrip(b"\0"))
-    if has_end(data) and (is_last_before(data, begins) or not (damaged or offset + size - begin >= TAIL)):
+    if has_end(data) and (is_last_before(data, begins) or not (damaged or offset + size - begin >= FEW)):
         return None
     if not damaged and not has_end(data):
         if name.endswith(_PICTURES):

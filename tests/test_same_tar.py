@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from reading import expected_splits, load, raw_splits
-from test_preallocated import jpeg, plan
 from world import World
+from zeros import jpeg, plan
 
 from _newsclippings import tar_index
 from _newsclippings.local_file import LocalFile
