@@ -6,6 +6,7 @@ before, or the error is one of ours, and then the next load gives those rows. An
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -17,22 +18,27 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 if __name__ == "__main__":
     _HOME = tempfile.mkdtemp(prefix="newsclippings-damaging-")
+    os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
     os.environ.update(HF_HOME=_HOME, HF_HUB_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
 
 import click
 import pyarrow.parquet as pq
 from children import in_child, wait
 from reading import load, raw, raw_splits
+from remote import Published, make_index, publish, serving
 from test_embeddings import make_plan, write
 from world import World, make_world
 
+from _newsclippings import tar_segment, tar_walk
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
 Rows = dict[str, Any]
+Work = Callable[[World, Path], Rows]
 OURS = 7  # exit code of a child whose load ended in an error of ours
 
 
@@ -66,8 +72,60 @@ def opening(world: World, place: Path) -> Rows:
         raise
 
 
+def keep_only(place: Path, *names: str) -> None:
+    """Remove what else is in a cache: tables that are there would be opened, and nothing else be read."""
+    for path in (*place.iterdir(), *(place / "newsclippings").iterdir()):
+        if path.name not in ("newsclippings", *names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def from_parts(world: World, place: Path) -> Rows:
+    """Walks a tar in segments of 20 kB; the first time it is interrupted after five, and only they are kept."""
+    walked = list[int]()
+
+    def interrupted(file: Any, start: int, *rest: Any) -> Any:
+        if len(walked) == 5:
+            raise KeyboardInterrupt
+        walked.append(start)
+        return tar_segment.walk_segment(file, start, *rest)
+
+    options: dict[str, Any] = {"visual_news": str(world.tar), "splits": ["test"]}
+    with patch.object(tar_walk, "SEGMENT", 20_000), patch.object(tar_walk, "THREADS", 1):
+        if place.exists():
+            return loading(**options)(world, place)
+        with patch.object(tar_walk, "walk_segment", interrupted), contextlib.suppress(KeyboardInterrupt):
+            loading(**options)(world, place)
+        keep_only(place, "tar_indexes")
+        with tempfile.TemporaryDirectory() as other:
+            return loading(**options)(world, Path(other))
+
+
+def from_tar(world: World, place: Path) -> Rows:
+    """Rows with pictures of the tar, by its kept index alone."""
+    rows = loading(visual_news=str(world.tar), splits=["test"])(world, place)
+    keep_only(place, "tar_indexes")
+    return rows
+
+
+def remote_kinds(remote: Published, index: str) -> dict[str, Work]:
+    """What is loaded of a tar on a server, of which an index is there, too; the server must run."""
+
+    def load_some(world: World, place: Path, **options: Any) -> Rows:
+        options |= {"visual_news": remote.url, "splits": ["test"], "cache_dir": str(place)}
+        rows = raw_splits(load(world, **options))
+        keep_only(place, "tar_indexes", "remote_tars", "downloads")
+        return rows
+
+    return {
+        "a remote tar": load_some,
+        "a remote tar and its index": partial(load_some, visual_news_index=index),
+        "a remote tar, articles": partial(load_some, articles=True),
+        "a stream of a remote tar": partial(load_some, streaming=True, visual_news_index=index),
+    }
+
+
 VECTORS = {"embeddings": ["clip_text", "facenet"]}
-KINDS: dict[str, Callable[[World, Path], Rows]] = {
+KINDS: dict[str, Work] = {
     "captions": loading(images="none"),
     "pictures": loading(),
     "pictures of the tar": lambda world, place: loading(visual_news=str(world.tar))(world, place),
@@ -79,6 +137,8 @@ KINDS: dict[str, Callable[[World, Path], Rows]] = {
     "stream with vectors": streaming,
     "Parquet": parquet,
     "a builder": opening,
+    "the index of a tar": from_tar,
+    "parts of a walk": from_parts,
 }
 
 
@@ -103,9 +163,11 @@ def damage(file: Path, dice: random.Random) -> str:
     return f"{how} at byte {at} of {len(content)}"
 
 
-def sweep(kind: str, world: World, folder: Path, rounds: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
+def sweep(
+    kind: str, world: World, folder: Path, rounds: int, seed: int = 0, kinds: dict[str, Work] = KINDS
+) -> tuple[Counter[str], list[str]]:
     """Damage what a load keeps; how rounds ended, and what was wrong."""
-    work, dice, outcomes, wrong = KINDS[kind], random.Random(f"{seed} {kind}"), Counter[str](), []
+    work, dice, outcomes, wrong = kinds[kind], random.Random(f"{seed} {kind}"), Counter[str](), []
     pristine, right = folder / "pristine", work(world, folder / "pristine")
 
     def check(place: Path) -> None:
@@ -134,20 +196,27 @@ def sweep(kind: str, world: World, folder: Path, rounds: int, seed: int = 0) -> 
     return outcomes, wrong
 
 
+REMOTE = ("a remote tar", "a remote tar and its index", "a remote tar, articles", "a stream of a remote tar")
+
+
 @click.command()
 @click.option("--rounds", default=50, show_default=True, help="Damaged files of each kind of load.")
-@click.option("--only", type=click.Choice(list(KINDS)), multiple=True, help="Which kind.  [default: all]")
+@click.option("--only", type=click.Choice([*KINDS, *REMOTE]), multiple=True, help="Which kind.  [default: all]")
 @click.option("--seed", default=0, show_default=True, help="Of the damage.")
 def main(rounds: int, only: tuple[str, ...], seed: int) -> None:
     """Damage what loads keep, and see whether the rows are right afterwards."""
     total: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server:
         world = make_world(Path(folder, "data"))
         write(world, make_plan(world))
+        remote = publish(make_world(Path(folder, "far"), folder=False, tar=False), server, "served")
+        index = make_index(remote.tar, Path(folder, "served", "index.parquet"))
+        far = remote_kinds(remote, server.url(Path(index)))
         click.echo("| what was loaded | damaged files | right rows | error of ours, then right rows | wrong |")
         click.echo("|---|---:|---:|---:|---:|")
-        for kind in only or KINDS:
-            outcomes, wrong = sweep(kind, world, Path(folder, kind), rounds, seed)
+        for kind in only or (*KINDS, *REMOTE):
+            place = remote.world if kind in REMOTE else world
+            outcomes, wrong = sweep(kind, place, Path(folder, kind), rounds, seed, KINDS | far)
             total[kind] = len(wrong)
             told = outcomes["error of ours, then right rows"]
             click.echo(f"| {kind} | {rounds} | {outcomes['right rows']} | {told} | {len(wrong)} |")

@@ -1,0 +1,24 @@
+"""What is kept of a remote tar, damaged in any way: the right rows, by fetching again what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from damaging import REMOTE, remote_kinds, sweep
+from remote import Origin, make_index, publish
+from world import World
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_damage_of_what_is_kept_of_a_remote_tar(
+    new_world: Callable[..., World], origin: Origin, tmp_path: Path, kind: str
+) -> None:
+    """A few of the rounds of `python -m tests.damaging`: right rows each time, and never an error or a signal."""
+    remote = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
+    index = Path(make_index(remote.tar, remote.tar.with_name("index.parquet")))
+    kinds = remote_kinds(remote, origin.url(index))
+    outcomes, wrong = sweep(kind, remote.world, tmp_path / "sweep", 12, kinds=kinds)
+    assert wrong == []
+    assert outcomes == {"right rows": 12}
