@@ -11,6 +11,7 @@ from _newsclippings import outputs
 from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
 from _newsclippings.files import write_text
+from _newsclippings.foreign_text import json_text
 from _newsclippings.manifests import Manifests, as_expected, manifests, shows_pictures, version
 from _newsclippings.schema import (
     CITATION,
@@ -81,10 +82,10 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     shown = [picture] if shows_pictures(built) and picture.is_file() else []
     charts = current_charts(folder)
     with as_expected(folder):
-        text = _text(built, json.dumps(name, ensure_ascii=False), bool(shown), charts)
+        text = _text(built, json_text(name).rstrip(), bool(shown), charts)
         texts = {
             readme.name: _as_it_stands(readme, f"---\n{_yaml(built)}---\n\n{text}"),
-            "dataset_infos.json": json.dumps(_infos(built), indent=1, ensure_ascii=False) + "\n",
+            "dataset_infos.json": json_text(_infos(built)),
         }
         texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
     return {folder / name: text for name, text in texts.items()}

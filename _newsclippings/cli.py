@@ -1,6 +1,5 @@
 """The `newsclippings` command: a thin edge. Results on stdout, log on stderr; exit code 1 failed, 2 usage."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +8,18 @@ from typing import Any
 import click
 
 from _newsclippings import cli_folder
-from _newsclippings.cli_options import CONFIG, FORMAT, SOME_CONFIGS, Choice, errors_in_a_line, inputs
+from _newsclippings.cli_options import (
+    CONFIG,
+    FORMAT,
+    SOME_CONFIGS,
+    Choice,
+    Commands,
+    errors_in_a_line,
+    inputs,
+    say,
+    say_json,
+    say_text,
+)
 from _newsclippings.cli_verify import verify
 from _newsclippings.errors import without_secrets
 from _newsclippings.schema import (
@@ -23,7 +33,7 @@ from _newsclippings.schema import (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="newsclippings")
 def main() -> None:
     """NewsCLIPpings for Hugging Face datasets: news captions with right and wrong pictures.
@@ -51,7 +61,7 @@ def sample(folder: Path) -> None:
     """
     from _newsclippings.sample import write_sample
 
-    click.echo(write_sample(folder))
+    say(write_sample(folder))
 
 
 @main.command(short_help="Show configs and columns, and which files are found.")
@@ -81,27 +91,25 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
         configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
-        click.echo(json.dumps({"version": VERSION, "configs": configs, "columns": columns, "sources": places}))
+        say_json({"version": VERSION, "configs": configs, "columns": columns, "sources": places})
         return
-    click.echo(f"newsclippings {VERSION}\n\nConfigs (published rows; - where nobody counted them)")
-    click.echo(f"  {'':26}" + "".join(f"{split:>12}" for split in SPLITS))
+    say_text(f"newsclippings {VERSION}\n\nConfigs (published rows; - where nobody counted them)")
+    say(f"  {'':26}" + "".join(f"{split:>12}" for split in SPLITS))
     for name in CONFIGS:
         counts = (ROWS[name][split] for split in SPLITS)
         default = "  (default)" if name == DEFAULT_CONFIG else ""
-        click.echo(f"  {name:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts) + default)
-    click.echo("\nColumns")
+        say(f"  {name:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts) + default)
+    say_text("\nColumns")
     for name, (kind, meaning) in COLUMNS.items():
-        click.echo(f"  {name:17} {kind:11} {meaning}")
-    click.echo(f"\nFiles of {config} on this machine")
+        say(f"  {name:17} {kind:11} {meaning}")
+    say_text(f"\nFiles of {config} on this machine")
     for split in SPLITS:
-        click.echo(f"  matches {split:11} {sources.matches[split]}")
-    click.echo(f"  captions            {places['captions']}")
+        say(f"  matches {split:11} {sources.matches[split]}")
+    say(f"  captions            {places['captions']}")
     if not sources.data_json:
         for split in SPLITS:
-            click.echo(f"  metadata {split:10} {sources.metadata[split]}")
-    click.echo(
-        f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}"
-    )
+            say(f"  metadata {split:10} {sources.metadata[split]}")
+    say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
 
 
 @main.command(short_help="Draw pairs, or write a page of many.")
@@ -176,7 +184,7 @@ def preview(
     parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
-    click.echo(f"{written} ({count} pair{'s' * (count != 1)})")
+    say(f"{written} ({count} pair{'s' * (count != 1)})")
 
 
 @main.command(short_help="Index a tar, so that nobody need walk it again.")
@@ -223,9 +231,9 @@ def index(tar: str, out: Path, form: str) -> None:
     shutil.rmtree(parts, ignore_errors=True)
     damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
     if form == "json":
-        click.echo(json.dumps({"index": os.fspath(out), "members": len(table), "damage": damage}))
+        say_json({"index": os.fspath(out), "members": len(table), "damage": damage})
     else:
-        click.echo(f"{out} ({len(table):,} files)")
+        say(f"{out} ({len(table):,} files)")
     if damage:
         message = f"{file.path}: {damage}. {out} is the index of its whole part."
         raise click.ClickException(message)
@@ -248,7 +256,7 @@ def convert_embeddings(file: str, out: Path, faces: bool) -> None:
     from _newsclippings.convert import convert
 
     for written in convert(file, out, faces):
-        click.echo(written)
+        say(written)
 
 
 @main.command(short_help="Write this package's dataset_infos.json.")
@@ -271,4 +279,4 @@ def infos(file: Path, check: bool) -> None:
     elif not is_current(file):
         message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
         raise click.ClickException(message)
-    click.echo(file)
+    say(file)

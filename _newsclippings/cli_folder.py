@@ -1,13 +1,22 @@
 """The commands that write, describe and publish a folder of Parquet files: thin edges, as cli.py."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from _newsclippings.cli_options import FORMAT, SOME_CONFIGS, Choice, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_options import (
+    FORMAT,
+    SOME_CONFIGS,
+    Choice,
+    errors_in_a_line,
+    inputs,
+    quiet_when_piped,
+    say,
+    say_json,
+    say_text,
+)
 from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 
 
@@ -69,11 +78,11 @@ def build(
     quiet_when_piped()
     reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
-        click.echo(json.dumps({"folder": os.fspath(out), "reports": reports}))
+        say_json({"folder": os.fspath(out), "reports": reports})
         return
     for config, by_split in reports.items():
         for split, report in by_split.items():
-            click.echo(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
+            say(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
 
 
 @click.command(short_help="Write the card of a built folder, or check it.")
@@ -99,7 +108,7 @@ def card(folder: Path, check: bool, name: str | None) -> None:
     elif stale := stale_files(folder, name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
-    click.echo(folder / "README.md")
+    say(folder / "README.md")
 
 
 @click.command(short_help="Write Croissant metadata of a built folder.")
@@ -120,7 +129,7 @@ def croissant(folder: Path, out: Path | None) -> None:
     """
     from _newsclippings.croissant import write_croissant
 
-    click.echo(write_croissant(folder, out))
+    say(write_croissant(folder, out))
 
 
 @click.command(short_help="Count and measure what is in a built folder.")
@@ -162,13 +171,20 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
         check_charts(built, plot)
     numbers = folder_stats(folder)
     if plot is None:
-        click.echo(json.dumps(numbers) if form == "json" else stats_text(numbers))
+        if form == "json":
+            say_json(numbers)
+        else:
+            say_text(stats_text(numbers))
         return
     with full_disk_told(plot, "choose a folder on a larger disk"):
         files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
     if plot.resolve() == (folder / FOLDER).resolve():
         write_card(folder)
-    click.echo(json.dumps({"files": files}) if form == "json" else "\n".join(files))
+    if form == "json":
+        say_json({"files": files})
+        return
+    for file in files:
+        say(file)
 
 
 @click.command(short_help="Upload a built folder to the Hugging Face Hub.")
@@ -214,9 +230,9 @@ def push(
     about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
     if form == "text":
         for name, size in upload.files.items():
-            click.echo(f"{size:>15,}  {name}")
+            say(f"{size:>15,}  {name}")
         rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
-        click.echo(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
+        say(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
     if not dry_run:
         from _newsclippings import push as pushing
 
@@ -226,6 +242,6 @@ def push(
             done = "uploaded" if about["new"] else "nothing was new"
             moved = " moved" if about["tag_moved"] else ""
             place = f"tag {about['tag']}{moved}" if about["tag"] else f"branch {about['branch']}, which is not tagged,"
-            click.echo(f"{about['url']}: {done}; {place} at {about['commit']}")
+            say(f"{about['url']}: {done}; {place} at {about['commit']}")
     if form == "json":
-        click.echo(json.dumps(about))
+        say_json(about)

@@ -1,6 +1,7 @@
 """What the commands share: options, and how they fail."""
 
 import functools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError, did_you_mean
+from _newsclippings.errors import NewsCLIPpingsError, did_you_mean, printable
+from _newsclippings.foreign_text import as_message
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG
 
 
@@ -86,6 +88,33 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(as_options(str(error))) from error
 
     return wrapped
+
+
+class Commands(click.Group):
+    """Commands whose errors hold nothing that a terminal obeys: they may quote files, and names of files."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = as_message(error.message)
+            raise
+
+
+def say(line: object) -> None:
+    """Print a line; names in it may come from anyone."""
+    click.echo(printable(str(line)))
+
+
+def say_text(text: object) -> None:
+    """Print lines; in names in them there are no ends of lines."""
+    click.echo("\n".join(map(printable, str(text).split("\n"))))
+
+
+def say_json(value: object, indent: int | None = None) -> None:
+    """Print JSON in ASCII without control characters."""
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
 
 
 def quiet_when_piped() -> None:

@@ -1,12 +1,11 @@
 """`newsclippings verify`: a thin edge of the two verifications."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from _newsclippings.cli_options import FORMAT, Choice, errors_in_a_line, inputs, quiet_when_piped
+from _newsclippings.cli_options import FORMAT, Choice, errors_in_a_line, inputs, quiet_when_piped, say_json, say_text
 from _newsclippings.schema import CONFIGS
 
 
@@ -60,5 +59,8 @@ def verify(context: click.Context, built: Path | None, form: str, **fields: Any)
             message = f"--built looks at a built folder, {others[0]} at inputs: use one of them."
             raise click.UsageError(message)
         report = newsclippings.verify_built(built)
-    click.echo(json.dumps(report.as_dict(), indent=1) if form == "json" else report)
+    if form == "json":
+        say_json(report.as_dict(), indent=1)
+    else:
+        say_text(report)
     context.exit(0 if report.sound else 1)

@@ -3,7 +3,6 @@
 Places are relative to the folder, so that the same file serves on a disk and in a dataset repository.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from _newsclippings import outputs
 from _newsclippings.card import PICTURE, TAGS
 from _newsclippings.checksums import SUMS
 from _newsclippings.files import write_text
+from _newsclippings.foreign_text import json_text
 from _newsclippings.manifests import manifests
 from _newsclippings.schema import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 
@@ -109,7 +109,7 @@ def croissant_text(folder: Path) -> str:
             *(_enumeration(name, names) for name, names in labels.items()),
         ],
     }
-    return json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    return json_text(metadata)
 
 
 def _file_set(config: str, manifest: Node) -> Node:

@@ -19,7 +19,7 @@ from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
 from _newsclippings.arrow import Int64s
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import bad_file, changed_file, damaged_cache
+from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
 from _newsclippings.join import lookup
 from _newsclippings.kept import DamagedError, KeptFile, open_kept, write_kept
 
@@ -230,7 +230,7 @@ def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]
         if faces:
             yield starts.astype("<i4")
         memory = np.empty((0, width), "<f4")  # of each batch in turn
-        with tqdm(total=len(entries), desc=f"Converting {os.path.basename(path)}", disable=None) as bar:
+        with tqdm(total=len(entries), desc=f"Converting {printable(os.path.basename(path))}", disable=None) as bar:
             for some in _batches(starts, width, BATCH_BYTES):
                 places, count = entries[some], int(starts[some.stop] - starts[some.start])
                 if count > len(memory):

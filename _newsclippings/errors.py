@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 
 from _newsclippings.foreign_text import ForeignError as ForeignError
+from _newsclippings.foreign_text import as_message
 from _newsclippings.foreign_text import cleaned as cleaned
-from _newsclippings.foreign_text import harmless
 from _newsclippings.foreign_text import in_words as in_words
 from _newsclippings.foreign_text import printable as printable
 from _newsclippings.foreign_text import without_secrets as without_secrets
@@ -23,7 +23,7 @@ class NewsCLIPpingsError(Exception):
     """Base of all errors raised by this package. Its message holds no secrets, and nothing that a terminal obeys."""
 
     def __init__(self, *message: object) -> None:
-        super().__init__(*(harmless(part) if isinstance(part, str) else part for part in message))
+        super().__init__(*(as_message(part) if isinstance(part, str) else part for part in message))
 
 
 class ConfigError(NewsCLIPpingsError, ValueError):

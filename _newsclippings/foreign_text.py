@@ -2,9 +2,11 @@
 
 import base64
 import functools
+import json
 import logging
 import re
 import traceback
+from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -52,12 +54,38 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def one_line(text: str) -> str:
+    """A caption or an article for people to read: blanks of all kinds are spaces, and the rest `printable`."""
+    return printable(" ".join(text.split()))
+
+
 def harmless(text: str) -> str:
     """A message of any number of lines, each `printable`, without secrets."""
     text = without_secrets(text)
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return "\n".join(map(printable, text.split("\n")))
+
+
+def as_message(text: str) -> str:
+    """A message of ours with foreign text in it: `harmless`, and no end of a line but those that we indent behind.
+
+    Those of a traceback stay: a DataLoader raises an error again with that of its worker for a message.
+    """
+    text = harmless(text)
+    return text if "Traceback (most recent call last):\n" in text else re.sub(r"\n(?!  )", r"\\n", text)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON in lines, for files that people look at: letters of all languages, the rest as escapes."""
+    lines = json.dumps(value, indent=1, ensure_ascii=False).split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines) + "\n"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else json.dumps(character)[1:-1]
 
 
 def without_secrets(text: str) -> str:

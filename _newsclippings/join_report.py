@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from _newsclippings.errors import MissingDataError
+from _newsclippings.errors import MissingDataError, printable
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class JoinReport:
             text += f"; {self.broken_pairs:,} pairs of rows are no twins"
         for kind, rows in self.coverage.items():
             text += f"; {kind} for {rows:,}"
-        return text + (f"; {self.damage}" if self.damage else "")
+        return text + (f"; {printable(self.damage)}" if self.damage else "")
 
 
 def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
@@ -83,7 +83,7 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
             lines.append(f"  First: {'; '.join(report.first_missing)}.")
     if not lines:
         return
-    lines.append(f"  Looked in: {looked_in}.")
+    lines.append(f"  Looked in: {printable(looked_in)}.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())
     if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
@@ -92,7 +92,7 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
             "truncated download; the complete file has 97,916,641,280 bytes."
         )
     for damage in dict.fromkeys(report.damage for report in reports.values() if report.damage):
-        lines.append(f"  The tar is not whole: {damage}. Fetch it again.")
+        lines.append(f"  The tar is not whole: {printable(damage)}. Fetch it again.")
     if any(report.missing.get("undecodable") for report in reports.values()):
         lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
     do = "missing='null' (keep the rows, with nulls)"

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from _newsclippings.decode import decode_small
 from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_atomically
+from _newsclippings.foreign_text import one_line
 from _newsclippings.outputs import PREVIEW_PICTURE, SOFTWARE, Maker
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
@@ -118,7 +119,7 @@ def _drawable(text: str) -> str:
 
     What ends a line or a paragraph becomes a space: Pillow's layout of text fails at a second paragraph.
     """
-    text = " ".join(text.split())
+    text = one_line(text)
     path = _font(16).path  # a stream where it is Pillow's own
     if isinstance(path, str) and Path(path).name in FONTS:
         return text

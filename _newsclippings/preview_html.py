@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from _newsclippings.decode import decode_small
 from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_text
+from _newsclippings.foreign_text import one_line
 from _newsclippings.outputs import PREVIEW_PAGE
 from _newsclippings.schema import LABELS, SOURCE_DATASETS
 
@@ -82,7 +83,7 @@ def _pairs_of(part: Rows, pairs: int, pictures: "_Pictures") -> Iterable[dict[st
             "number": number,
             "measure": None if measure is None else SOURCE_DATASETS[measure],
             "rows": [
-                {name: row[name] for name in COLUMNS}
+                {name: one_line(row[name]) if isinstance(row[name], str) else row[name] for name in COLUMNS}
                 | {"score": row["similarity_score"], "picture": pictures.place(row["image_id"], row.get("image"))}
                 for row in rows
             ],

@@ -4,7 +4,6 @@ Files are read batch by batch, and no more is kept than three numbers of each ro
 """
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,8 +17,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.charts import digests_of_manifests
-from _newsclippings.errors import NewsCLIPpingsError, damaged_shard
+from _newsclippings.errors import NewsCLIPpingsError, damaged_shard, printable
 from _newsclippings.files import write_text
+from _newsclippings.foreign_text import json_text
 from _newsclippings.local_file import require_file
 from _newsclippings.manifests import as_expected, manifests
 from _newsclippings.outputs import STATS
@@ -66,7 +66,7 @@ def folder_stats(folder: Path) -> Stats:
 
 def write_stats(stats: Stats, file: Path) -> Path:
     """Write the numbers as JSON, the same bytes for the same numbers."""
-    write_text(file, json.dumps(stats, indent=1, ensure_ascii=False) + "\n", STATS)
+    write_text(file, json_text(stats), STATS)
     return file
 
 
@@ -146,7 +146,8 @@ def _batches(
 ) -> Iterator[tuple[str, pa.Table]]:
     """Split and up to `size` rows of some columns, through all files of a config."""
     total = sum(about["rows"] for about in manifest["files"].values())
-    with tqdm(total=total, desc=f"{folder.name}: {columns[-1]}", unit="row", unit_scale=True, disable=None) as bar:
+    what = printable(f"{folder.name}: {columns[-1]}")
+    with tqdm(total=total, desc=what, unit="row", unit_scale=True, disable=None) as bar:
         for name, about in manifest["files"].items():
             try:
                 require_file(folder / name)

@@ -24,7 +24,16 @@ from tqdm.auto import tqdm
 
 from _newsclippings.arrow import Int64s, one_chunk
 from _newsclippings.disk import ELSEWHERE, full_disk_told
-from _newsclippings.errors import BadTarError, NewsCLIPpingsError, bad_file, bad_tar, disk_full, no_copy, other_tar
+from _newsclippings.errors import (
+    BadTarError,
+    NewsCLIPpingsError,
+    bad_file,
+    bad_tar,
+    disk_full,
+    no_copy,
+    other_tar,
+    printable,
+)
 from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.remote import PIECE, RemoteFile, pieces
 from _newsclippings.tar_headers import BLOCK, is_header_of
@@ -266,7 +275,11 @@ def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members,
         _write(descriptor, data, int(members.offsets[row]) + at)
 
     with tqdm(
-        total=needed, desc=f"Fetching from {os.path.basename(file.path)}", unit="B", unit_scale=True, disable=None
+        total=needed,
+        desc=f"Fetching from {printable(os.path.basename(file.path))}",
+        unit="B",
+        unit_scale=True,
+        disable=None,
     ) as bar:
         records: list[tuple[int, bytes]] = []
         unsafe = 0

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import BadFileError, BadTarError
+from _newsclippings.errors import BadFileError, BadTarError, printable
 from _newsclippings.kept import DamagedError, open_kept, write_kept
 from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_end import end_damage, last_member, zeros_in
@@ -57,8 +57,9 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
     Raises:
         BadTarError: the tar has a link, a device, a sparse file, or a name that leaves the root.
     """
+    what = f"Indexing {printable(os.path.basename(file.path))}"
     with tqdm(
-        total=file.size, desc=f"Indexing {os.path.basename(file.path)}", unit="B", unit_scale=True, disable=None
+        total=file.size, desc=what, unit="B", unit_scale=True, disable=None
     ) as bar, contextlib.ExitStack() as stack:  # fmt: skip
         lock = threading.Lock()
 

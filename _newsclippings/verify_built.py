@@ -116,7 +116,7 @@ def _check_files(report: Report, folder: Path, files: dict[str, Any]) -> set[str
     total = sum(files[name]["bytes"] for name in readable)
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=total, desc=f"SHA-256 of {folder.name}", unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(total=total, desc=f"SHA-256 of {printable(folder.name)}", unit="B", unit_scale=True, disable=None) as bar,
     ):
         for name, digest in map_ahead(pool, lambda name: _digest(folder / name), sorted(readable), 2 * THREADS):
             bar.update(files[name]["bytes"])

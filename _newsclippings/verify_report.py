@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
+from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError, printable
+from _newsclippings.foreign_text import as_message
 
 VERIFY_AGAIN = "Do what each line says, then verify again."
 SHOWN = 5  # names in a line of text; the lists of a report are whole
@@ -62,6 +63,7 @@ class Report:
 
     def note_fault(self, absent: bool, place: str, message: str) -> None:
         """Add an entry, unless the same was said before; one place may have several."""
+        message = as_message(message)
         entries = self.missing if absent else self.invalid
         if message not in entries.values():
             entries[place if place not in entries else f"{place} ({len(entries) + 1})"] = message
@@ -69,16 +71,18 @@ class Report:
     def __str__(self) -> str:
         lines = [*_files(self.files), *_table(self.counts)]
         if self.looked_at:
-            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.looked_at.items())
+            kinds = ", ".join(f"{printable(kind)} {count:,}" for kind, count in self.looked_at.items())
             lines.append(f"Pictures looked at: {sum(self.looked_at.values()):,} ({kinds})")
         for kind, paths in self.pictures.items():
             more = f" and {len(paths) - SHOWN:,} more" if len(paths) > SHOWN else ""
-            lines.append(f"  {kind.replace('_', ' ')}: {len(paths):,}: {', '.join(paths[:SHOWN])}{more}")
-        lines += [f"Note: {note}" for note in self.notes]
+            lines.append(
+                f"  {kind.replace('_', ' ')}: {len(paths):,}: {', '.join(map(printable, paths[:SHOWN]))}{more}"
+            )
+        lines += [f"Note: {printable(note)}" for note in self.notes]
         for title, entries in (("MISSING", self.missing), ("INVALID", self.invalid)):
             lines += [f"{title} {_with_place(place, message)}" for place, message in entries.items()]
         found = "Sound" if self.sound else f"Not sound: {len(self.missing)} missing, {len(self.invalid)} invalid"
-        return "\n".join([*lines, f"{found}. {self.next}"])
+        return "\n".join([*lines, f"{found}. {printable(self.next)}"])
 
 
 def _files(files: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -86,7 +90,7 @@ def _files(files: dict[str, dict[str, Any]]) -> Iterator[str]:
         size = f"{about['bytes']:,}" if about["bytes"] is not None else "remote" if "://" in location else "absent"
         digest = f"  sha256 {about['sha256']}" if "sha256" in about else ""
         same = "  as published" if about.get("as_published") else ""
-        yield f"{size:>15}  {about['is']}: {location}{digest}{same}"
+        yield f"{size:>15}  {printable(about['is'])}: {printable(location)}{digest}{same}"
 
 
 def _table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
@@ -103,9 +107,10 @@ def _table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
         yield " " * width + "".join(f"{name.replace('_', ' '):>15}" for name in names)
     for place, numbers in lines.items():
         values = (f"{numbers[name]:,}" if name in numbers else "-" for name in names)
-        yield f"{place:{width}}" + "".join(f"{value:>15}" for value in values)
+        yield f"{printable(place):{width}}" + "".join(f"{value:>15}" for value in values)
 
 
 def _with_place(place: str, message: str) -> str:
+    place = printable(place)
     text = message if message.startswith(place) else f"{place}: {message}"
     return text.replace("\n", "\n    ")

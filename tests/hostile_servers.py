@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -420,9 +421,11 @@ def make_files(root: Path) -> tuple[World, dict[str, bytes]]:
 
     world = make_world(root, folder=False, tar=False)
     world.write_tar(root / "origin.tar")
-    done = CliRunner().invoke(main, ["index", str(root / "origin.tar"), "-o", str(root / "x.parquet")])
-    if done.exit_code:
-        raise RuntimeError(done.output)
+    code = "from _newsclippings.cli import main; main()"
+    command = [sys.executable, "-c", code, "index", str(root / "origin.tar"), "-o", str(root / "x.parquet")]
+    subprocess.run(
+        command, check=True, capture_output=True
+    )  # whose threads reserve address space that children inherit
     tar = (root / "origin.tar").read_bytes()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

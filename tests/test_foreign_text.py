@@ -84,7 +84,7 @@ def test_secrets_are_taken_out(text: str, left: str) -> None:
         "data_dir='C:\\\\data\\\\x' is not known. Allowed: 'a', 'b'.",
         "the Hub does not accept your token: log in anew by `hf auth login`, or set HF_TOKEN.",
         "basic information, no bearer of news; a signature: none",
-        "two\nlines of ours, é, 中文, \u05d0",
+        "two\n  lines of ours, é, 中文, \u05d0",
         "token=***",
         "/data/token=abc/origin.tar",
     ],

@@ -22,6 +22,7 @@ from world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import preview_html
 from _newsclippings.cli import main
+from _newsclippings.foreign_text import one_line
 from _newsclippings.preview_html import LARGEST, TEMPLATE, Rows, write_page
 
 # Before click 8.2 stderr had to be kept apart by name.
@@ -41,6 +42,11 @@ Shown = tuple[str, list[str]]  # what stands above a pair, and which of its twin
 
 def run(*args: object) -> Result:
     return CliRunner(**APART).invoke(main, ["preview", *(str(arg) for arg in args)])
+
+
+def shown(value: Any) -> Any:
+    """A text as the page shows it: in one line, with blanks as spaces."""
+    return one_line(value) if isinstance(value, str) else value
 
 
 def write(world: World, page: Path, *args: object) -> Path:
@@ -110,7 +116,7 @@ def test_the_pairs_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
     }
     for pair, wanted in zip(data["pairs"], expected, strict=True):
         rows = [
-            {**{name: row[name] for name in names}, "score": row["similarity_score"], "picture": one["picture"]}
+            {**{name: shown(row[name]) for name in names}, "score": row["similarity_score"], "picture": one["picture"]}
             for row, one in zip(wanted["rows"], pair["rows"], strict=True)
         ]
         assert pair == {**wanted, "rows": rows}
@@ -176,7 +182,7 @@ def test_rows_that_lack_records(tmp_path: Path) -> None:
 
 
 def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
-    """Whatever a caption holds, the page has its own two scripts only, and the caption comes out as it was."""
+    """Whatever a caption holds, the page has its own two scripts only, and the caption comes out in one line."""
     rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
     write_page([Rows("x", "test", rows)], tmp_path / "x.html")
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
@@ -184,7 +190,8 @@ def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
         '<script type="application/json" id="data">', "</script>", "<script>", "</script>",
     ]  # fmt: skip
     found = [pair["rows"][0] for pair in data_of(tmp_path / "x.html")["pairs"]]
-    assert [(one["caption"], one["image_caption"], one["topic"]) for one in found] == [(t, t, t) for t in HOSTILE]
+    texts = [(shown(t), shown(t), shown(t)) for t in HOSTILE]
+    assert [(one["caption"], one["image_caption"], one["topic"]) for one in found] == texts
 
 
 def test_the_page_may_load_nothing(world: World, tmp_path: Path) -> None:
@@ -492,7 +499,7 @@ def test_captions_are_text(tmp_path: Path, show: Callable[..., Any]) -> None:
     rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
     write_page([Rows("x", "test", rows)], tmp_path / "x.html")
     page = show(tmp_path / "x.html")
-    assert page.locator("h2").all_text_contents() == HOSTILE
+    assert page.locator("h2").all_text_contents() == [shown(text) for text in HOSTILE]
     assert page.evaluate("window.stolen") is None
     assert page.locator("script").count() == 2
     assert len(seen(page)) == len(HOSTILE)

@@ -1,0 +1,63 @@
+"""Foreign text is data: nothing of it is obeyed by a terminal, reordered, or taken for a line of ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hostile_text import HOSTILE, Case, attempt, prepare, problems
+
+from _newsclippings.foreign_text import as_message, json_text, one_line
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Case]]:
+    """The folder of the inputs, and all cases by name."""
+    root = tmp_path_factory.mktemp("text") / "root"
+    _, cases = prepare(root)
+    return root, {case[0]: case for case in cases}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "files: the data's folder",
+        "files: a built folder",
+        "files: what is not there",
+        "tar: name of kind 2, 1",
+        "tar: byte 257 of a header",
+        "index: 'damage'",
+        "index: a name",
+        "articles",
+        "test.json: value annotations/0/id",
+    ],
+)
+def test_a_hostile_text(prepared: tuple[Path, dict[str, Case]], tmp_path: Path, name: str) -> None:
+    """All commands, with a hostile text in one place of the inputs (`python -m tests.hostile_text` has every place)."""
+    root, cases = prepared
+    count, wrong = attempt(root, cases[name], tmp_path)
+    assert wrong == []
+    assert count > 0
+
+
+def test_captions_are_shown_in_one_line() -> None:
+    """Blanks of all kinds are spaces, letters of all languages stay, and the rest is shown as escapes."""
+    assert one_line("a\xa0b\r\n\u2028c\td") == "a b c d"
+    assert one_line("é 中文 \u05d0\u202eb") == "é 中文 \u05d0\\u202eb"
+    assert problems(one_line(HOSTILE)) == ""
+
+
+def test_messages_have_the_lines_that_we_made() -> None:
+    """An end of a line stays where we indent behind it, and in the traceback of a worker."""
+    assert as_message("one\n  two\nthree\r\n") == "one\n  two\\nthree\\r\\n"
+    traceback = 'Caught X.\nTraceback (most recent call last):\n  File "x"\nX: y'
+    assert as_message(traceback) == traceback
+
+
+def test_files_of_json_hold_escapes() -> None:
+    """What people look at has no character that is obeyed, and is the same JSON."""
+    value = {HOSTILE: [HOSTILE, "é 中文", "\U000e0001"]}
+    assert json.loads(json_text(value)) == value
+    assert problems(json_text(value)) == ""
+    assert "é 中文" in json_text(value)
