@@ -103,7 +103,7 @@ def of_inputs(root: Path, world: World) -> Iterator[Case]:
     }
     for file, wanted in files.items():
         content = json.loads(file.read_text())
-        found = [path for path in _deep(content, record, one) if wanted(path)]
+        found = [path for path in _deep(content, record, one) if wanted(path)]  # type: ignore[no-untyped-call]
         for path in found:
             for as_key in (False, True):
                 if as_key and not isinstance(path[-1], str):
