@@ -26,7 +26,7 @@ _PROVED: dict[Path, dict[str, str]] = {}
 
 def write_proof(proof: Path, folder: Path, names: Iterable[str]) -> None:
     """Keep the checksums of some files of a folder."""
-    _write(proof, {name: [*_sum(folder / name), _state(folder / name)] for name in names})
+    _write(proof, {name: [*file_sum(folder / name), _state(folder / name)] for name in names})
 
 
 def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
@@ -47,14 +47,14 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
         _PROVED.pop(proof, None)
         return False
     if only is not None:
-        return only in known and _sum(folder / only) == tuple(known[only][:2])
+        return only in known and file_sum(folder / only) == tuple(known[only][:2])
     if _PROVED.get(proof) == states:
         return True
     read, changed = 0, False
     for name, (size, checksum, state) in sorted(known.items(), key=lambda item: item[1][0]):
         read += size
         changed |= state != states[name]
-        if (read <= ALWAYS or state != states[name]) and _sum(folder / name) != (size, checksum):
+        if (read <= ALWAYS or state != states[name]) and file_sum(folder / name) != (size, checksum):
             return False
         known[name][2] = states[name]
     if changed:  # by somebody who copied or touched them: compared only once
@@ -87,7 +87,7 @@ def _state(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _sum(path: Path) -> tuple[int, int]:
+def file_sum(path: Path) -> tuple[int, int]:
     """Size and checksum of a file; (-1, 0) if it cannot be read."""
     hashed, size, block = xxhash.xxh3_64(), 0, memoryview(bytearray(_BLOCK))
     try:

@@ -93,13 +93,13 @@ def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.Mon
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read in order to be compared, from here on."""
     read: list[str] = []
-    original = vars(proofs)["_sum"]
+    original = proofs.file_sum
 
-    def counting(path: Path) -> object:
+    def counting(path: Path) -> tuple[int, int]:
         read.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(proofs, "_sum", counting)
+    monkeypatch.setattr(proofs, "file_sum", counting)
     return read
 
 
@@ -263,5 +263,9 @@ def test_what_another_library_keeps_is_proved(tmp_path: Path, name: str) -> None
         assert len(fetched) == 3
         content = b"never right"
         link.unlink()
+        if name == "sha1":  # what a server gives twice, is what it has, whatever it calls it
+            assert get() == content
+            assert len(fetched) == 5
+            return
         with pytest.raises(BadFileError, match=r"hf://x: expected a file of the digest"):
             get()
