@@ -39,7 +39,7 @@ from _newsclippings.built import (
     save_reports,
 )
 from _newsclippings.config import NewsCLIPpingsConfig, check_arguments, check_features
-from _newsclippings.decode import decode_small
+from _newsclippings.decode import decode_small, import_decoder
 from _newsclippings.disk import cache_told
 from _newsclippings.downloads import proved_download
 from _newsclippings.embeddings import read_embeddings, read_faces
@@ -258,6 +258,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         if self.config.images != "none" or self.config.articles:
             self.config.sources().require_pictures()  # at once, not at the first row
+        if self.config.images != "none":
+            import_decoder()  # else `datasets` does, at the first row, perhaps in a thread while the process forks
         return super().as_streaming_dataset(*args, **kwargs)
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:

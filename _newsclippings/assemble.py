@@ -1,7 +1,6 @@
 """From sources to joined rows: read the matches, pick their records, find their pictures, join, report."""
 
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from _newsclippings.schema import EMBEDDINGS
 from _newsclippings.sources import Sources
 from _newsclippings.split import METADATA_COLUMNS, Split
 from _newsclippings.tar_source import TarSource, made_of
+from _newsclippings.threads import Lock
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
 # x 4 workers, where there are so many pairs.
@@ -97,7 +97,7 @@ class Assembly:
         self._matches: dict[str, MatchesInSlices] = {}
         self._slices: dict[str, tuple[int, int, Split]] = {}
         self._left_out: dict[str, npt.NDArray[np.bool_]] = {}  # rows of slices of which nothing was left
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def needs_metadata(self) -> bool:
         """Whether the captions come from metadata: there is no data.json, neither as a file nor in the tar."""

@@ -1,8 +1,8 @@
 """Decoding pictures: the one place where encoded bytes become pixels that somebody looks at."""
 
 import contextlib
+import functools
 import io
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
@@ -11,6 +11,7 @@ import numpy as np
 
 from _newsclippings.errors import bad_file, printable
 from _newsclippings.schema import PICTURE_FORMATS
+from _newsclippings.threads import Lock, no_fork
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,6 +48,15 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
     return decode(image, side)
 
 
+@functools.cache
+def import_decoder() -> None:
+    """Import all of Pillow that decoding takes, while no process forks: in the child that would wait for the parent."""
+    with no_fork():
+        from PIL import Image, ImageOps, WebPImagePlugin  # noqa: F401 # slow to import
+
+        Image.preinit()
+
+
 def decode(image: Mapping[str, str | bytes | None], side: int, on_white: bool = True) -> "Image.Image":
     """Decode a picture as `decode_small` does.
 
@@ -56,7 +66,8 @@ def decode(image: Mapping[str, str | bytes | None], side: int, on_white: bool = 
         on_white: whether to put what is transparent on white; if not, the colours behind it show, as by Pillow's
             `convert("RGB")`, by which the authors trained.
     """
-    from PIL import Image  # slow to import
+    import_decoder()
+    from PIL import Image
 
     data, path = image["bytes"], image["path"]
     if data is None and path is None:
@@ -200,7 +211,7 @@ def _why(error: Exception) -> str:
     return printable(" ".join(text.split())[:200])
 
 
-_quiet = threading.Lock()
+_quiet = Lock()
 _quieted: list[int] = []  # one entry for each thread that is inside
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from _newsclippings.decode import ORIENTATION, quiet, refuse_bomb
+from _newsclippings.decode import ORIENTATION, import_decoder, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.files import what_instead
 from _newsclippings.images import Pictures, Rows
@@ -59,7 +59,8 @@ def look_at(data: bytes, decode: bool) -> Look:
 
 
 def _look(data: bytes, decode: bool) -> Look:
-    from PIL import Image, UnidentifiedImageError  # slow to import
+    import_decoder()
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
@@ -170,10 +171,10 @@ class DecodeCheck:
         for row, look in look_at_all(self.pictures, todo, decode=True):
             if look.error is not None:
                 raise look.error
-            self._checked[row] = True
             if look.problem is not None:
                 self.undecodable[row] = True
                 self.pictures.present[row] = False
+            self._checked[row] = True  # last: a process may be forked in between
 
 
 def _in_words(error: Exception) -> str:

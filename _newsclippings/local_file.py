@@ -3,7 +3,6 @@
 import io
 import os
 import stat
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -81,34 +80,41 @@ class LocalFile:
 
     def __init__(self, path: str, read_ahead: bool = False, at_rest: bool = True) -> None:
         self.path = path
-        self._read_ahead, self._at_rest, self._lock = read_ahead, at_rest, threading.Lock()
-        self._open()
+        self._read_ahead, self._at_rest = read_ahead, at_rest
+        self._closing: list[Callable[[], object]] = []
+        self._opened, self.status = self._open()
         self.size = self.status.st_size
 
-    def _open(self) -> None:
-        self._fd = open_file(self.path)
-        self._close = weakref.finalize(self, os.close, self._fd)
-        before, self.status = getattr(self, "status", None), os.fstat(self._fd)
-        if before is not None and not os.path.samestat(before, self.status):
-            self.status = before  # so that the next read finds it out again
-            self.close()
+    def _open(self) -> tuple[tuple[int, int], os.stat_result]:
+        """This process and a descriptor of its own, and what the system says of it.
+
+        Raises:
+            BadFileError: it is another file than the one that was opened first.
+        """
+        descriptor = open_file(self.path)
+        close, status = weakref.finalize(self, os.close, descriptor), os.fstat(descriptor)
+        if self._closing and not os.path.samestat(self.status, status):
+            close()
             raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-        self._process = os.getpid()  # last: from now on other threads read
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        self._closing.append(close)
+        return (os.getpid(), descriptor), status
 
     def _descriptor(self) -> int:
-        """This process's own: some network file systems serve each open file by itself."""
-        if self._process != os.getpid():
-            with self._lock:
-                if self._process != os.getpid():
-                    self.close()
-                    self._open()
-        return self._fd
+        """This process's own: some network file systems serve each open file by itself.
+
+        There is no lock, which a fork could find taken: threads that come at once open it each. The inherited one stays
+        open, since a thread that forked may be about to read from it.
+        """
+        if self._opened[0] != os.getpid():
+            self._opened, _ = self._open()
+        return self._opened[1]
 
     def close(self) -> None:
-        """Give the file descriptor back."""
-        self._close()
+        """Give the file descriptors back."""
+        for close in self._closing:
+            close()
 
     def __enter__(self) -> "LocalFile":
         return self

@@ -1,7 +1,10 @@
 """Remote files through fsspec: opening, asking about them, trying again. A location is a local path or a URL."""
 
+import contextlib
 import functools
 import os
+import re
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +20,7 @@ from _newsclippings.errors import (
     without_secrets,
 )
 from _newsclippings.foreign_text import hide_in_logs, remember_secrets
+from _newsclippings.threads import no_fork
 
 T = TypeVar("T")
 
@@ -39,10 +43,10 @@ def _survive_forks() -> None:
     """
 
     def forget() -> None:
-        import fsspec.asyn
-
-        fsspec.asyn.iothread[0] = fsspec.asyn.loop[0] = None
-        fsspec.asyn.reset_lock()
+        asyn = sys.modules.get("fsspec.asyn")
+        if hasattr(asyn, "reset_lock"):  # not while it is imported: to wait for that would be for ever
+            asyn.iothread[0] = asyn.loop[0] = None
+            asyn.reset_lock()
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=forget)
@@ -55,9 +59,16 @@ def file_system(url: str) -> tuple[Any, str]:
         ConfigError: nothing knows how to read that URL.
         Exception: whatever fsspec raises.
     """
-    import fsspec  # takes a while to import, and most builds read local files only
-
     _survive_forks()
+    with no_fork():
+        import fsspec  # takes a while to import, and most builds read local files only
+        import fsspec.asyn
+
+        with contextlib.suppress(Exception):  # told below, in its turn
+            for protocol in re.findall(r"([a-z0-9+.-]+)://", url):
+                fsspec.get_filesystem_class(protocol)
+        if "http://" in url or "https://" in url:
+            import _newsclippings.http_answers  # noqa: F401
     keep_secret(url)
     options: dict[str, Any] = {}
     if "http://" in url or "https://" in url:

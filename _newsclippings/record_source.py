@@ -20,6 +20,7 @@ from _newsclippings.record_index import RecordIndex, index_records
 from _newsclippings.schema import SPLITS
 from _newsclippings.sources import Sources
 from _newsclippings.tar_source import TarSource
+from _newsclippings.threads import computed_once
 
 logger = logging.getLogger("newsclippings")
 
@@ -47,7 +48,7 @@ class RecordSource:
         self._indexes: dict[str, RecordIndex | None] = {}
         self._whole: dict[tuple[str, bool], pa.Table] = {}
 
-    @functools.cached_property
+    @computed_once
     def data_json(self) -> Stretch | None:
         """data.json; None where there is none, so that captions come from the metadata."""
         if self.sources.data_json is not None:

@@ -1,6 +1,5 @@
 """origin.tar as an input: its file, its index, and, of a remote one, the sparse local copy of what was needed."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from _newsclippings.schema import VERSION
 from _newsclippings.tar_index import TarIndex, load_index
 from _newsclippings.tar_index_file import load_given_index
 from _newsclippings.tar_members import Members, TarCopy
+from _newsclippings.threads import computed_once
 
 
 def made_of(location: str) -> str:
@@ -39,12 +39,12 @@ class TarSource:
         self.location = location
         self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
 
-    @functools.cached_property
+    @computed_once
     def file(self) -> RandomFile:
         """The tar itself."""
         return open_random(self.location)
 
-    @functools.cached_property
+    @computed_once
     def index(self) -> TarIndex:
         """Its index.
 
@@ -93,11 +93,11 @@ class TarSource:
         if made_of(self.location) != self._key:
             raise changed_tar(self.file.path)
 
-    @functools.cached_property
+    @computed_once
     def _key(self) -> str:
         return made_of(self.location)
 
-    @functools.cached_property
+    @computed_once
     def _copy(self) -> TarCopy | None:
         """The sparse copy; None of a local tar."""
         if not is_url(self.location):

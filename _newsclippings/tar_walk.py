@@ -8,7 +8,6 @@ found by its checksum; a segment counts only if the walk of the one before it en
 import contextlib
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from _newsclippings.local_file import RandomFile
 from _newsclippings.tar_end import end_damage, last_member, zeros_in
 from _newsclippings.tar_headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar_segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
-from _newsclippings.threads import as_many
+from _newsclippings.threads import Lock, as_many
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
 SEGMENTS = 1024  # at most, whatever size a file says it has: a search for a header each
@@ -61,7 +60,7 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
     with tqdm(
         total=file.size, desc=what, unit="B", unit_scale=True, disable=None
     ) as bar, contextlib.ExitStack() as stack:  # fmt: skip
-        lock = threading.Lock()
+        lock = Lock()
 
         def advance(count: int) -> None:
             with lock:

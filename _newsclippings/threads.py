@@ -1,14 +1,27 @@
-"""Work done ahead of its consumer, in threads."""
+"""Work done ahead of its consumer, in threads; and locks that a forked process does not wait for.
 
+A fork copies locks as they are, but not the threads that hold them: what such a thread would have released stays
+locked in the child for ever. So locks of this package are made anew there, nothing is computed under the one lock that
+`functools.cached_property` has before Python 3.12, and no process forks while something is imported.
+"""
+
+import contextlib
+import functools
 import itertools
+import os
 import resource
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, overload
+
+from tqdm import std as progress
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+Owner = TypeVar("Owner")
 
 
 def map_ahead(
@@ -16,21 +29,25 @@ def map_ahead(
 ) -> Iterator[tuple[Argument, Result]]:
     """Call a function in threads, `ahead` calls before their results are asked for; yields in the order given.
 
-    What the function raises is raised here, in its turn. Who stops early cancels what was not begun.
+    What the function raises is raised here, in its turn. Who stops early cancels what was not begun. In a process that
+    was forked meanwhile, where the threads are not, it is called when its result is asked for.
     """
     waiting: deque[tuple[Argument, Future[Result]]] = deque()
-    todo = iter(arguments)
+    todo, process = iter(arguments), os.getpid()
     try:
-        while True:
+        while os.getpid() == process:
             for argument in itertools.islice(todo, ahead - len(waiting)):
                 waiting.append((argument, _submit(pool, function, argument)))
             if not waiting:
                 return
             argument, future = waiting.popleft()
             yield argument, future.result()
+        for argument in itertools.chain([argument for argument, _ in waiting], todo):
+            yield argument, function(argument)
     finally:
-        for _, future in waiting:
-            future.cancel()
+        if os.getpid() == process:
+            for _, future in waiting:
+                future.cancel()
 
 
 def as_many(threads: int) -> int:
@@ -52,3 +69,87 @@ def _submit(pool: ThreadPoolExecutor, function: Callable[[Argument], Result], ar
     except Exception as error:
         future.set_exception(error)
     return future
+
+
+class Lock:
+    """A lock for `with`, which is free in a forked process, whoever held it before."""
+
+    def __init__(self) -> None:
+        self._lock = self._held = threading.Lock()
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        lock = self._lock
+        lock.acquire()
+        self._held = lock
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()  # the one that was taken: of a holder who forks the other one is new
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.Lock()
+
+
+class computed_once(Generic[Owner, Result]):  # as functools.cached_property
+    """A property that is computed when it is first asked for, and kept in the instance; without a lock."""
+
+    def __init__(self, compute: Callable[[Owner], Result]) -> None:
+        self._compute = compute
+        functools.update_wrapper(self, compute)  # type: ignore[arg-type] # for its name and docstring
+
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> "computed_once[Owner, Result]": ...
+
+    @overload
+    def __get__(self, instance: Owner, owner: Any = None) -> Result: ...
+
+    def __get__(self, instance: Owner | None, owner: Any = None) -> "Result | computed_once[Owner, Result]":
+        """Its value; from then on the instance has it as an attribute, which comes before this."""
+        if instance is None:
+            return self
+        value = self._compute(instance)
+        kept: Result = instance.__dict__.setdefault(self._compute.__name__, value)
+        return kept
+
+
+@contextlib.contextmanager
+def no_fork() -> Iterator[None]:
+    """Let forks wait while the block runs: what a thread is about to import, nobody could import in the child."""
+    with _importing:
+        yield
+
+
+_LOCKS: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+_importing = threading.RLock()
+
+
+def _renew_in_child() -> None:
+    global _importing
+    _importing = threading.RLock()
+    for lock in list(_LOCKS):
+        lock.renew()
+    _renew_progress_locks()
+
+
+def _renew_progress_locks() -> None:
+    """Those of tqdm, which even a bar that is not shown takes. Its lock between processes stays what it is."""
+    default = progress.TqdmDefaultWriteLock
+    default.th_lock = threading.RLock()
+    if not hasattr(default, "mp_lock"):
+        return  # no bar was made yet
+    lock, classes = default(), [progress.tqdm]
+    while classes:
+        bar = classes.pop()
+        classes += bar.__subclasses__()
+        bar.monitor = None  # a thread, which is not there
+        if isinstance(bar.get_lock(), default):
+            bar.set_lock(lock)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _importing.acquire(),
+        after_in_parent=lambda: _importing.release(),
+        after_in_child=_renew_in_child,
+    )
