@@ -25,7 +25,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.utils._filelock import FileLock
+from filelock import FileLock
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import (

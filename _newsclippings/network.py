@@ -43,7 +43,7 @@ def _survive_forks() -> None:
     """
 
     def forget() -> None:
-        asyn = sys.modules.get("fsspec.asyn")
+        asyn: Any = sys.modules.get("fsspec.asyn")
         if hasattr(asyn, "reset_lock"):  # not while it is imported: to wait for that would be for ever
             asyn.iothread[0] = asyn.loop[0] = None
             asyn.reset_lock()

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import datasets.load
-from datasets.data_files import DataFilesDict
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from _newsclippings.config import without_effect
 from _newsclippings.schema import ENV_DATA_DIR
@@ -23,19 +20,34 @@ def make_name_known() -> None:
     data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files; so
     the lookup of that table is wrapped, for this one name.
     """
-    load: Any = datasets.load
-    try:
-        factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
-        local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
-        look_up = factory.get_module
-    except AttributeError as error:
+    try:  # private names, and shapes, of another library: import of this package does not depend on them
+        _wrap_lookup()
+    except Exception as error:
         logging.getLogger(NAME).warning(
-            "load_dataset(%r) does not work on datasets %s (%s); NewsCLIPpings(...) does.",
+            "load_dataset(%r) does not work on datasets %s (%s: %s). Use newsclippings.NewsCLIPpings(...) instead, or "
+            "a release of datasets from 3.6 to 5.",
             NAME,
             datasets.__version__,
-            error,
+            type(error).__name__,
+            " ".join(str(error).split())[:200],
         )
-        return
+
+
+def _wrap_lookup() -> None:
+    import datasets.load as load
+    from datasets.data_files import DataFilesDict
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as table
+
+    factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
+    local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
+    look_up = vars(factory)["get_module"]
+    if not (isinstance(table, dict) and all(map(callable, (look_up, local, module_class)))):
+        message = "its table of modules, or what looks modules up, is of another kind"
+        raise TypeError(message)
+    if table is not load._PACKAGED_DATASETS_MODULES:
+        message = "its lookup has a table of modules of its own"
+        raise TypeError(message)
+    module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})  # what is made below can be made
 
     def get_module(self: Any) -> Any:
         if self.name != NAME:
@@ -46,7 +58,7 @@ def make_name_known() -> None:
             raise without_effect("data_files=")
         return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
 
-    _PACKAGED_DATASETS_MODULES[NAME] = (NAME, "")
+    table[NAME] = (NAME, "")
     factory.get_module = get_module
 
 

@@ -133,11 +133,17 @@ def _renew_in_child() -> None:
 
 
 def _renew_progress_locks() -> None:
-    """Those of tqdm, which even a bar that is not shown takes. Its lock between processes stays what it is."""
+    """Those of tqdm, which even a bar that is not shown takes.
+
+    Its lock between processes goes, too: in a child that was forked while a thread held it, it counts that thread for
+    ever, and is never given back by the first one to take it there, which holds up the parent as well. So bars of
+    several processes may be drawn over each other.
+    """
     default = progress.TqdmDefaultWriteLock
     default.th_lock = threading.RLock()
     if not hasattr(default, "mp_lock"):
         return  # no bar was made yet
+    default.mp_lock = None
     lock, classes = default(), [progress.tqdm]
     while classes:
         bar = classes.pop()

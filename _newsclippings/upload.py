@@ -98,7 +98,7 @@ def plan_upload(
 
 
 def _check_name(repo_id: str) -> None:
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # public, and not in __all__
 
     owner, slash, name = repo_id.partition("/")
     if not (owner and slash and name) or "/" in name:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from reading import environment
+from world import World
 
 import newsclippings
 
@@ -110,6 +111,91 @@ def test_errors_are_raised_and_never_asserted(module: str) -> None:
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "extractall", "extract", "iter_archive", "download_and_extract"}
+
+
+# Private names of other libraries: only where their absence is met with one line, and nothing else breaks.
+GUARDED = {("_newsclippings.register", "_PACKAGED_DATASETS_MODULES")}
+
+
+def private_names(file: Path) -> set[str]:
+    """Names with an underscore of other libraries: imported, or reached from a module that is imported."""
+    tree, foreign, found = ast.parse(file.read_text(encoding="utf-8")), set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            foreign |= {(a.asname or a.name).partition(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            foreign |= {a.asname or a.name for a in node.names}
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] not in ("_newsclippings", "__future__"):
+                found |= {part for part in name.split(".") if part.startswith("_") and not part.startswith("__")}
+            else:
+                foreign -= {name.rpartition(".")[2]}
+    for node in ast.walk(tree):
+        private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__")
+        if private and isinstance(node, ast.Attribute):
+            root: ast.expr = node.value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in foreign:
+                found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_private_names_of_others_are_guarded(module: str) -> None:
+    """None is imported or reached outside of the places that are listed, which do without it."""
+    assert {(module, name) for name in private_names(FILES[module])} <= GUARDED
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_no_lock_outlives_a_fork(module: str) -> None:
+    """Locks are those of `threads`, which are new in a child; functools.cached_property has one of its own."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
+    locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
+    if module != "_newsclippings.threads":
+        assert not used & {*locks, "functools.cached_property", "cached_property"}
+
+
+GONE = """
+import datasets.load, datasets.packaged_modules, sys
+{change}
+import newsclippings
+builder = newsclippings.NewsCLIPpings(config_name="scene_resnet_place", data_dir=sys.argv[1], images="none")
+assert builder.config.name == "scene_resnet_place"
+assert isinstance(builder, datasets.DatasetBuilder)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del datasets.packaged_modules._PACKAGED_DATASETS_MODULES",
+        "datasets.packaged_modules._PACKAGED_DATASETS_MODULES = ()",
+        "datasets.packaged_modules._PACKAGED_DATASETS_MODULES = {}",
+        "del datasets.load._PACKAGED_DATASETS_MODULES",
+        "del datasets.load.PackagedDatasetModuleFactory",
+        "del datasets.load.PackagedDatasetModuleFactory.get_module",
+        "datasets.load.PackagedDatasetModuleFactory.get_module = None",
+        "del datasets.load.DatasetModule",
+        "datasets.load.DatasetModule = lambda path: path",
+        "vars(datasets.load).pop('LocalDatasetModuleFactory', 0)\n"
+        "vars(datasets.load).pop('LocalDatasetModuleFactoryWithoutScript', 0)",
+    ],
+)
+def test_import_does_without_private_names(world: World, tmp_path: Path, change: str) -> None:
+    """Where `datasets` lacks what the lookup by name needs, one line says so, and the builder works."""
+    code = [sys.executable, "-c", GONE.format(change=change), str(world.root)]
+    done = subprocess.run(code, capture_output=True, text=True, env=environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "load_dataset('newsclippings')" in line]
+    assert len(lines) == 1, done.stderr
+    assert "Use newsclippings.NewsCLIPpings(...) instead" in lines[0]
+    assert "Traceback" not in done.stderr
 
 
 def test_help_does_not_wait_for_datasets(tmp_path: Path) -> None:
