@@ -8,7 +8,7 @@ import re
 
 TAIL = 512  # bytes at the end of a picture that are zero where its data were never written
 HEADER = 54  # bytes that are before the pixels of any picture without a mark of its end
-FEW = 16  # zeros that hardly any picture ends with
+FEW = 8  # zeros that hardly any picture ends with
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82", b";")  # of JPEG, PNG and GIF
 _IMAGES = (b"VP8 ", b"VP8L", b"ANMF")  # chunks of a WEBP that hold pixels
@@ -19,7 +19,7 @@ def has_end(data: bytes) -> bool | None:
     if data.startswith(b"\xff\xd8\xff"):
         return jpeg_has_end(data)
     if data.startswith(b"\x89PNG"):
-        return b"IEND" in data
+        return _ENDS[1] in data
     if data.startswith(b"GIF8"):
         return _gif_has_end(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
