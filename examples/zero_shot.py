@@ -36,7 +36,8 @@ def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: in
 def main(name: str = "openai/clip-vit-base-patch32", data_dir: str | None = None) -> float:
     """Evaluate a model, and return its accuracy on test."""
     splits = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir, splits=["validation", "test"])
-    model, processor = AutoModel.from_pretrained(name).eval(), AutoProcessor.from_pretrained(name)
+    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval()
+    processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     known, unknown = (similarities(splits[split], model, processor) for split in ("validation", "test"))
     labels = torch.tensor(splits["validation"]["falsified"][:])
     threshold = max(known, key=lambda value: int(((known < value) == labels).sum()))

@@ -370,7 +370,7 @@ def test_other_outlets(learnable: Path) -> None:
     """Trained on captions of two outlets, tested on those of the other two; so it is when it is evaluated again."""
     found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
     assert found["rows"] == 256
-    assert training.main(["--eval_only", "out", "--use_cpu"]) == found  # where the data are, the run knows
+    assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"]) == found
     with pytest.raises(ValueError, match="how many rows would there be"):
         training.main(["--eval_only", "out", "--use_cpu", "--streaming"])
     assert "trained on pairs of bbc, guardian only, tested on those of the others" in Path("out/report.md").read_text()
@@ -726,12 +726,23 @@ def test_weights_that_are_cut_off(tmp_path: Path) -> None:
         model.make(Options(model=str(tmp_path / "clip")))
 
 
-def test_a_run_is_evaluated_where_its_data_are(world: World, tmp_path: Path) -> None:
-    """A place that the run's own data would not look at is refused, not passed over."""
+def test_a_run_is_evaluated_where_its_data_are(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The command line says where, and never the run; a line names what is not used."""
     build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root))
-    run(world.root, "out", "--data", tmp_path / "built", "--max_steps", 1)
-    with pytest.raises(ValueError, match=r"--data_dir with --data .*built, which is built and read as it is"):
+    found = run(world.root, "out", "--data", tmp_path / "built", "--max_steps", 1)
+    (tmp_path / "built").rename(tmp_path / "moved")
+    for place in (["--data", str(tmp_path / "moved")], ["--data_dir", str(world.root)]):
+        caplog.clear()
+        assert training.main(["--eval_only", "out", *place, "--use_cpu"]) == found
+        assert "not used" not in caplog.text
+    with pytest.raises(FileNotFoundError, match="data_dir='.*elsewhere': expected some of this tree"):
         training.main(["--eval_only", "out", "--data_dir", "elsewhere", "--use_cpu"])
+    (tmp_path / "moved").rename(tmp_path / "built")
+    monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
+    assert training.main(["--eval_only", "out", "--use_cpu"]) == found
+    assert f"out was made with --data {tmp_path / 'built'}, which is not used: say where the rows are." in caplog.text
 
 
 def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:

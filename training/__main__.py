@@ -1,23 +1,27 @@
 """The command: `python -m training --config merged_balanced --model openai/clip-vit-base-patch32`."""
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from _newsclippings.errors import MissingDataError, NewsCLIPpingsError
 from _newsclippings.schema import OUTLETS
 from training import model as models
+from training import strangers
 from training.collate import Collator
 from training.data import Control, MapRows, count_rows, load_split, shard_sizes
 from training.evaluate import predict, write_report
-from training.options import CONTROLS, PLACES, Options, given_flags, parse
+from training.options import CONTROLS, Options, given_flags, parse
 from training.stream import StreamLoader, StreamRows
+
+logger = logging.getLogger(__name__)
 
 
 class PairTrainer(Trainer):
@@ -45,6 +49,30 @@ class PairTrainer(Trainer):
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return super()._get_train_sampler(*args, **kwargs) if self.shuffle else None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        load = super()._load_from_checkpoint
+        place = Path(resume_from_checkpoint, strangers.WEIGHTS)
+        if place.exists():
+            strangers.same_shapes(place, strangers.shapes_of(place, resume_from_checkpoint))(self.model)
+        strangers.careful(place, "weights", lambda: load(resume_from_checkpoint, *args, **kwargs))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        load = super()._load_optimizer_and_scheduler
+        strangers.careful(checkpoint, "the state of this optimizer", lambda: load(checkpoint))
+        for weights, state in self.optimizer.state.items() if checkpoint else ():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != weights.shape:
+                    expected = f"{name} of shape {list(weights.shape)}"
+                    raise strangers.fault(f"{checkpoint}/optimizer.pt", expected, list(value.shape))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        load = super()._load_rng_state
+        strangers.careful(checkpoint, "the state of random numbers", lambda: load(checkpoint))
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        load = super()._load_scaler
+        strangers.careful(checkpoint, "the state of a scaler", lambda: load(checkpoint))
 
 
 class Epochs(TrainerCallback):
@@ -108,6 +136,9 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     readers = {"workers": max(1, arguments.dataloader_num_workers), "ranks": ranks} if options.streaming else None
     for one in {folder, models.home_of(Path(last)) if last not in (None, True) else folder}:
         models.check_about(one, options, readers)
+    checkpoint = get_last_checkpoint(str(folder)) if last is True and folder.is_dir() else last
+    if isinstance(checkpoint, str):
+        strangers.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
     rows = rows_for(options, "train", arguments.seed, rank, ranks)  # first: what is missing is told before all else
     set_seed(arguments.seed)
     model, tokenizer = models.make(options)
@@ -123,10 +154,7 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         trainer.add_callback(Epochs(rows))
     if rank == 0:
         models.save_about(folder, model, tokenizer, readers)
-    try:
-        trainer.train(resume_from_checkpoint=last)
-    except SafetensorError as error:
-        raise models.cut_off(folder if last is True else last, error) from error
+    trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
@@ -153,6 +181,14 @@ def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
     return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens)
 
 
+def told_of_places(run: Path, given: set[str]) -> None:
+    """Log where a run's rows came from, if the command line says nothing of it: nothing is read there."""
+    noted = strangers.named_places(strangers.read_about(models.home_of(run))[0])
+    if noted and not given & {"data", "data_dir", "visual_news", "visual_news_index"}:
+        places = ", ".join(f"--{name} {value}" for name, value in noted.items())
+        logger.warning("%s was made with %s, which is not used: say where the rows are.", run, places)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Train and evaluate; returns the measures on test (of rank 0)."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -166,7 +202,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         model, tokenizer = models.load(Path(options.eval_only))
         collator = make_collator(model, tokenizer)
         of_the_run = {"config", "features", "products", "train_outlets", "control"}
-        of_the_run |= PLACES if "data" not in given else set()
+        of_the_run |= {"missing", "check_images"} if options.data == Options.data else set()
+        told_of_places(Path(options.eval_only), given)
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
         options.check(given)
         name = options.eval_only

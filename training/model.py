@@ -6,19 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
+from _newsclippings.errors import printable
 from _newsclippings.files import write_text
 from _newsclippings.schema import EMBEDDINGS
 from training.options import FEATURES, Options
+from training.strangers import (
+    ABOUT,
+    WEIGHTS,
+    backbone_config,
+    build,
+    careful,
+    check_draft,
+    check_tokens,
+    fault,
+    inside,
+    no_larger_than,
+    read_about,
+    read_json,
+    read_tokenizer,
+    same_shapes,
+    shapes_of,
+    weights_of,
+)
 from training.tiny import byte_tokenizer, tiny_config
 
-ABOUT = "classifier.json"
-WEIGHTS = "model.safetensors"
 MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # of Options, where a run goes on
 
 
@@ -90,22 +106,50 @@ def make(options: Options) -> tuple[Classifier, Any]:
     if options.from_config == "tiny":
         return Classifier(options, AutoModel.from_config(tiny_config())), byte_tokenizer()
     place = options.from_config or options.model
-    config = AutoConfig.from_pretrained(place)
-    if not (hasattr(config, "text_config") and hasattr(getattr(config, "vision_config", None), "image_size")):
-        raise ValueError(f"{place}: expected a CLIP or a SigLIP with pictures of one size, found {config.model_type}.")
-    try:  # in full precision, whatever the weights are stored in: the recipe's rates are too small for half of it
-        read = AutoModel.from_config if options.from_config else AutoModel.from_pretrained
-        backbone = read(config if options.from_config else place, dtype=torch.float32)
-    except SafetensorError as error:
-        raise cut_off(place, error) from error
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    folder = Path(place)
+    local = folder.is_dir()
+    if local:
+        config = backbone_config(place, read_json(folder, "config.json"))
+    else:
+        config = backbone_config(place, PreTrainedConfig.get_config_dict(place)[0])
+    # In full precision, whatever the weights are stored in: the recipe's rates are too small for half of it.
+    if options.from_config:
+        backbone = build(place, lambda: _new(config))
+    else:
+        if local:
+            files = weights_of(folder)
+            for file in files:
+                shapes_of(file, place)
+            check_draft(place, lambda: _new(config), no_larger_than(place, files))
+        backbone = careful(place, "a model that transformers can load", lambda: _trained(place, config, local))
+    tokenizer = (
+        read_tokenizer(folder, config.model_type)
+        if local
+        else AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    )
     known, needed = len(tokenizer), config.text_config.vocab_size
     if known < needed // 2:  # `transformers` makes an empty one where there are no files
         raise ValueError(
             f"{place}: expected a tokenizer of about {needed:,} tokens, found one of {known:,}. Save the model's "
             "tokenizer (or processor) there, too."
         )
+    check_tokens(place, tokenizer, needed)
     return Classifier(options, backbone), tokenizer
+
+
+def _new(config: Any) -> Any:
+    return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+
+
+def _trained(place: str, config: Any, local: bool) -> Any:
+    return AutoModel.from_pretrained(
+        place,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=local,
+    )
 
 
 def check_about(folder: Path, options: Options, readers: dict[str, int] | None) -> None:
@@ -118,12 +162,13 @@ def check_about(folder: Path, options: Options, readers: dict[str, int] | None) 
     """
     if not (folder / ABOUT).exists() or not (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists()):
         return
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    about, _ = read_about(folder)
     for name, value in asdict(options).items():
         before = about["options"].get(name, value)
         if name not in MAY_DIFFER and before != value:
+            noted = printable(str(before))[:200]
             raise ValueError(
-                f"{folder}: expected flags as those of its checkpoints, --{name} {before}, found {value}. Give the "
+                f"{folder}: expected flags as those of its checkpoints, --{name} {noted}, found {value}. Give the "
                 "same to go on, or another --output_dir."
             )
     before = about.get("stream")
@@ -137,12 +182,8 @@ def check_about(folder: Path, options: Options, readers: dict[str, int] | None) 
 
 def home_of(folder: Path) -> Path:
     """The folder of a run: that one, or, of a checkpoint, the one above it."""
-    return folder if (folder / ABOUT).exists() else folder.parent
-
-
-def cut_off(place: object, error: Exception) -> ValueError:
-    """Weights that end too early, or are none."""
-    return ValueError(f"{place}: expected weights, found a file that is cut off ({error}). Use another checkpoint.")
+    is_checkpoint = folder.resolve().name.startswith("checkpoint-")
+    return folder.parent if is_checkpoint and not (folder / ABOUT).exists() else folder
 
 
 def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: dict[str, int] | None = None) -> None:
@@ -166,17 +207,25 @@ def load(folder: Path) -> tuple[Classifier, Any]:
         raise ValueError(
             f"{folder}: expected {weights.name}, and {ABOUT} in it or above it: a run's folder, or a checkpoint's."
         )
-    about = json.loads((home / ABOUT).read_text(encoding="utf-8"))
-    options = Options(**about["options"])
-    backbone, tokenizer = None, None
-    if "backbone" in about:
-        backbone = AutoModel.from_config(AutoConfig.for_model(**about["backbone"]), dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(home / "tokenizer")
-    model = Classifier(options, backbone)
-    try:
-        model.load_state_dict(load_file(weights))
-    except SafetensorError as error:
-        raise cut_off(weights, error) from error
+    about, known = read_about(home)
+    options = Options(**known)
+    where, weights = home / ABOUT, inside(folder, WEIGHTS)
+    config = None
+    if options.features is None:
+        config = backbone_config(where, about.get("backbone") or {})
+    elif about.get("backbone") is not None:
+        raise fault(where, "no backbone beside --features", "one")
+    careful(where, "options that fit each other", lambda: options.check(set()))
+
+    def make_it() -> Classifier:
+        return Classifier(options, None if config is None else _new(config))
+
+    model = build(where, make_it, same_shapes(weights, shapes_of(weights)))
+    careful(weights, "weights", lambda: model.load_state_dict(load_file(weights)))
+    if config is None:
+        return model, None
+    tokenizer = read_tokenizer(home / "tokenizer")
+    check_tokens(home / "tokenizer", tokenizer, config.text_config.vocab_size)
     return model, tokenizer
 
 

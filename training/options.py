@@ -79,7 +79,6 @@ EVALUATED: Final = {
 }  # fmt: skip
 # Of Options, what the builder of this package is told; rows that come from elsewhere have their fate behind them.
 OF_THE_BUILDER: Final = {"data_dir", "visual_news", "visual_news_index", "missing", "check_images"}
-PLACES: Final = {"data", *OF_THE_BUILDER}
 
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
