@@ -737,7 +737,7 @@ def test_a_run_is_evaluated_where_its_data_are(
         caplog.clear()
         assert training.main(["--eval_only", "out", *place, "--use_cpu"]) == found
         assert "not used" not in caplog.text
-    with pytest.raises(FileNotFoundError, match="data_dir='.*elsewhere': expected some of this tree"):
+    with pytest.raises(FileNotFoundError, match=r"data_dir='.*elsewhere': expected some of this tree"):
         training.main(["--eval_only", "out", "--data_dir", "elsewhere", "--use_cpu"])
     (tmp_path / "moved").rename(tmp_path / "built")
     monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
