@@ -1,0 +1,166 @@
+"""No secret of a URL is in a message, a traceback, a log or a file: whatever fails, however it is asked for."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, honest, make_files, serving
+from reading import load
+from world import World
+
+from _newsclippings import foreign_text, network
+from _newsclippings.cli import main
+from newsclippings import NewsCLIPpings, NewsCLIPpingsError
+
+SECRET = "SeCrEt"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries, and the time that a silent server has, are short; no secrets are known before."""
+    monkeypatch.setattr(network, "PAUSE", 0.001)
+    monkeypatch.setattr(network, "TIMEOUT", 0.2)
+    monkeypatch.setattr(foreign_text, "_known", {})
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Server]]:
+    """A world, and a server with its tar, its index and a zip of it."""
+    world, files = make_files(tmp_path_factory.mktemp("secrets") / "data")
+    with serving(files) as server:
+        yield world, server
+
+
+def _status(code: int) -> Habit:
+    return _raw(f"HTTP/1.1 {code} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+FAILURES: dict[str, Habit] = {
+    **{str(code): _status(code) for code in (301, 401, 403, 404, 410, 500, 503)},
+    "redirect to a signature": _redirect_to(f"http://127.0.0.1:1/x?X-Amz-Signature={SECRET}"),
+    "redirect to a login": _redirect_to(f"ftp://me:{SECRET}@127.0.0.1/x"),
+    "no ranges": HABITS["endless 200"],
+    "an encoding": HABITS["gzip bomb"],
+    "no tar": lambda ask: iter([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>%.3s" % SECRET.encode()[:3]]),
+    "silence": HABITS["silent"],
+    "no HTTP": HABITS["no HTTP"],
+    "hangs up": HABITS["an empty answer"],
+}
+
+
+def urls(port: int, path: str) -> list[str]:
+    """Addresses with secrets in them, in all the places where they may be."""
+    return [
+        f"http://127.0.0.1:{port}{path}?X-Amz-Signature={SECRET}&x={SECRET}",
+        f"http://user:{SECRET}@127.0.0.1:{port}{path}#{SECRET}",
+        f"http://user:{SECRET}%2F{SECRET}@127.0.0.1:{port}{path}",
+        f"http://user:{SECRET}/{SECRET}@127.0.0.1:{port}{path}",
+        f"zip://origin.tar::http://user:{SECRET}@127.0.0.1:{port}/origin.zip?sig={SECRET}",
+        f"https://user:{SECRET}@127.0.0.1:{port}{path}?sig={SECRET}",
+        f"http://user:{SECRET}@nowhere.invalid{path}?sig={SECRET}",
+        f"http://user:{SECRET}@127.0.0.1:1{path}?sig={SECRET}",
+        f"odd://user:{SECRET}@127.0.0.1{path}?sig={SECRET}",
+        f"s3://KEY:{SECRET}@bucket{path}?versionId={SECRET}",
+    ]
+
+
+def everything_of(error: BaseException) -> str:
+    """All texts of an error and of all that it refers to and that somebody may print."""
+    seen: set[int] = set()
+    texts, todo = ["".join(traceback.format_exception(error))], [error]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        texts += [str(one), repr(one), repr(one.args)]
+        todo += [e for e in (one.__cause__, None if one.__suppress_context__ else one.__context__) if e is not None]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["build", "stream"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_calls_that_fail(
+    served: tuple[World, Server],
+    tmp_path: Path,
+    failure: str,
+    streaming: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Every address meets a failure, as a tar and as its index; nothing of it shows a secret, at any level of logs."""
+    world, server = served
+    server.habit = FAILURES[failure]
+    caplog.set_level(logging.DEBUG)
+    k = list(FAILURES).index(failure)
+    index = f"http://user:{SECRET}@127.0.0.1:{server.port}/x.parquet?sig={SECRET}"
+    some: list[dict[str, str]] = [{"visual_news": str(world.root / "origin.tar"), "visual_news_index": index}]
+    some += [{"visual_news": url} for url in urls(server.port, "/origin.tar") if failure == "404"]
+    some += [{"visual_news": urls(server.port, "/origin.tar")[k % 5]}]
+
+    def first(options: dict[str, str]) -> object:
+        return next(iter(load(world, "merged_balanced", splits=["test"], streaming=streaming, **options)["test"]))
+
+    failed = []
+    for options in some:
+        try:
+            first(options)
+        except NewsCLIPpingsError as error:  # an index is read from front to back, which needs no ranges
+            failed.append(error)
+    assert len(failed) >= len(some) - (failure == "no ranges")
+    for error in failed:
+        assert SECRET not in everything_of(error)
+        assert SECRET.encode() not in pickle.dumps(error)
+    assert SECRET not in caplog.text
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
+    assert [file for file in tmp_path.rglob("*") if SECRET in file.name] == []
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("command", ["index", "verify", "info", "build", "preview"])
+def test_commands_that_fail(served: tuple[World, Server], tmp_path: Path, command: str, form: str) -> None:
+    """Nor does a command print one, whether it fails or only names the address."""
+    world, server = served
+    server.habit = FAILURES["403"]
+    for url in urls(server.port, "/origin.tar"):
+        where = (
+            [url, "-o", "x.parquet"] if command == "index" else ["--data-dir", str(world.root), "--visual-news", url]
+        )
+        where += ["built"] if command == "build" else []
+        where += ["--format", form] if command != "preview" else []
+        done = CliRunner().invoke(main, [command, *where])
+        assert SECRET not in done.output
+        assert done.exception is None or SECRET not in everything_of(done.exception)
+        assert done.exit_code in ((0,) if command == "info" else (1,))
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
+
+
+def test_what_is_made_shows_no_secret(
+    served: tuple[World, Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A build that works, by processes: no folder's name, no file, no log shows the address's secrets."""
+    world, server = served
+    server.habit = honest
+    caplog.set_level(logging.DEBUG)
+    url = f"http://user:{SECRET}@127.0.0.1:{server.port}/origin.tar?sig={SECRET}"
+    rows = load(world, "merged_balanced", visual_news=url, splits=["test"], num_proc=2)["test"]
+    assert len(rows) == len(world.rows(split="test"))
+    assert SECRET not in caplog.text
+    assert [file for file in tmp_path.rglob("*") if SECRET in str(file)] == []
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
+
+
+def test_a_builder_shows_no_secret_in_its_name(served: tuple[World, Server], tmp_path: Path) -> None:
+    """The folder that a builder writes to is named by digests."""
+    world, server = served
+    server.habit = honest
+    url = f"http://user:{SECRET}@127.0.0.1:{server.port}/origin.tar?sig={SECRET}"
+    builder = NewsCLIPpings(config_name="merged_balanced", data_dir=str(world.root), visual_news=url)
+    assert SECRET not in f"{builder.cache_dir} {builder.config_id} {builder.info}"
