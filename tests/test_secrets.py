@@ -115,9 +115,9 @@ def test_calls_that_fail(
         except NewsCLIPpingsError as error:  # an index is read from front to back, which needs no ranges
             failed.append(error)
     assert len(failed) >= len(some) - (failure == "no ranges")
-    for error in failed:
-        assert SECRET not in everything_of(error)
-        assert SECRET.encode() not in pickle.dumps(error)
+    for one in failed:
+        assert SECRET not in everything_of(one)
+        assert SECRET.encode() not in pickle.dumps(one)
     assert SECRET not in caplog.text
     assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
     assert [file for file in tmp_path.rglob("*") if SECRET in file.name] == []
