@@ -37,6 +37,7 @@ import click  # noqa: E402
 import datasets  # noqa: E402
 from changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem  # noqa: E402
 from children import in_child, kill, wait  # noqa: E402
+from forks import forked, kinds  # noqa: E402
 from obstacles import make_room, may_mount, small_disk, used  # noqa: E402
 from reading import raw_splits  # noqa: E402
 from remote import publish, serving  # noqa: E402
@@ -237,9 +238,9 @@ def changed(rounds: int, seed: int) -> int:
 @click.option("--kills", default=200, show_default=True, help="Rounds of each kind of build.")
 @click.option(
     "--only",
-    type=click.Choice(["killed", "crowded", "full", "changed"]),
+    type=click.Choice(["killed", "crowded", "full", "changed", "forks"]),
     multiple=True,
-    help="Which part.  [default: all]",
+    help="Which part.  [default: all but forks]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
 def main(kills: int, only: tuple[str, ...], seed: int) -> None:
@@ -262,6 +263,10 @@ def main(kills: int, only: tuple[str, ...], seed: int) -> None:
                 works |= {"vectors": load_vectors, "remote tar": partial(load_remote, url)}
                 for name, work in works.items():
                     wrong[f"disk full, {name}"] = rounds, full(name, work, world, rounds, seed)
+    if "forks" in only:  # `--kills` children of each kind, which hang or have wrong rows
+        with tempfile.TemporaryDirectory() as folder, kinds(Path(folder), make_world(Path(folder, "data"))) as ways:
+            for name, way in ways.items():
+                wrong[f"forked, {name}"] = kills, sum(forked(way, kills, seed))
     if "changed" in only or not only:
         wrong["an input changed"] = 2 * kills, changed(2 * kills, seed)
     shutil.rmtree(_HOME, ignore_errors=True)

@@ -295,8 +295,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("way", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("form", ["stream", "table"])
+@pytest.mark.parametrize(
+    ("way", "form"), [("fork", "stream"), ("fork", "table"), ("spawn", "stream"), ("forkserver", "stream")]
+)
 def test_workers_of_a_data_loader(published: Published, tmp_path: Path, way: str, form: str) -> None:
     """torch's workers, however they are started, while a thread reads the same files: all rows, in every epoch."""
     pytest.importorskip("torch")
@@ -325,10 +326,10 @@ while True:
 @pytest.mark.parametrize("what", ["folder", "remote tar", "a server that is silent"])
 @pytest.mark.parametrize("after", [0.05, 0.9])
 def test_an_interrupted_process_ends(
-    published: Published, origin: Origin, tmp_path: Path, what: str, after: float
+    world: World, published: Published, origin: Origin, tmp_path: Path, what: str, after: float
 ) -> None:
     """Ctrl-C in the middle of threads: the process ends by itself, soon."""
-    arguments = [str(published.world.root), *([published.url] if what != "folder" else [])]
+    arguments = [str(world.root)] if what == "folder" else [str(published.world.root), published.url]
     command = [sys.executable, "-c", INTERRUPTED, *arguments]
     env = environment(tmp_path / "hf")
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
