@@ -312,10 +312,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         """
         downloads = datasets.DownloadConfig(cache_dir=os.path.join(self._cache_dir_root, "downloads"))
         manager = datasets.DownloadManager(self.dataset_name, download_config=downloads, record_checksums=False)
-        assembly, joined = self._fetch_and_join(self.config.sources(), manager)
-        for one in joined.values():
-            one.check_parquet()
-        return assembly, joined
+        return self._fetch_and_join(self.config.sources(), manager)
 
     def _fetch_and_join(
         self, sources: Sources, dl_manager: datasets.DownloadManager

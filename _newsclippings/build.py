@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from _newsclippings import outputs
 from _newsclippings.card import MAKERS, PICTURE, write_card
 from _newsclippings.checksums import read_sums
 from _newsclippings.croissant import BESIDE, CROISSANT
 from _newsclippings.disk import full_disk_told
-from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile, damaged_shard
+from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile
 from _newsclippings.images import FolderPictures, pictures_state
+from _newsclippings.manifests import as_expected
 from _newsclippings.parquet_folder import (
     BUILDING,
     LEFTOVER,
@@ -34,6 +34,7 @@ from _newsclippings.parquet_folder import (
 )
 from _newsclippings.register import NAME
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
+from _newsclippings.shard_file import read_shard
 from _newsclippings.shards import rows_of
 from _newsclippings.split import Split
 from _newsclippings.unique_pictures import PicturesInUse
@@ -42,6 +43,7 @@ LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # on the card
 BESIDE_OF = {**MAKERS, CROISSANT: outputs.CROISSANT}
 STRAY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # as `write_atomically` names them
+DRAWN = ["caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "image_source"]  # of each row
 
 
 def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
@@ -212,16 +214,19 @@ def _draw_pairs(out: Path) -> None:
             first = next(filled, None)
             if first is None:
                 continue
-            try:
-                with pq.ParquetFile(out / config / first, pre_buffer=False) as file:  # else it is read whole
-                    rows = next(file.iter_batches(batch_size=2 * PAIRS)).to_pylist()
-            except (pa.ArrowException, OSError) as error:
-                raise damaged_shard(out / config / first, error) from error
-            if (out / PICTURE).exists() and not outputs.PAIRS.wrote(
-                out / PICTURE
-            ):  # of the first version: `_check_ours`
-                (out / PICTURE).unlink()
-            contact_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
+            with as_expected(out / config):  # another build may have written it, or somebody else
+                batches = read_shard(
+                    out / config / first, manifest["files"][first], manifest["features"], DRAWN, 2 * PAIRS
+                )
+                rows = next(batches).to_pylist()
+                batches.close()
+                for row in rows:  # a path could name any picture of this machine
+                    row["image"] = row["image"] and {"bytes": row["image"]["bytes"], "path": None}
+                if (out / PICTURE).exists() and not outputs.PAIRS.wrote(
+                    out / PICTURE
+                ):  # of the first version: `_check_ours`
+                    (out / PICTURE).unlink()
+                contact_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
             return
     (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
 

@@ -1,5 +1,6 @@
 """The card of a folder of Parquet files, and its dataset_infos.json: out of one template and the manifests."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from _newsclippings.charts import current_charts
 from _newsclippings.checksums import SUMS, sums_text
 from _newsclippings.files import write_text
 from _newsclippings.foreign_text import json_text
+from _newsclippings.local_file import holds, read_file
 from _newsclippings.manifests import Manifests, as_expected, manifests, shows_pictures, version
 from _newsclippings.schema import (
     CITATION,
@@ -27,8 +29,10 @@ from _newsclippings.schema import (
     VISUAL_NEWS_URL,
 )
 
+LARGEST = 4 << 20  # bytes of a card
 TEMPLATE = Path(__file__).with_name("card.md")
 TITLE = "Written by `newsclippings build`"  # by which a folder of ours is known
+README = "README.md"
 PICTURE = "pairs.png"
 MAKERS = {"README.md": outputs.CARD, "dataset_infos.json": outputs.CARD_INFOS, SUMS: outputs.SUMS}
 TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news")
@@ -68,32 +72,46 @@ def check_card(folder: Path) -> None:
 def stale_files(folder: Path, name: str | None = None) -> list[Path]:
     """Which of the files that `write_card` writes are not what it writes."""
     files = card_files(folder, name)
-    return [file for file, text in files.items() if not file.is_file() or file.read_bytes() != text.encode()]
+    return [file for file, text in files.items() if not file.is_file() or not holds(file, text.encode())]
 
 
 def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     """The files that tell what is in a folder, and what they say. See `write_card`."""
     built = manifests(folder)
-    readme, picture = folder / "README.md", folder / PICTURE
+    before, picture = card_of(folder), folder / PICTURE
     if name is None:
-        text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-        before = re.search(r'load_dataset\(("(?:[^"\\]|\\.)+")', text)
-        name = json.loads(before[1]) if before else folder.resolve().name.encode(errors="replace").decode()
+        name = _name_before(before) or folder.resolve().name
+    name = name.encode(errors="replace").decode()
     shown = [picture] if shows_pictures(built) and picture.is_file() else []
     charts = current_charts(folder)
     with as_expected(folder):
         text = _text(built, json_text(name).rstrip(), bool(shown), charts)
         texts = {
-            readme.name: _as_it_stands(readme, f"---\n{_yaml(built)}---\n\n{text}"),
+            README: _as_it_stands(before, f"---\n{_yaml(built)}---\n\n{text}"),
             "dataset_infos.json": json_text(_infos(built)),
         }
         texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
     return {folder / name: text for name, text in texts.items()}
 
 
-def _as_it_stands(file: Path, text: str) -> str:
-    """A text, or that of the file, if they only differ by the word that versions of `datasets` have for lists."""
-    before = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else text
+def card_of(folder: Path) -> str:
+    """The card that is in a folder; empty where there is none, or something larger than any card."""
+    file = folder / README
+    if not file.is_file() or file.stat().st_size > LARGEST:
+        return ""
+    return read_file(file, LARGEST).decode(errors="replace").replace("\r\n", "\n")
+
+
+def _name_before(text: str) -> str:
+    """By which name a card loads its folder; empty where it says none that could be one."""
+    found = re.search(r'load_dataset\(("(?:[^"\\\n]|\\.){1,1000}")', text)
+    with contextlib.suppress(ValueError):
+        return str(json.loads(found[1])) if found else ""
+    return ""
+
+
+def _as_it_stands(before: str, text: str) -> str:
+    """A text, or the one before, if they only differ by the word that versions of `datasets` have for lists."""
     same = before.replace("sequence:", "list:") == text.replace("sequence:", "list:")
     return before if same else text
 
@@ -251,7 +269,7 @@ def _vectors(built: Manifests) -> str:
     if not lacking:
         return ""
     kinds = _list(sorted(set(lacking)))
-    return f"\nRows without a vector have null there ({kinds}), which needs pyarrow 26 or later to be read.\n"
+    return f"\nRows without a vector have null there ({kinds}).\n"
 
 
 def _splits(built: Manifests) -> str:

@@ -1,15 +1,18 @@
 """SHA256SUMS of a folder that `newsclippings build` wrote: `sha256sum --check SHA256SUMS` needs no package at all."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from _newsclippings.errors import bad_file
 from _newsclippings.local_file import read_file
-from _newsclippings.parquet_folder import MANIFEST, sha256_of
+from _newsclippings.parquet_folder import MANIFEST
 
 SUMS = "SHA256SUMS"
+LARGEST = 32 << 20  # bytes of a file beside the shards, this one among them
+_LINE = re.compile(r"[0-9a-f]{64}  ")
 
 
 def sums_text(folder: Path, built: Mapping[str, Any], texts: Mapping[str, str], others: Iterable[Path]) -> str:
@@ -24,9 +27,18 @@ def sums_text(folder: Path, built: Mapping[str, Any], texts: Mapping[str, str], 
     sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     for config, manifest in built.items():
         sums |= {f"{config}/{name}": about["sha256"] for name, about in manifest["files"].items()}
-        sums[f"{config}/{MANIFEST}"] = sha256_of(folder / config / MANIFEST)
-    sums |= {file.relative_to(folder).as_posix(): sha256_of(file) for file in others}
+        sums[f"{config}/{MANIFEST}"] = sha256_of_small(folder / config / MANIFEST)
+    sums |= {file.relative_to(folder).as_posix(): sha256_of_small(file) for file in others}
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+
+
+def sha256_of_small(file: Path) -> str:
+    """SHA-256 of a file that is none of the shards.
+
+    Raises:
+        BadFileError: it is larger than those are.
+    """
+    return hashlib.sha256(read_file(file, LARGEST)).hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -36,9 +48,9 @@ def read_sums(folder: Path) -> dict[str, str]:
         BadFileError: it is no such file.
     """
     try:
-        lines = read_file(folder / SUMS).decode(errors="replace").splitlines()
+        lines = read_file(folder / SUMS, LARGEST).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
-    if odd := [line for line in lines if line[64:66] != "  "]:
+    if odd := [line for line in lines if not _LINE.match(line)]:
         raise bad_file(folder / SUMS, "lines of a SHA-256 and a name", repr(odd[0])[:80], "Build the folder again.")
     return {line[66:]: line[:64] for line in lines}

@@ -106,6 +106,12 @@ def damaged_shard(file: object, cause: Exception) -> BadFileError:
     return bad_file(file, "Parquet as `newsclippings build` wrote it", found, do)
 
 
+def other_content(file: object, expected: str, found: str, do: str = "") -> BadFileError:
+    """A file of a folder that `newsclippings build` wrote has another SHA-256."""
+    do = do or "Remove the folder of the config and run the same `newsclippings build` again."
+    return BadFileError(f"{file}: expected the SHA-256 {expected}, found {found}. Its content changed. {do}")
+
+
 def not_among(config: str, absent: list[int], rows: int) -> MissingDataError:
     """Rows are to be given pictures that are not there."""
     return MissingDataError(
@@ -300,10 +306,11 @@ def changed_meanwhile(config: str) -> BadFileError:
 
 
 def old_pyarrow(version: str, kinds: Iterable[str]) -> ConfigError:
-    """Rows without a vector are to be written to Parquet by a version of pyarrow that cannot do that."""
+    """Rows without a vector are to be written to Parquet by `datasets`, with a pyarrow that cannot do that."""
     return ConfigError(
-        f"Some rows have no vector of {', '.join(kinds)}, and pyarrow {version} cannot write them to Parquet: a null "
-        "in a fixed-size list needs pyarrow 26. Upgrade it (for those who read the files, too), or leave these out."
+        f"Some rows have no vector of {', '.join(kinds)}, and with pyarrow {version} `datasets` cannot write them to "
+        "Parquet: it needs pyarrow 26. Upgrade it, leave these vectors out, or use `newsclippings build`, whose files "
+        "any version writes and reads."
     )
 
 

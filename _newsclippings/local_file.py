@@ -55,8 +55,30 @@ def require_file(path: str | os.PathLike[str]) -> None:
     os.close(open_file(os.fspath(path)))
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The whole of a plain local file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have; unset: any number.
+
+    Raises:
+        DataNotFoundError: it is not there, or cannot be read.
+        BadFileError: it is a folder, a pipe or a device, or larger.
+    """
+    try:
+        with open(path, "rb", opener=open_file) as file:
+            data = file.read(-1 if most is None else most + 1)
+            if most is not None and len(data) > most:
+                found = f"{max(len(data), os.fstat(file.fileno()).st_size):,}"
+                raise bad_file(path, f"at most {most:,} bytes", found, "Is it another file?")
+            return data
+    except OSError as error:
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
+
+
+def holds(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Whether a file has just this in it; no more of it is read than that takes.
 
     Raises:
         DataNotFoundError: it is not there, or cannot be read.
@@ -64,7 +86,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     try:
         with open(path, "rb", opener=open_file) as file:
-            return file.read()
+            return file.read(len(data) + 1) == data
     except OSError as error:
         raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
 

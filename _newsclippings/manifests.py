@@ -1,6 +1,7 @@
 """What `newsclippings build` wrote into a folder, by the manifests of its configs."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.parquet_folder import load_manifest
+from _newsclippings.parquet_folder import AGAIN, MANIFEST, read_manifest
 from _newsclippings.schema import CONFIGS, UNIQUE
 
 Manifests = dict[str, dict[str, Any]]
-AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+# What readers of files raise where those hold something else
+ODD = (
+    AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError, pa.ArrowException
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def as_expected(place: Path) -> Iterator[None]:
         yield
     except NewsCLIPpingsError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, pa.ArrowException) as error:
+    except ODD as error:
         found = f"something else ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
         raise bad_file(place, "what `newsclippings build` writes", found, AGAIN) from error
 
@@ -36,17 +40,13 @@ def manifests(folder: Path) -> Manifests:
     """Config -> its manifest, of a folder that `newsclippings build` wrote.
 
     Raises:
-        BadFileError: the folder has no config with a manifest.
+        BadFileError: the folder has no config with a manifest, or one with a manifest that `build` did not write.
     """
-    found = {config: load_manifest(folder / config) for config in (*CONFIGS, UNIQUE)}
-    built = {config: manifest for config, manifest in found.items() if manifest is not None}
-    if not built:
+    there = [config for config in (*CONFIGS, UNIQUE) if os.path.lexists(folder / config / MANIFEST)]
+    if not there:
         expected = "a folder that `newsclippings build` wrote"
         raise bad_file(folder, expected, "none of the configs with its manifest.json")
-    for config, manifest in built.items():
-        if (named := manifest.get("config", config)) != config:
-            raise bad_file(folder / config, f"the config {config}", f"{named!r}", "Give the folder its name again.")
-    return built
+    return {config: read_manifest(folder / config) for config in there}
 
 
 def version(built: Manifests) -> str:

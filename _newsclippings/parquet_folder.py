@@ -23,12 +23,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import disk_full
-from _newsclippings.files import write_text
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
+from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
-from _newsclippings.shards import Rows, plan_shards, write_shard
+from _newsclippings.manifest_rules import LARGEST, check_manifest, in_all_versions
+from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
+from _newsclippings.strict_json import DECODER, json_fault
 
 MANIFEST = "manifest.json"
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 BUILDING = ".building"
 UNFINISHED = ".unfinished"
 LEFTOVERS = (".tmp", UNFINISHED)  # how files end that a killed build did not finish
@@ -62,12 +65,32 @@ def is_hidden(file: Path) -> bool:
     return file.name.startswith(".")
 
 
-def load_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a config; None where there is none that can be read."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a config.
+
+    Raises:
+        DataNotFoundError: there is none, or it cannot be read.
+        BadFileError: it is not as `build` writes them.
+    """
+    data = read_file(folder / MANIFEST, LARGEST)
     try:
-        manifest = json.loads(read_file(folder / MANIFEST))
-        return manifest if isinstance(manifest, dict) and manifest.keys() >= {"made_of", "files", "splits"} else None
-    except (OSError, ValueError, RecursionError):
+        manifest: dict[str, Any] = DECODER.decode(data.decode())
+        if isinstance(manifest, dict) and (named := manifest.get("config", folder.name)) != folder.name:
+            raise bad_file(folder, f"the config {folder.name}", repr(named)[:80], "Give the folder its name again.")
+        check_manifest(folder.name, manifest)
+    except NewsCLIPpingsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        found = what_instead(data[:64]) or f"something else ({printable(json_fault(error))[:200]})"
+        raise bad_file(folder / MANIFEST, "what `newsclippings build` writes", found, AGAIN) from error
+    return manifest
+
+
+def load_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a config; None where there is none that is as `build` writes them."""
+    try:
+        return read_manifest(folder)
+    except (OSError, BadFileError):
         return None
 
 
@@ -118,7 +141,8 @@ def write_config(
         if file.name not in plan:  # a file that was not finished, or a manifest
             file.unlink()
     columns = in_all_versions(features.to_dict())
-    schema = features.arrow_schema.with_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
+    schema = nullable_vectors(features.arrow_schema, [one.facts for one in splits.values()])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
     rows = sum(one.facts["rows"] for one in splits.values())
     finisher = ThreadPoolExecutor(1)  # flushes and adds up one file while the next is written
     try:
@@ -168,18 +192,6 @@ def check_room(out: Path, needed: int, done: str = "Nothing was done") -> None:
 
 def _rows(rows: Rows, one: tuple[int, int]) -> int:
     return int((rows.sizes[one[0] : one[1]] > 0).sum())
-
-
-def in_all_versions(feature: Any) -> Any:
-    """Features as plain values that `datasets` 3.6 understands, too, which knows no `List`."""
-    if isinstance(feature, list):
-        return [in_all_versions(one) for one in feature]
-    if not isinstance(feature, dict):
-        return feature
-    if feature.get("_type") in ("List", "LargeList", "Sequence") and "_type" not in feature["feature"]:
-        return [in_all_versions(feature["feature"])]  # of structs: a Sequence of them would be a struct of lists
-    plain = {name: in_all_versions(value) for name, value in feature.items()}
-    return plain | {"_type": "Sequence"} if feature.get("_type") == "List" else plain
 
 
 def _plan(splits: Mapping[str, Rows]) -> dict[str, tuple[str, tuple[int, int]]]:

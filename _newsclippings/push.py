@@ -1,27 +1,40 @@
 """Publishing a folder that `newsclippings build` wrote, as a dataset repository on the Hugging Face Hub."""
 
 import contextlib
-import functools
+import copy
 import re
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from typing import Any
 
-from _newsclippings.card import MAKERS, PICTURE, TITLE
+from tqdm.auto import tqdm
+
+from _newsclippings.card import LARGEST, MAKERS, PICTURE, TITLE
 from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT
-from _newsclippings.errors import ConfigError, NewsCLIPpingsError, history_public, not_ours, not_pushed
+from _newsclippings.errors import (
+    ConfigError,
+    NewsCLIPpingsError,
+    history_public,
+    not_ours,
+    not_pushed,
+    other_content,
+)
 from _newsclippings.files import write_text
+from _newsclippings.local_file import read_file
 from _newsclippings.network import PAUSE, TRIES
 from _newsclippings.parquet_folder import MANIFEST
+from _newsclippings.plain_files import PlainFile, allow_open_files
 from _newsclippings.schema import CONFIGS, UNIQUE
+from _newsclippings.shard_file import check_shard
+from _newsclippings.threads import map_ahead
 from _newsclippings.upload import MAIN, Upload
-from _newsclippings.verify_built import check_contents
 
 KIND = "dataset"
+THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
 OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, f"{FOLDER}/*", CROISSANT]  # what an earlier push may have left behind
 MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
 XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # in the text is all that hf_xet tells
@@ -61,15 +74,18 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     if token is None:
         message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
         raise ConfigError(message)
-    check = functools.cache(lambda: check_contents(upload.folder))  # once, however many tries there are
     api = HfApi(token=token)
     heads: list[str] = []  # where the branch stood before each try
     tries = 1
-    with tempfile.TemporaryDirectory() as links:
-        _link(upload, Path(links))
+    with contextlib.ExitStack() as opened:
+        allow_open_files(len(upload.shards))
+        shards = {
+            name: opened.enter_context(contextlib.closing(PlainFile(upload.folder, name))) for name in upload.shards
+        }
+        additions = _checked(upload, shards)
         while True:
             try:
-                about = _push(api, upload, Path(links), heads, check, public=public, gated=gated)
+                about = _push(api, upload, shards, additions, heads, public=public, gated=gated)
                 break
             except NewsCLIPpingsError:
                 raise
@@ -88,19 +104,51 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     return {**about, "new": about["commit"] != heads[0]}
 
 
-def _link(upload: Upload, links: Path) -> None:
-    """Lay out what is uploaded, so that nothing is written to the folder: links to its files, and the texts."""
-    for name in upload.files:
-        (links / name).parent.mkdir(exist_ok=True)
-        if name in upload.texts:
-            (links / name).write_bytes(upload.texts[name].encode())
-        else:
-            (links / name).symlink_to((upload.folder / name).resolve())
+def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:
+    """What is sent, as operations of the Hub's client, which hold its digests: of texts in memory and of open files.
+
+    Raises:
+        BadFileError: a file is not, byte by byte, what its manifest says; or has other columns, which might be those
+            of pictures.
+    """
+    from huggingface_hub import CommitOperationAdd
+
+    def operation(name: str) -> Any:
+        if name in upload.texts or name in upload.contents:
+            data = upload.texts[name].encode() if name in upload.texts else upload.contents[name]
+            return CommitOperationAdd(name, data)
+        about, features = upload.shards[name], upload.columns[name.partition("/")[0]]
+        check_shard(upload.folder / name, about, features, shards[name].path)
+        added = CommitOperationAdd(name, shards[name].path)
+        found = added.upload_info.sha256.hex()  # of all that is in the file
+        shards[name].check_unchanged()
+        if found != about["sha256"]:
+            raise other_content(upload.folder / name, about["sha256"], found)
+        return added
+
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=sum(upload.files.values()), desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        additions = []
+        for _, added in map_ahead(pool, operation, list(upload.files), 2 * THREADS):
+            additions.append(added)
+            bar.update(added.upload_info.size)
+    return additions
 
 
 def _push(
-    api: Any, upload: Upload, links: Path, heads: list[str], check: Callable[[], None], *, public: bool, gated: bool
+    api: Any,
+    upload: Upload,
+    shards: Mapping[str, PlainFile],
+    additions: list[Any],
+    heads: list[str],
+    *,
+    public: bool,
+    gated: bool,
 ) -> dict[str, Any]:
+    from huggingface_hub import CommitOperationDelete
+
     repo, branch, tag = upload.repo_id, upload.branch, upload.version
     api.create_repo(repo, repo_type=KIND, private=True, exist_ok=True)
     info = api.repo_info(repo, repo_type=KIND)
@@ -118,7 +166,6 @@ def _push(
         raise ConfigError(message)
     if info.private and public and not upload.rights:
         _check_history(api, upload)
-    check()
     if gated and not info.gated:  # first, so that nobody sees it in between
         api.update_repo_settings(repo, repo_type=KIND, gated="manual")
         if not api.repo_info(repo, repo_type=KIND).gated:
@@ -126,13 +173,18 @@ def _push(
             raise ConfigError(message)
     if new_branch:
         api.create_branch(repo, repo_type=KIND, branch=branch, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo,
+    added = [copy.copy(one) for one in additions]  # the client notes in them what it did, in vain where a try failed
+    api.preupload_lfs_files(repo, added, repo_type=KIND, revision=branch, free_memory=False)
+    for shard in shards.values():  # else the commit might name what was read a moment later
+        shard.check_unchanged()
+    there = (file.rfilename for file in before.siblings)
+    old = [name for name in there if name not in upload.files and any(fnmatchcase(name, one) for one in OURS)]
+    api.create_commit(
+        repo,
+        [*(CommitOperationDelete(name) for name in old), *added],
         repo_type=KIND,
-        folder_path=links,
         revision=branch,
         parent_commit=before.sha,  # what was looked at; if somebody else was faster, it is looked at again
-        delete_patterns=OURS,
         commit_message=f"NewsCLIPpings {tag}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
     )
     sha = api.repo_info(repo, repo_type=KIND, revision=branch).sha
@@ -192,7 +244,7 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     folders: tuple[str, ...] = ()
     if "README.md" in files:  # which is in the first commit of every push
         card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
-        if TITLE not in Path(card).read_text(encoding="utf-8"):
+        if TITLE not in read_file(card, LARGEST).decode(errors="replace"):
             raise not_ours(repo, "a README.md that is not ours")
         known |= {"README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT}
         folders = (*CONFIGS, UNIQUE, FOLDER)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,26 @@ def rows_of(split: Split) -> Rows:
     return Rows(*_sizes(split), batch, lambda one: split.tables([one], batch, ahead=True), facts)
 
 
+class IdsDigest:
+    """SHA-256 of ids, row by row, as little-endian int64; some rows after the other."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, *columns: Int64s) -> None:
+        """Add the ids of some rows, column by column."""
+        self._digest.update(np.stack(columns, axis=1).astype("<i8").tobytes())
+
+    def hexdigest(self) -> str:
+        """Of all that was added."""
+        return self._digest.hexdigest()
+
+
 def ids_digest(*columns: Int64s) -> str:
-    """SHA-256 of ids, row by row, as little-endian int64."""
-    return hashlib.sha256(np.stack(columns, axis=1).astype("<i8").tobytes()).hexdigest()
+    """SHA-256 of the ids of all rows, see `IdsDigest`."""
+    digest = IdsDigest()
+    digest.add(*columns)
+    return digest.hexdigest()
 
 
 def bytes_of(split: Split) -> int:
@@ -119,6 +136,34 @@ def plan_shards(sizes: Int64s) -> list[tuple[int, int]]:
         count = count + SHARDS if count >= SHARDS else SHARDS
 
 
+def nullable_vectors(schema: pa.Schema, facts: Iterable[Mapping[str, Any]]) -> pa.Schema:
+    """The schema of files in which some rows have no vector: such vectors are lists of any length there.
+
+    A null among lists of a fixed length can neither be written to Parquet nor read by pyarrow before version 26. The
+    length stays in the features that `datasets` finds in the files and on the card, and gives it back on loading.
+
+    Args:
+        schema: of the rows.
+        facts: of each split, see `Rows`.
+    """
+    reports = [(one["rows"], one.get("report", {}).get("coverage", {})) for one in facts]
+    lacking = {name for rows, coverage in reports for name, count in coverage.items() if count < rows}
+    for k, field in enumerate(schema):
+        if field.name in lacking and pa.types.is_fixed_size_list(field.type):
+            schema = schema.set(k, field.with_type(pa.list_(field.type.value_field)))
+    return schema
+
+
+def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of a fixed length as lists of any. A cast keeps the room of nulls, which older pyarrow does not write."""
+    lists = []
+    for chunk in column.chunks:
+        valid = np.asarray(chunk.is_valid())
+        ends = np.append(0, np.cumsum(valid * chunk.type.list_size)).astype(np.int32)
+        lists.append(pa.ListArray.from_arrays(pa.array(ends), chunk.drop_null().flatten(), mask=pa.array(~valid)))
+    return pa.chunked_array(lists)
+
+
 def write_shard(
     file: str | os.PathLike[str], tables: Tables, schema: pa.Schema, progress: Callable[[int], Any]
 ) -> None:
@@ -149,6 +194,9 @@ def write_shard(
         for _, table in tables:
             fit = len(table) * MAX_GROUP // max(1, table.nbytes)
             group = max(1, min(len(table), fit))
+            for k, field in enumerate(schema):
+                if pa.types.is_list(field.type) and pa.types.is_fixed_size_list(table.schema[k].type):
+                    table = table.set_column(k, field.name, _as_lists(table[k]))
             writer.write_table(table.cast(schema), row_group_size=group)
             progress(len(table))
 

@@ -58,7 +58,7 @@ class Split:
         return ROWS_OF_TEXT[file_format] if self.pictures is None else ROWS_OF_PICTURES
 
     def check_parquet(self) -> None:
-        """Raise `ConfigError` if this version of pyarrow cannot write the rows to Parquet."""
+        """Raise `ConfigError` if `datasets`, which knows lists of a fixed length only, cannot write it to Parquet."""
         lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.written]
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
             raise old_pyarrow(pa.__version__, lacking)

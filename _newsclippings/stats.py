@@ -5,29 +5,29 @@ Files are read batch by batch, and no more is kept than three numbers of each ro
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.charts import digests_of_manifests
-from _newsclippings.errors import NewsCLIPpingsError, damaged_shard, printable
+from _newsclippings.errors import printable
 from _newsclippings.files import write_text
 from _newsclippings.foreign_text import json_text
-from _newsclippings.local_file import require_file
 from _newsclippings.manifests import as_expected, manifests
 from _newsclippings.outputs import STATS
 from _newsclippings.schema import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
+from _newsclippings.shard_file import read_shard
 
 TOP: Final = 20  # topics, and pictures that are shown most often
 UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none
 ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
+LONGEST_NAME, MOST_NAMES = 1_000, 200_000  # characters of an outlet or topic, and how many there are by label
 BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
 MAX_BINS: Final = 200
 DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
@@ -84,19 +84,16 @@ def _measured(folder: Path, manifest: Mapping[str, Any]) -> Stats:
     ids, lengths, shown = [], [], []
     columns = ["id", "image_id", "caption", "falsified", "similarity_score", "source_dataset", *GROUPS]
     for split, batch in _batches(folder, manifest, columns, ROWS):
-        falsified = batch["falsified"].to_numpy()
-        counts["split"].update((split, int(label)) for label in falsified)
+        falsified, measures = _labels(batch, "falsified", LABELS), _labels(batch, "source_dataset", SOURCE_DATASETS)
+        counts["split"].update((split, label) for label in falsified.tolist())
         for name in GROUPS:
-            found = pa.table([batch[name], batch["falsified"]], [name, "falsified"]).group_by([name, "falsified"])
-            for one in found.aggregate([([], "count_all")]).to_pylist():
-                counts[name][one[name], one["falsified"]] += one["count_all"]
-        measures = batch["source_dataset"].fill_null(-1).to_numpy()
+            _count(counts[name], batch.column(name), falsified)
         for k in np.unique(measures):
-            of_it = batch["similarity_score"].to_numpy()[(measures == k) & (falsified == 1)]
+            of_it = batch.column("similarity_score").to_numpy()[(measures == k) & (falsified == 1)]
             scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(of_it)
-        ids.append(batch["id"].to_numpy())
-        lengths.append(pc.utf8_length(batch["caption"]).fill_null(-1).to_numpy())
-        shown.append(batch["image_id"].to_numpy())
+        ids.append(batch.column("id").to_numpy())
+        lengths.append(_taken(pc.utf8_length(batch.column("caption").dictionary), batch.column("caption")))
+        shown.append(batch.column("image_id").to_numpy())
     _, first = np.unique(_joined(ids), return_index=True)
     each = _joined(lengths)[first]
     return {
@@ -115,11 +112,12 @@ def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
     seen: dict[int, tuple[int, int, int]] = {}
     missing = set()
     for _, batch in _batches(folder, manifest, ["image_id", "image.bytes"], ROWS_OF_PICTURES):
-        for image_id, data in zip(batch["image_id"].to_pylist(), pc.struct_field(batch["image"], "bytes"), strict=True):
-            if not data.is_valid:
+        data = pc.struct_field(batch.column("image"), "bytes")
+        for image_id, place in zip(batch.column("image_id").to_pylist(), data.indices.to_pylist(), strict=True):
+            if place is None:
                 missing.add(image_id)
             elif image_id not in seen:
-                seen[image_id] = _size(data.as_py())
+                seen[image_id] = _size(data.dictionary[place].as_py())
     sizes = np.array(list(seen.values()), np.int64).reshape(-1, 3)
     known = sizes[sizes[:, 1] > 0]
     return {
@@ -137,28 +135,56 @@ def _size(data: bytes) -> tuple[int, int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
             return len(data), picture.width, picture.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that damaged files make Pillow raise
+    except Exception:  # whatever Pillow raises at files that are damaged, or made to harm
         return len(data), 0, 0
 
 
 def _batches(
     folder: Path, manifest: Mapping[str, Any], columns: list[str], size: int
-) -> Iterator[tuple[str, pa.Table]]:
+) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Split and up to `size` rows of some columns, through all files of a config."""
     total = sum(about["rows"] for about in manifest["files"].values())
     what = printable(f"{folder.name}: {columns[-1]}")
     with tqdm(total=total, desc=what, unit="row", unit_scale=True, disable=None) as bar:
         for name, about in manifest["files"].items():
-            try:
-                require_file(folder / name)
-                with pq.ParquetFile(folder / name, pre_buffer=False) as file:  # with it, the whole file comes to memory
-                    for batch in file.iter_batches(batch_size=size, columns=columns):
-                        yield about["split"], pa.Table.from_batches([batch])
-                        bar.update(len(batch))
-            except NewsCLIPpingsError:
-                raise
-            except (pa.ArrowException, OSError) as error:
-                raise damaged_shard(folder / name, error) from error
+            for batch in read_shard(folder / name, about, manifest["features"], columns, size):
+                yield about["split"], batch
+                bar.update(len(batch))
+
+
+def _labels(batch: pa.RecordBatch, name: str, known: Sequence[str]) -> Numbers:
+    """The labels of some rows, -1 where there is none."""
+    labels = batch.column(name).drop_null().to_numpy()
+    if odd := labels[(labels < 0) | (labels >= len(known))].tolist():
+        message = f"{name} is {odd[0]}"
+        raise ValueError(message)
+    return batch.column(name).fill_null(-1).to_numpy()
+
+
+def _count(counts: Counter[Any], names: pa.DictionaryArray, labels: Numbers) -> None:
+    """Count rows by name and label."""
+    places = _places(names)
+    both, rows = np.unique(places * len(LABELS) + labels, return_counts=True)
+    for one, count in zip(both.tolist(), rows.tolist(), strict=True):
+        place, label = divmod(one, len(LABELS))
+        name = names.dictionary[place].as_py() if place >= 0 else None
+        if name is not None and len(name) > LONGEST_NAME:
+            message = f"a name of {len(name):,} characters"
+            raise ValueError(message)
+        counts[name, label] += count
+    if len(counts) > MOST_NAMES:
+        message = f"more than {MOST_NAMES:,} names of outlets or topics"
+        raise ValueError(message)
+
+
+def _taken(values: pa.Array, texts: pa.DictionaryArray) -> Numbers:
+    """What was measured of the texts in a dictionary, for each row; -1 where there is none."""
+    return np.append(values.to_numpy(zero_copy_only=False), -1)[_places(texts)]
+
+
+def _places(column: pa.DictionaryArray) -> Numbers:
+    """The place of each row's text in the dictionary, -1 where there is none."""
+    return column.indices.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def _joined(parts: list[Numbers]) -> Numbers:
@@ -195,6 +221,9 @@ def _distribution(values: Numbers, unit: str) -> Stats:
     if not len(values):
         return {"count": 0}
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        message = f"{unit}: numbers from {low} to {high}"
+        raise ValueError(message)
     if unit == "bytes":
         ends = (np.floor(np.log10(max(low, 1)) * DECADE), np.floor(np.log10(max(high, 1)) * DECADE) + 1)
         edges = 10 ** (np.arange(ends[0], ends[1] + 1) / DECADE)

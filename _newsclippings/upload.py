@@ -1,14 +1,20 @@
 """What of a folder that `newsclippings build` wrote is uploaded to the Hugging Face Hub, and whether it may be."""
 
+import contextlib
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from _newsclippings.card import PICTURE, card_files, check_card
 from _newsclippings.charts import FOLDER, current_charts
+from _newsclippings.checksums import LARGEST, SUMS
 from _newsclippings.croissant import CROISSANT, croissant_text
-from _newsclippings.errors import ConfigError, bad_file, printable
-from _newsclippings.manifests import manifests, require_pictures, shows_pictures, version
+from _newsclippings.errors import ConfigError, bad_file, changed_file, printable
+from _newsclippings.manifests import Manifests, manifests, require_pictures, shows_pictures, version
 from _newsclippings.parquet_folder import MANIFEST
+from _newsclippings.plain_files import PlainFile
 
 RESTRICTED = {"image": "pictures", "article": "articles"}
 MAIN = "main"  # the branch of which everybody gets the files who names none
@@ -26,6 +32,9 @@ class Upload:
         version: of the data, by which they are tagged.
         branch: to upload to.
         texts: name -> content of files that are not, or not so, in the folder: the card, by the repository's name.
+        contents: name -> content of the other files that are small, as they were read.
+        shards: name -> what its manifest says of it.
+        columns: config -> columns.
         rights: whether somebody said that pictures and articles may be passed on.
     """
 
@@ -36,7 +45,16 @@ class Upload:
     version: str
     branch: str
     texts: dict[str, str]
+    contents: dict[str, bytes]
+    shards: dict[str, dict[str, Any]]
+    columns: dict[str, list[str]]
     rights: bool
+
+    def digest_of(self, name: str) -> str:
+        """The SHA-256 that a file must have to be sent: that of the text, of its manifest, or of the sums."""
+        if name in self.shards:
+            return str(self.shards[name]["sha256"])
+        return hashlib.sha256(self.texts[name].encode() if name in self.texts else self.contents[name]).hexdigest()
 
 
 def plan_upload(
@@ -72,29 +90,46 @@ def plan_upload(
             "--i-have-the-rights."
         )
         raise ConfigError(message)
-    croissant = folder / CROISSANT
-    if croissant.exists() and croissant.read_bytes() != croissant_text(folder).encode():
-        message = (
-            f"{croissant}: expected the metadata of what is in the folder now, found others. Run `newsclippings "
-            f"croissant {folder}`, or remove the file."
-        )
-        raise ConfigError(message)
     texts = {file.name: text for file, text in card_files(folder, repo_id).items()}
     check_card(folder)  # which is written at the end, with the repository's name
+    contents = _contents(folder, built, texts[SUMS])
+    shards = {
+        f"{config}/{name}": about for config, manifest in built.items() for name, about in manifest["files"].items()
+    }
+    for name, about in shards.items():
+        _check_size(folder, name, about["bytes"])
     files = {name: len(text.encode()) for name, text in texts.items()}
-    beside = (PICTURE, CROISSANT) if shows_pictures(built) else (CROISSANT,)  # a picture needs rights, too
-    files |= {name: (folder / name).stat().st_size for name in beside if (folder / name).exists()}
-    files |= {f"{FOLDER}/{file.name}": file.stat().st_size for file in current_charts(folder)}
-    for config, manifest in built.items():
-        files[f"{config}/{MANIFEST}"] = (folder / config / MANIFEST).stat().st_size
-        files |= {f"{config}/{name}": about["bytes"] for name, about in manifest["files"].items()}
-        for name, about in manifest["files"].items():
-            _check_size(folder / config / name, about["bytes"])
+    files |= {name: len(data) for name, data in contents.items()}
+    files |= {name: about["bytes"] for name, about in shards.items()}
     rows = {
         config: {split: about["rows"] for split, about in manifest["splits"].items()}
         for config, manifest in built.items()
     }
-    return Upload(folder, repo_id, files, rows, tag, branch, texts, with_images and have_the_rights)
+    of_config = {config: list(manifest["features"]) for config, manifest in built.items()}
+    rights = with_images and have_the_rights
+    return Upload(folder, repo_id, files, rows, tag, branch, texts, contents, shards, of_config, rights)
+
+
+def _contents(folder: Path, built: Manifests, sums: str) -> dict[str, bytes]:
+    """The small files of a folder, besides its card: as the sums say, and the metadata as they should be."""
+    beside = (PICTURE, CROISSANT) if shows_pictures(built) else (CROISSANT,)  # a picture needs rights, too
+    names = [name for name in beside if os.path.lexists(folder / name)]
+    names += [f"{FOLDER}/{file.name}" for file in current_charts(folder)]
+    names += [f"{config}/{MANIFEST}" for config in built]
+    contents = {}
+    for name in names:
+        with contextlib.closing(PlainFile(folder, name)) as file:
+            contents[name] = file.read(LARGEST)
+        place, digest = folder / name, hashlib.sha256(contents[name]).hexdigest()
+        if name != CROISSANT and f"{digest}  {name}" not in sums.splitlines():
+            raise changed_file(place)
+        if name == CROISSANT and contents[name] != croissant_text(folder).encode():
+            message = (
+                f"{place}: expected the metadata of what is in the folder now, found others. Run `newsclippings "
+                f"croissant {folder}`, or remove the file."
+            )
+            raise ConfigError(message)
+    return contents
 
 
 def _check_name(repo_id: str) -> None:
@@ -119,7 +154,10 @@ def _check_name(repo_id: str) -> None:
         raise ConfigError(message)
 
 
-def _check_size(file: Path, expected: int) -> None:
-    found = f"{file.stat().st_size:,}" if file.is_file() else "no file"
+def _check_size(folder: Path, name: str, expected: int) -> None:
+    found = "no file"
+    if os.path.lexists(folder / name):
+        with contextlib.closing(PlainFile(folder, name)) as file:
+            found = f"{file.size:,}"
     if found != f"{expected:,}":
-        raise bad_file(file, f"{expected:,} bytes, as its manifest says", found, "Build the folder again.")
+        raise bad_file(folder / name, f"{expected:,} bytes, as its manifest says", found, "Build the folder again.")

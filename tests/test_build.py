@@ -33,7 +33,8 @@ from world import CONFIGS, SPLITS, World
 from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
 from _newsclippings.cli import main
-from _newsclippings.parquet_folder import alone_in, in_all_versions
+from _newsclippings.manifest_rules import in_all_versions
+from _newsclippings.parquet_folder import alone_in
 from _newsclippings.schema import VERSION
 from _newsclippings.upload import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
@@ -133,11 +134,6 @@ def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> Non
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     options = ["--embeddings", "all", "--metadata", "--articles", "--images", "none"]
-    if int(pa.__version__.partition(".")[0]) < 26:
-        result = run("build", tmp_path / "out", "--data-dir", world.root, *options)
-        assert result.exit_code == 1
-        assert "needs pyarrow 26" in result.stderr
-        return
     build(world, tmp_path / "out", *options)
     built = datasets.load_dataset(str(tmp_path / "out"))
     direct = datasets.load_dataset(
@@ -148,6 +144,46 @@ def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> Non
         assert built[split].with_format("arrow")[:].equals(direct[split].with_format("arrow")[:])
     assert "Rows without a vector have null there" in (tmp_path / "out" / "README.md").read_text()
     assert b'"List"' not in pq.read_schema(next((tmp_path / "out").rglob("test-*.parquet"))).metadata[b"huggingface"]
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_vectors_that_some_rows_lack(new_world: Callable[..., World], tmp_path: Path, streaming: bool) -> None:
+    """Nulls among vectors are written and read by every version of pyarrow; the features keep the length."""
+    world, out = new_world(tar=False), tmp_path / "out"
+    plan = make_plan(world)
+    write_embeddings(world, plan)
+    options = ["--embeddings", "sbert", "--embeddings", "facenet", "--images", "none"]
+    reports = build(world, out, *options)["merged_balanced"]
+    assert verify_built(out).sound
+    assert run("stats", out).exit_code == 0
+    loaded = datasets.load_dataset(str(out), streaming=streaming)
+    for split in SPLITS:
+        assert loaded[split].features["sbert"].length == 768
+        rows = list(loaded[split])
+        assert [row["index"] for row in rows] == [row["index"] for row in world.rows(split=split)]
+        found = [row["sbert"] for row in rows]
+        vectors = [plan["sbert"][split].get(row["id"]) for row in rows]
+        assert found == [None if vector is None else vector.tolist() for vector in vectors]
+        assert 0 < found.count(None) == len(rows) - reports[split]["coverage"]["sbert"]
+        faces = [plan["facenet"][split].get(row["image_id"]) for row in rows]
+        assert [row["facenet"] for row in rows] == [None if some is None else some.tolist() for some in faces]
+        file = next((out / "merged_balanced").glob(f"{split}-*.parquet"))
+        assert pq.read_schema(file).field("sbert").type == pa.list_(pa.float32())
+
+
+def test_vectors_that_no_row_lacks(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """They stay lists of a fixed length in the files."""
+    world, out = new_world(tar=False), tmp_path / "out"
+    plan = make_plan(world)
+    for split in SPLITS:
+        one = next(iter(plan["sbert"][split].values()))
+        plan["sbert"][split] = {row["id"]: one for row in world.rows(split=split)}
+    write_embeddings(world, plan)
+    build(world, out, "--embeddings", "sbert", "--images", "none")
+    for file in (out / "merged_balanced").glob("*.parquet"):
+        assert pq.read_schema(file).field("sbert").type == pa.list_(pa.float32(), 768)
+    loaded = datasets.load_dataset(str(out))
+    assert [row["sbert"] for row in loaded["test"]] == [one.tolist()] * len(world.rows(split="test"))
 
 
 def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
@@ -797,7 +833,6 @@ def test_the_card_says_what_became_of_rows(new_world: Callable[..., World], tmp_
     )[1]
 
 
-@pytest.mark.skipif(int(pa.__version__.partition(".")[0]) < 26, reason="cannot write nulls among vectors")
 def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) -> None:
     """Types as they are; nulls are told where there are any, however many rows were left out."""
     world = new_world(tar=False)

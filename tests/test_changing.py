@@ -25,7 +25,7 @@ from newsclippings import BadFileError, NewsCLIPpings
 def test_an_input_that_changes(tmp_path: Path, what: str, how: str) -> None:
     """At its first, a middle and its last opening or reading; `python -m tests.soak` tries more."""
     if how == "parquet" and what == "embeddings" and int(pa.__version__.partition(".")[0]) < 26:
-        pytest.skip("rows without a vector need pyarrow 26")
+        pytest.skip("`datasets` writes rows without a vector with pyarrow 26 only")
     case = make_case(tmp_path / "data", what)
     many = moments(case, tmp_path / "dry", how)
     for change in CHANGES:

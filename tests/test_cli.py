@@ -14,7 +14,6 @@ from typing import Any
 import datasets
 import numpy as np
 import PIL.Image
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -208,10 +207,6 @@ def test_build_with_everything(new_world: Callable[..., World], tmp_path: Path) 
     write_embeddings(world, plan)
     options = ["--embeddings", "all", "--metadata", "--articles"]
     result = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", *options)
-    if int(pa.__version__.partition(".")[0]) < 26:
-        assert result.exit_code == 1
-        assert "needs pyarrow 26" in result.stderr
-        return
     assert result.exit_code == 0, result.output
     built = datasets.load_dataset(str(tmp_path / "out"))
     direct = datasets.load_dataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -398,7 +399,153 @@ def test_a_flipped_byte_is_refused(hub: Hub, bare: Path) -> None:
     assert f"Error: {file}: expected the SHA-256 " in pushed.err
     assert "Its content changed. Remove the folder of the config" in pushed.err
     assert len(pushed.err.splitlines()) == 1
-    assert hub.files() == {}
+    assert hub.log() == []
+
+
+def _own(folder: Path) -> Path:
+    return folder / "merged_balanced" / "test-00000-of-00001.parquet"
+
+
+def _secret(folder: Path) -> Path:
+    secret = folder.parent / "secret"
+    if not secret.exists():
+        secret.write_bytes(b"PAR1" + b"of this machine only" * 1000)
+    return secret
+
+
+def _link(name: str) -> Callable[[Path], None]:
+    """A link to the very same file or folder, moved elsewhere: what is read through it is right."""
+
+    def act(folder: Path) -> None:
+        moved = (folder / name).rename(folder.parent / "moved")
+        (folder / name).symlink_to(moved)
+
+    return act
+
+
+def _instead(make: Callable[[Path], Any]) -> Callable[[Path], None]:
+    """Something else in place of a shard."""
+
+    def act(folder: Path) -> None:
+        _own(folder).unlink()
+        make(_own(folder))
+
+    return act
+
+
+def _manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        file = folder / "merged_balanced" / "manifest.json"
+        about = json.loads(file.read_text())
+        change(about)
+        file.write_text(json.dumps(about))
+
+    return act
+
+
+def _named(name: str) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        secret = _secret(folder)
+        about = {"split": "test", "rows": 0, "bytes": secret.stat().st_size, "plain_bytes": 0, "sha256": sha256(secret)}
+        _manifest(lambda manifest: manifest["files"].update({name.format(secret=secret): about}))(folder)
+
+    return act
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+NOT_PLAIN: dict[str, Callable[[Path], Any]] = {
+    **{f"a link for {name}": _link(name) for name in ("README.md", "dataset_infos.json", "SHA256SUMS")},
+    "a link for a manifest": _link("merged_balanced/manifest.json"),
+    "a link for a shard": lambda folder: _link(f"merged_balanced/{_own(folder).name}")(folder),
+    "a link for a config": _link("merged_balanced"),
+    "a link for the metadata": lambda folder: (folder / "croissant.json").symlink_to(_secret(folder)),
+    "a pipe for a shard": _instead(os.mkfifo),
+    "a folder for a shard": _instead(Path.mkdir),
+    "a device for a shard": _instead(lambda file: file.symlink_to("/dev/zero")),
+    **{
+        f"the name {name!r}": _named(name)
+        for name in ("../../secret", "{secret}", "../secret", "test-00000-of-00001.parquet/../../../secret", "a\0b", "")
+    },
+    "a card of somebody": lambda folder: (folder / "README.md").write_text("mine"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_PLAIN)
+def test_only_plain_files_are_sent(hub: Hub, bare: Path, what: str) -> None:
+    """Links, pipes, devices and names that lead elsewhere are refused before any request, and nothing is changed."""
+    NOT_PLAIN[what](bare)
+    before = content(bare.parent)
+    for more in ([], ["--dry-run"]):
+        pushed = hub.push(bare, *more, code=1)
+        assert len(pushed.err.splitlines()) == 1
+        assert pushed.err.startswith("Error: ")
+    assert hub.log() == []
+    assert content(bare.parent) == before
+
+
+def test_a_hard_link_is_a_plain_file(hub: Hub, bare: Path) -> None:
+    """It has the content that the manifest says, and is in the folder."""
+    os.link(_own(bare), bare.parent / "other name")
+    hub.push(bare)
+    assert hub.files() == content(bare)
+
+
+def test_columns_that_the_manifest_does_not_tell_of(hub: Hub, bare: Path, built: Callable[..., Path]) -> None:
+    """A file with pictures is no file without, whatever its manifest says: it would need rights."""
+    full = built(bare.parent / "full")
+    about = json.loads((full / "merged_balanced" / "manifest.json").read_text())["files"][_own(bare).name]
+    shutil.copyfile(_own(full), _own(bare))
+    _manifest(lambda manifest: manifest["files"].update({_own(bare).name: about}))(bare)
+    others = json.loads((bare / "merged_balanced" / "manifest.json").read_text())["files"].values()
+    size = sum(one["plain_bytes"] for one in others if one["split"] == "test")
+    _manifest(lambda manifest: manifest["splits"]["test"].update(plain_bytes=size))(bare)
+    CliRunner().invoke(main, ["card", str(bare)])
+    pushed = hub.push(bare, code=1)
+    assert "it has the columns index, id, image_id, caption, image, image_path" in pushed.err
+    assert hub.log() == []
+
+
+# Runs in the process that pushes; `FILE` is a shard, `SECRET` another file of the same size.
+CHANGES = {
+    "replaced": "os.replace(SECRET, FILE)",
+    "linked": "os.unlink(FILE); os.symlink(SECRET, FILE)",
+    "written": "open(FILE, 'r+b').write(open(SECRET, 'rb').read())",
+    "written, with its times": "t = os.stat(FILE); open(FILE, 'r+b').write(open(SECRET, 'rb').read()); "
+    "os.utime(FILE, ns=(t.st_atime_ns, t.st_mtime_ns))",
+    "in another folder": "d = os.path.dirname(FILE); os.rename(d, d + '-old'); os.mkdir(d); os.replace(SECRET, FILE)",
+}
+
+
+@pytest.mark.parametrize("hub", [False, pytest.param(True, marks=needs_xet)], ids=["lfs", "xet"], indirect=True)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_after_the_check(hub: Hub, bare: Path, change: str) -> None:
+    """Nothing but what was checked is committed, whatever is put in its place once that is done."""
+    file = _own(bare)
+    right, secret = sha256(file), bare.parent / "other"
+    secret.write_bytes(b"x" * file.stat().st_size)
+    wrong = sha256(secret)
+    before = f"""
+import os
+from _newsclippings import push
+FILE, SECRET, checked = {str(file)!r}, {str(secret)!r}, push._checked
+def swapped(*args):
+    additions = checked(*args)
+    {CHANGES[change]}
+    return additions
+push._checked = swapped
+"""
+    done = hub.start_push(bare, before=before).result()
+    assert "Traceback" not in done.err
+    assert done.code in (0, 1)
+    commits = [] if hub.repo() is None else hub.repo()["commits"]
+    sent = {digest for commit in commits for digest in commit["files"].values()}
+    assert wrong not in sent
+    assert (right in sent) == (done.code == 0)
+    if done.code:
+        assert hub.repo()["tags"] == {}
 
 
 def test_a_failed_push_leaves_the_folder(hub: Hub, bare: Path) -> None:
@@ -718,36 +865,21 @@ def test_xet_failures_that_do_not_pass(xet_hub: Hub, bare: Path) -> None:
 
 
 @needs_xet
-def test_more_files_than_one_commit_takes(
-    xet_hub: Hub, eight: Path, built: Callable[..., Path], tmp_path: Path
-) -> None:
-    """In several commits, the last has the whole folder and the tag; killed between them, too."""
+def test_all_in_one_commit(xet_hub: Hub, eight: Path, built: Callable[..., Path], tmp_path: Path) -> None:
+    """A branch has all of an old or all of a new folder; killed before the commit it has the old one."""
     hub = xet_hub
-    small = "from huggingface_hub import _upload_pipeline as pipeline; pipeline.COMMIT_SIZE_SCALE = [5] * 10\n"
-    hub.push(eight, before=small)
+    hub.push(eight)
     assert hub.files() == content(eight) == hub.files("1.0.0")
-    assert len(hub.repo()["commits"]) > 5
+    commits = len(hub.repo()["commits"])
     old = hub.files()
     folder = built(tmp_path / "other", *TWO, "--images", "none", files=8)
-    hub.faults(fault("POST", "/commit/", "stall", after=2))
-    hub.start_push(folder, before=small).kill_when(lambda: len(hub.log("POST", "/commit/")) > 8)
+    hub.faults(fault("POST", "/commit/", "stall"))
+    hub.start_push(folder).kill_when(lambda: len(hub.log("POST", "/commit/")) > 1)
     hub.faults()
-    assert hub.files() not in (old, content(folder))
-    assert hub.files("1.0.0") == old
-    hub.push(folder, before=small)
+    assert hub.files() == old == hub.files("1.0.0")
+    hub.push(folder)
     assert hub.files() == content(folder) == hub.files("1.0.0")
-
-
-@needs_xet
-def test_a_first_push_killed_between_commits(xet_hub: Hub, eight: Path) -> None:
-    """What the first commit left is known as ours."""
-    small = "from huggingface_hub import _upload_pipeline as pipeline; pipeline.COMMIT_SIZE_SCALE = [5] * 10\n"
-    xet_hub.faults(fault("POST", "/commit/", "stall", after=1))
-    xet_hub.start_push(eight, before=small).kill_when(lambda: len(xet_hub.log("POST", "/commit/")) == 2)
-    xet_hub.faults()
-    assert 0 < len(xet_hub.files()) < len(content(eight))
-    xet_hub.push(eight)
-    assert xet_hub.files() == content(eight) == xet_hub.files("1.0.0")
+    assert len(hub.repo()["commits"]) == commits + 1
 
 
 @needs_xet

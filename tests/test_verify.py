@@ -852,7 +852,7 @@ def test_other_rows_than_the_manifest_says(built: Path) -> None:
     pq.write_table(table.slice(1), file)
     _change_manifest(file.parent, fit)
     report = newsclippings.verify_built(built)
-    assert re.search(r"expected \d+ rows, found \d+", report.invalid["scene_resnet_place/test: rows"])
+    assert re.search(r"it has \d+ rows, where its manifest says \d+", report.invalid["scene_resnet_place/test: ids"])
     file.write_bytes(b"PAR1 no more")
     _change_manifest(file.parent, fit)
     assert "expected Parquet" in newsclippings.verify_built(built).invalid["scene_resnet_place/test: ids"]

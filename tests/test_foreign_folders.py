@@ -1,0 +1,77 @@
+"""Built folders that somebody made to do harm: errors of ours, in 2 GB of address space, and nothing is sent of them.
+
+A sample of `python -m tests.foreign_folders`, which tries every change with every command.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import foreign_folders as foreign
+import pytest
+from world import World
+
+from _newsclippings.build import build_folder
+
+
+@pytest.fixture(scope="module")
+def sound(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign")
+    build_folder(folder / "sound", [foreign.CONFIG], data_dir=str(world.root), visual_news=str(world.origin))
+    (folder / "secret").write_text(foreign.SECRET)
+    return folder / "sound"
+
+
+@pytest.fixture(scope="module")
+def commands(sound: Path) -> Iterator[foreign.Commands]:
+    running = foreign.Commands(sound.parent)
+    yield running
+    running.stop()
+
+
+def test_a_sound_folder_is_taken(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
+    """Every command takes the folder that the changes begin from, in the same 2 GB, and sends all of it."""
+    folder = shutil.copytree(sound, tmp_path / "folder")
+    files = {file.relative_to(sound).as_posix() for file in sound.rglob("*") if file.is_file()}
+    for name in foreign.ALL:
+        status, out = commands.run(name, folder)
+        assert status == 0, (name, out)
+        sent = [line for line in out.splitlines() if line.startswith("SENT ")]
+        assert [set(json.loads(line[5:])) for line in sent] == [files] * (name == "push")
+
+
+def test_manifests(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
+    """Fields that are absent, of other kinds, huge, nested, or texts of harm: one of each field, and of each value."""
+    todo = list(foreign.manifest_cases(sound))
+    random.Random(0).shuffle(todo)
+    kinds: dict[str, foreign.Case] = {}
+    for case in todo:
+        for kind in case.name.split(" = "):
+            kinds.setdefault(kind.rsplit(".", 1)[-1], case)
+    for case in list(dict.fromkeys(kinds.values()))[:40]:
+        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "push")) == []
+
+
+@pytest.mark.parametrize("name", foreign.SHARDS)
+def test_shards(sound: Path, commands: foreign.Commands, tmp_path: Path, name: str) -> None:
+    """Bombs, lies, other columns, labels and numbers, with a manifest that fits."""
+    case = foreign.Case(name, foreign.SHARDS[name], () if name in foreign.NO_FAULTS else ("verify",))
+    assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", "push")) == []
+
+
+def test_shards_with_changed_bytes(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
+    """Whatever bytes change, in pages or footers, no command ends by a signal or takes them for what was built."""
+    for case in list(foreign.shard_cases(8))[-8:]:
+        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats")) == []
+
+
+def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
+    """Pipes, devices, links, files of a terabyte, sums that lead out of the folder, cards that are bombs of YAML."""
+    todo = list(foreign.beside_cases())
+    random.Random(0).shuffle(todo)
+    for case in todo[:25]:
+        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", "push")) == []
