@@ -14,6 +14,7 @@ from _newsclippings.cli_options import (
     SOME_CONFIGS,
     Choice,
     Commands,
+    OutPath,
     errors_in_a_line,
     inputs,
     say,
@@ -50,7 +51,7 @@ for command in (cli_folder.build, cli_folder.card, cli_folder.croissant, cli_fol
 
 
 @main.command(short_help="Write a small true world, to try everything on.")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=OutPath(file_okay=False))
 @errors_in_a_line
 def sample(folder: Path) -> None:
     """Write a small true world in the official layout to FOLDER, from public-domain photographs.
@@ -125,12 +126,8 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     help="Which split; repeat for more.",
 )
 @click.option("--pairs", type=click.IntRange(min=1), help="How many pairs of each split. Unset: 8, with --html 100.")
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="The picture to write. Unset: pairs.png."
-)
-@click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write this page instead, to filter and to search."
-)
+@click.option("-o", "--out", type=OutPath(dir_okay=False), help="The picture to write. Unset: pairs.png.")
+@click.option("--html", type=OutPath(dir_okay=False), help="Write this page instead, to filter and to search.")
 @click.option(
     "--missing",
     type=Choice(MISSING),
@@ -192,7 +189,7 @@ def preview(
 @click.option(
     "-o",
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutPath(dir_okay=False),
     default="visual_news.index.parquet",
     show_default=True,
     help="The index to write.",
@@ -241,7 +238,7 @@ def index(tar: str, out: Path, form: str) -> None:
 
 @main.command(short_help="Convert a pickle of embeddings, which is read as data.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", type=OutPath(dir_okay=False))
 @click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
 @errors_in_a_line
 def convert_embeddings(file: str, out: Path, faces: bool) -> None:
@@ -261,7 +258,7 @@ def convert_embeddings(file: str, out: Path, faces: bool) -> None:
 
 @main.command(short_help="Write this package's dataset_infos.json.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="dataset_infos.json")
+@click.argument("file", type=OutPath(dir_okay=False), default="dataset_infos.json")
 @errors_in_a_line
 def infos(file: Path, check: bool) -> None:
     """Write dataset_infos.json: columns and published counts of every config.

@@ -10,6 +10,7 @@ from _newsclippings.cli_options import (
     FORMAT,
     SOME_CONFIGS,
     Choice,
+    OutPath,
     errors_in_a_line,
     inputs,
     quiet_when_piped,
@@ -21,7 +22,7 @@ from _newsclippings.schema import EMBEDDINGS, MISSING, SPLITS
 
 
 @click.command(short_help="Build a folder of Parquet files that loads by name.")
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=OutPath(file_okay=False))
 @SOME_CONFIGS
 @inputs
 @click.option(
@@ -116,7 +117,7 @@ def card(folder: Path, check: bool, name: str | None) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutPath(dir_okay=False),
     help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
 )
 @errors_in_a_line
@@ -136,7 +137,7 @@ def croissant(folder: Path, out: Path | None) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option(
     "--plot",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutPath(file_okay=False),
     help="Write stats.json and charts (PNG) to this folder; those in FOLDER/charts are shown by its card. Needs "
     "matplotlib, of the extra `plot`.",
 )

@@ -1,17 +1,22 @@
 """What the commands share: options, and how they fail."""
 
+import contextlib
 import functools
 import json
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+from _newsclippings.disk import in_our_words
 from _newsclippings.errors import NewsCLIPpingsError, did_you_mean, printable
 from _newsclippings.foreign_text import as_message
+from _newsclippings.network import is_url
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG
+from _newsclippings.standard_streams import forget_unprinted, not_printed, open_missing
 
 
 class Choice(click.Choice):  # type: ignore[type-arg] # click 8.1 takes no argument
@@ -75,6 +80,33 @@ def as_options(message: str) -> str:
     )
 
 
+def echo(text: object) -> None:
+    """Print a result.
+
+    Raises:
+        ClickException: it cannot be printed.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise  # a reader who has seen enough; click ends quietly
+    except OSError as error:
+        raise click.ClickException(not_printed(error)) from error
+
+
+class OutPath(click.Path):
+    """A local path to write to."""
+
+    def __init__(self, **kind: bool) -> None:
+        super().__init__(path_type=Path, **kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a URL, which would become the name of a folder."""
+        if isinstance(value, str) and is_url(value):
+            self.fail(f"{value}: expected a local path, found a URL. Write to a disk, then copy it there.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     """Say what went wrong without a traceback, and exit with 1."""
 
@@ -84,14 +116,15 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # who reads the results has seen enough; click ends quietly
-        except (NewsCLIPpingsError, OSError) as error:
-            raise click.ClickException(as_options(str(error))) from error
+        except (NewsCLIPpingsError, OSError, MemoryError) as error:
+            said = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
+            raise click.ClickException(as_options(said)) from error
 
     return wrapped
 
 
 class Commands(click.Group):
-    """Commands whose errors hold nothing that a terminal obeys: they may quote files, and names of files."""
+    """Commands whose errors hold nothing that a terminal obeys, for they may quote files; and that may fail to print."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command that was asked for."""
@@ -101,20 +134,32 @@ class Commands(click.Group):
             error.message = as_message(error.message)  # type: ignore[misc] # so that its usage line stays
             raise
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As `click.Group.main`; exit code 1 where a result did not reach standard output."""
+        open_missing()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # of a text that click itself prints, such as --help, or that is about an error
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: {not_printed(error)}", err=True)
+            sys.exit(1)
+        finally:
+            forget_unprinted()
+
 
 def say(line: object) -> None:
     """Print a line; names in it may come from anyone."""
-    click.echo(printable(str(line)))
+    echo(printable(str(line)))
 
 
 def say_text(text: object) -> None:
     """Print lines; in names in them there are no ends of lines."""
-    click.echo("\n".join(map(printable, str(text).split("\n"))))
+    echo("\n".join(map(printable, str(text).split("\n"))))
 
 
 def say_json(value: object, indent: int | None = None) -> None:
     """Print JSON in ASCII without control characters."""
-    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+    echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
 
 
 def quiet_when_piped() -> None:

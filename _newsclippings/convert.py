@@ -86,6 +86,6 @@ def _rows(vectors: "np.ndarray") -> pa.Array:
 
 def _parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
     table = pa.table({"id": pa.array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
-    with write_atomically(out, EMBEDDINGS) as temporary, pa.OSFile(temporary, "wb") as sink:
+    with write_atomically(out, EMBEDDINGS) as temporary, open(temporary, "wb") as sink:
         pq.write_table(table, sink, row_group_size=10_000)
     return out

@@ -7,10 +7,104 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from _newsclippings.errors import NewsCLIPpingsError, became_full, is_full, not_writable, unreadable
+from _newsclippings.errors import (
+    NewsCLIPpingsError,
+    became_full,
+    is_full,
+    no_locks,
+    not_writable,
+    printable,
+    unreadable,
+)
 
 ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+# What is wrong, and what to do, by the system's number.
+_WORDS = {
+    errno.EEXIST: ("something is there already", "Remove it, or choose another name"),
+    errno.ENOENT: ("there is no such file or folder", "Correct the path"),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", "Choose a shorter one"),
+    errno.ENOTDIR: ("something on the way to it is a file, and should be a folder", "Choose another name"),
+    errno.EISDIR: ("a folder is there, and should be a file", "Choose another name"),
+    errno.ENOTEMPTY: ("the folder there is not empty", "Remove it, or choose another name"),
+    errno.EROFS: ("the disk is read-only", "Choose a place on another"),
+    errno.EACCES: ("you may not do that there", "Give yourself the right to (chmod), or choose another place"),
+    errno.EPERM: ("you may not do that there", "Give yourself the right to (chmod), or choose another place"),
+    errno.ELOOP: ("links lead to each other in a circle", "Remove them, or choose another name"),
+    errno.EMFILE: ("too many files are open", "Allow more (ulimit -n 4096), or use fewer workers"),
+    errno.ENFILE: ("too many files are open on this machine", "Close other programs, or run it again later"),
+    errno.ENOMEM: ("there is not enough memory", "Close other programs, or use a larger machine"),
+    errno.EIO: ("the disk, or the network that it is on, failed", "Check it, and run it again"),
+    errno.ESTALE: ("the server of that disk has lost it", "Mount it again, and run it again"),
+    errno.ENXIO: ("a pipe or a device is there", "Choose another name"),
+    errno.EBUSY: ("another program holds it", "Run it again when it is free"),
+    errno.ETXTBSY: ("another program runs it", "Choose another name"),
+    errno.ENOLCK: ("there are no locks on that file system", "Choose a place on another"),
+    errno.EINVAL: ("the file system there cannot do that", "Choose a place on another, or another name"),
+    errno.EILSEQ: ("the file system there cannot have such a name", "Choose another name"),
+}
+# With these a file system says that it has no such thing: of what only makes work safer or faster, that is no error.
+_LACKING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.ENOLCK}
+
+
+def in_our_words(error: OSError | MemoryError) -> str:
+    """What the system refused, in a sentence: where, what is wrong, and what to do."""
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or use a larger machine."
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    place = " -> ".join(map(printable, names)) or "A file"
+    if is_full(error):
+        folder = os.path.dirname(os.path.abspath(names[-1])) if names else os.getcwd()
+        return str(became_full(folder, None, free_at(folder), "choose a larger disk", error))
+    if error.errno not in _WORDS:
+        return f"{place}: {error.strerror or ' '.join(str(error).split()) or type(error).__name__}."
+    what, do = _WORDS[error.errno]
+    return f"{place}: {what} ({error.strerror}). {do}."
+
+
+def is_lacking(error: OSError) -> bool:
+    """Whether an error says that a file system does not have what was asked of it."""
+    return error.errno in _LACKING
+
+
+@contextlib.contextmanager
+def if_there_is() -> Iterator[None]:
+    """Go on where a file system does not have what is asked of it."""
+    try:
+        yield
+    except OSError as error:
+        if not is_lacking(error):
+            raise
+
+
+def flush(descriptor: int) -> None:
+    """Wait until a file or a folder is on the disk, where the file system can say that."""
+    with if_there_is():
+        os.fsync(descriptor)
+
+
+def extend(descriptor: int, size: int) -> None:
+    """Make a file larger, by a hole where the file system has such."""
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        if not is_lacking(error) and error.errno != errno.EPERM:
+            raise
+        os.pwrite(descriptor, b"\0", size - 1)
+
+
+def flush_folder(folder: str | Path) -> None:
+    """As `flush`; not every folder that may be written to may be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def free_at(folder: str | Path) -> int:
@@ -27,7 +121,7 @@ def full_disk_told(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[Non
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError) or not is_full(error):
             raise
-        raise became_full(folder, None, free_at(folder), else_do) from error
+        raise became_full(folder, None, free_at(folder), else_do, error) from error
 
 
 @contextlib.contextmanager
@@ -37,7 +131,11 @@ def cache_told(folder: str | Path) -> Iterator[None]:
         with full_disk_told(folder):
             yield
     except OSError as error:
-        if isinstance(error, NewsCLIPpingsError) or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if isinstance(error, NewsCLIPpingsError):
+            raise
+        if is_lacking(error) and error.filename is None:
+            raise no_locks(folder, error) from error
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise not_writable(folder, error) from error
 

@@ -8,6 +8,7 @@ Every class takes its whole message as the only argument, so that errors survive
 import difflib
 import errno
 import os
+import resource
 from collections.abc import Iterable
 
 from _newsclippings.foreign_text import ForeignError as ForeignError
@@ -240,12 +241,40 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def became_full(folder: object, needed: int | None, free: int, else_do: str) -> ConfigError:
-    """There was no room for all that is written."""
+def became_full(
+    folder: object, needed: int | None, free: int, else_do: str, cause: BaseException | None = None
+) -> ConfigError:
+    """There was no room for all that is written: on the disk, in a quota, in a file, or for one more file."""
+    number = cause.errno if isinstance(cause, OSError) else None
     wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
+    found, had, do = "the disk is full", f"{wanted}{free:,} were free", "make room"
+    if number == errno.EDQUOT:
+        found, had, do = "your quota there is used up", f"{wanted}although {free:,} are free", "remove files of yours"
+    elif number == errno.EFBIG:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        had = "its file system allows no larger ones" if most == resource.RLIM_INFINITY else f"{most:,} bytes at most"
+        found, do = "a file became too large", "allow larger ones (ulimit -f)"
+    elif number == errno.ENOSPC and _no_more_files(folder):
+        found, had, do = "the disk is full", f"it holds no more files, although {free:,} bytes are free", "remove some"
     return ConfigError(
-        f"{folder}: the disk is full: {wanted}{free:,} were free. Nothing unfinished was kept: make room, {else_do}, "
-        "or ask for fewer splits."
+        f"{folder}: {found}: {had}. Nothing unfinished was kept: {do}, {else_do}, or ask for fewer splits."
+    )
+
+
+def _no_more_files(folder: object) -> bool:
+    """Whether the file system of a folder has no place for one more file, however small."""
+    try:
+        status = os.statvfs(str(folder))
+    except OSError:
+        return False
+    return bool(status.f_files) and not status.f_favail
+
+
+def no_locks(folder: object, cause: OSError) -> ConfigError:
+    """The file system of the cache has no locks, without which `datasets` does nothing."""
+    return ConfigError(
+        f"{folder}: expected a cache on a file system with locks, found one without ({cause.strerror}), and `datasets` "
+        "takes a lock there even to read: point cache_dir= or HF_DATASETS_CACHE to a folder on another disk."
     )
 
 

@@ -81,7 +81,8 @@ class FolderPictures:
                 odd(told)
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
-                self.status[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                times = _in_64_bits(status.st_mtime_ns), _in_64_bits(status.st_ctime_ns)
+                self.status[row] = status.st_size, *times
         self.sizes: npt.NDArray[np.int64] = self.status[:, 0]
         self.present = self.sizes > 0
 
@@ -107,7 +108,9 @@ class FolderPictures:
             raise unreadable(path, error) from error
         finally:
             os.close(file)
-        if got != len(view) or (status.st_size, status.st_mtime_ns) != tuple(self.status[row, :2].tolist()):
+        if got != len(view) or (status.st_size, _in_64_bits(status.st_mtime_ns)) != tuple(
+            self.status[row, :2].tolist()
+        ):
             found = f"one of {status.st_size}, or written since"
             raise bad_file(path, f"a picture of {len(view)} bytes", found, "It changed meanwhile: load again.")
 
@@ -130,6 +133,11 @@ class FolderPictures:
             )
             raise UnsafePathError(message)
         return real
+
+
+def _in_64_bits(nanoseconds: int) -> int:
+    """A time as an int64, for which those before 1677 and after 2262 are too large: they lose their first bits."""
+    return (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def pictures_state(*pictures: FolderPictures) -> str:

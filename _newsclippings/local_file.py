@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from _newsclippings.disk import if_there_is
 from _newsclippings.errors import NewsCLIPpingsError, bad_file, changed_file, unreadable
 
 
@@ -119,7 +120,8 @@ class LocalFile:
             close()
             raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            with if_there_is():
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         self._closing.append(close)
         return (os.getpid(), descriptor), status
 

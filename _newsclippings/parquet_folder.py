@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,12 +24,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from _newsclippings.disk import flush, flush_folder, is_lacking
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
 from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
 from _newsclippings.manifest_rules import LARGEST, check_manifest, in_all_versions
 from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.strict_json import DECODER, json_fault
+
+_logger = logging.getLogger("newsclippings")
 
 MANIFEST = "manifest.json"
 AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
@@ -43,9 +47,18 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process of this machine builds into the folder. The lock ends with the process."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # it may be written to, and not be read
+            yield
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if not is_lacking(error):
+                    raise
+                _logger.warning("%s: no locks there (%s): let no other build write to it now.", folder, error.strerror)
             if _is_at(folder, descriptor):  # else who had it before removed it, and there is another
                 yield
                 return
@@ -216,7 +229,7 @@ def _remove_others(building: Path, config: str) -> None:
 
 def _finish(unfinished: Path, file: Path) -> str:
     with open(unfinished, "rb") as whole:
-        os.fsync(whole.fileno())
+        flush(whole.fileno())
     digest = sha256_of(unfinished)
     unfinished.rename(file)
     return digest
@@ -234,7 +247,7 @@ def sha256_of(file: Path) -> str:
 def _facts(file: Path, split: str, sha256: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    about = pq.read_metadata(file)
+    about = pq.read_metadata(os.path.abspath(file))  # a relative name with a colon is a URI to pyarrow
     groups = [about.row_group(k) for k in range(about.num_row_groups)]
     plain = sum(group.total_byte_size for group in groups)
     return {
@@ -259,7 +272,5 @@ def _place(building: Path, folder: Path, old: Path) -> None:
         if is_hidden(file):  # it is somebody else's
             file.rename(folder / file.name)
     for parent in (folder, folder.parent):
-        descriptor = os.open(parent, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        flush_folder(parent)
     _remove_others(building, folder.name)

@@ -33,7 +33,7 @@ def plainly(error: Exception, folder: str | None, splits: Mapping[str, Split]) -
     if folder.endswith(".incomplete"):
         shutil.rmtree(folder, ignore_errors=True)  # what is free without it, is what counts
     place = os.path.dirname(folder)
-    return became_full(place, sum(map(bytes_of, splits.values())) or None, free_at(place), ELSEWHERE)
+    return became_full(place, sum(map(bytes_of, splits.values())) or None, free_at(place), ELSEWHERE, cause)
 
 
 # In a traceback that is text: up to the next traceback, or to the quotes that `multiprocess` puts around it.

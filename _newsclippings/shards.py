@@ -188,7 +188,8 @@ def write_shard(
     chunked = int(pa.__version__.partition(".")[0]) >= 21
     if chunked:
         options["use_content_defined_chunking"] = CHUNKING
-    with pq.ParquetWriter(file, schema, **options) as writer:
+    # An open file: a relative name with a colon is a URI to pyarrow
+    with pa.OSFile(os.fspath(file), "wb") as sink, pq.ParquetWriter(sink, schema, **options) as writer:
         if chunked:  # by this the Hub knows
             writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
         for _, table in tables:

@@ -28,7 +28,8 @@ _NO_EFFECT_ON_ROWS = {
     "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
     "cli_verify.py", "convert.py", "croissant.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
     "outputs.py", "plain_files.py", "plots.py", "preview.py", "preview_html.py", "proofs.py", "push.py", "register.py",
-    "room.py", "sample.py", "shard_file.py", "stats.py", "stats_text.py", "verify.py", "verify_built.py",
+    "room.py", "sample.py", "shard_file.py", "standard_streams.py", "stats.py", "stats_text.py", "verify.py",
+    "verify_built.py",
     "verify_digests.py", "verify_report.py", "verify_rules.py",
 }  # fmt: skip
 

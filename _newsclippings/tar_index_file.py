@@ -76,7 +76,7 @@ def write_index(table: pa.Table, out: Path, tar: str) -> None:
     table = table.replace_schema_metadata({**about, DIGEST: _digest(table, about)})
     codes = {"name": "DELTA_BYTE_ARRAY", "offset": "DELTA_BINARY_PACKED", "size": "DELTA_BINARY_PACKED"}
     options: dict[str, Any] = {"use_dictionary": False, "column_encoding": codes, "write_page_checksum": True}
-    with write_atomically(out, INDEX) as temporary, pa.OSFile(temporary, "wb") as sink:  # a name may look like a URI
+    with write_atomically(out, INDEX) as temporary, open(temporary, "wb") as sink:  # a name may look like a URI
         pq.write_table(table, sink, compression="zstd", **options)
 
 

@@ -23,7 +23,7 @@ import xxhash
 from tqdm.auto import tqdm
 
 from _newsclippings.arrow import Int64s, one_chunk
-from _newsclippings.disk import ELSEWHERE, full_disk_told
+from _newsclippings.disk import ELSEWHERE, extend, flush, full_disk_told
 from _newsclippings.errors import (
     BadTarError,
     NewsCLIPpingsError,
@@ -329,7 +329,7 @@ def open_copy(copy: Path, size: int) -> LocalFile:
                 if not stat.S_ISREG(status.st_mode):
                     raise no_copy(copy, "something that is no file is there")
                 if status.st_size != size:
-                    os.ftruncate(descriptor, size)
+                    extend(descriptor, size)
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
@@ -352,7 +352,7 @@ def _commit(descriptor: int, records: list[tuple[int, bytes]]) -> None:
     """Write the records of members whose data are on the disk: from now on they count."""
     whole = records.copy()
     records.clear()  # first: a second try of what failed here would not fail, though data are lost
-    os.fsync(descriptor)
+    flush(descriptor)
     for offset, block in whole:
         _write(descriptor, memoryview(block), offset)
 

@@ -19,10 +19,10 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
-    ["arrow", "foreign_text", "picture_end", "schema", "strict_json", "threads"],
+    ["arrow", "foreign_text", "picture_end", "schema", "standard_streams", "strict_json", "threads"],
     ["errors", "paths"],
-    ["http_answers"],
-    ["decode", "disk", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
+    ["disk", "http_answers"],
+    ["decode", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
     ["outputs"],
     ["files", "parquet_footer", "verify_report", "array_pickle_values"],
     [
