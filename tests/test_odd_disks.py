@@ -1,0 +1,249 @@
+"""File systems that lack what others have, quotas, limits, odd times and odd names."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from obstacles import may_mount, small_disk
+from overwriting import run
+from reading import environment, expected_splits, load, raw_splits
+from remote import Origin, Published, make_index
+from world import World
+
+from _newsclippings import disk
+from _newsclippings.disk import in_our_words
+from _newsclippings.errors import ConfigError, became_full
+from newsclippings import verify_built
+
+LACKING = ["EINVAL", "ENOSYS", "ENOTSUP", "EBADF", "ENOTTY", "ENOLCK"]
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, number: int, folders: bool | None = None) -> None:
+    """Let a call of the system fail; `folders`: only of folders, or only of files."""
+    real = getattr(module, name)
+
+    def call(descriptor: int, *arguments: Any) -> Any:
+        if folders is None or os.path.isdir(f"/proc/self/fd/{descriptor}") == folders:
+            raise OSError(number, os.strerror(number))
+        return real(descriptor, *arguments)
+
+    monkeypatch.setattr(module, name, call)
+
+
+@pytest.mark.parametrize("name", LACKING)
+@pytest.mark.parametrize("call", ["fsync of folders", "fsync of files", "flock", "posix_fadvise"])
+def test_a_folder_is_built_without(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    """Of what only makes it safer or faster, the lack is no error, and the rows are right."""
+    module: Any = fcntl if call == "flock" else os
+    folders = {"fsync of folders": True, "fsync of files": False, "flock": True}.get(call)
+    with monkeypatch.context() as patch:
+        refusing(patch, module, call.partition(" ")[0], getattr(errno, name), folders)
+        done = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
+    assert (done.exit_code, done.stdout.count("\n")) == (0, 1), done.output
+    assert verify_built(tmp_path / "out").sound
+
+
+@pytest.mark.parametrize("folders", [True, False], ids=["of folders", "of files"])
+def test_a_disk_that_fails_is_an_error(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: bool
+) -> None:
+    """A flush that did not succeed is not passed over."""
+    with monkeypatch.context() as patch:
+        refusing(patch, os, "fsync", errno.EIO, folders)
+        done = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
+    assert done.exit_code == 1
+    assert "the disk, or the network that it is on, failed (Input/output error)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["EINVAL", "EPERM", "ENOTSUP"])
+def test_a_copy_where_files_have_no_holes(
+    origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where a file cannot be made larger by its size alone, it is by its last byte."""
+    refusing(monkeypatch, os, "ftruncate", getattr(errno, name))
+    index = make_index(published.tar, tmp_path / "x.parquet")
+    found = raw_splits(published.load(splits=["train"], visual_news_index=index))
+    assert found == {"train": published.world.rows()}
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOTSUP", "EINVAL"])
+def test_a_cache_without_locks(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """`datasets` cannot do without: the error says of which cache, and what to do, and does not wait for ever."""
+    number = getattr(errno, name)
+
+    def locked(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", locked)
+    with pytest.raises(ConfigError, match=r"expected a cache on a file system with locks.*cache_dir="):
+        load(world, cache_dir=str(tmp_path / "cache"))
+
+
+# No room, said as it is
+
+
+def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota is no full disk, and neither is a limit on files, or on their number."""
+
+    def said(number: int) -> str:
+        return str(became_full(tmp_path, 5000, 10**9, "go elsewhere", OSError(number, os.strerror(number))))
+
+    assert "the disk is full: about 5,000 bytes are needed, 1,000,000,000 were free" in said(errno.ENOSPC)
+    assert "your quota there is used up: about 5,000 bytes are needed, although 1,000,000,000 are free" in said(
+        errno.EDQUOT
+    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200_000, 200_000))
+    assert "a file became too large: 200,000 bytes at most" in said(errno.EFBIG)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert "a file became too large: its file system allows no larger ones" in said(errno.EFBIG)
+    for number in (errno.EDQUOT, errno.EFBIG):
+        assert "the disk is full" not in said(number)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_limit_on_the_size_of_files(world: World, tmp_path: Path, processes: int) -> None:
+    """The limit is named, in a line and in an error, also where workers write."""
+    most = 20_000 // processes
+    code = f"""
+import datasets, newsclippings
+datasets.load_dataset("newsclippings", data_dir={str(world.root)!r}, num_proc={processes})
+"""
+    for command in (
+        ["-m", "newsclippings", "build", "out", "--data-dir", str(world.root), "--split", "train"],
+        ["-c", code],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", *command],
+            capture_output=True,
+            text=True,
+            env=environment(tmp_path / "hf"),
+            cwd=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        )
+        assert done.returncode == 1
+        assert f"a file became too large: {most:,} bytes at most" in done.stderr
+        assert "the disk is full" not in done.stderr
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+@pytest.mark.skipif(not may_mount(), reason="a small disk has to be mounted, by root")
+def test_a_disk_for_few_files(world: World, tmp_path: Path) -> None:
+    """Where no more files can be made, room for bytes is not what is lacking."""
+    with small_disk(tmp_path / "disk", 64 << 20) as place:
+        subprocess.run(["mount", "-o", "remount,nr_inodes=4", str(place)], check=True)
+        done = run("build", place / "out", "--data-dir", world.root, "--split", "test")
+        assert done.exit_code == 1
+        assert "the disk is full: it holds no more files, although" in done.stderr
+
+
+# Times
+
+
+@pytest.mark.parametrize("seconds", [-(2**31), -1, 0, 2**33, 9_223_372_036, 9_223_372_037, 99_999_999_999])
+def test_pictures_of_any_time(new_world: Callable[..., World], seconds: int) -> None:
+    """Times that are no int64 of nanoseconds change no row; and that a time changed is noticed."""
+    world = new_world(tar=False)
+    for path in world.origin.rglob("*.jpg"):
+        os.utime(path, (seconds, seconds))
+    assert raw_splits(load(world)) == expected_splits(world)
+    changed = world.used_once().image_path
+    (world.origin / changed).write_bytes(world.pictures[changed][:-1] + b"\0\xff\xd9")
+    os.utime(world.origin / changed, (seconds, seconds))
+    world.pictures[changed] = (world.origin / changed).read_bytes()
+    assert raw_splits(load(world)) == expected_splits(world)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:x", "a%20b", "file:x", "~", "-x", "~nobody"])
+def test_names_that_look_like_something_else(world: World, name: str) -> None:
+    """A relative name is a name: of outputs and of inputs."""
+    Path("in:1").symlink_to(world.root)
+    pickled = Path("v:1.pkl")
+    pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
+    where = ["--data-dir", "in:1", "--split", "test"]
+    for arguments in (
+        ["build", "--images", "bytes", *where, "--", name],
+        ["stats", "--", name],
+        ["card", "--", name],
+        ["croissant", f"--out={name}.json", "--", name],
+        ["verify", f"--built={name}"],
+        ["index", "in:1/visual_news/origin.tar", f"--out={name}.parquet"],
+        ["preview", "--data-dir", "in:1", "--visual-news", "in:1/visual_news/origin.tar", "--visual-news-index",
+         f"{name}.parquet", f"--out={name}.png"],
+        ["preview", *where, f"--html={name}.html"],
+        ["convert-embeddings", "--", "v:1.pkl", f"{name}-v.parquet"],
+        ["infos", "--", f"{name}-infos.json"],
+        ["sample", "--", f"{name}-sample"],
+    ):  # fmt: skip
+        done = run(*arguments)
+        assert done.exit_code == 0, (arguments, done.output, done.exception)
+    assert verify_built(Path(name)).sound
+    assert json.loads(Path(f"{name}-infos.json").read_text())
+    shutil.rmtree(name)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/x", "hf://datasets/me/it", "file:///tmp/x", "https://host.invalid/x"])
+def test_urls_are_no_places_to_write_to(world: World, place: str) -> None:
+    """A URL does not become a folder of that name."""
+    for arguments in (["build", place, "--data-dir", world.root], ["infos", place], ["index", world.tar, "-o", place]):
+        done = run(*arguments)
+        assert done.exit_code == 2
+        assert "expected a local path, found a URL" in done.stderr
+    assert list(Path().iterdir()) == []
+
+
+# What the system says
+
+
+@pytest.mark.parametrize("number", sorted(disk._WORDS), ids=lambda number: errno.errorcode[number])
+def test_every_refusal_is_a_sentence(tmp_path: Path, number: int) -> None:
+    """Where, what is wrong, and what to do; no bare number."""
+    path = str(tmp_path / "a\nb")
+    said = in_our_words(OSError(number, os.strerror(number), path))
+    assert said.startswith(f"{tmp_path}/a\\nb: ")
+    assert os.strerror(number) in said
+    assert "Errno" not in said
+    assert "\n" not in said
+
+
+def test_refusals_of_commands(world: World, tmp_path: Path) -> None:
+    """Real ones: names that are too long, files in the place of folders, links in a circle."""
+    (tmp_path / "file").write_text("it")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    refused: dict[str, list[object]] = {
+        "the name is too long for the file system": ["infos", tmp_path / ("x" * 300)],
+        "and should be a folder|what should be its folder is a file": ["infos", tmp_path / "file" / "x"],
+        "links lead to each other in a circle": ["infos", tmp_path / "circle" / "x"],
+        "something is there|should be a folder": [
+            "build",
+            tmp_path / "file" / "x",
+            "--data-dir",
+            world.root,
+        ],
+    }
+    for said, arguments in refused.items():
+        done = run(*arguments)
+        assert done.exit_code == 1, arguments
+        assert any(words in done.stderr for words in said.split("|")), done.stderr
+        assert "Errno" not in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = run("build", tmp_path / "circle", "--data-dir", world.root)
+    assert done.exit_code in (1, 2)
+    assert "Errno" not in done.stderr

@@ -1,0 +1,75 @@
+"""Standard streams that are closed, full or read by nobody: exit code 1, one line, and files that are whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reading import environment
+from world import World
+
+from newsclippings import verify_built
+
+NEWSCLIPPINGS = [sys.executable, "-W", "ignore", "-m", "newsclippings"]
+NOT_PRINTED = "Error: The result could not be written to standard output"
+COMMANDS = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "info": ["info"],
+    "infos": ["infos", "infos.json"],
+    "sample": ["sample", "sample"],
+}
+
+
+def shell(arguments: list[str], streams: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """A command with streams as a shell redirects them."""
+    script = f'exec "$@" {streams}'
+    command = ["sh", "-c", script, "sh", *NEWSCLIPPINGS, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("streams", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_result_that_cannot_be_printed(tmp_path: Path, command: str, streams: str) -> None:
+    """It is said in a line, the exit code is 1, and what was to be written to files is there."""
+    done = shell(COMMANDS[command], streams, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(NOT_PRINTED)
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "infos.json").exists() == (command == "infos")
+    assert (tmp_path / "sample" / "SOURCES.md").exists() == (command == "sample")
+
+
+@pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2> /dev/full", "> /dev/full 2> /dev/full"])
+def test_what_is_printed_goes_into_no_file(world: World, tmp_path: Path, streams: str) -> None:
+    """Without its usual streams `build` works, and none of its files gets the number of one of them."""
+    out = tmp_path / "out"
+    done = shell(["build", str(out), "--data-dir", str(world.root), "--split", "test"], streams, tmp_path)
+    assert done.returncode == (1 if streams.startswith((">", "<")) else 0)
+    assert done.stderr == ""
+    assert verify_built(out).sound
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full"])
+def test_an_error_that_cannot_be_printed(tmp_path: Path, streams: str) -> None:
+    """The exit code says it, though nothing else can."""
+    done = shell(["preview", "--data-dir", "nowhere"], streams, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_who_went_away(tmp_path: Path, stream: str) -> None:
+    """A pipe that nobody reads ends a command without a word, and with 1."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["info"] if stream == "stdout" else ["preview", "--data-dir", "nowhere"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
+    done = subprocess.run([*NEWSCLIPPINGS, *arguments], env=environment(tmp_path / "hf"), **pipes)
+    os.close(writing)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert not done.stderr
