@@ -131,7 +131,7 @@ datasets.load_dataset("newsclippings", data_dir={str(world.root)!r}, num_proc={p
             [sys.executable, "-W", "ignore", *command],
             capture_output=True,
             text=True,
-            env=environment(tmp_path / "hf"),
+            env=environment(tmp_path / "hf", PYTHONDONTWRITEBYTECODE="1"),
             cwd=tmp_path,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         )
