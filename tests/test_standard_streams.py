@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reading import environment
@@ -67,7 +68,7 @@ def test_a_reader_who_went_away(tmp_path: Path, stream: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     arguments = ["info"] if stream == "stdout" else ["preview", "--data-dir", "nowhere"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
     done = subprocess.run([*NEWSCLIPPINGS, *arguments], env=environment(tmp_path / "hf"), **pipes)
     os.close(writing)
     assert done.returncode == 1
