@@ -124,7 +124,7 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Commands(click.Group):
-    """Commands whose errors hold nothing that a terminal obeys, for they may quote files; and that may fail to print."""
+    """Commands whose errors hold nothing that a terminal obeys: they may quote files. They may also fail to print."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command that was asked for."""
