@@ -79,7 +79,7 @@ def _opened(
     try:
         _check_ends(place, about["bytes"])
         with pq.ParquetFile(
-            place,
+            os.path.abspath(place),  # a relative name with a colon is a URI to pyarrow
             pre_buffer=False,  # with it, the whole file comes to memory
             read_dictionary=list(dictionaries),
             thrift_string_size_limit=LARGEST_FOOTER,
