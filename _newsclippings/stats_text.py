@@ -18,7 +18,7 @@ def stats_text(stats: Stats) -> str:
 def _config(config: str, about: Stats) -> Iterator[str]:
     if "rows" in about:
         splits = {split: sum(labels.values()) for split, labels in about["rows"].items()}
-        each = ", ".join(f"{split} {rows:,}" for split, rows in splits.items())
+        each = ", ".join(f"{printable(split)} {rows:,}" for split, rows in splits.items())
         yield f"{config}: {sum(splits.values()):,} rows ({each})"
         yield _line("similarity_score, falsified", ["rows", *POINTS])
         for measure, one in about["scores"].items():
