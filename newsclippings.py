@@ -63,6 +63,7 @@ from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSIO
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources
 from _newsclippings.split import Split
+from _newsclippings.threads import no_fork
 from _newsclippings.verify import verify
 from _newsclippings.verify_built import verify_built
 from _newsclippings.verify_report import Report
@@ -260,7 +261,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self.config.sources().require_pictures()  # at once, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` does, at the first row, perhaps in a thread while the process forks
-        return super().as_streaming_dataset(*args, **kwargs)
+        with no_fork():  # `datasets` imports torch there, and nothing is read or fetched
+            return super().as_streaming_dataset(*args, **kwargs)
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:
         if self._output_dir.endswith(".incomplete"):  # what a killed build left would end up among the data
