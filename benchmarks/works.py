@@ -147,6 +147,14 @@ WORKS: Final[dict[str, Work]] = {
             C("tar -tf: names only", "floors.tar_list", "tar", floor=True),
         ),
     ),
+    "index_reopened": Work(
+        "one picture by a kept index with as many members as VisualNews, from the start of Python",
+        ("sparse",),
+        (
+            C("ours", "ours.index_reopened"),
+            C("ours, checksums not compared", "ours.index_unchecked", floor=True),
+        ),
+    ),
     "remote_split": Work(
         "test split with pictures out of a tar on a server, 20 ms a request",
         ("captions", "pictures"),
