@@ -1,8 +1,8 @@
 """Built folders that somebody made to do harm, by a plan, and the commands that read folders, in 2 GB of address space.
 
-    python -m tests.foreign_folders [SEED]
+    python -m tests.foreign_folders [SEED [COUNT]]
 
-tries every change with every command, and prints how many there were and what went wrong.
+tries every change with every command, or so many of them, and prints how many there were and what went wrong.
 """
 
 from __future__ import annotations
@@ -530,7 +530,7 @@ def try_case(case: Case, sound: Path, work: Path, commands: Commands, names: tup
     return list(faults(case, folder, commands, names))
 
 
-def main(seed: int) -> None:
+def main(seed: int, count: int | None = None) -> None:
     from world import make_world
 
     from _newsclippings.build import build_folder
@@ -555,4 +555,4 @@ def main(seed: int) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    main(*map(int, sys.argv[1:3] or ["0"]))

@@ -884,8 +884,8 @@ def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, An
 def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> None:
     """What killed builds left is told, and is no fault; the next build takes it away."""
     (built / ".building" / "images-0123").mkdir(parents=True)
-    (built / "README.md.1-abc.tmp").touch()
-    (built / "images" / "manifest.json.1-abc.tmp").touch()
+    (built / "README.md.1-0123abcd.tmp").touch()
+    (built / "images" / "manifest.json.1-0123abcd.tmp").touch()
     report = newsclippings.verify_built(built)
     assert report.sound
     again = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
