@@ -10,6 +10,7 @@ from pathlib import Path
 from _newsclippings.errors import (
     NewsCLIPpingsError,
     became_full,
+    in_the_way,
     is_full,
     no_locks,
     not_writable,
@@ -18,6 +19,7 @@ from _newsclippings.errors import (
 )
 
 ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -115,11 +117,15 @@ def free_at(folder: str | Path) -> int:
 
 @contextlib.contextmanager
 def full_disk_told(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[None]:
-    """Raise `ConfigError` where the system says that there is no room for what is written to a folder."""
+    """Raise `ConfigError` where there is no room for what is written to a folder, or something else in its place."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, NewsCLIPpingsError) or not is_full(error):
+        if isinstance(error, NewsCLIPpingsError):
+            raise
+        if error.errno in _IN_THE_WAY and error.filename is not None:
+            raise in_the_way(error.filename, _WORDS[error.errno][0]) from error
+        if not is_full(error):
             raise
         raise became_full(folder, None, free_at(folder), else_do, error) from error
 

@@ -151,6 +151,7 @@ class _Vectors:
         Raises:
             DamagedError: one of them is not what was written.
         """
+        self._file.check(0, self._first)
         known = places[places >= 0]
         rows = (self._starts[part].astype(np.int64) for part in (known, known + 1))
         self._file.check_many(*(self._first + self._bytes_of_row * each for each in rows))
@@ -174,10 +175,10 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
     converted = folder / f"{key}.vectors"
 
     def convert() -> _Vectors:
-        converted.unlink(missing_ok=True)
         with full_disk_told(folder):
+            converted.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
-            with write_kept(converted) as temporary, open(temporary, "wb") as file:
+            with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:
                 for part in _converted(path, width, faces):
                     file.write(part.data)
         vectors = _open(converted, width, faces)
@@ -197,7 +198,7 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
 
 def _open(converted: Path, width: int, faces: bool) -> _Vectors | None:
     """A file of converted vectors; None if there is none, or a damaged one."""
-    file = open_kept(converted)
+    file = open_kept(converted, converted.name)
     with contextlib.suppress(DamagedError):
         return _Vectors(file, width, faces) if file else None
     return None

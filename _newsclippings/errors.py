@@ -278,6 +278,11 @@ def no_locks(folder: object, cause: OSError) -> ConfigError:
     )
 
 
+def in_the_way(place: object, what: str) -> ConfigError:
+    """Something that nobody wrote here is where a file is to be."""
+    return ConfigError(f"{place}: {what}. Nothing was changed there: remove it, and run it again.")
+
+
 def not_writable(folder: object, cause: OSError) -> ConfigError:
     """The cache may not be written to, so that `datasets` cannot even lock what is in it."""
     return ConfigError(

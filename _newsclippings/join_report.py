@@ -69,12 +69,14 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
         reports: split -> its report.
         looked_in: the files and folders that records and pictures come from, in words.
     """
-    lines = []
+    lines: list[str] = []
     for split, report in reports.items():
         counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
         if any(counts.values()):
             where = f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
-            lines.append(f"{config}/{split}{where}: expected {report.rows:,} complete rows, found {report.resolved:,}.")
+            ours = "  " if lines else ""  # a line of an error that does not begin so was not written by us
+            found = f"expected {report.rows:,} complete rows, found {report.resolved:,}."
+            lines.append(f"{ours}{config}/{split}{where}: {found}")
         for kind, count in counts.items():
             if count:
                 by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())

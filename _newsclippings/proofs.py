@@ -46,6 +46,8 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
     except (OSError, ValueError, DamagedError):
         _PROVED.pop(proof, None)
         return False
+    if any(size != int(states[name].split()[0]) for name, (size, *_) in known.items()):
+        return False  # at once: it may have terabytes
     if only is not None:
         return only in known and file_sum(folder / only) == tuple(known[only][:2])
     if _PROVED.get(proof) == states:
@@ -65,7 +67,7 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
 
 
 def _read(proof: Path) -> dict[str, list[Any]]:
-    file = open_kept(proof)
+    file = open_kept(proof, proof.name)
     if file is None:
         raise DamagedError(proof)
     file.check()
@@ -74,7 +76,7 @@ def _read(proof: Path) -> dict[str, list[Any]]:
 
 
 def _write(proof: Path, known: dict[str, list[Any]]) -> None:
-    with full_disk_told(proof.parent), write_kept(proof) as temporary:
+    with full_disk_told(proof.parent), write_kept(proof, proof.name) as temporary:
         Path(temporary).write_bytes(json.dumps(known).encode())
 
 

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.arrow import Int64s, one_chunk
-from _newsclippings.errors import BadFileError, BadTarError, changed_tar
+from _newsclippings.errors import BadFileError, BadTarError, changed_tar, damaged_cache
 from _newsclippings.files import HEAD
-from _newsclippings.kept import DamagedError, open_kept, write_kept
+from _newsclippings.kept import DamagedError, KeptFile, open_kept, write_kept
 from _newsclippings.local_file import LocalFile, RandomFile
 from _newsclippings.tar_headers import BLOCK
 from _newsclippings.tar_segment import SCHEMA
@@ -60,6 +60,7 @@ class TarIndex:
             whole part before it.
         location: where the index comes from, for errors.
         kept: the file in the cache that it was made into, which goes if it turns out not to fit the tar.
+        mapped: the file in the cache that all of this is in; None if it is in memory.
     """
 
     members: pa.Table
@@ -68,9 +69,19 @@ class TarIndex:
     damage: str | None
     location: str
     kept: Path | None = None
+    mapped: KeptFile | None = None
 
     def find(self, names: pa.Array) -> Int64s:
-        """The member of each name (in the normal form, nulls allowed); -1 where there is none."""
+        """The member of each name (in the normal form, nulls allowed); -1 where there is none.
+
+        Raises:
+            BadFileError: the index was damaged since it was opened.
+        """
+        if self.mapped is not None:
+            try:
+                self.mapped.check()
+            except DamagedError:
+                raise damaged_cache(self.mapped.path) from None
         found = np.full(len(names), -1, np.int64)
         todo = np.flatnonzero(np.asarray(pc.is_valid(names)))
         wanted = name_keys(names.take(pa.array(todo)))
@@ -135,9 +146,10 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
     """
     content = f"{_digest(identity(file))}-" if isinstance(file, LocalFile) else ""
     cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"
-    index = load_kept(cached)
+    of = content or key
+    index = load_kept(cached, of)
     if index is None and content:
-        index = _of_same_content(file, cached, sorted(folder.glob(f"{content}*.arrow")))
+        index = _of_same_content(file, cached, of, sorted(folder.glob(f"{content}*.arrow")))
         if index is not None and key_now() != key:
             raise changed_tar(file.path)
     if index is None:
@@ -145,17 +157,17 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
         if key_now() != key:  # else the index of one tar would be kept as that of another
             shutil.rmtree(parts, ignore_errors=True)
             raise changed_tar(file.path)
-        index = keep(table, cached, file.path, parts)
+        index = keep(table, cached, file.path, parts, of)
     return index
 
 
-def _of_same_content(file: RandomFile, cached: Path, others: list[Path]) -> TarIndex | None:
+def _of_same_content(file: RandomFile, cached: Path, of: str, others: list[Path]) -> TarIndex | None:
     """The index of a tar that was only copied, moved, linked or touched since: its headers are where they were.
 
     What is kept moves to its new name. The pieces between headers are no part of an index, and are read from the tar.
     """
     for other in others:
-        index = load_kept(other)
+        index = load_kept(other, of)
         if index is None or index.damage:  # damage may have been mended, where no header tells
             continue
         count = len(index.members)
@@ -192,8 +204,15 @@ def name_keys(names: pa.Array) -> Uint64s:
     return keys
 
 
-def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None) -> TarIndex:
+def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None, of: str = "") -> TarIndex:
     """Write an index to the cache, ready to be mapped; use it from memory where that cannot be.
+
+    Args:
+        table: see `walk`.
+        cached: the file in the cache.
+        location: where it comes from, for errors.
+        parts: folder that is of no use any more.
+        of: key of what it is the index of.
 
     Raises:
         BadTarError: a member is there twice.
@@ -203,33 +222,33 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
     kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
     with contextlib.suppress(OSError, BadFileError):  # no room, no right to write, a folder in its place
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with write_kept(cached) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
+        with write_kept(cached, of) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
             writer.write_table(kept)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
-        if (index := load_kept(cached)) is not None:
+        if (index := load_kept(cached, of)) is not None:
             return index
     return _as_index(kept, location)
 
 
-def load_kept(cached: Path) -> TarIndex | None:
-    """An index that was kept; None where there is none, or it is not what was written, so that it is made again."""
+def load_kept(cached: Path, of: str = "") -> TarIndex | None:
+    """An index that was kept of something; None where there is none, or it is not what was written."""
     with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
-        file = open_kept(cached)
+        file = open_kept(cached, of)
         if file is None:
             return None
         file.check()
         table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
         if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
-            return _as_index(table, str(cached), cached)
+            return replace(_as_index(table, str(cached)), kept=cached, mapped=file)
     return None
 
 
-def _as_index(table: pa.Table, location: str, kept: Path | None = None) -> TarIndex:
+def _as_index(table: pa.Table, location: str) -> TarIndex:
     keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
     rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
     damage = (table.schema.metadata or {}).get(b"damage")
-    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location, kept)
+    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
 
 
 def sorted_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:

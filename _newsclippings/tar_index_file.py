@@ -7,6 +7,7 @@ member is read, and only the four columns are, a few thousand members at a time.
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,17 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
         BadTarError: it is the index of another tar.
     """
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
-    index = load_kept(cached)
+    index = load_kept(cached, cached.name)
     if index is None:
-        index = keep(read_index(local_copy(location, folder / "downloads", INDEX_MOST), shown), cached, shown)
+        table = read_index(local_copy(location, folder / "downloads", INDEX_MOST), shown)
+        index = keep(table, cached, shown, of=cached.name)
     about, found = index.members.schema.metadata or {}, identity(file)
     if any(about.get(name.encode(), b"").decode() != value for name, value in found.items()):
         size = int(about[b"tar_size"])
         if size != file.size:
             raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
         raise other_tar(shown, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
-    return TarIndex(index.members, index.keys, index.rows, index.damage, shown)
+    return replace(index, location=shown, kept=None)
 
 
 def write_index(table: pa.Table, out: Path, tar: str) -> None:

@@ -146,7 +146,7 @@ def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advanc
         with contextlib.suppress(OSError, BadFileError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             schema = SCHEMA.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
-            with write_kept(kept) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+            with write_kept(kept, _key(kept)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 writer.write_table(segment.members)
             return _kept_segment(kept, start) or segment  # mapped: memory is for what is being walked
     return segment
@@ -155,7 +155,7 @@ def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advanc
 def _kept_segment(kept: Path, start: int) -> Segment | None:
     """A segment that was kept; None where there is none, or it is not what was written, so that it is walked again."""
     with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):
-        file = open_kept(kept)
+        file = open_kept(kept, _key(kept))
         if file is None:
             return None
         file.check()
@@ -164,6 +164,11 @@ def _kept_segment(kept: Path, start: int) -> Segment | None:
         if members.schema.equals(SCHEMA):
             return Segment(start, int(about[b"end"]), members, about[b"at_end"] == b"True", None)
     return None
+
+
+def _key(kept: Path) -> str:
+    """Of a segment that is kept: which tar, in whose folder it is, and which segment."""
+    return f"{kept.parent.name}/{kept.name}"
 
 
 def _find_header(file: RandomFile, at: int) -> int | None:

@@ -23,7 +23,7 @@ from _newsclippings import downloads, embeddings, proofs
 from _newsclippings.downloads import local_copy
 from _newsclippings.embeddings import load_embeddings
 from _newsclippings.proofs import is_proved, write_proof
-from newsclippings import BadFileError, NewsCLIPpings
+from newsclippings import BadFileError, ConfigError, NewsCLIPpings
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,6 +168,89 @@ def test_vectors_damaged_while_they_are_used(tmp_path: Path, pickled: tuple[Path
     ids = np.array(sorted(vectors))
     assert kept.take(ids).to_pylist() == [vectors[n].tolist() for n in ids.tolist()]
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty"])
+@pytest.mark.parametrize("faces", [False, True])
+def test_vectors_damaged_after_they_were_compared(tmp_path: Path, how: str, faces: bool) -> None:
+    """Who has the file open sees that it was written to: no other vector, and no bus error where it was cut off."""
+    vectors = {
+        n: np.stack([vector("clip_text", n), vector("clip_text", n + 1)][: 2 if faces else 1]) for n in range(50)
+    }
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(vectors, 4))
+    kept = load_embeddings(str(tmp_path / "x.pkl"), "key", 512, faces, tmp_path / "kept")
+    ids = np.arange(50)
+    right = [v.tolist() if faces else v[0].tolist() for v in vectors.values()]
+    assert kept.take(ids).to_pylist() == right
+    (file,) = (tmp_path / "kept").iterdir()
+    content = file.read_bytes()
+    if how == "flip":
+        with file.open("r+b") as damaged:
+            for at in range(0, len(content), 999):
+                damaged.seek(at)
+                damaged.write(bytes([content[at] ^ 8]))
+    else:
+        os.truncate(file, {"cut": 5000, "empty": 0}[how])
+    assert kept.take(ids).to_pylist() == right
+    assert file.read_bytes() == content
+
+
+def test_vectors_of_another_file(tmp_path: Path) -> None:
+    """Sound vectors of one split, copied over those of another, are converted again."""
+    for split, number in (("a", 5), ("b", 7)):
+        (tmp_path / f"{split}.pkl").write_bytes(pickle.dumps({1: vector("clip_text", number)}, 4))
+        load_embeddings(str(tmp_path / f"{split}.pkl"), split, 512, False, tmp_path / "kept")
+    shutil.copyfile(tmp_path / "kept" / "a.vectors", tmp_path / "kept" / "b.vectors")
+    kept = load_embeddings(str(tmp_path / "b.pkl"), "b", 512, False, tmp_path / "kept")
+    assert kept.take(np.array([1])).to_pylist() == [vector("clip_text", 7).tolist()]
+
+
+IN_THE_WAY = r"a folder is there, and should be a file\. .*: remove it, and run it again"
+
+
+@pytest.mark.parametrize("place", ["dataset_info.json", "lock"])
+def test_a_folder_in_the_place_of_what_is_kept(world: World, place: str) -> None:
+    """It is not removed; an error of ours says which, and what to do."""
+    builder = NewsCLIPpings(data_dir=str(world.root), images="none")
+    builder.download_and_prepare()
+    folder = Path(f"{builder.cache_dir}_builder.lock" if place == "lock" else f"{builder.cache_dir}/{place}")
+    folder.unlink(missing_ok=True)
+    (folder / "precious").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=IN_THE_WAY):
+        load(world, images="none")
+    assert (folder / "precious").is_dir()
+
+
+def test_a_folder_in_the_place_of_vectors(tmp_path: Path) -> None:
+    """The same of a file that is converted."""
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({1: vector("clip_text", 5)}, 4))
+    (tmp_path / "kept" / "key.vectors" / "precious").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=IN_THE_WAY):
+        load_embeddings(str(tmp_path / "x.pkl"), "key", 512, False, tmp_path / "kept")
+    assert (tmp_path / "kept" / "key.vectors" / "precious").is_dir()
+
+
+def test_a_file_that_grew_by_terabytes_is_not_read(tmp_path: Path) -> None:
+    """Its size alone says that it is another."""
+    file, proof = tmp_path / "file", tmp_path / "proof"
+    file.write_bytes(b"content")
+    write_proof(proof, tmp_path, ["file"])
+    os.truncate(file, 1 << 41)
+    assert not is_proved(proof, tmp_path)
+    assert not is_proved(proof, tmp_path, "file")
+
+
+def test_the_proof_of_another_copy_proves_nothing(origin: Origin, tmp_path: Path) -> None:
+    """Two files of one server: the proof of one, copied over that of the other, which is damaged."""
+    files = [origin.root / f"proof-{name}.json" for name in "ab"]
+    copies = []
+    for file in files:
+        file.write_text(f"content of {file.name}")
+        copies.append(Path(local_copy(origin.url(file), tmp_path / "copies")))
+    proofs_of = [copy.with_name(f"{copy.name[:16]}.proof") for copy in copies]
+    shutil.copyfile(proofs_of[0], proofs_of[1])
+    copies[1].write_text("damaged")
+    assert Path(local_copy(origin.url(files[1]), tmp_path / "copies")).read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("then", ["gone", "another"])

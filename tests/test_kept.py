@@ -103,3 +103,48 @@ def test_what_fails_halfway_is_not_kept(tmp_path: Path) -> None:
         fail()
     assert not list(tmp_path.glob("kept*"))
     assert open_kept(tmp_path / "kept") is None
+
+
+def test_a_file_of_another_key_does_not_open(tmp_path: Path) -> None:
+    """A sound file that was copied over another, which was made of something else, is none."""
+    path = tmp_path / "kept"
+    with write_kept(path, "of a") as temporary:
+        Path(temporary).write_bytes(b"content")
+    assert open_kept(path, "of a") is not None
+    assert open_kept(path, "of b") is None
+    assert open_kept(path) is None
+
+
+def test_damage_of_an_open_file_is_found(tmp_path: Path) -> None:
+    """What was compared is compared again when the file was written to, and not read when it was cut off."""
+    path = write(tmp_path / "kept", os.urandom(3 * PIECE))
+    file = open_kept(path)
+    assert file is not None
+    file.check()
+    os.link(path, tmp_path / "link")  # another time, and the same content
+    file.check()
+    with path.open("r+b") as damaged:
+        damaged.seek(PIECE + 5)
+        damaged.write(b"damage")
+    file.check(0, PIECE)
+    with pytest.raises(DamagedError):
+        file.check()
+    with pytest.raises(DamagedError):
+        file.check_many(np.array([PIECE]), np.array([PIECE + 9]))
+    os.truncate(path, 10)
+    for start in (0, 2 * PIECE):
+        with pytest.raises(DamagedError, match="10 bytes, and not the 196,664 that were written"):
+            file.check(start)
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_an_open_file_outlives_its_name(tmp_path: Path, how: str) -> None:
+    """Another process may have made it again, or emptied the cache: what is mapped is still what was written."""
+    path = write(tmp_path / "kept", b"content")
+    file = open_kept(path)
+    assert file is not None
+    path.unlink()
+    if how == "replaced":
+        write(path, b"other content")
+    file.check()
+    assert file.content.to_pybytes() == b"content"

@@ -248,3 +248,16 @@ def test_a_stream_tells_of_rows_once(new_world: Callable[..., World], caplog: py
     counted = [int(match[1]) for text in told if (match := re.search(r"(\d+) of \d+ rows", text))]
     assert 1 <= len(told) <= 2
     assert sum(counted) <= len(rows) == 24
+
+
+def test_each_split_has_lines_of_its_own(new_world: Callable[..., World]) -> None:
+    """Where several splits lack something, the error is in lines, and holds no written-out end of a line."""
+    world = new_world(tar=False)
+    for path in world.pictures:
+        (world.origin / path).unlink()
+    with pytest.raises(MissingDataError) as error:
+        load(world)
+    lines = str(error.value).split("\n")
+    for split, rows in (("train", 24), ("validation", 10), ("test", 12)):
+        assert f"merged_balanced/{split}: expected {rows} complete rows, found 0." in [line.strip() for line in lines]
+    assert "\\n" not in str(error.value)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from reading import expected_splits, load, raw_splits
 from world import World
@@ -16,6 +17,7 @@ from _newsclippings import tar_index
 from _newsclippings.local_file import LocalFile
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_source import made_of
+from newsclippings import BadFileError
 
 FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  # more than its two ends
 
@@ -167,3 +169,41 @@ def test_a_changed_picture_is_read_from_the_tar(new_world: Callable[..., World])
     world.write_tar(data_json="first")
     os.utime(world.tar, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert raw_splits(load(world)) == expected_splits(world)
+
+
+def _two(tmp_path: Path) -> list[Path]:
+    """Two tars with other members at the same places."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+        names = {path.replace("bbc", folder.name): data for path, data in FILES.items()}
+        (folder / "origin.tar").write_bytes(plan(names).data)
+    return [folder / "origin.tar" for folder in folders]
+
+
+def test_an_index_of_another_tar_is_none(tmp_path: Path) -> None:
+    """The kept index of one tar, copied over that of another, is not used."""
+    tars = _two(tmp_path)
+    kept = [load_index(tar, tmp_path / "indexes").kept for tar in tars]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    shutil.copyfile(kept[0], kept[1])
+    names = load_index(tars[1], tmp_path / "indexes").members["name"].to_pylist()
+    assert names == [path.replace("bbc", "b") for path in FILES]
+
+
+@pytest.mark.parametrize("how", ["flip", "cut"])
+def test_an_index_that_is_damaged_while_it_is_open(tmp_path: Path, how: str) -> None:
+    """No name is lost without a word, and nothing is read beyond the end: an error says to load again, which helps."""
+    tar = _two(tmp_path)[0]
+    index = load_index(tar, tmp_path / "indexes")
+    names = pa.array([path.replace("bbc", "a") for path in FILES])
+    assert index.find(names).tolist() == list(range(len(FILES)))
+    assert index.kept is not None
+    if how == "cut":
+        os.truncate(index.kept, 1000)
+    else:
+        index.kept.write_bytes(index.kept.read_bytes().replace(b"images", b"Images"))
+    with pytest.raises(BadFileError, match=r"some of it is damaged or gone\. Load again"):
+        index.find(names)
+    assert load_index(tar, tmp_path / "indexes").find(names).tolist() == list(range(len(FILES)))
