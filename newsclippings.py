@@ -26,10 +26,12 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from filelock import FileLock
+from fsspec.implementations.local import LocalFileSystem
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import (
     INFO_FILE,
+    check_replaced,
     has_damaged_info,
     is_outdated,
     is_sound,
@@ -57,6 +59,7 @@ from _newsclippings.errors import (
 )
 from _newsclippings.join_images import join_images
 from _newsclippings.network import is_url
+from _newsclippings.outputs import check_apart
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.room import check_room, plainly
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSION, features
@@ -211,18 +214,31 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
         `datasets` takes any folder that was built before for the right one; here it is asked what it was made of, and
         its files are compared with their checksums. Of several processes one builds, and the others wait for that.
+
+        Raises:
+            ConfigError: output_dir, which is replaced, is an input, lies in one or holds one, or holds anything else
+                than an earlier build.
+            NewsCLIPpingsError: what is needed is missing or damaged.
         """
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
         folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
+        if folder.startswith(("file://", "local://", "~")):
+            folder = str(LocalFileSystem._strip_protocol(folder))  # as `datasets` reads it
 
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):
                 return True
             return is_outdated(folder, self.config_id, self.config.sources().pictures)
 
+        if not is_url(folder):
+            check_apart(folder, self.config.sources().places())
         with cache_told(folder), contextlib.ExitStack() as stack:
+            if not reuse and output_dir is not None and not is_url(folder):
+                check_replaced(folder, self.dataset_name)
             if reuse and outdated():
                 if not is_url(folder):
+                    if output_dir is not None:
+                        check_replaced(folder, self.dataset_name)
                     os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
                     stack.enter_context(_lock(folder))
                 if outdated():  # still: another process may have built it meanwhile

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from _newsclippings.parquet_folder import (
     check_room,
     is_hidden,
     load_manifest,
+    remove_config,
     sha256_of,
     write_config,
 )
@@ -132,7 +132,7 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
             rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
             write_config(out, UNIQUE, rows, unique_features(), served, check)
         elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
-            shutil.rmtree(out / UNIQUE)  # which serves nobody any more
+            remove_config(out / UNIQUE)  # which serves nobody any more
         _draw_pairs(out)
         write_card(out)
     return reports

@@ -1,7 +1,9 @@
 """What lies beside built data: the join reports, and what the data were made of."""
 
+import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,17 @@ import pyarrow as pa
 
 from _newsclippings.files import write_atomically, write_text
 from _newsclippings.images import FolderPictures, pictures_state
+from _newsclippings.local_file import read_file
+from _newsclippings.outputs import check_folder, not_ours
 from _newsclippings.proofs import is_proved, write_proof
+from _newsclippings.register import NAME
 from _newsclippings.split import Split
 
 REPORT_FILE = "join_report.json"
 INPUTS_FILE = "inputs.arrow"
 INFO_FILE = "dataset_info.json"
 PROOF_FILE = "checksums.proof"
+CALL = "download_and_prepare"
 
 
 def save_reports(folder: str, splits: dict[str, Split]) -> None:
@@ -58,6 +64,31 @@ def has_damaged_info(folder: str) -> bool:
     """Whether what `datasets` would take a folder's facts from is not what a build wrote there."""
     there = os.path.exists(os.path.join(folder, INFO_FILE))
     return there and not is_proved(Path(folder, PROOF_FILE), Path(folder), INFO_FILE)
+
+
+def check_replaced(folder: str, name: str) -> None:
+    """Refuse to build into a folder with anything in it that is not of a build: `datasets` removes it.
+
+    Args:
+        folder: a local folder that a user named, which may be there.
+        name: the dataset's, with which the names of its files begin.
+
+    Raises:
+        ConfigError: something else is in it, or in the one beside it in which the data are made.
+    """
+    tables = rf"{re.escape(name)}-\w+(-\d{{5}})*(-of-(\d{{5}}|N{{5}}))?\.(arrow|parquet)"
+    beside = "|".join(map(re.escape, (REPORT_FILE, INPUTS_FILE, INFO_FILE, PROOF_FILE, "LICENSE")))
+    names = rf"({tables}|{beside})(\.\d+-[0-9a-f]{{8}}\.tmp)?"
+    check_folder(f"{folder}.incomplete", names, CALL)
+    check_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # what `map` keeps is there, too
+    inside = os.listdir(folder) if os.path.isdir(folder) else []
+    if inside and not any(os.path.exists(os.path.join(folder, one)) for one in (INFO_FILE, PROOF_FILE, INPUTS_FILE)):
+        raise not_ours(folder, CALL)
+    info = None
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # a damaged one is of a build
+        info = json.loads(read_file(os.path.join(folder, INFO_FILE)))
+    if isinstance(info, dict) and info.get("builder_name", name) not in (name, NAME):
+        raise not_ours(folder, CALL)
 
 
 def is_outdated(folder: str, config_id: str, root: str | None) -> bool:

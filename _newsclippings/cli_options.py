@@ -5,7 +5,7 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,23 +126,38 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
 class Commands(click.Group):
     """Commands whose errors hold nothing that a terminal obeys: they may quote files. They may also fail to print."""
 
+    _exit_code = 1
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command that was asked for."""
-        try:
+        with self._noted():
             return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the part of the command line before the command."""
+        with self._noted():
+            return super().make_context(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Make an error harmless, and keep its exit code, which holds though it cannot be printed."""
+        try:
+            yield
         except click.ClickException as error:
             error.message = as_message(error.message)  # type: ignore[misc] # so that its usage line stays
+            self._exit_code = error.exit_code
             raise
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As `click.Group.main`; exit code 1 where a result did not reach standard output."""
         open_missing()
+        self._exit_code = 1
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # of a text that click itself prints, such as --help, or that is about an error
             with contextlib.suppress(OSError):
                 click.echo(f"Error: {not_printed(error)}", err=True)
-            sys.exit(1)
+            sys.exit(self._exit_code)
         finally:
             forget_unprinted()
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from _newsclippings.errors import (
     printable,
     unreadable,
 )
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
@@ -132,10 +138,18 @@ def full_disk_told(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[Non
 
 @contextlib.contextmanager
 def cache_told(folder: str | Path) -> Iterator[None]:
-    """Say of which cache a lock could not be taken, and what to do, where `datasets` only names the lock."""
+    """Say of which cache a lock could not be taken, and what to do, where `datasets` only names the lock.
+
+    A lock is tried first: where there is none, older versions of `filelock` wait for ever, or know no better error.
+    """
     try:
         with full_disk_told(folder):
+            _try_lock(folder)
             yield
+    except NotImplementedError as error:
+        if "flock" not in str(error):
+            raise
+        raise no_locks(folder, OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))) from error
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
@@ -144,6 +158,24 @@ def cache_told(folder: str | Path) -> Iterator[None]:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise not_writable(folder, error) from error
+
+
+def _try_lock(folder: str | Path) -> None:
+    """Raise `OSError` where a file in a folder cannot be locked, but for the lack that `filelock` itself notices."""
+    if fcntl is None or "://" in str(folder):
+        return
+    place = Path(folder).absolute()
+    place = next(one for one in (place, *place.parents) if one.is_dir())
+    try:
+        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 # what stops this is told by whoever writes there
+    except OSError:
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
 
 
 def check_known(place: str) -> None:

@@ -8,7 +8,6 @@ Every class takes its whole message as the only argument, so that errors survive
 import difflib
 import errno
 import os
-import resource
 from collections.abc import Iterable
 
 from _newsclippings.foreign_text import ForeignError as ForeignError
@@ -18,6 +17,11 @@ from _newsclippings.foreign_text import in_words as in_words
 from _newsclippings.foreign_text import printable as printable
 from _newsclippings.foreign_text import without_secrets as without_secrets
 from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class NewsCLIPpingsError(Exception):
@@ -251,8 +255,8 @@ def became_full(
     if number == errno.EDQUOT:
         found, had, do = "your quota there is used up", f"{wanted}although {free:,} are free", "remove files of yours"
     elif number == errno.EFBIG:
-        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        had = "its file system allows no larger ones" if most == resource.RLIM_INFINITY else f"{most:,} bytes at most"
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
+        had = "its file system allows no larger ones" if most < 0 else f"{most:,} bytes at most"
         found, do = "a file became too large", "allow larger ones (ulimit -f)"
     elif number == errno.ENOSPC and _no_more_files(folder):
         found, had, do = "the disk is full", f"it holds no more files, although {free:,} bytes are free", "remove some"

@@ -1,5 +1,6 @@
 """Local files that are read in place: at positions, from several threads and processes."""
 
+import errno
 import io
 import os
 import stat
@@ -9,6 +10,8 @@ from typing import Protocol
 
 from _newsclippings.disk import if_there_is
 from _newsclippings.errors import NewsCLIPpingsError, bad_file, changed_file, unreadable
+
+_NO_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class RandomFile(Protocol):
@@ -170,12 +173,8 @@ class LocalFile:
             DataNotFoundError: it cannot be read.
         """
         wanted = sum(len(buffer) for buffer in buffers)
-        if hasattr(os, "preadv"):
-            try:
-                got = os.preadv(self._descriptor(), buffers, offset)
-            except OSError as error:
-                raise unreadable(self.path, error) from error
-        else:  # macOS before Python 3.12
+        got = self._read_all(offset, buffers)
+        if got is None:
             data, got = self.read_at(offset, wanted), 0
             for buffer in buffers:
                 part = data[got : got + len(buffer)]
@@ -184,6 +183,17 @@ class LocalFile:
         if got != wanted:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"{got}", "Was the file replaced?")
         self.check_unchanged()
+
+    def _read_all(self, offset: int, buffers: tuple[memoryview, ...]) -> int | None:
+        """Read into several buffers by one call; None where there is no such call: its callers do without."""
+        if not hasattr(os, "preadv"):  # macOS before Python 3.12
+            return None
+        try:
+            return os.preadv(self._descriptor(), buffers, offset)
+        except OSError as error:
+            if error.errno in _NO_CALL:  # some file systems and sandboxes
+                return None
+            raise unreadable(self.path, error) from error
 
     def check_unchanged(self) -> None:
         """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""

@@ -12,6 +12,7 @@ from _newsclippings.local_file import LocalFile
 from _newsclippings.schema import HOMEPAGE
 
 EDGE = 64 << 10  # bytes at either end of a file in which its maker is looked for
+OTHER_CALLS = {"training": "python -m training", "download_and_prepare": "download_and_prepare()"}
 SOFTWARE = "Software"  # the text chunk of a PNG that names its maker
 
 PathLike = str | os.PathLike[str]
@@ -98,8 +99,9 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
 
 def not_ours(path: PathLike, command: str, of: str = "") -> ConfigError:
     """Something is where a command would write, and did not come from it."""
+    call = OTHER_CALLS.get(command, f"newsclippings {command}")
     return ConfigError(
-        f"{printable(os.fspath(path))} exists and was not written by `newsclippings {command}`{of}. Nothing was "
+        f"{printable(os.fspath(path))} exists and was not written by `{call}`{of}. Nothing was "
         "changed: choose another name, or remove it."
     )
 

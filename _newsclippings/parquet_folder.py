@@ -10,7 +10,6 @@ it is away until the next build, which puts it back.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -31,6 +30,11 @@ from _newsclippings.local_file import open_file, read_file
 from _newsclippings.manifest_rules import LARGEST, check_manifest, in_all_versions
 from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.strict_json import DECODER, json_fault
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _logger = logging.getLogger("newsclippings")
 
@@ -54,7 +58,8 @@ def alone_in(folder: Path) -> Iterator[None]:
             return
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
                 if not is_lacking(error):
                     raise
@@ -222,6 +227,7 @@ def _remove_others(building: Path, config: str) -> None:
     if building.parent.exists():
         for other in building.parent.iterdir():
             if other != building and other.name.rpartition("-")[0] == config:
+                _keep_hidden(other, building.parent.parent / config)  # of a build that was killed before it did
                 shutil.rmtree(other)
         with contextlib.suppress(OSError):  # something is being built there
             building.parent.rmdir()
@@ -268,9 +274,24 @@ def _place(building: Path, folder: Path, old: Path) -> None:
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
-    for file in old.iterdir() if old.exists() else ():
-        if is_hidden(file):  # it is somebody else's
-            file.rename(folder / file.name)
+    _keep_hidden(old, folder)
     for parent in (folder, folder.parent):
         flush_folder(parent)
     _remove_others(building, folder.name)
+
+
+def _keep_hidden(old: Path, folder: Path) -> None:
+    """Move hidden files of a config that is replaced, which are somebody else's, to the one in its place."""
+    for file in old.iterdir() if old.is_dir() and folder.is_dir() else ():
+        if is_hidden(file) and not os.path.lexists(folder / file.name):
+            file.rename(folder / file.name)
+
+
+def remove_config(folder: Path) -> None:
+    """Remove what `build` wrote of a config, its manifest last; its folder, too, if nothing else is in it."""
+    for file in folder.iterdir():
+        if file.name != MANIFEST and not is_hidden(file):
+            file.unlink()
+    (folder / MANIFEST).unlink()
+    with contextlib.suppress(OSError):  # hidden files, which are somebody else's
+        folder.rmdir()

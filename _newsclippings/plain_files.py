@@ -6,11 +6,15 @@ checked, and what is read to be sent, is that very file, whatever is put in its 
 
 import os
 import re
-import resource
 import stat
 from pathlib import Path
 
 from _newsclippings.errors import BadFileError, DataNotFoundError, bad_file, changed_file, unreadable
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: opening a pipe would wait for a writer
@@ -64,6 +68,8 @@ class PlainFile:
 
 def allow_open_files(count: int) -> None:
     """Let the process have so many more files open, as far as the system lets it."""
+    if resource is None:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + OTHERS
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import itertools
 import os
-import resource
 import threading
 import weakref
 from collections import deque
@@ -18,6 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar, overload
 
 from tqdm import std as progress
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -52,6 +56,8 @@ def map_ahead(
 
 def as_many(threads: int) -> int:
     """How many of some threads to start: each reserves up to 72 MB of address space, which may be limited."""
+    if resource is None:
+        return threads
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return threads if limit == resource.RLIM_INFINITY else max(1, min(threads, limit >> 29))
 

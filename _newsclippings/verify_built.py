@@ -51,7 +51,7 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
         report.note_fault(
             True, str(root), f"{root}: expected a folder that `newsclippings build` wrote, found none. Build one."
         )
-    configs = [config for config in (*CONFIGS, UNIQUE) if (root / config).is_dir()]
+    configs = [config for config in (*CONFIGS, UNIQUE) if (root / config).is_dir() and not _was_removed(root / config)]
     if root.is_dir() and not configs:
         expected = "a folder that `newsclippings build` wrote"
         report.note_fault(True, str(root), f"{root}: expected {expected}, found no config in it. Build it.")
@@ -63,6 +63,12 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
     ready = f'Next: `load_dataset("{root}")`, or `newsclippings push OWNER/NAME {shlex.quote(str(root))}`.'
     report.next = ready if report.sound else VERIFY_AGAIN
     return report
+
+
+def _was_removed(folder: Path) -> bool:
+    """Whether `build` removed a config, and left its folder for the sake of hidden files."""
+    names = os.listdir(folder)
+    return folder.name == UNIQUE and bool(names) and all(is_hidden(folder / name) for name in names)
 
 
 def _check_config(report: Report, folder: Path) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from reading import environment, expected_splits, load, raw_splits
 from remote import Origin, Published, make_index
 from world import World
 
+import newsclippings
 from _newsclippings import disk
 from _newsclippings.disk import in_our_words
 from _newsclippings.errors import ConfigError, became_full
@@ -92,6 +94,66 @@ def test_a_cache_without_locks(world: World, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("filelock.BaseFileLock.acquire", locked)
     with pytest.raises(ConfigError, match=r"expected a cache on a file system with locks.*cache_dir="):
         load(world, cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOTSUP", "ENOSYS"])
+@pytest.mark.parametrize("kind", ["old filelock", "new filelock"])
+def test_a_file_system_without_locks(world: World, tmp_path: Path, kind: str, name: str) -> None:
+    """Whatever `filelock` does where there are none: old versions wait for ever, or raise NotImplementedError."""
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_LOCKS)
+    arguments = [kind, name, str(world.root), str(tmp_path / "cache")]
+    command = [sys.executable, "-W", "ignore", str(script), *arguments]
+    env = environment(tmp_path / "hf", PYTHONPATH=str(Path(newsclippings.__file__).parent))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr
+    if done.stdout != "built\n":
+        assert re.search(r"ConfigError .*expected a cache on a file system with locks.*cache_dir=", done.stdout)
+    assert (done.stdout == "built\n") <= ((kind, name) == ("new filelock", "ENOSYS"))
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys, time
+import filelock
+kind, name, root, cache = sys.argv[1:]
+
+def flock(*_):
+    raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+
+def acquire(lock, *_, **__):
+    try:
+        fcntl.flock(0, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+        time.sleep(1000)
+
+import newsclippings
+fcntl.flock = flock
+if kind == "old filelock":
+    filelock.BaseFileLock.acquire = acquire
+try:
+    newsclippings.NewsCLIPpings(data_dir=root, cache_dir=cache, images="none", splits=["test"]).download_and_prepare()
+except Exception as error:
+    print(type(error).__name__, error)
+else:
+    print("built")
+"""
+
+
+@pytest.mark.parametrize("name", ["ENOSYS", "EOPNOTSUPP"])
+def test_pictures_are_read_without_preadv(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Where a file system or a sandbox does not have that call, another one reads the same."""
+    refusing(monkeypatch, os, "preadv", getattr(errno, name))
+    assert raw_splits(load(world, visual_news=str(world.tar))) == expected_splits(world)
+
+
+def test_a_system_without_limits_and_locks(tmp_path: Path) -> None:
+    """The package is imported all the same."""
+    script = "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; import newsclippings"
+    env = environment(tmp_path / "hf", PYTHONPATH=str(Path(newsclippings.__file__).parent))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # No room, said as it is

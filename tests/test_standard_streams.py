@@ -62,6 +62,15 @@ def test_an_error_that_cannot_be_printed(tmp_path: Path, streams: str) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize("arguments", [["--nope"], ["nope"], ["index"], ["preview", "--pairs", "0"]])
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full", "> /dev/full 2> /dev/full"])
+def test_a_mistake_in_the_command_line_that_cannot_be_printed(
+    tmp_path: Path, streams: str, arguments: list[str]
+) -> None:
+    """It is one of usage all the same."""
+    assert shell(arguments, streams, tmp_path).returncode == 2
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_reader_who_went_away(tmp_path: Path, stream: str) -> None:
     """A pipe that nobody reads ends a command without a word, and with 1."""

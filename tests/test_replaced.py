@@ -1,0 +1,139 @@
+"""What is replaced or removed is what a build wrote: `download_and_prepare(output_dir=)`, and configs of `build`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from overwriting import digests, run
+from reading import raw
+from world import World
+
+from _newsclippings import parquet_folder
+from newsclippings import ConfigError, NewsCLIPpings
+
+Change = Callable[[Path], None]
+
+
+def builder(world: World, cache: Path, **options: object) -> NewsCLIPpings:
+    fields = {"data_dir": str(world.root), "images": "none", "splits": ["test"], **options}
+    return NewsCLIPpings(cache_dir=str(cache), **fields)
+
+
+def put(name: str, text: str = "mine") -> Change:
+    def change(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    return change
+
+
+def link(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+FOREIGN: dict[str, Change] = {
+    "notes": put("notes.txt"),
+    "a hidden file": put(".notes"),
+    "a file in a folder": put("papers/notes.txt"),
+    "tables by the same names": put("newsclippings-test.arrow"),
+    "another dataset": put("dataset_info.json", '{"builder_name": "imagefolder"}'),
+    "a link": link,
+    "a file": lambda folder: folder.write_text("mine"),
+    "what is beside it": lambda folder: put("notes.txt")(folder.with_name("out.incomplete")),
+}
+
+
+@pytest.mark.parametrize("mode", ["reuse_dataset_if_exists", "reuse_cache_if_exists", "force_redownload"])
+@pytest.mark.parametrize("foreign", sorted(FOREIGN))
+def test_a_folder_of_somebody_elses(world: World, tmp_path: Path, foreign: str, mode: str) -> None:
+    """`datasets` would remove it with all that is in it."""
+    out = tmp_path / "place" / "out"
+    out.parent.mkdir()
+    FOREIGN[foreign](out)
+    before = digests(tmp_path / "place")
+    with pytest.raises(ConfigError, match=r"out.* exists and was not written by `download_and_prepare\(\)`"):
+        builder(world, tmp_path / "cache").download_and_prepare(str(out), download_mode=mode)
+    assert digests(tmp_path / "place") == before
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_an_earlier_build_is_replaced(world: World, tmp_path: Path, form: str) -> None:
+    """Also a damaged one, one that was killed, one with what `map` keeps, and an empty folder."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for change in (
+        lambda: None,
+        lambda: next(out.glob("newsclippings-test*")).write_bytes(b"damaged"),
+        lambda: (out / "dataset_info.json").write_text(""),
+        lambda: (out / "checksums.proof").unlink(),
+        lambda: (out / "cache-0123456789abcdef_00000_of_00002.arrow").write_bytes(b"it"),
+        lambda: put("newsclippings-test-00000-00000-of-NNNNN.arrow")(tmp_path / "out.incomplete"),
+    ):
+        change()
+        made = builder(world, tmp_path / "cache")
+        made.download_and_prepare(str(out), file_format=form)
+        if form == "arrow":
+            rows = raw(made.as_dataset(split="test"))
+        else:
+            rows = pq.read_table(next(out.glob("*.parquet"))).to_pylist()
+        assert [row["caption"] for row in rows] == [row["caption"] for row in world.rows(split="test")]
+    made = builder(world, tmp_path / "cache")
+    made.download_and_prepare(str(out), file_format=form, download_mode="force_redownload", num_proc=2)
+    assert json.loads((out / "dataset_info.json").read_text())["splits"]["test"]["num_examples"] == 12
+
+
+@pytest.mark.parametrize("place", ["news_clippings", "visual_news/origin", "visual_news/origin/new", "."])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_folder_of_inputs(new_world: Callable[..., World], tmp_path: Path, place: str, scheme: str) -> None:
+    """It is, lies in or holds inputs."""
+    world = new_world()
+    before = digests(world.root)
+    with pytest.raises(ConfigError, match=r"is one of the inputs|lies in a folder of inputs|holds the inputs"):
+        builder(world, tmp_path / "cache").download_and_prepare(scheme + str((world.root / place).resolve()))
+    with pytest.raises(ConfigError, match="lies in a folder of inputs"):
+        builder(world, world.root / "visual_news" / "origin").download_and_prepare()
+    assert before.items() <= digests(world.root).items()  # `datasets` left a lock there, before it asked
+
+
+def test_hidden_files_of_a_config_that_goes(world: World, tmp_path: Path) -> None:
+    """Of the config of pictures, which serves nobody any more, what `build` wrote goes, and nothing else."""
+    out = tmp_path / "out"
+    more = ["--data-dir", world.root, "--split", "test", "--config", "scene_resnet_place"]
+    assert run("build", out, *more, "--images", "once").exit_code == 0
+    (out / "images" / ".notes").write_text("mine")
+    assert run("build", out, *more).exit_code == 0
+    assert [path.name for path in (out / "images").iterdir()] == [".notes"]
+    assert run("verify", "--built", out).exit_code == 0
+    assert run("build", out, *more, "--images", "once").exit_code == 0
+    assert (out / "images" / ".notes").read_text() == "mine"
+    assert run("build", out, *more).exit_code == 0
+    (out / "images" / ".notes").unlink()
+    assert list((out / "images").iterdir()) == []
+    assert run("build", out, *more).exit_code == 0
+
+
+def test_hidden_files_of_a_killed_build(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between two renames, it leaves them to the next build, which puts them where they belong."""
+    out = tmp_path / "out"
+    more = ["--data-dir", world.root, "--images", "none"]
+    assert run("build", out, *more, "--split", "test").exit_code == 0
+    (out / "merged_balanced" / ".notes").write_text("mine")
+    real = Path.rename
+
+    def killed(path: Path, target: str | os.PathLike[str]) -> Path:
+        if path.name == ".notes":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        run("build", out, *more, "--split", "train")
+    assert (out / parquet_folder.BUILDING / "merged_balanced-old" / ".notes").exists()
+    assert run("build", out, *more, "--split", "train").exit_code == 0
+    assert (out / "merged_balanced" / ".notes").read_text() == "mine"
