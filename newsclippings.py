@@ -26,7 +26,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from filelock import FileLock
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.core import url_to_fs
 
 from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
 from _newsclippings.built import (
@@ -223,7 +223,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         reuse = datasets.DownloadMode(download_mode or "reuse_dataset_if_exists").name == "REUSE_DATASET_IF_EXISTS"
         folder = os.fspath(output_dir) if output_dir is not None else self._cache_dir
         if folder.startswith(("file://", "local://", "~")):
-            folder = str(LocalFileSystem._strip_protocol(folder))  # as `datasets` reads it
+            folder = url_to_fs(folder)[1]  # as `datasets` reads it
 
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):

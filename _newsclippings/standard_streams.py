@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def open_missing() -> None:
@@ -25,6 +27,42 @@ def open_missing() -> None:
         sys.stdout = os.fdopen(_null(reading=True), "w", encoding="utf-8", errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = os.fdopen(_null(reading=False), "w", encoding="utf-8", errors="backslashreplace")
+
+
+class Patient:
+    """A text stream that goes on where what is printed is lost: hours of work do not end for that.
+
+    Attributes:
+        stream: what it writes to.
+        failure: why something was lost first; None while nothing was.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As the stream does."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        self._try(self.stream.flush)
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except OSError as error:
+            self.failure = self.failure or error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def not_printed(error: OSError) -> str:

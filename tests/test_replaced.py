@@ -44,7 +44,7 @@ FOREIGN: dict[str, Change] = {
     "tables by the same names": put("newsclippings-test.arrow"),
     "another dataset": put("dataset_info.json", '{"builder_name": "imagefolder"}'),
     "a link": link,
-    "a file": lambda folder: folder.write_text("mine"),
+    "a file": lambda folder: put(folder.name)(folder.parent),
     "what is beside it": lambda folder: put("notes.txt")(folder.with_name("out.incomplete")),
 }
 

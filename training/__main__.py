@@ -1,24 +1,33 @@
 """The command: `python -m training --config merged_balanced --model openai/clip-vit-base-patch32`."""
 
+import contextlib
 import logging
+import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from _newsclippings.errors import MissingDataError, NewsCLIPpingsError
+from _newsclippings.disk import free_at, in_our_words
+from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
+from _newsclippings.foreign_text import as_message
 from _newsclippings.schema import OUTLETS
+from _newsclippings.standard_streams import Patient, forget_unprinted, not_printed
 from training import model as models
 from training import strangers
 from training.collate import Collator
 from training.data import Control, MapRows, count_rows, load_split, shard_sizes
 from training.evaluate import predict, write_report
-from training.options import CONTROLS, Options, given_flags, parse
+from training.options import CONTROLS, Options, UsageError, given_flags, parse
+from training.places import check_new_report, check_report, check_run, inputs_of
 from training.stream import StreamLoader, StreamRows
 
 logger = logging.getLogger(__name__)
@@ -47,6 +56,15 @@ class PairTrainer(Trainer):
             return loader(self.train_dataset, self.data_collator, self.args, size, drop_last)
         return super().get_train_dataloader()
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with saving(self.args.output_dir):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """As `Trainer`."""
+        with saving(self.args.output_dir):
+            super().save_model(*args, **kwargs)
+
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return super()._get_train_sampler(*args, **kwargs) if self.shuffle else None
 
@@ -73,6 +91,24 @@ class PairTrainer(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         load = super()._load_scaler
         strangers.careful(checkpoint, "the state of a scaler", lambda: load(checkpoint))
+
+
+@contextlib.contextmanager
+def saving(folder: str) -> Iterator[None]:
+    """Raise errors as of other files where weights cannot be written: torch and safetensors have their own."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number:
+            raise OSError(int(number[1]), os.strerror(int(number[1])), folder) from error
+        if "PytorchStreamWriter failed" not in str(error):
+            raise
+        message = (
+            f"{folder}: a checkpoint could not be written, and torch does not say why; {free_at(folder):,} bytes are "
+            "free there. Is the disk full, or your quota used up? Make room, or choose another --output_dir."
+        )
+        raise ConfigError(message) from error
 
 
 class Epochs(TrainerCallback):
@@ -197,8 +233,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         given = given_flags(arguments)
         other = [name for name in ("config", "train_outlets", "control") if name in given]
         if other and "output_dir" not in given:
-            raise ValueError(f"--eval_only with --{other[0]}: expected --output_dir, to keep the results of the run.")
-        folder = Path(training.output_dir if "output_dir" in given else options.eval_only)
+            raise UsageError(f"--eval_only with --{other[0]}: expected --output_dir, to keep the results of the run.")
+        name = options.eval_only
+        folder = Path(training.output_dir if "output_dir" in given else name)
         model, tokenizer = models.load(Path(options.eval_only))
         collator = make_collator(model, tokenizer)
         of_the_run = {"config", "features", "products", "train_outlets", "control"}
@@ -206,8 +243,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         told_of_places(Path(options.eval_only), given)
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
         options.check(given)
-        name = options.eval_only
+        run, inputs = Path(name), inputs_of(options)
+        if any(folder.resolve() == one.resolve() for one in (run, models.home_of(run))):
+            check_report(folder, inputs)
+        else:
+            check_new_report(folder, [*inputs, name])
     else:
+        if not training.process_index:
+            check_run(Path(training.output_dir), inputs_of(options), training)
         if not training.process_index:  # before the training, not after it
             next(iter(rows_for(options, "test", training.seed, 0, 1)))  # a stream says nothing until it is read
         model, collator = train(options, training)
@@ -227,11 +270,40 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     return measures
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """As `main`, as a program: what goes wrong in a line, and exit code 1, or 2 for a mistake in the command line."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, _ = Patient(sys.stdout), Patient(sys.stderr)
+    code = 0
     try:
         main()
-    except (NewsCLIPpingsError, ValueError, OSError) as error:
-        lines = str(error).splitlines()
-        from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, with the traceback there
-        told = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
-        sys.exit(f"Error: {told}" + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError))
+    except SystemExit as error:  # of the parser
+        code = error.code if isinstance(error.code, int) else 1
+    except (NewsCLIPpingsError, ValueError, OSError, MemoryError) as error:
+        print(f"Error: {in_a_line(error)}", file=sys.stderr)
+        code = 2 if isinstance(error, UsageError) else 1
+    finally:
+        out.flush()
+        sys.stdout, sys.stderr = streams
+        forget_unprinted()
+    if out.failure and not code:
+        code = 1
+        if not isinstance(out.failure, BrokenPipeError):  # who reads the results has seen enough
+            with contextlib.suppress(OSError):
+                print(f"Error: {not_printed(out.failure)}", file=sys.stderr, flush=True)
+    forget_unprinted()
+    return code
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, and what to do."""
+    if isinstance(error, OSError | MemoryError) and not isinstance(error, NewsCLIPpingsError):
+        return as_message(in_our_words(error))
+    lines = str(error).splitlines()
+    from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, with the traceback there
+    said = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
+    return as_message(said) + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -25,7 +25,7 @@ FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # 
 def load_split(options: Options, split: str) -> Any:
     """A split with the columns that training needs, pictures encoded; a `datasets.Dataset`, or a stream."""
     kinds = FEATURES[options.features] if options.features else []
-    fields = _fields(options, split)
+    fields = builder_fields(options, split)
     rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming, **fields)
     wanted = [*FACTS, *(["image_source"] if options.train_outlets else []), *(kinds or ["caption", "image"])]
     lacking = set(wanted) - set(rows.column_names or wanted)
@@ -38,7 +38,7 @@ def load_split(options: Options, split: str) -> Any:
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
 
 
-def _fields(options: Options, split: str) -> dict[str, Any]:
+def builder_fields(options: Options, split: str) -> dict[str, Any]:
     """What the builder of this package is told."""
     if options.data != "newsclippings":
         return {}
@@ -51,7 +51,7 @@ def _fields(options: Options, split: str) -> dict[str, Any]:
 
 def shard_sizes(options: Options, split: str) -> list[int] | None:
     """Rows of each Parquet file of a split, by its footer; None where the rows come from no such files."""
-    builder = load_dataset_builder(options.data, options.config, **_fields(options, split))
+    builder = load_dataset_builder(options.data, options.config, **builder_fields(options, split))
     files = (getattr(builder.config, "data_files", None) or {}).get(split, [])
     sizes = []
     for file in map(str, files):

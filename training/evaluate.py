@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 
 from _newsclippings.files import write_atomically, write_text
+from _newsclippings.outputs import SOFTWARE
 from _newsclippings.schema import OUTLETS, SOURCE_DATASETS
+from training.places import REPORT
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -119,9 +121,9 @@ def write_report(folder: Path, predictions: list[Prediction], about: str, contro
     measures = measure(predictions)
     names = ("index", "id", "image_id", "label", "score", "logits")
     lines = (json.dumps({name: one[name] for name in names}) + "\n" for one in predictions)
-    write_text(folder / "predictions.jsonl", "".join(lines))
-    write_text(folder / "measures.json", json.dumps(measures, indent=1) + "\n")
-    write_text(folder / "report.md", _markdown(measures, about, control))
+    write_text(folder / "predictions.jsonl", "".join(lines), REPORT["predictions.jsonl"])
+    write_text(folder / "measures.json", json.dumps(measures, indent=1) + "\n", REPORT["measures.json"])
+    write_text(folder / "report.md", _markdown(measures, about, control), REPORT["report.md"])
     _draw(folder / "report.png", predictions, measures)
     return measures
 
@@ -175,6 +177,6 @@ def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -
     right.axvline(0.5, color="#8c959f", linestyle="--", linewidth=1)
     right.set(xlim=(0, 1), title="accuracy, 95 % intervals")
     right.invert_yaxis()
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with write_atomically(path, REPORT[path.name]) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={SOFTWARE: "python -m training"})
     pyplot.close(figure)

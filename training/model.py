@@ -15,6 +15,7 @@ from _newsclippings.errors import printable
 from _newsclippings.files import write_text
 from _newsclippings.schema import EMBEDDINGS
 from training.options import FEATURES, Options
+from training.places import NOTED
 from training.strangers import (
     ABOUT,
     WEIGHTS,
@@ -192,8 +193,9 @@ def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: dict[st
     about: dict[str, Any] = {"options": asdict(model.options), "stream": readers}
     if model.backbone is not None:
         about["backbone"] = model.backbone.config.to_dict()
+    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n", NOTED)  # first: it tells whose folder this is
+    if model.backbone is not None:
         tokenizer.save_pretrained(folder / "tokenizer")
-    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
 
 
 def load(folder: Path) -> tuple[Classifier, Any]:

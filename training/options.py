@@ -187,6 +187,10 @@ class Options:
             raise ValueError("--train_outlets: expected some of the outlets, found all: none is left to test on.")
 
 
+class UsageError(ValueError):
+    """The command line asks for what is not done here, or contradicts itself."""
+
+
 def given_flags(arguments: list[str]) -> set[str]:
     """Names of the flags of a command line; `--no_shuffle` is `shuffle`."""
     flags = (one.partition("=")[0].removeprefix("--") for one in arguments if one.startswith("--"))
@@ -197,9 +201,16 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     """Read the command line.
 
     Raises:
-        ValueError: options contradict each other, or what they ask for is not done here.
+        UsageError: options contradict each other, or what they ask for is not done here.
         SystemExit: an option is unknown, or `--help` was asked for.
     """
+    try:
+        return _parse(arguments)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser = HfArgumentParser(
         (Options, TrainingArguments), prog="python -m training", description=__doc__, allow_abbrev=False
     )

@@ -1,0 +1,217 @@
+"""`python -m training` writes over nothing that it reads, and nothing of others; and says so in a line."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from overwriting import digests
+from reading import PACKAGE, environment
+from world import make_world
+
+from _newsclippings.build import build_folder
+from newsclippings import BadFileError, ConfigError
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("matplotlib")
+
+from training import __main__ as training
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+QUICK = ["--from_config", "tiny", "--hidden", "8", "--use_cpu", "--disable_tqdm", "true", "--warmup_steps", "1"]
+QUICK += ["--max_steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs of all kinds, and a run. Shared: nothing may change it."""
+    root = tmp_path_factory.mktemp("scene")
+    world = make_world(root / "data")
+    build_folder(root / "built", ["merged_balanced"], data_dir=str(world.root), splits=["train", "test"])
+    training.main([*QUICK, "--data_dir", str(world.root), "--output_dir", str(root / "run")])
+    shutil.copytree(root / "run" / "tokenizer", root / "model")
+    return root
+
+
+def train(scene: Path, out: Path, *more: object) -> dict[str, Any]:
+    place = [] if "--data" in more else ["--data_dir", str(scene / "data")]
+    return training.main([*QUICK, *place, "--output_dir", str(out), *map(str, more)])
+
+
+INPUTS: dict[str, tuple[str, list[str]]] = {
+    "pictures": ("data/visual_news/origin", []),
+    "in the matches": ("data/news_clippings/new", []),
+    "above all": (".", []),
+    "the tar": ("data/visual_news/origin.tar", ["--visual_news", "data/visual_news/origin.tar"]),
+    "a built folder": ("built", ["--data", "built"]),
+    "in a built folder": ("built/new", ["--data", "built"]),
+    "a model": ("model", ["--model", "model"]),
+    "in a model": ("model/new", ["--model", "model"]),
+    "a checkpoint": ("run/checkpoint-2", ["--resume_from_checkpoint", "run/checkpoint-2"]),
+}
+
+
+@pytest.mark.parametrize("how", ["path", "link"])
+@pytest.mark.parametrize("name", sorted(INPUTS))
+def test_a_run_is_no_input(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str) -> None:
+    """Neither by its path nor through a link; nothing changes."""
+    monkeypatch.chdir(scene)
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("training began"))
+    place, more = INPUTS[name]
+    out = scene / place
+    if how == "link":
+        out = tmp_path / "link"
+        out.symlink_to(scene / place)
+    before = digests(scene)
+    with pytest.raises((ConfigError, BadFileError), match=r"is one of the inputs|lies in a folder|holds the inputs"):
+        train(scene, out, *more)
+    assert digests(scene) == before
+
+
+@pytest.mark.parametrize("name", ["run/new", "data/visual_news/origin"])
+def test_results_are_no_input(scene: Path, name: str) -> None:
+    """Those of --eval_only neither."""
+    before = digests(scene)
+    arguments = ["--eval_only", str(scene / "run"), "--data_dir", str(scene / "data"), "--use_cpu"]
+    with pytest.raises(ConfigError, match=r"lies in a folder of inputs|is one of the inputs|holds the inputs"):
+        training.main([*arguments, "--output_dir", str(scene / name)])
+    assert digests(scene) == before
+
+
+def of_somebody(name: str) -> Callable[[Path], None]:
+    def change(out: Path) -> None:
+        (out / name).unlink(missing_ok=True)
+        (out / name).write_text("mine")
+
+    return change
+
+
+def linked(name: str, hard: bool) -> Callable[[Path], None]:
+    def change(out: Path) -> None:
+        mine = out.parent / "mine"
+        (out / name).rename(mine)
+        if hard:
+            os.link(mine, out / name)
+        else:
+            (out / name).symlink_to(mine)
+
+    return change
+
+
+def only_notes(out: Path) -> None:
+    shutil.rmtree(out)
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+
+
+FOREIGN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+    "a folder of somebody else's": (only_notes, []),
+    **{f"{name} of somebody else's": (of_somebody(name), []) for name in (
+        "predictions.jsonl", "measures.json", "report.md", "report.png", "classifier.json", "training_args.bin",
+        "model.safetensors",
+    )},
+    "notes in a checkpoint that is to go": (of_somebody("checkpoint-2/notes.txt"), ["--save_total_limit", "1"]),
+    **{f"{name} by a {'hard ' * hard}link": (linked(name, hard), []) for hard in (False, True) for name in (
+        "model.safetensors", "checkpoint-2/model.safetensors", "tokenizer/tokenizer_config.json", "training_args.bin",
+    )},
+    "report.png by a link": (linked("report.png", False), []),
+    "a checkpoint by a link": (linked("checkpoint-2", False), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FOREIGN))
+def test_files_of_others_stay(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What another program wrote, or what has another name elsewhere, is not written over, and that is said at once."""
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("training began"))
+    out = Path(shutil.copytree(scene / "run", tmp_path / "place" / "out"))
+    change, more = FOREIGN[name]
+    change(out)
+    before = digests(tmp_path / "place")
+    with pytest.raises((ConfigError, BadFileError), match=r"not written by `python -m training`|found|second name"):
+        train(scene, out, *more)
+    assert digests(tmp_path / "place") == before
+
+
+def test_an_earlier_run_is_written_over(scene: Path, tmp_path: Path) -> None:
+    """With notes of the user's beside it, which stay; a hard link of what is replaced keeps what it has."""
+    out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
+    (out / "log.txt").write_text("mine")
+    os.link(out / "report.png", tmp_path / "kept.png")
+    kept = (tmp_path / "kept.png").read_bytes()
+    assert b"tEXtSoftware\0python -m training" in kept
+    found = train(scene, out)
+    assert train(scene, out, "--resume_from_checkpoint", "true") == found
+    assert training.main(["--eval_only", str(out), "--data_dir", str(scene / "data"), "--use_cpu"]) == found
+    assert (out / "log.txt").read_text() == "mine"
+    assert (tmp_path / "kept.png").read_bytes() == kept
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".hidden").write_text("mine")
+    for _ in range(2):
+        arguments = ["--eval_only", str(out), "--data_dir", str(scene / "data"), "--use_cpu"]
+        assert training.main([*arguments, "--output_dir", str(tmp_path / "empty")]) == found
+
+
+# The program
+
+
+def shell(scene: Path, arguments: list[str], streams: str, tmp_path: Path, **more: Any) -> Any:
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-W", "ignore", "-m", "training", *arguments]
+    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=300, **more)
+
+
+@pytest.mark.parametrize("streams", [">&-", "> /dev/full", "2>&-", "2> /dev/full", "<&- >&- 2>&-", "| true"])
+def test_a_run_goes_on_where_nothing_can_be_printed(scene: Path, tmp_path: Path, streams: str) -> None:
+    """Exit code 1 where the result was not printed, one line of why, and all files."""
+    arguments = [*QUICK, "--logging_steps", "1", "--data_dir", str(scene / "data"), "--output_dir", "out"]
+    if streams == "| true":
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-W", "ignore", "-m", "training", *arguments]
+        env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+        done: Any = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
+        os.close(writing)
+    else:
+        done = shell(scene, arguments, streams, tmp_path)
+    assert done.returncode == (0 if streams.startswith("2") else 1), done.stderr
+    said = [line for line in (done.stderr or "").splitlines() if line.startswith("Error: ")]
+    assert len(said) == (streams in (">&-", "> /dev/full"))
+    assert "Traceback" not in (done.stderr or "")
+    for name in ("report.png", "report.md", "model.safetensors", "predictions.jsonl"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("streams", ["", "2>&-", "2> /dev/full"])
+def test_exit_codes(scene: Path, tmp_path: Path, streams: str) -> None:
+    """2 for a mistake in the command line, 1 for all else, also where nothing can be printed."""
+    for arguments, code in (
+        (["--nope"], 2),
+        (["--text_only", "--image_only", "--use_cpu"], 2),
+        ([*QUICK, "--data_dir", "nowhere"], 1),
+    ):
+        done = shell(scene, arguments, streams, tmp_path)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert bool(done.stderr) == (not streams)
+
+
+@pytest.mark.parametrize("most", [20_000, 200_000])
+def test_a_file_that_becomes_too_large(scene: Path, tmp_path: Path, most: int) -> None:
+    """What the system refuses while weights are written is a sentence, whichever library writes them."""
+    done = shell(
+        scene, [*QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], "", tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "Errno" not in line
+    assert "Traceback" not in done.stderr
