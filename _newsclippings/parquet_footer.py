@@ -12,6 +12,7 @@ from _newsclippings.errors import bad_file, printable
 from _newsclippings.local_file import LocalFile
 
 DEPTH = 16  # of structs and lists in one another: Parquet has eight
+LONGEST = 100_000  # elements of a list: a shard of 600,000 rows has 6,000 row groups
 _INT32, _INT64, _BINARY, _LIST, _SET, _STRUCT = 5, 6, 8, 9, 10, 12  # types of Thrift
 _DICTIONARY = (2, 8)  # encodings
 
@@ -53,15 +54,7 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     Raises:
         BadFileError: it is no Parquet file, or not with these columns, or its footer contradicts itself.
     """
-    with LocalFile(path) as file:
-        head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
-        length = int.from_bytes(tail[:4], "little")
-        if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:
-            raise bad_file(location, "a Parquet file", "none, or a part of one", do)
-        if length > most:
-            raise bad_file(location, f"a footer of at most {most:,} bytes", f"{length:,}", do)
-        data = file.read_at(file.size - 8 - length, length)
-        end = file.size - 8 - length
+    data, end = _footer_of(path, location, most, do)
     try:
         fields = _Thrift(data).struct(0)
         leaves = _leaves(fields[2])
@@ -79,6 +72,41 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
         found = "one that is damaged, or of another kind"
         raise bad_file(location, f"the footer of a flat Parquet file with {', '.join(columns)}", found, do) from None
     return Footer(rows, groups, metadata)
+
+
+def unpacked_sizes(path: str, location: str, most: int, do: str) -> list[list[int]]:
+    """What the footer of a Parquet file says that the columns of each row group take, unpacked.
+
+    Args:
+        path: the file.
+        location: what to call it in errors.
+        most: bytes that a footer may have.
+        do: what to do about one that is none, for errors.
+
+    Returns:
+        Bytes of each column of each row group.
+
+    Raises:
+        BadFileError: it is no Parquet file, or its footer is damaged.
+    """
+    data, _ = _footer_of(path, location, most, do)
+    try:
+        groups = _list(_Thrift(data).struct(0)[4])
+        return [[_count(column[3][6]) for column in _list(group[1])] for group in groups]
+    except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError):
+        raise bad_file(location, "the footer of a Parquet file", "one that is damaged", do) from None
+
+
+def _footer_of(path: str, location: str, most: int, do: str) -> tuple[bytes, int]:
+    """The bytes of a footer, and at which byte of the file they begin."""
+    with LocalFile(path) as file:
+        head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
+        length = int.from_bytes(tail[:4], "little")
+        if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:
+            raise bad_file(location, "a Parquet file", "none, or a part of one", do)
+        if length > most:
+            raise bad_file(location, f"a footer of at most {most:,} bytes", f"{length:,}", do)
+        return file.read_at(file.size - 8 - length, length), file.size - 8 - length
 
 
 class _BadFooterError(Exception):
@@ -164,7 +192,7 @@ class _Thrift:
         if kind in (_LIST, _SET):
             head = self._byte()
             count = self._varint() if head >> 4 == 15 else head >> 4
-            if count > len(self.data) - self.at:  # each takes a byte, at least
+            if count > min(LONGEST, len(self.data) - self.at):  # each takes a byte, at least
                 raise _BadFooterError
             return [self._value(head & 15, depth + 1) for _ in range(count)]
         if kind == _STRUCT:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import foreign_folders as foreign
 import pytest
+from reading import environment
 from world import World
 
 from _newsclippings.build import build_folder
@@ -75,3 +78,39 @@ def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -
     random.Random(0).shuffle(todo)
     for case in todo[:25]:
         assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", "push")) == []
+
+
+FLIPS = """
+import json, os, random, sys
+from pathlib import Path
+from _newsclippings.manifests import manifests
+from _newsclippings.shard_file import read_shard
+from newsclippings import NewsCLIPpingsError
+config, out = Path(sys.argv[1]), Path(sys.argv[2])
+manifest = manifests(config.parent)[config.name]
+name, about = next((name, about) for name, about in manifest["files"].items() if about["split"] == "test")
+data = (config / name).read_bytes()
+start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+columns = ["id", "image_id", "falsified", "caption", "source", "image.bytes"]
+bits = random.Random(0).sample(range(8 * start, 8 * len(data)), int(sys.argv[3]))
+said = {"right": 0, "refused": 0}
+for bit in bits:
+    spoilt = bytearray(data)
+    spoilt[bit // 8] ^= 1 << bit % 8
+    out.write_bytes(spoilt)
+    try:
+        for _ in read_shard(out, about, list(manifest["features"]), columns, 512):
+            pass
+        said["right"] += 1
+    except NewsCLIPpingsError:
+        said["refused"] += 1
+print(json.dumps(said))
+"""
+
+
+def test_footers_with_a_flipped_bit(sound: Path, tmp_path: Path) -> None:
+    """A flipped bit in the footer of a shard never ends the process: Arrow's accessors of columns abort at some."""
+    arguments = [sys.executable, "-c", FLIPS, str(sound / foreign.CONFIG), str(tmp_path / "spoilt.parquet"), "1500"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sum(json.loads(done.stdout).values()) == 1500
