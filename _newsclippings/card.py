@@ -39,6 +39,7 @@ TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
 NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 PAPER = "https://arxiv.org/abs/2104.05893"
+OF_FIRST = ", which needs pyarrow 26 or later to be read"  # vectors with nulls, as version 1.0.0 wrote them
 ONCE_EACH = f" Not so the config `{UNIQUE}`: it has each `image_id` once a split, in ascending order."
 GATE = (
     "The captions, articles and pictures belong to their publishers, and VisualNews is given out by its authors on "
@@ -46,18 +47,19 @@ GATE = (
 )
 
 
-def write_card(folder: Path, name: str | None = None) -> None:
+def write_card(folder: Path, name: str | None = None, *, anew: bool = False) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of a folder.
 
     Args:
         folder: what `newsclippings build` wrote.
         name: by which it is loaded. Default: as before, or the folder's own.
+        anew: whether its files were written now, so that nothing of what the card said of them is kept.
 
     Raises:
         BadFileError: the folder has no config with a manifest, or one with something else in it.
         ConfigError: one of the files is there and was not written by this.
     """
-    texts = card_files(folder, name)
+    texts = card_files(folder, name, anew=anew)
     check_card(folder)
     for file, text in texts.items():
         write_text(file, text, MAKERS[file.name])
@@ -75,7 +77,7 @@ def stale_files(folder: Path, name: str | None = None) -> list[Path]:
     return [file for file, text in files.items() if not file.is_file() or not holds(file, text.encode())]
 
 
-def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
+def card_files(folder: Path, name: str | None = None, *, anew: bool = False) -> dict[Path, str]:
     """The files that tell what is in a folder, and what they say. See `write_card`."""
     built = manifests(folder)
     before, picture = card_of(folder), folder / PICTURE
@@ -85,7 +87,8 @@ def card_files(folder: Path, name: str | None = None) -> dict[Path, str]:
     shown = [picture] if shows_pictures(built) and picture.is_file() else []
     charts = current_charts(folder)
     with as_expected(folder):
-        text = _text(built, json_text(name).rstrip(), bool(shown), charts)
+        needs = OF_FIRST if OF_FIRST in before and not anew else ""
+        text = _text(built, json_text(name).rstrip(), bool(shown), charts, needs)
         texts = {
             README: _as_it_stands(before, f"---\n{_yaml(built)}---\n\n{text}"),
             "dataset_infos.json": json_text(_infos(built)),
@@ -190,7 +193,7 @@ def _first(built: Manifests) -> str:
     return DEFAULT_CONFIG if DEFAULT_CONFIG in built else next(iter(built))
 
 
-def _text(built: Manifests, name: str, picture: bool, charts: list[Path]) -> str:
+def _text(built: Manifests, name: str, picture: bool, charts: list[Path], needs: str) -> str:
     first = _first(built)
     with_pictures = shows_pictures(built)
     drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
@@ -209,7 +212,7 @@ def _text(built: Manifests, name: str, picture: bool, charts: list[Path]) -> str
         config=first,
         join=_join(built, name),
         fields=_fields(built),
-        vectors=_vectors(built),
+        vectors=_vectors(built, needs),
         unique=ONCE_EACH if UNIQUE in built else "",
         splits=_splits(built),
         charts=_charts(charts),
@@ -257,7 +260,7 @@ def _fields(built: Manifests) -> str:
     return _table(["column", "type", "meaning"], lines, "lll")
 
 
-def _vectors(built: Manifests) -> str:
+def _vectors(built: Manifests, needs: str) -> str:
     """What readers of vectors have to know."""
     lacking = [
         kind
@@ -269,7 +272,7 @@ def _vectors(built: Manifests) -> str:
     if not lacking:
         return ""
     kinds = _list(sorted(set(lacking)))
-    return f"\nRows without a vector have null there ({kinds}).\n"
+    return f"\nRows without a vector have null there ({kinds}){needs}.\n"
 
 
 def _splits(built: Manifests) -> str:

@@ -852,6 +852,26 @@ def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) ->
     assert f"Rows without a vector have null there ({', '.join(f'`{kind}`' for kind in lacking)})" in text
 
 
+def test_the_card_of_vectors_that_the_first_version_wrote(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """What it says of pyarrow is true of those files and stays, whatever the name; not when they are written anew."""
+    world, out = new_world(tar=False), tmp_path / "out"
+    write_embeddings(world, make_plan(world))
+    build(world, out, "--images", "none", "--embeddings", "sbert")
+    readme, sums = out / "README.md", out / "SHA256SUMS"
+    new = readme.read_text(encoding="utf-8")
+    first = new.replace("null there (`sbert`).", "null there (`sbert`), which needs pyarrow 26 or later to be read.")
+    assert first != new
+    before, after = (hashlib.sha256(one.encode()).hexdigest() for one in (new, first))
+    readme.write_text(first, encoding="utf-8")
+    sums.write_text(sums.read_text().replace(before, after))
+    assert verify_built(out).sound
+    assert run("card", out, "--name", "me/other").exit_code == 0
+    assert readme.read_text(encoding="utf-8") == first.replace('load_dataset("out"', 'load_dataset("me/other"')
+    assert run("card", out, "--name", "out").exit_code == 0
+    build(world, out, "--images", "none", "--embeddings", "sbert")
+    assert readme.read_text(encoding="utf-8") == new
+
+
 def test_the_card_of_thin_configs_shows_the_join(world: World, tmp_path: Path) -> None:
     """Its second snippet runs, too."""
     out = tmp_path / "cwd" / "newsclippings"
