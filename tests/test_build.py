@@ -606,6 +606,35 @@ def test_join_images_of_another_split_is_an_error(world: World, tmp_path: Path) 
             join_images(thin, images)
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_join_images_of_other_columns_is_an_error(streaming: bool) -> None:
+    """Absent, null, of another type: an error of ours, never another picture; other widths of whole numbers are ids."""
+    pictures = [{"bytes": bytes([k]), "path": None} for k in (1, 2)]
+    image = datasets.Features({"image_id": datasets.Value("int64"), "image": datasets.Image(decode=False)})
+
+    def joined(thin: dict[str, Any], images: dict[str, Any], kinds: Any = image) -> Any:
+        rows = datasets.Dataset.from_dict({"caption": ["a", "b"], **thin})
+        rows = rows.to_iterable_dataset() if streaming else rows
+        full = join_images(rows, datasets.Dataset.from_dict(images, kinds))
+        return [row["image"] for row in full.cast_column("image", datasets.Image(decode=False))]
+
+    good = {"image_id": [7, 8], "image": pictures}
+    assert joined({"image_id": [8, 7]}, good) == pictures[::-1]
+    narrow = datasets.Features({**image, "image_id": datasets.Value("int32")})
+    assert joined({"image_id": [8, 7]}, good, narrow) == pictures[::-1]
+    for ids in ({}, {"image_id": [7.5, 8.5]}, {"image_id": ["7", "x"]}, {"image_id": [[7], [8]]}):
+        with pytest.raises(ConfigError, match=r"^join_images: expected rows with a column image_id of whole numbers"):
+            joined(ids, good)
+    with pytest.raises(MissingDataError, match="found null"):
+        joined({"image_id": [7, None]}, good)
+    with pytest.raises(ConfigError, match="expected an image_id for each picture, found null"):
+        joined({"image_id": [7, 8]}, {**good, "image_id": [7, None]})
+    for odd in ({"image": pictures}, {"image_id": ["7", "8"], "image": pictures}, {"image_id": [7, 8]},
+                {"image_id": [7, 8], "image": [1, 2]}, {"image_id": [7, 8], "image": ["/etc/passwd"] * 2}):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"^join_images: expected pictures with a column image"):
+            joined({"image_id": [7, 8]}, odd, None)
+
+
 def test_join_images_of_all_splits_is_an_error(world: World, tmp_path: Path) -> None:
     """All splits together, or pictures as a stream: one line says what is expected."""
     out = tmp_path / "out"
