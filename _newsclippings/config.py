@@ -11,6 +11,7 @@ import datasets
 from datasets.data_files import DataFilesDict
 
 from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean, shown
+from _newsclippings.foreign_text import as_repr
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION
 from _newsclippings.sources import Sources, find_sources
 
@@ -74,6 +75,9 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         """Refuse a field that does not exist in our own words."""
         refuse_unknown(given, [field.name for field in fields_of(cls)])
         return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        return as_repr(self)
 
     def __post_init__(self) -> None:
         self.check()

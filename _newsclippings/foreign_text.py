@@ -1,6 +1,7 @@
 """Text that others wrote (files, servers, libraries), made fit for messages: no control characters, no secrets."""
 
 import base64
+import dataclasses
 import functools
 import json
 import logging
@@ -95,6 +96,12 @@ def without_secrets(text: str) -> str:
     for secret, instead in _ELSEWHERE:
         text = secret.sub(instead, text)
     return text
+
+
+def as_repr(value: Any) -> str:
+    """An instance of a dataclass as `dataclasses` writes it, each field without secrets."""
+    fields = (f"{one.name}={without_secrets(repr(getattr(value, one.name)))}" for one in dataclasses.fields(value))
+    return f"{type(value).__qualname__}({', '.join(fields)})"
 
 
 def _bare(rest: str) -> str:

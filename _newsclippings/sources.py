@@ -10,6 +10,7 @@ from pathlib import Path
 from _newsclippings.disk import check_known
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, without_secrets
 from _newsclippings.files import fingerprint
+from _newsclippings.foreign_text import as_repr
 from _newsclippings.network import failed, is_url, keep_secret
 from _newsclippings.schema import (
     EMBEDDINGS,
@@ -63,6 +64,9 @@ class Sources:
     looked: tuple[tuple[str, str], ...]
     fetched_before: bool = False
     roots: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return as_repr(self)
 
     def places(self) -> list[str]:
         """Local files and folders that are inputs, or would be if they were there: nothing is to be written there."""

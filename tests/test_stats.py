@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -377,6 +378,22 @@ def test_odd_names_and_scores(new_world: Callable[..., World], tmp_path: Path) -
         warnings.simplefilter("error")
         assert run("stats", folder, "--plot", tmp_path / "charts").exit_code == 0
     assert "\x1b" not in run("stats", folder).stdout
+
+
+@pytest.mark.parametrize("score", [1e13, 1e307, -1e300, float("nan"), float("inf")])
+def test_numbers_without_charts(world: World, tmp_path: Path, score: float) -> None:
+    """A score that no axis has room for is told in a line, before anything is drawn."""
+    folder = build(world, tmp_path / "out", TWO[0], images="none")
+    shard = next((folder / TWO[0]).glob("test-*.parquet"))
+    table, manifest = pq.read_table(shard), folder / TWO[0] / "manifest.json"
+    scores = pa.array([score] * len(table))
+    table = table.set_column(table.schema.get_field_index("similarity_score"), "similarity_score", scores)
+    size = shard.stat().st_size
+    pq.write_table(table, shard)
+    manifest.write_text(manifest.read_text().replace(f'"bytes": {size},', f'"bytes": {shard.stat().st_size},'))
+    result = run("stats", folder, "--plot", tmp_path / "charts")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "found something else (ValueError: score: numbers from" in result.stderr
 
 
 def test_a_folder_that_something_else_wrote(world: World, tmp_path: Path) -> None:
