@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from _newsclippings.disk import full_disk_told
+from _newsclippings.disk import cache_told
 from _newsclippings.errors import bad_file, without_secrets
 from _newsclippings.files import LARGEST, fetch_into, fingerprint, write_atomically
 from _newsclippings.network import is_url
@@ -23,9 +23,10 @@ def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
     proof = folder / f"{key}.proof"
     if not is_proved(proof, folder):
-        with full_disk_told(folder), write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-            fetch_into(location, sink, most)
-        write_proof(proof, folder, [copy.name])
+        with cache_told(folder):
+            with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
+                fetch_into(location, sink, most)
+            write_proof(proof, folder, [copy.name])
     return str(copy)
 
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
 from _newsclippings.arrow import Int64s
-from _newsclippings.disk import full_disk_told
+from _newsclippings.disk import cache_told
 from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
 from _newsclippings.join import lookup
 from _newsclippings.kept import DamagedError, KeptFile, open_kept, write_kept
@@ -175,7 +175,7 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
     converted = folder / f"{key}.vectors"
 
     def convert() -> _Vectors:
-        with full_disk_told(folder):
+        with cache_told(folder):
             converted.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:

@@ -15,6 +15,7 @@ from typing import Any
 import xxhash
 
 from _newsclippings.disk import full_disk_told
+from _newsclippings.errors import ConfigError
 from _newsclippings.kept import DamagedError, open_kept, write_kept
 
 ALWAYS = 256 << 20  # bytes that are compared at each look; larger files only if the system says that they were touched
@@ -60,7 +61,7 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
             return False
         known[name][2] = states[name]
     if changed:  # by somebody who copied or touched them: compared only once
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ConfigError):  # no room, no right to write
             _write(proof, known)
     _PROVED[proof] = states
     return True

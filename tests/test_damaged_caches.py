@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -228,6 +229,28 @@ def test_a_folder_in_the_place_of_vectors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=IN_THE_WAY):
         load_embeddings(str(tmp_path / "x.pkl"), "key", 512, False, tmp_path / "kept")
     assert (tmp_path / "kept" / "key.vectors" / "precious").is_dir()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC])
+def test_a_cache_that_cannot_be_written_to(
+    tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Vectors and copies that have to be made again say what to do; a proof with old times is one."""
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({1: vector("clip_text", 5)}, 4))
+    (origin.root / "unwritten.json").write_text("content")
+    (tmp_path / "file").write_text("content")
+    write_proof(tmp_path / "proof", tmp_path, ["file"])
+    os.utime(tmp_path / "file", (1, 1))
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "/place")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(ConfigError, match="cache_dir= or HF_DATASETS_CACHE"):
+        load_embeddings(str(tmp_path / "x.pkl"), "key", 512, False, tmp_path / "kept")
+    with pytest.raises(ConfigError, match="cache_dir= or HF_DATASETS_CACHE"):
+        local_copy(origin.url(origin.root / "unwritten.json"), tmp_path / "copies")
+    assert is_proved(tmp_path / "proof", tmp_path)
 
 
 def test_a_file_that_grew_by_terabytes_is_not_read(tmp_path: Path) -> None:
