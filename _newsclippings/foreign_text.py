@@ -142,6 +142,12 @@ def remember_secrets(url: str) -> None:
             )
 
 
+def remember_token(token: str | None) -> None:
+    """Keep a token out of every message and log: a server may answer with what it was sent."""
+    if token and len(token) >= _SHORTEST:
+        _known[token] = None
+
+
 def in_words(cause: BaseException) -> str:
     """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
     for _ in range(9):

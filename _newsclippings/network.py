@@ -19,7 +19,7 @@ from _newsclippings.errors import (
     unknown_protocol,
     without_secrets,
 )
-from _newsclippings.foreign_text import hide_in_logs, remember_secrets
+from _newsclippings.foreign_text import hide_in_logs, remember_secrets, remember_token
 from _newsclippings.threads import no_fork
 
 T = TypeVar("T")
@@ -91,6 +91,12 @@ def keep_secret(url: str) -> None:
     """See to it that no message shows the secrets of a URL that is going to be used, nor those of the environment."""
     for one in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
         remember_secrets(one)
+    remember_token(os.environ.get("HF_TOKEN"))
+    if "hf://" in url:
+        with contextlib.suppress(Exception):  # without the client, or with a file of it that cannot be read
+            from huggingface_hub import get_token
+
+            remember_token(get_token())
     hide_in_logs()
 
 

@@ -166,3 +166,14 @@ def test_a_builder_shows_no_secret_in_its_name(served: tuple[World, Server], tmp
     assert SECRET not in f"{builder.cache_dir} {builder.config_id} {builder.info}"
     assert SECRET not in f"{builder.config} {builder.config!r} {builder.config.sources()}"
     assert f"visual_news='http://127.0.0.1:{server.port}/origin.tar'" in repr(builder.config)
+
+
+def test_a_token_of_the_hub_that_its_server_repeats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A mirror may have tokens of any form; none is in a message or log, whether of the environment or of a login."""
+    monkeypatch.setenv("HF_TOKEN", f"of-the-environment.{SECRET}")
+    network.keep_secret("hf://datasets/me/it")
+    assert SECRET not in str(NewsCLIPpingsError(f"401: bad token of-the-environment.{SECRET}"))
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: f"of-a-login.{SECRET}")
+    network.keep_secret("hf://datasets/me/it")
+    assert SECRET not in str(NewsCLIPpingsError(f"401: bad token of-a-login.{SECRET}"))
