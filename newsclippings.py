@@ -40,7 +40,7 @@ from _newsclippings.built import (
     save_proof,
     save_reports,
 )
-from _newsclippings.config import NewsCLIPpingsConfig, check_arguments, check_features
+from _newsclippings.config import NewsCLIPpingsConfig, check_arguments
 from _newsclippings.decode import decode_small, import_decoder
 from _newsclippings.disk import cache_told
 from _newsclippings.downloads import proved_download
@@ -62,7 +62,7 @@ from _newsclippings.network import is_url
 from _newsclippings.outputs import check_apart
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.room import check_room, plainly
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSION, features
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSION
 from _newsclippings.schema import info as dataset_info
 from _newsclippings.sources import Sources
 from _newsclippings.split import Split
@@ -131,16 +131,11 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             ConfigError: an argument is not known, has no effect here, or a value that means nothing.
         """
         arguments = check_arguments(cache_dir, arguments, as_script=__name__ != NAME)
-        columns = arguments.pop("features", None)
         with cache_told(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
             super().__init__(**arguments)
-        check_features(columns, self._info().features)
 
     def _info(self) -> datasets.DatasetInfo:
-        config = self.config
-        return dataset_info(
-            features(config.images, config.wanted_embeddings(), bool(config.metadata), bool(config.articles))
-        )
+        return dataset_info(self.config.own_features())
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""

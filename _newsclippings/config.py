@@ -8,13 +8,17 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from datasets.data_files import DataFilesDict
+from datasets.table import table_cast
 
 from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean, shown
 from _newsclippings.foreign_text import as_repr
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
 from _newsclippings.sources import Sources, find_sources
 
+_FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
+LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
 # What `datasets` passes on to every builder, or its users may expect there, and what to do instead here.
@@ -124,6 +128,10 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             raise bad_value("embeddings", self.embeddings, allowed)
         return [kind for kind in EMBEDDINGS if kind in given]
 
+    def own_features(self) -> datasets.Features:
+        """The columns that follow from the fields, with their types."""
+        return features(self.images, self.wanted_embeddings(), bool(self.metadata), bool(self.articles))
+
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""
         return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
@@ -139,7 +147,8 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
         self.check()
-        base: str = super().create_config_id({}, custom_features=custom_features)
+        columns = other_features(custom_features, self.own_features())
+        base: str = super().create_config_id({}, custom_features=columns)
         fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
         fields["embeddings"] = ",".join(self.wanted_embeddings())
         fields["check_images"] = str(bool(self.check_images))
@@ -182,7 +191,12 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_scrip
         given["config_name"] = name
     if given.get("config_name") is not None:
         check_name(given["config_name"])
-    empty = {"storage_options": {}, "hash": ""}
+    if given.get("features") is not None:
+        given["features"] = _as_features(given["features"])
+    if given.get("cache_dir") is not None:
+        given["cache_dir"] = as_path("cache_dir", given["cache_dir"])
+    # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
+    empty = {"storage_options": {}, "hash": "", "token": True}
     for name in NO_EFFECT:
         value = None if as_script and name in OF_SCRIPTS else given.get(name)
         if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
@@ -190,13 +204,50 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_scrip
     return given
 
 
-def check_features(asked: Any, own: datasets.Features) -> None:
-    """Raise `ConfigError` if other columns or types are asked for than the options give."""
-    if asked is None:
-        return
-    if not isinstance(asked, Mapping) or list(asked.items()) != list(own.items()):
-        do = "Columns follow from the options; take some with select_columns(), change types with cast() afterwards."
-        raise without_effect("features= other than those of the options", do)
+def other_features(asked: datasets.Features | None, own: datasets.Features) -> datasets.Features | None:
+    """Other types, or another order, of the columns of a build; None if those are asked for that it has anyway.
+
+    Args:
+        asked: what `features=` is.
+        own: the columns and types that follow from the options.
+
+    Raises:
+        ConfigError: other columns are asked for, or a type that a column cannot have.
+    """
+    if asked is None or list(asked.items()) == list(own.items()):
+        return None
+    odd = sorted(asked.keys() ^ own.keys(), key=[*own, *asked].index)
+    if odd:
+        problem = f"{', '.join(map(shown, odd))} " + ("is not there" if odd[0] in own else "is no column of this build")
+        message = f"features= has to name the columns that follow from the options, and {problem}. {_FEATURES_DO}"
+        raise ConfigError(message)
+    for name in own:
+        example = pa.table({name: pa.array([_example(own[name], asked[name])], own.arrow_schema.field(name).type)})
+        try:
+            table_cast(example, datasets.Features({name: asked[name]}).arrow_schema)
+        except Exception as error:  # whatever pyarrow and `datasets` raise where types do not fit
+            message = (
+                f"features=: the column {name} is {own[name]!r}, and cannot be {shown(asked[name])}. {_FEATURES_DO}"
+            )
+            raise ConfigError(message) from error
+    return asked
+
+
+def _example(own: Any, asked: Any) -> Any:
+    """A value as a column of some type has them, at its largest."""
+    if isinstance(own, Mapping):
+        return {name: _example(kind, None) for name, kind in own.items()}
+    if isinstance(own, list):
+        return [_example(own[0], None)]
+    if isinstance(own, datasets.Image):
+        return {"bytes": b"", "path": None}
+    if isinstance(own, datasets.ClassLabel):
+        return own.num_classes - 1
+    if not isinstance(own, datasets.Value):  # a list, whose class has another name before `datasets` 4
+        return [_example(own.feature, None)] * max(1, own.length)
+    if own.dtype == "string":
+        return asked.names[0] if isinstance(asked, datasets.ClassLabel) and asked.names else "guardian"
+    return True if own.dtype == "bool" else 0.5 if own.dtype.startswith("float") else LARGEST_ID
 
 
 def check_name(name: object) -> None:
@@ -240,6 +291,15 @@ def _name_elsewhere(what: str, name: object) -> ConfigError:
     meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
     call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
     return ConfigError(f"{shown(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")
+
+
+def _as_features(asked: Any) -> datasets.Features:
+    """What `features=` is, as `datasets` has it."""
+    try:
+        return datasets.Features(asked)
+    except Exception as error:  # whatever `datasets` raises at types that it does not know
+        message = f"features={shown(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
+        raise ConfigError(message) from error
 
 
 def _is_no_files(data_files: object) -> bool:

@@ -71,7 +71,10 @@ def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigErr
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """A question that names what was perhaps meant, with a blank before it; "" if nothing is close."""
     by_lower = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower()[:100], by_lower, 1, likeness)
+    name = name.lower()[:100]
+    close = difflib.get_close_matches(name, by_lower, 1, likeness)
+    if not close and len(name) > 2:  # a name that was cut short, such as val or merged
+        close = [one for one in by_lower if one.startswith(name)]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 

@@ -21,9 +21,10 @@ FEATURES = datasets.Features({"id": datasets.Value("int32")})
 OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "data_files": ({"data_files": {"train": __file__}}, "data_files= would change nothing"),
     "token": ({"token": "hf_secret"}, r"token= would change nothing here.*HF_TOKEN"),
-    "token of the login": ({"token": True}, r"token= would change nothing here.*HF_TOKEN"),
+    "no token": ({"token": False}, r"token= would change nothing here.*HF_TOKEN"),
     "storage_options": ({"storage_options": {"a": 1}}, "storage_options= would change nothing"),
-    "columns": ({"features": FEATURES}, r"features= other.*select_columns"),
+    "columns": ({"features": FEATURES}, r"features= has to name.*'index', 'image_id'.* is not there.*select_columns"),
+    "columns by name": ({"features": {"id": "int65"}}, r"features=.*select_columns"),
     "misspelt": ({"image": "none"}, r"no option image=\. Did you mean 'images'\? Options: .*visual_news"),
     "run together": ({"visualnews": "x"}, r"no option visualnews=\. Did you mean 'visual_news'\?"),
     "misspelt and None": ({"imagez": None}, r"no option imagez=\. Did you mean 'images'\?"),
@@ -44,6 +45,7 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
         r"images='byte' is not known\. Allowed: 'bytes', 'path', 'none'\. Did you mean 'bytes'\?",
     ),
     "missing=drop_pairs": ({"missing": "drop_pairs"}, r"Did you mean 'drop_pair'\?"),
+    "splits=val": ({"splits": ["val"]}, r"Did you mean 'validation'\?"),
     "splits=tset": ({"splits": ["train", "tset"]}, r"Did you mean 'test'\?"),
     "splits that are counted": ({"splits": {"test": 5}}, r"splits=\{'test': 5\} is not known"),
     "splits that end": ({"splits": iter(["test"])}, "splits=<list_iterator"),
@@ -178,6 +180,42 @@ def test_what_changes_nothing_by_its_value_may_stay(world: World) -> None:
     again = load(world, data_files=None, images=None, metadata=None, splits=None, **given)
     assert raw_splits(again) == raw_splits(plain)
     assert again["test"].cache_files == plain["test"].cache_files  # nothing was built again
+
+
+def test_types_of_columns_may_be_asked_for(world: World) -> None:
+    """`features=` of other types, in another order, gives those, built and streamed; token=True is the login's."""
+    plain = load(world)["test"]
+    asked = {
+        **plain.features,
+        "image": datasets.Image(decode=False),
+        "id": datasets.Value("int32"),
+        "image_id": datasets.Value("string"),
+        "falsified": datasets.ClassLabel(names=["real", "fake"]),
+        "source": datasets.ClassLabel(names=["guardian", "bbc", "usa_today", "washington_post"]),
+    }
+    features = datasets.Features({name: asked[name] for name in reversed(list(asked))})
+    rows = [
+        {**row, "image_id": str(row["image_id"]), "source": features["source"].str2int(row["source"])}
+        for row in plain.cast_column("image", datasets.Image(decode=False))
+    ]
+    for given in (features, dict(features)):
+        built = load(world, features=given, token=True)["test"]
+        assert built.features == features
+        assert built.column_names == list(features)
+        assert built.to_list() == rows
+    assert list(load(world, features=features, streaming=True)["test"]) == rows
+    assert load(world)["test"].features == plain.features  # in a folder of its own
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("caption", "int64"), ("id", "int16"), ("similarity_score", "int64"), ("image", "string")]
+)
+@pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
+def test_types_that_columns_cannot_have_are_refused(world: World, name: str, kind: str, streaming: bool) -> None:
+    """Before anything is read, with the name of the column."""
+    features = datasets.Features({**load(world)["test"].features, name: datasets.Value(kind)})
+    with pytest.raises(ConfigError, match=rf"features=: the column {name} is .*cannot be .*{kind}.*cast\(\)"):
+        load(world, features=features, streaming=streaming)
 
 
 @pytest.mark.parametrize("value", ["nowhere", "http://me:secret@host/", "  ", "a\nb"], ids=str)
