@@ -1,14 +1,19 @@
-"""Whether an encoded picture has its end, by its bytes alone: nothing is decoded.
+"""Whether an encoded picture has its end, by its bytes; only a WEBP that ends in zeros is decoded.
 
 A download that was broken off may have the right size and zeros from some byte on. A picture in it begins as it should
 and has no end. Zeros behind the end of a picture are harmless, and some programs write them.
 """
 
+import io
 import re
+
+from _newsclippings.decode import MAX_PIXELS, import_decoder, quiet
 
 TAIL = 512  # bytes at the end of a picture that are zero where its data were never written
 HEADER = 54  # bytes that are before the pixels of any picture without a mark of its end
 FEW = 8  # zeros that hardly any picture ends with
+HEADER_OF_BMP = 29  # up to its bits per pixel, behind which a black one may have nothing but zeros
+_LAST = 8  # bytes without which no decoder of lossy WEBP comes to the end of a picture that takes all of its bytes
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments; others stand alone, in its scans
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82", b";")  # of JPEG, PNG and GIF
 _IMAGES = (b"VP8 ", b"VP8L", b"ANMF")  # chunks of a WEBP that hold pixels
@@ -40,7 +45,7 @@ def is_cut_by_zeros(data: bytes) -> bool:
 def ends_so(data: bytes, begins: int) -> bool:
     """Whether a picture that is zeros from some byte on may be whole: its end is before them, or has no mark."""
     end = has_end(data)
-    return end or (end is None and begins >= HEADER)
+    return end or (end is None and begins >= (HEADER_OF_BMP if data.startswith(b"BM") else HEADER))
 
 
 def is_last_before(data: bytes, begins: int) -> bool:
@@ -83,14 +88,44 @@ def _palette(flags: bytes) -> int:
 
 
 def _webp_has_end(data: bytes, tail: int = TAIL) -> bool:
-    """Whether the last chunk with pixels is there and does not end in zeros. Nothing else marks the end of a WEBP."""
+    """Whether the last chunk with pixels is there, and does not end in zeros, or needs those that it ends in."""
     place, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    pixels = b""
+    pixels, last = b"", 0
     while place + 8 <= end:
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         if data[place : place + 4] == bytes(4) or place + 8 + size > end:
             return False
         if data[place : place + 4] in _IMAGES:
-            pixels = data[place + 8 : place + 8 + size]
+            pixels, last = data[place + 8 : place + 8 + size], place
         place += 8 + size + size % 2
-    return any(pixels[-tail:])
+    return any(pixels[-tail:]) or (data[last : last + 4] == b"VP8 " and _needs_its_zeros(data, last, pixels))
+
+
+def _needs_its_zeros(webp: bytes, place: int, pixels: bytes) -> bool:
+    """Whether the zeros at the end of a lossy WEBP are data, as where its lower part has one colour.
+
+    Then it decodes, and does not without the last of them. Where zeros stand for other data, a decoder does not decode
+    the picture, or does without them, since zeros cost it the fewest bytes.
+
+    Args:
+        webp: the picture.
+        place: where the chunk with its pixels begins.
+        pixels: what is in it.
+    """
+    less = pixels[:-_LAST]
+    chunks = webp[12:place] + b"VP8 " + len(less).to_bytes(4, "little") + less + bytes(len(less) % 2)
+    return _decodes(webp) and not _decodes(b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WEBP" + chunks)
+
+
+def _decodes(webp: bytes) -> bool:
+    import_decoder()
+    from PIL import Image
+
+    try:
+        with quiet(), Image.open(io.BytesIO(webp), formats=["WEBP"]) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                return False
+            picture.load()
+    except Exception:  # whatever Pillow raises at broken files
+        return False
+    return True

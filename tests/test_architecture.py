@@ -19,11 +19,11 @@ FILES["newsclippings"] = Path(newsclippings.__file__)
 
 # From the bottom up: a module imports only from lines above its own.
 LAYERS = [
-    ["arrow", "foreign_text", "picture_end", "schema", "standard_streams", "strict_json", "threads"],
+    ["arrow", "foreign_text", "schema", "standard_streams", "strict_json", "threads"],
     ["errors", "paths"],
     ["disk", "http_answers"],
     ["decode", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
-    ["outputs"],
+    ["outputs", "picture_end"],
     ["files", "parquet_footer", "verify_report", "array_pickle_values"],
     [
         "annotations",

@@ -5,6 +5,7 @@ The plan of a tar says where each member is. From it follows what is whole, and 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from reading import expected_splits, load, raw_splits
 from remote import Origin, Published, refusal
 from test_cli import run
@@ -24,6 +26,7 @@ from world import World
 from zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
 
 from _newsclippings import tar_index, tar_walk
+from _newsclippings.image_check import look_at
 from _newsclippings.picture_end import has_end, is_cut_by_zeros
 from _newsclippings.remote import RemoteFile
 from _newsclippings.tar_end import longest_end
@@ -257,6 +260,29 @@ def test_the_end_of_a_picture(form: str, padded: int) -> None:
         cut = data[:-length] + bytes(length)
         assert is_cut_by_zeros(cut) or (form == "BMP" and length < len(data) - 54), length
     assert not is_cut_by_zeros(data[:-600])  # shorter, and not zeros: others tell
+
+
+@pytest.mark.parametrize("padded", [0, 700])
+@pytest.mark.parametrize("share", [0.3, 1.0], ids=["flat below", "flat"])
+def test_zeros_that_are_data(share: float, padded: int) -> None:
+    """Flat parts of a WEBP and black BMPs are zeros that were written; where more is zeros, they are damaged."""
+    for form, size in (("WEBP", (1200, 1600)), ("BMP", (60, 60))):
+        picture = Image.new("RGB", size)
+        noisy = Image.effect_noise((size[0], round(size[1] * (1 - share)) or 1), 80).convert("RGB")
+        if share < 1:
+            picture.paste(
+                noisy, (0, size[1] - noisy.height if form == "BMP" else 0)
+            )  # the last row comes first in a BMP
+        stream = io.BytesIO()
+        picture.save(stream, form, method=0) if form == "WEBP" else picture.save(stream, form)
+        data = stream.getvalue()
+        assert (form == "WEBP" and share == 1) or not any(data[-512:])
+        assert not is_cut_by_zeros(data + bytes(padded))
+        for decode in (False, True):
+            assert look_at(data + bytes(padded), decode).problem is None
+        if share < 1:
+            for start in (20, len(data) // 9, len(data) // 2) if form == "WEBP" else (20,):
+                assert is_cut_by_zeros(data[:start] + bytes(len(data) - start))
 
 
 def test_sound_pictures_are_never_cut(world: World) -> None:
