@@ -105,9 +105,6 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         self.paths()
         self.wanted_splits()
         self.wanted_embeddings()
-        if self.check_images and self.images == "none":
-            do = "Leave it out, or ask for images='bytes'."
-            raise without_effect("check_images=True with images='none'", do)
 
     def wanted_splits(self) -> list[str]:
         """The splits to build, in their usual order."""

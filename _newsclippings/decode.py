@@ -5,11 +5,12 @@ import functools
 import io
 import warnings
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from _newsclippings.errors import bad_file, printable
+from _newsclippings.errors import ConfigError, bad_file, printable, shown
 from _newsclippings.schema import PICTURE_FORMATS
 from _newsclippings.threads import Lock, no_fork
 
@@ -43,8 +44,12 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
 
     Raises:
         BadFileError: it is no picture, or broken, or has more than 64 million pixels at the scale that is decoded.
+        ConfigError: the side is no number of pixels.
         ValueError: the picture is null.
     """
+    if isinstance(side, bool) or not isinstance(side, Real) or not side >= 1:
+        message = f"side={shown(side)}: expected a number of pixels, 1 or more."
+        raise ConfigError(message)
     return decode(image, side)
 
 
@@ -202,11 +207,14 @@ def _rgb(picture: "Image.Image", on_white: bool, scale: int, deep: bool) -> "Ima
 
 def _why(error: Exception) -> str:
     """Why a picture was not decoded, in one short line."""
+    from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
     if isinstance(error, MemoryError):
         return "that there is not enough memory for it"
     plain = isinstance(error, OSError | SyntaxError | ValueError | DecompressionBombError)
+    if isinstance(error, UnidentifiedImageError):  # whose text names an object of Python
+        return "cannot identify image file"
     text = str(error) if plain and str(error) else f"{type(error).__name__}: {error}"
     return printable(" ".join(text.split())[:200])
 

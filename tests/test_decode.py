@@ -13,7 +13,7 @@ from PIL import Image
 from reading import load
 from world import World
 
-from newsclippings import BadFileError, decode_small
+from newsclippings import BadFileError, ConfigError, decode_small
 
 
 def picture(mode: str, size: tuple[int, int] = (640, 480)) -> Image.Image:
@@ -108,3 +108,16 @@ def test_formats_that_are_programs_are_refused() -> None:
     data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(BadFileError, match="expected a picture that Pillow decodes, found cannot identify"):
         decode_small({"bytes": data, "path": None}, 224)
+
+
+@pytest.mark.parametrize("side", [0, -1, True, "224", (224, 224), None, float("nan")], ids=str)
+def test_a_side_is_a_number_of_pixels(side: Any) -> None:
+    """Otherwise the argument is named, and not the picture."""
+    with pytest.raises(ConfigError, match=r"^side=.*: expected a number of pixels, 1 or more\."):
+        decode_small(encoded(picture("RGB")), side)
+
+
+def test_a_message_names_no_object_in_memory() -> None:
+    """The same file gives the same words."""
+    with pytest.raises(BadFileError, match=r"^picture of 4 bytes: .*, found cannot identify image file\.$"):
+        decode_small({"bytes": b"none", "path": None}, 224)

@@ -36,7 +36,6 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "metadata=no": ({"metadata": "no"}, r"metadata='no' is not known\. Allowed: True, False"),
     "check_images=false": ({"check_images": "false"}, r"check_images='false' is not known\. Allowed: True, False"),
     "articles=1": ({"articles": 1}, r"articles=1 is not known\. Allowed: True, False"),
-    "nothing to check": ({"images": "none", "check_images": True}, "check_images=True with images='none'"),
     "images=True": ({"images": True}, "images=True is not known"),
     "images=[]": ({"images": ["none"]}, r"images=\['none'\] is not known"),
     "images=None in text": ({"images": "None"}, "Did you mean 'none'"),
