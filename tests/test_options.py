@@ -257,7 +257,6 @@ def test_verify_is_as_strict(given: dict[str, Any], says: str) -> None:
         ("build out --split valdation", "Did you mean 'validation'?"),
         ("build out --visual-new x", "Did you mean"),
         ("preview --config Merged_balanced", "Did you mean 'merged_balanced'?"),
-        ("build out --images none --check-images", "--check-images with --images none"),
     ],
     ids=str,
 )
