@@ -26,6 +26,8 @@ from _newsclippings.embeddings import load_embeddings
 from _newsclippings.proofs import is_proved, write_proof
 from newsclippings import BadFileError, ConfigError, NewsCLIPpings
 
+pytestmark = pytest.mark.sweep
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_of_what_a_load_keeps_changes_no_row(new_world: Callable[..., World], tmp_path: Path, kind: str) -> None:

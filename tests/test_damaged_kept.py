@@ -10,6 +10,8 @@ from damaging import REMOTE, remote_kinds, sweep
 from remote import Origin, make_index, publish
 from world import World
 
+pytestmark = pytest.mark.sweep
+
 
 @pytest.mark.parametrize("kind", REMOTE)
 def test_damage_of_what_is_kept_of_a_remote_tar(

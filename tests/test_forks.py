@@ -29,6 +29,8 @@ from _newsclippings.network import file_system
 from _newsclippings.threads import Lock, computed_once, map_ahead, no_fork
 from newsclippings import BadFileError, NewsCLIPpings
 
+pytestmark = pytest.mark.sweep
+
 SOON = 20.0  # seconds in which a child must end
 
 
@@ -295,9 +297,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("way", "form"), [("fork", "stream"), ("fork", "table"), ("spawn", "stream"), ("forkserver", "stream")]
-)
+@pytest.mark.parametrize(("way", "form"), [("fork", "stream"), ("fork", "table"), ("forkserver", "stream")])
 def test_workers_of_a_data_loader(published: Published, tmp_path: Path, way: str, form: str) -> None:
     """torch's workers, however they are started, while a thread reads the same files: all rows, in every epoch."""
     pytest.importorskip("torch")

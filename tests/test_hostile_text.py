@@ -10,6 +10,8 @@ from hostile_text import HOSTILE, Case, attempt, prepare, problems
 
 from _newsclippings.foreign_text import as_message, json_text, one_line
 
+pytestmark = pytest.mark.sweep
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Case]]:

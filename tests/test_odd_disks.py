@@ -30,6 +30,8 @@ from _newsclippings.disk import in_our_words
 from _newsclippings.errors import ConfigError, became_full
 from newsclippings import verify_built
 
+pytestmark = pytest.mark.sweep
+
 LACKING = ["EINVAL", "ENOSYS", "ENOTSUP", "EBADF", "ENOTTY", "ENOLCK"]
 
 

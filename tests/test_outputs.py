@@ -19,6 +19,8 @@ from _newsclippings.outputs import INFOS, check_apart
 from _newsclippings.sample import write_sample
 from newsclippings import ConfigError, NewsCLIPpings
 
+pytestmark = pytest.mark.sweep
+
 SHARE = 9  # of the attacks, one in so many; `python -m tests.overwriting` tries all
 
 

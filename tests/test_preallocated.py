@@ -32,6 +32,8 @@ from _newsclippings.remote import RemoteFile
 from _newsclippings.tar_end import longest_end
 from newsclippings import BadFileError, BadTarError, MissingDataError, NewsCLIPpings, verify
 
+pytestmark = pytest.mark.sweep
+
 USUAL = 10_752  # zeros of a tar in records of 10,240 bytes, at most: 20 blocks, and one of the two before them
 
 

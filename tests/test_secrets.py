@@ -18,6 +18,8 @@ from _newsclippings import foreign_text, network
 from _newsclippings.cli import main
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
+pytestmark = pytest.mark.sweep
+
 SECRET = "SeCrEt"
 
 

@@ -14,6 +14,8 @@ from world import World
 
 from newsclippings import verify_built
 
+pytestmark = pytest.mark.sweep
+
 NEWSCLIPPINGS = [sys.executable, "-W", "ignore", "-m", "newsclippings"]
 NOT_PRINTED = "Error: The result could not be written to standard output"
 COMMANDS = {
