@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test train browser lint test-oldest wheel clean
+.PHONY: demo test sweep train browser lint test-oldest wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
 
+# On all cores.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto -m "not sweep"
+
+# The long part of the suite: samples of what was damaged, spoilt, swapped and forked by thousands.
+sweep: .venv/dev
+	$(BIN)/python -m pytest -n auto -m sweep
 
 # After it, `make test` tests the training, too.
 train: .venv/train
@@ -24,9 +29,9 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/newsclippings infos --check
 
-# The suite on the lowest supported versions of everything. OPTIONS='-m "not sweep"' leaves out the long part.
+# The suite on the lowest supported versions of everything, without its long part.
 test-oldest: .venv-oldest/dev
-	.venv-oldest/bin/python -m pytest $(OPTIONS)
+	.venv-oldest/bin/python -m pytest -m "not sweep"
 
 # What would be published: the names in the wheel, and that it works where nothing else is installed.
 wheel: .venv/dev
