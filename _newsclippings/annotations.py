@@ -43,8 +43,8 @@ def read_annotations(location: str, config: str) -> pa.Table:
     Returns:
         Arrow table of `SCHEMA`, one row per match, row number = position in the file. `source_dataset` indexes
         `SOURCE_DATASETS` whatever the order of the file's own table; null where nothing tells it. `falsified` may be
-        bool, 0/1 or "True"/"False" in the file, `similarity_score` integer or float, and a whole number 7, 7.0 or "7".
-        What rows hold besides is left aside.
+        bool or 0/1 in the file, `similarity_score` integer or float. Whole numbers may be floats or text, and truths
+        text, if they are in every row. What rows hold besides is left aside.
 
     Raises:
         BadFileError: the file is no such JSON; the message names the row.
@@ -217,25 +217,39 @@ def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
     rows = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)
-    plain = [_plain_row(row, f"{location}: row {number}") for number, row in enumerate(rows)]
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise bad_file(f"{location}: row {number}", "an object", _shown(row), _AGAIN)
+    plain = [{name: row[name] for name in SCHEMA.names if name in row} for row in rows]
+    _convert_columns(plain)
+    for number, row in enumerate(plain):
+        _check(row, f"{location}: row {number}")
+        row["similarity_score"], row["falsified"] = float(row["similarity_score"]), bool(row["falsified"])
     return pa.Table.from_pylist(plain, SCHEMA).combine_chunks(), content.get("source_datasets")
 
 
-def _plain_row(row: Any, place: str) -> dict[str, Any]:
-    """What is needed of a row. Those who join rows by hand may leave numbers as floats, and everything as text."""
-    if not isinstance(row, dict):
-        raise bad_file(place, "an object", _shown(row), _AGAIN)
-    plain: dict[str, Any] = {name: row[name] for name in SCHEMA.names if name in row}
-    for name in _WHOLE:
-        value = plain.get(name)
-        if (type(value) is float and value.is_integer() and abs(value) < 2**53) or (
-            type(value) is str and re.fullmatch(r"-?[0-9]{1,18}", value)
-        ):
-            plain[name] = int(value)
-    if type(plain.get("falsified")) is str:
-        plain["falsified"] = _TRUTHS.get(plain["falsified"], plain["falsified"])
-    _check(plain, place)
-    return {**plain, "similarity_score": float(plain["similarity_score"]), "falsified": bool(plain["falsified"])}
+def _convert_columns(rows: list[dict[str, Any]]) -> None:
+    """Turn numbers that are floats or text in every row, as joins by hand leave them, into numbers; likewise truths.
+
+    A value that is unlike those of other rows is damage, and stays for `_check`.
+    """
+    for name in (*_WHOLE, "falsified"):
+        known = [row for row in rows if row.get(name) is not None]
+        values = [_truth(row[name]) if name == "falsified" else _whole(row[name]) for row in known]
+        if len({type(row[name]) for row in known}) == 1 and None not in values:
+            for row, value in zip(known, values, strict=True):
+                row[name] = value
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number that is a float or text; None if it is none."""
+    if type(value) is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return int(value) if type(value) is str and re.fullmatch(r"-?[0-9]{1,18}", value) else None
+
+
+def _truth(value: Any) -> bool | None:
+    return _TRUTHS.get(value) if type(value) is str else None
 
 
 def _check(row: dict[str, Any], place: str) -> None:

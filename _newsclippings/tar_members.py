@@ -30,6 +30,7 @@ from _newsclippings.errors import (
     bad_file,
     bad_tar,
     disk_full,
+    is_full,
     no_copy,
     other_tar,
     printable,
@@ -321,8 +322,8 @@ def open_copy(copy: Path, size: int) -> LocalFile:
     Raises:
         ConfigError: it cannot be made, for a full disk or another reason; or something else is in its place.
     """
-    try:
-        with full_disk_told(copy.parent):
+    with full_disk_told(copy.parent):
+        try:
             copy.parent.mkdir(parents=True, exist_ok=True)
             with _open_to_write(copy, os.O_CREAT) as descriptor:
                 status = os.fstat(descriptor)
@@ -330,10 +331,11 @@ def open_copy(copy: Path, size: int) -> LocalFile:
                     raise no_copy(copy, "something that is no file is there")
                 if status.st_size != size:
                     extend(descriptor, size)
-    except OSError as error:
-        if isinstance(error, NewsCLIPpingsError):
-            raise
-        raise no_copy(copy, error.strerror or type(error).__name__) from None
+        except OSError as error:
+            if is_full(error):
+                raise
+            why = "a link is there" if os.path.islink(copy) else error.strerror or type(error).__name__
+            raise no_copy(copy, why) from None
     return LocalFile(str(copy), at_rest=False)  # other processes may write to it
 
 

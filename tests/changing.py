@@ -91,7 +91,7 @@ def make_case(root: Path, what: str) -> Case:
             new.write_metadata()
             new_bytes = file.read_bytes()
     elif from_tar:
-        new.pictures = {path: data[:-9] + bytes(9) for path, data in world.pictures.items()}
+        new.pictures = {path: data[:-9] + b"\1" * 9 for path, data in world.pictures.items()}
         file, old_bytes, new_bytes = world.tar, world.tar.read_bytes(), _with_tar(new, "new.tar")
         if what == "tar index":
             grown = copy.deepcopy(world)
@@ -118,7 +118,7 @@ def make_case(root: Path, what: str) -> Case:
     elif what == "picture":
         path = world.matches["merged_balanced", SPLIT][0].image_id
         name = world.records[path].image_path
-        new.pictures[name] = world.pictures[name][:-9] + bytes(9)
+        new.pictures[name] = world.pictures[name][:-9] + b"\1" * 9
         file, old_bytes, new_bytes = world.origin / name, world.pictures[name], new.pictures[name]
     else:
         match = world.matches["merged_balanced", SPLIT][0]

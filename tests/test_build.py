@@ -743,7 +743,7 @@ def test_a_new_folder_that_cannot_be_made_is_named(world: World) -> None:
     """The reason is told, and not hidden by tidying up."""
     result = run("build", "/proc/no/such", "--data-dir", world.root)
     assert result.exit_code == 1
-    assert "'/proc/no'" in result.stderr or "/proc/no/such" in result.stderr
+    assert "/proc/no" in result.stderr
 
 
 def test_errors_name_the_options_of_the_command_line(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,17 +51,27 @@ def content(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short name: names of sockets in it have a limit."""
+    with tempfile.TemporaryDirectory(prefix="nc-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("offline", ["1", "0"])
-def test_nothing_is_written_elsewhere_and_nobody_is_called(world: World, tmp_path: Path, offline: str) -> None:
+def test_nothing_is_written_elsewhere_and_nobody_is_called(
+    world: World, tmp_path: Path, short_folder: Path, offline: str
+) -> None:
     """All that is done with local files leaves files in the cache and in what was named, and opens no connection.
 
     That holds with HF_HUB_OFFLINE=1; without it `datasets` itself may ask the Hub whether a script of this name is
     known, and goes on without an answer.
     """
     before = content(world.root)
-    folders = {name: tmp_path / name for name in ("home", "temporary", "hf", "out", "cwd_of_child")}
+    folders = {name: tmp_path / name for name in ("home", "hf", "out", "cwd_of_child")}
     for folder in folders.values():
         folder.mkdir()
+    folders["temporary"] = short_folder
     env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "NEWSCLIPPINGS_"))}
     env |= {
         "HOME": str(folders["home"]),
