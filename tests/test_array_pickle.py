@@ -630,6 +630,7 @@ def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = Fal
         yield bytes(data)
 
 
+@pytest.mark.sweep
 def test_mutants(tmp_path: Path) -> None:
     """Whatever becomes of a file: it is refused by our own error, or read; with patterns as without."""
     mapping: dict[Any, Value] = {k * 31: numbers("f4", (8,), k) for k in range(60)}
@@ -684,6 +685,7 @@ lengths = st.lists(st.one_of(st.integers(1, 300), st.integers(-20, -1)), min_siz
 
 @QUICK
 @given(long_mappings(), st.integers(2, 5), lengths, st.booleans())
+@pytest.mark.sweep
 def test_runs_of_entries(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], again: bool
 ) -> None:
@@ -695,6 +697,7 @@ def test_runs_of_entries(
 
 @QUICK
 @given(long_mappings(), st.integers(2, 5), lengths, st.integers(0, 2**32))
+@pytest.mark.sweep
 def test_mutants_of_runs(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], seed: int
 ) -> None:
@@ -707,6 +710,7 @@ def test_mutants_of_runs(
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.sweep
 def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
     """Every bit of an entry in the middle of a run counts, but those of its numbers."""
     mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(90)}
@@ -723,6 +727,7 @@ def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
 
 @pytest.mark.parametrize("protocol", [4, 5])
 @pytest.mark.parametrize("odd", ["f4", "i4"])
+@pytest.mark.sweep
 def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int, odd: str) -> None:
     """Frames begin between opcodes, and are as long as they say; in an entry that only seems alike, too."""
     mapping = {70_000 + k: numbers(odd if k in (20, 30) else "f4", (16,), k) for k in range(60)}

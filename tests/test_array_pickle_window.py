@@ -45,6 +45,7 @@ def told(path: Path) -> object:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.sweep
 def test_a_window_may_end_anywhere(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

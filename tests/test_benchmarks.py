@@ -31,6 +31,7 @@ from benchmarks.works import WORKS, Contender, Work
 OURS = Contender("ours", "floors.nothing")
 
 
+@pytest.mark.sweep
 def test_a_small_run_writes_table_ratios_and_plot(tmp_path: Path) -> None:
     """Ours is 1.00, others have ratios or the reason why not, and nothing but corpus and results is left."""
     command = [sys.executable, "-m", "benchmarks", "--scale", "0.002", "--runs", "1", "--work", "work", "--out", "out"]

@@ -390,6 +390,7 @@ print(point - 1)
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["new folder", "over an older build"])
+@pytest.mark.sweep
 def test_killed_at_any_step(world: World, tmp_path: Path, new: bool) -> None:
     """Killed before any file is written, flushed, renamed or removed, the next build gives the same bytes."""
     if not new:

@@ -22,6 +22,7 @@ from newsclippings import BadFileError, NewsCLIPpings
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("what", CONTENTS)
+@pytest.mark.sweep
 def test_an_input_that_changes(tmp_path: Path, what: str, how: str) -> None:
     """At its first, a middle and its last opening or reading; `python -m tests.soak` tries more."""
     if how == "parquet" and what == "embeddings" and int(pa.__version__.partition(".")[0]) < 26:
@@ -81,6 +82,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("change", ["no", "yes"])
+@pytest.mark.sweep
 def test_workers_that_are_spawned_see_what_was_joined(
     new_world: Callable[..., World], tmp_path: Path, change: str
 ) -> None:
