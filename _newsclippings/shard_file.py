@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _newsclippings.errors import BUILD_AGAIN, NewsCLIPpingsError, damaged_shard
+from _newsclippings.local_file import LocalFile
 from _newsclippings.manifest_rules import PACKED
 from _newsclippings.parquet_footer import unpacked_sizes
 
@@ -96,7 +97,8 @@ def _check_sizes(file: Path, place: str, size: int) -> None:
 
     Arrow takes as much memory as they say, and its accessors of single columns abort the process on damaged ones.
     """
-    found = os.stat(place).st_size
+    with LocalFile(place) as opened:
+        found = opened.size
     if found != size:
         raise _odd(f"{found:,} bytes, where its manifest says {size:,}")
     for sizes in unpacked_sizes(place, os.fspath(file), LARGEST_FOOTER, BUILD_AGAIN):

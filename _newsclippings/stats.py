@@ -30,7 +30,7 @@ ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
 LONGEST_NAME, MOST_NAMES = 1_000, 200_000  # characters of an outlet or topic, and how many there are by label
 BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
 MAX_BINS: Final = 200
-LARGEST_NUMBER: Final = 1e12  # of what is measured: beyond, bins and axes of charts have no numbers
+LARGEST_NUMBER: Final = 1e15  # of what is measured: beyond, bins and axes of charts have no numbers
 DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
 GROUPS: Final = {"source": "captions", "image_source": "pictures", "topic": "captions", "image_topic": "pictures"}
 
