@@ -265,4 +265,4 @@ def test_the_command_line_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, command.split())
     assert result.exit_code
-    assert says in result.stderr
+    assert says in result.output
