@@ -255,7 +255,7 @@ def test_verify_is_as_strict(given: dict[str, Any], says: str) -> None:
         ("build out --config scene_resnet_places", "Did you mean 'scene_resnet_place'?"),
         ("build out --missing drop", "Did you mean 'drop_pair'?"),
         ("build out --split valdation", "Did you mean 'validation'?"),
-        ("build out --visual-new x", "Did you mean"),
+        ("build out --visual-new x", "--visual-news"),
         ("preview --config Merged_balanced", "Did you mean 'merged_balanced'?"),
     ],
     ids=str,
