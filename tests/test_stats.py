@@ -383,6 +383,7 @@ def test_odd_names_and_scores(new_world: Callable[..., World], tmp_path: Path) -
 @pytest.mark.parametrize("score", [1e16, 1e307, -1e300, float("nan"), float("inf")])
 def test_numbers_without_charts(world: World, tmp_path: Path, score: float) -> None:
     """A score that no axis has room for is told in a line, before anything is drawn."""
+    pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0], images="none")
     shard = next((folder / TWO[0]).glob("test-*.parquet"))
     table, manifest = pq.read_table(shard), folder / TWO[0] / "manifest.json"
