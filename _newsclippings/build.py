@@ -134,7 +134,7 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
         elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
             remove_config(out / UNIQUE)  # which serves nobody any more
         _draw_pairs(out)
-        write_card(out, anew=True)
+        write_card(out, built_now=True)
     return reports
 
 

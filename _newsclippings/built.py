@@ -12,7 +12,7 @@ import pyarrow as pa
 from _newsclippings.files import write_atomically, write_text
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.local_file import read_file
-from _newsclippings.outputs import check_folder, not_ours
+from _newsclippings.outputs import check_folder, foreign_output
 from _newsclippings.proofs import is_proved, write_proof
 from _newsclippings.register import NAME
 from _newsclippings.split import Split
@@ -83,12 +83,12 @@ def check_replaced(folder: str, name: str) -> None:
     check_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # what `map` keeps is there, too
     inside = os.listdir(folder) if os.path.isdir(folder) else []
     if inside and not any(os.path.exists(os.path.join(folder, one)) for one in (INFO_FILE, PROOF_FILE, INPUTS_FILE)):
-        raise not_ours(folder, CALL)
+        raise foreign_output(folder, CALL)
     info = None
     with contextlib.suppress(OSError, ValueError, RecursionError):  # a damaged one is of a build
         info = json.loads(read_file(os.path.join(folder, INFO_FILE)))
     if isinstance(info, dict) and info.get("builder_name", name) not in (name, NAME):
-        raise not_ours(folder, CALL)
+        raise foreign_output(folder, CALL)
 
 
 def is_outdated(folder: str, config_id: str, root: str | None) -> bool:

@@ -31,7 +31,6 @@ from _newsclippings.schema import (
 
 LARGEST = 4 << 20  # bytes of a card
 TEMPLATE = Path(__file__).with_name("card.md")
-TITLE = "Written by `newsclippings build`"  # by which a folder of ours is known
 README = "README.md"
 PICTURE = "pairs.png"
 MAKERS = {"README.md": outputs.CARD, "dataset_infos.json": outputs.CARD_INFOS, SUMS: outputs.SUMS}
@@ -47,19 +46,19 @@ GATE = (
 )
 
 
-def write_card(folder: Path, name: str | None = None, *, anew: bool = False) -> None:
+def write_card(folder: Path, name: str | None = None, *, built_now: bool = False) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of a folder.
 
     Args:
         folder: what `newsclippings build` wrote.
         name: by which it is loaded. Default: as before, or the folder's own.
-        anew: whether its files were written now, so that nothing of what the card said of them is kept.
+        built_now: whether a build has just written its files, so that nothing of what the card said of them is kept.
 
     Raises:
         BadFileError: the folder has no config with a manifest, or one with something else in it.
         ConfigError: one of the files is there and was not written by this.
     """
-    texts = card_files(folder, name, anew=anew)
+    texts = card_files(folder, name, built_now=built_now)
     check_card(folder)
     for file, text in texts.items():
         write_text(file, text, MAKERS[file.name])
@@ -77,7 +76,7 @@ def stale_files(folder: Path, name: str | None = None) -> list[Path]:
     return [file for file, text in files.items() if not file.is_file() or not holds(file, text.encode())]
 
 
-def card_files(folder: Path, name: str | None = None, *, anew: bool = False) -> dict[Path, str]:
+def card_files(folder: Path, name: str | None = None, *, built_now: bool = False) -> dict[Path, str]:
     """The files that tell what is in a folder, and what they say. See `write_card`."""
     built = manifests(folder)
     before, picture = card_of(folder), folder / PICTURE
@@ -87,7 +86,7 @@ def card_files(folder: Path, name: str | None = None, *, anew: bool = False) -> 
     shown = [picture] if shows_pictures(built) and picture.is_file() else []
     charts = current_charts(folder)
     with as_expected(folder):
-        needs = OF_FIRST if OF_FIRST in before and not anew else ""
+        needs = OF_FIRST if OF_FIRST in before and not built_now else ""
         text = _text(built, json_text(name).rstrip(), bool(shown), charts, needs)
         texts = {
             README: _as_it_stands(before, f"---\n{_yaml(built)}---\n\n{text}"),

@@ -89,7 +89,7 @@ def echo(text: object) -> None:
     try:
         click.echo(text)
     except BrokenPipeError:
-        raise  # a reader who has seen enough; click ends quietly
+        raise  # the reader closed the pipe; click ends quietly
     except OSError as error:
         raise click.ClickException(not_printed(error)) from error
 
@@ -115,7 +115,7 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except BrokenPipeError:
-            raise  # who reads the results has seen enough; click ends quietly
+            raise  # the reader closed the pipe; click ends quietly
         except (NewsCLIPpingsError, OSError, MemoryError) as error:
             said = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
             raise click.ClickException(as_options(said)) from error

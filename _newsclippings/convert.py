@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import ConfigError, bad_file, bad_value
 from _newsclippings.files import write_atomically
-from _newsclippings.outputs import EMBEDDINGS, check_apart, check_output, not_ours, read_edges
+from _newsclippings.outputs import EMBEDDINGS, check_apart, check_output, foreign_output, read_edges
 
 FORMATS = (".npy", ".parquet", ".safetensors")
 WRITTEN_BY = "written_by"  # in the metadata of a file that has some
@@ -67,7 +67,7 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
             with open(temporary, "wb") as sink:
                 np.save(sink, array)
             if os.path.lexists(path) and not filecmp.cmp(temporary, path, shallow=False):
-                raise not_ours(path, EMBEDDINGS.command, " of this file")
+                raise foreign_output(path, EMBEDDINGS.command, " of this file")
     return written
 
 
@@ -77,7 +77,7 @@ def _check(file: str, written: list[Path]) -> None:
         check_apart(path, [file])
         check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no place for a mark
         if path.suffix == ".npy" and path.exists() and not read_edges(path).startswith(NPY):
-            raise not_ours(path, EMBEDDINGS.command)
+            raise foreign_output(path, EMBEDDINGS.command)
 
 
 def _rows(vectors: "np.ndarray") -> pa.Array:

@@ -167,7 +167,7 @@ def _try_lock(folder: str | Path) -> None:
     place = Path(folder).absolute()
     place = next(one for one in (place, *place.parents) if one.is_dir())
     try:
-        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 # what stops this is told by whoever writes there
+        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 # the write itself reports what stops this
     except OSError:
         return
     with file:

@@ -45,7 +45,7 @@ class KeptFile:
         self._unproved = np.ones(len(sums), np.bool_)
 
     def check(self, start: int = 0, stop: int | None = None) -> None:
-        """Compare the pieces that hold some bytes of the content, each once, and anew when the file was written to.
+        """Compare the pieces that hold some bytes of the content, each once, and again when the file was written to.
 
         Args:
             start: first byte.

@@ -94,10 +94,10 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
         expected, found = "a plain file to replace, or none", "a link, a folder or a device"
         raise bad_file(printable(os.fspath(path)), expected, found, "Choose another name.")
     if maker is not None and not maker.wrote(path):
-        raise not_ours(path, maker.command)
+        raise foreign_output(path, maker.command)
 
 
-def not_ours(path: PathLike, command: str, of: str = "") -> ConfigError:
+def foreign_output(path: PathLike, command: str, of: str = "") -> ConfigError:
     """Something is where a command would write, and did not come from it."""
     call = OTHER_CALLS.get(command, f"newsclippings {command}")
     return ConfigError(
@@ -118,12 +118,12 @@ def check_folder(folder: PathLike, names: str, command: str) -> None:
         ConfigError: something else is in it, or it is a link or a file.
     """
     if os.path.islink(folder) or (os.path.lexists(folder) and not os.path.isdir(folder)):
-        raise not_ours(folder, command)
+        raise foreign_output(folder, command)
     for path, folders, files in os.walk(folder):
         odd = [name for name in folders if os.path.islink(os.path.join(path, name))]
         odd += [name for name in files if not re.fullmatch(names, os.path.relpath(os.path.join(path, name), folder))]
         if odd:
-            raise not_ours(os.path.join(path, odd[0]), command)
+            raise foreign_output(os.path.join(path, odd[0]), command)
 
 
 def check_apart(path: PathLike, inputs: Iterable[str]) -> None:

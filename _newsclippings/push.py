@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.card import LARGEST, MAKERS, PICTURE, TITLE
+from _newsclippings.card import LARGEST, MAKERS, PICTURE
 from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT
@@ -26,6 +26,7 @@ from _newsclippings.errors import (
 from _newsclippings.files import write_text
 from _newsclippings.local_file import read_file
 from _newsclippings.network import PAUSE, TRIES
+from _newsclippings.outputs import CARD
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.plain_files import PlainFile, allow_open_files
 from _newsclippings.schema import CONFIGS, UNIQUE
@@ -244,7 +245,7 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     folders: tuple[str, ...] = ()
     if "README.md" in files:  # which is in the first commit of every push
         card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
-        if TITLE not in read_file(card, LARGEST).decode(errors="replace"):
+        if not all(mark in read_file(card, LARGEST) for mark in CARD.marks):
             raise not_ours(repo, "a README.md that is not ours")
         known |= {"README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT}
         folders = (*CONFIGS, UNIQUE, FOLDER)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from _newsclippings.errors import ConfigError
 from _newsclippings.files import write_atomically
 from _newsclippings.local_file import read_file
-from _newsclippings.outputs import not_ours
+from _newsclippings.outputs import foreign_output
 from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, OUTLETS, SOURCE_DATASETS, SPLITS
 
 PHOTOS: Final = Path(__file__).parent / "photos"
@@ -86,7 +86,7 @@ def _is_to_do(path: Path, folder: Path, data: bytes) -> bool:
     """Whether a file is not there yet; one that is, has to be the sample's."""
     linked = any(one.is_symlink() for one in path.parents if one.is_relative_to(folder) and one != folder)
     if linked or (os.path.lexists(path) and (path.is_symlink() or read_file(path) != data)):
-        raise not_ours(path, "sample")
+        raise foreign_output(path, "sample")
     return not path.exists()
 
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import datasets
 from reading import load, raw_splits
 from remote import make_index
-from test_embeddings import make_plan
+from vectors import make_plan
 from world import Row, World, make_world
 
 from _newsclippings.build import build_folder

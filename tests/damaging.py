@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from children import in_child, wait
 from reading import load, raw, raw_splits
 from remote import Published, make_index, publish, serving
-from test_embeddings import make_plan, write
+from vectors import make_plan, write
 from world import World, make_world
 
 from _newsclippings import tar_segment, tar_walk

@@ -20,7 +20,7 @@ import datasets
 from children import kill
 from reading import load, raw
 from remote import publish, serving
-from test_embeddings import make_plan, write
+from vectors import make_plan, write
 from world import SPLITS, Row, World
 
 PATIENCE = 30.0  # seconds that a child has: it reads a few rows

@@ -41,8 +41,8 @@ from forks import forked, kinds  # noqa: E402
 from obstacles import make_room, may_mount, small_disk, used  # noqa: E402
 from reading import raw_splits  # noqa: E402
 from remote import publish, serving  # noqa: E402
-from test_embeddings import make_plan, write  # noqa: E402
 from tqdm import tqdm  # noqa: E402
+from vectors import make_plan, write  # noqa: E402
 from world import Row, World, make_world  # noqa: E402
 
 from _newsclippings import parquet_folder  # noqa: E402

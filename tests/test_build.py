@@ -26,8 +26,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from reading import environment, expected_splits, raw, raw_splits
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from reading import environment
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import World
 
 from _newsclippings import preview

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from reading import expected_splits, raw_splits
 from test_build import ALL, TWO, build, content, manifest, run
-from test_embeddings import Plan, make_plan
-from test_embeddings import write as write_embeddings
+from vectors import Plan, make_plan
+from vectors import write as write_embeddings
 from world import CONFIGS, SPLITS, Row, World
 
 from _newsclippings import shards

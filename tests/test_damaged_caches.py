@@ -17,7 +17,7 @@ import pytest
 from damaging import KINDS, sweep
 from reading import expected_splits, load, raw_splits
 from remote import Origin
-from test_embeddings import make_plan, vector, write
+from vectors import make_plan, vector, write
 from world import World
 
 from _newsclippings import downloads, embeddings, proofs

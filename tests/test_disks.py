@@ -18,7 +18,7 @@ from obstacles import as_anybody, make_room, may_mount, read_only, small_disk, u
 from reading import expected_splits, load, raw_splits
 from remote import Origin, Published, make_index
 from test_build import run
-from test_embeddings import make_plan, same, write
+from vectors import make_plan, same, write
 from world import SPLITS, World
 
 from _newsclippings import tar_members

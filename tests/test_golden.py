@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pytest
 from reading import load, raw
-from test_embeddings import make_plan, write
+from vectors import make_plan, write
 from world import CONFIGS, SPLITS, World, make_world
 
 from _newsclippings.build import build_folder

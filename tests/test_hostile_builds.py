@@ -9,8 +9,8 @@ from pathlib import Path
 import hostile_pickles
 import pytest
 from reading import load, raw_splits
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import World
 
 import newsclippings

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from reading import TESTS, answer, environment, expected_splits, jsonable, start
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import World, make_world
 
 

@@ -21,8 +21,8 @@ import pytest
 from datasets import load_dataset
 from learnable import write_world
 from reading import PACKAGE, environment, load
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import World
 
 from _newsclippings import shards

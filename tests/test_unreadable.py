@@ -14,7 +14,7 @@ from obstacles import as_anybody
 from reading import load, raw_splits
 from remote import make_index
 from test_build import run
-from test_embeddings import make_plan, write
+from vectors import make_plan, write
 from world import World
 
 from _newsclippings.files import read_json_text, write_text

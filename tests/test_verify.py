@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 from remote import Origin, Published
 from test_cli import run
-from test_embeddings import make_plan
-from test_embeddings import write as write_embeddings
+from vectors import make_plan
+from vectors import write as write_embeddings
 from world import CONFIGS, SPLITS, World
 
 import newsclippings

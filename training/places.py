@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from _newsclippings.errors import ConfigError, printable
 from _newsclippings.local_file import LocalFile
 from _newsclippings.network import is_url
-from _newsclippings.outputs import SOFTWARE, Maker, check_apart, check_folder, check_output, not_ours
+from _newsclippings.outputs import SOFTWARE, Maker, check_apart, check_folder, check_output, foreign_output
 from newsclippings import NewsCLIPpings
 from training.data import builder_fields
 from training.options import Options
@@ -54,7 +54,7 @@ def check_report(folder: Path, inputs: Iterable[str]) -> None:
     """
     check_apart(folder, inputs)
     if os.path.lexists(folder) and not folder.is_dir():
-        raise not_ours(folder, COMMAND)
+        raise foreign_output(folder, COMMAND)
     for name, maker in REPORT.items():
         check_output(folder / name, maker)
 
@@ -82,13 +82,13 @@ def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments)
     check_output(folder / "training_args.bin", ARGUMENTS)
     check_output(folder / WEIGHTS)
     if os.path.lexists(folder / WEIGHTS) and not _has_head(folder / WEIGHTS):
-        raise not_ours(folder / WEIGHTS, COMMAND)
+        raise foreign_output(folder / WEIGHTS, COMMAND)
     if arguments.push_to_hub:
         check_output(folder / "README.md", CARD)
     parts = [folder / "tokenizer", *sorted(folder.glob("checkpoint-*"))]
     for part in parts:
         if os.path.islink(part) or (os.path.lexists(part) and not part.is_dir()):
-            raise not_ours(part, COMMAND)
+            raise foreign_output(part, COMMAND)
     if arguments.save_total_limit:  # then old ones are removed, with all that is in them
         for part in parts[1:]:
             check_folder(part, SAVED, COMMAND)
