@@ -171,14 +171,17 @@ def preview(
     from _newsclippings.preview_html import Rows, write_page
     from newsclippings import NewsCLIPpings
 
-    def rows_of(config: str, split: str) -> Any:
-        builder = NewsCLIPpings(config_name=config, splits=[split], **fields)
-        check_apart(written, builder.config.sources().places())
+    def rows_of(builder: NewsCLIPpings, split: str) -> Any:
         return builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
 
     written = html or out or Path("pairs.png")
+    builders = [NewsCLIPpings(config_name=config, splits=[split], **fields) for config, split in asked]
+    for builder in builders:  # before anything else is said of the file: an input is not to be removed
+        check_apart(written, builder.config.sources().places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
-    parts = [Rows(config, split, rows_of(config, split)) for config, split in asked]
+    parts = [
+        Rows(config, split, rows_of(builder, split)) for (config, split), builder in zip(asked, builders, strict=True)
+    ]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
     say(f"{written} ({count} pair{'s' * (count != 1)})")
@@ -215,8 +218,8 @@ def index(tar: str, out: Path, form: str) -> None:
     from _newsclippings.tar_index_file import write_index
 
     parts = out.with_name(out.name + ".parts")
+    check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`
     check_output(out, INDEX)
-    check_apart(out, [] if is_url(tar) else [tar])
     check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     before = fingerprint(tar)
     file = open_random(tar)

@@ -66,8 +66,8 @@ def write_croissant(folder: Path, file: Path | None = None) -> Path:
         BadFileError: the folder has no config with a manifest.
     """
     file = file or folder / CROISSANT
-    outputs.check_output(file, outputs.CROISSANT)
     outputs.check_apart(file, [str(folder / config) for config in manifests(folder)])
+    outputs.check_output(file, outputs.CROISSANT)
     write_text(file, croissant_text(folder), outputs.CROISSANT)
     return file
 

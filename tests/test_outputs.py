@@ -276,3 +276,16 @@ def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "what should be its folder is a file" in done.stderr
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["index", "preview --html", "croissant"])
+def test_an_input_is_called_one(scene: Scene, command: str) -> None:
+    """Nobody is told to remove an input, as a file that something else wrote would have to be."""
+    targets = {
+        "index": scene.data / "visual_news/origin.tar",
+        "preview --html": scene.data / "visual_news/origin/data.json",
+        "croissant": next(scene.built.glob("*/*.parquet")),
+    }
+    done = run(*commands(scene)[command](targets[command]))
+    assert done.exit_code == 1
+    assert "is one of the inputs" in done.stderr or "lies in a folder of inputs" in done.stderr
