@@ -107,18 +107,18 @@ def too_large(location: object, most: int) -> BadFileError:
     return bad_file(location, f"at most {most:,} bytes", "more", "It is another file, or a server that does not stop.")
 
 
-BUILD_AGAIN = "Remove the folder of its config and run the same `newsclippings build` again."
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 
 
 def damaged_shard(file: object, cause: Exception) -> BadFileError:
     """A file of a folder that `newsclippings build` wrote cannot be read any more."""
     found = f"that it cannot be read ({' '.join(str(cause).split())[:200]})"
-    return bad_file(file, "Parquet as `newsclippings build` wrote it", found, BUILD_AGAIN)
+    return bad_file(file, "Parquet as `newsclippings build` wrote it", found, AGAIN)
 
 
 def other_content(file: object, expected: str, found: str, do: str = "") -> BadFileError:
     """A file of a folder that `newsclippings build` wrote has another SHA-256."""
-    do = do or "Remove the folder of the config and run the same `newsclippings build` again."
+    do = do or AGAIN
     return BadFileError(f"{file}: expected the SHA-256 {expected}, found {found}. Its content changed. {do}")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.parquet_folder import AGAIN, MANIFEST, read_manifest
+from _newsclippings.errors import AGAIN, NewsCLIPpingsError, bad_file
+from _newsclippings.parquet_folder import MANIFEST, read_manifest
 from _newsclippings.schema import CONFIGS, UNIQUE
 
 Manifests = dict[str, dict[str, Any]]

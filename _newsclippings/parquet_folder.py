@@ -24,7 +24,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from _newsclippings.disk import flush, flush_folder, is_lacking
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
+from _newsclippings.errors import AGAIN, BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
 from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
 from _newsclippings.manifest_rules import LARGEST, check_manifest, in_all_versions
@@ -39,7 +39,6 @@ except ImportError:  # Windows
 _logger = logging.getLogger("newsclippings")
 
 MANIFEST = "manifest.json"
-AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 BUILDING = ".building"
 UNFINISHED = ".unfinished"
 LEFTOVERS = (".tmp", UNFINISHED)  # how files end that a killed build did not finish

@@ -54,7 +54,10 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     Raises:
         BadFileError: it is no Parquet file, or not with these columns, or its footer contradicts itself.
     """
-    data, end = _footer_of(path, location, most, do)
+    try:
+        data, end = _footer_of(path, most)
+    except _BadFooterError as error:
+        raise bad_file(location, "a Parquet file", f"that {error}", do) from None
     try:
         fields = _Thrift(data).struct(0)
         leaves = _leaves(fields[2])
@@ -74,42 +77,43 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     return Footer(rows, groups, metadata)
 
 
-def unpacked_sizes(path: str, location: str, most: int, do: str) -> list[list[int]]:
+def unpacked_sizes(path: str, most: int) -> list[list[int]]:
     """What the footer of a Parquet file says that the columns of each row group take, unpacked.
 
     Args:
         path: the file.
-        location: what to call it in errors.
         most: bytes that a footer may have.
-        do: what to do about one that is none, for errors.
 
     Returns:
         Bytes of each column of each row group.
 
     Raises:
-        BadFileError: it is no Parquet file, or its footer is damaged.
+        ValueError: it is no Parquet file, or its footer is damaged; the message says which.
     """
-    data, _ = _footer_of(path, location, most, do)
+    data, _ = _footer_of(path, most)
     try:
         groups = _list(_Thrift(data).struct(0)[4])
         return [[_count(column[3][6]) for column in _list(group[1])] for group in groups]
     except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError):
-        raise bad_file(location, "the footer of a Parquet file", "one that is damaged", do) from None
+        message = "its footer is damaged"
+        raise _BadFooterError(message) from None
 
 
-def _footer_of(path: str, location: str, most: int, do: str) -> tuple[bytes, int]:
+def _footer_of(path: str, most: int) -> tuple[bytes, int]:
     """The bytes of a footer, and at which byte of the file they begin."""
     with LocalFile(path) as file:
         head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
         length = int.from_bytes(tail[:4], "little")
         if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:
-            raise bad_file(location, "a Parquet file", "none, or a part of one", do)
+            message = "it is no Parquet file, or a part of one"
+            raise _BadFooterError(message)
         if length > most:
-            raise bad_file(location, f"a footer of at most {most:,} bytes", f"{length:,}", do)
+            message = f"it has a footer of {length:,} bytes, more than {most:,}"
+            raise _BadFooterError(message)
         return file.read_at(file.size - 8 - length, length), file.size - 8 - length
 
 
-class _BadFooterError(Exception):
+class _BadFooterError(ValueError):
     """The bytes are no footer, or contradict each other."""
 
 

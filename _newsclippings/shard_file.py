@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.errors import BUILD_AGAIN, NewsCLIPpingsError, damaged_shard
+from _newsclippings.errors import NewsCLIPpingsError, damaged_shard
 from _newsclippings.local_file import LocalFile
 from _newsclippings.manifest_rules import PACKED
 from _newsclippings.parquet_footer import unpacked_sizes
@@ -76,7 +76,7 @@ def _opened(
     dictionaries: Iterable[str],
 ) -> Iterator[pq.ParquetFile]:
     try:
-        _check_sizes(file, place, about["bytes"])
+        _check_sizes(place, about["bytes"])
         with pq.ParquetFile(
             os.path.abspath(place),  # a relative name with a colon is a URI to pyarrow
             pre_buffer=False,  # with it, the whole file comes to memory
@@ -92,7 +92,7 @@ def _opened(
         raise damaged_shard(file, error) from error
 
 
-def _check_sizes(file: Path, place: str, size: int) -> None:
+def _check_sizes(place: str, size: int) -> None:
     """Look at the sizes in the footer before Arrow does.
 
     Arrow takes as much memory as they say, and its accessors of single columns abort the process on damaged ones.
@@ -101,7 +101,7 @@ def _check_sizes(file: Path, place: str, size: int) -> None:
         found = opened.size
     if found != size:
         raise _odd(f"{found:,} bytes, where its manifest says {size:,}")
-    for sizes in unpacked_sizes(place, os.fspath(file), LARGEST_FOOTER, BUILD_AGAIN):
+    for sizes in unpacked_sizes(place, LARGEST_FOOTER):
         if max(sizes, default=0) > LARGEST_GROUP:
             raise _odd(f"a column of {max(sizes):,} bytes in one row group")
 

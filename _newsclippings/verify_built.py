@@ -13,11 +13,10 @@ from _newsclippings.card import PICTURE, stale_files
 from _newsclippings.charts import FOLDER, current_charts, is_chart
 from _newsclippings.checksums import SUMS, read_sums, sha256_of_small
 from _newsclippings.croissant import BESIDE, CROISSANT, croissant_text
-from _newsclippings.errors import NewsCLIPpingsError, other_content, printable, unreadable
+from _newsclippings.errors import AGAIN, NewsCLIPpingsError, other_content, printable, unreadable
 from _newsclippings.local_file import holds
 from _newsclippings.manifests import Manifests, as_expected, require_pictures, shows_pictures
 from _newsclippings.parquet_folder import (
-    AGAIN,
     BUILDING,
     LEFTOVERS,
     MANIFEST,
