@@ -8,11 +8,9 @@ from pathlib import Path
 
 from _newsclippings.disk import cache_told
 from _newsclippings.errors import bad_file, without_secrets
-from _newsclippings.files import LARGEST, fetch_into, fingerprint, write_atomically
+from _newsclippings.files import LARGEST, fetch_into, fingerprint, hub_digests, write_atomically
 from _newsclippings.network import is_url
 from _newsclippings.proofs import file_sum, is_proved, write_proof
-
-_BLOCK = 1 << 20
 
 
 def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
@@ -67,13 +65,4 @@ def proved_download(fetch: Callable[[str], str], location: str, folder: Path) ->
 
 def _is_what_its_name_says(file: Path) -> bool | None:
     """Whether a file has the digest that is its name; None if its name is none."""
-    if re.fullmatch("[0-9a-f]{64}", file.name):
-        digest = hashlib.sha256()
-    elif re.fullmatch("[0-9a-f]{40}", file.name):
-        digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
-    else:
-        return None
-    with open(file, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest() == file.name
+    return file.name in hub_digests(file) if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", file.name) else None

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -20,6 +20,7 @@ from _newsclippings.schema import HUB_FILES
 
 JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not a tenth of that
 LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
+_BLOCK = 1 << 20  # bytes that are read at a time
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
 _NOT_DATA = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
@@ -153,6 +154,22 @@ def fingerprint(location: str) -> str:
             digest.update(file.read_at(0, HEAD))
             digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
     return digest.hexdigest()
+
+
+def hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
+    """What the Hub knows a file by: its SHA-256, and the SHA-1 that git has of it.
+
+    Args:
+        path: the file.
+        advance: is told how many bytes were read.
+    """
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            git.update(block)
+            advance(len(block))
+    return sha256.hexdigest(), git.hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,17 +1,14 @@
 """SHA-256 of the inputs, and whether they are those that the authors published, whose digests the Hub knows."""
 
-import hashlib
-import os
 from pathlib import PurePath
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import in_words
+from _newsclippings.files import hub_digests
 from _newsclippings.schema import HUB_FILES, HUB_REPO, HUB_REVISION
 from _newsclippings.verify_report import Report
-
-BLOCK = 1 << 20
 
 
 def check_digests(report: Report) -> None:
@@ -28,7 +25,7 @@ def check_digests(report: Report) -> None:
         for location, about in local.items():
             of_hub = (known or {}).get(names.get(location, ""))
             with report.collecting(location):
-                about["sha256"], git = _digests(location, bar)
+                about["sha256"], git = hub_digests(location, bar.update)
                 if of_hub is not None:
                     about["as_published"] = of_hub == (about["sha256"] if len(of_hub) == 64 else git)
     if known is None:
@@ -67,14 +64,3 @@ def _known(report: Report, names: list[str]) -> dict[str, str] | None:
         return None
     files: list[Any] = [file for file in found if hasattr(file, "blob_id")]
     return {file.path: file.lfs["sha256"] if file.lfs else file.blob_id for file in files}
-
-
-def _digests(location: str, bar: Any) -> tuple[str, str]:
-    """SHA-256 of a file, and the SHA-1 by which git knows it."""
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % os.path.getsize(location), usedforsecurity=False)
-    with open(location, "rb") as file:
-        while block := file.read(BLOCK):
-            sha256.update(block)
-            git.update(block)
-            bar.update(len(block))
-    return sha256.hexdigest(), git.hexdigest()
