@@ -21,6 +21,7 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith(("HF_", "NEWSCLIPPINGS_"))]:
     if _name != "NEWSCLIPPINGS_OTHER_PYTHON":  # for test_push.py
         del os.environ[_name]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch: there is a worker of pytest for each core
 os.environ.update(
     HF_HOME=_HOME,
     XDG_CACHE_HOME=os.path.join(_HOME, "xdg"),

@@ -49,10 +49,13 @@ def jsonable(value: Any) -> Any:
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
-    """Environment of a child: this package, these helpers, none of the user's caches or settings."""
+    """Environment of a child: this package, these helpers, none of the user's caches or settings.
+
+    `datasets` imports torch for every stream if it may, which takes longer than all else a child does.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "NEWSCLIPPINGS_", "PYTHON", "XDG_"))}
     quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-    quiet |= {"HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    quiet |= {"USE_TORCH": "0", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     path = os.pathsep.join([str(PACKAGE), str(TESTS)])
     own = {"HF_HOME": str(home), "XDG_CACHE_HOME": str(home / "xdg"), "PYTHONPATH": path, "PYTHONUTF8": "1"}
     return {**kept, **quiet, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1", **own, **extra}

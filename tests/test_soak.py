@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from reading import PACKAGE
 
 FAILS = """
@@ -23,6 +24,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=PACKAGE, capture_output=True, text=True, env=env)
 
 
+@pytest.mark.sweep
 def test_a_short_soak() -> None:
     """Builds that were killed, crowded or out of room leave nothing that makes a later load wrong."""
     done = run("-m", "tests.soak", "--kills", "1")

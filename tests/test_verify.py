@@ -797,12 +797,13 @@ def test_damage_of_a_built_folder(built: Path, damage: str) -> None:
     assert json.loads(result.stdout) == report.as_dict()
 
 
-def test_any_flipped_bit_is_found(built: Path) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(9, marks=pytest.mark.sweep)])
+def test_any_flipped_bit_is_found(built: Path, times: int) -> None:
     """Wherever a bit is flipped, in any file: the folder is not sound, and nothing but a report comes of it."""
     random = np.random.default_rng(0)
     files = sorted(file for file in built.rglob("*") if file.is_file())
     small = [file for file in files if file.suffix != ".parquet"]
-    for file in [*files, *small * 8]:
+    for file in files + small * (times - 1):
         before = file.read_bytes()
         after = bytearray(before)
         after[int(random.integers(len(before)))] ^= 1 << int(random.integers(8))
