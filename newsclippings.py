@@ -58,7 +58,7 @@ from _newsclippings.errors import (
     damaged_cache,
 )
 from _newsclippings.join_images import join_images
-from _newsclippings.network import is_url
+from _newsclippings.network import WHOLE_FILE, in_time, is_url
 from _newsclippings.outputs import check_apart
 from _newsclippings.register import NAME, make_name_known
 from _newsclippings.room import check_room, plainly
@@ -335,7 +335,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         folder = Path(self._cache_dir_root, NAME, "downloads")
 
         def fetch(location: str) -> str:
-            return proved_download(dl_manager.download, location, folder)
+            return proved_download(lambda url: in_time(lambda: dl_manager.download(url), WHOLE_FILE), location, folder)
 
         sources = sources.fetched(fetch, metadata=bool(self.config.metadata))
         assembly = self._assembly(sources)

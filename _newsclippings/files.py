@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 
 from _newsclippings.errors import bad_file, too_large, without_secrets
 from _newsclippings.local_file import LocalFile, open_file, read_file
-from _newsclippings.network import failed, file_system, is_url, remote_info, try_again
+from _newsclippings.network import answered, failed, file_system, is_url, remote_info, try_again
 from _newsclippings.outputs import Maker, check_output
 from _newsclippings.schema import HUB_FILES
 
@@ -65,7 +65,7 @@ def open_stream(location: str) -> Stream:
         return open(location, "rb", buffering=0, opener=open_file)
     try:
         system, path = file_system(location)
-        stream: Stream = system.open(path, "rb")
+        stream: Stream = answered(location, lambda: system.open(path, "rb"))
     except Exception as error:  # whatever the client of that protocol and the network raise
         failure = failed(location, error)
     else:
@@ -100,11 +100,11 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
         sink.truncate()
         system, path = file_system(location)
         copied = 0
-        with system.open(path, "rb") as source:
+        with answered(location, lambda: system.open(path, "rb")) as source:
             size = getattr(source, "size", None)
             if isinstance(size, int) and size > most:
                 raise too_large(without_secrets(location), most)
-            while data := source.read(HEAD):
+            while data := answered(location, lambda: source.read(_BLOCK)):
                 copied += len(data)
                 if copied > most:
                     raise too_large(without_secrets(location), most)

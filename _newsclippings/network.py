@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import os
+import queue
 import re
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -28,6 +30,7 @@ TRIES = 6
 PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
 TIMEOUT = 30.0  # seconds without a byte, or for the head of an answer, until a request counts as failed
 PATIENCE = 4  # times TIMEOUT, after which nothing is tried again
+WHOLE_FILE = 6 * 3600.0  # seconds for a file that the Hub's client fetches, 352 MB at most; it goes on where it stopped
 
 
 def is_url(location: str) -> bool:
@@ -100,6 +103,41 @@ def keep_secret(url: str) -> None:
     hide_in_logs()
 
 
+def in_time(action: Callable[[], T], seconds: float | None = None) -> T:
+    """The result of a call of a client that has no limit for the whole of an answer, which may come byte by byte.
+
+    Args:
+        action: what to call, in a thread of its own: one that takes too long ends with the process.
+        seconds: the limit; TIMEOUT * PATIENCE if not given.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    seconds = TIMEOUT * PATIENCE if seconds is None else seconds
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((action(), None))
+        except BaseException as error:  # raised again below
+            results.put((None, error))
+
+    threading.Thread(target=run, name="newsclippings-call", daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        message = f"no whole answer in {seconds:,.0f} seconds"
+        raise TimeoutError(message) from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value] # of a T that may be None
+
+
+def answered(url: str, action: Callable[[], T]) -> T:
+    """The result of one small request of a client of fsspec, in time. `http_answers` sees to those over HTTP itself."""
+    return action() if "http://" in url or "https://" in url else in_time(action)
+
+
 def try_again(action: Callable[[], T], url: str, what: str) -> T:
     """The result of an action on a remote file, tried again after failures that may pass.
 
@@ -161,6 +199,6 @@ def remote_info(url: str) -> dict[str, Any]:
     def ask() -> dict[str, Any]:
         system, path = file_system(url)
         system.invalidate_cache()
-        return dict(system.info(path))
+        return dict(answered(url, lambda: system.info(path)))
 
     return try_again(ask, url, "its size")

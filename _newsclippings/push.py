@@ -4,7 +4,7 @@ import contextlib
 import copy
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,7 +25,7 @@ from _newsclippings.errors import (
 )
 from _newsclippings.files import write_text
 from _newsclippings.local_file import read_file
-from _newsclippings.network import PAUSE, TRIES
+from _newsclippings.network import PAUSE, TRIES, in_time
 from _newsclippings.outputs import CARD
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.plain_files import PlainFile, allow_open_files
@@ -37,6 +37,7 @@ from _newsclippings.upload import MAIN, Upload
 KIND = "dataset"
 THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
 OURS = ["*.parquet", f"*/{MANIFEST}", PICTURE, f"{FOLDER}/*", CROISSANT]  # what an earlier push may have left behind
+UPLOADS = ("preupload_lfs_files", "create_commit")  # which take as long as they take
 MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
 XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # in the text is all that hf_xet tells
 # Libraries whose errors are the network's
@@ -75,7 +76,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     if token is None:
         message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
         raise ConfigError(message)
-    api = HfApi(token=token)
+    api = _InTime(HfApi(token=token))
     heads: list[str] = []  # where the branch stood before each try
     tries = 1
     with contextlib.ExitStack() as opened:
@@ -95,7 +96,8 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 if cause is None:
                     raise
                 status = _status(cause)
-                if tries == TRIES or (status is not None and status not in MAY_PASS):
+                passes = status in MAY_PASS if status is not None else not isinstance(cause, TimeoutError)
+                if tries == TRIES or not passes:
                     raise not_pushed(upload.repo_id, status, str(cause).replace(token, "***"), tries) from None
                 time.sleep(PAUSE * 3 ** (tries - 1))
                 tries += 1
@@ -103,6 +105,24 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
         for name, text in upload.texts.items():
             write_text(upload.folder / name, text, MAKERS[name])
     return {**about, "new": about["commit"] != heads[0]}
+
+
+class _InTime:
+    """The Hub's client; each of its calls that does not upload ends in time."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._api, name)
+        if name in UPLOADS or not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = found(*args, **kwargs)
+            return list(result) if isinstance(result, Iterator) else result  # page by page, in that time too
+
+        return lambda *args, **kwargs: in_time(lambda: call(*args, **kwargs))
 
 
 def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from _newsclippings.errors import NewsCLIPpingsError, bad_file, no_ranges, without_secrets
 from _newsclippings.local_file import LocalFile, RandomFile
-from _newsclippings.network import file_system, is_url, remote_info, try_again
+from _newsclippings.network import answered, file_system, is_url, remote_info, try_again
 from _newsclippings.threads import as_many, map_ahead
 
 THREADS = 16  # requests at a time
@@ -99,7 +99,7 @@ class RemoteFile:
             stream, self._own.stream = self._stream(), None
             stream.seek(start)
             try:
-                data: bytes | None = stream.read(stop - start)
+                data: bytes | None = answered(self._url, lambda: stream.read(stop - start))
             except NewsCLIPpingsError:
                 raise
             except ValueError:  # how fsspec says that there are no ranges
@@ -119,7 +119,8 @@ class RemoteFile:
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
             system, path = file_system(self._url)
             known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # else it asks again
-            self._own.stream, self._own.process = system.open(path, "rb", cache_type="none", **known), os.getpid()
+            opened = answered(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
+            self._own.stream, self._own.process = opened, os.getpid()
             self._own.system = system  # one that is in an archive closes that when it goes
         return self._own.stream
 

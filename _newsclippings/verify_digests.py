@@ -7,6 +7,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.errors import in_words
 from _newsclippings.files import hub_digests
+from _newsclippings.network import in_time
 from _newsclippings.schema import HUB_FILES, HUB_REPO, HUB_REVISION
 from _newsclippings.verify_report import Report
 
@@ -58,7 +59,8 @@ def _known(report: Report, names: list[str]) -> dict[str, str] | None:
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi(token=False).get_paths_info(HUB_REPO, names, revision=HUB_REVISION) if names else []
+        api = HfApi(token=False)
+        found = in_time(lambda: api.get_paths_info(HUB_REPO, names, revision=HUB_REVISION)) if names else []
     except Exception as error:  # whatever the Hub's client and the network raise
         report.notes.append(f"Nothing is compared: the Hub could not be asked for digests ({in_words(error)}).")
         return None

@@ -11,7 +11,7 @@ hub_double_xet.py. For tests there are these:
     POST /_repo/ID  make one, or a branch of it: {"private", "files": {path: text}, "branch"}
     POST /_faults   what goes wrong from now on: [{"method", "path" (regex), "after", "times", "do"}], "do" being
                     a status; "drop"; "lose": it is carried out, but gets no reply; "hold": it waits for the next
-                    /_faults; "stall": likewise, and is then dropped
+                    /_faults; "stall": likewise, and is then dropped; "drip": the reply comes byte by byte
 """
 
 from __future__ import annotations

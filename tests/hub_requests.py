@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -51,6 +52,7 @@ class Requests(BaseHTTPRequestHandler):
     routes: list[tuple[str, str, Callable[..., Any]]]
     entry: dict[str, Any]
     body = b""
+    dripping = False
     query: dict[str, str]
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -94,6 +96,7 @@ class Requests(BaseHTTPRequestHandler):
         if fault == "lose":
             self.close_connection = True
             return
+        self.dripping = fault == "drip"
         self.reply(*reply)
 
     def answer(self, act: Callable[..., Any], match: re.Match[str]) -> Any:
@@ -143,7 +146,10 @@ class Requests(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            for k in range(len(data) if self.dripping else 0):
+                self.wfile.write(data[k : k + 1])
+                time.sleep(0.2)
+            self.wfile.write(b"" if self.dripping else data)
 
     # Who may do what
 

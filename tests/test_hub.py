@@ -7,17 +7,22 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+from datasets import load_dataset
 from reading import TESTS, answer, environment, expected_splits, jsonable, start
 from vectors import make_plan
 from vectors import write as write_embeddings
 from world import World, make_world
+
+import newsclippings
 
 
 class Hub:
@@ -260,6 +265,14 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
         assert title == world.records[number].title
     assert set(counts) == {"test.json", "clip_text_embeddings_test.pkl"}
     assert counts.count("clip_text_embeddings_test.pkl") == 1
+
+
+def test_a_file_that_never_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the Hub's client is still fetching when its time is over is an error that names the file."""
+    monkeypatch.setattr(newsclippings, "WHOLE_FILE", 0.2)
+    monkeypatch.setattr(datasets.DownloadManager, "download", lambda *_: time.sleep(20))
+    with pytest.raises(newsclippings.DataNotFoundError, match=r"test\.json could not be fetched.*no whole answer"):
+        load_dataset("newsclippings", "merged_balanced", images="none", splits=["test"])
 
 
 # Digests of the authors' files

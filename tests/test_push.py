@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -529,6 +530,7 @@ def test_a_file_that_changes_after_the_check(hub: Hub, bare: Path, change: str) 
     wrong = sha256(secret)
     before = f"""
 import os
+import re
 from _newsclippings import push
 FILE, SECRET, checked = {str(file)!r}, {str(secret)!r}, push._checked
 def swapped(*args):
@@ -672,6 +674,16 @@ def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
 
 
 # When things go wrong
+
+
+@pytest.mark.parametrize("path", ["^/api/datasets/tester/[^/]+$", "/refs$", "/revision/"])
+def test_an_answer_byte_by_byte(hub: Hub, bare: Path, path: str) -> None:
+    """A reply that does not end in time ends the push in one line, and is not asked for again."""
+    hub.faults(fault("GET", path, "drip", times=99))
+    pushed = hub.push(bare, code=1, before="import _newsclippings.network as n; n.TIMEOUT = 0.25\n")
+    assert "no whole answer in 1 seconds" in pushed.err
+    assert len(pushed.err.splitlines()) == 1
+    assert len([entry for entry in hub.log("GET") if re.search(path, entry["path"])]) == 1
 
 
 PASSING = {
