@@ -28,7 +28,8 @@ import pyarrow as pa
 from filelock import FileLock
 from fsspec.core import url_to_fs
 
-from _newsclippings.assemble import Asked, Assembly, part_ranges, split_parts
+from _newsclippings.assemble import Assembly, join_config, log_report, part_ranges, split_parts
+from _newsclippings.builder_config import NewsCLIPpingsConfig, check_arguments, dataset_info
 from _newsclippings.built import (
     INFO_FILE,
     check_replaced,
@@ -40,10 +41,8 @@ from _newsclippings.built import (
     save_proof,
     save_reports,
 )
-from _newsclippings.config import NewsCLIPpingsConfig, check_arguments
 from _newsclippings.decode import decode_small, import_decoder
 from _newsclippings.disk import cache_told
-from _newsclippings.downloads import proved_download
 from _newsclippings.embeddings import read_embeddings, read_faces
 from _newsclippings.errors import (
     BadFileError,
@@ -58,12 +57,11 @@ from _newsclippings.errors import (
     damaged_cache,
 )
 from _newsclippings.join_images import join_images
-from _newsclippings.network import WHOLE_FILE, in_time, is_url
+from _newsclippings.network import is_url
 from _newsclippings.outputs import check_apart
-from _newsclippings.register import NAME, make_name_known
+from _newsclippings.register import make_name_known
 from _newsclippings.room import check_room, plainly
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, RELEASE_NOTES, VERSION
-from _newsclippings.schema import info as dataset_info
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
 from _newsclippings.sources import Sources
 from _newsclippings.split import Split
 from _newsclippings.threads import no_fork
@@ -135,7 +133,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             super().__init__(**arguments)
 
     def _info(self) -> datasets.DatasetInfo:
-        return dataset_info(self.config.own_features())
+        return dataset_info(self.config.features())
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
@@ -144,7 +142,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         self._told: dict[str, Split] = {}  # of a stream: what was logged last
         joined: dict[str, Split] = {}
         if not dl_manager.is_streaming:
-            assembly, joined = self._fetch_and_join(sources, dl_manager)
+            assembly, joined = join_config(self.config, self._kept)
             sources, self._build = assembly.sources, uuid.uuid4().hex
             _JOINED[self._build] = joined
             if self._file_format == "parquet":
@@ -176,13 +174,14 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         if self._slicing is None:
             self._slicing = {}
         if split not in self._slicing:
-            self._slicing.setdefault(split, self._assembly(sources))  # several threads may come, and share one
+            assembly = Assembly(sources, self.config, self._kept)
+            self._slicing.setdefault(split, assembly)  # several threads may come, and share one
         assembly = self._slicing[split]
         for start, stop in assembly.slices(split, parts):
             joined = assembly.slice(split, start, stop)
             if self.dl_manager is None and self._told.get(split) is not joined:  # in a stream, and news
                 self._told[split] = joined
-                self._log(split, joined)
+                log_report(self.config.name, split, joined)
             yield from joined.tables([(start, stop)], joined.rows_of_table(self._file_format or "arrow"))
 
     def _generate_examples(
@@ -315,49 +314,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def count_rows(self, split: str) -> int:
         """Rows of the official file of a split: those of a stream, unless pairs are dropped."""
-        return self._assembly(self.config.sources()).count_rows(split)
+        return Assembly(self.config.sources(), self.config, self._kept).count_rows(split)
 
-    def join(self) -> tuple[Assembly, dict[str, Split]]:
-        """Find, fetch and join everything, and write no rows: what `newsclippings build` makes its files of.
-
-        Raises:
-            NewsCLIPpingsError: as loading does.
-        """
-        downloads = datasets.DownloadConfig(cache_dir=os.path.join(self._cache_dir_root, "downloads"))
-        manager = datasets.DownloadManager(self.dataset_name, download_config=downloads, record_checksums=False)
-        return self._fetch_and_join(self.config.sources(), manager)
-
-    def _fetch_and_join(
-        self, sources: Sources, dl_manager: datasets.DownloadManager
-    ) -> tuple[Assembly, dict[str, Split]]:
-        if self.config.images != "none" or self.config.articles:
-            sources.require_pictures()
-        folder = Path(self._cache_dir_root, NAME, "downloads")
-
-        def fetch(location: str) -> str:
-            return proved_download(lambda url: in_time(lambda: dl_manager.download(url), WHOLE_FILE), location, folder)
-
-        sources = sources.fetched(fetch, metadata=bool(self.config.metadata))
-        assembly = self._assembly(sources)
-        if assembly.needs_metadata():
-            assembly.sources = sources = sources.fetched(fetch, metadata=True)
-        joined = assembly.join()
-        assembly.fetch(joined)
-        for split, one in joined.items():
-            self._log(split, one)
-        return assembly, joined
-
-    def _log(self, split: str, joined: Split) -> None:
-        report = joined.report
-        complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
-        logger.log(logging.INFO if complete else logging.WARNING, "%s/%s: %s", self.config.name, split, report)
-
-    def _assembly(self, sources: Sources) -> Assembly:
-        config = self.config
-        asked = Asked(
-            config.images, config.missing, bool(config.metadata), bool(config.articles), bool(config.check_images)
-        )
-        return Assembly(sources, asked, Path(self._cache_dir_root, NAME))
+    @property
+    def _kept(self) -> Path:
+        """Where indexes of tars, converted embeddings and downloads are kept."""
+        return Path(self._cache_dir_root, NAME)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_slicing": None, "_told": {}}

@@ -1,9 +1,11 @@
 """From sources to joined rows: read the matches, pick their records, find their pictures, join, report."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
 from _newsclippings.arrow import Int64s, int64s, one_chunk
+from _newsclippings.config import Request
 from _newsclippings.downloads import local_copy
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
@@ -33,15 +36,60 @@ BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its row
 SLICE = 16_384  # rows that are joined at once, where not the whole split is: what is in memory
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a build is asked for: the fields of the config of the same names."""
+_logger = logging.getLogger("newsclippings")
 
-    images: str
-    missing: str
-    metadata: bool
-    articles: bool
-    check_images: bool
+
+def join_config(config: Request, cache: Path) -> tuple["Assembly", dict[str, Split]]:
+    """Find, fetch and join the splits of a config. Nothing is written, except to the cache.
+
+    Args:
+        config: what is asked for.
+        cache: folder for indexes of tars, converted embeddings and downloads.
+
+    Returns:
+        What joined them, and split -> its rows.
+
+    Raises:
+        NewsCLIPpingsError: any of the inputs is not there or malformed, or rows are not complete and
+            `missing="error"`.
+    """
+    sources = config.sources()
+    if config.images != "none" or config.articles:
+        sources.require_pictures()
+
+    def fetch(location: str) -> str:
+        return local_copy(location, cache / "downloads")
+
+    sources = sources.fetched(fetch, metadata=config.metadata)
+    assembly = Assembly(sources, config, cache)
+    if assembly.needs_metadata():
+        assembly.sources = sources.fetched(fetch, metadata=True)
+    joined = assembly.join()
+    assembly.fetch(joined)
+    for split, rows in joined.items():
+        log_report(config.name, split, rows)
+    return assembly, joined
+
+
+def stream_rows(config: Request, split: str, cache: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a split as plain values, from the first on; nothing is read before the first is asked for.
+
+    Raises:
+        NewsCLIPpingsError: as `join_config`, of the rows so far.
+    """
+    sources = config.sources()
+    assembly = Assembly(sources, config, cache)
+    for start, stop in assembly.slices(split, split_parts(None, sources.matches[split])):
+        joined = assembly.slice(split, start, stop)
+        for _, table in joined.tables([(start, stop)], joined.rows_of_table("arrow")):
+            yield from table.to_pylist()
+
+
+def log_report(config: str, split: str, joined: Split) -> None:
+    """Log what became of the rows of a split: a warning if any lacks something."""
+    report = joined.report
+    complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
+    _logger.log(logging.INFO if complete else logging.WARNING, "%s/%s: %s", config, split, report)
 
 
 def split_parts(joined: Split | None, matches: str) -> list[tuple[int, int]]:
@@ -76,21 +124,21 @@ class Assembly:
 
     Args:
         sources: where the inputs are.
-        asked: what is asked for.
+        config: what is asked for.
         cache: folder for what is dear to make or to fetch: indexes of tars, converted embeddings, downloads.
     """
 
-    def __init__(self, sources: Sources, asked: Asked, cache: Path) -> None:
+    def __init__(self, sources: Sources, config: Request, cache: Path) -> None:
         self.sources = sources
-        self.asked = asked
+        self.asked = config
         self.cache = cache
-        with_files = asked.images != "none" or asked.articles
+        with_files = config.images != "none" or config.articles
         from_tar = self._from_tar = with_files and sources.pictures == sources.tar
         self._tar: TarSource | None = None
         if sources.tar is not None:
-            whole = from_tar and asked.missing == "error"
+            whole = from_tar and config.missing == "error"
             self._tar = TarSource(sources.tar, sources.tar_index, cache, sources.fetched_before, whole)
-        self._records = RecordSource(sources, self._tar, from_tar, asked.metadata, asked.articles, cache)
+        self._records = RecordSource(sources, self._tar, from_tar, config.metadata, config.articles, cache)
         self._files_of: dict[str, tuple[pa.Table, Pictures]] = {}  # by column, those of the table of records used last
         self._decode_check: DecodeCheck | None = None  # of the pictures used last
         self._vectors: dict[tuple[str, str], Embeddings] = {}

@@ -12,10 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from _newsclippings import outputs
+from _newsclippings.assemble import join_config
 from _newsclippings.card import MAKERS, PICTURE, write_card
 from _newsclippings.checksums import read_sums
+from _newsclippings.columns import IMAGE_COLUMNS
+from _newsclippings.config import Request
 from _newsclippings.croissant import BESIDE, CROISSANT
 from _newsclippings.disk import full_disk_told
+from _newsclippings.downloads import cache_folder
 from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile
 from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.manifests import as_expected
@@ -32,8 +36,7 @@ from _newsclippings.parquet_folder import (
     sha256_of,
     write_config,
 )
-from _newsclippings.register import NAME
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, UNIQUE, UNIQUE_MEANING, VERSION, unique_features
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, NAME, UNIQUE, UNIQUE_MEANING, VERSION
 from _newsclippings.shard_file import read_shard
 from _newsclippings.shards import rows_of
 from _newsclippings.split import Split
@@ -54,7 +57,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     Args:
         out: folder to write to, new or written by this; configs that are in it already are replaced, others stay.
         configs: names of configs.
-        fields: fields of `NewsCLIPpingsConfig` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`:
+        fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`:
             only merged_balanced has an image column; the pictures of the others are in a config `images`, once each.
 
     Returns:
@@ -97,15 +100,11 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
 
 def _check_apart(out: Path, configs: list[str], fields: dict[str, Any]) -> None:
     """Refuse a folder that is an input, lies in one or holds one."""
-    from newsclippings import NewsCLIPpings
-
     for config in configs:
-        outputs.check_apart(out, NewsCLIPpings(config_name=config, **fields).config.sources().places())
+        outputs.check_apart(out, Request(name=config, **fields).sources().places())
 
 
 def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
-    from newsclippings import NewsCLIPpings
-
     large = fields["images"] != "none" or fields.get("embeddings")  # texts are small, and written as fast as joined
     if large and (len(configs) > 1 or thin):  # of one, it is checked when it is joined
         _check_room(out, configs, thin, fields)
@@ -113,24 +112,24 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
     pictures: dict[str, PicturesInUse] = {}
     digests = []
     for config in configs:
-        builder = NewsCLIPpings(config_name=config, **fields)
-        check = functools.partial(_check_inputs, builder.config, builder.config.inputs())
-        assembly, joined = builder.join()
+        request = Request(name=config, **fields)
+        check = functools.partial(_check_inputs, request, request.inputs())
+        assembly, joined = join_config(request, _cache())
         layout = _layout(config, thin, fields)
-        made_of = _made_of(builder.config_id, layout, joined)
+        made_of = _made_of(request.identity(), layout, joined)
         reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
-        columns = builder.info.features
+        columns = request.columns()
         if config in thin:
             digests.append(made_of)
             joined = _apart(joined, pictures)
-            columns = type(columns)({name: kind for name, kind in columns.items() if name != "image"})
+            columns = {name: kind for name, kind in columns.items() if name != "image"}
         about = {"config": config, "version": VERSION, "description": CONFIGS[config], "layout": layout}
         about["made_of"] = made_of
         write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about, check)
         if config == configs[-1] and thin:
             served = {"config": UNIQUE, "version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
             rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
-            write_config(out, UNIQUE, rows, unique_features(), served, check)
+            write_config(out, UNIQUE, rows, IMAGE_COLUMNS, served, check)
         elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
             remove_config(out / UNIQUE)  # which serves nobody any more
         _draw_pairs(out)
@@ -155,8 +154,6 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
     That takes a join of each config more, some seconds of the largest; to hold them all would take gigabytes. What a
     config lacks is told now, too, and not after others were written.
     """
-    from newsclippings import NewsCLIPpings
-
     needed, digests = 0, []
     pictures: dict[str, PicturesInUse] = {}
     log = logging.getLogger(NAME)
@@ -164,9 +161,9 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
     log.setLevel(logging.ERROR)  # the reports are logged when the rows are written
     try:
         for config in configs:
-            config_id = NewsCLIPpings(config_name=config, **fields).config_id
-            assembly, joined = NewsCLIPpings(config_name=config, **{**fields, "check_images": False}).join()
-            made_of = _made_of(config_id, _layout(config, thin, fields), joined)
+            request = Request(name=config, **fields)
+            assembly, joined = join_config(replace(request, check_images=False), _cache())
+            made_of = _made_of(request.identity(), _layout(config, thin, fields), joined)
             if config in thin:
                 digests.append(made_of)
                 joined = _apart(joined, pictures)
@@ -180,10 +177,14 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
     check_room(out, needed)
 
 
-def _check_inputs(config: Any, before: str) -> None:
+def _cache() -> Path:
+    return cache_folder() / NAME
+
+
+def _check_inputs(request: Request, before: str) -> None:
     """Raise `BadFileError` if an input is no longer what it was."""
-    if config.inputs() != before:
-        raise changed_meanwhile(config.name)
+    if request.inputs() != before:
+        raise changed_meanwhile(request.name)
 
 
 def _check_all_thin(out: Path, configs: list[str], thin: list[str]) -> None:
@@ -231,11 +232,11 @@ def _draw_pairs(out: Path) -> None:
     (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
 
 
-def _made_of(config_id: str, layout: str, joined: dict[str, Split]) -> str:
+def _made_of(identity: str, layout: str, joined: dict[str, Split]) -> str:
     """Tells a build from any other that would give other files: inputs, fields, code, and what writes the Parquet."""
     files = [some for one in joined.values() for some in (one.pictures, one.articles)]
     folders = {id(some): some for some in files if isinstance(some, FolderPictures)}
-    return _digest(config_id, layout, pa.__version__, pictures_state(*folders.values()))
+    return _digest(identity, layout, pa.__version__, pictures_state(*folders.values()))
 
 
 def _digest(*parts: str) -> str:

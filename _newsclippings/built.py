@@ -14,7 +14,7 @@ from _newsclippings.images import FolderPictures, pictures_state
 from _newsclippings.local_file import read_file
 from _newsclippings.outputs import check_folder, foreign_output
 from _newsclippings.proofs import is_proved, write_proof
-from _newsclippings.register import NAME
+from _newsclippings.schema import NAME
 from _newsclippings.split import Split
 
 REPORT_FILE = "join_report.json"

@@ -113,9 +113,8 @@ def _name_before(text: str) -> str:
 
 
 def _as_it_stands(before: str, text: str) -> str:
-    """A text, or the one before, if they only differ by the word that versions of `datasets` have for lists."""
-    same = before.replace("sequence:", "list:") == text.replace("sequence:", "list:")
-    return before if same else text
+    """A text, or the one before if they differ only in the word for lists, which `datasets` 3 called sequences."""
+    return before if before.replace("sequence:", "list:") == text else text
 
 
 def _infos(built: Manifests) -> dict[str, Any]:
@@ -140,47 +139,74 @@ def _infos(built: Manifests) -> dict[str, Any]:
 
 
 def _yaml(built: Manifests) -> str:
-    from datasets import DatasetInfo
-    from datasets.info import DatasetInfosDict
-    from datasets.utils.metadata import MetadataConfigs
-    from huggingface_hub import DatasetCardData
+    """The head of the card, with the keys and in the order that the Hub's client writes."""
+    import yaml
 
     rows = {config: sum(about["rows"] for about in manifest["splits"].values()) for config, manifest in built.items()}
     with_pictures = shows_pictures(built)
-    data = DatasetCardData(
-        pretty_name="NewsCLIPpings",
-        language=["en"],
-        license="other",
-        license_name="matches-apache-2.0-news-of-their-publishers",
-        license_link=VISUAL_NEWS_URL,
-        annotations_creators=["machine-generated"],
-        language_creators=["found"],
-        task_categories=["image-classification", "text-classification"] if with_pictures else ["text-classification"],
-        size_categories=sorted({_size(count) for count in rows.values()}, key=NAMES_OF_SIZES.index),
-        source_datasets=["extended|other-visual-news"],
-        tags=list(TAGS),
-        extra_gated_prompt=GATE,
-    )
-    bare = {
-        config: {
-            name: value
-            for name, value in info.items()
-            if name in ("features", "splits", "download_size", "dataset_size")
-        }
-        for config, info in _infos(built).items()
-    }
-    infos = {config: DatasetInfo.from_dict({**info, "config_name": config}) for config, info in bare.items()}
-    DatasetInfosDict(infos).to_dataset_card_data(data)
-    MetadataConfigs(
-        {
-            config: {
+    infos = [_info_of(config, info) for config, info in sorted(_infos(built).items())]
+    head = {
+        "annotations_creators": ["machine-generated"],
+        "language_creators": ["found"],
+        "language": ["en"],
+        "license": "other",
+        "size_categories": sorted({_size(count) for count in rows.values()}, key=NAMES_OF_SIZES.index),
+        "source_datasets": ["extended|other-visual-news"],
+        "task_categories": ["image-classification", "text-classification"]
+        if with_pictures
+        else ["text-classification"],
+        "pretty_name": "NewsCLIPpings",
+        "license_name": "matches-apache-2.0-news-of-their-publishers",
+        "license_link": VISUAL_NEWS_URL,
+        "tags": list(TAGS),
+        "extra_gated_prompt": GATE,
+        "dataset_info": infos[0] if len(infos) == 1 else infos,
+        "configs": [
+            {
+                "config_name": config,
                 "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in manifest["splits"]],
                 **({"default": True} if config == _first(built) else {}),
             }
-            for config, manifest in built.items()
-        }
-    ).to_dataset_card_data(data)
-    return str(data.to_yaml()) + "\n"
+            for config, manifest in sorted(built.items())
+        ],
+    }
+    return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True))
+
+
+def _info_of(config: str, info: dict[str, Any]) -> dict[str, Any]:
+    splits = [
+        {"name": split, "num_bytes": about["num_bytes"], "num_examples": about["num_examples"]}
+        for split, about in info["splits"].items()
+    ]
+    return {
+        "config_name": config,
+        "features": _in_yaml(info["features"])["struct"],
+        "splits": splits,
+        "download_size": info["download_size"],
+        "dataset_size": info["dataset_size"],
+    }
+
+
+def _in_yaml(column: Any) -> dict[str, Any]:
+    """The type of a column as `datasets` has it in the YAML of a card."""
+    if isinstance(column, list):
+        return {"list": _short(_in_yaml(column[0]))}
+    kind = column.get("_type")
+    if kind == "Value":
+        return {"dtype": column["dtype"]}
+    if kind == "Image":
+        return {"dtype": "image"}
+    if kind == "ClassLabel":
+        return {"dtype": {"class_label": {"names": {str(k): name for k, name in enumerate(column["names"])}}}}
+    if kind == "Sequence":
+        length = {"length": column["length"]} if "length" in column else {}
+        return {"list": _short(_in_yaml(column["feature"])), **length}
+    return {"struct": [{"name": name, **_in_yaml(field)} for name, field in column.items()]}
+
+
+def _short(inner: dict[str, Any]) -> Any:
+    """What a list is of: a plain type, or the fields of a struct, need no name."""
+    return next(iter(inner.values())) if list(inner) in (["dtype"], ["struct"]) else inner
 
 
 def _size(rows: int) -> str:

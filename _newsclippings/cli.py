@@ -28,6 +28,7 @@ from _newsclippings.schema import (
     CONFIGS,
     DEFAULT_CONFIG,
     MISSING,
+    NAME,
     ROWS,
     SPLITS,
     VERSION,
@@ -163,24 +164,24 @@ def preview(
     if html is None and len(asked) > 1:
         message = "a picture shows one --split of one --config; pass --html for a page with several."
         raise click.UsageError(message)
-    from datasets import Image
-
+    from _newsclippings.assemble import stream_rows
+    from _newsclippings.config import Request
     from _newsclippings.disk import full_disk_told
+    from _newsclippings.downloads import cache_folder
     from _newsclippings.outputs import PREVIEW_PAGE, PREVIEW_PICTURE, check_apart, check_output
     from _newsclippings.preview import contact_sheet
     from _newsclippings.preview_html import Rows, write_page
-    from newsclippings import NewsCLIPpings
-
-    def rows_of(builder: NewsCLIPpings, split: str) -> Any:
-        return builder.as_streaming_dataset(split=split).cast_column("image", Image(decode=False))
 
     written = html or out or Path("pairs.png")
-    builders = [NewsCLIPpings(config_name=config, splits=[split], **fields) for config, split in asked]
-    for builder in builders:  # before anything else is said of the file: an input is not to be removed
-        check_apart(written, builder.config.sources().places())
+    requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
+    for request in requests:  # before anything else is said of the file: an input is not to be removed
+        check_apart(written, request.sources().places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
+    for request in requests:
+        request.sources().require_pictures()
     parts = [
-        Rows(config, split, rows_of(builder, split)) for (config, split), builder in zip(asked, builders, strict=True)
+        Rows(config, split, stream_rows(request, split, cache_folder() / NAME))
+        for (config, split), request in zip(asked, requests, strict=True)
     ]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)

@@ -76,7 +76,6 @@ def build(
     """
     from _newsclippings.build import build_folder
 
-    quiet_when_piped()
     reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
         say_json({"folder": os.fspath(out), "reports": reports})

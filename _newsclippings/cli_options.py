@@ -178,10 +178,8 @@ def say_json(value: object, indent: int | None = None) -> None:
 
 
 def quiet_when_piped() -> None:
-    """Progress bars of `datasets` and of the Hub's client are for people who watch."""
-    import datasets
+    """Progress bars of the Hub's client are for people who watch."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
         disable_progress_bars()

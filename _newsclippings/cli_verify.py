@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli_options import FORMAT, Choice, errors_in_a_line, inputs, quiet_when_piped, say_json, say_text
+from _newsclippings.cli_options import FORMAT, Choice, errors_in_a_line, inputs, say_json, say_text
 from _newsclippings.schema import CONFIGS
 
 
@@ -45,12 +45,12 @@ def verify(context: click.Context, built: Path | None, form: str, **fields: Any)
       newsclippings verify --data-dir demo/data --images
       newsclippings verify --built newsclippings
     """
-    quiet_when_piped()
-    import newsclippings
+    from _newsclippings.verify import verify as verify_inputs
+    from _newsclippings.verify_built import verify_built
 
     if built is None:
         fields["configs"] = list(fields["configs"]) or None
-        report = newsclippings.verify(**fields)
+        report = verify_inputs(**fields)
     else:
         typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
         given = [option for option in context.command.params if source_of(option.name or "") is typed]
@@ -58,7 +58,7 @@ def verify(context: click.Context, built: Path | None, form: str, **fields: Any)
         if others:
             message = f"--built looks at a built folder, {others[0]} at inputs: use one of them."
             raise click.UsageError(message)
-        report = newsclippings.verify_built(built)
+        report = verify_built(built)
     if form == "json":
         say_json(report.as_dict(), indent=1)
     else:

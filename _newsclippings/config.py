@@ -1,24 +1,18 @@
-"""What a build is made of: the fields that `load_dataset` passes on."""
+"""What a build is made of: the options, their checks, and which inputs follow from them."""
 
-import inspect
-import os
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
 
-import datasets
-import pyarrow as pa
-from datasets.data_files import DataFilesDict
-from datasets.table import table_cast
-
-from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean, shown
+from _newsclippings.columns import Columns, columns_of
+from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean
 from _newsclippings.foreign_text import as_repr
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, VERSION, features
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS
 from _newsclippings.sources import Sources, find_sources
 
-_FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
-LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
 # What `datasets` passes on to every builder, or its users may expect there, and what to do instead here.
@@ -33,14 +27,14 @@ NO_EFFECT = {
     "config_id": "The cache follows the content of the files by itself; the name of a config goes into config_name=.",
     "info": "It is made of the options.",
 }
-OF_SCRIPTS = ("base_path", "repo_id", "hash", "info")
 
 
 @dataclass
-class NewsCLIPpingsConfig(datasets.BuilderConfig):
+class Request:
     """What a build of NewsCLIPpings is made of.
 
     Attributes:
+        name: name of the config.
         data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
         visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL (`https://`, `hf://`,
@@ -60,11 +54,12 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             its row is read; `missing` says what becomes of it, as if it were not there. So do pictures of more than 64
             million pixels. Costs a decoding of each, in threads.
 
-    To `load_dataset` and the builder a None means that an option is not given.
+    Raises:
+        ConfigError: an option is not known, or has a value that means nothing.
     """
 
     name: str = DEFAULT_CONFIG
-    version: Any = VERSION
+    data_dir: str | None = None
     visual_news: str | None = None
     images: str = "bytes"
     missing: str = "error"
@@ -85,17 +80,10 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
 
     def __post_init__(self) -> None:
         self.check()
-        super().__post_init__()
 
     def check(self) -> None:
-        """Raise `ConfigError` if a field has a value that means nothing, or that changes nothing."""
+        """Raise `ConfigError` if a field has a value that means nothing."""
         check_name(self.name)
-        if str(self.version) != VERSION:
-            raise without_effect(f"version={shown(self.version)}", f"This package makes {VERSION} and no other.")
-        if self.description not in (None, CONFIGS[self.name]):
-            raise without_effect(f"description={shown(self.description)}", "That of the config is built in.")
-        if not (self.data_files is None or _is_no_files(self.data_files)):
-            raise without_effect("data_files=")
         for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
             if not isinstance(value, str) or value not in allowed:
                 raise bad_value(field, value, allowed)
@@ -125,9 +113,9 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
             raise bad_value("embeddings", self.embeddings, allowed)
         return [kind for kind in EMBEDDINGS if kind in given]
 
-    def own_features(self) -> datasets.Features:
+    def columns(self) -> Columns:
         """The columns that follow from the fields, with their types."""
-        return features(self.images, self.wanted_embeddings(), bool(self.metadata), bool(self.articles))
+        return columns_of(self.images, self.wanted_embeddings(), bool(self.metadata), bool(self.articles))
 
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""
@@ -141,110 +129,19 @@ class NewsCLIPpingsConfig(datasets.BuilderConfig):
         """A digest of the content of all inputs that a build reads, and of the code."""
         return self.sources().key(pictures=self.images != "none" or self.articles, metadata=self.metadata)
 
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
-        """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
-        self.check()
-        columns = other_features(custom_features, self.own_features())
-        base: str = super().create_config_id({}, custom_features=columns)
-        fields = {"images": self.images, "missing": self.missing, "splits": ",".join(self.wanted_splits())}
-        fields["embeddings"] = ",".join(self.wanted_embeddings())
-        fields["check_images"] = str(bool(self.check_images))
-        fields["texts"] = f"{bool(self.metadata)} {bool(self.articles)}"
-        digest = datasets.fingerprint.Hasher.hash([fields, self.inputs()])
-        return f"{base}-{digest}"
-
-
-def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_script: bool = False) -> dict[str, Any]:
-    """What the builder may pass on to `datasets` of its arguments; those that would change nothing are refused.
-
-    Args:
-        positional: arguments without a name: one at most, the folder of the cache, often taken for the config.
-        given: arguments by name.
-        as_script: whether `datasets` 3 runs the builder as a dataset script, and hands in what it knows of that.
-
-    Raises:
-        ConfigError: an argument is not known, has no effect, or stands where another belongs.
-    """
-    if len(positional) > 1:
-        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[1])
-    if positional and "cache_dir" in given:
-        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[0])
-    given = {**dict(zip(("cache_dir",), positional, strict=False)), **given}
-    folder = given.get("cache_dir")
-    exists = isinstance(folder, str) and os.path.isdir(folder)
-    if isinstance(folder, str) and (
-        folder in CONFIGS if exists and positional else not exists and _is_like_config(folder)
-    ):
-        raise _name_elsewhere("the first argument, cache_dir=, is the folder of the cache", folder)
-    if isinstance(given.get("dataset_name"), str) and given["dataset_name"] in CONFIGS:
-        raise _name_elsewhere("dataset_name= is that of the dataset", given["dataset_name"])
-    of_datasets = [name for name in inspect.signature(datasets.DatasetBuilder.__init__).parameters if name != "self"]
-    refuse_unknown(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
-    if "name" in given:  # as `load_dataset` calls it
-        name = given.pop("name")
-        if given.get("config_name") not in (None, name):
-            message = f"name={shown(name)} and config_name={shown(given['config_name'])}: expected one of them."
-            raise ConfigError(message)
-        given["config_name"] = name
-    if given.get("config_name") is not None:
-        check_name(given["config_name"])
-    if given.get("features") is not None:
-        given["features"] = _as_features(given["features"])
-    if given.get("cache_dir") is not None:
-        given["cache_dir"] = as_path("cache_dir", given["cache_dir"])
-    # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
-    empty = {"storage_options": {}, "hash": "", "token": True}
-    for name in NO_EFFECT:
-        value = None if as_script and name in OF_SCRIPTS else given.get(name)
-        if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
-            raise without_effect(f"{name}=")
-    return given
-
-
-def other_features(asked: datasets.Features | None, own: datasets.Features) -> datasets.Features | None:
-    """Other types, or another order, of the columns of a build; None if those are asked for that it has anyway.
-
-    Args:
-        asked: what `features=` is.
-        own: the columns and types that follow from the options.
-
-    Raises:
-        ConfigError: other columns are asked for, or a type that a column cannot have.
-    """
-    if asked is None or list(asked.items()) == list(own.items()):
-        return None
-    odd = sorted(asked.keys() ^ own.keys(), key=[*own, *asked].index)
-    if odd:
-        problem = f"{', '.join(map(shown, odd))} " + ("is not there" if odd[0] in own else "is no column of this build")
-        message = f"features= has to name the columns that follow from the options, and {problem}. {_FEATURES_DO}"
-        raise ConfigError(message)
-    for name in own:
-        example = pa.table({name: pa.array([_example(own[name], asked[name])], own.arrow_schema.field(name).type)})
-        try:
-            table_cast(example, datasets.Features({name: asked[name]}).arrow_schema)
-        except Exception as error:  # whatever pyarrow and `datasets` raise where types do not fit
-            message = (
-                f"features=: the column {name} is {own[name]!r}, and cannot be {shown(asked[name])}. {_FEATURES_DO}"
-            )
-            raise ConfigError(message) from error
-    return asked
-
-
-def _example(own: Any, asked: Any) -> Any:
-    """A value as a column of some type has them, at its largest."""
-    if isinstance(own, Mapping):
-        return {name: _example(kind, None) for name, kind in own.items()}
-    if isinstance(own, list):
-        return [_example(own[0], None)]
-    if isinstance(own, datasets.Image):
-        return {"bytes": b"", "path": None}
-    if isinstance(own, datasets.ClassLabel):
-        return own.num_classes - 1
-    if not isinstance(own, datasets.Value):  # a list, whose class has another name before `datasets` 4
-        return [_example(own.feature, None)] * max(1, own.length)
-    if own.dtype == "string":
-        return asked.names[0] if isinstance(asked, datasets.ClassLabel) and asked.names else "guardian"
-    return True if own.dtype == "bool" else 0.5 if own.dtype.startswith("float") else LARGEST_ID
+    def identity(self) -> str:
+        """Identifies a build, by its fields, its inputs and the code: equal digests mean equal rows."""
+        fields = {
+            "images": self.images,
+            "missing": self.missing,
+            "splits": self.wanted_splits(),
+            "embeddings": self.wanted_embeddings(),
+            "metadata": bool(self.metadata),
+            "articles": bool(self.articles),
+            "check_images": bool(self.check_images),
+            "inputs": self.inputs(),
+        }
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def check_name(name: object) -> None:
@@ -270,10 +167,10 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], more: Colle
 
 def _names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
     """One name, or several in a collection, as a list."""
-    if isinstance(value, str | datasets.NamedSplit):
+    if isinstance(value, str):
         return [value]
     odd = isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Collection)
-    if odd or not all(isinstance(one, str | datasets.NamedSplit) for one in value):
+    if odd or not all(isinstance(one, str) for one in value):
         raise bad_value(field, value, allowed)
     return list(value)
 
@@ -282,28 +179,3 @@ def without_effect(what: str, do: str = "") -> ConfigError:
     """An option was given that has no effect here; of those in `NO_EFFECT` it is known what to do instead."""
     do = do or NO_EFFECT[what.rstrip("=")]
     return ConfigError(f"{what} would change nothing here, and is refused. {do}")
-
-
-def _name_elsewhere(what: str, name: object) -> ConfigError:
-    meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
-    call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
-    return ConfigError(f"{shown(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")
-
-
-def _as_features(asked: Any) -> datasets.Features:
-    """What `features=` is, as `datasets` has it."""
-    try:
-        return datasets.Features(asked)
-    except Exception as error:  # whatever `datasets` raises at types that it does not know
-        message = f"features={shown(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
-        raise ConfigError(message) from error
-
-
-def _is_no_files(data_files: object) -> bool:
-    """Whether it is what the lookup by name hands in, since `load_dataset` wants something there."""
-    return isinstance(data_files, DataFilesDict) and not data_files
-
-
-def _is_like_config(folder: str) -> bool:
-    """Whether somebody who writes this means a config, most likely, and no folder."""
-    return os.sep not in folder and bool(did_you_mean(folder, CONFIGS, 0.85))

@@ -4,28 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.schema import (
-    CITATION,
-    COLUMNS,
-    CONFIGS,
-    DESCRIPTION,
-    HOMEPAGE,
-    LABELS,
-    LICENSE,
-    ROWS,
-    SOURCE_DATASETS,
-    VERSION,
-)
+from _newsclippings.columns import columns_of
+from _newsclippings.schema import CITATION, CONFIGS, DESCRIPTION, HOMEPAGE, LICENSE, ROWS, VERSION
 
 
 def dataset_infos() -> dict[str, Any]:
     """Config -> dataset info in the form that `datasets` reads; splits that nobody counted are left out."""
-    special: dict[str, dict[str, Any]] = {
-        "image": {"_type": "Image"},
-        "falsified": {"names": list(LABELS), "_type": "ClassLabel"},
-        "source_dataset": {"names": list(SOURCE_DATASETS), "_type": "ClassLabel"},
-    }
-    features = {name: special.get(name) or {"dtype": kind, "_type": "Value"} for name, (kind, _) in COLUMNS.items()}
+    features = columns_of()
     return {
         config: {
             "description": f"{DESCRIPTION} {about}",

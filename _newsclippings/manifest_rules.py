@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _newsclippings.schema import COLUMNS, EMBEDDINGS, SPLITS, TEXTS, UNIQUE, features, unique_features
+from _newsclippings.columns import IMAGE_COLUMNS, columns_of
+from _newsclippings.schema import COLUMNS, EMBEDDINGS, SPLITS, UNIQUE
 
 LARGEST = 8 << 20  # bytes of a manifest; that of the largest build has some 100 KB
 MOST_FILES = 10_000  # of a config
@@ -54,26 +55,13 @@ def check_manifest(config: str, manifest: Any) -> None:
         _check_split(split, _object(about, f"splits: {split}"), of_it, pictures=config == UNIQUE)
 
 
-def in_all_versions(feature: Any) -> Any:
-    """Features as plain values that `datasets` 3.6 understands, too, which knows no `List`."""
-    if isinstance(feature, list):
-        return [in_all_versions(one) for one in feature]
-    if not isinstance(feature, dict):
-        return feature
-    if feature.get("_type") in ("List", "LargeList", "Sequence") and "_type" not in feature["feature"]:
-        return [in_all_versions(feature["feature"])]  # of structs: a Sequence of them would be a struct of lists
-    plain = {name: in_all_versions(value) for name, value in feature.items()}
-    return plain | {"_type": "Sequence"} if feature.get("_type") == "List" else plain
-
-
 @functools.cache
 def _known_features() -> dict[str, Any]:
-    known = in_all_versions(features("bytes", EMBEDDINGS, metadata=True, articles=True).to_dict())
-    return {name: known[name] for name in (*COLUMNS, *EMBEDDINGS, *TEXTS)}
+    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True)
 
 
 def _check_features(config: str, found: Mapping[str, Any]) -> None:
-    needed = set(unique_features()) if config == UNIQUE else {*COLUMNS} - {"image"}
+    needed = {*IMAGE_COLUMNS} if config == UNIQUE else {*COLUMNS} - {"image"}
     known = {name: _known_features()[name] for name in needed} if config == UNIQUE else _known_features()
     for name, feature in found.items():
         if name not in known or feature != known[name]:

@@ -30,7 +30,6 @@ TRIES = 6
 PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
 TIMEOUT = 30.0  # seconds without a byte, or for the head of an answer, until a request counts as failed
 PATIENCE = 4  # times TIMEOUT, after which nothing is tried again
-WHOLE_FILE = 6 * 3600.0  # seconds for a file that the Hub's client fetches, 352 MB at most; it goes on where it stopped
 
 
 def is_url(location: str) -> bool:

@@ -23,11 +23,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from _newsclippings.columns import Columns, arrow_schema
 from _newsclippings.disk import flush, flush_folder, is_lacking
 from _newsclippings.errors import AGAIN, BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
 from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
-from _newsclippings.manifest_rules import LARGEST, check_manifest, in_all_versions
+from _newsclippings.manifest_rules import LARGEST, check_manifest
 from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.strict_json import DECODER, json_fault
 
@@ -125,7 +126,7 @@ def write_config(
     out: Path,
     config: str,
     splits: Mapping[str, Rows],
-    features: Any,
+    columns: Columns,
     about: Mapping[str, Any],
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -135,7 +136,7 @@ def write_config(
         out: the folder of all configs; the caller is `alone_in` it.
         config: its name.
         splits: split -> its rows.
-        features: columns, as `datasets` features.
+        columns: its columns.
         about: for the manifest; `made_of` tells this build from others.
         check: is called when all is written, and raises if it is not to be used.
 
@@ -157,8 +158,7 @@ def write_config(
     for file in building.iterdir():
         if file.name not in plan:  # a file that was not finished, or a manifest
             file.unlink()
-    columns = in_all_versions(features.to_dict())
-    schema = nullable_vectors(features.arrow_schema, [one.facts for one in splits.values()])
+    schema = nullable_vectors(arrow_schema(columns), [one.facts for one in splits.values()])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": columns}})})
     rows = sum(one.facts["rows"] for one in splits.values())
     finisher = ThreadPoolExecutor(1)  # flushes and adds up one file while the next is written

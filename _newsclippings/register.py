@@ -8,9 +8,7 @@ from typing import Any
 import datasets
 
 from _newsclippings.config import without_effect
-from _newsclippings.schema import ENV_DATA_DIR
-
-NAME = "newsclippings"
+from _newsclippings.schema import ENV_DATA_DIR, NAME
 
 
 def make_name_known() -> None:

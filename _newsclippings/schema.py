@@ -4,14 +4,9 @@ Counts are those of the published files: marked `file` where somebody counted th
 they follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
 """
 
-from __future__ import annotations
+from typing import Final, NamedTuple
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from datasets import DatasetInfo, Features
-
+NAME: Final = "newsclippings"  # of the package, its logger and its folder in caches
 VERSION: Final = "1.0.0"
 RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fourteen columns."}
 
@@ -143,64 +138,3 @@ CITATION: Final = """\
     note = "arXiv:2010.03743",
 }
 """
-
-
-def features(
-    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool = False
-) -> Features:
-    """The columns as `datasets` features, in order.
-
-    Args:
-        images: `"bytes"` or `"path"` for a table with an `image` column, `"none"` for one without.
-        embeddings: kinds of embeddings, in the order of `EMBEDDINGS`.
-        metadata: whether there are the columns `metadata` and `image_metadata`.
-        articles: whether there is the column `article`.
-    """
-    from datasets import ClassLabel, Features, Image, Sequence, Value
-
-    special: dict[str, Any] = {
-        "image": Image(),
-        "falsified": ClassLabel(names=list(LABELS)),
-        "source_dataset": ClassLabel(names=list(SOURCE_DATASETS)),
-    }
-    columns = {
-        name: special.get(name) or Value(kind)
-        for name, (kind, _) in COLUMNS.items()
-        if name != "image" or images != "none"
-    }
-    for kind in embeddings:
-        vector = Sequence(Value("float32"), length=EMBEDDINGS[kind].width)
-        columns[kind] = Sequence(vector) if EMBEDDINGS[kind].faces else vector
-    if metadata:
-        text, number = Value("string"), Value("float64")
-        columns["metadata"] = columns["image_metadata"] = {
-            "title": text,
-            "timestamp": Value("timestamp[s, tz=UTC]"),
-            "timestamp_text": text,
-            "image_has_person": Value("bool"),
-            "entities": [{"text": text, "label": text}],
-            "linked_entities": [{"title": text, "type": text, "mention": text, "confidence": number}],
-        }
-    if articles:
-        columns["article"] = Value("string")
-    return Features(columns)
-
-
-def unique_features() -> Features:
-    """The columns of the config `UNIQUE`."""
-    from datasets import Features, Image, Value
-
-    return Features({"image_id": Value("int64"), "image": Image(), "image_path": Value("string")})
-
-
-def info(features: Features) -> DatasetInfo:
-    """Everything `datasets` wants to know of the dataset before a row is read."""
-    from datasets import DatasetInfo
-
-    return DatasetInfo(
-        description=DESCRIPTION,
-        citation=CITATION,
-        homepage=HOMEPAGE,
-        license=LICENSE,
-        features=features,
-    )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from _newsclippings.annotations import read_annotations
 from _newsclippings.arrow import Int64s, int64s, one_chunk
 from _newsclippings.disk import free_at
+from _newsclippings.downloads import cache_folder
 from _newsclippings.embeddings import embedding_ids
 from _newsclippings.errors import (
     DataNotFoundError,
@@ -99,7 +100,7 @@ def verify(
     for (config, split), table in matches.items():
         report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
     check_splits(report, matches)
-    cache = Path(cache_dir or _default_cache(), "newsclippings")
+    cache = Path(cache_dir or cache_folder(), "newsclippings")
     _Join(report, found, matches, cache).check(images)
     if embeddings:
         _check_embeddings(report, found, matches, places)
@@ -303,9 +304,3 @@ def _elsewhere(location: str, what: str) -> str:
 def _list(report: Report, what: str, location: str) -> None:
     there = not is_url(location) and os.path.isfile(location)
     report.files[without_secrets(location)] = {"is": what, "bytes": os.path.getsize(location) if there else None}
-
-
-def _default_cache() -> str:
-    import datasets
-
-    return os.path.expanduser(str(datasets.config.HF_DATASETS_CACHE))

@@ -33,7 +33,6 @@ from world import CONFIGS, SPLITS, World
 from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
 from _newsclippings.cli import main
-from _newsclippings.manifest_rules import in_all_versions
 from _newsclippings.parquet_folder import alone_in
 from _newsclippings.schema import VERSION
 from _newsclippings.upload import plan_upload
@@ -255,23 +254,6 @@ def test_the_manifest_says_what_is_there(world: World, tmp_path: Path) -> None:
         assert about["ids_sha256"] == hashlib.sha256(ids).hexdigest()
         assert (about["rows"], about["pristine"], about["falsified"]) == (len(rows), len(rows) // 2, len(rows) // 2)
         assert about["report"] == reports["merged_balanced"][split]
-
-
-@pytest.mark.parametrize(
-    ("given", "plain"),
-    [
-        ({"feature": {"dtype": "float32", "_type": "Value"}, "length": 512, "_type": "List"},
-         {"feature": {"dtype": "float32", "_type": "Value"}, "length": 512, "_type": "Sequence"}),
-        ({"feature": {"text": {"dtype": "string", "_type": "Value"}}, "_type": "List"},
-         [{"text": {"dtype": "string", "_type": "Value"}}]),
-        ({"a": {"dtype": "image", "_type": "Image"}}, {"a": {"dtype": "image", "_type": "Image"}}),
-    ],
-)  # fmt: skip
-def test_features_that_every_version_reads(given: Any, plain: Any) -> None:
-    """Lists are written as they were called before `datasets` 4, and mean the same."""
-    assert in_all_versions(given) == plain
-    if hasattr(datasets, "List"):
-        assert datasets.Features.from_dict({"x": plain}) == datasets.Features.from_dict({"x": given})
 
 
 # Building again

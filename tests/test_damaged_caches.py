@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import pickle
@@ -20,7 +19,7 @@ from remote import Origin
 from vectors import make_plan, vector, write
 from world import World
 
-from _newsclippings import downloads, embeddings, proofs
+from _newsclippings import embeddings, proofs
 from _newsclippings.downloads import local_copy
 from _newsclippings.embeddings import load_embeddings
 from _newsclippings.proofs import is_proved, write_proof
@@ -337,43 +336,3 @@ def test_a_copy_of_a_url_is_fetched_again_when_it_is_damaged(origin: Origin, tmp
     assert local_copy(origin.url(file), tmp_path / "copies") == str(path)
     assert path.read_bytes() == file.read_bytes()
     assert len(origin.gets(file)) == 2
-
-
-@pytest.mark.parametrize("name", ["named", "sha1", "sha256"])
-def test_what_another_library_keeps_is_proved(tmp_path: Path, name: str) -> None:
-    """Damaged, even before it is seen here where its name is its digest, a download is removed and fetched again."""
-    content = b"official matches"
-    git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    names = {"named": "train.json", "sha1": git, "sha256": hashlib.sha256(content).hexdigest()}
-    blob, fetched = tmp_path / "blobs" / names[name], []
-    link = tmp_path / "link"
-    blob.parent.mkdir()
-
-    def fetch(location: str) -> str:
-        if not link.exists():
-            fetched.append(location)
-            blob.write_bytes(content)
-            link.symlink_to(blob)
-        return str(link)
-
-    def get() -> bytes:
-        return Path(downloads.proved_download(fetch, "hf://x", tmp_path / "proofs")).read_bytes()
-
-    assert get() == get() == content
-    assert len(fetched) == 1
-    blob.write_bytes(b"Official matches")
-    assert get() == content
-    assert len(fetched) == 2
-    if name != "named":
-        shutil.rmtree(tmp_path / "proofs")
-        blob.write_bytes(b"cut")
-        assert get() == content
-        assert len(fetched) == 3
-        content = b"never right"
-        link.unlink()
-        if name == "sha1":  # what a server gives twice, is what it has, whatever it calls it
-            assert get() == content
-            assert len(fetched) == 5
-            return
-        with pytest.raises(BadFileError, match=r"hf://x: expected a file of the digest"):
-            get()

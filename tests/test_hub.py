@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import datasets
+import fsspec
 import pytest
-from datasets import load_dataset
 from reading import TESTS, answer, environment, expected_splits, jsonable, start
 from vectors import make_plan
 from vectors import write as write_embeddings
 from world import World, make_world
 
 import newsclippings
+from _newsclippings import network
+from _newsclippings.downloads import local_copy
 
 
 class Hub:
@@ -155,14 +156,14 @@ def test_what_was_fetched_serves_offline(hub: Hub, tmp_path: Path) -> None:
     assert online == offline == jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
 
 
-def _damage_blobs(home: Path) -> int:
-    """Change a digit in every file that the Hub's client keeps; how many there are."""
-    blobs = [path for path in home.rglob("blobs/*") if path.is_file()]
-    for path in blobs:
+def _damage_copies(home: Path) -> int:
+    """Change a digit in every copy that is kept; how many there are."""
+    copies = [path for path in home.rglob("downloads/*") if path.suffix == ".json"]
+    for path in copies:
         text = path.read_bytes()
         at = next(at for at in range(len(text) // 2, len(text)) if text[at : at + 1].isdigit())
         path.write_bytes(text[:at] + b"%d" % ((text[at] - ord("0") + 1) % 10) + text[at + 1 :])
-    return len(blobs)
+    return len(copies)
 
 
 def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
@@ -172,12 +173,12 @@ def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub, tmp_path: P
     env = hub.environment(tmp_path / "hf")
     assert _run(BUILD, tmp_path, env, **options) == expected
     again = {**options, "download_mode": "reuse_cache_if_exists"}
-    assert _damage_blobs(tmp_path / "hf") == 2
+    assert _damage_copies(tmp_path / "hf") == 2
     name, message = _run(ERROR, tmp_path, {**env, "HF_HUB_OFFLINE": "1"}, **again)
     assert name == "DataNotFoundError"
     assert "could not be fetched" in message
     assert _run(BUILD, tmp_path, env, **again) == expected
-    assert _damage_blobs(tmp_path / "hf") == 2
+    assert _damage_copies(tmp_path / "hf") == 2
     assert _run(BUILD, tmp_path, env, **again) == expected
 
 
@@ -267,12 +268,28 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
     assert counts.count("clip_text_embeddings_test.pkl") == 1
 
 
-def test_a_file_that_never_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the Hub's client is still fetching when its time is over is an error that names the file."""
-    monkeypatch.setattr(newsclippings, "WHOLE_FILE", 0.2)
-    monkeypatch.setattr(datasets.DownloadManager, "download", lambda *_: time.sleep(20))
-    with pytest.raises(newsclippings.DataNotFoundError, match=r"test\.json could not be fetched.*no whole answer"):
-        load_dataset("newsclippings", "merged_balanced", images="none", splits=["test"])
+class Endless(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A client that waits for an answer which comes byte by byte."""
+
+    protocol = "endless"
+    cachable = False
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        if path.endswith("info"):
+            time.sleep(20)
+        return {"name": path, "size": 5, "type": "file"}
+
+    def _open(self, path: str, *_: Any, **__: Any) -> Any:
+        time.sleep(20)
+
+
+@pytest.mark.parametrize("name", ["info", "content"])
+def test_an_answer_that_never_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """What a client of fsspec is still waiting for when its time is over is an error that names the file."""
+    fsspec.register_implementation("endless", Endless, clobber=True)
+    monkeypatch.setattr(network, "TIMEOUT", 0.1)
+    with pytest.raises(newsclippings.DataNotFoundError, match=rf"endless://{name}.*no whole answer"):
+        local_copy(f"endless://{name}", tmp_path)
 
 
 # Digests of the authors' files

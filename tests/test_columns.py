@@ -1,0 +1,35 @@
+"""The columns of a build: as plain values and as an Arrow schema they are what `datasets` makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from itertools import chain, combinations, product
+
+import datasets
+import pytest
+
+from _newsclippings.columns import IMAGE_COLUMNS, arrow_schema, columns_of
+from _newsclippings.schema import EMBEDDINGS
+
+KINDS = list(chain.from_iterable(combinations(EMBEDDINGS, k) for k in range(len(EMBEDDINGS) + 1)))
+
+
+@pytest.mark.parametrize("images", ["bytes", "path", "none"])
+def test_datasets_reads_the_same(images: str) -> None:
+    """For every combination of options, features made of the columns have our Arrow schema, and our names."""
+    for kinds, metadata, articles in product(KINDS, (False, True), (False, True)):
+        columns = columns_of(images, kinds, metadata, articles)
+        features = datasets.Features.from_dict(columns)
+        assert list(features) == list(columns)
+        assert features.arrow_schema == arrow_schema(columns)
+    assert datasets.Features.from_dict(IMAGE_COLUMNS).arrow_schema == arrow_schema(IMAGE_COLUMNS)
+
+
+def test_the_plain_values_are_those_of_version_1() -> None:
+    """Files that version 1 wrote have these bytes in their metadata: lists are called sequences, for all versions."""
+    every = [json.dumps(columns_of(images, EMBEDDINGS, True, True)) for images in ("bytes", "none")]
+    text = "\n".join([*every, json.dumps(IMAGE_COLUMNS)])
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "4a9a7e6f50b19fddab82ca75f637f158dd0a93e30981abd00c4f622c529510fe"
+    )
