@@ -51,7 +51,7 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         return datasets.Features.from_dict(self.columns())
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
-        """Name of the folder in the cache: covers the fields, the content of every input, and the code."""
+        """Name of the folder in the cache: covers the options, the content of every input, and `VERSION`."""
         self.check()
         columns = other_features(custom_features, self.features())
         base: str = super().create_config_id({}, custom_features=columns)

@@ -96,7 +96,7 @@ def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
 
     Args:
         folder: where the data are.
-        config_id: what the config is now: covers its fields, its input files and the code.
+        config_id: what the config is now: covers its options, its input files and `VERSION`.
         root: the folder of the pictures. Single pictures are in no config_id: there are too many to look at each time
             that a name is needed. They are compared here, by size and times.
     """

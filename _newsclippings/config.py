@@ -126,11 +126,11 @@ class Request:
         return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **self.paths())
 
     def inputs(self) -> str:
-        """A digest of the content of all inputs that a build reads, and of the code."""
+        """A digest of the content of all inputs that a build reads, and of `VERSION`."""
         return self.sources().key(pictures=self.images != "none" or self.articles, metadata=self.metadata)
 
     def identity(self) -> str:
-        """Identifies a build, by its fields, its inputs and the code: equal digests mean equal rows."""
+        """Identifies a build, by its options, its inputs and `VERSION`: equal digests mean equal rows."""
         fields = {
             "images": self.images,
             "missing": self.missing,

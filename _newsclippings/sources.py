@@ -1,11 +1,9 @@
 """Where each input of a build comes from: below data_dir, where visual_news= points to, or the Hub."""
 
-import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from _newsclippings.disk import check_known
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, without_secrets
@@ -25,14 +23,6 @@ from _newsclippings.schema import (
 )
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
-_NO_EFFECT_ON_ROWS = {
-    "build.py", "built.py", "card.py", "charts.py", "checksums.py", "cli.py", "cli_folder.py", "cli_options.py",
-    "cli_verify.py", "convert.py", "croissant.py", "disk.py", "infos.py", "join_images.py", "manifests.py",
-    "outputs.py", "plain_files.py", "plots.py", "preview.py", "preview_html.py", "proofs.py", "push.py", "register.py",
-    "room.py", "sample.py", "shard_file.py", "standard_streams.py", "stats.py", "stats_text.py", "verify.py",
-    "verify_built.py",
-    "verify_digests.py", "verify_report.py", "verify_rules.py",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,13 +111,13 @@ class Sources:
             raise no_pictures(self.looked)
 
     def key(self, pictures: bool = True, metadata: bool = False) -> str:
-        """A digest of the content of all inputs and of the code that makes rows of them.
+        """A digest of the content of all inputs and of the version of the rows.
 
         Args:
             pictures: whether pictures or articles are asked for. Files that a build does not read do not count.
             metadata: whether metadata are asked for.
         """
-        digest = hashlib.sha256(f"{VERSION} {code_digest()} {self.config}".encode())
+        digest = hashlib.sha256(f"{VERSION} {self.config}".encode())
         inputs = [*self.matches.values(), self.data_json]
         inputs += [file for files in self.embeddings.values() for file in files.values()]
         if self.data_json is None:
@@ -295,14 +285,3 @@ def _nothing_there(given_by: str, data_dir: str) -> DataNotFoundError:
     return DataNotFoundError(
         f"{given_by}{data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n  {do}"
     )
-
-
-@functools.cache
-def code_digest() -> str:
-    """A digest of the source code that makes rows."""
-    folder = Path(__file__).parent
-    files = [file for file in folder.glob("*.py") if file.name not in _NO_EFFECT_ON_ROWS]
-    digest = hashlib.sha256()
-    for file in [*sorted(files), folder.parent / "newsclippings.py"]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
