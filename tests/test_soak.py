@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from reading import PACKAGE
+from support.reading import PACKAGE
 
 FAILS = """
 import sys
@@ -27,7 +27,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.sweep
 def test_a_short_soak() -> None:
     """Builds that were killed, crowded or out of room leave nothing that makes a later load wrong."""
-    done = run("-m", "tests.soak", "--kills", "1")
+    done = run("-m", "tests.sweeps.soak", "--kills", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[2:]]
     assert [name.strip() for name, _, _ in rows] == [
