@@ -12,7 +12,7 @@ from support.reading import PACKAGE
 FAILS = """
 import sys
 sys.argv = ["soak", "--kills", "1", "--only", "killed"]
-from tests import soak
+from tests.sweeps import soak
 rows = soak.World.rows
 soak.World.rows = lambda *args, **kwargs: rows(*args, **kwargs)[:-1]
 soak.main()
