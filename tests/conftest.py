@@ -35,8 +35,8 @@ os.environ.update(
 
 import datasets  # noqa: E402
 import huggingface_hub  # noqa: E402
-from remote import Origin, Published, publish, serving  # noqa: E402
-from world import World, make_world  # noqa: E402
+from support.remote import Origin, Published, publish, serving  # noqa: E402
+from support.world import World, make_world  # noqa: E402
 
 import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dialects import DIALECTS, dump
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.dialects import DIALECTS, dump
 
 from _newsclippings import annotations as matches_module
 from _newsclippings.annotations import SCHEMA, MatchesInSlices, read_annotations

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from reading import environment
-from world import World
+from support.reading import environment
+from support.world import World
 
 import newsclippings
 

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import hostile_pickles
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import hostile_pickles
 
 from _newsclippings import array_pickle, array_pickle_machine, array_pickle_runs, array_pickle_window
 from _newsclippings.array_pickle import Form, open_array_pickle

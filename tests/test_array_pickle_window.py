@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import environment
+from support.reading import environment
 from test_array_pickle import Value, append, dump, mutants, numbers, touch, truncate
 
 from _newsclippings import array_pickle_machine, array_pickle_runs

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from reading import environment
+from support.reading import environment
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: the package may be tested where it is installed
 

@@ -25,10 +25,10 @@ import yaml
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from reading import environment, expected_splits, raw, raw_splits
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import CONFIGS, SPLITS, World
+from support.reading import environment, expected_splits, raw, raw_splits
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
-from world import World
+from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
+from support.world import World
 
 from newsclippings import BadFileError, NewsCLIPpings
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem
-from reading import environment
-from world import World
+from support.changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem
+from support.reading import environment
+from support.world import World
 
 from _newsclippings.build import build_folder
 from newsclippings import BadFileError, NewsCLIPpings
@@ -24,7 +24,7 @@ from newsclippings import BadFileError, NewsCLIPpings
 @pytest.mark.parametrize("what", CONTENTS)
 @pytest.mark.sweep
 def test_an_input_that_changes(tmp_path: Path, what: str, how: str) -> None:
-    """At its first, a middle and its last opening or reading; `python -m tests.soak` tries more."""
+    """At its first, a middle and its last opening or reading; `python -m tests.sweeps.soak` tries more."""
     if how == "parquet" and what == "embeddings" and int(pa.__version__.partition(".")[0]) < 26:
         pytest.skip("`datasets` writes rows without a vector with pyarrow 26 only")
     case = make_case(tmp_path / "data", what)

@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from reading import expected_splits, load, raw_splits
-from remote import Origin, publish
+from support.reading import expected_splits, load, raw_splits
+from support.remote import Origin, publish
+from support.world import SPLITS, World
 from test_cli import run
-from world import SPLITS, World
 
 from _newsclippings import image_check
 from _newsclippings.images import FolderPictures

@@ -17,10 +17,10 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from reading import environment
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import World
+from support.reading import environment
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import World
 
 from _newsclippings import preview
 from _newsclippings.cli import main

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from damaging import KINDS, sweep
-from reading import expected_splits, load, raw_splits
-from remote import Origin
-from vectors import make_plan, vector, write
-from world import World
+from support.reading import expected_splits, load, raw_splits
+from support.remote import Origin
+from support.vectors import make_plan, vector, write
+from support.world import World
+from sweeps.damaging import KINDS, sweep
 
 from _newsclippings import embeddings, proofs
 from _newsclippings.downloads import local_copy
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.sweep
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_of_what_a_load_keeps_changes_no_row(new_world: Callable[..., World], tmp_path: Path, kind: str) -> None:
-    """A few of the rounds of `python -m tests.damaging`: right rows, or an error of ours and right rows after it."""
+    """Some rounds of `python -m tests.sweeps.damaging`: right rows, or an error of ours and right rows after it."""
     world = new_world()
     write(world, make_plan(world))
     outcomes, wrong = sweep(kind, world, tmp_path / "sweep", rounds=4)

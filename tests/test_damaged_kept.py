@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from damaging import REMOTE, remote_kinds, sweep
-from remote import Origin, make_index, publish
-from world import World
+from support.remote import Origin, make_index, publish
+from support.world import World
+from sweeps.damaging import REMOTE, remote_kinds, sweep
 
 pytestmark = pytest.mark.sweep
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sweep
 def test_damage_of_what_is_kept_of_a_remote_tar(
     new_world: Callable[..., World], origin: Origin, tmp_path: Path, kind: str
 ) -> None:
-    """A few of the rounds of `python -m tests.damaging`: right rows each time, and never an error or a signal."""
+    """Some rounds of `python -m tests.sweeps.damaging`: right rows each time, and never an error or a signal."""
     remote = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
     index = Path(make_index(remote.tar, remote.tar.with_name("index.parquet")))
     kinds = remote_kinds(remote, origin.url(index))

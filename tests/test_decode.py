@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from reading import load
-from world import World
+from support.reading import load
+from support.world import World
 
 from newsclippings import BadFileError, ConfigError, decode_small
 

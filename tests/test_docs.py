@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from datasets.info import DatasetInfosDict
-from reading import environment
+from support.reading import environment
 
 import newsclippings
 from _newsclippings import schema

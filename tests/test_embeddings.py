@@ -14,9 +14,9 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from reading import load, raw, raw_splits
-from vectors import Vectors, make_plan, same, vector, write
-from world import SPLITS, World
+from support.reading import load, raw, raw_splits
+from support.vectors import Vectors, make_plan, same, vector, write
+from support.world import SPLITS, World
 
 from _newsclippings import embeddings
 from _newsclippings.schema import EMBEDDINGS

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import PACKAGE, environment
-from world import World
+from support.reading import PACKAGE, environment
+from support.world import World
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

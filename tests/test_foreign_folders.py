@@ -1,6 +1,6 @@
 """Built folders that somebody made to do harm: errors of ours, in 2 GB of address space, and nothing is sent of them.
 
-A sample of `python -m tests.foreign_folders`, which tries every change with every command.
+A sample of `python -m tests.sweeps.foreign_folders`, which tries every change with every command.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import foreign_folders as foreign
 import pytest
-from reading import environment
-from world import World
+from support.reading import environment
+from support.world import World
+from sweeps import foreign_folders as foreign
 
 from _newsclippings.build import build_folder
 

@@ -17,11 +17,11 @@ from typing import Any
 import fsspec.asyn
 import pytest
 import tqdm.auto
-from children import in_child, wait
-from forks import Kind, forked, kinds
-from reading import environment, expected_splits, load, raw, raw_splits
-from remote import Origin, Published
-from world import World, make_world
+from support.children import in_child, wait
+from support.forks import Kind, forked, kinds
+from support.reading import environment, expected_splits, load, raw, raw_splits
+from support.remote import Origin, Published
+from support.world import World, make_world
 
 from _newsclippings import tar_source
 from _newsclippings.local_file import LocalFile
@@ -70,7 +70,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kind]]:
     "way", ["stream, tar", "stream, remote tar", "stream, checked", "stream, vectors", "table, folder"]
 )
 def test_children_read_what_threads_read(ways: dict[str, Kind], way: str) -> None:
-    """Forked at random moments of reading, each child ends with the right rows: see `tests.soak --only forks`."""
+    """Forked at random moments of reading, each child ends with the right rows: `tests.sweeps.soak --only forks`."""
     assert forked(ways[way], 8) == (0, 0)
 
 
@@ -273,7 +273,7 @@ LOADER = """
 import sys, threading
 import newsclippings, torch
 from datasets import Image, load_dataset
-from reading import raw
+from support.reading import raw
 from torch.utils.data import DataLoader
 def first(rows): return [(row["index"], row["image"]["bytes"].hex()) for row in rows]
 def main(way, streaming, data, visual_news):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fuzz
 import pytest
+from sweeps import fuzz
 
 
 @pytest.mark.parametrize("target", sorted(fuzz.TARGETS))

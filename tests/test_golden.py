@@ -15,9 +15,9 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from reading import load, raw
-from vectors import make_plan, write
-from world import CONFIGS, SPLITS, World, make_world
+from support.reading import load, raw
+from support.vectors import make_plan, write
+from support.world import CONFIGS, SPLITS, World, make_world
 
 from _newsclippings.build import build_folder
 from _newsclippings.schema import VERSION

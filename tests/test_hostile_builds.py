@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile_pickles
 import pytest
-from reading import load, raw_splits
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import World
+from support import hostile_pickles
+from support.reading import load, raw_splits
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import World
 
 import newsclippings
 from newsclippings import NewsCLIPpingsError

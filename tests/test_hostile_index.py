@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hostile_parquet import (
+from support.hostile_parquet import (
     DELTA_BINARY,
     DELTA_BYTES,
     GZIP,
@@ -42,7 +42,7 @@ from hostile_parquet import (
     write,
     zigzag,
 )
-from reading import environment
+from support.reading import environment
 
 from _newsclippings.tar_index_file import read_index, write_index
 from newsclippings import BadFileError

@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import hostile_pickles as h
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import hostile_pickles as h
 from test_array_pickle import Value, dump, long_mappings, numbers, reframed
 
 from _newsclippings.array_pickle import open_array_pickle

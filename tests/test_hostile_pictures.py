@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from reading import expected_splits, load, raw_splits
+from support.reading import expected_splits, load, raw_splits
+from support.world import SPLITS, World
 from test_verify import paths_of
-from world import SPLITS, World
 
 import newsclippings
 from _newsclippings.image_check import look_at

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hostile_text import HOSTILE, Case, attempt, prepare, problems
+from sweeps.hostile_text import HOSTILE, Case, attempt, prepare, problems
 
 from _newsclippings.foreign_text import as_message, json_text, one_line
 
@@ -36,7 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     ],
 )
 def test_a_hostile_text(prepared: tuple[Path, dict[str, Case]], tmp_path: Path, name: str) -> None:
-    """All commands, with a hostile text in one place of the inputs (`python -m tests.hostile_text` has every place)."""
+    """All commands, with a hostile text in one place of the inputs (`tests.sweeps.hostile_text` has every place)."""
     root, cases = prepared
     count, wrong = attempt(root, cases[name], tmp_path)
     assert wrong == []

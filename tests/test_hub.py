@@ -16,10 +16,10 @@ from typing import Any
 
 import fsspec
 import pytest
-from reading import TESTS, answer, environment, expected_splits, jsonable, start
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import World, make_world
+from support.reading import TESTS, answer, environment, expected_splits, jsonable, start
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import World, make_world
 
 import newsclippings
 from _newsclippings import network
@@ -57,7 +57,7 @@ class Hub:
 
 @contextmanager
 def _serving(world: World, *token: str) -> Iterator[Hub]:
-    command = [sys.executable, str(TESTS / "hub_server.py"), str(world.root / "news_clippings"), *token]
+    command = [sys.executable, str(TESTS / "support/hub_server.py"), str(world.root / "news_clippings"), *token]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

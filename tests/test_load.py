@@ -13,8 +13,8 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
-from reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
-from world import CONFIGS, SPLITS, World
+from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
+from support.world import CONFIGS, SPLITS, World
 
 from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings
 

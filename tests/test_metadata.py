@@ -11,8 +11,8 @@ from typing import Any
 
 import datasets
 import pytest
-from reading import load, raw_splits
-from world import SPLITS, World
+from support.reading import load, raw_splits
+from support.world import SPLITS, World
 
 from _newsclippings import metadata, records
 from _newsclippings.metadata import parse_timestamp

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from datasets import load_dataset
-from reading import expected_splits, load, raw, raw_splits
-from world import OUTLETS, Row, World
+from support.reading import expected_splits, load, raw, raw_splits
+from support.world import OUTLETS, Row, World
 
 from newsclippings import DataNotFoundError, MissingDataError, NewsCLIPpings
 

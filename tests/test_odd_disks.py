@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from obstacles import may_mount, small_disk
-from overwriting import run
-from reading import environment, expected_splits, load, raw_splits
-from remote import Origin, Published, make_index
-from world import World
+from support.obstacles import may_mount, small_disk
+from support.reading import environment, expected_splits, load, raw_splits
+from support.remote import Origin, Published, make_index
+from support.world import World
+from sweeps.overwriting import run
 
 import newsclippings
 from _newsclippings import disk

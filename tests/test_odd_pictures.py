@@ -15,10 +15,10 @@ from typing import Any
 
 import datasets
 import numpy as np
-import odd_pictures as odd
 import pytest
 from PIL import Image, ImageOps
-from reading import environment
+from support.reading import environment
+from sweeps import odd_pictures as odd
 
 import newsclippings
 from _newsclippings.decode import decode
@@ -207,7 +207,7 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
 
 
 def test_mutants() -> None:
-    """Damaged pictures of every format, sampled here (`python -m tests.odd_pictures` for more): RGB or BadFileError."""
+    """Damaged pictures of every format, sampled here (`tests.sweeps.odd_pictures` for more): RGB or BadFileError."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [found for data in odd.mutants(2_000) if (found := odd.fault(data))] == []
@@ -233,7 +233,7 @@ def test_warnings_of_pillow_are_neither_shown_nor_raised_in_threads() -> None:
 BOMBS = """
 import resource, struct, sys, zlib
 import newsclippings
-import odd_pictures as odd
+from sweeps import odd_pictures as odd
 from PIL import Image
 
 def flat(width, height, depth, kind, before=b""):

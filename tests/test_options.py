@@ -9,8 +9,8 @@ from typing import Any
 import datasets
 import pytest
 from click.testing import CliRunner
-from reading import load, raw_splits
-from world import World
+from support.reading import load, raw_splits
+from support.world import World
 
 from _newsclippings.cli import main
 from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig, verify

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from overwriting import Scene, attacks, commands, digests, fails, make_scene, run
+from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_scene, run
 
 from _newsclippings.files import write_atomically
 from _newsclippings.outputs import INFOS, check_apart
@@ -21,7 +21,7 @@ from newsclippings import ConfigError, NewsCLIPpings
 
 pytestmark = pytest.mark.sweep
 
-SHARE = 9  # of the attacks, one in so many; `python -m tests.overwriting` tries all
+SHARE = 9  # of the attacks, one in so many; `python -m tests.sweeps.overwriting` tries all
 
 
 @pytest.fixture(scope="module")

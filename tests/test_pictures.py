@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from datasets import load_dataset
-from reading import expected_splits, load, raw, raw_splits
-from world import World
+from support.reading import expected_splits, load, raw, raw_splits
+from support.world import World
 
 from newsclippings import DataNotFoundError, UnsafePathError
 

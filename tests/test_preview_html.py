@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
+from support.world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import preview_html
 from _newsclippings.cli import main

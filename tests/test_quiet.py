@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from reading import PACKAGE
-from world import World
+from support.reading import PACKAGE
+from support.world import World
 
 WORK = """
 import json, socket, sys

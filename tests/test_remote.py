@@ -26,9 +26,21 @@ from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
-from remote import BLOCK, ENDS, Origin, Published, Request, articles, make_index, publish, refusal, serving, shown
-from world import SPLITS, World, make_world
+from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
+from support.remote import (
+    BLOCK,
+    ENDS,
+    Origin,
+    Published,
+    Request,
+    articles,
+    make_index,
+    publish,
+    refusal,
+    serving,
+    shown,
+)
+from support.world import SPLITS, World, make_world
 
 from _newsclippings import network, tar_index, tar_members
 from _newsclippings import remote as remote_module

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from overwriting import digests, run
-from reading import raw
-from world import World
+from support.reading import raw
+from support.world import World
+from sweeps.overwriting import digests, run
 
 from _newsclippings import parquet_folder
 from newsclippings import ConfigError, NewsCLIPpings

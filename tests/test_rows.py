@@ -13,8 +13,8 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Features, Image, Value
-from reading import expected_splits, load, raw, raw_splits
-from world import CONFIGS, DIALECTS, SOURCES, SPLITS, World
+from support.reading import expected_splits, load, raw, raw_splits
+from support.world import CONFIGS, DIALECTS, SOURCES, SPLITS, World
 
 from newsclippings import BadFileError, ConfigError, NewsCLIPpings
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from reading import expected_splits, load, raw_splits
-from world import World
-from zeros import jpeg, plan
+from support.reading import expected_splits, load, raw_splits
+from support.world import World
+from sweeps.zeros import jpeg, plan
 
 from _newsclippings import tar_index
 from _newsclippings.local_file import LocalFile

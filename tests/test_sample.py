@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import PIL.Image
 import pytest
-from reading import raw_splits
+from support.reading import raw_splits
 
 from _newsclippings.files import write_atomically
 from _newsclippings.sample import PAIRS, PHOTOS, write_sample

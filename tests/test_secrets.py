@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, honest, make_files, serving
-from reading import load
-from world import World
+from support.reading import load
+from support.world import World
+from sweeps.hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, honest, make_files, serving
 
 from _newsclippings import foreign_text, network
 from _newsclippings.cli import main

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from datasets import load_dataset
-from reading import raw_splits
-from remote import Origin, Published, make_index, publish
-from world import World
+from support.reading import raw_splits
+from support.remote import Origin, Published, make_index, publish
+from support.world import World
 
 from _newsclippings import network, tar_index, tar_walk
 from _newsclippings.cli import main

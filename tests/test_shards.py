@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from datasets import DownloadManager
 from datasets.distributed import split_dataset_by_node
-from reading import load, raw
-from world import CONFIGS, SPLITS, Row, World
+from support.reading import load, raw
+from support.world import CONFIGS, SPLITS, Row, World
 
 from newsclippings import NewsCLIPpings
 

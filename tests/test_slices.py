@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dialects import DIALECTS, dump
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reading import load, raw, raw_splits
+from support.dialects import DIALECTS, dump
+from support.reading import load, raw, raw_splits
+from support.world import World
 from test_annotations import rows
 from test_records import FAST, LAYOUTS, exactly, make
-from world import World
 
 from _newsclippings import annotations, assemble, record_index
 from _newsclippings.annotations import MatchesInSlices

@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from reading import PACKAGE
+from support.reading import PACKAGE
 
 FAILS = """
 import sys
 sys.argv = ["soak", "--kills", "1", "--only", "killed"]
-from tests import soak
+from tests.sweeps import soak
 rows = soak.World.rows
 soak.World.rows = lambda *args, **kwargs: rows(*args, **kwargs)[:-1]
 soak.main()
@@ -27,7 +27,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.sweep
 def test_a_short_soak() -> None:
     """Builds that were killed, crowded or out of room leave nothing that makes a later load wrong."""
-    done = run("-m", "tests.soak", "--kills", "1")
+    done = run("-m", "tests.sweeps.soak", "--kills", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[2:]]
     assert [name.strip() for name, _, _ in rows] == [

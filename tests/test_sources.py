@@ -12,8 +12,8 @@ from typing import Any
 import datasets
 import fsspec
 import pytest
-from reading import expected_splits, load, raw_splits
-from world import World
+from support.reading import expected_splits, load, raw_splits
+from support.world import World
 
 from _newsclippings.sources import find_sources
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import environment
-from world import World
+from support.reading import environment
+from support.world import World
 
 from newsclippings import verify_built
 

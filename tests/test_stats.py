@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from world import CONFIGS, SOURCES, SPLITS, Row, World
+from support.world import CONFIGS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import schema, stats
 from _newsclippings.cli import main

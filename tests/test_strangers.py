@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import PACKAGE, environment
-from world import World, make_world
+from support.reading import PACKAGE, environment
+from support.world import World, make_world
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Callable
 
 import pytest
-from reading import expected_splits, load, raw_splits
-from world import OUTLETS, World
+from support.reading import expected_splits, load, raw_splits
+from support.world import OUTLETS, World
 
 from newsclippings import BadFileError, BadTarError, NewsCLIPpings
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
-from world import World
+from support.reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
+from support.world import World
 
 from _newsclippings.assemble import Assembly
 from _newsclippings.local_file import LocalFile

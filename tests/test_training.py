@@ -19,11 +19,11 @@ import numpy as np
 import PIL.Image
 import pytest
 from datasets import load_dataset
-from learnable import write_world
-from reading import PACKAGE, environment, load
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import World
+from support.learnable import write_world
+from support.reading import PACKAGE, environment, load
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import World
 
 from _newsclippings import shards
 from _newsclippings.build import build_folder
@@ -790,7 +790,7 @@ def test_what_test_lacks_is_told_before_training(
 
 def test_pixels_are_those_of_the_recipe() -> None:
     """Transparency as Pillow's convert shows it, by which the authors trained; grey of 16 bits keeps its tones."""
-    import odd_pictures as odd
+    from sweeps import odd_pictures as odd
 
     from training.collate import pixels
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from overwriting import digests
-from reading import PACKAGE, environment
-from world import make_world
+from support.reading import PACKAGE, environment
+from support.world import make_world
+from sweeps.overwriting import digests
 
 from _newsclippings.build import build_folder
 from newsclippings import BadFileError, ConfigError

@@ -20,11 +20,11 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
-from remote import Origin, Published
+from support.remote import Origin, Published
+from support.vectors import make_plan
+from support.vectors import write as write_embeddings
+from support.world import CONFIGS, SPLITS, World
 from test_cli import run
-from vectors import make_plan
-from vectors import write as write_embeddings
-from world import CONFIGS, SPLITS, World
 
 import newsclippings
 from _newsclippings import image_check, shards, threads

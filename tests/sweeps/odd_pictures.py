@@ -1,4 +1,4 @@
-"""Odd pictures, each with the pixels that it shows; and mutants of them: `python -m tests.odd_pictures`.
+"""Odd pictures, each with the pixels that it shows; and mutants of them: `python -m tests.sweeps.odd_pictures`.
 
 A mutant is a picture or `BadFileError`: any other exception, warning or signal is a fault, and so is a picture that is
 not RGB or carries metadata.

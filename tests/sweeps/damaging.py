@@ -1,4 +1,4 @@
-"""Damage to everything that loads keep: `python -m tests.damaging` flips bits of it, cuts it, empties it.
+"""Damage to everything that loads keep: `python -m tests.sweeps.damaging` flips bits of it, cuts it, empties it.
 
 Each round copies a cache that was just made, damages one file of it, and loads in a new process: the rows are those of
 before, or the error is one of ours, and then the next load gives those rows. Anything else is wrong, and counted.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 if __name__ == "__main__":
     _HOME = tempfile.mkdtemp(prefix="newsclippings-damaging-")
     os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
@@ -28,11 +28,11 @@ if __name__ == "__main__":
 
 import click
 import pyarrow.parquet as pq
-from children import in_child, wait
-from reading import load, raw, raw_splits
-from remote import Published, make_index, publish, serving
-from vectors import make_plan, write
-from world import World, make_world
+from support.children import in_child, wait
+from support.reading import load, raw, raw_splits
+from support.remote import Published, make_index, publish, serving
+from support.vectors import make_plan, write
+from support.world import World, make_world
 
 from _newsclippings import tar_segment, tar_walk
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError

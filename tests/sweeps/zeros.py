@@ -1,6 +1,6 @@
 """Tars that were planned, with zeros where a download was broken off, and what must be found in them.
 
-    python tests/zeros.py 20000
+    python -m tests.sweeps.zeros 20000
 
 tries so many: each is walked at once and in segments, and every verdict and list of members is compared with the plan.
 """

@@ -1,4 +1,4 @@
-"""Builds that are killed, crowded or short of disk, many times over: `python -m tests.soak`.
+"""Builds that are killed, crowded or short of disk, many times over: `python -m tests.sweeps.soak`.
 
 Each round ends with what a user would do, a plain load in a new process, whose rows are compared with the plan of the
 world that was written. One wrong row, or one load that fails or hangs, ends the soak with exit code 1; so does work
@@ -28,22 +28,22 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 _HOME = tempfile.mkdtemp(prefix="newsclippings-soak-")
 os.environ.update(HF_HOME=_HOME, HF_HUB_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
 os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
 
 import click  # noqa: E402
 import datasets  # noqa: E402
-from changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem  # noqa: E402
-from children import in_child, kill, wait  # noqa: E402
-from forks import forked, kinds  # noqa: E402
-from obstacles import make_room, may_mount, small_disk, used  # noqa: E402
-from reading import raw_splits  # noqa: E402
-from remote import publish, serving  # noqa: E402
+from support.changing import CHANGES, CONTENTS, WAYS, make_case, moments, problem  # noqa: E402
+from support.children import in_child, kill, wait  # noqa: E402
+from support.forks import forked, kinds  # noqa: E402
+from support.obstacles import make_room, may_mount, small_disk, used  # noqa: E402
+from support.reading import raw_splits  # noqa: E402
+from support.remote import publish, serving  # noqa: E402
+from support.vectors import make_plan, write  # noqa: E402
+from support.world import Row, World, make_world  # noqa: E402
 from tqdm import tqdm  # noqa: E402
-from vectors import make_plan, write  # noqa: E402
-from world import Row, World, make_world  # noqa: E402
 
 from _newsclippings import parquet_folder  # noqa: E402
 from _newsclippings.build import build_folder  # noqa: E402

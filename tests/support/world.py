@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dialects import DIALECTS, dump
-from invent import (
+from support.dialects import DIALECTS, dump
+from support.invent import (
     CONFIGS,
     OUTLETS,
     PAIRS,

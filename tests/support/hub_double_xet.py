@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hub_requests import API, Hub, Requests
-from hub_store import Refused
+from support.hub_requests import API, Hub, Requests
+from support.hub_store import Refused
 
 HEADER = 48  # bytes before the first file of a shard, and of each of its records
 WITH_CHECKS, WITH_SHA256 = 0x8000_0000, 0x4000_0000  # flags of a file's record

@@ -14,13 +14,13 @@ from typing import Any
 from unittest.mock import patch
 
 import datasets
-from reading import load, raw_splits
-from remote import make_index
-from vectors import make_plan
-from world import Row, World, make_world
 
 from _newsclippings.build import build_folder
 from newsclippings import NewsCLIPpingsError
+from support.reading import load, raw_splits
+from support.remote import make_index
+from support.vectors import make_plan
+from support.world import Row, World, make_world
 
 SPLIT = "test"
 WAYS = ("built", "stream", "parquet")

@@ -1,6 +1,6 @@
 """A hostile text in each place where an input has one, and all that the commands print and write: a sweep.
 
-    python -m tests.hostile_text
+    python -m tests.sweeps.hostile_text
 
 Nothing that a terminal obeys or reorders may be in any of it, and no line may be forged.
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 if __name__ == "__main__":
     os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="newsclippings-text-"), HF_HUB_OFFLINE="1", USE_TORCH="0")
     os.environ.update(HF_DATASETS_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
-from world import World, make_world
+from support.world import World, make_world
 
 from _newsclippings.cli import main
 

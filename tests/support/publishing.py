@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reading import TESTS, environment
+from support.reading import TESTS, environment
 
 REPO = "tester/news-clippings"
 WRITE, READ, OTHER = "hf_write_of_tester", "hf_read_of_tester", "hf_write_of_other"
@@ -231,8 +231,8 @@ def python(code: str, args: list[str], env: dict[str, str], cwd: Path, executabl
 
 @contextmanager
 def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
-    command = [sys.executable, str(TESTS / "hub_double.py"), str(folder / "kept"), *(["--xet"] if xet else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "support.hub_double", str(folder / "kept"), *(["--xet"] if xet else [])]
+    with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         hub = Hub(process.stdout.readline().strip(), folder, xet, {})
         env = hub.environment()

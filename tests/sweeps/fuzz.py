@@ -1,8 +1,8 @@
-"""A coverage-guided campaign against the readers of files: `python -m tests.fuzz pickle --seconds 600`. By `atheris`.
+"""A coverage-guided campaign against the readers of files, by `atheris`: `python -m tests.sweeps.fuzz pickle`.
 
 Whatever bytes a file has, a reader gives rows or one of our errors; any other exception is a crash. What was found
 interesting is kept in build/fuzz, so that the next campaign goes on from there. Each crash that was mended has its
-input in tests/fuzz_findings, which the suite reads again.
+input in tests/sweeps/fuzz_findings, which the suite reads again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import click
 import numpy as np
@@ -96,10 +96,10 @@ def read(target: str, data: bytes, file: Path) -> None:
 def seeds(target: str) -> list[bytes]:
     """Files that are in order, to begin with."""
     if target == "picture":
-        import odd_pictures
+        from sweeps import odd_pictures
 
         return odd_pictures.seeds()
-    from world import make_world
+    from support.world import make_world
 
     with tempfile.TemporaryDirectory() as folder:
         world = make_world(Path(folder), pairs={"train": 2, "validation": 2, "test": 2})
@@ -133,13 +133,13 @@ def main(target: str, seconds: int, more: tuple[str, ...]) -> None:
     try:
         import atheris
     except ImportError as error:
-        message = "A campaign needs atheris: pip install atheris. (The suite itself reads tests/fuzz_findings without.)"
+        message = "A campaign needs atheris: pip install atheris. (The suite reads tests/sweeps/fuzz_findings without.)"
         raise click.ClickException(message) from error
 
     with atheris.instrument_imports(include=["_newsclippings"]):
         for name in [name for name in sys.modules if name.startswith("_newsclippings")]:
             del sys.modules[name]
-        import fuzz
+        from sweeps import fuzz
 
     kept = Path("build/fuzz", target)
     kept.mkdir(parents=True, exist_ok=True)

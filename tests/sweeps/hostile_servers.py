@@ -1,4 +1,4 @@
-"""Servers that no client should trust, by their habits, and a sweep: `python -m tests.hostile_servers`.
+"""Servers that no client should trust, by their habits, and a sweep: `python -m tests.sweeps.hostile_servers`.
 
 Each habit meets each operation that reads a URL, in a process of its own with 2 GB of address space. What must come of
 it: right rows, or one error of ours, soon; and no server may send much more than it was asked for.
@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 if __name__ == "__main__":
     os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="newsclippings-servers-"), HF_HUB_OFFLINE="1")
     os.environ.update(HF_DATASETS_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", NO_PROXY="127.0.0.1", USE_TORCH="0")
 
 import click
 from click.testing import CliRunner
-from reading import load, raw_splits
-from world import World, make_world
+from support.reading import load, raw_splits
+from support.world import World, make_world
 
 from _newsclippings import network
 from _newsclippings.cli import main
@@ -439,7 +439,7 @@ def make_files(root: Path) -> tuple[World, dict[str, bytes]]:
 
 def sweep(only: str = "") -> int:
     """Every habit and every operation; how many went wrong."""
-    from children import in_child, wait
+    from support.children import in_child, wait
 
     wrong = tried = 0
     longest = 0.0

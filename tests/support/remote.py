@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from datasets.exceptions import DatasetGenerationError
-from reading import TESTS, load
-from world import Row, World
 
 from _newsclippings.cli import main
 from newsclippings import NewsCLIPpingsError
+from support.reading import TESTS, load
+from support.world import Row, World
 
 BLOCK = 512
 ENDS = 64 * 1024  # bytes at either end of a tar that tell it from others: read whenever somebody wants to know
@@ -86,7 +86,7 @@ class Origin:
 @contextmanager
 def serving(root: Path) -> Iterator[Origin]:
     """Run a server over a folder while the block runs."""
-    command = [sys.executable, str(TESTS / "range_server.py"), str(root)]
+    command = [sys.executable, str(TESTS / "support/range_server.py"), str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,6 +1,6 @@
 """A stand-in for the Hub on the loopback: dataset repositories that are written and read through its HTTP API.
 
-    python hub_double.py ROOT [--xet]
+    python -m support.hub_double ROOT [--xet]
 
 keeps what it is sent below ROOT and prints its address. With --xet the bytes go through a Xet store, see
 hub_double_xet.py. For tests there are these:
@@ -24,8 +24,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from hub_requests import API, DATE, ID, SIGNED, Hub, Requests
-from hub_store import Refused, is_lfs
+from support.hub_requests import API, DATE, ID, SIGNED, Hub, Requests
+from support.hub_store import Refused, is_lfs
 
 
 class Server(ThreadingHTTPServer):
@@ -247,7 +247,7 @@ def main() -> None:
     options = parser.parse_args()
     Handler.hub = hub = Hub(options.root)
     if options.xet:
-        import hub_double_xet
+        from support import hub_double_xet
 
         Handler.routes.append(hub_double_xet.enable(hub))
     server = Server(("127.0.0.1", 0), Handler)

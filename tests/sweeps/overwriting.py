@@ -1,4 +1,4 @@
-"""Every command that writes, sent to every input by every spelling: `python -m tests.overwriting`.
+"""Every command that writes, sent to every input by every spelling: `python -m tests.sweeps.overwriting`.
 
 An output is never an input, nor a file that the command did not write: each of these calls has to be refused, and
 every file has to stay as it is.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import click
 import numpy as np

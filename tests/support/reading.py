@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from world import SPLITS, Row, World
 
 import newsclippings
+from support.world import SPLITS, Row, World
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 PACKAGE = Path(newsclippings.__file__).parent
 
 
@@ -64,7 +64,7 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 PRELUDE = """
 import json, newsclippings, sys
 from datasets import load_dataset
-from reading import raw, raw_splits
+from support.reading import raw, raw_splits
 def say(value): print("\\n#" + json.dumps(value, default=lambda data: data.hex()))
 """
 

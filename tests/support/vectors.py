@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from world import SPLITS, World
 
 from _newsclippings.schema import EMBEDDINGS
+from support.world import SPLITS, World
 
 Vectors = dict[int, Any]
 Plan = dict[str, dict[str, Vectors]]  # kind -> split -> id -> vector (float32), faces, or None

@@ -1,6 +1,6 @@
 """Built folders that somebody made to do harm, by a plan, and the commands that read folders, in 2 GB of address space.
 
-    python -m tests.foreign_folders [SEED [COUNT]]
+    python -m tests.sweeps.foreign_folders [SEED [COUNT]]
 
 tries every change with every command, or so many of them, and prints how many there were and what went wrong.
 """
@@ -531,7 +531,7 @@ def try_case(case: Case, sound: Path, work: Path, commands: Commands, names: tup
 
 
 def main(seed: int, count: int | None = None) -> None:
-    from world import make_world
+    from support.world import make_world
 
     from _newsclippings.build import build_folder
 
@@ -554,5 +554,5 @@ def main(seed: int, count: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parent.parent))
     main(*map(int, sys.argv[1:3] or ["0"]))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-from hub_store import Commit, Refused, Repo, Store
+from support.hub_store import Commit, Refused, Repo, Store
 
 USERS = {"hf_write_of_tester": "tester", "hf_read_of_tester": "tester", "hf_write_of_other": "other"}
 ID = r"([\w.-]+/[\w.-]+)"

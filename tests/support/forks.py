@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from children import kill
-from reading import load, raw
-from remote import publish, serving
-from vectors import make_plan, write
-from world import SPLITS, Row, World
+
+from support.children import kill
+from support.reading import load, raw
+from support.remote import publish, serving
+from support.vectors import make_plan, write
+from support.world import SPLITS, Row, World
 
 PATIENCE = 30.0  # seconds that a child has: it reads a few rows
 WRONG, ROWS = 3, 12  # exit code; rows that a child reads at most

@@ -1,0 +1,1 @@
+"""What tests share: worlds, servers, readers and commands, one subject a module."""
