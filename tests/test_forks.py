@@ -24,10 +24,13 @@ from support.remote import Origin, Published
 from support.world import World, make_world
 
 from _newsclippings import tar_source
+from _newsclippings.assemble import Assembly
+from _newsclippings.config import Request
+from _newsclippings.downloads import cache_folder
 from _newsclippings.local_file import LocalFile
 from _newsclippings.network import file_system
 from _newsclippings.threads import Lock, computed_once, map_ahead, no_fork
-from newsclippings import BadFileError, NewsCLIPpings
+from newsclippings import BadFileError
 
 pytestmark = pytest.mark.sweep
 
@@ -107,8 +110,8 @@ def test_who_forks_under_a_lock_gives_it_back() -> None:
 def test_a_slice_is_joined_in_a_child(world: World) -> None:
     """The lock under which slices of a stream are joined, held by a thread of the parent."""
     stream = load(world, streaming=True, visual_news=str(world.tar))["test"]
-    builder = NewsCLIPpings(data_dir=str(world.root), visual_news=str(world.tar))
-    assembly = builder._assembly(builder.config.sources())
+    request = Request(data_dir=str(world.root), visual_news=str(world.tar))
+    assembly = Assembly(request.sources(), request, cache_folder())
     expected = world.rows(split="test")
 
     def read() -> None:

@@ -15,6 +15,8 @@ import pytest
 from support.reading import expected_splits, load, raw_splits
 from support.world import World
 
+import newsclippings
+from _newsclippings.assemble import join_config
 from _newsclippings.sources import find_sources
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig
 
@@ -153,14 +155,13 @@ def test_a_file_that_changes_during_the_build(new_world: Callable[..., World], m
     """Rows of two states of the inputs are never kept."""
     world = new_world()
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
-    join = builder._fetch_and_join
 
     def change(*args: Any) -> Any:
-        sources = join(*args)
+        joined = join_config(*args)
         os.utime(world.root / "news_clippings/data/merged_balanced/test.json")
-        return sources
+        return joined
 
-    monkeypatch.setattr(builder, "_fetch_and_join", change)
+    monkeypatch.setattr(newsclippings, "join_config", change)
     with pytest.raises(BadFileError, match="changed since it began"):
         builder.download_and_prepare()
     assert not Path(builder.cache_dir).exists()
