@@ -12,20 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.annotations import MatchesInSlices, read_annotations
-from _newsclippings.arrow import Int64s, int64s, one_chunk
+from _newsclippings.arrow import Int64s, int64s, lookup, one_chunk
 from _newsclippings.config import Request
 from _newsclippings.downloads import local_copy
 from _newsclippings.embeddings import Embeddings, load_embeddings
 from _newsclippings.errors import ConfigError, without_secrets
 from _newsclippings.image_check import DecodeCheck
-from _newsclippings.images import FolderPictures, Pictures, TarPictures
-from _newsclippings.join import join, lookup, wanted_ids
+from _newsclippings.images import FolderPictures, Pictures
+from _newsclippings.join import join, wanted_ids
 from _newsclippings.join_report import refuse_missing
 from _newsclippings.network import is_url
 from _newsclippings.record_source import RecordSource
 from _newsclippings.schema import EMBEDDINGS
-from _newsclippings.sources import Sources
+from _newsclippings.sources import Sources, sources_of
 from _newsclippings.split import METADATA_COLUMNS, Split
+from _newsclippings.tar_files import TarPictures
 from _newsclippings.tar_source import TarSource, made_of
 from _newsclippings.threads import Lock
 
@@ -53,7 +54,7 @@ def join_config(config: Request, cache: Path) -> tuple["Assembly", dict[str, Spl
         NewsCLIPpingsError: any of the inputs is not there or malformed, or rows are not complete and
             `missing="error"`.
     """
-    sources = config.sources()
+    sources = sources_of(config)
     if config.images != "none" or config.articles:
         sources.require_pictures()
 
@@ -77,7 +78,7 @@ def stream_rows(config: Request, split: str, cache: Path) -> Iterator[dict[str, 
     Raises:
         NewsCLIPpingsError: as `join_config`, of the rows so far.
     """
-    sources = config.sources()
+    sources = sources_of(config)
     assembly = Assembly(sources, config, cache)
     for start, stop in assembly.slices(split, split_parts(None, sources.matches[split])):
         joined = assembly.slice(split, start, stop)

@@ -15,7 +15,6 @@ from _newsclippings import outputs
 from _newsclippings.assemble import join_config
 from _newsclippings.card import MAKERS, PICTURE, write_card
 from _newsclippings.checksums import read_sums
-from _newsclippings.columns import IMAGE_COLUMNS
 from _newsclippings.config import Request
 from _newsclippings.croissant import BESIDE, CROISSANT
 from _newsclippings.disk import full_disk_told
@@ -36,9 +35,10 @@ from _newsclippings.parquet_folder import (
     sha256_of,
     write_config,
 )
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, NAME, UNIQUE, UNIQUE_MEANING, VERSION
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, UNIQUE, UNIQUE_MEANING, VERSION
 from _newsclippings.shard_file import read_shard
 from _newsclippings.shards import rows_of
+from _newsclippings.sources import build_id, inputs_digest, sources_of
 from _newsclippings.split import Split
 from _newsclippings.unique_pictures import PicturesInUse
 
@@ -101,7 +101,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
 def _check_apart(out: Path, configs: list[str], fields: dict[str, Any]) -> None:
     """Refuse a folder that is an input, lies in one or holds one."""
     for config in configs:
-        outputs.check_apart(out, Request(name=config, **fields).sources().places())
+        outputs.check_apart(out, sources_of(Request(name=config, **fields)).places())
 
 
 def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
     digests = []
     for config in configs:
         request = Request(name=config, **fields)
-        check = functools.partial(_check_inputs, request, request.inputs())
+        check = functools.partial(_check_inputs, request, inputs_digest(request))
         assembly, joined = join_config(request, _cache())
         layout = _layout(config, thin, fields)
-        made_of = _made_of(request.identity(), layout, joined)
+        made_of = _made_of(build_id(request), layout, joined)
         reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
         columns = request.columns()
         if config in thin:
@@ -163,7 +163,7 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
         for config in configs:
             request = Request(name=config, **fields)
             assembly, joined = join_config(replace(request, check_images=False), _cache())
-            made_of = _made_of(request.identity(), _layout(config, thin, fields), joined)
+            made_of = _made_of(build_id(request), _layout(config, thin, fields), joined)
             if config in thin:
                 digests.append(made_of)
                 joined = _apart(joined, pictures)
@@ -183,7 +183,7 @@ def _cache() -> Path:
 
 def _check_inputs(request: Request, before: str) -> None:
     """Raise `BadFileError` if an input is no longer what it was."""
-    if request.inputs() != before:
+    if inputs_digest(request) != before:
         raise changed_meanwhile(request.name)
 
 

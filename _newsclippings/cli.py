@@ -171,14 +171,15 @@ def preview(
     from _newsclippings.outputs import PREVIEW_PAGE, PREVIEW_PICTURE, check_apart, check_output
     from _newsclippings.preview import contact_sheet
     from _newsclippings.preview_html import Rows, write_page
+    from _newsclippings.sources import sources_of
 
     written = html or out or Path("pairs.png")
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
     for request in requests:  # before anything else is said of the file: an input is not to be removed
-        check_apart(written, request.sources().places())
+        check_apart(written, sources_of(request).places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     for request in requests:
-        request.sources().require_pictures()
+        sources_of(request).require_pictures()
     parts = [
         Rows(config, split, stream_rows(request, split, cache_folder() / NAME))
         for (config, split), request in zip(asked, requests, strict=True)

@@ -1,17 +1,13 @@
-"""What a build is made of: the options, their checks, and which inputs follow from them."""
+"""What a build is made of: the options and their checks."""
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
 
-from _newsclippings.columns import Columns, columns_of
 from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean
 from _newsclippings.foreign_text import as_repr
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS
-from _newsclippings.sources import Sources, find_sources
+from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
 
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
@@ -120,28 +116,6 @@ class Request:
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""
         return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
-
-    def sources(self) -> Sources:
-        """Where the inputs are."""
-        return find_sources(self.name, self.wanted_splits(), embeddings=self.wanted_embeddings(), **self.paths())
-
-    def inputs(self) -> str:
-        """A digest of the content of all inputs that a build reads, and of `VERSION`."""
-        return self.sources().key(pictures=self.images != "none" or self.articles, metadata=self.metadata)
-
-    def identity(self) -> str:
-        """Identifies a build, by its options, its inputs and `VERSION`: equal digests mean equal rows."""
-        fields = {
-            "images": self.images,
-            "missing": self.missing,
-            "splits": self.wanted_splits(),
-            "embeddings": self.wanted_embeddings(),
-            "metadata": bool(self.metadata),
-            "articles": bool(self.articles),
-            "check_images": bool(self.check_images),
-            "inputs": self.inputs(),
-        }
-        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def check_name(name: object) -> None:

@@ -17,10 +17,9 @@ from tqdm.auto import tqdm
 
 from _newsclippings.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.array_pickle_values import LIST, NONE
-from _newsclippings.arrow import Int64s
+from _newsclippings.arrow import Int64s, lookup
 from _newsclippings.disk import cache_told
 from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
-from _newsclippings.join import lookup
 from _newsclippings.kept import DamagedError, KeptFile, open_kept, write_kept
 
 Float32s = npt.NDArray[np.float32]

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from _newsclippings.binary import Rows
 from _newsclippings.decode import ORIENTATION, import_decoder, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.files import what_instead
-from _newsclippings.images import Pictures, Rows
+from _newsclippings.images import Pictures
 from _newsclippings.picture_end import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.schema import PICTURE_FORMATS
 from _newsclippings.threads import map_ahead

@@ -15,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from _newsclippings.binary import Rows, read_binary
 from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable, zeros_in_tar
-from _newsclippings.local_file import RandomFile, open_file
+from _newsclippings.local_file import open_file
 from _newsclippings.picture_end import TAIL, is_cut_by_zeros
-from _newsclippings.tar_index import TarIndex
-from _newsclippings.tar_members import Members, TarCopy, read_members
+from _newsclippings.tar_files import TarPictures
 
-MAX_FILE = 256 << 20  # bytes of a picture or an article: a picture of 64 million pixels has 192 MB without compression
-Rows = npt.NDArray[np.int32]
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -92,7 +90,7 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""
-        return _binary(self.root, self.paths, rows, self.sizes, self.present, self._read_some)
+        return read_binary(self.root, self.paths, rows, self.sizes, self.present, self._read_some)
 
     def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
         for row, view in zip(rows.tolist(), views, strict=True):
@@ -148,47 +146,6 @@ def pictures_state(*pictures: FolderPictures) -> str:
     return digest.hexdigest()
 
 
-class TarPictures:
-    """Pictures as members of an uncompressed tar, each one positioned read."""
-
-    def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
-        """Find the pictures in the index.
-
-        Args:
-            file: the tar: local, the sparse copy of a remote one, or remote itself.
-            index: its index.
-            paths: image paths in the normal form, one per record; each is only a key of the index.
-        """
-        self.file = file
-        self.paths = paths
-        found = index.find(paths)
-        there = found >= 0
-        self._place = np.where(there, np.cumsum(there) - 1, -1)  # of each record among the members
-        self.members = Members.of(index, found[there])
-        self.sizes = np.append(self.members.sizes, 0)[self._place]
-        self.present = self.sizes > 0
-
-    def members_of(self, rows: Rows) -> Members:
-        """The members that some rows need, each once."""
-        there = rows[rows >= 0]
-        return self.members.some(np.unique(self._place[there[self.present[there]]]))
-
-    def read(self, rows: Rows) -> pa.Array:
-        """Encoded bytes of some rows; see `Pictures`.
-
-        Raises:
-            BadTarError: the header in front of a picture is not the one that was indexed.
-        """
-        return _binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_some)
-
-    def byte_of(self, row: int) -> int:
-        """The byte of the tar at which the data of a file begin."""
-        return int(self.members.offsets[self._place[row]])
-
-    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
-        read_members(self.file, self.members, self._place[rows], views)
-
-
 def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
     """Encoded bytes of some rows, see `Pictures`; none that a download left half empty in a tar.
 
@@ -212,41 +169,3 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
                 byte = pictures.byte_of(row) + len(file.rstrip(b"\0"))
                 raise zeros_in_tar(pictures.file.path, pictures.paths[row].as_py(), byte)
     return data
-
-
-def _binary(
-    location: str,
-    paths: pa.Array,
-    rows: Rows,
-    sizes: npt.NDArray[np.int64],
-    present: npt.NDArray[np.bool_],
-    read_some: Callable[[Rows, list[memoryview]], None],
-) -> pa.Array:
-    """Read pictures into one buffer, which becomes the Arrow array without a copy; one that is there twice, once."""
-    there = rows >= 0
-    there[there] = present[rows[there]]
-    lengths = np.zeros(len(rows), np.int64)
-    lengths[there] = sizes[rows[there]]
-    if (largest := int(lengths.max(initial=0))) > MAX_FILE:
-        name = paths[int(rows[lengths.argmax()])].as_py()
-        do = "Nothing that large is a picture or an article: look what it is."
-        raise bad_file(location, f"files of at most {MAX_FILE:,} bytes", f"{name} of {largest:,}", do)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    if offsets[-1] >= 1 << 31:
-        raise bad_file(location, f"{len(rows)} pictures of less than 2 GiB together", f"{offsets[-1]:,} bytes")
-    offsets = offsets.astype(np.int32)
-    try:
-        buffer = pa.allocate_buffer(int(offsets[-1]))
-    except MemoryError:
-        found = f"{offsets[-1]:,} bytes"
-        raise bad_file(location, f"{len(rows)} pictures that fit into memory", found, "Use more of it.") from None
-    view = memoryview(buffer).cast("B")
-    todo = np.flatnonzero(there)
-    unique, first, which = np.unique(rows[todo], return_index=True, return_inverse=True)
-    if len(todo):
-        read_some(unique, [view[offsets[k] : offsets[k + 1]] for k in todo[first].tolist()])
-    for k, original in zip(todo.tolist(), todo[first][which].tolist(), strict=True):
-        if k != original:
-            view[offsets[k] : offsets[k + 1]] = view[offsets[original] : offsets[original + 1]]
-    validity = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
-    return pa.Array.from_buffers(pa.binary(), len(rows), [validity, pa.py_buffer(offsets), buffer])

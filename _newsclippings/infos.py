@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.columns import columns_of
-from _newsclippings.schema import CITATION, CONFIGS, DESCRIPTION, HOMEPAGE, LICENSE, ROWS, VERSION
+from _newsclippings.schema import CITATION, CONFIGS, DESCRIPTION, HOMEPAGE, LICENSE, ROWS, VERSION, columns_of
 
 
 def dataset_infos() -> dict[str, Any]:

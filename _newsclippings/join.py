@@ -6,15 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.arrow import Int64s, int64s
+from _newsclippings.arrow import DENSE, Int32s, Int64s, int64s, lookup
 from _newsclippings.errors import BadFileError, printable
 from _newsclippings.join_report import JoinReport
 from _newsclippings.schema import OUTLETS
 
-Int32s = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
-DENSE = 10_000_000  # ids below it are looked up in a plain table, 40 times faster than by binary search (40 MB at most)
 SHOWN = 5  # names in a report
 
 
@@ -143,18 +141,6 @@ def join(
         needed=_by_outlet(image_row[image_row >= 0], outlets, "picture"),
     )
     return rows, report
-
-
-def lookup(ids: Int64s, keys: Int64s) -> Int32s:
-    """Position of each key in sorted unique ids, -1 where it is not."""
-    if not len(ids) or not len(keys):
-        return np.full(len(keys), -1, np.int32)
-    if ids[0] >= 0 and ids[-1] < DENSE and len(keys) > len(ids) // 32:  # for a few the table does not pay
-        table = np.full(int(ids[-1]) + 2, -1, np.int32)
-        table[ids] = np.arange(len(ids), dtype=np.int32)
-        return table[np.where((keys < 0) | (keys > ids[-1]), len(table) - 1, keys)]
-    place = np.minimum(np.searchsorted(ids, keys), len(ids) - 1)
-    return np.where(ids[place] == keys, place, -1).astype(np.int32)
 
 
 def broken_pairs(matches: pa.Table) -> int:

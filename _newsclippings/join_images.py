@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.arrow import Int64s, int64s
+from _newsclippings.arrow import Int64s, int64s, lookup
 from _newsclippings.errors import ConfigError, MissingDataError, not_among, printable
-from _newsclippings.join import lookup
 from _newsclippings.schema import UNIQUE
 from _newsclippings.split import ROWS_OF_PICTURES
 

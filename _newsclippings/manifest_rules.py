@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from _newsclippings.columns import IMAGE_COLUMNS, columns_of
-from _newsclippings.schema import COLUMNS, EMBEDDINGS, SPLITS, UNIQUE
+from _newsclippings.schema import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SPLITS, UNIQUE, columns_of
 
 LARGEST = 8 << 20  # bytes of a manifest; that of the largest build has some 100 KB
 MOST_FILES = 10_000  # of a config

@@ -23,12 +23,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.columns import Columns, arrow_schema
+from _newsclippings.arrow import arrow_schema
 from _newsclippings.disk import flush, flush_folder, is_lacking
 from _newsclippings.errors import AGAIN, BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
 from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
 from _newsclippings.manifest_rules import LARGEST, check_manifest
+from _newsclippings.schema import Columns
 from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.strict_json import DECODER, json_fault
 

@@ -8,8 +8,7 @@ from typing import Any, Final
 from _newsclippings.errors import ConfigError, printable
 from _newsclippings.files import write_atomically
 from _newsclippings.outputs import CHART, SOFTWARE, check_output
-from _newsclippings.preview import COLORS, FAINT, INK, PAPER
-from _newsclippings.schema import LABELS
+from _newsclippings.schema import COLORS, FAINT, INK, LABELS, PAPER
 
 BLUE, GRID = "#3b6ea8", "#e3e6ea"  # what has no label; and behind all
 STYLE: Final = {

@@ -17,7 +17,7 @@ from _newsclippings.errors import BadFileError
 from _newsclippings.files import write_atomically
 from _newsclippings.foreign_text import one_line
 from _newsclippings.outputs import PREVIEW_PICTURE, SOFTWARE, Maker
-from _newsclippings.schema import LABELS, SOURCE_DATASETS
+from _newsclippings.schema import COLORS, FAINT, INK, LABELS, PAPER, SOURCE_DATASETS
 
 CELLS: Final = 4  # across: two pairs
 CELL: Final = 420  # pixels, width of a picture's cell
@@ -25,7 +25,6 @@ PICTURE: Final = 280  # pixels, height of a picture
 TEXT: Final = 104  # pixels, height of the text below it
 MARGIN: Final = 14
 FRAME: Final = 6
-COLORS: Final = ("#1a7f37", "#cf222e")  # pristine, falsified
 FONTS: Final = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -33,7 +32,6 @@ FONTS: Final = (
     "Arial Unicode.ttf",
     "Arial.ttf",
 )
-INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 
 
 def contact_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8, maker: Maker = PREVIEW_PICTURE) -> int:

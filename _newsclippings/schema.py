@@ -4,7 +4,8 @@ Counts are those of the published files: marked `file` where somebody counted th
 they follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 NAME: Final = "newsclippings"  # of the package, its logger and its folder in caches
 VERSION: Final = "1.0.0"
@@ -40,6 +41,8 @@ SOURCE_DATASETS: Final = (
     "person_sbert_text_text",
 )
 LABELS: Final = ("pristine", "falsified")
+COLORS: Final = ("#1a7f37", "#cf222e")  # of both, wherever something is drawn
+INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
 # All that was met in VisualNews; for some other formats Pillow runs programs.
@@ -138,3 +141,51 @@ CITATION: Final = """\
     note = "arXiv:2010.03743",
 }
 """
+
+Columns = dict[str, Any]  # column -> its type, in the form that every version of `datasets` reads
+
+_LABELS = {"falsified": LABELS, "source_dataset": SOURCE_DATASETS}
+
+
+def _value(kind: str) -> Columns:
+    return {"dtype": kind, "_type": "Value"}
+
+
+_TEXT = _value("string")
+_METADATA = {
+    "title": _TEXT,
+    "timestamp": _value("timestamp[s, tz=UTC]"),
+    "timestamp_text": _TEXT,
+    "image_has_person": _value("bool"),
+    "entities": [{"text": _TEXT, "label": _TEXT}],
+    "linked_entities": [{"title": _TEXT, "type": _TEXT, "mention": _TEXT, "confidence": _value("float64")}],
+}
+_IMAGE = {"_type": "Image"}
+IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_path": _TEXT}  # of the config `UNIQUE`
+
+
+def columns_of(
+    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool = False
+) -> Columns:
+    """The columns that follow from the options of a build, in order.
+
+    Args:
+        images: `"bytes"` or `"path"` for a table with an `image` column, `"none"` for one without.
+        embeddings: kinds of embeddings, in the order of their columns.
+        metadata: whether there are the columns `metadata` and `image_metadata`.
+        articles: whether there is the column `article`.
+    """
+    columns: Columns = {}
+    for name, (kind, _) in COLUMNS.items():
+        if name in _LABELS:
+            columns[name] = {"names": list(_LABELS[name]), "_type": "ClassLabel"}
+        elif name != "image" or images != "none":
+            columns[name] = _IMAGE if name == "image" else _value(kind)
+    for kind in embeddings:
+        vector = {"feature": _value("float32"), "length": EMBEDDINGS[kind].width, "_type": "Sequence"}
+        columns[kind] = {"feature": vector, "_type": "Sequence"} if EMBEDDINGS[kind].faces else vector
+    if metadata:
+        columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
+    if articles:
+        columns["article"] = _TEXT
+    return columns

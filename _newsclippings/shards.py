@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.arrow import Int64s, int64s
+from _newsclippings.arrow import Int32s, Int64s, int64s, lookup
 from _newsclippings.assemble import part_ranges
 from _newsclippings.images import Pictures
-from _newsclippings.join import Int32s, lookup
 from _newsclippings.schema import EMBEDDINGS
 from _newsclippings.split import Split
 

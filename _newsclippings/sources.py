@@ -1,10 +1,12 @@
 """Where each input of a build comes from: below data_dir, where visual_news= points to, or the Hub."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from _newsclippings.config import Request
 from _newsclippings.disk import check_known
 from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, without_secrets
 from _newsclippings.files import fingerprint
@@ -133,6 +135,32 @@ class Sources:
                 f"{location} {fingerprint(location) if location else ''}\n".encode("utf-8", "surrogateescape")
             )
         return digest.hexdigest()
+
+
+def sources_of(config: Request) -> Sources:
+    """Where the inputs of a config are; see `find_sources`."""
+    kinds = config.wanted_embeddings()
+    return find_sources(config.name, config.wanted_splits(), embeddings=kinds, **config.paths())
+
+
+def inputs_digest(config: Request) -> str:
+    """A digest of the content of all inputs that a build reads, and of `VERSION`."""
+    return sources_of(config).key(pictures=config.images != "none" or config.articles, metadata=config.metadata)
+
+
+def build_id(config: Request) -> str:
+    """Identifies a build, by its options, its inputs and `VERSION`: equal digests mean equal rows."""
+    options = {
+        "images": config.images,
+        "missing": config.missing,
+        "splits": config.wanted_splits(),
+        "embeddings": config.wanted_embeddings(),
+        "metadata": config.metadata,
+        "articles": config.articles,
+        "check_images": config.check_images,
+        "inputs": inputs_digest(config),
+    }
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
 def find_sources(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.arrow import int64s
+from _newsclippings.arrow import Int32s, int64s, lookup
 from _newsclippings.embeddings import Embeddings
 from _newsclippings.errors import bad_file, old_pyarrow
 from _newsclippings.images import FolderPictures, Pictures, read_whole
-from _newsclippings.join import Int32s, JoinedRows, lookup
+from _newsclippings.join import JoinedRows
 from _newsclippings.join_report import JoinReport
 from _newsclippings.schema import COLUMNS, EMBEDDINGS
 from _newsclippings.threads import map_ahead

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from _newsclippings.errors import changed_tar, damaged_tar
 from _newsclippings.files import fingerprint
-from _newsclippings.images import TarPictures
 from _newsclippings.local_file import RandomFile
 from _newsclippings.network import is_url
 from _newsclippings.remote import RemoteFile, open_random
 from _newsclippings.schema import VERSION
+from _newsclippings.tar_files import TarPictures
 from _newsclippings.tar_index import TarIndex, load_index
 from _newsclippings.tar_index_file import load_given_index
 from _newsclippings.tar_members import Members, TarCopy

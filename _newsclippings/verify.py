@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.annotations import read_annotations
-from _newsclippings.arrow import Int64s, int64s, one_chunk
+from _newsclippings.arrow import Int64s, int64s, lookup, one_chunk
 from _newsclippings.disk import free_at
 from _newsclippings.downloads import cache_folder
 from _newsclippings.embeddings import embedding_ids
@@ -24,7 +24,7 @@ from _newsclippings.errors import (
     without_secrets,
 )
 from _newsclippings.images import FolderPictures, Pictures
-from _newsclippings.join import join, lookup, wanted_ids
+from _newsclippings.join import join, wanted_ids
 from _newsclippings.join_report import refuse_missing
 from _newsclippings.local_file import LocalFile
 from _newsclippings.network import is_url

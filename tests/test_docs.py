@@ -22,9 +22,9 @@ from support.reading import environment
 import newsclippings
 from _newsclippings import schema
 from _newsclippings.cli import main
-from _newsclippings.columns import columns_of
 from _newsclippings.infos import dataset_infos, dataset_infos_text
 from _newsclippings.sample import write_sample
+from _newsclippings.schema import columns_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -29,6 +29,7 @@ from _newsclippings.config import Request
 from _newsclippings.downloads import cache_folder
 from _newsclippings.local_file import LocalFile
 from _newsclippings.network import file_system
+from _newsclippings.sources import sources_of
 from _newsclippings.threads import Lock, computed_once, map_ahead, no_fork
 from newsclippings import BadFileError
 
@@ -111,7 +112,7 @@ def test_a_slice_is_joined_in_a_child(world: World) -> None:
     """The lock under which slices of a stream are joined, held by a thread of the parent."""
     stream = load(world, streaming=True, visual_news=str(world.tar))["test"]
     request = Request(data_dir=str(world.root), visual_news=str(world.tar))
-    assembly = Assembly(request.sources(), request, cache_folder())
+    assembly = Assembly(sources_of(request), request, cache_folder())
     expected = world.rows(split="test")
 
     def read() -> None:

@@ -15,9 +15,9 @@ from datasets import load_dataset
 from PIL import Image
 
 import newsclippings
-from _newsclippings.images import TarPictures
 from _newsclippings.kept import KeptFile
 from _newsclippings.local_file import LocalFile
+from _newsclippings.tar_files import TarPictures
 from _newsclippings.tar_index import keep, load_kept, walk
 from benchmarks.contenders.commands import write_index
 from benchmarks.contenders.decode import SIDE, read_all

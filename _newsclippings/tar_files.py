@@ -1,0 +1,50 @@
+"""Files of a tar by their paths, as one Arrow array."""
+
+import numpy as np
+import pyarrow as pa
+
+from _newsclippings.binary import Rows, read_binary
+from _newsclippings.local_file import RandomFile
+from _newsclippings.tar_index import TarIndex
+from _newsclippings.tar_members import Members, TarCopy, read_members
+
+
+class TarPictures:
+    """Pictures as members of an uncompressed tar, each one positioned read."""
+
+    def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
+        """Find the pictures in the index.
+
+        Args:
+            file: the tar: local, the sparse copy of a remote one, or remote itself.
+            index: its index.
+            paths: image paths in the normal form, one per record; each is only a key of the index.
+        """
+        self.file = file
+        self.paths = paths
+        found = index.find(paths)
+        there = found >= 0
+        self._place = np.where(there, np.cumsum(there) - 1, -1)  # of each record among the members
+        self.members = Members.of(index, found[there])
+        self.sizes = np.append(self.members.sizes, 0)[self._place]
+        self.present = self.sizes > 0
+
+    def members_of(self, rows: Rows) -> Members:
+        """The members that some rows need, each once."""
+        there = rows[rows >= 0]
+        return self.members.some(np.unique(self._place[there[self.present[there]]]))
+
+    def read(self, rows: Rows) -> pa.Array:
+        """Encoded bytes of some rows; see `Pictures`.
+
+        Raises:
+            BadTarError: the header in front of a picture is not the one that was indexed.
+        """
+        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_some)
+
+    def byte_of(self, row: int) -> int:
+        """The byte of the tar at which the data of a file begin."""
+        return int(self.members.offsets[self._place[row]])
+
+    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
+        read_members(self.file, self.members, self._place[rows], views)
