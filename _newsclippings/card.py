@@ -29,7 +29,7 @@ from _newsclippings.schema import (
     VISUAL_NEWS_URL,
 )
 
-LARGEST = 4 << 20  # bytes of a card
+LARGEST_CARD = 4 << 20  # bytes of a card
 TEMPLATE = Path(__file__).with_name("card.md")
 README = "README.md"
 PICTURE = "pairs.png"
@@ -99,9 +99,9 @@ def card_files(folder: Path, name: str | None = None, *, built_now: bool = False
 def card_of(folder: Path) -> str:
     """The card that is in a folder; empty where there is none, or something larger than any card."""
     file = folder / README
-    if not file.is_file() or file.stat().st_size > LARGEST:
+    if not file.is_file() or file.stat().st_size > LARGEST_CARD:
         return ""
-    return read_file(file, LARGEST).decode(errors="replace").replace("\r\n", "\n")
+    return read_file(file, LARGEST_CARD).decode(errors="replace").replace("\r\n", "\n")
 
 
 def _name_before(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from _newsclippings.checksums import LARGEST, sha256_of_small
+from _newsclippings.checksums import LARGEST_BESIDE, sha256_of_small
 from _newsclippings.local_file import read_file
 from _newsclippings.parquet_folder import MANIFEST
 from _newsclippings.schema import CONFIGS, UNIQUE
@@ -24,7 +24,7 @@ def current_charts(folder: Path) -> list[Path]:
     """The numbers and the charts of what is in a folder; empty where none are, or of other rows."""
     numbers = folder / FOLDER / NUMBERS
     try:
-        measured = json.loads(read_file(numbers, LARGEST))["manifests"]
+        measured = json.loads(read_file(numbers, LARGEST_BESIDE))["manifests"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     if measured != digests_of_manifests(folder):

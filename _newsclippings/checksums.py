@@ -11,7 +11,7 @@ from _newsclippings.local_file import read_file
 from _newsclippings.parquet_folder import MANIFEST
 
 SUMS = "SHA256SUMS"
-LARGEST = 32 << 20  # bytes of a file beside the shards, this one among them
+LARGEST_BESIDE = 32 << 20  # bytes of a file beside the shards, this one among them
 _LINE = re.compile(r"[0-9a-f]{64}  ")
 
 
@@ -38,7 +38,7 @@ def sha256_of_small(file: Path) -> str:
     Raises:
         BadFileError: it is larger than those are.
     """
-    return hashlib.sha256(read_file(file, LARGEST)).hexdigest()
+    return hashlib.sha256(read_file(file, LARGEST_BESIDE)).hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -48,7 +48,7 @@ def read_sums(folder: Path) -> dict[str, str]:
         BadFileError: it is no such file.
     """
     try:
-        lines = read_file(folder / SUMS, LARGEST).decode(errors="replace").splitlines()
+        lines = read_file(folder / SUMS, LARGEST_BESIDE).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     if odd := [line for line in lines if not _LINE.match(line)]:

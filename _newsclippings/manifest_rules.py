@@ -7,7 +7,7 @@ from typing import Any
 
 from _newsclippings.schema import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SPLITS, UNIQUE, columns_of
 
-LARGEST = 8 << 20  # bytes of a manifest; that of the largest build has some 100 KB
+LARGEST_MANIFEST = 8 << 20  # bytes of a manifest; that of the largest build has some 100 KB
 MOST_FILES = 10_000  # of a config
 LARGEST_SHARD = 4 << 30  # bytes; the writer's limit is 450 MB, or one row
 MOST = 1 << 48  # of a count: more than any disk has

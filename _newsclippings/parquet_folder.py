@@ -28,7 +28,7 @@ from _newsclippings.disk import flush, flush_folder, is_lacking
 from _newsclippings.errors import AGAIN, BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
 from _newsclippings.files import what_instead, write_text
 from _newsclippings.local_file import open_file, read_file
-from _newsclippings.manifest_rules import LARGEST, check_manifest
+from _newsclippings.manifest_rules import LARGEST_MANIFEST, check_manifest
 from _newsclippings.schema import Columns
 from _newsclippings.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.strict_json import DECODER, json_fault
@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         DataNotFoundError: there is none, or it cannot be read.
         BadFileError: it is not as `build` writes them.
     """
-    data = read_file(folder / MANIFEST, LARGEST)
+    data = read_file(folder / MANIFEST, LARGEST_MANIFEST)
     try:
         manifest: dict[str, Any] = DECODER.decode(data.decode())
         if isinstance(manifest, dict) and (named := manifest.get("config", folder.name)) != folder.name:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.card import LARGEST, MAKERS, PICTURE
+from _newsclippings.card import LARGEST_CARD, MAKERS, PICTURE
 from _newsclippings.charts import FOLDER, NUMBERS
 from _newsclippings.checksums import SUMS
 from _newsclippings.croissant import CROISSANT
@@ -265,7 +265,7 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     folders: tuple[str, ...] = ()
     if "README.md" in files:  # which is in the first commit of every push
         card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
-        if not all(mark in read_file(card, LARGEST) for mark in CARD.marks):
+        if not all(mark in read_file(card, LARGEST_CARD) for mark in CARD.marks):
             raise not_ours(repo, "a README.md that is not ours")
         known |= {"README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT}
         folders = (*CONFIGS, UNIQUE, FOLDER)

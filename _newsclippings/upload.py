@@ -9,7 +9,7 @@ from typing import Any
 
 from _newsclippings.card import PICTURE, card_files, check_card
 from _newsclippings.charts import FOLDER, current_charts
-from _newsclippings.checksums import LARGEST, SUMS
+from _newsclippings.checksums import LARGEST_BESIDE, SUMS
 from _newsclippings.croissant import CROISSANT, croissant_text
 from _newsclippings.errors import ConfigError, bad_file, changed_file, printable
 from _newsclippings.manifests import Manifests, manifests, require_pictures, shows_pictures, version
@@ -119,7 +119,7 @@ def _contents(folder: Path, built: Manifests, sums: str) -> dict[str, bytes]:
     contents = {}
     for name in names:
         with contextlib.closing(PlainFile(folder, name)) as file:
-            contents[name] = file.read(LARGEST)
+            contents[name] = file.read(LARGEST_BESIDE)
         place, digest = folder / name, hashlib.sha256(contents[name]).hexdigest()
         if name != CROISSANT and f"{digest}  {name}" not in sums.splitlines():
             raise changed_file(place)
