@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 from _newsclippings.arrow import Int32s, int64s, lookup
 from _newsclippings.embeddings import Embeddings
 from _newsclippings.errors import bad_file, old_pyarrow
-from _newsclippings.images import FolderPictures, Pictures, read_whole
+from _newsclippings.images import FolderPictures, Pictures
 from _newsclippings.join import JoinedRows
 from _newsclippings.join_report import JoinReport
 from _newsclippings.schema import COLUMNS, EMBEDDINGS
+from _newsclippings.tar_files import read_whole
 from _newsclippings.threads import map_ahead
 
 IMAGE_COLUMN = list(COLUMNS).index("image")

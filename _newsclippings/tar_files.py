@@ -4,7 +4,10 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.binary import Rows, read_binary
+from _newsclippings.errors import zeros_in_tar
+from _newsclippings.images import Pictures
 from _newsclippings.local_file import RandomFile
+from _newsclippings.picture_end import TAIL, is_cut_by_zeros
 from _newsclippings.tar_index import TarIndex
 from _newsclippings.tar_members import Members, TarCopy, read_members
 
@@ -48,3 +51,28 @@ class TarPictures:
 
     def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
         read_members(self.file, self.members, self._place[rows], views)
+
+
+def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
+    """Encoded bytes of some rows, see `Pictures`; none that a download left half empty in a tar.
+
+    Args:
+        pictures: where they are.
+        rows: which of them.
+        texts: whether they are articles: no text ends in zeros.
+
+    Raises:
+        BadTarError: a file in a tar ends in zeros where its end should be.
+    """
+    data = pictures.read(rows)
+    if isinstance(pictures, TarPictures) and len(data):
+        offsets = np.frombuffer(data.buffers()[1], np.int32, len(data) + 1, data.offset * 4)
+        letters = np.frombuffer(data.buffers()[2] or b"", np.uint8)
+        filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+        for k in filled[letters[offsets[filled + 1] - 1] == 0].tolist():
+            file = letters[offsets[k] : offsets[k + 1]].tobytes()
+            if not any(file[-TAIL:]) if texts else is_cut_by_zeros(file):
+                row = int(rows[k])
+                byte = pictures.byte_of(row) + len(file.rstrip(b"\0"))
+                raise zeros_in_tar(pictures.file.path, pictures.paths[row].as_py(), byte)
+    return data

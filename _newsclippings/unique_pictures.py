@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.arrow import int64s, one_chunk
-from _newsclippings.images import Pictures, read_whole
+from _newsclippings.images import Pictures
 from _newsclippings.shards import Rows, Tables, file_sizes, ids_digest
 from _newsclippings.split import ROWS_OF_PICTURES, TABLES_AHEAD, Split
+from _newsclippings.tar_files import read_whole
 from _newsclippings.threads import map_ahead
 
 
