@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.pickles import Value, append, dump, mutants, numbers, touch, truncate
 from support.reading import environment
-from test_array_pickle import Value, append, dump, mutants, numbers, touch, truncate
 
 from _newsclippings import array_pickle_machine, array_pickle_runs
 from _newsclippings.array_pickle import open_array_pickle

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import json
 import re
 import shutil
@@ -22,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command import run
+from support.folders import ALL, TWO, build, content, manifest
 from support.reading import environment, expected_splits, raw, raw_splits
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -32,40 +32,13 @@ from support.world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
-from _newsclippings.cli import main
 from _newsclippings.manifest_rules import in_all_versions
 from _newsclippings.parquet_folder import alone_in
 from _newsclippings.schema import VERSION
 from _newsclippings.upload import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
 
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-ALL = [argument for config in CONFIGS for argument in ("--config", config)]
-TWO = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
 BESIDE = {"README.md", "dataset_infos.json", "SHA256SUMS"}
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
-
-
-def build(world: World, out: Path, *args: object) -> dict[str, Any]:
-    result = run("build", out, "--data-dir", world.root, "--format", "json", *args)
-    assert result.exit_code == 0, result.output
-    reports: dict[str, Any] = json.loads(result.stdout)["reports"]
-    return reports
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by the digest of its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import pickle
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from support.command import run
 from support.reading import environment
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -26,13 +25,6 @@ from _newsclippings import preview
 from _newsclippings.cli import main
 from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
 from newsclippings import ConfigError, NewsCLIPpings
-
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

@@ -14,11 +14,12 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
+from support.command import run
+from support.folders import ALL, TWO, build, content, manifest
 from support.reading import expected_splits, raw_splits
 from support.vectors import Plan, make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, Row, World
-from test_build import ALL, TWO, build, content, manifest, run
 
 from _newsclippings import shards
 from _newsclippings.schema import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION

@@ -14,12 +14,12 @@ import datasets
 import pytest
 from click.testing import Result
 from datasets import load_dataset
+from support.command import run
 from support.obstacles import as_anybody, make_room, may_mount, read_only, small_disk, used
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, Published, make_index
 from support.vectors import make_plan, same, write
 from support.world import SPLITS, World
-from test_build import run
 
 from _newsclippings import tar_members
 from newsclippings import ConfigError, NewsCLIPpings

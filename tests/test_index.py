@@ -23,10 +23,10 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.hub import serving as serving_hub
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
 from support.remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
 from support.world import World
-from test_hub import _serving as serving_hub
 
 from _newsclippings import network, tar_index, tar_segment, tar_walk
 from _newsclippings.cli import main

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.command import run
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, Published, refusal
 from support.world import World
 from sweeps.zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
-from test_cli import run
 
 from _newsclippings import tar_index, tar_walk
 from _newsclippings.image_check import look_at

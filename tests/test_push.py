@@ -19,10 +19,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 from click.testing import CliRunner
+from support.folders import TWO, build, content
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
 from support.world import World
-from test_build import TWO, build, content
 
 from _newsclippings import shards
 from _newsclippings.cli import main

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.json_records import FAST, LAYOUTS, Record, exactly, make
 
 from _newsclippings import record_scan, records
 from _newsclippings.corpus import SCHEMA
 from _newsclippings.records import pick_records
 from newsclippings import BadFileError
-
-Record = dict[str, Any]
-
-
-def make(number: int, caption: str = "c", **extra: Any) -> Record:
-    place = f"./bbc/images/{number // 1000:04d}/{number % 1000:03d}.jpg"
-    return {"id": number, "caption": caption, "topic": "t", "source": "bbc", "image_path": place, **extra}
 
 
 def pick(text: str | bytes, wanted: list[int]) -> list[Record]:
@@ -32,30 +25,6 @@ def pick(text: str | bytes, wanted: list[int]) -> list[Record]:
     rows: list[Record] = table.to_pylist()
     return rows
 
-
-def exactly(rows: list[Record], wanted: list[int]) -> list[Record]:
-    kept = [{name: row[name] for name in SCHEMA.names} for row in rows if row["id"] in wanted]
-    return sorted(kept, key=lambda row: int(row["id"]))
-
-
-LAYOUTS: dict[str, Callable[[list[Record]], str]] = {
-    "default": json.dumps,
-    "compact": lambda rows: json.dumps(rows, separators=(",", ":")),
-    "indented": lambda rows: json.dumps(rows, indent=2),
-    "deeply indented": lambda rows: json.dumps(rows, indent=9),
-    "unicode": lambda rows: json.dumps(rows, ensure_ascii=False),
-    "a line each": lambda rows: "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n",
-    "by id": lambda rows: json.dumps({str(row["id"]): row for row in rows}),
-    "by id, indented": lambda rows: json.dumps({str(row["id"]): row for row in rows}, indent=1),
-    "id last": lambda rows: json.dumps([dict(reversed(row.items())) for row in rows]),
-    "by id, id last": lambda rows: json.dumps({str(row["id"]): dict(reversed(row.items())) for row in rows}),
-    "nested object first": lambda rows: json.dumps([{"x": {"id": 1, "y": [{"id": 2}]}, **row} for row in rows]),
-    "nested object last": lambda rows: json.dumps([{**row, "x": {"id": row["id"] + 1}} for row in rows]),
-    "nested list": lambda rows: json.dumps([{**row, "x": [{"id": 3, **rows[0]}, {"id": 4}]} for row in rows]),
-    "two layouts in one file": lambda rows: f"[{', '.join(json.dumps(r, indent=r['id'] % 2 or None) for r in rows)}]",
-}  # fmt: skip
-
-FAST = ["default", "compact", "indented", "unicode", "a line each", "by id", "by id, indented"]
 
 captions = st.lists(st.sampled_from(["a", " ", '"', "\\", "{", "}", "[", ", ", ": ", "é", "\u2028", '{"id": 7', "😀"]))
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.dialects import DIALECTS, dump
+from support.json_records import FAST, LAYOUTS, exactly, make, rows
 from support.reading import load, raw, raw_splits
 from support.world import World
-from test_annotations import rows
-from test_records import FAST, LAYOUTS, exactly, make
 
 from _newsclippings import annotations, assemble, record_index
 from _newsclippings.annotations import MatchesInSlices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import re
@@ -21,23 +20,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from support.command import run
 from support.world import CONFIGS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import schema, stats
-from _newsclippings.cli import main
 from _newsclippings.plots import draw_stats
 from _newsclippings.stats import TOP
 
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 LABELS = ("pristine", "falsified")
 TWO = ("merged_balanced", "scene_resnet_place")
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 def build(world: World, out: Path, *configs: str, **options: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.tars import BODY, END, header, walk
 
 from _newsclippings import tar_index, tar_segment, tar_walk
 from _newsclippings.files import fingerprint
@@ -29,19 +29,6 @@ names = st.lists(
 )
 members = st.dictionaries(names.map("/".join), st.binary(max_size=1500), min_size=1, max_size=12)
 formats = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-
-
-class Walked:
-    """What a walk found."""
-
-    def __init__(self, path: str) -> None:
-        with LocalFile(path) as file:
-            self.members = tar_index.walk(file)
-        damage = self.members.schema.metadata.get(b"damage")
-        self.damage = damage.decode() if damage else None
-
-
-walk = Walked
 
 
 def load_index(path: str, key: str, folder: Path) -> TarIndex:
@@ -225,23 +212,6 @@ def test_damaged_archives_never_raise_anything_else(tmp_path: Path, noise: bytes
         return
     for offset, size in zip(index.members["offset"].to_pylist(), index.members["size"].to_pylist(), strict=True):
         assert 0 <= offset <= offset + size <= path.stat().st_size
-
-
-def header(
-    name: bytes, size: bytes = b"%011o\0" % 3, kind: bytes = b"0", magic: bytes = b"ustar\x0000", **more: bytes
-) -> bytes:
-    raw = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + size + b"0" * 11 + b"\0" + b" " * 8 + kind)
-    raw += b"\0" * 100 + magic.ljust(8, b"\0")
-    raw = raw.ljust(512, b"\0")
-    if prefix := more.get("prefix"):
-        raw[345 : 345 + len(prefix)] = prefix
-    total = sum(struct.unpack("512b", raw)) if "signed" in more else sum(raw)
-    raw[148:156] = b"%06o\0 " % total
-    return bytes(raw)
-
-
-BODY = b"abc".ljust(512, b"\0")
-END = bytes(1024)
 
 
 @pytest.mark.parametrize(

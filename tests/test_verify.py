@@ -20,11 +20,11 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+from support.command import run
 from support.remote import Origin, Published
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
-from support.world import CONFIGS, SPLITS, World
-from test_cli import run
+from support.world import CONFIGS, SPLITS, World, paths_of
 
 import newsclippings
 from _newsclippings import image_check, shards, threads
@@ -61,11 +61,6 @@ def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
 
 def counts(report: Report, name: str, config: str = "merged_balanced") -> dict[str, Any]:
     return {split: about.get(name) for split, about in report.counts[config].items()}
-
-
-def paths_of(world: World, config: str = "merged_balanced") -> list[str]:
-    """The pictures that a config needs."""
-    return sorted({row["image_path"] for split in SPLITS for row in world.rows(config, split)})
 
 
 # Every state
