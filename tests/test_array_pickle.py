@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import hostile_pickles
+from support.constants import change_constant
 from support.pickles import (
     CODES,
     Value,
@@ -32,7 +33,7 @@ from support.pickles import (
     truncate,
 )
 
-from _newsclippings import array_pickle, array_pickle_machine, array_pickle_runs, array_pickle_window
+from _newsclippings import array_pickle_runs, array_pickle_window
 from _newsclippings.array_pickle import Form, open_array_pickle
 from _newsclippings.array_pickle_machine import Machine
 from _newsclippings.errors import BadFileError, BadPickleError
@@ -468,7 +469,7 @@ def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
 @pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
 def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
-    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
     files: dict[str, bytes] = getattr(hostile_pickles, group)()
     assert len(files) > 100
     for data in files.values():
@@ -477,7 +478,7 @@ def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pyte
 
 def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file claims is compared with its size before anything is allocated."""
-    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)
+    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)
     path = tmp_path / "x.pkl"
     for title, data in hostile_pickles.machine_pickles().items():
         if len(data) > 1_000_000:
@@ -804,7 +805,7 @@ def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
 @pytest.mark.parametrize("order", ["as it is", "backwards", "far apart", "one"])
 def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of any entries in any order, whether they are read together or each alone."""
-    monkeypatch.setattr(array_pickle, "BLOCK", block)
+    change_constant(monkeypatch, "BLOCK", block, of="array_pickle")
     places = {"backwards": np.arange(1500)[::-1], "far apart": np.array([3, 1400, 3, 700]), "one": np.array([9])}
     chosen = places.get(order, np.arange(1500))
     out = np.zeros((len(chosen), 64), np.uint8)

@@ -16,6 +16,7 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from support.command import run
+from support.constants import change_constant
 from support.reading import environment
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -144,7 +145,7 @@ def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tm
 def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only Pillow's own font is there, which has ASCII letters only, accents and quotes become plain."""
     caption = "Fédèle’s “Békés” – 日本"
-    monkeypatch.setattr(preview, "FONTS", ())
+    change_constant(monkeypatch, "FONTS", ())
     preview._font.cache_clear()
     assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
     monkeypatch.undo()

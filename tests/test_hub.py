@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import pytest
 from datasets import load_dataset
+from support.constants import change_constant
 from support.hub import Hub, serving
 from support.reading import answer, expected_splits, jsonable, start
 from support.vectors import make_plan
@@ -226,7 +227,7 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
 
 def test_a_file_that_never_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the Hub's client is still fetching when its time is over is an error that names the file."""
-    monkeypatch.setattr(newsclippings, "WHOLE_FILE", 0.2)
+    change_constant(monkeypatch, "WHOLE_FILE", 0.2)
     monkeypatch.setattr(datasets.DownloadManager, "download", lambda *_: time.sleep(20))
     with pytest.raises(newsclippings.DataNotFoundError, match=r"test\.json could not be fetched.*no whole answer"):
         load_dataset("newsclippings", "merged_balanced", images="none", splits=["test"])

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.command import run
+from support.constants import change_constant
 from support.world import CONFIGS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import schema, stats
@@ -134,8 +135,8 @@ def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeyp
         rows = of_plan(world, config)
         check_config(found[config], rows)
         check_pictures(found[config]["pictures"], [row for some in rows.values() for row in some])
-    monkeypatch.setattr(stats, "ROWS", 5)
-    monkeypatch.setattr(stats, "ROWS_OF_PICTURES", 3)
+    change_constant(monkeypatch, "ROWS", 5, of="stats")
+    change_constant(monkeypatch, "ROWS_OF_PICTURES", 3, of="stats")
     assert numbers(folder) == found
 
 

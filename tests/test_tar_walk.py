@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
 from support.tars import BODY, END, header, walk
 
-from _newsclippings import tar_index, tar_segment, tar_walk
+from _newsclippings import tar_index, tar_walk
 from _newsclippings.files import fingerprint
 from _newsclippings.local_file import LocalFile
 from _newsclippings.tar_index import TarIndex
@@ -60,7 +61,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
     """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
     path = write(tmp_path / "x.tar", files, form)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_segment, "BATCH", batch)
+        change_constant(patch, "BATCH", batch, of="tar_segment")
         index = walk(str(path))
     with tarfile.open(path) as reference:
         expected = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
@@ -83,7 +84,7 @@ def test_a_walk_in_segments_finds_the_same(
     parts = tmp_path / "parts"
     shutil.rmtree(parts, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch, LocalFile(str(path)) as file:
-        patch.setattr(tar_walk, "SEGMENT", segment)
+        change_constant(patch, "SEGMENT", segment)
         found = tar_index.walk(file, parts)
         if resumed:
             for kept in sorted(parts.glob("*/*.arrow"))[::2]:
@@ -106,7 +107,7 @@ def test_no_segment_is_walked_twice(tmp_path: Path, form: int) -> None:
         return walk_segment(file, start, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 5_000)
+        change_constant(patch, "SEGMENT", 5_000)
         patch.setattr(tar_walk, "walk_segment", count)
         assert len(walk(str(path)).members) == len(files)
     assert len(starts) > 10
@@ -119,7 +120,7 @@ def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> Non
     files = {"origin/a.jpg": b"A" * 700, "origin/inner.tar": inner, "origin/z.jpg": b"Z" * 700}
     path = write(tmp_path / "x.tar", files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 4096)
+        change_constant(patch, "SEGMENT", 4096)
         assert walk(str(path)).members["name"].to_pylist() == ["a.jpg", "inner.tar", "z.jpg"]
 
 
@@ -131,7 +132,7 @@ def test_damage_in_a_segment_ends_the_whole_walk(tmp_path: Path, at: int) -> Non
     data[at * 1536 + 148] ^= 1  # a digit of the checksum
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 2048)
+        change_constant(patch, "SEGMENT", 2048)
         if at == 0:
             with pytest.raises(BadTarError, match="do not begin with a tar header"):
                 walk(str(path))
@@ -151,7 +152,7 @@ def test_global_names_and_sizes_are_understood_in_segments_too(tmp_path: Path, f
     path.write_bytes(header(b"first") + BODY + extra + (header(b"next") + BODY) * 9 + END)
     one = walk(str(path)).members
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 1024)
+        change_constant(patch, "SEGMENT", 1024)
         assert walk(str(path)).members.equals(one)
     assert one["name"].to_pylist()[:2] == ["first", "all/same" if field == "path" else "next"]
 
@@ -163,7 +164,7 @@ def test_names_are_found_by_their_hash_and_told_apart(names: list[str], collidin
     table = pa.table([names, range(600, 600 + len(names)), [1] * len(names), [0] * len(names)], schema=SCHEMA)
     with pytest.MonkeyPatch.context() as patch:
         if colliding:
-            patch.setattr(tar_index, "_WEIGHTS", np.zeros_like(tar_index._WEIGHTS))
+            change_constant(patch, "_WEIGHTS", np.zeros_like(tar_index._WEIGHTS))
         index = tar_index.keep(table, Path("/proc/no/place"), "x")
         asked = pa.array([*reversed(names), None, "not there", *names], pa.string())
         expected = [*reversed(range(len(names))), -1, -1, *range(len(names))]
@@ -186,7 +187,7 @@ def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, b
     data[at] ^= 1 << bit
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_segment, "BATCH", batch + 1)
+        change_constant(patch, "BATCH", batch + 1, of="tar_segment")
         try:
             index = walk(str(path))
         except NewsCLIPpingsError:

@@ -21,13 +21,14 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from support.command import run
+from support.constants import change_constant
 from support.remote import Origin, Published
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, World, paths_of
 
 import newsclippings
-from _newsclippings import image_check, shards, threads
+from _newsclippings import image_check, threads
 from _newsclippings import verify as _verify
 from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
 from newsclippings import ConfigError, Report
@@ -711,7 +712,7 @@ def built_once(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "out"
     options = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "FEWEST", 1)
+        change_constant(patch, "FEWEST", 1)
         assert run("build", out, "--data-dir", world.root, *options).exit_code == 0
     assert run("croissant", out).exit_code == 0
     return out
