@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.reading import environment
+from support.reading import TESTS, environment
 from support.world import World
 
 import newsclippings
@@ -160,6 +161,28 @@ def test_no_lock_outlives_a_fork(module: str) -> None:
     locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
     if module != "_newsclippings.threads":
         assert not used & {*locks, "functools.cached_property", "cached_property"}
+
+
+FILES_OF_TESTS = {str(file.relative_to(TESTS)): file for file in TESTS.rglob("*.py")}
+
+
+def test_no_test_imports_a_test() -> None:
+    """What test modules share is in tests/support, so that each can be moved, run and deleted alone."""
+    asked = {name: imports(file) for name, file in FILES_OF_TESTS.items()}
+    assert len(asked) > 90
+    parts = {(name, part) for name, modules in asked.items() for module in modules for part in module.split(".")}
+    assert not [(name, part) for name, part in parts if part.startswith("test_")]
+
+
+def test_constants_are_changed_through_one_helper() -> None:
+    """No test sets a constant of a module by itself: support/constants.py finds the modules that have it."""
+    wrong = []
+    for name, file in FILES_OF_TESTS.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".setattr", "patch.object")):
+                texts = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                wrong += [(name, text) for text in texts if re.fullmatch("_?[A-Z][A-Z0-9_]+", text.rpartition(".")[2])]
+    assert not wrong
 
 
 GONE = """

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 from datasets import load_dataset
-from support.reading import TESTS, answer, environment, expected_splits, jsonable, start
+from support.constants import change_constant
+from support.hub import Hub, serving
+from support.reading import answer, expected_splits, jsonable, start
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World, make_world
@@ -25,49 +23,9 @@ from support.world import World, make_world
 import newsclippings
 
 
-class Hub:
-    """A running hub_server.py over the news_clippings folder of a world."""
-
-    def __init__(self, endpoint: str, world: World) -> None:
-        self.endpoint, self.world = endpoint, world
-
-    def log(self) -> list[tuple[str, str, str | None, bool]]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self.endpoint}/_log") as reply:
-            return [tuple(entry) for entry in json.load(reply)]
-
-    def fetched(self) -> set[str]:
-        """Files whose bytes were asked for."""
-        return {
-            m[1]
-            for method, path, _, _ in self.log()
-            if method == "GET" and (m := re.search("/resolve/[^/]+/(.+)", path))
-        }
-
-    def environment(self, home: Path, **extra: str) -> dict[str, str]:
-        online = {
-            "HF_ENDPOINT": self.endpoint,
-            "HF_HUB_OFFLINE": "0",
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
-        }
-        return environment(home, **{**online, **extra})
-
-
-@contextmanager
-def _serving(world: World, *token: str) -> Iterator[Hub]:
-    command = [sys.executable, str(TESTS / "support/hub_server.py"), str(world.root / "news_clippings"), *token]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield Hub(process.stdout.readline().strip(), world)
-        finally:
-            process.terminate()
-
-
 @pytest.fixture
 def hub(world: World) -> Iterator[Hub]:
-    with _serving(world) as running:
+    with serving(world) as running:
         yield running
 
 
@@ -206,7 +164,7 @@ def test_pictures_cannot_be_fetched(hub: Hub, tmp_path: Path, streaming: bool) -
 @pytest.mark.parametrize("token", ["hf_right", "hf_wrong"])
 def test_the_token_is_sent(world: World, tmp_path: Path, token: str, streaming: bool) -> None:
     """HF_TOKEN goes along, so that a private mirror works; a wrong one gives a clear error."""
-    with _serving(world, "hf_right") as hub:
+    with serving(world, "hf_right") as hub:
         env = hub.environment(tmp_path / "hf", HF_TOKEN=token)
         options = {"images": "none", "splits": ["test"], "streaming": streaming}
         if token == "hf_right":
@@ -223,7 +181,7 @@ def test_the_token_is_sent(world: World, tmp_path: Path, token: str, streaming: 
 def poor_hub(new_world: Callable[..., World]) -> Iterator[Hub]:
     world = new_world("remote", folder=False, tar=False)
     world.metadata("test").unlink()
-    with _serving(world) as running:
+    with serving(world) as running:
         yield running
 
 
@@ -250,7 +208,7 @@ def test_embeddings_and_metadata_come_from_the_hub(
 rows = list(load_dataset('newsclippings', **json.loads(sys.argv[1]))['test'])
 say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
 """
-    with _serving(world) as hub:
+    with serving(world) as hub:
         for _ in range(2):
             env = hub.environment(tmp_path / "home")
             found = answer(start(code, tmp_path / "here", env, json.dumps(options)))
@@ -269,7 +227,7 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
 
 def test_a_file_that_never_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the Hub's client is still fetching when its time is over is an error that names the file."""
-    monkeypatch.setattr(newsclippings, "WHOLE_FILE", 0.2)
+    change_constant(monkeypatch, "WHOLE_FILE", 0.2)
     monkeypatch.setattr(datasets.DownloadManager, "download", lambda *_: time.sleep(20))
     with pytest.raises(newsclippings.DataNotFoundError, match=r"test\.json could not be fetched.*no whole answer"):
         load_dataset("newsclippings", "merged_balanced", images="none", splits=["test"])
@@ -291,7 +249,7 @@ def test_digests_of_the_hub(new_world: Callable[..., World], tmp_path: Path, sho
     """verify --checksums compares with the Hub: files of the authors are the same, and one that is not is a fault."""
     published = new_world("published")
     write_embeddings(published, make_plan(published))
-    with _serving(published) as hub:
+    with serving(published) as hub:
         local = make_world(tmp_path / "data")
         write_embeddings(local, make_plan(local), short=short)
         report = _verified(hub, local.root, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import inspect
 import io
 import json
 import re
@@ -16,17 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from support.command import run
 from support.world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import preview_html
-from _newsclippings.cli import main
 from _newsclippings.foreign_text import one_line
 from _newsclippings.preview_html import LARGEST, TEMPLATE, Rows, write_page
 
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 TWO = ("merged_balanced", "person_sbert_text_text")
 EVERYTHING = [f"--config={config}" for config in TWO] + [f"--split={split}" for split in SPLITS]
 LABELS = ["pristine", "falsified"]
@@ -40,17 +36,13 @@ HOSTILE = [
 Shown = tuple[str, list[str]]  # what stands above a pair, and which of its twins can be seen
 
 
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, ["preview", *(str(arg) for arg in args)])
-
-
 def shown(value: Any) -> Any:
     """A text as the page shows it: in one line, with blanks as spaces."""
     return one_line(value) if isinstance(value, str) else value
 
 
 def write(world: World, page: Path, *args: object) -> Path:
-    result = run("--data-dir", world.root, "--html", page, *args)
+    result = run("preview", "--data-dir", world.root, "--html", page, *args)
     assert result.exit_code == 0, result.output
     return page
 
@@ -98,7 +90,7 @@ def row(index: int, **fields: Any) -> Row:
 
 def test_the_pairs_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
     """Every config and split in its usual order, both twins of every pair, every text as it is."""
-    result = run("--data-dir", world.root, "--html", tmp_path / "new" / "pairs.html", *reversed(EVERYTHING))
+    result = run("preview", "--data-dir", world.root, "--html", tmp_path / "new" / "pairs.html", *reversed(EVERYTHING))
     expected = plan(world)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/new/pairs.html ({len(expected)} pairs)\n")
     data = data_of(tmp_path / "new" / "pairs.html")
@@ -274,7 +266,7 @@ def test_colours_can_be_told_apart() -> None:
 )
 def test_mistakes_are_said(args: list[str], says: str) -> None:
     """What a picture cannot show is a usage error that names the flags, and nothing is written."""
-    result = run(*args)
+    result = run("preview", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
     assert list(Path.cwd().iterdir()) == []

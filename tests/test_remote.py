@@ -26,6 +26,7 @@ from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
 from support.remote import (
     BLOCK,
@@ -43,8 +44,8 @@ from support.remote import (
 from support.sampling import WAYS, crossed, sampled
 from support.world import SPLITS, World, make_world
 
-from _newsclippings import network, tar_index, tar_members
 from _newsclippings import remote as remote_module
+from _newsclippings import tar_index, tar_members
 from _newsclippings.cli import main
 from _newsclippings.local_file import LocalFile
 from newsclippings import (
@@ -62,8 +63,8 @@ LARGE = 150_000  # bytes added to each picture where gaps between pictures shoul
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, and the time that a silent server has, are short."""
-    monkeypatch.setattr(network, "PAUSE", 0.001)
-    monkeypatch.setattr(network, "TIMEOUT", 0.5)
+    change_constant(monkeypatch, "PAUSE", 0.001)
+    change_constant(monkeypatch, "TIMEOUT", 0.5)
 
 
 @pytest.fixture
@@ -583,7 +584,7 @@ def test_the_fetched_part_survives_a_failure(
     origin: Origin, large: Published, index: str, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     """What came before the server failed is not fetched again."""
-    monkeypatch.setattr(remote_module, "THREADS", 1)  # so that nothing is on its way when one request fails
+    change_constant(monkeypatch, "THREADS", 1, of="remote")  # so that nothing is on its way when one request fails
     origin.mode(**fault, after=24)
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
@@ -926,10 +927,9 @@ def test_any_members_in_any_order_are_fetched_exactly(
     copy = tmp_path / "copy.tar"
     copy.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote_module, "PIECE", piece)
-        patch.setattr(tar_members, "PIECE", piece)
-        patch.setattr(tar_members, "WASTE", waste)
-        patch.setattr(tar_members, "NEXT", 2048 if waste else 0)
+        change_constant(patch, "PIECE", piece, of="remote")
+        change_constant(patch, "WASTE", waste)
+        change_constant(patch, "NEXT", 2048 if waste else 0)
         origin.forget()
         buffers = [bytearray(sizes[k]) for k in chosen]
         views = [memoryview(buffer) for buffer in buffers]

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from datasets import load_dataset
+from support.constants import change_constant
 from support.reading import raw_splits
 from support.remote import Origin, Published, make_index, publish
 from support.sampling import WAYS, crossed
 from support.world import World
 
-from _newsclippings import network, tar_index, tar_walk
+from _newsclippings import tar_index, tar_walk
 from _newsclippings.cli import main
 from _newsclippings.remote import RemoteFile
 from newsclippings import BadFileError, BadTarError, NewsCLIPpingsError
@@ -26,8 +27,8 @@ SPLITS = ("test", "train")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, and the time that a silent server has, are short."""
-    monkeypatch.setattr(network, "PAUSE", 0.001)
-    monkeypatch.setattr(network, "TIMEOUT", 0.5)
+    change_constant(monkeypatch, "PAUSE", 0.001)
+    change_constant(monkeypatch, "TIMEOUT", 0.5)
 
 
 def right_or_refused(remote: Published, **options: Any) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import re
@@ -21,23 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from support.command import run
+from support.constants import change_constant
 from support.world import CONFIGS, SOURCES, SPLITS, Row, World
 
 from _newsclippings import schema, stats
-from _newsclippings.cli import main
 from _newsclippings.plots import draw_stats
 from _newsclippings.stats import TOP
 
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 LABELS = ("pristine", "falsified")
 TWO = ("merged_balanced", "scene_resnet_place")
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 def build(world: World, out: Path, *configs: str, **options: str) -> Path:
@@ -142,8 +135,8 @@ def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeyp
         rows = of_plan(world, config)
         check_config(found[config], rows)
         check_pictures(found[config]["pictures"], [row for some in rows.values() for row in some])
-    monkeypatch.setattr(stats, "ROWS", 5)
-    monkeypatch.setattr(stats, "ROWS_OF_PICTURES", 3)
+    change_constant(monkeypatch, "ROWS", 5, of="stats")
+    change_constant(monkeypatch, "ROWS_OF_PICTURES", 3, of="stats")
     assert numbers(folder) == found
 
 
