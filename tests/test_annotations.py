@@ -10,26 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.dialects import DIALECTS, dump
+from support.json_records import rows
 
 from _newsclippings import annotations as matches_module
 from _newsclippings.annotations import SCHEMA, MatchesInSlices, read_annotations
 from newsclippings import BadFileError
 
 Row = dict[str, Any]
-
-rows = st.lists(
-    st.fixed_dictionaries(
-        {
-            "id": st.integers(0, 2**40),
-            "image_id": st.integers(0, 2**40),
-            "similarity_score": st.one_of(st.just(1), st.floats(-1, 1, allow_subnormal=False)),
-            "source_dataset": st.integers(0, 3),
-            "falsified": st.booleans(),
-        }
-    ),
-    min_size=1,
-    max_size=20,
-)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

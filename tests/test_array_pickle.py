@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import itertools
-import os
 import pickle
 import pickletools
-import random
 import struct
 import subprocess
 import sys
@@ -24,39 +19,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import hostile_pickles
+from support.constants import change_constant
+from support.pickles import (
+    CODES,
+    Value,
+    append,
+    dump,
+    long_mappings,
+    mutants,
+    numbers,
+    reframed,
+    touch,
+    truncate,
+)
 
-from _newsclippings import array_pickle, array_pickle_machine, array_pickle_runs, array_pickle_window
+from _newsclippings import array_pickle_runs, array_pickle_window
 from _newsclippings.array_pickle import Form, open_array_pickle
 from _newsclippings.array_pickle_machine import Machine
 from _newsclippings.errors import BadFileError, BadPickleError
 
-Value = Any  # an array, None or a list of arrays
-CODES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 # What numpy writes
-
-
-def pristine_pickle() -> Any:
-    """The module anew: `dill`, which `datasets` imports, has changed the table of the pickler written in Python."""
-    spec = importlib.util.find_spec("pickle")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PurePickler = pristine_pickle()._Pickler
-
-
-def dump(values: dict[Any, Value], protocol: int, pure: bool = False) -> bytes:
-    stream = io.BytesIO()
-    # that of Python 3.11 cannot write two equal small buffers in protocol 5 (an assertion of its own)
-    pickler = PurePickler(stream, min(protocol, 4)) if pure else pickle.Pickler(stream, protocol)
-    pickler.dump(values)
-    return stream.getvalue()
 
 
 def same(found: Value, expected: Value) -> bool:
@@ -91,16 +76,6 @@ def check(path: Path, data: bytes, values: dict[Any, Value]) -> None:
                     assert (form, entries.forms[k]) == (None, 0 if value is None else 1)
             del found
     assert places[0] == places[1]
-
-
-def numbers(code: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    dtype = np.dtype(code)
-    count = int(np.prod(shape, dtype=int))
-    raw = np.random.default_rng(seed).bytes(count * dtype.itemsize)
-    if dtype.kind == "b":
-        dtype, raw = np.dtype("?"), bytes(byte & 1 for byte in raw)
-    array: np.ndarray = np.ndarray(shape, dtype, raw).copy()
-    return array
 
 
 def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
@@ -494,7 +469,7 @@ def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
 @pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
 def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
-    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
     files: dict[str, bytes] = getattr(hostile_pickles, group)()
     assert len(files) > 100
     for data in files.values():
@@ -503,7 +478,7 @@ def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pyte
 
 def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file claims is compared with its size before anything is allocated."""
-    monkeypatch.setattr(array_pickle_machine, "MAX_ENTRIES", hostile_pickles.MANY)
+    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)
     path = tmp_path / "x.pkl"
     for title, data in hostile_pickles.machine_pickles().items():
         if len(data) > 1_000_000:
@@ -594,42 +569,6 @@ def outcome(path: Path, patterns: bool) -> object:
         return None
 
 
-def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = False) -> Iterator[bytes]:
-    rng = random.Random(seed)
-    opcodes = [ord(op.code) for op in pickletools.opcodes]
-    places = {seed: [at or 0 for _, _, at in pickletools.genops(seed)] for seed in seeds}
-    for _ in range(count):
-        sound = rng.choice(seeds)
-        data = bytearray(sound)
-        for _ in range(1 if late else rng.choice((1, 1, 1, 2, 4))):
-            first = 2 if late else 0  # half of the file is left alone
-            at = rng.choice(places[sound][len(places[sound]) * first // 4 :])
-            at = at if rng.random() < 0.6 else rng.randrange(len(data) * first // 4, len(data))
-            at = min(at, len(data) - 1)
-            how = rng.randrange(8)
-            if how == 0:
-                data[at] ^= 1 << rng.randrange(8)
-            elif how == 1:
-                data[at] = rng.choice(opcodes)
-            elif how == 2:
-                data[at : at + rng.choice((1, 2, 8, 30))] = b""
-            elif how == 3:
-                data[at:at] = bytes([rng.choice(opcodes)])
-            elif how == 4:  # a piece of another seed, or of this one
-                other = rng.choice(seeds)
-                begin, end = sorted(rng.choices(places[other], k=2))
-                data[at:at] = other[begin : min(end, begin + 300)]
-            elif how == 5:
-                data[at + 1 : at + 5] = rng.choice((b"\xff" * 4, bytes(4), struct.pack("<I", rng.randrange(600))))
-            elif how == 6:  # entries change places
-                length = rng.choice((40, 90, 130))
-                data[at : at + length] = data[at + length : at + 2 * length]
-            else:
-                data[at : at + 2] = b"h" + bytes([rng.randrange(256)])
-            data = data or bytearray(b"\x80")
-        yield bytes(data)
-
-
 @pytest.mark.sweep
 def test_mutants(tmp_path: Path) -> None:
     """Whatever becomes of a file: it is refused by our own error, or read; with patterns as without."""
@@ -644,40 +583,6 @@ def test_mutants(tmp_path: Path) -> None:
         assert fast == slow
         read += fast is not None
     assert 40 < read < 1100  # some mutants are sound
-
-
-def reframed(data: bytes, lengths: list[int]) -> bytes:
-    """The same opcodes in other frames: so many in each, over and over; none where the length is negative."""
-    starts = [(op.name, at or 0) for op, _, at in pickletools.genops(data)] + [("", len(data))]
-    pieces = [data[at:end] for (name, at), (_, end) in itertools.pairwise(starts) if name != "FRAME"][1:]
-    made, k = data[:2], 0
-    while pieces:
-        length, k = lengths[k % len(lengths)], k + 1
-        body, pieces = b"".join(pieces[: abs(length)]), pieces[abs(length) :]
-        made += hostile_pickles.framed(body) if length > 0 else body
-    return made
-
-
-@st.composite
-def long_mappings(draw: st.DrawFn) -> dict[Any, Value]:
-    """Dozens of entries in runs of a few kinds: keys of all widths, None, faces, number types, arrays shared."""
-    rng = random.Random(draw(st.integers(0, 2**32)))
-    key = draw(st.sampled_from([int, int, np.int64, np.int32]))
-    ids = rng.sample(range(draw(st.sampled_from([400, 70_000, 10**7]))), draw(st.integers(40, 120)))
-    width = draw(st.sampled_from([6, 8, 64]))
-    every = ["vector", "vector", "row", "faces", "none", "list", "f8", "i4", ">f4"]  # that one has a type of its own
-    kinds = draw(st.lists(st.sampled_from(every), min_size=1, max_size=3))
-    run = draw(st.sampled_from([1, 3, 30]))
-    mapping: dict[Any, Value] = {}
-    for k, number in enumerate(ids):
-        kind = kinds[k // run % len(kinds)]
-        shape = {"row": (1, width), "faces": (rng.randrange(3), width)}.get(kind, (width,))
-        array = numbers(kind if kind in CODES or kind == ">f4" else "f4", shape, number)
-        mapping[key(number)] = {"none": None, "list": [array, array]}.get(kind, array)
-    sound = [value for value in mapping.values() if isinstance(value, np.ndarray)]
-    if sound and rng.random() < 0.5:
-        mapping |= {key(10**8 + k): rng.choice(sound) for k in range(rng.randrange(1, 40))}
-    return mapping
 
 
 lengths = st.lists(st.one_of(st.integers(1, 300), st.integers(-20, -1)), min_size=1, max_size=4)
@@ -865,19 +770,6 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def append(path: Path) -> None:
-    with path.open("ab") as stream:
-        stream.write(b"x")
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, 100)
-
-
-def touch(path: Path) -> None:
-    os.utime(path, ns=(1, 1))
-
-
 @pytest.mark.parametrize("change", [append, truncate, touch])
 def test_a_file_that_changes_is_an_error_at_the_end(file: Path, change: Callable[[Path], None]) -> None:
     """The size and the time of the last change are compared when all is read; the file is closed in any case."""
@@ -913,7 +805,7 @@ def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
 @pytest.mark.parametrize("order", ["as it is", "backwards", "far apart", "one"])
 def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of any entries in any order, whether they are read together or each alone."""
-    monkeypatch.setattr(array_pickle, "BLOCK", block)
+    change_constant(monkeypatch, "BLOCK", block, of="array_pickle")
     places = {"backwards": np.arange(1500)[::-1], "far apart": np.array([3, 1400, 3, 700]), "one": np.array([9])}
     chosen = places.get(order, np.arange(1500))
     out = np.zeros((len(chosen), 64), np.uint8)

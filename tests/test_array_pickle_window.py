@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.constants import change_constant
+from support.pickles import Value, append, dump, mutants, numbers, touch, truncate
 from support.reading import environment
-from test_array_pickle import Value, append, dump, mutants, numbers, touch, truncate
 
-from _newsclippings import array_pickle_machine, array_pickle_runs
 from _newsclippings.array_pickle import open_array_pickle
 from _newsclippings.array_pickle_runs import Walk
 from _newsclippings.array_pickle_window import AHEAD
@@ -55,8 +55,8 @@ def test_a_window_may_end_anywhere(
         path.write_bytes(data)
         whole = told(path)
         with monkeypatch.context() as patch:
-            patch.setattr(array_pickle_machine, "STEP", AHEAD)
-            patch.setattr(array_pickle_runs, "WINDOW", 1500 + 271 * k)
+            change_constant(patch, "STEP", AHEAD)
+            change_constant(patch, "WINDOW", 1500 + 271 * k)
             assert told(path) == whole, k
 
 
@@ -82,7 +82,7 @@ def test_a_file_that_changes_between_two_windows(
         skip(walk)
 
     monkeypatch.setattr(Walk, "_skip", changing)
-    monkeypatch.setattr(array_pickle_runs, "WINDOW", 1 << 14)
+    change_constant(monkeypatch, "WINDOW", 1 << 14)
     with pytest.raises(BadFileError, match="stays as it is while it is read, found that it changed"):
         open_array_pickle(str(file))
     assert len(calls) >= when

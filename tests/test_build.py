@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import json
 import re
 import shutil
@@ -22,9 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from support.command import run
+from support.constants import change_constant
+from support.folders import ALL, TWO, build, content, manifest
 from support.reading import environment, expected_splits, raw, raw_splits
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -32,45 +33,18 @@ from support.world import CONFIGS, SPLITS, World
 
 from _newsclippings import parquet_folder, shards
 from _newsclippings.card import stale_files
-from _newsclippings.cli import main
 from _newsclippings.parquet_folder import alone_in
 from _newsclippings.schema import VERSION
 from _newsclippings.upload import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
 
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-ALL = [argument for config in CONFIGS for argument in ("--config", config)]
-TWO = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
 BESIDE = {"README.md", "dataset_infos.json", "SHA256SUMS"}
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
-
-
-def build(world: World, out: Path, *args: object) -> dict[str, Any]:
-    result = run("build", out, "--data-dir", world.root, "--format", "json", *args)
-    assert result.exit_code == 0, result.output
-    reports: dict[str, Any] = json.loads(result.stdout)["reports"]
-    return reports
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by the digest of its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return found
 
 
 @pytest.fixture
 def many_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Splits of eight rows are large enough for eight files."""
-    monkeypatch.setattr(shards, "FEWEST", 1)
+    change_constant(monkeypatch, "FEWEST", 1)
 
 
 # What is in the folder
@@ -195,7 +169,7 @@ def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
 
 def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small row groups, an index of pages, pictures as they are and the rest compressed, content-defined chunks."""
-    monkeypatch.setattr("_newsclippings.split.ROWS_OF_PICTURES", 10)
+    change_constant(monkeypatch, "ROWS_OF_PICTURES", 10, of="split")
     build(world, tmp_path / "out")
     file = pq.ParquetFile(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet")
     about = file.metadata
@@ -214,7 +188,7 @@ def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: 
 def test_row_groups_of_large_pictures_are_small(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rows to a group as have room in it, one at least."""
     size = sum(len(row["image"]["bytes"]) for row in world.rows(split="test")) // 4
-    monkeypatch.setattr(shards, "MAX_GROUP", size)
+    change_constant(monkeypatch, "MAX_GROUP", size)
     build(world, tmp_path / "out", "--split", "test")
     about = pq.read_metadata(tmp_path / "out" / "merged_balanced" / "test-00000-of-00001.parquet")
     groups = [about.row_group(k) for k in range(about.num_row_groups)]
@@ -226,8 +200,8 @@ def test_row_groups_of_large_pictures_are_small(world: World, tmp_path: Path, mo
 def test_a_plan_of_files(sizes: list[int], largest: int, fewest: int) -> None:
     """All rows in order, once; twins together; one file or a multiple of eight; none too large that can be divided."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "MAX_SHARD", largest)
-        patch.setattr(shards, "FEWEST", fewest)
+        change_constant(patch, "MAX_SHARD", largest)
+        change_constant(patch, "FEWEST", fewest)
         ranges = shards.plan_shards(np.array(sizes, np.int64))
     assert [k for start, stop in ranges for k in range(start, stop)] == list(range(len(sizes)))
     assert all(start % 2 == 0 for start, stop in ranges if stop > start)

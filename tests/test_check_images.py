@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.command import run
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, publish
 from support.world import SPLITS, World
-from test_cli import run
 
 from _newsclippings import image_check
 from _newsclippings.images import FolderPictures

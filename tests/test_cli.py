@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import pickle
 import subprocess
@@ -16,7 +15,8 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from support.command import run
+from support.constants import change_constant
 from support.reading import environment
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -26,13 +26,6 @@ from _newsclippings import preview
 from _newsclippings.cli import main
 from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
 from newsclippings import ConfigError, NewsCLIPpings
-
-# Before click 8.2 stderr had to be kept apart by name.
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-
-def run(*args: object) -> Result:
-    return CliRunner(**APART).invoke(main, [str(arg) for arg in args])
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))
@@ -152,7 +145,7 @@ def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tm
 def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only Pillow's own font is there, which has ASCII letters only, accents and quotes become plain."""
     caption = "Fédèle’s “Békés” – 日本"
-    monkeypatch.setattr(preview, "FONTS", ())
+    change_constant(monkeypatch, "FONTS", ())
     preview._font.cache_clear()
     assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
     monkeypatch.undo()

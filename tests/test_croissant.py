@@ -14,13 +14,14 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
+from support.command import run
+from support.constants import change_constant
+from support.folders import ALL, TWO, build, content, manifest
 from support.reading import expected_splits, raw_splits
 from support.vectors import Plan, make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, Row, World
-from test_build import ALL, TWO, build, content, manifest, run
 
-from _newsclippings import shards
 from _newsclippings.schema import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
 from _newsclippings.upload import plan_upload
 from newsclippings import ConfigError
@@ -113,7 +114,7 @@ def test_what_it_says_of_the_whole(world: World, tmp_path: Path) -> None:
 
 def test_every_file_has_its_checksum(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each Parquet file has its size and SHA-256, and is in the file set of its config and in no other."""
-    monkeypatch.setattr(shards, "FEWEST", 1)
+    change_constant(monkeypatch, "FEWEST", 1)
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
     metadata = croissant(out)
@@ -267,7 +268,7 @@ def test_mlcroissant_reads_every_row(world: World, tmp_path: Path, layout: str) 
 def test_mlcroissant_reads_many_files_in_order(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Splits of several files are read one file after the other, rows in order."""
     pytest.importorskip("mlcroissant")
-    monkeypatch.setattr(shards, "FEWEST", 1)
+    change_constant(monkeypatch, "FEWEST", 1)
     build(world, tmp_path / "out", "--split", "train", "--images", "none")
     croissant(tmp_path / "out")
     assert len(list((tmp_path / "out").rglob("train-*.parquet"))) == 8

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin
 from support.vectors import make_plan, vector, write
@@ -112,7 +113,7 @@ def test_large_files_are_read_when_they_were_touched(tmp_path: Path, monkeypatch
     (folder / "small").write_bytes(b"s" * 10)
     (folder / "large").write_bytes(b"l" * 100)
     write_proof(proof, folder, ["small", "large"])
-    monkeypatch.setattr(proofs, "ALWAYS", 50)
+    change_constant(monkeypatch, "ALWAYS", 50)
     read = _counted(monkeypatch)
     assert is_proved(proof, folder)
     assert read == ["small"]

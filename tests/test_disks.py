@@ -14,14 +14,14 @@ import datasets
 import pytest
 from click.testing import Result
 from datasets import load_dataset
+from support.command import run
+from support.constants import change_constant
 from support.obstacles import as_anybody, make_room, may_mount, read_only, small_disk, used
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, Published, make_index
 from support.vectors import make_plan, same, write
 from support.world import SPLITS, World
-from test_build import run
 
-from _newsclippings import tar_members
 from newsclippings import ConfigError, NewsCLIPpings
 
 SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ were free|expected [\d,]+ bytes of free disk"
@@ -167,7 +167,7 @@ def test_data_that_did_not_reach_the_disk(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", once)
-    monkeypatch.setattr(tar_members, "BATCH", 1)
+    change_constant(monkeypatch, "BATCH", 1, of="tar_members")
     index = make_index(published.tar, tmp_path / "x.parquet")
     options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
     with pytest.raises(ConfigError, match=SAYS_FULL):

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from support.constants import change_constant
 from support.reading import load, raw, raw_splits
 from support.vectors import Vectors, make_plan, same, vector, write
 from support.world import SPLITS, World
@@ -137,7 +138,7 @@ def test_a_file_is_converted_once(new_world: Callable[..., World], monkeypatch: 
 
 def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a file is converted in many pieces, each row still finds its own."""
-    monkeypatch.setattr(embeddings, "BATCH_BYTES", 4 * 512 * 3)
+    change_constant(monkeypatch, "BATCH_BYTES", 4 * 512 * 3)
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, plan)
@@ -153,8 +154,8 @@ def test_ids_in_any_order_with_shared_vectors(
     tmp_path: Path, batch: int, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file whose ids are not sorted, whose arrays are of several types and some shared, is converted and read."""
-    monkeypatch.setattr(embeddings, "BATCH_BYTES", batch)
-    monkeypatch.setattr(embeddings, "READ_BYTES", batch)
+    change_constant(monkeypatch, "BATCH_BYTES", batch)
+    change_constant(monkeypatch, "READ_BYTES", batch)
     vectors: Vectors = {(n * 37) % 101 * 1000: vector("clip_text", n) for n in range(60)}
     some = {n: v.astype(np.float16) if n % 3000 == 0 else v for n, v in vectors.items()}
     some |= {5: some[37_000], 10**7: some[74_000]}

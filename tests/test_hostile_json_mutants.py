@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_hostile_json import BY_ID, MATCHES, RECORDS, read
-from test_hostile_metadata import in_words
+from support.json_readers import BY_ID, MATCHES, RECORDS, read
+from support.metadata import in_words
 
 from _newsclippings.annotations import MatchesInSlices
 from _newsclippings.corpus import SCHEMA

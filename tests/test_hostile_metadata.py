@@ -5,24 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_hostile_json import BY_ID, RECORD, read, refuse
-from test_metadata import in_our_words
+from support.json_readers import BY_ID, RECORD, read, refuse
+from support.metadata import in_words
 
 from newsclippings import BadFileError
-
-
-def in_words(record: dict[str, Any]) -> dict[str, Any]:
-    """What a row should hold of a record that may lack fields."""
-    unknown: dict[str, Any] = {"title": None, "timestamp": "1900", "image_has_person": None}
-    unknown |= {"caption_entities_spacy": [], "caption_entities_rel": []}
-    known = {name: value for name, value in record.items() if value is not None}
-    if not re.fullmatch(r"\d{4}-.*Z", known.get("timestamp", "")):
-        known.pop("timestamp", None)
-    return {**in_our_words({**unknown, **known}), "timestamp_text": record.get("timestamp")}
-
 
 ODD = {
     "title": [5, True, ["x"], {}],

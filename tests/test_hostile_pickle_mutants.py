@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import hostile_pickles as h
-from test_array_pickle import Value, dump, long_mappings, numbers, reframed
+from support.pickles import Value, dump, long_mappings, numbers, reframed
 
 from _newsclippings.array_pickle import open_array_pickle
 from newsclippings import BadPickleError

@@ -17,8 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from support.reading import expected_splits, load, raw_splits
-from support.world import SPLITS, World
-from test_verify import paths_of
+from support.world import SPLITS, World, paths_of
 
 import newsclippings
 from _newsclippings.image_check import look_at

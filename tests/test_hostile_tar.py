@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_tar_walk import BODY, END, header, walk
+from support.tars import BODY, END, header, walk
 
 from _newsclippings.errors import damaged_tar
 from _newsclippings.paths import relative_path

@@ -23,12 +23,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
+from support.hub import serving as serving_hub
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
 from support.remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
 from support.world import World
-from test_hub import _serving as serving_hub
 
-from _newsclippings import network, tar_index, tar_segment, tar_walk
+from _newsclippings import tar_index, tar_segment, tar_walk
 from _newsclippings.cli import main
 from _newsclippings.local_file import LocalFile
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
@@ -39,7 +40,7 @@ SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.i
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are short."""
-    monkeypatch.setattr(network, "PAUSE", 0.001)
+    change_constant(monkeypatch, "PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -241,8 +242,8 @@ for streaming in (True, False):
     say(rows) if streaming else sys.exit(rows != seen)
     seen = rows
 """
-    with serving_hub(world) as hub:
-        process = start(code, tmp_path / "empty", hub.environment(tmp_path / "hf"), json.dumps(options))
+    with serving_hub(world, tmp_path) as hub:
+        process = start(code, tmp_path / "empty", hub.environment(), json.dumps(options))
         assert answer(process) == jsonable(expected_splits(world))
         whole = [entry for entry in hub.log() if entry[0] == "GET" and entry[1].endswith("origin.tar")]
     assert len(whole) > 0
@@ -499,7 +500,7 @@ def test_a_killed_walk_goes_on(own: Published, tmp_path: Path, monkeypatch: pyte
     process.communicate()
     assert not out.exists()
     own.origin.mode()
-    monkeypatch.setattr(tar_walk, "SEGMENT", segment)
+    change_constant(monkeypatch, "SEGMENT", segment)
     hops = []
     for path in (out, tmp_path / "y.parquet"):  # the one that goes on, and one from the start
         own.origin.forget()
@@ -515,7 +516,7 @@ def test_the_beginning_of_another_walk_is_not_taken(
     own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk that was interrupted goes on with the tar it began with; the same OUT for another begins anew."""
-    monkeypatch.setattr(tar_walk, "SEGMENT", 20_000)
+    change_constant(monkeypatch, "SEGMENT", 20_000)
     walk_segment, walked = tar_segment.walk_segment, list[int]()
 
     def interrupted(file: Any, start: int, *args: Any) -> Any:
@@ -620,7 +621,7 @@ def test_segments_see_the_members_and_no_decoys(
     path = tmp_path / "x.tar"
     path.write_bytes(packed(files, form, pax_headers=comment if form == tarfile.PAX_FORMAT else None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", segment)
+        change_constant(patch, "SEGMENT", segment)
         table = tar_index.walk(LocalFile(str(path)))
     with tarfile.open(path) as reference:
         members = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
@@ -652,7 +653,7 @@ def test_segments_find_the_damage_of_a_walk_in_one(
     results: list[Any] = []
     for size in (1 << 30, segment):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tar_walk, "SEGMENT", size)
+            change_constant(patch, "SEGMENT", size)
             try:
                 table = tar_index.walk(LocalFile(str(path)))
                 results.append((table.to_pylist(), table.schema.metadata))
@@ -665,7 +666,7 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk that was interrupted goes on from its finished segments; spoilt ones are walked again."""
-    monkeypatch.setattr(tar_walk, "SEGMENT", 20_000)
+    change_constant(monkeypatch, "SEGMENT", 20_000)
     walked: list[int] = []
 
     def counting(file: Any, start: int, *args: Any) -> Any:

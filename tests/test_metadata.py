@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
+from support.metadata import in_our_words
 from support.reading import load, raw_splits
 from support.world import SPLITS, World
 
@@ -40,21 +41,6 @@ def files_of(world: World) -> dict[str, Any]:
     """The metadata files as they were written."""
     folder = world.root / "news_clippings" / "metadata"
     return {split: json.loads((folder / f"{name}.json").read_bytes()) for split, name in FILES.items()}
-
-
-def in_our_words(record: dict[str, Any]) -> dict[str, Any]:
-    """What a row should hold of a record of the file."""
-    text = record["timestamp"]
-    time = None if text.startswith("1900") else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
-    names = ("title", "type", "mention", "confidence")
-    return {
-        "title": record["title"],
-        "timestamp": time and time.replace(tzinfo=timezone.utc),
-        "timestamp_text": text,
-        "image_has_person": record["image_has_person"],
-        "entities": [{"text": e[0], "label": e[1]} for e in record["caption_entities_spacy"]],
-        "linked_entities": [dict(zip(names, e, strict=True)) for e in record["caption_entities_rel"]],
-    }
 
 
 @pytest.mark.parametrize("captions", ["data.json", "metadata"])

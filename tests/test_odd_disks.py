@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.command import run
 from support.obstacles import may_mount, small_disk
 from support.reading import environment, expected_splits, load, raw_splits
 from support.remote import Origin, Published, make_index
 from support.world import World
-from sweeps.overwriting import run
 
 import newsclippings
 from _newsclippings import disk

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_scene, run
+from support.command import run
+from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_scene
 
 from _newsclippings.files import write_atomically
 from _newsclippings.outputs import INFOS, check_apart

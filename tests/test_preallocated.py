@@ -19,13 +19,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.command import run
+from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, Published, refusal
 from support.world import World
 from sweeps.zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
-from test_cli import run
 
-from _newsclippings import tar_index, tar_walk
+from _newsclippings import tar_index
 from _newsclippings.image_check import look_at
 from _newsclippings.picture_end import has_end, is_cut_by_zeros
 from _newsclippings.remote import RemoteFile
@@ -136,7 +137,7 @@ def _compare(tmp_path: Path, tar: Planned, start: int, stop: int) -> None:
     whole, damaged = expected(tar, start, stop)
     found = walk(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 2048)
+        change_constant(patch, "SEGMENT", 2048)
         assert walk(path) == found  # the same, in segments
     assert (found[0], found[1] is not None) == (whole, damaged)
 

@@ -19,10 +19,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 from click.testing import CliRunner
+from support.constants import change_constant
+from support.folders import TWO, build, content
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
 from support.world import World
-from test_build import TWO, build, content
 
 from _newsclippings import shards
 from _newsclippings.cli import main
@@ -68,7 +69,7 @@ def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("built") / "out"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(shards, "FEWEST", 1 if files == 8 else shards.FEWEST)
+                change_constant(patch, "FEWEST", 1 if files == 8 else shards.FEWEST)
                 build(world, folders[key], *options)
         return Path(shutil.copytree(folders[key], to))
 

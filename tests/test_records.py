@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
+from support.json_records import FAST, LAYOUTS, Record, exactly, make
 
 from _newsclippings import record_scan, records
 from _newsclippings.corpus import SCHEMA
 from _newsclippings.records import pick_records
 from newsclippings import BadFileError
-
-Record = dict[str, Any]
-
-
-def make(number: int, caption: str = "c", **extra: Any) -> Record:
-    place = f"./bbc/images/{number // 1000:04d}/{number % 1000:03d}.jpg"
-    return {"id": number, "caption": caption, "topic": "t", "source": "bbc", "image_path": place, **extra}
 
 
 def pick(text: str | bytes, wanted: list[int]) -> list[Record]:
@@ -32,30 +26,6 @@ def pick(text: str | bytes, wanted: list[int]) -> list[Record]:
     rows: list[Record] = table.to_pylist()
     return rows
 
-
-def exactly(rows: list[Record], wanted: list[int]) -> list[Record]:
-    kept = [{name: row[name] for name in SCHEMA.names} for row in rows if row["id"] in wanted]
-    return sorted(kept, key=lambda row: int(row["id"]))
-
-
-LAYOUTS: dict[str, Callable[[list[Record]], str]] = {
-    "default": json.dumps,
-    "compact": lambda rows: json.dumps(rows, separators=(",", ":")),
-    "indented": lambda rows: json.dumps(rows, indent=2),
-    "deeply indented": lambda rows: json.dumps(rows, indent=9),
-    "unicode": lambda rows: json.dumps(rows, ensure_ascii=False),
-    "a line each": lambda rows: "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n",
-    "by id": lambda rows: json.dumps({str(row["id"]): row for row in rows}),
-    "by id, indented": lambda rows: json.dumps({str(row["id"]): row for row in rows}, indent=1),
-    "id last": lambda rows: json.dumps([dict(reversed(row.items())) for row in rows]),
-    "by id, id last": lambda rows: json.dumps({str(row["id"]): dict(reversed(row.items())) for row in rows}),
-    "nested object first": lambda rows: json.dumps([{"x": {"id": 1, "y": [{"id": 2}]}, **row} for row in rows]),
-    "nested object last": lambda rows: json.dumps([{**row, "x": {"id": row["id"] + 1}} for row in rows]),
-    "nested list": lambda rows: json.dumps([{**row, "x": [{"id": 3, **rows[0]}, {"id": 4}]} for row in rows]),
-    "two layouts in one file": lambda rows: f"[{', '.join(json.dumps(r, indent=r['id'] % 2 or None) for r in rows)}]",
-}  # fmt: skip
-
-FAST = ["default", "compact", "indented", "unicode", "a line each", "by id", "by id, indented"]
 
 captions = st.lists(st.sampled_from(["a", " ", '"', "\\", "{", "}", "[", ", ", ": ", "é", "\u2028", '{"id": 7', "😀"]))
 
@@ -73,8 +43,7 @@ def test_every_layout_gives_the_same_records(texts: list[str], layout: str, bloc
     rows = [make(number, text) for number, text in zip(ids, texts, strict=True)]
     wanted = data.draw(st.lists(st.sampled_from([*ids, 3001, 10**12]), unique=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_scan, "BLOCK", block)
-        patch.setattr(records, "BLOCK", block)
+        change_constant(patch, "BLOCK", block, of="record_scan")
         assert pick(LAYOUTS[layout](rows), wanted) == exactly(rows, wanted)
 
 
@@ -154,7 +123,7 @@ def test_damaged_bytes_never_raise_anything_else(noise: bytes, at: int, cut: int
 
 def test_a_record_larger_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caption longer than the window costs time only."""
-    monkeypatch.setattr(record_scan, "BLOCK", 512)
+    change_constant(monkeypatch, "BLOCK", 512, of="record_scan")
     rows = [make(1, "x" * 5000), make(2), make(3, "y" * 700)]
     assert pick(json.dumps(rows), [1, 3]) == exactly(rows, [1, 3])
 

@@ -26,6 +26,7 @@ from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
 from support.remote import (
     BLOCK,
@@ -40,10 +41,11 @@ from support.remote import (
     serving,
     shown,
 )
+from support.sampling import WAYS, crossed, sampled
 from support.world import SPLITS, World, make_world
 
-from _newsclippings import network, tar_index, tar_members
 from _newsclippings import remote as remote_module
+from _newsclippings import tar_index, tar_members
 from _newsclippings.cli import main
 from _newsclippings.local_file import LocalFile
 from newsclippings import (
@@ -61,8 +63,8 @@ LARGE = 150_000  # bytes added to each picture where gaps between pictures shoul
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, and the time that a silent server has, are short."""
-    monkeypatch.setattr(network, "PAUSE", 0.001)
-    monkeypatch.setattr(network, "TIMEOUT", 0.5)
+    change_constant(monkeypatch, "PAUSE", 0.001)
+    change_constant(monkeypatch, "TIMEOUT", 0.5)
 
 
 @pytest.fixture
@@ -106,8 +108,7 @@ def kept(tmp_path: Path) -> Path:
 # The same rows
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("data_json", ["first", "middle", "last", "absent"])
+@pytest.mark.parametrize(("data_json", "streaming"), crossed(["first", "middle", "last", "absent"], WAYS))
 def test_the_rows_of_the_local_tar(own: Callable[..., Published], data_json: str, streaming: bool) -> None:
     """The URL of a tar alone gives every row, wherever data.json lies in it; without one, captions of the metadata."""
     remote = own(data_json=data_json)
@@ -210,8 +211,7 @@ def test_addresses_with_odd_characters(own: Callable[..., Published], name: str)
     assert found == remote.world.rows(split="test")
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("manner", ["redirect", "no_head", "no_etag"])
+@pytest.mark.parametrize(("manner", "streaming"), crossed(["redirect", "no_head", "no_etag"], WAYS))
 def test_manners_of_servers(origin: Origin, published: Published, manner: str, streaming: bool) -> None:
     """Stores that send the client elsewhere, refuse HEAD, or tell no version of a file are read all the same."""
     origin.mode(**{manner: True})
@@ -522,8 +522,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("fault", "streaming"), crossed(list(FAULTS), WAYS))
 def test_passing_faults(origin: Origin, published: Published, fault: str, streaming: bool) -> None:
     """Dropped connections, a server in trouble, a stall: tried again, and every row is right."""
     origin.mode(**FAULTS[fault])
@@ -562,8 +561,10 @@ def test_a_server_that_sends_other_bytes(origin: Origin, published: Published, s
     assert found == {"test": published.world.rows(split="test")}
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("fault", [{"status": [503, 10_000]}, {"drop": 10_000}], ids=["unavailable", "dropped"])
+TROUBLE: dict[str, dict[str, Any]] = {"unavailable": {"status": [503, 10_000]}, "dropped": {"drop": 10_000}}
+
+
+@pytest.mark.parametrize(("fault", "streaming"), crossed(TROUBLE, WAYS))
 def test_a_server_that_stays_in_trouble(
     origin: Origin, published: Published, tmp_path: Path, fault: dict[str, Any], streaming: bool
 ) -> None:
@@ -578,12 +579,12 @@ def test_a_server_that_stays_in_trouble(
     assert published.url in str(caught.value)
 
 
-@pytest.mark.parametrize("fault", [{"status": [503, 10_000]}, {"drop": 10_000}], ids=["unavailable", "dropped"])
+@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE)
 def test_the_fetched_part_survives_a_failure(
     origin: Origin, large: Published, index: str, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
     """What came before the server failed is not fetched again."""
-    monkeypatch.setattr(remote_module, "THREADS", 1)  # so that nothing is on its way when one request fails
+    change_constant(monkeypatch, "THREADS", 1, of="remote")  # so that nothing is on its way when one request fails
     origin.mode(**fault, after=24)
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
@@ -804,7 +805,9 @@ def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin,
         assert "newsclippings.errors.Bad" in err, err
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "zeroed", "deleted", "other bytes", "a bit", "as the tar has it"])
+@pytest.mark.parametrize(
+    "spoil", sampled(["truncated", "zeroed", "a bit", "deleted", "as the tar has it", "other bytes"], 2)
+)
 def test_a_spoilt_copy_is_mended(origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str) -> None:
     """What happens to the kept copy between builds is found, and fetched again: that, and nothing else."""
     options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
@@ -903,13 +906,9 @@ def test_a_place_where_nothing_can_be_kept(
 # Members, by the classes themselves
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.integers(0, 9000), min_size=1, max_size=14),
-    st.data(),
-    st.sampled_from([512, 1500, 4096, 1 << 20]),
-    st.sampled_from([0, 1 / 16, 1.0]),
-)
+@pytest.mark.parametrize(("piece", "waste"), crossed([512, 1500, 4096, 1 << 20], [0, 1 / 16, 1.0]))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.integers(0, 9000), min_size=1, max_size=14), data=st.data())
 def test_any_members_in_any_order_are_fetched_exactly(
     origin: Origin, tmp_path: Path, sizes: list[int], data: st.DataObject, piece: int, waste: float
 ) -> None:
@@ -928,10 +927,9 @@ def test_any_members_in_any_order_are_fetched_exactly(
     copy = tmp_path / "copy.tar"
     copy.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote_module, "PIECE", piece)
-        patch.setattr(tar_members, "PIECE", piece)
-        patch.setattr(tar_members, "WASTE", waste)
-        patch.setattr(tar_members, "NEXT", 2048 if waste else 0)
+        change_constant(patch, "PIECE", piece, of="remote")
+        change_constant(patch, "WASTE", waste)
+        change_constant(patch, "NEXT", 2048 if waste else 0)
         origin.forget()
         buffers = [bytearray(sizes[k]) for k in chosen]
         views = [memoryview(buffer) for buffer in buffers]

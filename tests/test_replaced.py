@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.command import run
 from support.reading import raw
 from support.world import World
-from sweeps.overwriting import digests, run
+from sweeps.overwriting import digests
 
 from _newsclippings import parquet_folder
 from newsclippings import ConfigError, NewsCLIPpings

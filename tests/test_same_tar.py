@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
 from support.world import World
 from sweeps.zeros import jpeg, plan
@@ -143,7 +144,7 @@ def test_large_tars_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
-    monkeypatch.setattr(tar_index, "SAMPLED", 3)
+    change_constant(monkeypatch, "SAMPLED", 3)
     read: list[int] = []
     old = LocalFile.read_at
 

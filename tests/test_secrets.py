@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.constants import change_constant
 from support.reading import load
 from support.world import World
 from sweeps.hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, honest, make_files, serving
@@ -26,8 +27,8 @@ SECRET = "SeCrEt"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, and the time that a silent server has, are short; no secrets are known before."""
-    monkeypatch.setattr(network, "PAUSE", 0.001)
-    monkeypatch.setattr(network, "TIMEOUT", 0.2)
+    change_constant(monkeypatch, "PAUSE", 0.001)
+    change_constant(monkeypatch, "TIMEOUT", 0.2)
     monkeypatch.setattr(foreign_text, "_known", {})
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
 from support.dialects import DIALECTS, dump
+from support.json_records import FAST, LAYOUTS, exactly, make, rows
 from support.reading import load, raw, raw_splits
 from support.world import World
-from test_annotations import rows
-from test_records import FAST, LAYOUTS, exactly, make
 
-from _newsclippings import annotations, assemble, record_index
+from _newsclippings import record_index
 from _newsclippings.annotations import MatchesInSlices
 from _newsclippings.corpus import SCHEMA
 from _newsclippings.local_file import LocalFile
@@ -37,7 +37,7 @@ def test_slices_of_the_matches_are_those_of_the_whole(
     file = tmp_path / "train.json"
     file.write_text(dump({"annotations": plan}, dialect))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(annotations, "BLOCK", block)
+        change_constant(patch, "BLOCK", block, of="annotations")
         matches = MatchesInSlices(str(file), "merged_balanced")
         assert matches.rows == len(plan)
         for start, stop in slices:
@@ -114,7 +114,7 @@ def test_streams_are_joined_in_slices(
     world = new_world(folder=source == "data.json", tar=True)
     if source == "metadata":
         world.write_tar(data_json="absent")
-    monkeypatch.setattr(assemble, "SLICE", rows_at_once)
+    change_constant(monkeypatch, "SLICE", rows_at_once)
     built = {split: raw(data) for split, data in load(world, **options).items()}
     assert raw_splits(load(world, streaming=True, **options)) == built
     captions = "metadata" if source == "metadata" else "origin"
@@ -155,7 +155,7 @@ def test_shards_of_which_nothing_is_left_may_be_read_again(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading the same rows over and over, none of which come out, does not make the whole split an empty one."""
-    monkeypatch.setattr(assemble, "SLICE", 2)
+    change_constant(monkeypatch, "SLICE", 2)
     world = new_world(tar=False)
     for row in world.rows()[:6]:
         (world.origin / row["image_path"]).unlink(missing_ok=True)

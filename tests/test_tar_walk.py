@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.constants import change_constant
+from support.tars import BODY, END, header, walk
 
-from _newsclippings import tar_index, tar_segment, tar_walk
+from _newsclippings import tar_index, tar_walk
 from _newsclippings.files import fingerprint
 from _newsclippings.local_file import LocalFile
 from _newsclippings.tar_index import TarIndex
@@ -29,19 +30,6 @@ names = st.lists(
 )
 members = st.dictionaries(names.map("/".join), st.binary(max_size=1500), min_size=1, max_size=12)
 formats = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-
-
-class Walked:
-    """What a walk found."""
-
-    def __init__(self, path: str) -> None:
-        with LocalFile(path) as file:
-            self.members = tar_index.walk(file)
-        damage = self.members.schema.metadata.get(b"damage")
-        self.damage = damage.decode() if damage else None
-
-
-walk = Walked
 
 
 def load_index(path: str, key: str, folder: Path) -> TarIndex:
@@ -73,7 +61,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
     """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
     path = write(tmp_path / "x.tar", files, form)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_segment, "BATCH", batch)
+        change_constant(patch, "BATCH", batch, of="tar_segment")
         index = walk(str(path))
     with tarfile.open(path) as reference:
         expected = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
@@ -96,7 +84,7 @@ def test_a_walk_in_segments_finds_the_same(
     parts = tmp_path / "parts"
     shutil.rmtree(parts, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch, LocalFile(str(path)) as file:
-        patch.setattr(tar_walk, "SEGMENT", segment)
+        change_constant(patch, "SEGMENT", segment)
         found = tar_index.walk(file, parts)
         if resumed:
             for kept in sorted(parts.glob("*/*.arrow"))[::2]:
@@ -119,7 +107,7 @@ def test_no_segment_is_walked_twice(tmp_path: Path, form: int) -> None:
         return walk_segment(file, start, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 5_000)
+        change_constant(patch, "SEGMENT", 5_000)
         patch.setattr(tar_walk, "walk_segment", count)
         assert len(walk(str(path)).members) == len(files)
     assert len(starts) > 10
@@ -132,7 +120,7 @@ def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> Non
     files = {"origin/a.jpg": b"A" * 700, "origin/inner.tar": inner, "origin/z.jpg": b"Z" * 700}
     path = write(tmp_path / "x.tar", files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 4096)
+        change_constant(patch, "SEGMENT", 4096)
         assert walk(str(path)).members["name"].to_pylist() == ["a.jpg", "inner.tar", "z.jpg"]
 
 
@@ -144,7 +132,7 @@ def test_damage_in_a_segment_ends_the_whole_walk(tmp_path: Path, at: int) -> Non
     data[at * 1536 + 148] ^= 1  # a digit of the checksum
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 2048)
+        change_constant(patch, "SEGMENT", 2048)
         if at == 0:
             with pytest.raises(BadTarError, match="do not begin with a tar header"):
                 walk(str(path))
@@ -164,7 +152,7 @@ def test_global_names_and_sizes_are_understood_in_segments_too(tmp_path: Path, f
     path.write_bytes(header(b"first") + BODY + extra + (header(b"next") + BODY) * 9 + END)
     one = walk(str(path)).members
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_walk, "SEGMENT", 1024)
+        change_constant(patch, "SEGMENT", 1024)
         assert walk(str(path)).members.equals(one)
     assert one["name"].to_pylist()[:2] == ["first", "all/same" if field == "path" else "next"]
 
@@ -176,7 +164,7 @@ def test_names_are_found_by_their_hash_and_told_apart(names: list[str], collidin
     table = pa.table([names, range(600, 600 + len(names)), [1] * len(names), [0] * len(names)], schema=SCHEMA)
     with pytest.MonkeyPatch.context() as patch:
         if colliding:
-            patch.setattr(tar_index, "_WEIGHTS", np.zeros_like(tar_index._WEIGHTS))
+            change_constant(patch, "_WEIGHTS", np.zeros_like(tar_index._WEIGHTS))
         index = tar_index.keep(table, Path("/proc/no/place"), "x")
         asked = pa.array([*reversed(names), None, "not there", *names], pa.string())
         expected = [*reversed(range(len(names))), -1, -1, *range(len(names))]
@@ -199,7 +187,7 @@ def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, b
     data[at] ^= 1 << bit
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tar_segment, "BATCH", batch + 1)
+        change_constant(patch, "BATCH", batch + 1, of="tar_segment")
         try:
             index = walk(str(path))
         except NewsCLIPpingsError:
@@ -225,23 +213,6 @@ def test_damaged_archives_never_raise_anything_else(tmp_path: Path, noise: bytes
         return
     for offset, size in zip(index.members["offset"].to_pylist(), index.members["size"].to_pylist(), strict=True):
         assert 0 <= offset <= offset + size <= path.stat().st_size
-
-
-def header(
-    name: bytes, size: bytes = b"%011o\0" % 3, kind: bytes = b"0", magic: bytes = b"ustar\x0000", **more: bytes
-) -> bytes:
-    raw = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + size + b"0" * 11 + b"\0" + b" " * 8 + kind)
-    raw += b"\0" * 100 + magic.ljust(8, b"\0")
-    raw = raw.ljust(512, b"\0")
-    if prefix := more.get("prefix"):
-        raw[345 : 345 + len(prefix)] = prefix
-    total = sum(struct.unpack("512b", raw)) if "signed" in more else sum(raw)
-    raw[148:156] = b"%06o\0 " % total
-    return bytes(raw)
-
-
-BODY = b"abc".ljust(512, b"\0")
-END = bytes(1024)
 
 
 @pytest.mark.parametrize(

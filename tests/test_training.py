@@ -19,13 +19,13 @@ import numpy as np
 import PIL.Image
 import pytest
 from datasets import load_dataset
+from support.constants import change_constant
 from support.learnable import write_world
 from support.reading import PACKAGE, environment, load
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World
 
-from _newsclippings import shards
 from _newsclippings.build import build_folder
 from newsclippings import MissingDataError
 
@@ -637,7 +637,7 @@ def test_a_built_folder_of_which_pairs_were_dropped(
     new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, workers: int
 ) -> None:
     """Its files do not have the rows of a whole split: they are counted, and each row is still read once."""
-    monkeypatch.setattr(shards, "FEWEST", 1)
+    change_constant(monkeypatch, "FEWEST", 1)
     world = new_world(tar=False)
     for record in list(world.records.values())[::9]:
         (world.origin / record.image_path).unlink(missing_ok=True)

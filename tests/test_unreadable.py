@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command import run
 from support.obstacles import as_anybody
 from support.reading import load, raw_splits
 from support.remote import make_index
 from support.vectors import make_plan, write
 from support.world import World
-from test_build import run
 
 from _newsclippings.files import read_json_text, write_text
 from _newsclippings.local_file import LocalFile

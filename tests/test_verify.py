@@ -20,14 +20,15 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 import pytest
+from support.command import run
+from support.constants import change_constant
 from support.remote import Origin, Published
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
-from support.world import CONFIGS, SPLITS, World
-from test_cli import run
+from support.world import CONFIGS, SPLITS, World, paths_of
 
 import newsclippings
-from _newsclippings import image_check, shards, threads
+from _newsclippings import image_check, threads
 from _newsclippings import verify as _verify
 from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
 from newsclippings import ConfigError, Report
@@ -61,11 +62,6 @@ def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
 
 def counts(report: Report, name: str, config: str = "merged_balanced") -> dict[str, Any]:
     return {split: about.get(name) for split, about in report.counts[config].items()}
-
-
-def paths_of(world: World, config: str = "merged_balanced") -> list[str]:
-    """The pictures that a config needs."""
-    return sorted({row["image_path"] for split in SPLITS for row in world.rows(config, split)})
 
 
 # Every state
@@ -716,7 +712,7 @@ def built_once(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "out"
     options = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "FEWEST", 1)
+        change_constant(patch, "FEWEST", 1)
         assert run("build", out, "--data-dir", world.root, *options).exit_code == 0
     assert run("croissant", out).exit_code == 0
     return out

@@ -291,3 +291,8 @@ def _info(name: str, kind: bytes) -> tarfile.TarInfo:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def paths_of(world: World, config: str = "merged_balanced") -> list[str]:
+    """The pictures that a config needs."""
+    return sorted({row["image_path"] for split in SPLITS for row in world.rows(config, split)})

@@ -28,7 +28,9 @@ if __name__ == "__main__":
 
 import click
 import pyarrow.parquet as pq
+import pytest
 from support.children import in_child, wait
+from support.constants import change_constant
 from support.reading import load, raw, raw_splits
 from support.remote import Published, make_index, publish, serving
 from support.vectors import make_plan, write
@@ -90,7 +92,9 @@ def from_parts(world: World, place: Path) -> Rows:
         return tar_segment.walk_segment(file, start, *rest)
 
     options: dict[str, Any] = {"visual_news": str(world.tar), "splits": ["test"]}
-    with patch.object(tar_walk, "SEGMENT", 20_000), patch.object(tar_walk, "THREADS", 1):
+    with pytest.MonkeyPatch.context() as changed:
+        change_constant(changed, "SEGMENT", 20_000)
+        change_constant(changed, "THREADS", 1, of="tar_walk")
         if place.exists():
             return loading(**options)(world, place)
         with patch.object(tar_walk, "walk_segment", interrupted), contextlib.suppress(KeyboardInterrupt):

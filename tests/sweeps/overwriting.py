@@ -7,7 +7,6 @@ every file has to stay as it is.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 import pickle
 import shutil
@@ -16,18 +15,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import click
 import numpy as np
-from click.testing import CliRunner, Result
+from support.command import run
 
-from _newsclippings.cli import main as newsclippings
 from _newsclippings.sample import write_sample
 
-APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 REFUSED = (
     "is one of the inputs",
     "lies in a folder of inputs",
@@ -39,11 +35,6 @@ REFUSED = (
     "expected a new or empty folder",
     "charts are expected in",
 )
-
-
-def run(*arguments: object) -> Result:
-    """The command line, in this process."""
-    return CliRunner(**APART).invoke(newsclippings, [str(one) for one in arguments])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,24 @@
+"""The `--help` of every command, as it is kept in help.txt: `python -m tests.support.help` writes that file again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from _newsclippings.cli import main
+
+KEPT = Path(__file__).with_name("help.txt")
+
+
+def help_of_commands() -> str:
+    """What `newsclippings --help` and that of each command print on a terminal of 80 columns."""
+    group = main.make_context("newsclippings", [], resilient_parsing=True, terminal_width=80)
+    pages = [("newsclippings", main.get_help(group))]
+    for name, command in sorted(main.commands.items()):
+        pages.append((f"newsclippings {name}", command.get_help(click.Context(command, group, name))))
+    return "\n\n".join(f"$ {called} --help\n{page}" for called, page in pages) + "\n"
+
+
+if __name__ == "__main__":
+    KEPT.write_text(help_of_commands(), encoding="utf-8")

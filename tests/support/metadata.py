@@ -1,0 +1,32 @@
+"""The metadata that a row should hold."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Any
+
+
+def in_our_words(record: dict[str, Any]) -> dict[str, Any]:
+    """What a row should hold of a record of the file."""
+    text = record["timestamp"]
+    time = None if text.startswith("1900") else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    names = ("title", "type", "mention", "confidence")
+    return {
+        "title": record["title"],
+        "timestamp": time and time.replace(tzinfo=timezone.utc),
+        "timestamp_text": text,
+        "image_has_person": record["image_has_person"],
+        "entities": [{"text": e[0], "label": e[1]} for e in record["caption_entities_spacy"]],
+        "linked_entities": [dict(zip(names, e, strict=True)) for e in record["caption_entities_rel"]],
+    }
+
+
+def in_words(record: dict[str, Any]) -> dict[str, Any]:
+    """What a row should hold of a record that may lack fields."""
+    unknown: dict[str, Any] = {"title": None, "timestamp": "1900", "image_has_person": None}
+    unknown |= {"caption_entities_spacy": [], "caption_entities_rel": []}
+    known = {name: value for name, value in record.items() if value is not None}
+    if not re.fullmatch(r"\d{4}-.*Z", known.get("timestamp", "")):
+        known.pop("timestamp", None)
+    return {**in_our_words({**unknown, **known}), "timestamp_text": record.get("timestamp")}

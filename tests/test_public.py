@@ -1,0 +1,75 @@
+"""What users call: public names, their parameters, the help of the command line. None changes unnoticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import datasets
+import pytest
+from support.help import KEPT, help_of_commands
+
+import newsclippings
+
+PARAMETERS = {
+    "BadFileError": ["message"],
+    "BadPickleError": ["message"],
+    "BadTarError": ["message"],
+    "ConfigError": ["message"],
+    "DataNotFoundError": ["message"],
+    "MissingDataError": ["message"],
+    "NewsCLIPpings": ["cache_dir", "arguments"],
+    "NewsCLIPpingsConfig": ["_", "given"],
+    "NewsCLIPpingsError": ["message"],
+    "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
+    "UnsafePathError": ["message"],
+    "decode_small": ["image", "side"],
+    "join_images": ["thin", "images"],
+    "read_embeddings": ["path"],
+    "read_faces": ["path"],
+    "verify": [
+        "data_dir",
+        "visual_news",
+        "configs",
+        "images",
+        "embeddings",
+        "checksums",
+        "visual_news_index",
+        "cache_dir",
+    ],
+    "verify_built": ["folder"],
+}
+OPTIONS = [
+    "visual_news",
+    "images",
+    "missing",
+    "splits",
+    "embeddings",
+    "metadata",
+    "articles",
+    "visual_news_index",
+    "check_images",
+]
+
+
+def test_public_names() -> None:
+    """A name that is added, lost or renamed is a decision: this list is changed with it."""
+    assert sorted(newsclippings.__all__) == sorted(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name: str) -> None:
+    """Those of each public function and class, in their order."""
+    assert list(inspect.signature(getattr(newsclippings, name)).parameters) == PARAMETERS[name]
+
+
+def test_options_of_a_build() -> None:
+    """The fields of the config, beside those of `datasets`, in their order."""
+    own = [field.name for field in dataclasses.fields(newsclippings.NewsCLIPpingsConfig)]
+    of_datasets = {field.name for field in dataclasses.fields(datasets.BuilderConfig)}
+    assert [name for name in own if name not in of_datasets] == OPTIONS
+
+
+def test_help_of_every_command() -> None:
+    """Word for word; `python -m tests.support.help` writes what is kept again."""
+    assert help_of_commands() == KEPT.read_text(encoding="utf-8")
