@@ -28,22 +28,25 @@ import pyarrow as pa
 from filelock import FileLock
 from fsspec.core import url_to_fs
 
-from _newsclippings.assemble import Assembly, join_config, log_report, part_ranges, split_parts
-from _newsclippings.builder_config import NewsCLIPpingsConfig, check_arguments, dataset_info
-from _newsclippings.built import (
+from _newsclippings.builder import (
     INFO_FILE,
+    NewsCLIPpingsConfig,
+    check_arguments,
     check_replaced,
+    check_room,
+    dataset_info,
     has_damaged_info,
     is_outdated,
     is_sound,
+    join_images,
     load_reports,
+    make_name_known,
+    plainly,
     save_inputs,
     save_proof,
     save_reports,
 )
-from _newsclippings.decode import decode_small, import_decoder
-from _newsclippings.disk import cache_told
-from _newsclippings.embeddings import read_embeddings, read_faces
+from _newsclippings.check import Report, verify, verify_built
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -56,18 +59,12 @@ from _newsclippings.errors import (
     changed_meanwhile,
     damaged_cache,
 )
-from _newsclippings.join_images import join_images
-from _newsclippings.network import is_url
-from _newsclippings.outputs import check_apart
-from _newsclippings.register import make_name_known
-from _newsclippings.room import check_room, plainly
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
-from _newsclippings.sources import Sources
-from _newsclippings.split import Split
-from _newsclippings.threads import no_fork
-from _newsclippings.verify import verify
-from _newsclippings.verify_built import verify_built
-from _newsclippings.verify_report import Report
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
+from _newsclippings.inputs import Sources
+from _newsclippings.pictures import decode_small, import_decoder
+from _newsclippings.rows import Assembly, Split, join_config, log_report, part_ranges, split_parts
+from _newsclippings.storage import cache_told, check_apart, is_url, no_fork
+from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
 __all__ = [

@@ -6,8 +6,8 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean
-from _newsclippings.foreign_text import as_repr
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
+from _newsclippings.text import as_repr
 
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")

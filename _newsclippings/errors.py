@@ -10,13 +10,13 @@ import errno
 import os
 from collections.abc import Iterable
 
-from _newsclippings.foreign_text import ForeignError as ForeignError
-from _newsclippings.foreign_text import as_message
-from _newsclippings.foreign_text import cleaned as cleaned
-from _newsclippings.foreign_text import in_words as in_words
-from _newsclippings.foreign_text import printable as printable
-from _newsclippings.foreign_text import without_secrets as without_secrets
-from _newsclippings.schema import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
+from _newsclippings.facts import HUB_FILES, VISUAL_NEWS_TREE, VISUAL_NEWS_URL
+from _newsclippings.text import ForeignError as ForeignError
+from _newsclippings.text import as_message
+from _newsclippings.text import cleaned as cleaned
+from _newsclippings.text import in_words as in_words
+from _newsclippings.text import printable as printable
+from _newsclippings.text import without_secrets as without_secrets
 
 try:
     import resource

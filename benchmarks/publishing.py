@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from _newsclippings.build import build_folder
-from _newsclippings.schema import CONFIGS, ROWS
+from _newsclippings.facts import CONFIGS, ROWS
+from _newsclippings.folder import build_folder
 from benchmarks.corpus import records, rng, scaled, write_data_json, write_matches
 
 POOL = 385_003  # pictures of the train split: as many as its metadata have entries (DATA: counted in the file)

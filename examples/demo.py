@@ -6,8 +6,7 @@ from pathlib import Path
 from datasets import Image, load_dataset, load_dataset_builder
 
 import newsclippings  # makes the name known to `datasets`
-from _newsclippings.preview import contact_sheet
-from _newsclippings.sample import write_sample
+from _newsclippings.show import contact_sheet, write_sample
 
 
 def main(folder: Path) -> None:

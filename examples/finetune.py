@@ -9,7 +9,7 @@ and learns nothing worth knowing of so few pictures.
 import sys
 from pathlib import Path
 
-from _newsclippings.sample import write_sample
+from _newsclippings.show import write_sample
 from training.__main__ import main
 
 DATA, RUN = Path("demo/data"), Path("demo/run")

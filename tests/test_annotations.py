@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from support.dialects import DIALECTS, dump
 from support.json_records import rows
 
-from _newsclippings import annotations as matches_module
-from _newsclippings.annotations import SCHEMA, MatchesInSlices, read_annotations
+from _newsclippings import matches as matches_module
+from _newsclippings.matches import SCHEMA, MatchesInSlices, read_annotations
 from newsclippings import BadFileError
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ def test_values_come_through_to_the_bit(tmp_path: Path, plan: list[Row], indent:
 
 def test_the_official_layout_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file as the authors wrote it is not decoded row by row."""
-    monkeypatch.setattr("_newsclippings.annotations._read_exact", None)
+    monkeypatch.setattr("_newsclippings.matches._read_exact", None)
     row = {"id": 620701, "image_id": 1179991, "similarity_score": 0.847127, "source_dataset": 2, "falsified": True}
     names = {"0": "semantics_clip_text_image", "1": "semantics_clip_text_text"}
     names |= {"2": "scene_resnet_place", "3": "person_sbert_text_text"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,54 +19,45 @@ from support.world import World
 
 import newsclippings
 
-PACKAGE = Path(newsclippings.__file__).parent / "_newsclippings"
-FILES = {f"_newsclippings.{file.stem}": file for file in PACKAGE.glob("*.py") if file.stem != "__init__"}
-FILES["newsclippings"] = Path(newsclippings.__file__)
+ROOT = Path(newsclippings.__file__).parent
+PACKAGE = ROOT / "_newsclippings"
 
-# From the bottom up: a module imports only from lines above its own.
-LAYERS = [
-    ["arrow", "foreign_text", "schema", "standard_streams", "strict_json", "threads"],
-    ["columns", "errors", "paths"],
-    ["disk", "http_answers"],
-    ["decode", "join_report", "local_file", "network", "tar_headers", "array_pickle_window"],
-    ["outputs", "picture_end"],
-    ["files", "parquet_footer", "verify_report", "array_pickle_values"],
-    [
-        "annotations",
-        "record_scan",
-        "remote",
-        "sources",
-        "tar_end",
-        "tar_segment",
-        "array_pickle_machine",
-        "verify_digests",
-    ],
-    ["kept", "manifest_rules", "plain_files"],
-    ["proofs"],
-    ["downloads"],
-    ["config", "join", "records", "record_index", "tar_walk", "array_pickle_runs"],
-    ["array_pickle", "corpus", "tar_index"],
-    ["tar_index_file", "tar_members"],
-    ["embeddings", "images", "metadata"],
-    ["builder_config", "image_check", "split", "tar_source"],
-    ["record_source", "register"],
-    ["assemble"],
-    ["built", "shards"],
-    ["join_images", "parquet_folder", "room", "unique_pictures", "verify_rules"],
-    ["checksums", "manifests", "shard_file", "verify"],
-    ["charts"],
-    ["card"],
-    ["croissant"],
-    ["verify_built"],
-    ["newsclippings"],
-    ["cli_options", "convert", "preview", "preview_html", "infos", "sample"],
-    ["plots", "stats", "stats_text"],
-    ["build", "cli_verify", "upload"],
-    ["push"],
-    ["cli_folder"],
-    ["cli"],
-]
-LEVEL = {(n if n == "newsclippings" else f"_newsclippings.{n}"): k for k, names in enumerate(LAYERS) for n in names}
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(file): file for file in (ROOT / "newsclippings.py", *sorted(PACKAGE.rglob("*.py")))}
+del FILES["_newsclippings"]
+
+# What each room may import, beyond the rooms that all may: those that `BASE` names, each from those before it.
+BASE = ["text", "facts", "errors", "tables", "config", "storage"]
+MAY_IMPORT = {
+    "inputs": [],
+    "matches": [],
+    "vectors": [],
+    "pictures": [],
+    "tar": ["pictures"],  # the end of a picture shows whether a member is whole
+    "corpus": ["inputs", "tar"],
+    "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
+    "show": ["pictures"],
+    "folder": ["inputs", "rows", "tar", "pictures", "show"],
+    "stats": ["folder"],
+    "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
+    "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
+    "hub": ["inputs", "matches", "folder", "check", "vectors"],
+    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
+}
+MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
+MOST_LEVELS, MOST_ROOMS = 14, 28
+
+
+def room_of(module: str) -> str:
+    """The package, or the single module, that a module is in."""
+    return module.removeprefix("_newsclippings.").partition(".")[0]
+
+
+ROOMS = {room_of(module) for module in FILES}
 
 
 def imports(file: Path, top_level_only: bool = False) -> set[str]:
@@ -78,34 +72,72 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
+def own_imports(file: Path) -> Iterator[tuple[str, str]]:
+    """Each name of this project that a file imports: the module that it names, and the name, empty for the module."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if room_of(alias.name) in ROOMS)
+        elif isinstance(node, ast.ImportFrom) and node.module in ("_newsclippings", "newsclippings"):
+            yield from ((f"_newsclippings.{alias.name}", "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("_newsclippings."):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_the_table_names_every_room() -> None:
+    """No room is missing from the table, and none is in it that does not exist."""
+    assert {*BASE, *MAY_IMPORT} == ROOMS
+    assert len(ROOMS) <= MOST_ROOMS
+
+
 @pytest.mark.parametrize("module", sorted(FILES))
-def test_imports_point_down(module: str) -> None:
-    """A module imports only from the layers below it (but newsclippings, run as a program, calls the command line)."""
-    own = {name for name in imports(FILES[module]) if name in FILES}
-    if module == "newsclippings":
-        own.discard("_newsclippings.cli")
-    assert all(LEVEL[name] < LEVEL[module] for name in own), own
+def test_rooms_import_along_the_table(module: str) -> None:
+    """A room imports the rooms that the table names; newsclippings, run as a program, calls the command line."""
+    room = room_of(module)
+    allowed = {*BASE, *MAY_IMPORT[room]} if room in MAY_IMPORT else {*BASE[: BASE.index(room)]}
+    found = {room_of(name) for name, _ in own_imports(FILES[module])} - {room}
+    assert found <= (allowed | {"cli"} if module == "newsclippings" else allowed)
 
 
-def test_the_layers_name_every_module() -> None:
-    """No module is missing from the picture, and none is drawn that does not exist."""
-    assert set(LEVEL) == set(FILES)
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_rooms_are_entered_by_their_fronts(module: str) -> None:
+    """From elsewhere a package is imported by its front, and for names that the front hands out."""
+    for name, imported in own_imports(FILES[module]):
+        if room_of(name) != room_of(module):
+            assert name.count(".") == 1, name
+            front = importlib.import_module(name)
+            assert not imported or not hasattr(front, "__path__") or imported in front.__all__, (name, imported)
+
+
+def test_there_is_no_circle_and_few_levels() -> None:
+    """Neither between rooms nor between the modules of one; the longest way down is short."""
+    rooms: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module, file in FILES.items():
+        rooms[room_of(module)] |= {room_of(name) for name, _ in own_imports(file)} - {room_of(module)}
+    rooms["newsclippings"].discard("cli")
+    level: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        level[room] = 1 + max((level[below] for below in rooms[room]), default=0)
+    assert max(level.values()) <= MOST_LEVELS
+    for room in ROOMS:
+        inside = {m: set[str]() for m in FILES if room_of(m) == room and m.count(".") == 2}
+        for module, below in inside.items():
+            for name, imported in own_imports(FILES[module]):
+                below |= {one for one in (name, f"{name}.{imported}") if one in inside}
+        TopologicalSorter(inside).prepare()
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
     """`datasets` stays at the edge; below it there are tables and bytes. torch and mlcroissant are nowhere."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
-    edge = ("builder_config", "register", "join_images")
-    allowed = {"newsclippings", *(f"_newsclippings.{name}" for name in edge)}
-    assert "datasets" not in outside or module in allowed
+    assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings")
     assert not outside & {"torch", "transformers", "mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
 
 def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
     """tarfile loses members of damaged archives in silence, so that only the sample may use it, to write."""
     users = {module for module, file in FILES.items() if "tarfile" in imports(file)}
-    assert users == {"_newsclippings.sample"}
+    assert users == {"_newsclippings.show.sample"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
@@ -118,7 +150,7 @@ def test_errors_are_raised_and_never_asserted(module: str) -> None:
 
 
 # Private names of other libraries: only where their absence is met with one line, and nothing else breaks.
-GUARDED = {("_newsclippings.register", "_PACKAGED_DATASETS_MODULES")}
+GUARDED = {("_newsclippings.builder.register", "_PACKAGED_DATASETS_MODULES")}
 
 
 def private_names(file: Path) -> set[str]:
@@ -161,7 +193,7 @@ def test_no_lock_outlives_a_fork(module: str) -> None:
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
     locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
-    if module != "_newsclippings.threads":
+    if module != "_newsclippings.storage.threads":
         assert not used & {*locks, "functools.cached_property", "cached_property"}
 
 
@@ -234,12 +266,38 @@ def test_import_does_without_private_names(world: World, fresh: Callable[..., Do
     assert "Traceback" not in done.err
 
 
-def test_help_does_not_wait_for_datasets(tmp_path: Path) -> None:
-    """The command line answers --help without importing `datasets`."""
-    code = "import sys; from _newsclippings.cli import main; print('datasets' in sys.modules)"
-    env = environment(tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
-    assert done.stdout == "False\n"
+HEAVY = {"datasets", "torch", "pandas", "huggingface_hub", "fsspec", "aiohttp"}
+WITHOUT = """
+import json, sys
+from _newsclippings.cli import main
+for arguments in json.loads(sys.argv[1]):
+    main(arguments, standalone_mode=False)
+    print("#" + json.dumps([arguments[0], sorted(set(json.loads(sys.argv[2])) & set(sys.modules))]))
+"""
+
+
+def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
+    """Of local inputs, no command but `push` imports `datasets`, the Hub's client, torch or fsspec."""
+    data, out = str(world.root), str(tmp_path / "out")
+    commands = [
+        ["info", "--data-dir", data],
+        ["sample", str(tmp_path / "sample")],
+        ["index", str(world.tar), "-o", str(tmp_path / "index.parquet")],
+        ["build", out, "--data-dir", data, "--metadata", "--articles", "--check-images"],
+        ["build", f"{out}-tar", "--data-dir", data, "--visual-news", str(world.tar)],
+        ["verify", "--data-dir", data, "--images=decode"],
+        ["verify", "--built", out],
+        ["stats", out],
+        ["card", out],
+        ["croissant", out],
+        ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
+        ["infos", str(tmp_path / "infos.json")],
+    ]
+    heavy = sorted(HEAVY - {"pandas"})
+    command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(heavy)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
+    found = [json.loads(line[1:]) for line in done.stdout.splitlines() if line.startswith("#")]
+    assert found == [[arguments[0], []] for arguments in commands], done.stderr
 
 
 def test_importing_makes_the_name_known_and_nothing_else(fresh: Callable[..., Done]) -> None:

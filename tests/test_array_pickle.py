@@ -33,10 +33,10 @@ from support.pickles import (
     truncate,
 )
 
-from _newsclippings import array_pickle_runs, array_pickle_window
-from _newsclippings.array_pickle import Form, open_array_pickle
-from _newsclippings.array_pickle_machine import Machine
 from _newsclippings.errors import BadFileError, BadPickleError
+from _newsclippings.vectors import array_pickle_runs, array_pickle_window
+from _newsclippings.vectors.array_pickle import Form, open_array_pickle
+from _newsclippings.vectors.array_pickle_machine import Machine
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

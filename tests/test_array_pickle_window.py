@@ -19,9 +19,9 @@ from support.constants import change_constant
 from support.pickles import Value, append, dump, mutants, numbers, touch, truncate
 from support.reading import environment
 
-from _newsclippings.array_pickle import open_array_pickle
-from _newsclippings.array_pickle_runs import Walk
-from _newsclippings.array_pickle_window import AHEAD
+from _newsclippings.vectors.array_pickle import open_array_pickle
+from _newsclippings.vectors.array_pickle_runs import Walk
+from _newsclippings.vectors.array_pickle_window import AHEAD
 from newsclippings import BadFileError, BadPickleError
 
 

@@ -31,11 +31,12 @@ from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, World
 
-from _newsclippings import parquet_folder, shards
-from _newsclippings.card import stale_files
-from _newsclippings.parquet_folder import alone_in
-from _newsclippings.schema import VERSION
-from _newsclippings.upload import plan_upload
+from _newsclippings.facts import VERSION
+from _newsclippings.folder import parquet as parquet_folder
+from _newsclippings.folder import shards
+from _newsclippings.folder.card import stale_files
+from _newsclippings.folder.parquet import alone_in
+from _newsclippings.hub.plan import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
 
 BESIDE = {"README.md", "dataset_infos.json", "SHA256SUMS"}
@@ -169,7 +170,7 @@ def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
 
 def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small row groups, an index of pages, pictures as they are and the rest compressed, content-defined chunks."""
-    change_constant(monkeypatch, "ROWS_OF_PICTURES", 10, of="split")
+    change_constant(monkeypatch, "ROWS_OF_PICTURES", 10, of="joined")
     build(world, tmp_path / "out")
     file = pq.ParquetFile(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet")
     about = file.metadata
@@ -292,8 +293,10 @@ CRASH = """
 import hashlib, os, shutil, sys
 from pathlib import Path
 import newsclippings
-from _newsclippings import build, card, parquet_folder
-from _newsclippings.cli import main
+from _newsclippings.folder import build
+from _newsclippings.folder import card
+from _newsclippings.folder import parquet as parquet_folder
+from _newsclippings.cli.commands import main
 out, data_dir, start = map(Path, sys.argv[1:4])
 
 def content():
@@ -660,7 +663,7 @@ def test_a_build_killed_before_the_pictures_does_not_lose_them(
         write(out, config, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("_newsclippings.build.write_config", killed)
+        patch.setattr("_newsclippings.folder.build.write_config", killed)
         assert run("build", out, "--data-dir", world.root, *first).exit_code == 1
     result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place", "--images", "once")
     assert result.exit_code == 1
@@ -741,7 +744,7 @@ def test_two_that_lock_a_folder_which_one_removes(tmp_path: Path) -> None:
 LOCK = """
 import sys
 from pathlib import Path
-from _newsclippings.parquet_folder import alone_in
+from _newsclippings.folder.parquet import alone_in
 print("waiting", flush=True)
 with alone_in(Path(sys.argv[1])):
     print("alone" if Path(sys.argv[1]).is_dir() else "nowhere", flush=True)

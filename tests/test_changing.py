@@ -16,7 +16,7 @@ from support.changing import CHANGES, CONTENTS, WAYS, make_case, moments, proble
 from support.reading import environment
 from support.world import World
 
-from _newsclippings.build import build_folder
+from _newsclippings.folder.build import build_folder
 from newsclippings import BadFileError, NewsCLIPpings
 
 
@@ -58,7 +58,7 @@ import json, sys
 import multiprocess
 
 import newsclippings
-from _newsclippings.assemble import Assembly
+from _newsclippings.rows.assembly import Assembly
 
 root, change, gone = sys.argv[1:]
 

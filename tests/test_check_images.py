@@ -15,8 +15,8 @@ from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, publish
 from support.world import SPLITS, World
 
-from _newsclippings import image_check
-from _newsclippings.images import FolderPictures
+from _newsclippings.pictures import check as image_check
+from _newsclippings.pictures.folder import FolderPictures
 from newsclippings import MissingDataError, NewsCLIPpings, join_images
 
 LAYOUTS: dict[str, dict[str, bool]] = {"folder": {"tar": False}, "tar": {"folder": False}}

@@ -22,9 +22,9 @@ from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World
 
-from _newsclippings import preview
-from _newsclippings.cli import main
-from _newsclippings.schema import COLUMNS, CONFIGS, ROWS, VERSION
+from _newsclippings.cli.commands import main
+from _newsclippings.facts import COLUMNS, CONFIGS, ROWS, VERSION
+from _newsclippings.show import sheet as preview
 from newsclippings import ConfigError, NewsCLIPpings
 
 

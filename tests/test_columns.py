@@ -9,8 +9,8 @@ from itertools import chain, combinations, product
 import datasets
 import pytest
 
-from _newsclippings.arrow import arrow_schema
-from _newsclippings.schema import EMBEDDINGS, IMAGE_COLUMNS, columns_of
+from _newsclippings.facts import EMBEDDINGS, IMAGE_COLUMNS, columns_of
+from _newsclippings.tables import arrow_schema
 
 KINDS = list(chain.from_iterable(combinations(EMBEDDINGS, k) for k in range(len(EMBEDDINGS) + 1)))
 

@@ -22,8 +22,8 @@ from support.vectors import Plan, make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, Row, World
 
-from _newsclippings.schema import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
-from _newsclippings.upload import plan_upload
+from _newsclippings.facts import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
+from _newsclippings.hub.plan import plan_upload
 from newsclippings import ConfigError
 
 TYPES = {

@@ -20,10 +20,11 @@ from support.vectors import make_plan, vector, write
 from support.world import World
 from sweeps.damaging import KINDS, sweep
 
-from _newsclippings import embeddings, proofs
-from _newsclippings.downloads import local_copy
-from _newsclippings.embeddings import load_embeddings
-from _newsclippings.proofs import is_proved, write_proof
+from _newsclippings.storage import proofs
+from _newsclippings.storage.downloads import local_copy
+from _newsclippings.storage.proofs import is_proved, write_proof
+from _newsclippings.vectors import embeddings
+from _newsclippings.vectors.embeddings import load_embeddings
 from newsclippings import BadFileError, ConfigError, NewsCLIPpings
 
 pytestmark = pytest.mark.sweep

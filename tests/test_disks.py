@@ -167,7 +167,7 @@ def test_data_that_did_not_reach_the_disk(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", once)
-    change_constant(monkeypatch, "BATCH", 1, of="tar_members")
+    change_constant(monkeypatch, "BATCH", 1, of="members")
     index = make_index(published.tar, tmp_path / "x.parquet")
     options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
     with pytest.raises(ConfigError, match=SAYS_FULL):

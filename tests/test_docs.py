@@ -20,11 +20,11 @@ from datasets.info import DatasetInfosDict
 from support.reading import environment
 
 import newsclippings
-from _newsclippings import schema
-from _newsclippings.cli import main
-from _newsclippings.infos import dataset_infos, dataset_infos_text
-from _newsclippings.sample import write_sample
-from _newsclippings.schema import columns_of
+from _newsclippings import facts as schema
+from _newsclippings.cli.commands import main
+from _newsclippings.facts import columns_of
+from _newsclippings.folder.infos import dataset_infos, dataset_infos_text
+from _newsclippings.show.sample import write_sample
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ from support.reading import load, raw, raw_splits
 from support.vectors import Vectors, make_plan, same, vector, write
 from support.world import SPLITS, World
 
-from _newsclippings import embeddings
-from _newsclippings.schema import EMBEDDINGS
+from _newsclippings.facts import EMBEDDINGS
+from _newsclippings.vectors import embeddings
 from newsclippings import BadFileError, BadPickleError, ConfigError, NewsCLIPpings, read_embeddings, read_faces
 
 WAYS: dict[str, Callable[[Any], Any]] = {

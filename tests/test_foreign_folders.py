@@ -18,7 +18,7 @@ from support.reading import environment
 from support.world import World
 from sweeps import foreign_folders as foreign
 
-from _newsclippings.build import build_folder
+from _newsclippings.folder.build import build_folder
 
 pytestmark = pytest.mark.sweep
 
@@ -85,8 +85,8 @@ def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -
 FLIPS = """
 import json, os, random, sys
 from pathlib import Path
-from _newsclippings.manifests import manifests
-from _newsclippings.shard_file import read_shard
+from _newsclippings.folder.manifest import manifests
+from _newsclippings.folder.shard_file import read_shard
 from newsclippings import NewsCLIPpingsError
 config, out = Path(sys.argv[1]), Path(sys.argv[2])
 manifest = manifests(config.parent)[config.name]

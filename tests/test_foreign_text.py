@@ -10,9 +10,10 @@ import traceback
 
 import pytest
 
-from _newsclippings import errors, foreign_text
+from _newsclippings import errors
+from _newsclippings import text as foreign_text
 from _newsclippings.errors import cleaned, not_fetched, printable
-from _newsclippings.foreign_text import harmless, remember_secrets, without_secrets
+from _newsclippings.text import harmless, remember_secrets, without_secrets
 from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpingsError
 
 SECRET = "SeCrEt"
@@ -159,6 +160,6 @@ def test_no_text_takes_long() -> None:
 
 def test_the_module_loads_nothing_of_others() -> None:
     """Errors are made where little is loaded."""
-    code = "import sys, _newsclippings.foreign_text; print('fsspec' in sys.modules, 'datasets' in sys.modules)"
+    code = "import sys, _newsclippings.text; print('fsspec' in sys.modules, 'datasets' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"

@@ -23,14 +23,14 @@ from support.reading import environment, expected_splits, load, raw, raw_splits
 from support.remote import Origin, Published
 from support.world import World, make_world
 
-from _newsclippings import tar_source
-from _newsclippings.assemble import Assembly
 from _newsclippings.config import Request
-from _newsclippings.downloads import cache_folder
-from _newsclippings.local_file import LocalFile
-from _newsclippings.network import file_system
-from _newsclippings.sources import sources_of
-from _newsclippings.threads import Lock, computed_once, map_ahead, no_fork
+from _newsclippings.inputs import sources_of
+from _newsclippings.rows.assembly import Assembly
+from _newsclippings.storage.downloads import cache_folder
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.storage.network import file_system
+from _newsclippings.storage.threads import Lock, computed_once, map_ahead, no_fork
+from _newsclippings.tar import archive as tar_source
 from newsclippings import BadFileError
 
 pytestmark = pytest.mark.sweep
@@ -195,7 +195,7 @@ def test_nobody_forks_while_something_is_imported(tmp_path: Path) -> None:
     code = """
 import os, signal, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from _newsclippings.threads import no_fork
+from _newsclippings.storage.threads import no_fork
 def start():
     with no_fork():
         import slow_module

@@ -19,8 +19,8 @@ from support.reading import load, raw
 from support.vectors import make_plan, write
 from support.world import CONFIGS, SPLITS, World, make_world
 
-from _newsclippings.build import build_folder
-from _newsclippings.schema import VERSION
+from _newsclippings.facts import VERSION
+from _newsclippings.folder.build import build_folder
 
 EXTRAS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -44,14 +44,14 @@ from support.hostile_parquet import (
 )
 from support.reading import environment
 
-from _newsclippings.tar_index_file import read_index, write_index
+from _newsclippings.tar.index_file import read_index, write_index
 from newsclippings import BadFileError
 
 READ = """
 import os, resource, signal, sys
 from pathlib import Path
 import newsclippings
-from _newsclippings.tar_index_file import read_index
+from _newsclippings.tar.index_file import read_index
 import pyarrow.parquet  # as a build has it by then
 answers = {}
 for file in sorted(Path(sys.argv[1]).iterdir()):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.json_readers import BY_ID, MATCH, MATCHES, RECORD, RECORDS, read, refuse
 
-from _newsclippings.annotations import read_annotations
+from _newsclippings.matches import read_annotations
 from newsclippings import BadFileError
 
 GOOD = {"annotations": MATCHES, "data.json": RECORDS, "metadata": BY_ID}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.json_readers import BY_ID, MATCHES, RECORDS, read
 from support.metadata import in_words
 
-from _newsclippings.annotations import MatchesInSlices
-from _newsclippings.corpus import SCHEMA
-from _newsclippings.paths import relative_path
+from _newsclippings.corpus.exact_scan import SCHEMA
+from _newsclippings.matches import MatchesInSlices
+from _newsclippings.storage.paths import relative_path
 from newsclippings import NewsCLIPpingsError
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[a-z]+|\s+|.', re.DOTALL)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support import hostile_pickles as h
 from support.pickles import Value, dump, long_mappings, numbers, reframed
 
-from _newsclippings.array_pickle import open_array_pickle
+from _newsclippings.vectors.array_pickle import open_array_pickle
 from newsclippings import BadPickleError
 
 KNOWN = {"_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer", "bytes"}

@@ -20,7 +20,7 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import SPLITS, World, paths_of
 
 import newsclippings
-from _newsclippings.image_check import look_at
+from _newsclippings.pictures.check import look_at
 from newsclippings import MissingDataError, NewsCLIPpings
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)

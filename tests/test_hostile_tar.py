@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.tars import BODY, END, header, walk
 
 from _newsclippings.errors import damaged_tar
-from _newsclippings.paths import relative_path
+from _newsclippings.storage.paths import relative_path
 from newsclippings import BadTarError, NewsCLIPpingsError
 
 FIRST, NEXT = header(b"first") + BODY, header(b"next") + BODY

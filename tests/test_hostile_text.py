@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sweeps.hostile_text import HOSTILE, Case, attempt, prepare, problems
 
-from _newsclippings.foreign_text import as_message, json_text, one_line
+from _newsclippings.text import as_message, json_text, one_line
 
 pytestmark = pytest.mark.sweep
 

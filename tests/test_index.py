@@ -29,9 +29,11 @@ from support.reading import answer, environment, expected_splits, jsonable, load
 from support.remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
 from support.world import World
 
-from _newsclippings import tar_index, tar_segment, tar_walk
-from _newsclippings.cli import main
-from _newsclippings.local_file import LocalFile
+from _newsclippings.cli.commands import main
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar import segment as tar_segment
+from _newsclippings.tar import walking as tar_walk
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
 
 SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("header_crc", pa.uint32())])
@@ -476,9 +478,9 @@ def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streami
 # Walks that are interrupted
 
 INDEX = """
-from _newsclippings import tar_walk
+from _newsclippings.tar import walking as tar_walk
 tar_walk.SEGMENT, tar_walk.THREADS = int(sys.argv[1]), 2
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 main(sys.argv[2:])
 """
 

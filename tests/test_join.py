@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from _newsclippings import corpus
-from _newsclippings.annotations import SCHEMA
-from _newsclippings.assemble import part_ranges
-from _newsclippings.join import join, wanted_ids
-from _newsclippings.join_report import refuse_missing
+from _newsclippings.corpus import exact_scan as corpus
+from _newsclippings.matches import SCHEMA
+from _newsclippings.rows.assembly import part_ranges
+from _newsclippings.rows.joining import join, wanted_ids
+from _newsclippings.rows.report import refuse_missing
 from newsclippings import BadFileError, MissingDataError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from _newsclippings.kept import PIECE, DamagedError, open_kept, write_kept
+from _newsclippings.storage.kept import PIECE, DamagedError, open_kept, write_kept
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -15,8 +15,8 @@ from support.metadata import in_our_words
 from support.reading import load, raw_splits
 from support.world import SPLITS, World
 
-from _newsclippings import metadata, records
-from _newsclippings.metadata import parse_timestamp
+from _newsclippings.corpus import metadata, records
+from _newsclippings.corpus.metadata import parse_timestamp
 from newsclippings import BadFileError, MissingDataError, NewsCLIPpings, UnsafePathError
 
 FILES = {"train": "train", "validation": "val", "test": "test"}

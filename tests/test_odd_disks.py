@@ -25,9 +25,9 @@ from support.remote import Origin, Published, make_index
 from support.world import World
 
 import newsclippings
-from _newsclippings import disk
-from _newsclippings.disk import in_our_words
 from _newsclippings.errors import ConfigError, became_full
+from _newsclippings.storage import disk
+from _newsclippings.storage.disk import in_our_words
 from newsclippings import verify_built
 
 pytestmark = pytest.mark.sweep

@@ -21,10 +21,10 @@ from support.reading import environment
 from sweeps import odd_pictures as odd
 
 import newsclippings
-from _newsclippings.decode import decode
-from _newsclippings.image_check import look_at
-from _newsclippings.preview import contact_sheet
-from _newsclippings.preview_html import Rows, write_page
+from _newsclippings.pictures.check import look_at
+from _newsclippings.pictures.decoding import decode
+from _newsclippings.show.page import Rows, write_page
+from _newsclippings.show.sheet import contact_sheet
 from newsclippings import decode_small
 
 PNGS = odd.png_cases()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from support.reading import load, raw_splits
 from support.world import World
 
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig, verify
 
 FEATURES = datasets.Features({"id": datasets.Value("int32")})

@@ -15,9 +15,9 @@ import pytest
 from support.command import run
 from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_scene
 
-from _newsclippings.files import write_atomically
-from _newsclippings.outputs import INFOS, check_apart
-from _newsclippings.sample import write_sample
+from _newsclippings.show.sample import write_sample
+from _newsclippings.storage.files import write_atomically
+from _newsclippings.storage.outputs import INFOS, check_apart
 from newsclippings import ConfigError, NewsCLIPpings
 
 pytestmark = pytest.mark.sweep

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _newsclippings.paths import BadName, relative_path, relative_paths
+from _newsclippings.storage.paths import BadName, relative_path, relative_paths
 
 NORMAL = "guardian/images/0540/632.jpg"
 DIALECTS = [

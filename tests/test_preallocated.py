@@ -26,11 +26,11 @@ from support.remote import Origin, Published, refusal
 from support.world import World
 from sweeps.zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
 
-from _newsclippings import tar_index
-from _newsclippings.image_check import look_at
-from _newsclippings.picture_end import has_end, is_cut_by_zeros
-from _newsclippings.remote import RemoteFile
-from _newsclippings.tar_end import longest_end
+from _newsclippings.pictures.check import look_at
+from _newsclippings.pictures.picture_end import has_end, is_cut_by_zeros
+from _newsclippings.storage.remote import RemoteFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar.end import longest_end
 from newsclippings import BadFileError, BadTarError, MissingDataError, NewsCLIPpings, verify
 
 pytestmark = pytest.mark.sweep

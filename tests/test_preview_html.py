@@ -19,9 +19,9 @@ from PIL import Image
 from support.command import run
 from support.world import CONFIGS, OUTLETS, SOURCES, SPLITS, Row, World
 
-from _newsclippings import preview_html
-from _newsclippings.foreign_text import one_line
-from _newsclippings.preview_html import LARGEST, TEMPLATE, Rows, write_page
+from _newsclippings.show import page as preview_html
+from _newsclippings.show.page import LARGEST, TEMPLATE, Rows, write_page
+from _newsclippings.text import one_line
 
 TWO = ("merged_balanced", "person_sbert_text_text")
 EVERYTHING = [f"--config={config}" for config in TWO] + [f"--split={split}" for split in SPLITS]

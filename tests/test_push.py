@@ -25,8 +25,8 @@ from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checke
 from support.reading import expected_splits, jsonable
 from support.world import World
 
-from _newsclippings import shards
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
+from _newsclippings.folder import shards
 
 OLD_CLIENT = not hasattr(huggingface_hub.HfApi, "update_repo_settings")
 needs_settings = pytest.mark.skipif(OLD_CLIENT, reason="needs huggingface_hub 0.25 or later")
@@ -532,7 +532,7 @@ def test_a_file_that_changes_after_the_check(hub: Hub, bare: Path, change: str) 
     before = f"""
 import os
 import re
-from _newsclippings import push
+from _newsclippings.hub import upload as push
 FILE, SECRET, checked = {str(file)!r}, {str(secret)!r}, push._checked
 def swapped(*args):
     additions = checked(*args)
@@ -573,7 +573,7 @@ def test_a_failed_push_leaves_the_folder(hub: Hub, bare: Path) -> None:
 def test_from_a_medium_that_is_read_only(hub: Hub, bare: Path) -> None:
     """All that is uploaded comes from memory and from files that are only read; the card there keeps its name."""
     before = content(bare)
-    refuse = "import _newsclippings.push as push, errno\n"
+    refuse = "import _newsclippings.hub.upload as push, errno\n"
     refuse += "def write_text(*_): raise OSError(errno.EROFS, 'Read-only file system')\npush.write_text = write_text\n"
     hub.push(bare, before=refuse)
     assert content(bare) == before
@@ -681,7 +681,7 @@ def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
 def test_an_answer_byte_by_byte(hub: Hub, bare: Path, path: str) -> None:
     """A reply that does not end in time ends the push in one line, and is not asked for again."""
     hub.faults(fault("GET", path, "drip", times=99))
-    pushed = hub.push(bare, code=1, before="import _newsclippings.network as n; n.TIMEOUT = 0.25\n")
+    pushed = hub.push(bare, code=1, before="import _newsclippings.storage.network as n; n.TIMEOUT = 0.25\n")
     assert "no whole answer in 1 seconds" in pushed.err
     assert len(pushed.err.splitlines()) == 1
     assert len([entry for entry in hub.log("GET") if re.search(path, entry["path"])]) == 1
@@ -756,7 +756,7 @@ def test_no_server(hub: Hub, bare: Path, through: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     env = hub.environment(**{"NO_PROXY": "", "no_proxy": "", through: address})
-    code = "from _newsclippings import push; push.PAUSE = 0.01\n" + PUSH
+    code = "from _newsclippings.hub import upload; upload.PAUSE = 0.01\n" + PUSH
     done = checked(python(code, ["push", REPO, str(bare)], env, bare.parent), 1)
     assert f"Error: {REPO}: could not be uploaded (tried 6 times; the last time: " in done.err
     assert len(done.err.splitlines()) == 1

@@ -31,7 +31,7 @@ socket.getaddrinfo = nobody
 
 import newsclippings
 from datasets import load_dataset
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 data, tar, out = sys.argv[1:4]
 load_dataset("newsclippings", "scene_resnet_place", data_dir=data, num_proc=2)
 for options in ({}, {"visual_news": tar}, {"images": "none"}, {"images": "path"}):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from support.constants import change_constant
 from support.json_records import FAST, LAYOUTS, Record, exactly, make
 
-from _newsclippings import record_scan, records
-from _newsclippings.corpus import SCHEMA
-from _newsclippings.records import pick_records
+from _newsclippings.corpus import fast_scan as record_scan
+from _newsclippings.corpus import records
+from _newsclippings.corpus.exact_scan import SCHEMA
+from _newsclippings.corpus.records import pick_records
 from newsclippings import BadFileError
 
 
@@ -43,7 +44,7 @@ def test_every_layout_gives_the_same_records(texts: list[str], layout: str, bloc
     rows = [make(number, text) for number, text in zip(ids, texts, strict=True)]
     wanted = data.draw(st.lists(st.sampled_from([*ids, 3001, 10**12]), unique=True))
     with pytest.MonkeyPatch.context() as patch:
-        change_constant(patch, "BLOCK", block, of="record_scan")
+        change_constant(patch, "BLOCK", block, of="fast_scan")
         assert pick(LAYOUTS[layout](rows), wanted) == exactly(rows, wanted)
 
 
@@ -123,7 +124,7 @@ def test_damaged_bytes_never_raise_anything_else(noise: bytes, at: int, cut: int
 
 def test_a_record_larger_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caption longer than the window costs time only."""
-    change_constant(monkeypatch, "BLOCK", 512, of="record_scan")
+    change_constant(monkeypatch, "BLOCK", 512, of="fast_scan")
     rows = [make(1, "x" * 5000), make(2), make(3, "y" * 700)]
     assert pick(json.dumps(rows), [1, 3]) == exactly(rows, [1, 3])
 

@@ -44,10 +44,11 @@ from support.remote import (
 from support.sampling import WAYS, crossed, sampled
 from support.world import SPLITS, World, make_world
 
-from _newsclippings import remote as remote_module
-from _newsclippings import tar_index, tar_members
-from _newsclippings.cli import main
-from _newsclippings.local_file import LocalFile
+from _newsclippings.cli.commands import main
+from _newsclippings.storage import remote as remote_module
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar import members as tar_members
 from newsclippings import (
     BadTarError,
     ConfigError,
@@ -441,7 +442,8 @@ def test_a_stream_that_is_given_up(origin: Origin, published: Published) -> None
 
 BUILD = """
 import os
-from _newsclippings import remote, tar_members
+from _newsclippings.storage import remote
+from _newsclippings.tar import members as tar_members
 os.setsid()  # workers can be killed with it
 remote.THREADS, tar_members.BATCH = 1, 1  # one after the other, and put away at once
 options = json.loads(sys.argv[1])

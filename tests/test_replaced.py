@@ -14,7 +14,7 @@ from support.reading import raw
 from support.world import World
 from sweeps.overwriting import digests
 
-from _newsclippings import parquet_folder
+from _newsclippings.folder import parquet as parquet_folder
 from newsclippings import ConfigError, NewsCLIPpings
 
 Change = Callable[[Path], None]

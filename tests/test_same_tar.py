@@ -14,10 +14,10 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import World
 from sweeps.zeros import jpeg, plan
 
-from _newsclippings import tar_index
-from _newsclippings.local_file import LocalFile
-from _newsclippings.tar_index import TarIndex
-from _newsclippings.tar_source import made_of
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar.archive import made_of
+from _newsclippings.tar.index import TarIndex
 from newsclippings import BadFileError
 
 FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  # more than its two ends

@@ -13,9 +13,9 @@ import PIL.Image
 import pytest
 from support.reading import raw_splits
 
-from _newsclippings.files import write_atomically
-from _newsclippings.sample import PAIRS, PHOTOS, write_sample
-from _newsclippings.schema import CONFIGS, SOURCE_DATASETS
+from _newsclippings.facts import CONFIGS, SOURCE_DATASETS
+from _newsclippings.show.sample import PAIRS, PHOTOS, write_sample
+from _newsclippings.storage.files import write_atomically
 from newsclippings import ConfigError
 
 
@@ -116,7 +116,7 @@ def test_photographs_are_listed_with_licence_and_source() -> None:
 
 def test_an_interrupted_one_is_completed(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was killed midway is no folder of somebody else's."""
-    from _newsclippings import sample as module
+    from _newsclippings.show import sample as module
 
     with monkeypatch.context() as patch:
         names: list[Path] = []

@@ -15,8 +15,9 @@ from support.reading import load
 from support.world import World
 from sweeps.hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, honest, make_files, serving
 
-from _newsclippings import foreign_text, network
-from _newsclippings.cli import main
+from _newsclippings import text as foreign_text
+from _newsclippings.cli.commands import main
+from _newsclippings.storage import network
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
 pytestmark = pytest.mark.sweep

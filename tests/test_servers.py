@@ -16,9 +16,10 @@ from support.remote import Origin, Published, make_index, publish
 from support.sampling import WAYS, crossed
 from support.world import World
 
-from _newsclippings import tar_index, tar_walk
-from _newsclippings.cli import main
-from _newsclippings.remote import RemoteFile
+from _newsclippings.cli.commands import main
+from _newsclippings.storage.remote import RemoteFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar import walking as tar_walk
 from newsclippings import BadFileError, BadTarError, NewsCLIPpingsError
 
 SPLITS = ("test", "train")

@@ -16,10 +16,10 @@ from support.json_records import FAST, LAYOUTS, exactly, make, rows
 from support.reading import load, raw, raw_splits
 from support.world import World
 
-from _newsclippings import record_index
-from _newsclippings.annotations import MatchesInSlices
-from _newsclippings.corpus import SCHEMA
-from _newsclippings.local_file import LocalFile
+from _newsclippings.corpus import record_index
+from _newsclippings.corpus.exact_scan import SCHEMA
+from _newsclippings.matches import MatchesInSlices
+from _newsclippings.storage.local import LocalFile
 from newsclippings import BadFileError, MissingDataError
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def test_slices_of_the_matches_are_those_of_the_whole(
     file = tmp_path / "train.json"
     file.write_text(dump({"annotations": plan}, dialect))
     with pytest.MonkeyPatch.context() as patch:
-        change_constant(patch, "BLOCK", block, of="annotations")
+        change_constant(patch, "BLOCK", block, of="matches")
         matches = MatchesInSlices(str(file), "merged_balanced")
         assert matches.rows == len(plan)
         for start, stop in slices:

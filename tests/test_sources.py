@@ -16,8 +16,8 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import World
 
 import newsclippings
-from _newsclippings.assemble import join_config
-from _newsclippings.sources import find_sources
+from _newsclippings.inputs import find_sources
+from _newsclippings.rows.assembly import join_config
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig
 
 

@@ -25,9 +25,10 @@ from support.command import run
 from support.constants import change_constant
 from support.world import CONFIGS, SOURCES, SPLITS, Row, World
 
-from _newsclippings import schema, stats
-from _newsclippings.plots import draw_stats
-from _newsclippings.stats import TOP
+from _newsclippings import facts as schema
+from _newsclippings.stats import measures as stats
+from _newsclippings.stats.measures import TOP
+from _newsclippings.stats.plots import draw_stats
 
 LABELS = ("pristine", "falsified")
 TWO = ("merged_balanced", "scene_resnet_place")
@@ -135,8 +136,8 @@ def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeyp
         rows = of_plan(world, config)
         check_config(found[config], rows)
         check_pictures(found[config]["pictures"], [row for some in rows.values() for row in some])
-    change_constant(monkeypatch, "ROWS", 5, of="stats")
-    change_constant(monkeypatch, "ROWS_OF_PICTURES", 3, of="stats")
+    change_constant(monkeypatch, "ROWS", 5, of="measures")
+    change_constant(monkeypatch, "ROWS_OF_PICTURES", 3, of="measures")
     assert numbers(folder) == found
 
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from support.constants import change_constant
 from support.tars import BODY, END, header, walk
 
-from _newsclippings import tar_index, tar_walk
-from _newsclippings.files import fingerprint
-from _newsclippings.local_file import LocalFile
-from _newsclippings.tar_index import TarIndex
-from _newsclippings.tar_segment import SCHEMA, walk_segment
+from _newsclippings.storage.files import fingerprint
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar.index import TarIndex
+from _newsclippings.tar.segment import SCHEMA, walk_segment
 from newsclippings import BadTarError, NewsCLIPpingsError
 
 Members = dict[str, bytes]
@@ -61,7 +62,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
     """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
     path = write(tmp_path / "x.tar", files, form)
     with pytest.MonkeyPatch.context() as patch:
-        change_constant(patch, "BATCH", batch, of="tar_segment")
+        change_constant(patch, "BATCH", batch, of="segment")
         index = walk(str(path))
     with tarfile.open(path) as reference:
         expected = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
@@ -187,7 +188,7 @@ def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, b
     data[at] ^= 1 << bit
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        change_constant(patch, "BATCH", batch + 1, of="tar_segment")
+        change_constant(patch, "BATCH", batch + 1, of="segment")
         try:
             index = walk(str(path))
         except NewsCLIPpingsError:

@@ -13,10 +13,10 @@ import pytest
 from support.reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
 from support.world import World
 
-from _newsclippings.assemble import Assembly
-from _newsclippings.local_file import LocalFile
-from _newsclippings.room import plainly
-from _newsclippings.threads import map_ahead
+from _newsclippings.builder.failures import plainly
+from _newsclippings.rows.assembly import Assembly
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.storage.threads import map_ahead
 from newsclippings import BadFileError, MissingDataError
 
 

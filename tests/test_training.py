@@ -26,7 +26,7 @@ from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World
 
-from _newsclippings.build import build_folder
+from _newsclippings.folder.build import build_folder
 from newsclippings import MissingDataError
 
 torch = pytest.importorskip("torch")

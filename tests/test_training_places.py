@@ -16,7 +16,7 @@ from support.reading import PACKAGE, environment
 from support.world import make_world
 from sweeps.overwriting import digests
 
-from _newsclippings.build import build_folder
+from _newsclippings.folder.build import build_folder
 from newsclippings import BadFileError, ConfigError
 
 pytest.importorskip("torch")

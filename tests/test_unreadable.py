@@ -17,8 +17,8 @@ from support.remote import make_index
 from support.vectors import make_plan, write
 from support.world import World
 
-from _newsclippings.files import read_json_text, write_text
-from _newsclippings.local_file import LocalFile
+from _newsclippings.storage.files import read_json_text, write_text
+from _newsclippings.storage.local import LocalFile
 from newsclippings import BadFileError, DataNotFoundError, NewsCLIPpingsError, read_embeddings
 
 NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO

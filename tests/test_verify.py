@@ -28,9 +28,10 @@ from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, World, paths_of
 
 import newsclippings
-from _newsclippings import image_check, threads
-from _newsclippings import verify as _verify
-from _newsclippings.schema import EMBEDDINGS, HUB_FILES, ROWS
+from _newsclippings.check import inputs as _verify
+from _newsclippings.facts import EMBEDDINGS, HUB_FILES, ROWS
+from _newsclippings.pictures import check as image_check
+from _newsclippings.storage import threads
 from newsclippings import ConfigError, Report
 
 HTML = b"<!DOCTYPE html><title>404</title>"

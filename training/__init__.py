@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m training`, before torch opens files, which would get the numbers of streams
-    from _newsclippings.standard_streams import open_missing
+    from _newsclippings.storage import open_missing
 
     open_missing()

@@ -16,11 +16,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from _newsclippings.disk import free_at, in_our_words
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
-from _newsclippings.foreign_text import as_message
-from _newsclippings.schema import OUTLETS
-from _newsclippings.standard_streams import Patient, forget_unprinted, not_printed
+from _newsclippings.facts import OUTLETS
+from _newsclippings.storage import Patient, forget_unprinted, free_at, in_our_words, not_printed
+from _newsclippings.text import as_message
 from training import model as models
 from training import strangers
 from training.collate import Collator

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 import newsclippings
-from _newsclippings.decode import decode
-from _newsclippings.schema import EMBEDDINGS
+from _newsclippings.facts import EMBEDDINGS
+from _newsclippings.pictures import decode
 from training.data import FACTS, Row
 from training.options import FEATURES, Options
 

@@ -13,7 +13,7 @@ from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
 import newsclippings
-from _newsclippings.files import open_stream
+from _newsclippings.storage import open_stream
 from training.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)

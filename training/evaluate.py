@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _newsclippings.files import write_atomically, write_text
-from _newsclippings.outputs import SOFTWARE
-from _newsclippings.schema import OUTLETS, SOURCE_DATASETS
+from _newsclippings.facts import OUTLETS, SOURCE_DATASETS
+from _newsclippings.storage import SOFTWARE, write_atomically, write_text
 from training.places import REPORT
 
 Floats = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
 from _newsclippings.errors import printable
-from _newsclippings.files import write_text
-from _newsclippings.schema import EMBEDDINGS
+from _newsclippings.facts import EMBEDDINGS
+from _newsclippings.storage import write_text
 from training.options import FEATURES, Options
 from training.places import NOTED
 from training.strangers import (

@@ -6,7 +6,7 @@ from typing import Any, Final
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from _newsclippings.schema import CONFIGS, DEFAULT_CONFIG, OUTLETS
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, OUTLETS
 
 # The authors' recipe for CLIP (github.com/g-luo/news_clippings, news_clippings_training: configs and README), where
 # `transformers` has another default. `backbone_learning_rate`, `hidden` and `tokens` are fields of Options.

@@ -8,9 +8,16 @@ from typing import Final
 from transformers import TrainingArguments
 
 from _newsclippings.errors import ConfigError, printable
-from _newsclippings.local_file import LocalFile
-from _newsclippings.network import is_url
-from _newsclippings.outputs import SOFTWARE, Maker, check_apart, check_folder, check_output, foreign_output
+from _newsclippings.storage import (
+    SOFTWARE,
+    LocalFile,
+    Maker,
+    check_apart,
+    check_folder,
+    check_output,
+    foreign_output,
+    is_url,
+)
 from newsclippings import NewsCLIPpings
 from training.data import builder_fields
 from training.options import Options

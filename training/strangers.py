@@ -22,7 +22,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
 from _newsclippings.errors import printable
-from _newsclippings.schema import OUTLETS
+from _newsclippings.facts import OUTLETS
 from training.options import Options
 
 ABOUT: Final = "classifier.json"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from _newsclippings.assemble import part_ranges
+from _newsclippings.rows import part_ranges
 from training.data import Control, Row, are_twins, is_whole, tell_of_missing
 
 

@@ -39,7 +39,7 @@ def embeddings_parquet(job: Job) -> Outcome:
 
 def embeddings(job: Job) -> Outcome:
     """The conversion that a build does when it meets a pickle for the first time."""
-    from _newsclippings.embeddings import load_embeddings
+    from _newsclippings.vectors import load_embeddings
 
     return {"rows": len(load_embeddings(str(job.corpus / "embeddings.pkl"), "key", 512, False, job.out).ids)}
 

@@ -86,7 +86,7 @@ def built(job: Job) -> Outcome:
 
 def parquet(job: Job) -> Outcome:
     """Ours, a folder of Parquet files as a stream."""
-    from _newsclippings.build import build_folder
+    from _newsclippings.folder import build_folder
 
     folder = job.state / "parquet"
     if not folder.exists():

@@ -15,10 +15,8 @@ from datasets import load_dataset
 from PIL import Image
 
 import newsclippings
-from _newsclippings.kept import KeptFile
-from _newsclippings.local_file import LocalFile
-from _newsclippings.tar_files import TarPictures
-from _newsclippings.tar_index import keep, load_kept, walk
+from _newsclippings.storage import KeptFile, LocalFile
+from _newsclippings.tar import TarPictures, keep, load_kept, walk
 from benchmarks.contenders.commands import write_index
 from benchmarks.contenders.decode import SIDE, read_all
 from benchmarks.job import Job, Outcome
@@ -172,7 +170,7 @@ def read_map_whole(job: Job) -> Outcome:
 
 def read_parquet(job: Job) -> Outcome:
     """Decode the rows of a folder of Parquet files, streamed."""
-    from _newsclippings.build import build_folder
+    from _newsclippings.folder import build_folder
 
     folder = job.state / "parquet"
     if not folder.exists():

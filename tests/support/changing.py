@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import datasets
 
-from _newsclippings.build import build_folder
+from _newsclippings.folder.build import build_folder
 from newsclippings import NewsCLIPpingsError
 from support.reading import load, raw_splits
 from support.remote import make_index

@@ -7,7 +7,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 
 # Before click 8.2 stderr had to be kept apart by name.
 APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}

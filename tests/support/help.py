@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 
 KEPT = Path(__file__).with_name("help.txt")
 

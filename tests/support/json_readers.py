@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _newsclippings.annotations import read_annotations
-from _newsclippings.corpus import read_corpus
-from _newsclippings.metadata import read_metadata
+from _newsclippings.corpus.exact_scan import read_corpus
+from _newsclippings.corpus.metadata import read_metadata
+from _newsclippings.matches import read_annotations
 from newsclippings import BadFileError
 
 Rows = list[dict[str, Any]]

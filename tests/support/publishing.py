@@ -137,7 +137,7 @@ def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
         assert process.stdout is not None
         hub = Hub(process.stdout.readline().strip(), folder, xet, {})
         env = hub.environment()
-        imports = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.push, _newsclippings.cli"
+        imports = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.cli, _newsclippings.hub"
         hub.ready["push"] = Ready(SHORT_WAITS + imports, env, folder / "push")
         alone = {name: value for name, value in env.items() if name != "PYTHONPATH"}
         hub.ready["load"] = Ready(

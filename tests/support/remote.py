@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from datasets.exceptions import DatasetGenerationError
 
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 from newsclippings import NewsCLIPpingsError
 from support.reading import TESTS, load
 from support.world import Row, World

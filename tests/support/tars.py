@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from _newsclippings import tar_index
-from _newsclippings.local_file import LocalFile
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
 
 
 class Walked:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from _newsclippings.schema import EMBEDDINGS
+from _newsclippings.facts import EMBEDDINGS
 from support.world import SPLITS, World
 
 Vectors = dict[int, Any]

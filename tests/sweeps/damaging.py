@@ -36,7 +36,8 @@ from support.remote import Published, make_index, publish, serving
 from support.vectors import make_plan, write
 from support.world import World, make_world
 
-from _newsclippings import tar_segment, tar_walk
+from _newsclippings.tar import segment as tar_segment
+from _newsclippings.tar import walking as tar_walk
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
 Rows = dict[str, Any]
@@ -94,7 +95,7 @@ def from_parts(world: World, place: Path) -> Rows:
     options: dict[str, Any] = {"visual_news": str(world.tar), "splits": ["test"]}
     with pytest.MonkeyPatch.context() as changed:
         change_constant(changed, "SEGMENT", 20_000)
-        change_constant(changed, "THREADS", 1, of="tar_walk")
+        change_constant(changed, "THREADS", 1, of="walking")
         if place.exists():
             return loading(**options)(world, place)
         with patch.object(tar_walk, "walk_segment", interrupted), contextlib.suppress(KeyboardInterrupt):

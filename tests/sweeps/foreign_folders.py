@@ -45,7 +45,14 @@ COMMANDS = {
 CHILD = """
 import json, os, resource, sys, traceback
 import click, datasets, huggingface_hub.hf_api, newsclippings
-from _newsclippings import card, cli, croissant, push, stats, stats_text, upload, verify_built
+from _newsclippings.folder import card
+from _newsclippings.cli import commands as cli
+from _newsclippings.folder import croissant
+from _newsclippings.hub import upload as push
+from _newsclippings.stats import measures as stats
+from _newsclippings.stats import text as stats_text
+from _newsclippings.hub import plan as upload
+from _newsclippings.check import built as verify_built
 def sent(api, upload, shards, additions, heads, **_):
     heads.append("0")
     print("SENT " + json.dumps([one.path_in_repo for one in additions]))
@@ -533,7 +540,7 @@ def try_case(case: Case, sound: Path, work: Path, commands: Commands, names: tup
 def main(seed: int, count: int | None = None) -> None:
     from support.world import make_world
 
-    from _newsclippings.build import build_folder
+    from _newsclippings.folder.build import build_folder
 
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)

@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import click
 import numpy as np
 
-from _newsclippings.annotations import read_annotations
-from _newsclippings.corpus import read_corpus
-from _newsclippings.decode import decode_small
-from _newsclippings.embeddings import read_embeddings, read_faces
+from _newsclippings.corpus.exact_scan import read_corpus
+from _newsclippings.corpus.metadata import read_metadata
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.local_file import LocalFile
-from _newsclippings.metadata import read_metadata
-from _newsclippings.tar_index import walk
-from _newsclippings.tar_index_file import read_index
+from _newsclippings.matches import read_annotations
+from _newsclippings.pictures.decoding import decode_small
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar.index import walk
+from _newsclippings.tar.index_file import read_index
+from _newsclippings.vectors.embeddings import read_embeddings, read_faces
 
 FINDINGS = Path(__file__).parent / "fuzz_findings"
 WANTED = np.array([1, 2, 3, 39136], np.int64)
@@ -113,7 +113,7 @@ def seeds(target: str) -> list[bytes]:
         if target == "tar":
             return [world.tar.read_bytes()[: 1 << 15]]
         if target == "index":
-            from _newsclippings.tar_index_file import write_index
+            from _newsclippings.tar.index_file import write_index
 
             out = Path(folder, "x.parquet")
             with LocalFile(str(world.tar)) as opened:

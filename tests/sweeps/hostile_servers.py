@@ -33,9 +33,9 @@ from click.testing import CliRunner
 from support.reading import load, raw_splits
 from support.world import World, make_world
 
-from _newsclippings import network
 from _newsclippings.cli import main
-from _newsclippings.tar_index_file import INDEX_MOST
+from _newsclippings.storage import network
+from _newsclippings.tar.index_file import INDEX_MOST
 from newsclippings import NewsCLIPpingsError, verify
 
 SPACE = 2 << 30  # bytes of address space

@@ -33,7 +33,7 @@ from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 from support.world import World, make_world
 
-from _newsclippings.cli import main
+from _newsclippings.cli.commands import main
 
 FORGED = "FORGED"
 HOSTILE = f"a\x1b[2J\x07\r\n{FORGED} \u202e\u2066\u2028\u2029\x00\x7f\x9b\u200b\ufeffz"

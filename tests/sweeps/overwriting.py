@@ -22,7 +22,7 @@ import click
 import numpy as np
 from support.command import run
 
-from _newsclippings.sample import write_sample
+from _newsclippings.show.sample import write_sample
 
 REFUSED = (
     "is one of the inputs",

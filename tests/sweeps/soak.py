@@ -45,8 +45,8 @@ from support.vectors import make_plan, write  # noqa: E402
 from support.world import Row, World, make_world  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from _newsclippings import parquet_folder  # noqa: E402
-from _newsclippings.build import build_folder  # noqa: E402
+from _newsclippings.folder import parquet as parquet_folder  # noqa: E402
+from _newsclippings.folder.build import build_folder  # noqa: E402
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError  # noqa: E402
 
 CONFIG, OTHER = "merged_balanced", "scene_resnet_place"

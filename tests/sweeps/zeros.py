@@ -19,9 +19,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from _newsclippings import tar_index, tar_walk
-from _newsclippings.local_file import LocalFile
-from _newsclippings.tar_end import longest_end
+from _newsclippings.storage.local import LocalFile
+from _newsclippings.tar import index as tar_index
+from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar.end import longest_end
 from newsclippings import BadTarError
 
 BLOCKS = (1, 2, 20, 64, 128)

@@ -1,0 +1,201 @@
+"""What `datasets` knows of a build: its config, the arguments of the builder, and the columns as its features."""
+
+import inspect
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets.data_files import DataFilesDict
+from datasets.table import table_cast
+
+from _newsclippings.config import NO_EFFECT, Request, check_name, refuse_unknown, without_effect
+from _newsclippings.errors import ConfigError, as_path, did_you_mean, shown
+from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
+from _newsclippings.inputs import Sources, build_id, inputs_digest, sources_of
+
+_FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
+LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
+OF_SCRIPTS = ("base_path", "repo_id", "hash", "info")
+
+
+@dataclass(repr=False)
+class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
+    """What a build of NewsCLIPpings is made of, for `datasets`; the fields are those of `Request`.
+
+    To `load_dataset` and the builder a None means that an option is not given.
+    """
+
+    version: Any = VERSION
+
+    def __post_init__(self) -> None:
+        self.splits = _as_text(self.splits)
+        super().__post_init__()
+        datasets.BuilderConfig.__post_init__(self)
+
+    def check(self) -> None:
+        """Raise `ConfigError` if a field has a value that means nothing, or that changes nothing."""
+        check_name(self.name)
+        if str(self.version) != VERSION:
+            raise without_effect(f"version={shown(self.version)}", f"This package makes {VERSION} and no other.")
+        if self.description not in (None, CONFIGS[self.name]):
+            raise without_effect(f"description={shown(self.description)}", "That of the config is built in.")
+        if not (self.data_files is None or _is_no_files(self.data_files)):
+            raise without_effect("data_files=")
+        super().check()
+
+    def features(self) -> datasets.Features:
+        """The columns that follow from the fields, with their types."""
+        return datasets.Features.from_dict(self.columns())
+
+    def sources(self) -> Sources:
+        """Where the inputs are."""
+        return sources_of(self)
+
+    def inputs(self) -> str:
+        """A digest of the content of all inputs that a build reads, and of `VERSION`."""
+        return inputs_digest(self)
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
+        """Name of the folder in the cache: covers the options, the content of every input, and `VERSION`."""
+        self.check()
+        columns = other_features(custom_features, self.features())
+        base: str = super().create_config_id({}, custom_features=columns)
+        return f"{base}-{build_id(self)[:16]}"
+
+
+def dataset_info(features: datasets.Features) -> datasets.DatasetInfo:
+    """Everything `datasets` wants to know of the dataset before a row is read."""
+    return datasets.DatasetInfo(
+        description=DESCRIPTION, citation=CITATION, homepage=HOMEPAGE, license=LICENSE, features=features
+    )
+
+
+def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_script: bool = False) -> dict[str, Any]:
+    """What the builder may pass on to `datasets` of its arguments; those that would change nothing are refused.
+
+    Args:
+        positional: arguments without a name: one at most, the folder of the cache, often taken for the config.
+        given: arguments by name.
+        as_script: whether `datasets` 3 runs the builder as a dataset script, and hands in what it knows of that.
+
+    Raises:
+        ConfigError: an argument is not known, has no effect, or stands where another belongs.
+    """
+    if len(positional) > 1:
+        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[1])
+    if positional and "cache_dir" in given:
+        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[0])
+    given = {**dict(zip(("cache_dir",), positional, strict=False)), **given}
+    folder = given.get("cache_dir")
+    exists = isinstance(folder, str) and os.path.isdir(folder)
+    if isinstance(folder, str) and (
+        folder in CONFIGS if exists and positional else not exists and _is_like_config(folder)
+    ):
+        raise _name_elsewhere("the first argument, cache_dir=, is the folder of the cache", folder)
+    if isinstance(given.get("dataset_name"), str) and given["dataset_name"] in CONFIGS:
+        raise _name_elsewhere("dataset_name= is that of the dataset", given["dataset_name"])
+    of_datasets = [name for name in inspect.signature(datasets.DatasetBuilder.__init__).parameters if name != "self"]
+    refuse_unknown(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
+    if "name" in given:  # as `load_dataset` calls it
+        name = given.pop("name")
+        if given.get("config_name") not in (None, name):
+            message = f"name={shown(name)} and config_name={shown(given['config_name'])}: expected one of them."
+            raise ConfigError(message)
+        given["config_name"] = name
+    if given.get("config_name") is not None:
+        check_name(given["config_name"])
+    if given.get("features") is not None:
+        given["features"] = _as_features(given["features"])
+    if given.get("cache_dir") is not None:
+        given["cache_dir"] = as_path("cache_dir", given["cache_dir"])
+    # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
+    empty = {"storage_options": {}, "hash": "", "token": True}
+    for name in NO_EFFECT:
+        value = None if as_script and name in OF_SCRIPTS else given.get(name)
+        if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
+            raise without_effect(f"{name}=")
+    return given
+
+
+def other_features(asked: datasets.Features | None, own: datasets.Features) -> datasets.Features | None:
+    """Other types, or another order, of the columns of a build; None if those are asked for that it has anyway.
+
+    Args:
+        asked: what `features=` is.
+        own: the columns and types that follow from the options.
+
+    Raises:
+        ConfigError: other columns are asked for, or a type that a column cannot have.
+    """
+    if asked is None or list(asked.items()) == list(own.items()):
+        return None
+    odd = sorted(asked.keys() ^ own.keys(), key=[*own, *asked].index)
+    if odd:
+        problem = f"{', '.join(map(shown, odd))} " + ("is not there" if odd[0] in own else "is no column of this build")
+        message = f"features= has to name the columns that follow from the options, and {problem}. {_FEATURES_DO}"
+        raise ConfigError(message)
+    for name in own:
+        example = pa.table({name: pa.array([_example(own[name], asked[name])], own.arrow_schema.field(name).type)})
+        try:
+            table_cast(example, datasets.Features({name: asked[name]}).arrow_schema)
+        except Exception as error:  # whatever pyarrow and `datasets` raise where types do not fit
+            message = (
+                f"features=: the column {name} is {own[name]!r}, and cannot be {shown(asked[name])}. {_FEATURES_DO}"
+            )
+            raise ConfigError(message) from error
+    return asked
+
+
+def _example(own: Any, asked: Any) -> Any:
+    """A value as a column of some type has them, at its largest."""
+    if isinstance(own, Mapping):
+        return {name: _example(kind, None) for name, kind in own.items()}
+    if isinstance(own, list):
+        return [_example(own[0], None)]
+    if isinstance(own, datasets.Image):
+        return {"bytes": b"", "path": None}
+    if isinstance(own, datasets.ClassLabel):
+        return own.num_classes - 1
+    if not isinstance(own, datasets.Value):  # a list, whose class has another name before `datasets` 4
+        return [_example(own.feature, None)] * max(1, own.length)
+    if own.dtype == "string":
+        return asked.names[0] if isinstance(asked, datasets.ClassLabel) and asked.names else "guardian"
+    return True if own.dtype == "bool" else 0.5 if own.dtype.startswith("float") else LARGEST_ID
+
+
+def _as_features(asked: Any) -> datasets.Features:
+    """What `features=` is, as `datasets` has it."""
+    try:
+        return datasets.Features(asked)
+    except Exception as error:  # whatever `datasets` raises at types that it does not know
+        message = f"features={shown(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
+        raise ConfigError(message) from error
+
+
+def _is_no_files(data_files: object) -> bool:
+    """Whether it is what the lookup by name hands in, since `load_dataset` wants something there."""
+    return isinstance(data_files, DataFilesDict) and not data_files
+
+
+def _as_text(splits: Any) -> Any:
+    """Splits by their names; anything else as it is."""
+    if isinstance(splits, datasets.NamedSplit):
+        return str(splits)
+    if isinstance(splits, Collection) and any(isinstance(split, datasets.NamedSplit) for split in splits):
+        return [str(split) if isinstance(split, datasets.NamedSplit) else split for split in splits]
+    return splits
+
+
+def _is_like_config(folder: str) -> bool:
+    """Whether somebody who writes this means a config, most likely, and no folder."""
+    return os.sep not in folder and bool(did_you_mean(folder, CONFIGS, 0.85))
+
+
+def _name_elsewhere(what: str, name: object) -> ConfigError:
+    meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
+    call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
+    return ConfigError(f"{shown(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")

@@ -1,0 +1,97 @@
+"""Rows and their pictures, which were stored apart, together again."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from _newsclippings.errors import ConfigError, MissingDataError, not_among, printable
+from _newsclippings.facts import UNIQUE
+from _newsclippings.rows import ROWS_OF_PICTURES
+from _newsclippings.tables import Int64s, int64s, lookup
+
+INTEGERS = ("int8", "int16", "int32", "int64")
+
+
+def join_images(thin: Any, images: Any) -> Any:
+    """Give rows without pictures their pictures back.
+
+    Args:
+        thin: a split of a config without an image column: a `datasets.Dataset`, or a stream (`IterableDataset`).
+        images: the same split of the config `images`, a `datasets.Dataset`: `image_id`, `image`.
+
+    Returns:
+        The rows of `thin`, of its kind, with the column `image` in its place, behind `caption`. A Dataset is written to
+        the cache of `datasets`, some rows at a time; a stream reads each picture as its row is asked for.
+
+    Raises:
+        ConfigError: one of them is something else, such as all splits together, or has other columns; or a stream
+            whose columns are not known; `.map` forgets them.
+        MissingDataError: a row has an image_id that `images` does not have, or none; for a stream, when the row is
+            reached.
+    """
+    from datasets import Dataset, Features, Image, IterableDataset
+
+    if not (isinstance(thin, Dataset | IterableDataset) and isinstance(images, Dataset)):
+        message = (
+            "join_images: expected a Dataset or IterableDataset of rows and a Dataset of pictures, found "
+            f"{type(thin).__name__} and {type(images).__name__}. Pass one split of each (split='train'), the pictures "
+            "loaded without streaming."
+        )
+        raise ConfigError(message)
+    if thin.features is None:
+        message = "join_images: expected a stream whose columns are known, found one without. Join before `.map`."
+        raise ConfigError(message)
+    _check_columns(thin.features, images.features)
+    ids = _ids(images) if len(images) else np.empty(0, np.int64)
+    order = np.argsort(ids, kind="stable")
+    in_order = ids[order]
+    pictures = images.select_columns(["image"]).cast_column("image", Image(decode=False)).with_format("arrow")
+
+    def add(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if any(one is None for one in batch["image_id"]):
+            message = f"{UNIQUE}: expected an image_id in each row, found null. Build the folder of the rows again."
+            raise MissingDataError(message)
+        wanted = np.asarray(batch["image_id"], np.int64)
+        places = lookup(in_order, wanted)
+        absent = wanted[places < 0]
+        if len(absent):
+            raise not_among(UNIQUE, absent.tolist(), len(wanted))
+        batch["image"] = pictures[order[places].tolist()]["image"].to_pylist()
+        return {name: batch[name] for name in columns}
+
+    columns = list(thin.column_names)
+    columns.insert(columns.index("caption") + 1 if "caption" in columns else len(columns), "image")
+    full = Features({name: thin.features[name] if name != "image" else Image() for name in columns})
+    return thin.map(add, batched=True, batch_size=ROWS_OF_PICTURES, features=full, remove_columns=thin.column_names)
+
+
+def _ids(images: Any) -> Int64s:
+    column = images.with_format("arrow")[:]["image_id"]
+    if column.null_count:
+        message = (
+            f"join_images: expected an image_id for each picture, found null. Pass a split of the config `{UNIQUE}`."
+        )
+        raise ConfigError(message)
+    return int64s(column.cast(pa.int64()))
+
+
+def _check_columns(thin: Any, images: Any) -> None:
+    """Raise `ConfigError` if rows or pictures, by their features, are not what `newsclippings build` writes."""
+    from datasets import Image
+
+    for what, features in (("rows", thin), ("pictures", images)):
+        kind = getattr(features.get("image_id"), "dtype", "none")
+        if kind not in INTEGERS:
+            message = (
+                f"join_images: expected {what} with a column image_id of whole numbers, found {printable(str(kind))}. "
+                "Pass a split of a config that `newsclippings build --images once` wrote, and the same one of `images`."
+            )
+            raise ConfigError(message)
+    image = images.get("image")
+    if not (isinstance(image, Image) or (isinstance(image, dict) and {*image} == {"bytes", "path"})):
+        message = (
+            f"join_images: expected pictures with a column image, found {type(image).__name__}. "
+            f"Pass a split of the config `{UNIQUE}`."
+        )
+        raise ConfigError(message)

@@ -1,0 +1,70 @@
+"""Make the name `newsclippings` known to `load_dataset`."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from _newsclippings.config import without_effect
+from _newsclippings.facts import ENV_DATA_DIR, NAME
+
+
+def make_name_known() -> None:
+    """Let `load_dataset("newsclippings", ...)` find this module, on the releases of `datasets` that this is tested on.
+
+    `datasets` has no hook for that. A plain entry in its table of packaged modules would make it list every file below
+    data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files; so
+    the lookup of that table is wrapped, for this one name.
+    """
+    try:  # private names, and shapes, of another library: import of this package does not depend on them
+        _wrap_lookup()
+    except Exception as error:
+        logging.getLogger(NAME).warning(
+            "load_dataset(%r) does not work on datasets %s (%s: %s). Use newsclippings.NewsCLIPpings(...) instead, or "
+            "a release of datasets from 3.6 to 5.",
+            NAME,
+            datasets.__version__,
+            type(error).__name__,
+            " ".join(str(error).split())[:200],
+        )
+
+
+def _wrap_lookup() -> None:
+    import datasets.load as load
+    from datasets.data_files import DataFilesDict
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as table
+
+    factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
+    local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
+    look_up = vars(factory)["get_module"]
+    if not (isinstance(table, dict) and all(map(callable, (look_up, local, module_class)))):
+        message = "its table of modules, or what looks modules up, is of another kind"
+        raise TypeError(message)
+    if table is not load._PACKAGED_DATASETS_MODULES:
+        message = "its lookup has a table of modules of its own"
+        raise TypeError(message)
+    module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})  # what is made below can be made
+
+    def get_module(self: Any) -> Any:
+        if self.name != NAME:
+            return look_up(self)
+        if self.data_dir is None and not os.environ.get(ENV_DATA_DIR) and _is_parquet_folder(Path(NAME)):
+            return local(NAME, data_files=self.data_files).get_module()
+        if self.data_files is not None:
+            raise without_effect("data_files=")
+        return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
+
+    table[NAME] = (NAME, "")
+    factory.get_module = get_module
+
+
+def _is_parquet_folder(folder: Path) -> bool:
+    """Whether a folder is a built dataset, and not, say, a checkout of this project."""
+    if not folder.is_dir() or (folder / f"{NAME}.py").exists():
+        return False
+    card = folder / "README.md"
+    if card.is_file() and card.read_bytes().startswith(b"---"):
+        return True
+    return any(any(folder.glob(pattern)) for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"))

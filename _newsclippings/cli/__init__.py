@@ -1,0 +1,7 @@
+"""The `newsclippings` command."""
+
+from _newsclippings.cli.commands import main
+
+__all__ = [
+    "main",
+]

@@ -1,0 +1,283 @@
+"""The `newsclippings` command: a thin edge. Results on stdout, log on stderr; exit code 1 failed, 2 usage."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.options import (
+    CONFIG,
+    FORMAT,
+    SOME_CONFIGS,
+    Choice,
+    Commands,
+    OutPath,
+    errors_in_a_line,
+    inputs,
+    say,
+    say_json,
+    say_text,
+)
+from _newsclippings.cli.verify import verify
+from _newsclippings.errors import without_secrets
+from _newsclippings.facts import (
+    COLUMNS,
+    CONFIGS,
+    DEFAULT_CONFIG,
+    MISSING,
+    NAME,
+    ROWS,
+    SPLITS,
+    VERSION,
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="newsclippings")
+def main() -> None:
+    """NewsCLIPpings for Hugging Face datasets: news captions with right and wrong pictures.
+
+    \b
+    Start here:
+      newsclippings sample demo/data
+      newsclippings preview --data-dir demo/data -o pairs.png
+    """
+
+
+for command in (cli_folder.build, cli_folder.card, cli_folder.croissant, cli_folder.push, cli_folder.stats, verify):
+    main.add_command(command)
+
+
+@main.command(short_help="Write a small true world, to try everything on.")
+@click.argument("folder", type=OutPath(file_okay=False))
+@errors_in_a_line
+def sample(folder: Path) -> None:
+    """Write a small true world in the official layout to FOLDER, from public-domain photographs.
+
+    \b
+    Example:
+      newsclippings sample demo/data
+    """
+    from _newsclippings.show import write_sample
+
+    say(write_sample(folder))
+
+
+@main.command(short_help="Show configs and columns, and which files are found.")
+@inputs
+@CONFIG
+@FORMAT
+@errors_in_a_line
+def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
+    """Show configs, splits, published counts and columns, and where the files would come from on this machine.
+
+    \b
+    Example:
+      newsclippings info --data-dir demo/data
+    """
+    from _newsclippings.inputs import find_sources
+
+    sources = find_sources(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
+    places: dict[str, Any] = {
+        "matches": sources.matches,
+        "captions": sources.data_json
+        or (
+            f"data.json in {without_secrets(sources.tar)}, if it is there; else metadata" if sources.tar else "metadata"
+        ),
+        "metadata": sources.metadata,
+        "pictures": without_secrets(sources.pictures or "") or None,
+    }
+    if form == "json":
+        columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
+        configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
+        say_json({"version": VERSION, "configs": configs, "columns": columns, "sources": places})
+        return
+    say_text(f"newsclippings {VERSION}\n\nConfigs (published rows; - where nobody counted them)")
+    say(f"  {'':26}" + "".join(f"{split:>12}" for split in SPLITS))
+    for name in CONFIGS:
+        counts = (ROWS[name][split] for split in SPLITS)
+        default = "  (default)" if name == DEFAULT_CONFIG else ""
+        say(f"  {name:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts) + default)
+    say_text("\nColumns")
+    for name, (kind, meaning) in COLUMNS.items():
+        say(f"  {name:17} {kind:11} {meaning}")
+    say_text(f"\nFiles of {config} on this machine")
+    for split in SPLITS:
+        say(f"  matches {split:11} {sources.matches[split]}")
+    say(f"  captions            {places['captions']}")
+    if not sources.data_json:
+        for split in SPLITS:
+            say(f"  metadata {split:10} {sources.metadata[split]}")
+    say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
+
+
+@main.command(short_help="Draw pairs, or write a page of many.")
+@inputs
+@SOME_CONFIGS
+@click.option(
+    "--split",
+    "splits",
+    type=Choice(list(SPLITS)),
+    multiple=True,
+    default=["test"],
+    show_default=True,
+    help="Which split; repeat for more.",
+)
+@click.option("--pairs", type=click.IntRange(min=1), help="How many pairs of each split. Unset: 8, with --html 100.")
+@click.option("-o", "--out", type=OutPath(dir_okay=False), help="The picture to write. Unset: pairs.png.")
+@click.option("--html", type=OutPath(dir_okay=False), help="Write this page instead, to filter and to search.")
+@click.option(
+    "--missing",
+    type=Choice(MISSING),
+    default="null",
+    show_default=True,
+    help="What becomes of rows without a picture or record.",
+)
+@errors_in_a_line
+def preview(
+    configs: tuple[str, ...],
+    splits: tuple[str, ...],
+    pairs: int | None,
+    out: Path | None,
+    html: Path | None,
+    **fields: Any,
+) -> None:
+    """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
+
+    With --html, those of any number of configs and splits on one page that loads nothing: open it in a browser.
+
+    \b
+    Example:
+      newsclippings preview --data-dir demo/data --split train -o pairs.png
+      newsclippings preview --data-dir demo/data --split train --split test --html pairs.html
+    """
+    if html and out:
+        message = "--out names a picture and --html a page: give one of them."
+        raise click.UsageError(message)
+    if out and out.suffix not in ("", ".png"):
+        message = f"--out {out}: the picture is a PNG; expected a name that ends in .png."
+        raise click.UsageError(message)
+    asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
+    if html is None and len(asked) > 1:
+        message = "a picture shows one --split of one --config; pass --html for a page with several."
+        raise click.UsageError(message)
+    from _newsclippings.config import Request
+    from _newsclippings.inputs import sources_of
+    from _newsclippings.rows import stream_rows
+    from _newsclippings.show import Rows, contact_sheet, write_page
+    from _newsclippings.storage import (
+        PREVIEW_PAGE,
+        PREVIEW_PICTURE,
+        cache_folder,
+        check_apart,
+        check_output,
+        full_disk_told,
+    )
+
+    written = html or out or Path("pairs.png")
+    requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
+    for request in requests:  # before anything else is said of the file: an input is not to be removed
+        check_apart(written, sources_of(request).places())
+    check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
+    for request in requests:
+        sources_of(request).require_pictures()
+    parts = [
+        Rows(config, split, stream_rows(request, split, cache_folder() / NAME))
+        for (config, split), request in zip(asked, requests, strict=True)
+    ]
+    with full_disk_told(written.parent, "choose a folder on a larger disk"):
+        count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
+    say(f"{written} ({count} pair{'s' * (count != 1)})")
+
+
+@main.command(short_help="Index a tar, so that nobody need walk it again.")
+@click.argument("tar")
+@click.option(
+    "-o",
+    "--out",
+    type=OutPath(dir_okay=False),
+    default="visual_news.index.parquet",
+    show_default=True,
+    help="The index to write.",
+)
+@FORMAT
+@errors_in_a_line
+def index(tar: str, out: Path, form: str) -> None:
+    """Write where each file of TAR (a path or a URL) lies in it, for whoever has the tar: see --visual-news-index.
+
+    Its headers are walked once. Interrupt it when you like: the same command goes on from there. Of a damaged tar the
+    whole part is indexed, and the exit code is 1.
+
+    \b
+    Example:
+      newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
+    """
+    from _newsclippings.errors import changed_tar
+    from _newsclippings.storage import INDEX, check_apart, check_folder, check_output, fingerprint, is_url, open_random
+    from _newsclippings.tar import walk, write_index
+
+    parts = out.with_name(out.name + ".parts")
+    check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`
+    check_output(out, INDEX)
+    check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
+    before = fingerprint(tar)
+    file = open_random(tar)
+    table = walk(file, parts)
+    if fingerprint(tar) != before:
+        shutil.rmtree(parts, ignore_errors=True)
+        raise changed_tar(file.path)
+    write_index(table, out, file.path)
+    shutil.rmtree(parts, ignore_errors=True)
+    damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
+    if form == "json":
+        say_json({"index": os.fspath(out), "members": len(table), "damage": damage})
+    else:
+        say(f"{out} ({len(table):,} files)")
+    if damage:
+        message = f"{file.path}: {damage}. {out} is the index of its whole part."
+        raise click.ClickException(message)
+
+
+@main.command(short_help="Convert a pickle of embeddings, which is read as data.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("out", type=OutPath(dir_okay=False))
+@click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
+@errors_in_a_line
+def convert_embeddings(file: str, out: Path, faces: bool) -> None:
+    """Convert a pickle of embeddings, which is read without being unpickled, to .npy, .parquet or .safetensors.
+
+    .npy gets the vectors, and their ids a file of their own (OUT with .ids.npy).
+
+    \b
+    Example:
+      newsclippings convert-embeddings clip_text_embeddings_test.pkl clip_text_test.parquet
+    """
+    from _newsclippings.vectors import convert
+
+    for written in convert(file, out, faces):
+        say(written)
+
+
+@main.command(short_help="Write this package's dataset_infos.json.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
+@click.argument("file", type=OutPath(dir_okay=False), default="dataset_infos.json")
+@errors_in_a_line
+def infos(file: Path, check: bool) -> None:
+    """Write dataset_infos.json: columns and published counts of every config.
+
+    \b
+    Example:
+      newsclippings infos --check
+    """
+    from _newsclippings.folder import dataset_infos_text, is_current
+    from _newsclippings.storage import INFOS, write_text
+
+    if not check:
+        write_text(file, dataset_infos_text(), INFOS)
+    elif not is_current(file):
+        message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
+        raise click.ClickException(message)
+    say(file)

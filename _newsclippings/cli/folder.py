@@ -1,0 +1,242 @@
+"""The commands that write, describe and publish a folder of Parquet files: thin edges, as cli.py."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.cli.options import (
+    FORMAT,
+    SOME_CONFIGS,
+    Choice,
+    OutPath,
+    errors_in_a_line,
+    inputs,
+    quiet_when_piped,
+    say,
+    say_json,
+    say_text,
+)
+from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
+
+
+@click.command(short_help="Build a folder of Parquet files that loads by name.")
+@click.argument("out", type=OutPath(file_okay=False))
+@SOME_CONFIGS
+@inputs
+@click.option(
+    "--images",
+    type=Choice(["bytes", "once", "none"]),
+    default="bytes",
+    show_default=True,
+    help="bytes: pictures in every row; once: in those of merged_balanced only, and those of the others in a config "
+    "images; none: no pictures.",
+)
+@click.option(
+    "--missing",
+    type=Choice(MISSING),
+    default="error",
+    show_default=True,
+    help="What becomes of rows without a picture or record.",
+)
+@click.option(
+    "--split",
+    "splits",
+    type=Choice(list(SPLITS)),
+    multiple=True,
+    help="Which split; repeat for more. Unset: all.",
+)
+@click.option(
+    "--embeddings",
+    type=Choice([*EMBEDDINGS, "all"]),
+    multiple=True,
+    help="Columns of the authors' vectors; repeat for more.",
+)
+@click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
+@click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
+@click.option("--check-images", is_flag=True, help="Decode every picture; --missing says what becomes of broken ones.")
+@FORMAT
+@errors_in_a_line
+def build(
+    out: Path,
+    configs: tuple[str, ...],
+    splits: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    form: str,
+    **fields: Any,
+) -> None:
+    """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
+
+    Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings build newsclippings --config merged_balanced --data-dir demo/data
+    """
+    from _newsclippings.folder import build_folder
+
+    reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
+    if form == "json":
+        say_json({"folder": os.fspath(out), "reports": reports})
+        return
+    for config, by_split in reports.items():
+        for split, report in by_split.items():
+            say(f"{out / config}: {split}: {report['written']:,} of {report['rows']:,} rows")
+
+
+@click.command(short_help="Write the card of a built folder, or check it.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
+@click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
+@errors_in_a_line
+def card(folder: Path, check: bool, name: str | None) -> None:
+    """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, anew from what is in it.
+
+    \b
+    Example:
+      newsclippings card newsclippings --check
+      newsclippings card newsclippings --name me/news-clippings
+    """
+    from _newsclippings.folder import stale_files, write_card
+
+    if name == "":
+        message = "--name '': expected a folder or a repository, found nothing. Leave it out, or name one."
+        raise click.UsageError(message)
+    if not check:
+        write_card(folder, name)
+    elif stale := stale_files(folder, name):
+        message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
+        raise click.ClickException(message)
+    say(folder / "README.md")
+
+
+@click.command(short_help="Write Croissant metadata of a built folder.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "-o",
+    "--out",
+    type=OutPath(dir_okay=False),
+    help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
+)
+@errors_in_a_line
+def croissant(folder: Path, out: Path | None) -> None:
+    """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
+
+    \b
+    Example:
+      newsclippings croissant newsclippings
+    """
+    from _newsclippings.folder import write_croissant
+
+    say(write_croissant(folder, out))
+
+
+@click.command(short_help="Count and measure what is in a built folder.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "--plot",
+    type=OutPath(file_okay=False),
+    help="Write stats.json and charts (PNG) to this folder; those in FOLDER/charts are shown by its card. Needs "
+    "matplotlib, of the extra `plot`.",
+)
+@FORMAT
+@errors_in_a_line
+def stats(folder: Path, plot: Path | None, form: str) -> None:
+    """Count and measure what is in FOLDER, which `newsclippings build` wrote: scores, labels, captions, pictures.
+
+    \b
+    Example:
+      newsclippings stats newsclippings
+      newsclippings stats newsclippings --plot newsclippings/charts
+    """
+    from _newsclippings.folder import FOLDER, NUMBERS, manifests, write_card
+    from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
+    from _newsclippings.storage import STATS, check_apart, check_output, full_disk_told
+
+    if plot:
+        require_matplotlib()  # before anything is read
+        own = (folder / FOLDER).resolve()
+        if plot.resolve() != own and plot.resolve().is_relative_to(folder.resolve()):
+            message = f"{plot} is in {folder}: charts are expected in {folder / FOLDER}, or in a folder elsewhere."
+            raise click.ClickException(message)
+        built = manifests(folder)
+        check_apart(plot / NUMBERS, [os.fspath(folder / config) for config in built])
+        check_output(plot / NUMBERS, STATS)
+        check_charts(built, plot)
+    numbers = folder_stats(folder)
+    if plot is None:
+        if form == "json":
+            say_json(numbers)
+        else:
+            say_text(stats_text(numbers))
+        return
+    with full_disk_told(plot, "choose a folder on a larger disk"):
+        files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
+    if plot.resolve() == (folder / FOLDER).resolve():
+        write_card(folder)
+    if form == "json":
+        say_json({"files": files})
+        return
+    for file in files:
+        say(file)
+
+
+@click.command(short_help="Upload a built folder to the Hugging Face Hub.")
+@click.argument("repo_id")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.option(
+    "--public",
+    is_flag=True,
+    help="Everybody may see the repository, once all is uploaded. Unset: it is private. Refused where one that is "
+    "private has a history of other files, which could be seen, too.",
+)
+@click.option("--gated", is_flag=True, help="Its owner decides who may have the files.")
+@click.option(
+    "--revision", help="Branch to upload to. Unset: main, which alone is tagged with the version of the data."
+)
+@click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
+@click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
+@click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
+@FORMAT
+@errors_in_a_line
+def push(
+    repo_id: str,
+    folder: Path,
+    public: bool,
+    gated: bool,
+    revision: str | None,
+    with_images: bool,
+    rights: bool,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Upload FOLDER, which `newsclippings build` wrote, to the Hugging Face Hub as dataset repository REPO_ID.
+
+    Interrupt it when you like: the same command goes on from there.
+
+    \b
+    Example:
+      newsclippings push me/news-clippings newsclippings --dry-run
+    """
+    from _newsclippings.hub import plan_upload
+
+    upload = plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights, revision=revision)
+    about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
+    if form == "text":
+        for name, size in upload.files.items():
+            say(f"{size:>15,}  {name}")
+        rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
+        say(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
+    if not dry_run:
+        from _newsclippings.hub import push as push_folder
+
+        quiet_when_piped()
+        about |= push_folder(upload, public=public, gated=gated)
+        if form == "text":
+            done = "uploaded" if about["new"] else "nothing was new"
+            moved = " moved" if about["tag_moved"] else ""
+            place = f"tag {about['tag']}{moved}" if about["tag"] else f"branch {about['branch']}, which is not tagged,"
+            say(f"{about['url']}: {done}; {place} at {about['commit']}")
+    if form == "json":
+        say_json(about)

@@ -1,0 +1,183 @@
+"""What the commands share: options, and how they fail."""
+
+import contextlib
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from _newsclippings.errors import NewsCLIPpingsError, did_you_mean, printable
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG
+from _newsclippings.storage import forget_unprinted, in_our_words, is_url, not_printed, open_missing
+from _newsclippings.text import as_message
+
+
+class Choice(click.Choice):  # type: ignore[type-arg] # click 8.1 takes no argument
+    """One of some words; what is close to none of them is answered with the closest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word that was given."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                error.message + did_you_mean(str(value), map(str, self.choices)), ctx, param
+            ) from None
+
+
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or programs.",
+)
+CONFIG = click.option(
+    "--config", type=Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+)
+SOME_CONFIGS = click.option(
+    "--config",
+    "configs",
+    type=Choice(list(CONFIGS)),
+    multiple=True,
+    default=[DEFAULT_CONFIG],
+    show_default=True,
+    help="Which config; repeat for more.",
+)
+
+
+def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where the data are."""
+    command = click.option(
+        "--visual-news-index", help="Index of origin.tar made by `newsclippings index`; file or URL."
+    )(command)
+    command = click.option(
+        "--visual-news", help="VisualNews: its folder origin, or origin.tar (read in place), local or at a URL."
+    )(command)
+    return click.option(
+        "--data-dir",
+        type=click.Path(),
+        envvar="NEWSCLIPPINGS_DATA_DIR",
+        help="Folder with visual_news/ and news_clippings/. Unset: the matches come from the Hub.",
+    )(command)
+
+
+def as_options(message: str) -> str:
+    """A message with the options of the command line where it has Python's arguments of the same names."""
+    message = re.sub(r"(?<![\w/.-])check_images=True", "--check-images", message)
+    return re.sub(
+        r"(?<![\w/.-])(missing|images|data_dir|visual_news)=(?:'([^']*)')?",
+        lambda match: " ".join(filter(None, ("--" + match[1].replace("_", "-"), match[2]))),
+        message,
+    )
+
+
+def echo(text: object) -> None:
+    """Print a result.
+
+    Raises:
+        ClickException: it cannot be printed.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise  # the reader closed the pipe; click ends quietly
+    except OSError as error:
+        raise click.ClickException(not_printed(error)) from error
+
+
+class OutPath(click.Path):
+    """A local path to write to."""
+
+    def __init__(self, **kind: bool) -> None:
+        super().__init__(path_type=Path, **kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a URL, which would become the name of a folder."""
+        if isinstance(value, str) and is_url(value):
+            self.fail(f"{value}: expected a local path, found a URL. Write to a disk, then copy it there.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Say what went wrong without a traceback, and exit with 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader closed the pipe; click ends quietly
+        except (NewsCLIPpingsError, OSError, MemoryError) as error:
+            said = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
+            raise click.ClickException(as_options(said)) from error
+
+    return wrapped
+
+
+class Commands(click.Group):
+    """Commands whose errors hold nothing that a terminal obeys: they may quote files. They may also fail to print."""
+
+    _exit_code = 1
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command that was asked for."""
+        with self._noted():
+            return super().invoke(ctx)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the part of the command line before the command."""
+        with self._noted():
+            return super().make_context(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Make an error harmless, and keep its exit code, which holds though it cannot be printed."""
+        try:
+            yield
+        except click.ClickException as error:
+            error.message = as_message(error.message)  # type: ignore[misc] # so that its usage line stays
+            self._exit_code = error.exit_code
+            raise
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As `click.Group.main`; exit code 1 where a result did not reach standard output."""
+        open_missing()
+        self._exit_code = 1
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # of a text that click itself prints, such as --help, or that is about an error
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: {not_printed(error)}", err=True)
+            sys.exit(self._exit_code)
+        finally:
+            forget_unprinted()
+
+
+def say(line: object) -> None:
+    """Print a line; names in it may come from anyone."""
+    echo(printable(str(line)))
+
+
+def say_text(text: object) -> None:
+    """Print lines; in names in them there are no ends of lines."""
+    echo("\n".join(map(printable, str(text).split("\n"))))
+
+
+def say_json(value: object, indent: int | None = None) -> None:
+    """Print JSON in ASCII without control characters."""
+    echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+
+
+def quiet_when_piped() -> None:
+    """Progress bars of the Hub's client are for people who watch."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()

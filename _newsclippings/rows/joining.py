@@ -1,0 +1,181 @@
+"""The join of matches with records, by id. Pure: tables in, rows and a report out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from _newsclippings.errors import BadFileError, printable
+from _newsclippings.facts import OUTLETS
+from _newsclippings.rows.report import JoinReport
+from _newsclippings.tables import DENSE, Int32s, Int64s, int64s, lookup
+
+Bools = npt.NDArray[np.bool_]
+
+SHOWN = 5  # names in a report
+
+
+@dataclass(frozen=True)
+class JoinedRows:
+    """The rows of one split, as row numbers into the two tables they come from.
+
+    Attributes:
+        matches: Arrow table of annotations.SCHEMA.
+        corpus: Arrow table of corpus.SCHEMA.
+        caption_row: int32 (rows,), the record of each row's caption; -1 where there is none.
+        image_row: int32 (rows,), the record of each row's picture; -1 where there is none.
+        keep: bool (rows,), which rows come out.
+        first: number of the first row in the official file.
+    """
+
+    matches: pa.Table
+    corpus: pa.Table
+    caption_row: Int32s
+    image_row: Int32s
+    keep: Bools
+    first: int = 0
+
+    def table(self, start: int, stop: int) -> tuple[pa.Table, Int32s]:
+        """Rows start to stop of the official file: every column but `image`, and each row's picture (or -1)."""
+        start, stop = start - self.first, stop - self.first
+        rows = np.flatnonzero(self.keep[start:stop]) + start
+        matches = self.matches.slice(start, max(0, stop - start))
+        if len(rows) != len(matches):
+            matches = matches.take(pa.array(rows - start))
+        images = self.image_row[rows]
+        captions = self._take(self.caption_row[rows], ["caption", "source", "topic"])
+        pictures = self._take(images, ["caption", "image_path", "source", "topic"])
+        columns = {
+            "index": pa.array((rows + self.first).astype(np.int32)),
+            "id": matches["id"],
+            "image_id": matches["image_id"],
+            "caption": captions["caption"],
+            "image_path": pictures["image_path"],
+            "falsified": matches["falsified"].cast(pa.int8()).cast(pa.int64()),
+            "similarity_score": matches["similarity_score"],
+            "source_dataset": matches["source_dataset"],
+            "source": captions["source"],
+            "topic": captions["topic"],
+            "image_source": pictures["source"],
+            "image_topic": pictures["topic"],
+            "image_caption": pictures["caption"],
+        }
+        return pa.table(columns), images
+
+    def _take(self, rows: Int32s, columns: list[str]) -> pa.Table:
+        return self.corpus.select(columns).take(pa.array(rows, mask=rows < 0))
+
+
+def wanted_ids(*matches: pa.Table) -> Int64s:
+    """All ids and image ids of some matches, sorted and unique."""
+    ids = np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")])
+    if not len(ids) or ids.min() < 0 or ids.max() >= DENSE:
+        return np.unique(ids)
+    flags = np.zeros(int(ids.max()) + 1, bool)  # a hundred times faster than sorting
+    flags[ids] = True
+    return np.flatnonzero(flags)
+
+
+def join(
+    matches: pa.Table,
+    corpus: pa.Table,
+    present: Bools | None,
+    missing: str,
+    articles: Bools | None = None,
+    first: int = 0,
+    undecodable: Bools | None = None,
+) -> tuple[JoinedRows, JoinReport]:
+    """Join one split.
+
+    Args:
+        matches: Arrow table of annotations.SCHEMA.
+        corpus: Arrow table of corpus.SCHEMA, sorted by id.
+        present: bool (records,), whether each record's picture is there; None if pictures are not asked for.
+        articles: bool (records,), whether each record's article is there; None if articles are not asked for.
+        missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
+        first: number of the first match in the official file; even, so that no twins are parted.
+        undecodable: bool (records,), whether each record's picture was found not to decode; it is then not present.
+            None if that was not checked.
+    """
+    ids = int64s(corpus["id"])
+    caption_row = lookup(ids, int64s(matches["id"]))
+    image_row = lookup(ids, int64s(matches["image_id"]))
+    lacks = {
+        "caption": caption_row < 0,
+        "picture_record": image_row < 0,
+        "picture": (image_row >= 0) & ~np.append(present, True)[image_row]
+        if present is not None
+        else np.zeros(len(matches), bool),
+    }
+    if undecodable is not None:
+        lacks["undecodable"] = (image_row >= 0) & np.append(undecodable, False)[image_row]
+        lacks["picture"] &= ~lacks["undecodable"]
+    if articles is not None:
+        lacks["article"] = (caption_row >= 0) & ~np.append(articles, True)[caption_row]
+    incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
+    keep = np.ones(len(matches), bool)
+    if missing == "drop_pair":
+        if incomplete.any() and broken_pairs(matches):
+            message = (
+                "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
+                f"twin, found {broken_pairs(matches):,} pairs of rows that are not. Use missing='null', or fetch the "
+                "file of matches again."
+            )
+            raise BadFileError(message)
+        partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
+        keep = ~(incomplete | incomplete[partner])
+    rows = JoinedRows(matches, corpus, caption_row, image_row, keep, first)
+    outlets = corpus["source"].combine_chunks().dictionary_encode()
+    report = JoinReport(
+        rows=len(matches),
+        written=int(keep.sum()),
+        resolved=int((~incomplete).sum()),
+        dropped_pairs=(len(keep) - int(keep.sum()) + 1) // 2,
+        broken_pairs=broken_pairs(matches),
+        missing={
+            kind: _by_outlet((caption_row if kind == "article" else image_row)[lack], outlets, kind)
+            for kind, lack in lacks.items()
+        },
+        first_missing=_first(rows, lacks),
+        needed=_by_outlet(image_row[image_row >= 0], outlets, "picture"),
+    )
+    return rows, report
+
+
+def broken_pairs(matches: pa.Table) -> int:
+    """How many pairs of rows (2k, 2k+1) are not a pristine row and its falsified twin."""
+    ids, images = int64s(matches["id"]), int64s(matches["image_id"])
+    falsified = np.asarray(matches["falsified"].combine_chunks())
+    pairs = len(ids) // 2
+    first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    twins = (ids[first] == ids[second]) & (ids[first] == images[first]) & ~falsified[first] & falsified[second]
+    return int((~twins).sum()) + len(ids) % 2
+
+
+def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
+    """Rows by the outlet of their record; `unknown` for kinds that have none."""
+    if kind in ("caption", "picture_record"):
+        return {"unknown": len(records)} if len(records) else {}
+    codes = np.asarray(outlets.indices)[records]
+    totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
+    counts = {printable(name): n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
+    order = {outlet: k for k, outlet in enumerate(OUTLETS)}
+    return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
+    found = []
+    for kind, lack in lacks.items():
+        for row in np.flatnonzero(lack)[:SHOWN].tolist():
+            match = {name: rows.matches[name][row].as_py() for name in ("id", "image_id")}
+            if kind == "caption":
+                what = f"no record of caption {match['id']}"
+            elif kind == "picture_record":
+                what = f"no record of picture {match['image_id']}"
+            elif kind in ("picture", "undecodable"):
+                what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
+            else:
+                what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
+            found.append((row, f"{what} (row {rows.first + row})"))
+    return [text for _, text in sorted(found)[:SHOWN]]

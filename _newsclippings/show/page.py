@@ -1,0 +1,128 @@
+"""Look at many pairs: one page that loads nothing, with twins side by side, filters, a search and keys."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from _newsclippings.errors import BadFileError
+from _newsclippings.facts import LABELS, SOURCE_DATASETS
+from _newsclippings.pictures import decode_small
+from _newsclippings.storage import PREVIEW_PAGE, write_text
+from _newsclippings.text import one_line
+
+TEMPLATE: Final = Path(__file__).with_name("page.html")
+WIDTH, HEIGHT = 320, 240  # pixels at most; the page shows them 320 wide, in a frame of 3 : 2
+LARGEST: Final = 14_000  # bytes of a thumbnail: a thousand of them, in base64, leave a million for texts below 20 MB
+# Share of the size, and quality: tried in turn until the file is small enough, which the last is, whatever it shows
+STEPS: Final = ((1.0, 75), (1.0, 60), (1.0, 45), (0.7, 60), (0.5, 50), (0.2, 50))
+COLUMNS: Final = (
+    "id",
+    "image_id",
+    "caption",
+    "falsified",
+    "source",
+    "topic",
+    "image_source",
+    "image_topic",
+    "image_caption",
+)
+
+
+class Rows(NamedTuple):
+    """Rows to show, and whose they are."""
+
+    config: str
+    split: str
+    rows: Iterable[Mapping[str, Any]]  # twins after each other, `image` as it is stored (`Image(decode=False)`)
+
+
+def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100) -> int:
+    """Write a page with the first pairs of some splits; the same rows give the same bytes.
+
+    Args:
+        parts: the splits. One picture that is damaged or missing does not stop the others: the page says so.
+        path: the page to write.
+        pairs: how many pairs of each at most.
+
+    Returns:
+        How many pairs are on it.
+    """
+    pictures = _Pictures()
+    shown = [pair for part in parts for pair in _pairs_of(part, pairs, pictures)]
+    data = {"labels": LABELS, "pictures": pictures.urls, "pairs": shown}
+    page = _page(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    write_text(path, page, PREVIEW_PAGE)
+    return len(shown)
+
+
+def _page(data: str) -> str:
+    """The template with the data in it, in which no `<` can end the script that holds them or begin another.
+
+    The page's policy lets this very script run and no other, and nothing be loaded.
+    """
+    before, after = TEMPLATE.read_text(encoding="utf-8").split("{{pairs}}")
+    (script,) = re.findall(r"<script>(.*?)</script>", after, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return before.replace("{{script}}", f"sha256-{digest}") + data.replace("<", "\\u003c") + after
+
+
+def _pairs_of(part: Rows, pairs: int, pictures: "_Pictures") -> Iterable[dict[str, Any]]:
+    for number, twins in groupby(islice(part.rows, 2 * pairs), key=lambda row: row["index"] // 2):
+        rows = list(twins)
+        measure = rows[0]["source_dataset"]
+        yield {
+            "config": part.config,
+            "split": part.split,
+            "number": number,
+            "measure": None if measure is None else SOURCE_DATASETS[measure],
+            "rows": [
+                {name: one_line(row[name]) if isinstance(row[name], str) else row[name] for name in COLUMNS}
+                | {"score": row["similarity_score"], "picture": pictures.place(row["image_id"], row.get("image"))}
+                for row in rows
+            ],
+        }
+
+
+class _Pictures:
+    """Thumbnails, each once however many rows show it.
+
+    Attributes:
+        urls: `data:` URLs of JPEGs.
+    """
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        self._places: dict[int, int | str] = {}
+
+    def place(self, image_id: int, stored: Mapping[str, Any] | None) -> int | str:
+        """Where a picture is in `urls`, or why it is not."""
+        if stored is None:
+            return "no picture"
+        if image_id not in self._places:
+            try:
+                data = _thumbnail(stored)
+            except (BadFileError, ValueError):  # damaged, or empty
+                self._places[image_id] = "not decodable"
+            else:
+                self._places[image_id] = len(self.urls)
+                self.urls.append(f"data:image/jpeg;base64,{base64.b64encode(data).decode()}")
+        return self._places[image_id]
+
+
+def _thumbnail(stored: Mapping[str, Any]) -> bytes:
+    """A picture as a JPEG of `LARGEST` bytes at most."""
+    whole = decode_small(stored, max(WIDTH, HEIGHT))
+    for share, quality in STEPS:
+        small = whole.copy()
+        small.thumbnail((WIDTH * share, HEIGHT * share))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= LARGEST:
+            break
+    return file.getvalue()

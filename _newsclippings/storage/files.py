@@ -1,0 +1,201 @@
+"""Opening, fingerprinting and atomically writing files.
+
+A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ...).
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from _newsclippings.errors import bad_file, too_large, without_secrets
+from _newsclippings.facts import HUB_FILES
+from _newsclippings.storage.local import LocalFile, open_file, read_file
+from _newsclippings.storage.network import answered, failed, file_system, is_url, remote_info, try_again
+from _newsclippings.storage.outputs import Maker, check_output
+
+JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not a tenth of that
+LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
+_BLOCK = 1 << 20  # bytes that are read at a time
+HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
+_NOT_DATA = (
+    (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
+    (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<html", "an HTML page", "The download went wrong; fetch it again."),
+    (b"<?xml", "an XML page", "The download went wrong; fetch it again."),
+    (b"\x1f\x8b", "a gzip archive", "Decompress it (gunzip)."),
+    (b"PK\x03\x04", "a zip archive", "Unpack it (unzip)."),
+)
+
+
+class Stream(Protocol):
+    """An open file, read from front to back."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """Up to `size` bytes, all where it is negative; empty at the end."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill a buffer as far as there is something; 0 at the end."""
+
+    def __enter__(self) -> "Stream":
+        """The stream, closed when the block ends."""
+
+    def __exit__(self, *_: Any) -> Any:
+        """Close the stream."""
+
+
+# What a client tells of a remote file that changes when its content does, by whatever name.
+_STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
+          "blob_id", "xet_hash", "generation")  # fmt: skip
+
+
+def open_stream(location: str) -> Stream:
+    """Open a location for reading bytes from front to back.
+
+    Raises:
+        DataNotFoundError: it cannot be opened.
+        BadFileError: it is no plain file.
+    """
+    if not is_url(location):
+        return open(location, "rb", buffering=0, opener=open_file)
+    try:
+        system, path = file_system(location)
+        stream: Stream = answered(location, lambda: system.open(path, "rb"))
+    except Exception as error:  # whatever the client of that protocol and the network raise
+        failure = failed(location, error)
+    else:
+        return stream
+    raise failure
+
+
+def read_json_text(location: str) -> bytes:
+    """The whole of a JSON file, after a look at whether it is one.
+
+    Raises:
+        DataNotFoundError: it cannot be read.
+        BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
+    """
+    if is_url(location):
+        sink = io.BytesIO()
+        fetch_into(location, sink, JSON_MOST)
+        data = sink.getvalue()
+    else:
+        if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
+            raise too_large(location, JSON_MOST)
+        data = read_file(location)
+    check_json_head(location, data)
+    return data
+
+
+def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
+    """Write all of a remote file, of `most` bytes, to another; begun anew after failures that may pass."""
+
+    def copy() -> None:
+        sink.seek(0)
+        sink.truncate()
+        system, path = file_system(location)
+        copied = 0
+        with answered(location, lambda: system.open(path, "rb")) as source:
+            size = getattr(source, "size", None)
+            if isinstance(size, int) and size > most:
+                raise too_large(without_secrets(location), most)
+            while data := answered(location, lambda: source.read(_BLOCK)):
+                copied += len(data)
+                if copied > most:
+                    raise too_large(without_secrets(location), most)
+                sink.write(data)
+        if isinstance(size, int) and copied != size:
+            message = f"got {copied:,} of {size:,} bytes"
+            raise OSError(message)
+
+    try_again(copy, location, "it")
+
+
+def what_instead(head: bytes) -> str | None:
+    """What came instead of data, if that can be seen from its first bytes."""
+    return next((what for magic, what, _ in _NOT_DATA if head.lstrip().startswith(magic)), None)
+
+
+def check_json_head(location: str, data: bytes) -> None:
+    """Refuse what is plainly not JSON, by its first bytes; give as many as there are, for blanks may come before."""
+    if not data or data.isspace():
+        raise bad_file(location, "JSON", "an empty file", "The download went wrong; fetch it again.")
+    for magic, what, do in _NOT_DATA:
+        if data[:64].lstrip().startswith(magic):
+            raise bad_file(location, "JSON", what, do)
+
+
+def fingerprint(location: str) -> str:
+    """What changes when the content of a location changes, at the cost of two small reads.
+
+    A local file: size, times of content and inode change in nanoseconds, hash of head and tail. A local folder: its
+    resolved path. A file at the authors' pinned revision stands for itself; any other URL is asked for its size, and
+    for its ETag or whatever the protocol has.
+
+    Raises:
+        DataNotFoundError: it cannot be read.
+    """
+    if is_url(location):
+        if location.startswith(HUB_FILES):
+            return location
+        state = {k.lower(): str(v) for k, v in remote_info(location).items() if k.lower() in _STATE}
+        place = without_secrets(location) if "etag" in state else location  # signatures are renewed, the file is not
+        return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
+    digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
+    if not os.path.isdir(location):
+        with LocalFile(location) as file:
+            status = file.status
+            digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+            digest.update(file.read_at(0, HEAD))
+            digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
+    return digest.hexdigest()
+
+
+def hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
+    """What the Hub knows a file by: its SHA-256, and the SHA-1 that git has of it.
+
+    Args:
+        path: the file.
+        advance: is told how many bytes were read.
+    """
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            git.update(block)
+            advance(len(block))
+    return sha256.hexdigest(), git.hexdigest()
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[str]:
+    """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it.
+
+    Args:
+        path: the file to write.
+        maker: what writes it, where it is an output that users name: only what it wrote itself is replaced.
+
+    Raises:
+        NewsCLIPpingsError: as `check_output`, before anything is written, or when it is to be renamed.
+    """
+    check_output(path, maker)
+    temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        yield temporary
+        check_output(path, maker)  # it may have come to be there meanwhile
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write_text(path: str | Path, text: str, maker: Maker | None = None) -> None:
+    """Write a file of text in UTF-8, as a whole or not at all; see `write_atomically`."""
+    with write_atomically(path, maker) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")

@@ -1,0 +1,203 @@
+"""Remote files through fsspec: opening, asking about them, trying again. A location is a local path or a URL."""
+
+import contextlib
+import functools
+import os
+import queue
+import re
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from _newsclippings.errors import (
+    NewsCLIPpingsError,
+    cleaned,
+    in_words,
+    not_fetched,
+    not_read,
+    unknown_protocol,
+    without_secrets,
+)
+from _newsclippings.storage.threads import no_fork
+from _newsclippings.text import hide_in_logs, remember_secrets, remember_token
+
+T = TypeVar("T")
+
+TRIES = 6
+PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
+TIMEOUT = 30.0  # seconds without a byte, or for the head of an answer, until a request counts as failed
+PATIENCE = 4  # times TIMEOUT, after which nothing is tried again
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL and not a local path."""
+    return "://" in location
+
+
+@functools.cache
+def _survive_forks() -> None:
+    """See to it, once, that a forked process does not wait for fsspec's thread, which stayed behind.
+
+    Not every supported fsspec does so itself; `datasets` does the same in the workers it forks for a DataLoader.
+    """
+
+    def forget() -> None:
+        asyn: Any = sys.modules.get("fsspec.asyn")
+        if hasattr(asyn, "reset_lock"):  # not while it is imported: to wait for that would be for ever
+            asyn.iothread[0] = asyn.loop[0] = None
+            asyn.reset_lock()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        ConfigError: nothing knows how to read that URL.
+        Exception: whatever fsspec raises.
+    """
+    _survive_forks()
+    with no_fork():
+        import fsspec  # takes a while to import, and most builds read local files only
+        import fsspec.asyn
+
+        with contextlib.suppress(Exception):  # told below, in its turn
+            for protocol in re.findall(r"([a-z0-9+.-]+)://", url):
+                fsspec.get_filesystem_class(protocol)
+        if "http://" in url or "https://" in url:
+            import _newsclippings.storage.http_answers  # noqa: F401
+    keep_secret(url)
+    options: dict[str, Any] = {}
+    if "http://" in url or "https://" in url:
+        from _newsclippings.storage.http_answers import client
+
+        http = {"client_kwargs": client(TIMEOUT)}
+        options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
+    try:
+        system, path = fsspec.core.url_to_fs(url, **options)
+    except ValueError as error:
+        if "protocol" not in str(error).lower():
+            raise
+        system, path = None, ""
+    if system is None:
+        raise unknown_protocol(without_secrets(url))
+    return system, path
+
+
+def keep_secret(url: str) -> None:
+    """See to it that no message shows the secrets of a URL that is going to be used, nor those of the environment."""
+    for one in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
+        remember_secrets(one)
+    remember_token(os.environ.get("HF_TOKEN"))
+    if "hf://" in url:
+        with contextlib.suppress(Exception):  # without the client, or with a file of it that cannot be read
+            from huggingface_hub import get_token
+
+            remember_token(get_token())
+    hide_in_logs()
+
+
+def in_time(action: Callable[[], T], seconds: float | None = None) -> T:
+    """The result of a call of a client that has no limit for the whole of an answer, which may come byte by byte.
+
+    Args:
+        action: what to call, in a thread of its own: one that takes too long ends with the process.
+        seconds: the limit; TIMEOUT * PATIENCE if not given.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    seconds = TIMEOUT * PATIENCE if seconds is None else seconds
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((action(), None))
+        except BaseException as error:  # raised again below
+            results.put((None, error))
+
+    threading.Thread(target=run, name="newsclippings-call", daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        message = f"no whole answer in {seconds:,.0f} seconds"
+        raise TimeoutError(message) from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value] # of a T that may be None
+
+
+def answered(url: str, action: Callable[[], T]) -> T:
+    """The result of one small request of a client of fsspec, in time. `http_answers` sees to those over HTTP itself."""
+    return action() if "http://" in url or "https://" in url else in_time(action)
+
+
+def try_again(action: Callable[[], T], url: str, what: str) -> T:
+    """The result of an action on a remote file, tried again after failures that may pass.
+
+    Raises:
+        DataNotFoundError: it is not there, or not for us, or the address is none, or all tries failed.
+    """
+    began, cause = time.monotonic(), None
+    for attempt in range(TRIES):
+        time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
+        try:
+            return action()
+        except Exception as error:  # whatever the client of that protocol and the network raise
+            failure = failed(url, error) if _is_final(error) or _ours(error) else None
+            problem, cause = in_words(error), cleaned(error)
+        if failure is not None:  # raised here, where it has no context: that would show the URL
+            raise failure
+        if time.monotonic() - began > PATIENCE * TIMEOUT:
+            break
+    raise not_read(without_secrets(url), what, attempt + 1, problem) from cause
+
+
+def failed(url: str, error: BaseException) -> NewsCLIPpingsError:
+    """What to raise, where no error is handled, after reading a URL failed; it has a cause without secrets."""
+    ours = _ours(error)
+    failure = ours or not_fetched(url, error)
+    if ours is None:
+        failure.__cause__ = cleaned(error)
+    failure.__suppress_context__ = True
+    return failure
+
+
+def _ours(error: BaseException) -> NewsCLIPpingsError | None:
+    """An error of this package among an error and its causes: a client may have wrapped it."""
+    cause: BaseException | None = error
+    for _ in range(9):
+        if cause is None or isinstance(cause, NewsCLIPpingsError):
+            return cause
+        cause = cause.__cause__
+    return None
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether trying again is of no use."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # how fsspec says that anything went wrong
+        return _is_final(error.__cause__)
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+    refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
+
+
+def remote_info(url: str) -> dict[str, Any]:
+    """What fsspec knows of a remote file: `size`, and whatever tells whether it changed.
+
+    Raises:
+        DataNotFoundError: it is not there, or cannot be asked about.
+    """
+
+    def ask() -> dict[str, Any]:
+        system, path = file_system(url)
+        system.invalidate_cache()
+        return dict(answered(url, lambda: system.info(path)))
+
+    return try_again(ask, url, "its size")

@@ -1,0 +1,233 @@
+"""What the footer of a Parquet file says, read by ourselves: Arrow's own accessors abort the process on some footers.
+
+A footer is a struct of Thrift's compact protocol. Its numbers are believed if they agree with each other and with the
+size of the file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from _newsclippings.errors import bad_file, printable
+from _newsclippings.storage.local import LocalFile
+
+DEPTH = 16  # of structs and lists in one another: Parquet has eight
+LONGEST = 100_000  # elements of a list: a shard of 600,000 rows has 6,000 row groups
+_INT32, _INT64, _BINARY, _LIST, _SET, _STRUCT = 5, 6, 8, 9, 10, 12  # types of Thrift
+_DICTIONARY = (2, 8)  # encodings
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A column in a row group: bytes packed and unpacked, and whether its values are in a dictionary."""
+
+    packed: int
+    unpacked: int
+    coded: bool
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a footer says.
+
+    Attributes:
+        rows: of the file.
+        groups: of each row group, the chunk of each wanted column.
+        metadata: keys and values.
+    """
+
+    rows: int
+    groups: list[dict[str, Chunk]]
+    metadata: dict[bytes, bytes]
+
+
+def read_footer(path: str, location: str, columns: Sequence[str], most: int, do: str) -> Footer:
+    """Read the footer of a flat Parquet file.
+
+    Args:
+        path: the file.
+        location: what to call it in errors.
+        columns: that it must have.
+        most: bytes that a footer may have.
+        do: what to do about one that is none, for errors.
+
+    Raises:
+        BadFileError: it is no Parquet file, or not with these columns, or its footer contradicts itself.
+    """
+    try:
+        data, end = _footer_of(path, most)
+    except _BadFooterError as error:
+        raise bad_file(location, "a Parquet file", f"that {error}", do) from None
+    try:
+        fields = _Thrift(data).struct(0)
+        leaves = _leaves(fields[2])
+        missing = [name for name in columns if name not in leaves]
+        if missing:
+            found = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
+            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {found}", do)
+        wanted = {list(leaves).index(name): name for name in columns}
+        groups = [_chunks(group, list(leaves.items()), wanted, end) for group in _list(fields[4])]
+        rows = _count(fields[3])
+        if sum(_count(group[3]) for group in fields[4]) != rows or 8 in fields:
+            raise _BadFooterError
+        metadata = {_bytes(pair[1]): _bytes(pair.get(2, b"")) for pair in _list(fields.get(5, []))}
+    except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
+        found = "one that is damaged, or of another kind"
+        raise bad_file(location, f"the footer of a flat Parquet file with {', '.join(columns)}", found, do) from None
+    return Footer(rows, groups, metadata)
+
+
+def unpacked_sizes(path: str, most: int) -> list[list[int]]:
+    """What the footer of a Parquet file says that the columns of each row group take, unpacked.
+
+    Args:
+        path: the file.
+        most: bytes that a footer may have.
+
+    Returns:
+        Bytes of each column of each row group.
+
+    Raises:
+        ValueError: it is no Parquet file, or its footer is damaged; the message says which.
+    """
+    data, _ = _footer_of(path, most)
+    try:
+        groups = _list(_Thrift(data).struct(0)[4])
+        return [[_count(column[3][6]) for column in _list(group[1])] for group in groups]
+    except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError):
+        message = "its footer is damaged"
+        raise _BadFooterError(message) from None
+
+
+def _footer_of(path: str, most: int) -> tuple[bytes, int]:
+    """The bytes of a footer, and at which byte of the file they begin."""
+    with LocalFile(path) as file:
+        head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
+        length = int.from_bytes(tail[:4], "little")
+        if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:
+            message = "it is no Parquet file, or a part of one"
+            raise _BadFooterError(message)
+        if length > most:
+            message = f"it has a footer of {length:,} bytes, more than {most:,}"
+            raise _BadFooterError(message)
+        return file.read_at(file.size - 8 - length, length), file.size - 8 - length
+
+
+class _BadFooterError(ValueError):
+    """The bytes are no footer, or contradict each other."""
+
+
+def _leaves(schema: Any) -> dict[str, int]:
+    """Column -> physical type, of a schema without groups."""
+    root, *leaves = _list(schema)
+    found: dict[str, int] = {}
+    for leaf in leaves:
+        name = _bytes(leaf[4]).decode()
+        if 5 in leaf or leaf.get(3, 0) not in (0, 1) or name in found or name == "":
+            raise _BadFooterError
+        found[name] = _count(leaf[1])
+    if _count(root[5]) != len(found):
+        raise _BadFooterError
+    return found
+
+
+def _chunks(group: Any, leaves: list[tuple[str, int]], wanted: dict[int, str], end: int) -> dict[str, Chunk]:
+    """The wanted columns of a row group."""
+    columns = _list(group[1])
+    if len(columns) != len(leaves):
+        raise _BadFooterError
+    found = {}
+    for k, name in wanted.items():
+        about = columns[k][3]
+        starts = [_count(about[field]) for field in (9, 11) if field in about]
+        packed, unpacked = _count(about[7]), _count(about[6])
+        encodings = _list(about[2])
+        agrees = (_list(about[3]), about[1], about[5]) == ([name.encode()], leaves[k][1], group[3])
+        elsewhere = {1, 8, 9} & set(columns[k])  # another file, or encrypted
+        if not agrees or elsewhere or min(starts) < 4 or min(starts) + packed > end or 9 not in about:
+            raise _BadFooterError
+        found[name] = Chunk(packed, unpacked, 11 in about or any(one in _DICTIONARY for one in encodings))
+    return found
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise _BadFooterError
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise _BadFooterError
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise _BadFooterError
+    return value
+
+
+class _Thrift:
+    """Thrift's compact protocol: structs become dicts by the number of the field, lists lists, strings bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def struct(self, depth: int) -> dict[int, Any]:
+        """A struct, to its end."""
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            step, kind = head >> 4, head & 15
+            number = number + step if step else self._zigzag()
+            if number in fields:
+                raise _BadFooterError
+            fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth + 1)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if depth > DEPTH:
+            raise _BadFooterError
+        if kind in (4, _INT32, _INT64):
+            return self._zigzag()
+        if kind == _BINARY:
+            return self._take(self._varint())
+        if kind in (_LIST, _SET):
+            head = self._byte()
+            count = self._varint() if head >> 4 == 15 else head >> 4
+            if count > min(LONGEST, len(self.data) - self.at):  # each takes a byte, at least
+                raise _BadFooterError
+            return [self._value(head & 15, depth + 1) for _ in range(count)]
+        if kind == _STRUCT:
+            return self.struct(depth)
+        if kind in (1, 2, 3):  # elements of a list of booleans, and bytes
+            return self._byte()
+        if kind == 7:
+            return self._take(8)
+        raise _BadFooterError  # Parquet has no maps
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def _take(self, count: int) -> bytes:
+        if count > len(self.data) - self.at:
+            raise _BadFooterError
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                raise _BadFooterError
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

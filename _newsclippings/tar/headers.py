@@ -1,0 +1,145 @@
+"""What one 512-byte tar header says, and whether it can be believed: POSIX ustar, GNU, PAX and older."""
+
+import re
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from _newsclippings.errors import BadTarError
+from _newsclippings.storage import BadName, relative_path, relative_paths
+
+BLOCK = 512
+ZERO = bytes(BLOCK)
+MAX_FIELDS = 10_000  # of a PAX header; real ones have a few
+PLAIN = b"0\x007"  # member types that hold a file
+REFUSED = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+}
+
+
+class DamageError(Exception):
+    """The walk cannot go on: byte offset and reason."""
+
+    def __init__(self, byte: int, why: str) -> None:
+        super().__init__(byte, why)
+        self.byte, self.why = byte, why
+
+
+def plausible(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Headers that are right without a closer look: checksum, digits of the size, nothing behind a NUL in the name."""
+    field = blocks[:, 148:156].astype(np.int64)
+    stored = np.zeros(len(blocks), np.int64)
+    for column in field.T:
+        stored = np.where((column >= 48) & (column <= 55), stored * 8 + column - 48, stored)
+    sums = blocks.sum(1, dtype=np.int64) - field.sum(1) + 8 * 32
+    size = blocks[:, 124:136]
+    digits = ((size >= 48) & (size <= 55)) | (size == 0) | (size == 32)
+    name = blocks[:, :100] != 0
+    hidden = name[:, 1:] & ~name[:, :-1]
+    ok: npt.NDArray[np.bool_] = (stored == sums) & digits.all(1) & ~hidden.any(1)
+    return ok
+
+
+def checksums(header: bytes) -> tuple[int, int]:
+    field = header[148:156]
+    signed = sum(struct.unpack("512b", header)) - sum(struct.unpack("8b", field)) + 256
+    return sum(header) - sum(field) + 256, signed  # old tars summed signed bytes
+
+
+def stored_checksum(header: bytes) -> int:
+    digits = header[148:156].split(b"\0")[0].strip(b" ")
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else -1
+
+
+def check_checksum(header: bytes, byte: int) -> None:
+    if stored_checksum(header) not in checksums(header):
+        raise DamageError(byte, "the checksum of a header does not match")
+
+
+def check_hidden(header: bytes, byte: int) -> None:
+    name = header[:100]
+    if header[257:262] == b"ustar" and name.rstrip(b"\0").count(0):
+        raise DamageError(byte, "bytes are hidden behind a NUL in a member's name")
+
+
+def number(field: bytes, byte: int) -> int:
+    """A size: octal digits, or GNU's base-256."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+        if field[0] & 0x40 or value >= 1 << 62:
+            raise DamageError(byte, "the size in a header is negative or absurd")
+        return value
+    digits = field.split(b"\0")[0].strip(b" ")
+    if not re.fullmatch(rb"[0-7]*", digits):
+        raise DamageError(byte, "the size in a header is no octal number")
+    return int(digits or b"0", 8)
+
+
+def short_name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0")[0]
+    prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    return prefix + b"/" + name if prefix else name
+
+
+def pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
+    """The records of a PAX header: `length key=value` and a line break each."""
+    fields: dict[bytes, bytes] = {}
+    k = 0
+    while k < len(data):
+        length = re.match(rb"(\d{1,9}) ", data[k : k + 10])
+        end = k + int(length[1]) if length else 0
+        key, equals, value = data[k + length.end() : end - 1].partition(b"=") if length else (b"", b"", b"")
+        if not equals or end > len(data) or data[end - 1 : end] != b"\n":
+            raise DamageError(byte, "a malformed PAX header")
+        fields[key] = value
+        if len(fields) > MAX_FIELDS:
+            raise DamageError(byte, f"a PAX header of more than {MAX_FIELDS:,} fields")
+        k = end
+    return fields
+
+
+def is_header_of(header: bytes, path: str, size: int) -> bool:
+    """Whether a header may be that of a file: by its size, and by its name as far as a header holds it."""
+    try:
+        if number(header[124:136], 0) != size and size < 1 << 33:
+            return False
+        if (b"/" + header[:100].rstrip(b"\0")).endswith(b"/" + path.encode()):
+            return True
+        in_another_form = not path.isascii() or len(path) > 80  # a PAX or GNU long name stands before the header
+        return in_another_form or relative_path(short_name(header).decode()) == path
+    except (DamageError, ValueError):
+        return False
+
+
+def normal_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
+    """Member names in the normal form, or an error that names the byte of the header."""
+    try:
+        return relative_paths(raw.cast(pa.string()))
+    except BadName as error:
+        position, why = error.position, error.why
+    except pa.ArrowInvalid:
+        position, why = (
+            next((k for k, name in enumerate(raw.to_pylist()) if not _is_utf8(name)), 0),
+            "it is not UTF-8",
+        )
+    message = (
+        f"{path}: byte {bytes_at[position]}: the member name {raw[position].as_py()[:80]!r} was refused: {why}. "
+        "Expected names below origin/, such as 'origin/guardian/images/0540/632.jpg'. Get the tar from its authors."
+    )
+    raise BadTarError(message)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

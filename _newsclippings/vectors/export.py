@@ -1,0 +1,90 @@
+"""Embeddings for other programs: the authors' pickles as .npy, .parquet or .safetensors."""
+
+import contextlib
+import filecmp
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from _newsclippings.errors import ConfigError, bad_file, bad_value
+from _newsclippings.storage import EMBEDDINGS, check_apart, check_output, foreign_output, read_edges, write_atomically
+from _newsclippings.vectors.embeddings import read_embeddings, read_faces
+
+FORMATS = (".npy", ".parquet", ".safetensors")
+WRITTEN_BY = "written_by"  # in the metadata of a file that has some
+NPY = b"\x93NUMPY"  # with which each begins
+
+
+def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
+    """Convert a pickle of embeddings; the ending of `out` says to what.
+
+    Args:
+        file: the pickle.
+        out: `.npy`: vectors float32 (N, d), and ids int64 (N,) in a file that ends in .ids.npy; `.parquet`: columns id
+            and vector; `.safetensors`: tensors ids and vectors.
+        faces: whether an id may have any number of vectors; `.parquet` only.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: another ending, faces in another format, or the package safetensors is not there; or a file that is
+            to be written is the pickle itself, or is there and does not come from here.
+        BadPickleError, BadFileError: as `read_embeddings`.
+    """
+    if out.suffix not in FORMATS:
+        raise bad_value("the ending of OUT", out.suffix, FORMATS)
+    if faces:
+        if out.suffix != ".parquet":
+            raise bad_value("the ending of OUT for faces", out.suffix, [".parquet"])
+        _check(file, [out])
+        ids, starts, vectors = read_faces(file)
+        return [_parquet(out, ids, pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), _rows(vectors)))]
+    written = [out, out.with_suffix(".ids.npy")] if out.suffix == ".npy" else [out]
+    _check(file, written)
+    ids, vectors = read_embeddings(file)
+    if not len(ids):
+        raise bad_file(file, "vectors by id", "none", "Fetch the file again.")
+    if out.suffix == ".parquet":
+        return [_parquet(out, ids, _rows(vectors))]
+    if out.suffix == ".safetensors":
+        try:
+            from safetensors.numpy import save_file
+        except ImportError as error:
+            message = "Writing .safetensors needs the package safetensors: pip install safetensors."
+            raise ConfigError(message) from error
+        with write_atomically(out, EMBEDDINGS) as temporary:
+            save_file({"ids": ids, "vectors": vectors}, temporary, metadata={WRITTEN_BY: EMBEDDINGS.name})
+        return [out]
+    arrays: list[np.ndarray] = [vectors, ids]
+    with contextlib.ExitStack() as both:
+        for path, array in zip(written, arrays, strict=True):
+            temporary = both.enter_context(write_atomically(path))
+            with open(temporary, "wb") as sink:
+                np.save(sink, array)
+            if os.path.lexists(path) and not filecmp.cmp(temporary, path, shallow=False):
+                raise foreign_output(path, EMBEDDINGS.command, " of this file")
+    return written
+
+
+def _check(file: str, written: list[Path]) -> None:
+    """Refuse, before anything is read, to write over the pickle or over other files."""
+    for path in written:
+        check_apart(path, [file])
+        check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no place for a mark
+        if path.suffix == ".npy" and path.exists() and not read_edges(path).startswith(NPY):
+            raise foreign_output(path, EMBEDDINGS.command)
+
+
+def _rows(vectors: "np.ndarray") -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+
+
+def _parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
+    table = pa.table({"id": pa.array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
+    with write_atomically(out, EMBEDDINGS) as temporary, open(temporary, "wb") as sink:
+        pq.write_table(table, sink, row_group_size=10_000)
+    return out
