@@ -16,8 +16,10 @@ from support.changing import CHANGES, CONTENTS, WAYS, make_case, moments, proble
 from support.reading import environment
 from support.world import World
 
+from _newsclippings.folder import build
 from _newsclippings.folder.build import build_folder
-from newsclippings import BadFileError, NewsCLIPpings
+from _newsclippings.rows import join_config
+from newsclippings import BadFileError
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -40,14 +42,13 @@ def test_a_folder_of_parquet_is_of_one_state_of_the_inputs(
 ) -> None:
     """Where a file changes after it was read, nothing is put in its place, and nothing is left to go on from."""
     world = new_world(tar=False)
-    join = NewsCLIPpings.join
 
-    def change(self: NewsCLIPpings) -> Any:
-        joined = join(self)
+    def change(*args: Any) -> Any:
+        joined = join_config(*args)
         os.utime(world.annotations("merged_balanced", "test"))
         return joined
 
-    monkeypatch.setattr(NewsCLIPpings, "join", change)
+    monkeypatch.setattr(build, "join_config", change)
     with pytest.raises(BadFileError, match="changed since it began"):
         build_folder(tmp_path / "out", ["merged_balanced"], data_dir=str(world.root))
     assert not (tmp_path / "out").exists()
