@@ -11,7 +11,7 @@ import pyarrow.json as pj
 from _newsclippings.errors import bad_file
 from _newsclippings.facts import SOURCE_DATASETS
 from _newsclippings.storage import DECODER, fingerprint, json_fault, read_json_text
-from _newsclippings.tables import Int64s
+from _newsclippings.tables import Int64s, as_array, empty_table, table_of, values_of
 
 SCHEMA = pa.schema(
     [
@@ -104,14 +104,14 @@ def _with_sources(rows: pa.Table, names: Any, location: str, config: str) -> pa.
     """The rows with `source_dataset` in our numbers."""
     source = rows["source_dataset"].combine_chunks()
     if source.null_count == len(source) and config in SOURCE_DATASETS:
-        source = pa.array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
+        source = as_array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
     else:
         codes = _codes(names, location)
-        known = source.drop_null().to_numpy(zero_copy_only=False)
+        known = values_of(source.drop_null())
         if len(known) and not (known.min() >= 0 and known.max() < len(codes)):
             wrong = int(known.min()) if known.min() < 0 else int(known.max())
             raise bad_file(location, f"source_dataset from 0 to {len(codes) - 1}", str(wrong), _AGAIN)
-        source = pa.array(codes, pa.int64()).take(source)
+        source = as_array(np.array(codes, np.int64)).take(source)
     return rows.set_column(SCHEMA.get_field_index("source_dataset"), "source_dataset", source)
 
 
@@ -198,8 +198,8 @@ def _parse(text: bytes, start: int, end: int) -> pa.Table | None:
             return None
         tables.append(rows)
         start = stop + len(between) - 2 if stop < end else end
-    rows = pa.concat_tables([SCHEMA.empty_table(), *tables]).combine_chunks()
-    scores = rows["similarity_score"].combine_chunks().to_numpy(zero_copy_only=False)
+    rows = pa.concat_tables([empty_table(SCHEMA), *tables]).combine_chunks()
+    scores = values_of(rows["similarity_score"])
     return rows if (np.abs(scores) < 2.0**63).all() else None  # not one of them NaN
 
 
@@ -224,7 +224,7 @@ def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
     for number, row in enumerate(plain):
         _check(row, f"{location}: row {number}")
         row["similarity_score"], row["falsified"] = float(row["similarity_score"]), bool(row["falsified"])
-    return pa.Table.from_pylist(plain, SCHEMA).combine_chunks(), content.get("source_datasets")
+    return table_of(plain, SCHEMA), content.get("source_datasets")
 
 
 def _convert_columns(rows: list[dict[str, Any]]) -> None:

@@ -1,6 +1,11 @@
-"""Columns of Arrow tables as one array, their schema, and rows looked up by id."""
+"""Arrow tables: arrays out of numpy and Python and back, their schema, and rows looked up by id.
 
-from collections.abc import Mapping
+pyarrow imports pandas (0.2 s, 30 MB) the first time that `pa.array`, `to_numpy`, `Table.from_pylist` or another of its
+conversions is called. The functions here make and read buffers instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -22,15 +27,87 @@ _ARROW = {
 }
 
 
+def as_array(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Numbers or booleans (N,) as an Arrow array, without a copy of numbers; null where the mask (N,) is true."""
+    data = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
+    valid = pa.py_buffer(np.packbits(~mask, bitorder="little")) if mask is not None and mask.any() else None
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, pa.py_buffer(data)])
+
+
+def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Python values as an Arrow array.
+
+    Args:
+        values: of the type that `kind` says, which is not checked of numbers; None is null, but not among lists or
+            structs.
+        kind: numbers, booleans, strings, binary, timestamps, and lists and structs of them.
+
+    Raises:
+        OverflowError: an integer is too large, or texts have more than 2 GiB together.
+        TypeError: a value is no text, or a list or struct is None.
+        UnicodeEncodeError: a text has a lone surrogate.
+    """
+    if pa.types.is_struct(kind):
+        fields = list(kind)
+        return pa.StructArray.from_arrays(
+            [array_of([v[f.name] for v in values], f.type) for f in fields], fields=fields
+        )
+    if pa.types.is_list(kind):
+        items = array_of(list(chain.from_iterable(values)), kind.value_type)
+        return pa.ListArray.from_arrays(as_array(_offsets(values)), items, type=kind)
+    if pa.types.is_timestamp(kind):
+        return array_of([v and int(v.timestamp()) for v in values], pa.int64()).cast(kind)
+    absent = np.array([v is None for v in values], bool)
+    if not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
+        return as_array(np.array([0 if v is None else v for v in values], kind.to_pandas_dtype()), absent)
+    encode = str.encode if pa.types.is_string(kind) else bytes
+    parts = [b"" if v is None else encode(v) for v in values]
+    valid = as_array(~absent).buffers()[1] if absent.any() else None
+    buffers = [valid, pa.py_buffer(_offsets(parts)), pa.py_buffer(b"".join(parts))]
+    return pa.Array.from_buffers(kind, len(parts), buffers)
+
+
+def _offsets(parts: Sequence[Any]) -> Int32s:
+    """Where each of some parts begins if they are put together, and where the last one ends."""
+    return np.array([*accumulate(map(len, parts), initial=0)], np.int32)
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; null where a row does not have a column. See `array_of` for the values."""
+    columns = [array_of([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def empty_table(schema: pa.Schema) -> pa.Table:
+    """A table without rows."""
+    return pa.Table.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
+
+
+def values_of(column: pa.Array | pa.ChunkedArray, null: float = np.nan) -> npt.NDArray[Any]:
+    """A column of numbers or booleans as numpy, without a copy of numbers in one chunk; `null` stands for a null."""
+    chunks = [_values(c) for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)]
+    values = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *chunks])
+    return np.where(values_of(column.is_valid()), values, null) if column.null_count else values
+
+
+def _values(chunk: pa.Array) -> npt.NDArray[Any]:
+    data, kind = chunk.buffers()[1], chunk.type
+    if pa.types.is_boolean(kind):
+        first, skip = divmod(chunk.offset, 8)
+        bits = np.unpackbits(np.frombuffer(data, np.uint8, offset=first), count=skip + len(chunk), bitorder="little")
+        return bits[skip:].view(bool)
+    return np.frombuffer(data, kind.to_pandas_dtype(), len(chunk), chunk.offset * kind.bit_width // 8)
+
+
 def int64s(column: pa.ChunkedArray) -> Int64s:
-    """A null-free int64 column as numpy, without a copy where it is one chunk (`to_numpy` would import pandas)."""
-    chunks = [np.frombuffer(c.buffers()[1], np.int64, len(c), c.offset * 8) for c in column.chunks if len(c)]
-    return chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.int64), *chunks])
+    """A column of int64 without nulls as numpy; see `values_of`."""
+    values: Int64s = values_of(column)
+    return values
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """A column of strings as one array."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], pa.string()), *column.chunks])
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.nulls(0, pa.string()), *column.chunks])
 
 
 def lookup(ids: Int64s, keys: Int64s) -> Int32s:

@@ -277,7 +277,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
-    """Of local inputs, no command but `push` imports `datasets`, the Hub's client, torch or fsspec."""
+    """Of local inputs, no command but `push` imports `datasets`, pandas, the Hub's client, torch or fsspec."""
     data, out = str(world.root), str(tmp_path / "out")
     commands = [
         ["info", "--data-dir", data],
@@ -285,6 +285,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["index", str(world.tar), "-o", str(tmp_path / "index.parquet")],
         ["build", out, "--data-dir", data, "--metadata", "--articles", "--check-images"],
         ["build", f"{out}-tar", "--data-dir", data, "--visual-news", str(world.tar)],
+        ["build", f"{out}-texts", "--data-dir", data, "--images", "none", "--missing", "drop_pair"],
         ["verify", "--data-dir", data, "--images=decode"],
         ["verify", "--built", out],
         ["stats", out],
@@ -293,11 +294,25 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["infos", str(tmp_path / "infos.json")],
     ]
-    heavy = sorted(HEAVY - {"pandas"})
-    command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(heavy)]
+    command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
     found = [json.loads(line[1:]) for line in done.stdout.splitlines() if line.startswith("#")]
     assert found == [[arguments[0], []] for arguments in commands], done.stderr
+
+
+# Calls at which pyarrow imports pandas. Rooms that import `datasets`, which imports it anyway, are free to use them.
+CONVERSIONS = {"pa.array", "pa.scalar", "pa.repeat", "pq.read_table", "np.asarray"}
+METHODS = {"empty_table", "fill_null", "from_pydict", "from_pylist", "to_numpy", "to_pandas"}
+NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray"), ("_newsclippings.vectors.embeddings", "np.asarray")}
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_conversions_go_through_tables(module: str) -> None:
+    """Arrays are made and read by the functions of tables.py, with which pyarrow does not import pandas."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    used = {(ast.unparse(node), node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found = {(module, name) for name, method in used if name in CONVERSIONS or method in METHODS}
+    assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings")
 
 
 def test_importing_makes_the_name_known_and_nothing_else(fresh: Callable[..., Done]) -> None:

@@ -39,6 +39,7 @@ from _newsclippings.folder import (
     stale_files,
 )
 from _newsclippings.storage import holds, map_ahead
+from _newsclippings.tables import values_of
 
 BUILD_AGAIN = "Run the same `newsclippings build` again."
 ROWS = 10_000  # of a batch of ids
@@ -154,7 +155,7 @@ def _check_ids(report: Report, folder: Path, manifest: dict[str, Any], split: st
     digest = IdsDigest()
     for name in names:
         for batch in read_shard(folder / name, manifest["files"][name], manifest["features"], columns, ROWS):
-            digest.add(*(batch.column(column).to_numpy() for column in columns))
+            digest.add(*(values_of(batch.column(column)) for column in columns))
     if digest.hexdigest() != about["ids_sha256"]:
         message = f"{place}: expected the ids of the build, in its order, found others. {AGAIN}"
         report.note_fault(False, f"{place}: ids", message)

@@ -10,7 +10,7 @@ from _newsclippings.check.report import SHOWN, Report
 from _newsclippings.facts import DEFAULT_CONFIG, ROWS
 from _newsclippings.pictures import USUAL_MODES, Pictures, look_at_all
 from _newsclippings.rows import broken_pairs, wanted_ids
-from _newsclippings.tables import Int64s, int64s
+from _newsclippings.tables import Int64s, int64s, values_of
 
 NAMES = {"no_picture": "files of another kind", "bomb": "too large to decode"}  # of problems; else as they are called
 AGAIN = "Fetch the file again from the authors' Hub repository."
@@ -18,7 +18,7 @@ AGAIN = "Fetch the file again from the authors' Hub repository."
 
 def check_rows(report: Report, config: str, split: str, matches: pa.Table) -> dict[str, int | None]:
     """What must hold of one file of matches; gives its counts."""
-    rows, falsified = len(matches), int(np.asarray(matches["falsified"]).sum())
+    rows, falsified = len(matches), int(values_of(matches["falsified"]).sum())
     if broken := broken_pairs(matches):
         _rule(
             report, f"{config}/{split}: twins", "rows 2k and 2k+1 to be a pristine row and its falsified twin",
@@ -26,10 +26,10 @@ def check_rows(report: Report, config: str, split: str, matches: pa.Table) -> di
         )  # fmt: skip
     if 2 * falsified != rows:
         _rule(report, f"{config}/{split}: labels", f"half of {rows:,} rows to be pristine", f"{rows - falsified:,}")
-    scores = np.asarray(matches["similarity_score"])[~np.asarray(matches["falsified"])]
+    scores = values_of(matches["similarity_score"])[~values_of(matches["falsified"])]
     if odd := int((scores != 1).sum()):
         _rule(report, f"{config}/{split}: scores", "a similarity_score of 1 on pristine rows", f"{odd:,} with another")
-    sources = np.asarray(matches["source_dataset"].fill_null(-1))
+    sources = values_of(matches["source_dataset"], -1)
     if odd := int((sources[: rows // 2 * 2 : 2] != sources[1::2]).sum()):
         expected = "both twins to be of one sub-split (source_dataset)"
         _rule(report, f"{config}/{split}: sources", expected, f"{odd:,} pairs that are not")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from _newsclippings.storage import DECODER, Stream
-from _newsclippings.tables import Int64s, int64s
+from _newsclippings.tables import Int64s, int64s, table_of
 
 Build = Callable[[list[dict[str, Any]]], pa.Table]
 
@@ -74,10 +74,7 @@ def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Ta
         some = parts[start : start + DECODED]
         lines = b"\n".join(some)
         if lines.count(b"\n") >= len(some) or b"\r" in lines:  # Arrow takes a line for a record
-            rows = [_record(part) for part in some]
-            tables.append(
-                pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema)
-            )
+            tables.append(table_of([_record(part) for part in some], schema))
             continue
         table = pj.read_json(
             pa.BufferReader(lines),

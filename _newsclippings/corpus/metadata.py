@@ -13,7 +13,7 @@ from _newsclippings.corpus.fast_scan import Build
 from _newsclippings.corpus.records import pick_records
 from _newsclippings.errors import bad_file
 from _newsclippings.storage import Stream
-from _newsclippings.tables import Int64s
+from _newsclippings.tables import Int64s, array_of, table_of
 
 STRUCT = pa.struct(
     [
@@ -73,16 +73,14 @@ def metadata_build(schema: pa.Schema) -> Build:
     """What makes a table of decoded records: the columns of `schema`, and `metadata`."""
 
     def build(records: list[dict[str, Any]]) -> pa.Table:
-        plain = [{name: record.get(name) for name in schema.names} for record in records]
-        table = pa.Table.from_pylist(plain, schema)
-        return table.append_column("metadata", _structs(records))
+        return table_of(records, schema).append_column("metadata", _structs(records))
 
     return build
 
 
 def _structs(records: list[dict[str, Any]]) -> pa.Array:
     try:
-        return pa.array([_plain(record) for record in records], STRUCT)
+        return array_of([_plain(record) for record in records], STRUCT)
     except UnicodeEncodeError:
         if len(records) > 1:  # find out which
             return pa.concat_arrays([_structs([record]) for record in records])

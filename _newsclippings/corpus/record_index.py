@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from _newsclippings.corpus.fast_scan import Build, NotPlainError, decode_records, scan
 from _newsclippings.storage import LocalFile, Member, RandomFile
-from _newsclippings.tables import Int64s
+from _newsclippings.tables import Int64s, empty_table
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RecordIndex:
     def pick(self, wanted: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:
         """The records of sorted unique ids, in their order, as `pick_records` gives them; None in any doubt."""
         if not len(wanted):
-            return build([]) if build else schema.empty_table()
+            return build([]) if build else empty_table(schema)
         if wanted[0] < 0 or wanted[-1] >= len(self.row_of) or (self.row_of[wanted] < 0).any():
             return None  # only the exact way may say that there is no such record
         rows = self.row_of[wanted]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from _newsclippings.corpus.fast_scan import BLOCK, Build, pick_fast
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.storage import DECODER, TRUNCATED, Stream, check_json_head, has_surrogates, json_fault
-from _newsclippings.tables import Int64s, int64s
+from _newsclippings.tables import Int64s, as_array, empty_table, int64s, table_of
 
 _AGAIN = "Fetch the file again."
 MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
@@ -42,14 +42,14 @@ def pick_records(
             lacks a field.
     """
     if not len(wanted):
-        return build([]) if build else schema.empty_table()
+        return build([]) if build else empty_table(schema)
     with open_file() as stream:
         table = pick_fast(stream, wanted, schema, build)
     if table is None:
         with open_file() as stream:
             table = _pick_exact(stream, location, wanted, schema, build)
     order = np.argsort(int64s(table["id"]), kind="stable")
-    return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
+    return table if (np.diff(order) == 1).all() else table.take(as_array(order))
 
 
 def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema, build: Build | None) -> pa.Table:
@@ -72,7 +72,7 @@ def _pick_exact(stream: Stream, location: str, wanted: Int64s, schema: pa.Schema
             if has_surrogates(value):
                 raise bad_file(f"{place} (id {record_id})", f"Unicode text as {name}", "a lone surrogate", _AGAIN)
         kept[record_id] = record
-    return build(list(kept.values())) if build else pa.Table.from_pylist(list(kept.values()), schema)
+    return build(list(kept.values())) if build else table_of(list(kept.values()), schema)
 
 
 def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.pictures import Pictures
 from _newsclippings.rows import Split, part_ranges
-from _newsclippings.tables import Int32s, Int64s, int64s, lookup
+from _newsclippings.tables import Int32s, Int64s, as_array, empty_table, int64s, lookup, values_of
 
 SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,
 FEWEST = 100  # where each then has at least so many rows
@@ -48,9 +48,9 @@ class Rows:
 def rows_of(split: Split) -> Rows:
     """The rows of a joined split."""
     rows, report, batch = split.rows, split.report, split.rows_of_table("parquet")
-    matches = rows.matches.filter(pa.array(rows.keep))
+    matches = rows.matches.filter(as_array(rows.keep))
     ids, images = int64s(matches["id"]), int64s(matches["image_id"])
-    falsified = int(np.asarray(matches["falsified"]).sum())
+    falsified = int(values_of(matches["falsified"]).sum())
     facts = {
         "rows": len(matches),
         "pristine": len(matches) - falsified,
@@ -156,9 +156,9 @@ def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lists of a fixed length as lists of any. A cast keeps the room of nulls, which older pyarrow does not write."""
     lists = []
     for chunk in column.chunks:
-        valid = np.asarray(chunk.is_valid())
+        valid = values_of(chunk.is_valid())
         ends = np.append(0, np.cumsum(valid * chunk.type.list_size)).astype(np.int32)
-        lists.append(pa.ListArray.from_arrays(pa.array(ends), chunk.drop_null().flatten(), mask=pa.array(~valid)))
+        lists.append(pa.ListArray.from_arrays(as_array(ends), chunk.drop_null().flatten(), mask=as_array(~valid)))
     return pa.chunked_array(lists)
 
 
@@ -203,7 +203,7 @@ def write_shard(
 def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     """Paths of the columns of a Parquet file that do not compress (pictures, vectors), and of the others."""
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(empty_table(schema), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
     leaves = [columns.column(k) for k in range(len(columns))]
     plain = [leaf.path for leaf in leaves if leaf.path == "image.bytes" or leaf.physical_type == "FLOAT"]

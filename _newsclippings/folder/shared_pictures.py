@@ -10,7 +10,7 @@ from _newsclippings.folder.shards import Rows, Tables, file_sizes, ids_digest
 from _newsclippings.pictures import Pictures
 from _newsclippings.rows import ROWS_OF_PICTURES, TABLES_AHEAD, Split
 from _newsclippings.storage import map_ahead
-from _newsclippings.tables import int64s, one_chunk
+from _newsclippings.tables import as_array, empty_table, int64s, one_chunk, values_of
 from _newsclippings.tar import read_whole
 
 
@@ -22,17 +22,18 @@ class PicturesInUse:
     """
 
     def __init__(self) -> None:
-        self.table = pa.table({"image_id": pa.array([], pa.int64()), "image_path": pa.array([], pa.string())})
+        self.table = empty_table(pa.schema([("image_id", pa.int64()), ("image_path", pa.string())]))
 
     def add(self, split: Split) -> None:
         """Add those of the rows of a split that come out; a picture without a record has no path."""
         rows = split.rows
         ids, first = np.unique(int64s(rows.matches["image_id"])[rows.keep], return_index=True)
         records = rows.image_row[rows.keep][first]
-        paths = rows.corpus["image_path"].take(pa.array(records, mask=records < 0))
-        both = pa.concat_tables([self.table, pa.table([ids, paths], self.table.column_names)]).combine_chunks()
+        paths = rows.corpus["image_path"].take(as_array(records, records < 0))
+        more = pa.table([as_array(ids), paths], self.table.column_names)
+        both = pa.concat_tables([self.table, more]).combine_chunks()
         _, first = np.unique(int64s(both["image_id"]), return_index=True)
-        self.table = both.take(pa.array(first))
+        self.table = both.take(as_array(first))
 
     def rows(self, find: Callable[[pa.Array], Pictures]) -> Rows:
         """What is written of them: `image_id`, `image`, `image_path`; image is null where the file is not there.
@@ -42,7 +43,7 @@ class PicturesInUse:
         """
         table = self.table
         paths = one_chunk(table["image_path"])
-        known = np.asarray(paths.is_valid())
+        known = values_of(paths.is_valid())
         record = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
         pictures = find(paths.drop_null())
 

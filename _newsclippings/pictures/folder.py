@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
 from _newsclippings.storage import Rows, open_file, read_binary
+from _newsclippings.tables import array_of
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -83,7 +84,8 @@ class FolderPictures:
 
     def full_paths(self, rows: Rows) -> pa.Array:
         """Absolute paths of some rows; null for -1 and for what is not present."""
-        return pa.array([self._path(int(r)) if r >= 0 and self.present[r] else None for r in rows], pa.string())
+        paths = [self._path(int(r)) if r >= 0 and self.present[r] else None for r in rows]
+        return array_of(paths, pa.string())
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`."""

@@ -13,7 +13,7 @@ from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows.joining import JoinedRows
 from _newsclippings.rows.report import JoinReport
 from _newsclippings.storage import map_ahead
-from _newsclippings.tables import Int32s, int64s, lookup
+from _newsclippings.tables import Int32s, as_array, int64s, lookup
 from _newsclippings.tar import read_whole
 from _newsclippings.vectors import Embeddings
 
@@ -75,7 +75,7 @@ class Split:
         if self.metadata is not None:
             for column, key in METADATA_COLUMNS.items():
                 places = lookup(int64s(self.metadata["id"]), int64s(table[key]))
-                some = self.metadata["metadata"].take(pa.array(places, mask=places < 0))
+                some = self.metadata["metadata"].take(as_array(places, places < 0))
                 table = table.append_column(column, some)
         if self.articles is not None:
             records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from _newsclippings.errors import BadFileError, printable
 from _newsclippings.facts import OUTLETS
 from _newsclippings.rows.report import JoinReport
-from _newsclippings.tables import DENSE, Int32s, Int64s, int64s, lookup
+from _newsclippings.tables import DENSE, Int32s, Int64s, as_array, int64s, lookup, values_of
 
 Bools = npt.NDArray[np.bool_]
 
@@ -42,12 +42,12 @@ class JoinedRows:
         rows = np.flatnonzero(self.keep[start:stop]) + start
         matches = self.matches.slice(start, max(0, stop - start))
         if len(rows) != len(matches):
-            matches = matches.take(pa.array(rows - start))
+            matches = matches.take(as_array(rows - start))
         images = self.image_row[rows]
         captions = self._take(self.caption_row[rows], ["caption", "source", "topic"])
         pictures = self._take(images, ["caption", "image_path", "source", "topic"])
         columns = {
-            "index": pa.array((rows + self.first).astype(np.int32)),
+            "index": as_array((rows + self.first).astype(np.int32)),
             "id": matches["id"],
             "image_id": matches["image_id"],
             "caption": captions["caption"],
@@ -64,7 +64,7 @@ class JoinedRows:
         return pa.table(columns), images
 
     def _take(self, rows: Int32s, columns: list[str]) -> pa.Table:
-        return self.corpus.select(columns).take(pa.array(rows, mask=rows < 0))
+        return self.corpus.select(columns).take(as_array(rows, rows < 0))
 
 
 def wanted_ids(*matches: pa.Table) -> Int64s:
@@ -146,7 +146,7 @@ def join(
 def broken_pairs(matches: pa.Table) -> int:
     """How many pairs of rows (2k, 2k+1) are not a pristine row and its falsified twin."""
     ids, images = int64s(matches["id"]), int64s(matches["image_id"])
-    falsified = np.asarray(matches["falsified"].combine_chunks())
+    falsified = values_of(matches["falsified"])
     pairs = len(ids) // 2
     first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
     twins = (ids[first] == ids[second]) & (ids[first] == images[first]) & ~falsified[first] & falsified[second]
@@ -157,7 +157,7 @@ def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[
     """Rows by the outlet of their record; `unknown` for kinds that have none."""
     if kind in ("caption", "picture_record"):
         return {"unknown": len(records)} if len(records) else {}
-    codes = np.asarray(outlets.indices)[records]
+    codes = values_of(outlets.indices)[records]
     totals = np.bincount(codes, minlength=len(outlets.dictionary)).tolist()
     counts = {printable(name): n for name, n in zip(outlets.dictionary.to_pylist(), totals, strict=True) if n}
     order = {outlet: k for k, outlet in enumerate(OUTLETS)}

@@ -19,6 +19,7 @@ from _newsclippings.errors import printable
 from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 from _newsclippings.folder import as_expected, digests_of_manifests, manifests, read_shard
 from _newsclippings.storage import STATS, write_text
+from _newsclippings.tables import values_of
 from _newsclippings.text import json_text
 
 TOP: Final = 20  # topics, and pictures that are shown most often
@@ -87,11 +88,11 @@ def _measured(folder: Path, manifest: Mapping[str, Any]) -> Stats:
         for name in GROUPS:
             _count(counts[name], batch.column(name), falsified)
         for k in np.unique(measures):
-            of_it = batch.column("similarity_score").to_numpy()[(measures == k) & (falsified == 1)]
+            of_it = values_of(batch.column("similarity_score"))[(measures == k) & (falsified == 1)]
             scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(of_it)
-        ids.append(batch.column("id").to_numpy())
+        ids.append(values_of(batch.column("id")))
         lengths.append(_taken(pc.utf8_length(batch.column("caption").dictionary), batch.column("caption")))
-        shown.append(batch.column("image_id").to_numpy())
+        shown.append(values_of(batch.column("image_id")))
     _, first = np.unique(_joined(ids), return_index=True)
     each = _joined(lengths)[first]
     return {
@@ -152,11 +153,11 @@ def _batches(
 
 def _labels(batch: pa.RecordBatch, name: str, known: Sequence[str]) -> Numbers:
     """The labels of some rows, -1 where there is none."""
-    labels = batch.column(name).drop_null().to_numpy()
+    labels = values_of(batch.column(name).drop_null())
     if odd := labels[(labels < 0) | (labels >= len(known))].tolist():
         message = f"{name} is {odd[0]}"
         raise ValueError(message)
-    return batch.column(name).fill_null(-1).to_numpy()
+    return values_of(batch.column(name), -1)
 
 
 def _count(counts: Counter[Any], names: pa.DictionaryArray, labels: Numbers) -> None:
@@ -177,12 +178,12 @@ def _count(counts: Counter[Any], names: pa.DictionaryArray, labels: Numbers) -> 
 
 def _taken(values: pa.Array, texts: pa.DictionaryArray) -> Numbers:
     """What was measured of the texts in a dictionary, for each row; -1 where there is none."""
-    return np.append(values.to_numpy(zero_copy_only=False), -1)[_places(texts)]
+    return np.append(values_of(values, -1), -1)[_places(texts)]
 
 
 def _places(column: pa.DictionaryArray) -> Numbers:
     """The place of each row's text in the dictionary, -1 where there is none."""
-    return column.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return values_of(column.indices, -1).astype(np.int64)
 
 
 def _joined(parts: list[Numbers]) -> Numbers:

@@ -10,6 +10,8 @@ import unicodedata
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from _newsclippings.tables import array_of, as_array, values_of
+
 MAX_LENGTH = 1024  # characters; the longest real name has about 40
 PREFIXES = (("visual_news", "origin"), ("visualnews", "origin"), ("origin",))
 
@@ -61,8 +63,8 @@ def relative_paths(names: pa.Array) -> pa.Array:
     Raises:
         BadName: as `relative_path`, with the position of the first bad name.
     """
-    plain = pc.and_(pc.match_substring_regex(names, _PLAIN), pc.less_equal(pc.utf8_length(names), MAX_LENGTH))
-    plain = pc.fill_null(plain, True)
+    fits = as_array(values_of(pc.utf8_length(names), 0) <= MAX_LENGTH)
+    plain = pc.and_(pc.match_substring_regex(names, _PLAIN), fits)
     short = pc.replace_substring_regex(names, _PREFIX, "", max_replacements=1)
     if pc.all(plain).as_py() in (True, None):
         return short
@@ -73,7 +75,7 @@ def relative_paths(names: pa.Array) -> pa.Array:
             values[k] = relative_path(names[k].as_py())
         except ValueError as error:
             raise BadName(k, str(error)) from None
-    return pa.array(values, pa.string())
+    return array_of(values, pa.string())
 
 
 class BadName(ValueError):

@@ -8,6 +8,7 @@ import pyarrow as pa
 from _newsclippings.errors import changed_tar, damaged_tar
 from _newsclippings.facts import VERSION
 from _newsclippings.storage import RandomFile, RemoteFile, computed_once, fingerprint, is_url, open_random
+from _newsclippings.tables import array_of
 from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, load_index
 from _newsclippings.tar.index_file import load_given_index
@@ -65,7 +66,7 @@ class TarSource:
 
     def stretch(self, name: str) -> tuple[RandomFile, int, int] | None:
         """A file that is read as a whole: what to read, from which byte on, and its size; None if it is not there."""
-        row = self.index.find(pa.array([name]))
+        row = self.index.find(array_of([name], pa.string()))
         if row[0] < 0:
             return None
         member = Members.of(self.index, row)

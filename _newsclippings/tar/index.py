@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import BadFileError, BadTarError, changed_tar, damaged_cache
 from _newsclippings.storage import HEAD, DamagedError, KeptFile, LocalFile, RandomFile, open_kept, write_kept
-from _newsclippings.tables import Int64s, one_chunk
+from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.segment import SCHEMA
 from _newsclippings.tar.walking import check_magic, walk_headers
@@ -40,7 +40,8 @@ def _weights(count: int) -> Uint64s:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    return np.asarray(mixed | np.uint64(1), np.uint64)
+    weights: Uint64s = mixed | np.uint64(1)
+    return weights
 
 
 _WEIGHTS = _weights(1 << 14)
@@ -81,16 +82,16 @@ class TarIndex:
             except DamagedError:
                 raise damaged_cache(self.mapped.path) from None
         found = np.full(len(names), -1, np.int64)
-        todo = np.flatnonzero(np.asarray(pc.is_valid(names)))
-        wanted = name_keys(names.take(pa.array(todo)))
+        todo = np.flatnonzero(values_of(names.is_valid()))
+        wanted = name_keys(names.take(as_array(todo)))
         places = np.searchsorted(self.keys, wanted)
         while len(todo):  # once round, but for names of the same hash
             same = places < len(self.keys)
             same[same] = self.keys[places[same]] == wanted[same]
             todo, wanted, places = todo[same], wanted[same], places[same]
             rows = self.rows[places]
-            equal = np.asarray(
-                pc.equal(one_chunk(self.members["name"].take(pa.array(rows))), names.take(pa.array(todo)))
+            equal = values_of(
+                pc.equal(one_chunk(self.members["name"].take(as_array(rows))), names.take(as_array(todo)))
             )
             found[todo[equal]] = rows[equal]
             todo, wanted, places = todo[~equal], wanted[~equal], places[~equal] + 1
@@ -170,7 +171,7 @@ def _of_same_content(file: RandomFile, cached: Path, of: str, others: list[Path]
             continue
         count = len(index.members)
         rows = np.arange(count) if count <= SAMPLED else np.linspace(0, count - 1, SAMPLED).astype(np.int64)
-        sample = index.members.select(["offset", "header_crc"]).take(pa.array(rows))
+        sample = index.members.select(["offset", "header_crc"]).take(as_array(rows))
         places = zip(sample["offset"].to_pylist(), sample["header_crc"].to_pylist(), strict=True)
         if all(zlib.crc32(file.read_at(offset - BLOCK, BLOCK)) == crc for offset, crc in places):
             with contextlib.suppress(OSError):
@@ -217,7 +218,7 @@ def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None
     """
     keys, rows = sorted_keys(table["name"], location)
     table = table.combine_chunks()
-    kept = pa.table([*table.columns, pa.array(keys), pa.array(rows)], _KEPT.with_metadata(table.schema.metadata))
+    kept = pa.table([*table.columns, as_array(keys), as_array(rows)], _KEPT.with_metadata(table.schema.metadata))
     with contextlib.suppress(OSError, BadFileError):  # no room, no right to write, a folder in its place
         cached.parent.mkdir(parents=True, exist_ok=True)
         with write_kept(cached, of) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
@@ -259,7 +260,7 @@ def sorted_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDA
     order = np.argsort(keys, kind="stable")
     keys, rows = keys[order], order.astype(np.int32)
     same = np.flatnonzero(keys[1:] == keys[:-1])
-    suspects = names.take(pa.array(np.union1d(rows[same], rows[same + 1])))
+    suspects = names.take(as_array(np.union1d(rows[same], rows[same + 1])))
     twice = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
     if twice is not None:
         message = f"{location}: expected each file once, found member {twice!r} twice. Get the tar from its authors."

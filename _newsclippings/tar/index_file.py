@@ -27,7 +27,7 @@ from _newsclippings.storage import (
     relative_paths,
     write_atomically,
 )
-from _newsclippings.tables import int64s, one_chunk
+from _newsclippings.tables import int64s, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.index import TarIndex, identity, keep, load_kept, sorted_keys
 from _newsclippings.tar.segment import SCHEMA
@@ -182,8 +182,8 @@ def _batches(opened: Any, rows: int, location: str) -> Iterator[pa.RecordBatch]:
         columns = [batch.column(batch.schema.get_field_index(name)) for name in SCHEMA.names]
         names = columns[0]
         if pa.types.is_dictionary(names.type):
-            lengths = np.asarray(pc.fill_null(pc.binary_length(names.dictionary), 0), np.int64)
-            used = np.asarray(pc.drop_null(names.indices))
+            lengths = values_of(pc.binary_length(names.dictionary), 0).astype(np.int64)
+            used = values_of(pc.drop_null(names.indices))
             count = int(lengths[used].sum()) if len(lengths) else 0
         else:
             count = names.nbytes
@@ -211,7 +211,7 @@ def _digest(table: pa.Table, about: dict[str, str]) -> str:
     digest.update(np.diff(bounds).astype("<i4").tobytes())
     digest.update(names.buffers()[2].slice(int(bounds[0]), int(bounds[-1] - bounds[0])))
     for name, kind in (("offset", "<i8"), ("size", "<i8"), ("header_crc", "<u4")):
-        digest.update(np.asarray(table[name]).astype(kind).tobytes())
+        digest.update(values_of(table[name]).astype(kind).tobytes())
     return digest.hexdigest()
 
 

@@ -44,7 +44,7 @@ from _newsclippings.storage import (
     full_disk_told,
     pieces,
 )
-from _newsclippings.tables import Int64s, one_chunk
+from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK, is_header_of
 from _newsclippings.tar.index import TarIndex
 
@@ -79,13 +79,13 @@ class Members:
     @classmethod
     def of(cls, index: TarIndex, rows: Int64s) -> "Members":
         """Some rows of an index."""
-        table = index.members.take(pa.array(rows))
-        offsets, sizes, crcs = (np.asarray(table[name]) for name in ("offset", "size", "header_crc"))
+        table = index.members.take(as_array(rows))
+        offsets, sizes, crcs = (values_of(table[name]) for name in ("offset", "size", "header_crc"))
         return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
 
     def some(self, rows: Int64s) -> "Members":
         """Some of them."""
-        names = self.names.take(pa.array(rows))
+        names = self.names.take(as_array(rows))
         return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept)
 
     def check(self, k: int, header: bytes | bytearray | memoryview, tar: str) -> None:

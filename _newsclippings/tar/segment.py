@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.storage import RandomFile
+from _newsclippings.tables import array_of, as_array, empty_table, values_of
 from _newsclippings.tar.headers import (
     BLOCK,
     PLAIN,
@@ -111,7 +112,7 @@ class _Walk:
                 self._check_batch()
             except (DamageError, BadTarError) as earlier:  # a bad header further up led the hops astray
                 stop = earlier
-        tables = [SCHEMA.empty_table(), *self.tables]
+        tables = [empty_table(SCHEMA), *self.tables]
         return Segment(self.start, end, pa.concat_tables(tables).combine_chunks(), at_end, stop)
 
     def _hop(self) -> tuple[int, bool]:
@@ -176,7 +177,7 @@ class _Walk:
             kind = b"S"
         name = fields.get(b"path", short_name(header))
         if kind == b"5":
-            normal_names(pa.array([name + b"/x"]), self.file.path, [byte])
+            normal_names(array_of([name + b"/x"], pa.binary()), self.file.path, [byte])
             return None, 0
         if kind not in (b"0", b"\0", b"7"):
             what = REFUSED.get(kind, f"of type {kind!r}")
@@ -193,7 +194,8 @@ class _Walk:
             length = int(fields[b"size"])
         if b"path" in fields:
             if len(name) > MAX_PATH:
-                normal_names(pa.array([name]), self.file.path, [byte])  # refuses it now: many of them fill the memory
+                # Refused now: many of them fill the memory
+                normal_names(array_of([name], pa.binary()), self.file.path, [byte])
             self.long_names[len(self.offsets)] = name
         return kind, length
 
@@ -227,20 +229,19 @@ class _Walk:
                 bad, count = damage, k
                 break
         names = np.ascontiguousarray(blocks[:count, :100]).view("S100").ravel()
-        raw = pa.array(names, pa.binary())
         long = {k: name for k, name in self.long_names.items() if k < count}
         for k in np.flatnonzero((blocks[:count, 345] != 0) & (blocks[:count, 262] == 0)).tolist():
             long.setdefault(k, short_name(blocks[k].tobytes()))
-        if long:
-            raw = pa.array([long.get(k, name) for k, name in enumerate(names.tolist())], pa.binary())
+        raw = array_of([long.get(k, name) for k, name in enumerate(names.tolist())], pa.binary())
         view = memoryview(self.headers)
         crcs = np.array([zlib.crc32(view[k : k + BLOCK]) for k in range(0, count * BLOCK, BLOCK)], np.uint32)
         view.release()
         offsets, sizes = np.array(self.offsets[:count]), np.array(self.sizes[:count])
-        files = np.flatnonzero(~np.asarray(pc.ends_with(raw, b"/")))  # before POSIX folders were written so
+        files = np.flatnonzero(~values_of(pc.ends_with(raw, b"/")))  # before POSIX folders were written so
         if len(files):
-            named = normal_names(raw.take(pa.array(files)), self.file.path, offsets[files] - BLOCK)
-            self.tables.append(pa.table([named, offsets[files], sizes[files], crcs[files]], schema=SCHEMA))
+            named = normal_names(raw.take(as_array(files)), self.file.path, offsets[files] - BLOCK)
+            numbers = (as_array(each[files]) for each in (offsets, sizes, crcs))
+            self.tables.append(pa.table([named, *numbers], schema=SCHEMA))
         self.headers.clear()
         self.offsets.clear()
         self.sizes.clear()

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError, BadTarError, printable
 from _newsclippings.storage import DamagedError, Lock, RandomFile, as_many, open_kept, write_kept
+from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import end_damage, last_member, zeros_in
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar.segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
@@ -100,7 +101,7 @@ def _chained(
 
 
 def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str | None]:
-    tables, members = [SCHEMA.empty_table()], 0
+    tables, members = [empty_table(SCHEMA)], 0
     stop: DamageError | None = None
     for segment in chain:
         if isinstance(segment.stop, BadTarError):

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
 from _newsclippings.storage import DamagedError, KeptFile, cache_told, open_kept, write_kept
-from _newsclippings.tables import Int64s, lookup
+from _newsclippings.tables import Int64s, as_array, lookup
 from _newsclippings.vectors.array_pickle import ArrayPickle, Form, open_array_pickle
 from _newsclippings.vectors.array_pickle_values import LIST, NONE
 
@@ -153,7 +153,7 @@ class _Vectors:
         known = places[places >= 0]
         rows = (self._starts[part].astype(np.int64) for part in (known, known + 1))
         self._file.check_many(*(self._first + self._bytes_of_row * each for each in rows))
-        return self._array.take(pa.array(places, mask=places < 0))
+        return self._array.take(as_array(places, places < 0))
 
 
 def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) -> Embeddings:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from _newsclippings.errors import ConfigError, bad_file, bad_value
 from _newsclippings.storage import EMBEDDINGS, check_apart, check_output, foreign_output, read_edges, write_atomically
+from _newsclippings.tables import as_array
 from _newsclippings.vectors.embeddings import read_embeddings, read_faces
 
 FORMATS = (".npy", ".parquet", ".safetensors")
@@ -42,7 +43,7 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
             raise bad_value("the ending of OUT for faces", out.suffix, [".parquet"])
         _check(file, [out])
         ids, starts, vectors = read_faces(file)
-        return [_parquet(out, ids, pa.ListArray.from_arrays(pa.array(starts.astype(np.int32)), _rows(vectors)))]
+        return [_parquet(out, ids, pa.ListArray.from_arrays(as_array(starts.astype(np.int32)), _rows(vectors)))]
     written = [out, out.with_suffix(".ids.npy")] if out.suffix == ".npy" else [out]
     _check(file, written)
     ids, vectors = read_embeddings(file)
@@ -80,11 +81,11 @@ def _check(file: str, written: list[Path]) -> None:
 
 
 def _rows(vectors: "np.ndarray") -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    return pa.FixedSizeListArray.from_arrays(as_array(vectors.reshape(-1)), vectors.shape[1])
 
 
 def _parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
-    table = pa.table({"id": pa.array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
+    table = pa.table({"id": as_array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
     with write_atomically(out, EMBEDDINGS) as temporary, open(temporary, "wb") as sink:
         pq.write_table(table, sink, row_group_size=10_000)
     return out
