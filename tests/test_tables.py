@@ -74,7 +74,7 @@ def test_tables_are_made_of_rows() -> None:
     """A column that a row does not have is null; without rows each column is one empty array."""
     schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 2))])
     assert empty_table(schema).equals(schema.empty_table())
-    rows = [{"id": 1, "text": "a", "more": 0}, {"id": 2}]
+    rows: list[dict[str, Any]] = [{"id": 1, "text": "a", "more": 0}, {"id": 2}]
     assert table_of(rows, pa.schema(list(schema)[:2])).equals(pa.Table.from_pylist(rows, pa.schema(list(schema)[:2])))
 
 
