@@ -6,9 +6,11 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.forking import Done, Ready
 from support.reading import TESTS, environment
 from support.world import World
 
@@ -184,8 +186,19 @@ def test_constants_are_changed_through_one_helper() -> None:
     assert not wrong
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Done]]:
+    """Run code in a process that has imported `datasets`, and nothing of this package."""
+    folder = tmp_path_factory.mktemp("fresh")
+    env = environment(folder / "hf")
+    ready = Ready("import datasets.load, datasets.packaged_modules", env, folder / "ready")
+    yield lambda code, *args: ready.call(code, list(args), env).result()
+    ready.stop()
+
+
 GONE = """
 import datasets.load, datasets.packaged_modules, sys
+assert "newsclippings" not in sys.modules
 {change}
 import newsclippings
 builder = newsclippings.NewsCLIPpings(config_name="scene_resnet_place", data_dir=sys.argv[1], images="none")
@@ -210,15 +223,14 @@ assert isinstance(builder, datasets.DatasetBuilder)
         "vars(datasets.load).pop('LocalDatasetModuleFactoryWithoutScript', 0)",
     ],
 )
-def test_import_does_without_private_names(world: World, tmp_path: Path, change: str) -> None:
+def test_import_does_without_private_names(world: World, fresh: Callable[..., Done], change: str) -> None:
     """Where `datasets` lacks what the lookup by name needs, one line says so, and the builder works."""
-    code = [sys.executable, "-c", GONE.format(change=change), str(world.root)]
-    done = subprocess.run(code, capture_output=True, text=True, env=environment(tmp_path))
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "load_dataset('newsclippings')" in line]
-    assert len(lines) == 1, done.stderr
+    done = fresh(GONE.format(change=change), str(world.root))
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if "load_dataset('newsclippings')" in line]
+    assert len(lines) == 1, done.err
     assert "Use newsclippings.NewsCLIPpings(...) instead" in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 def test_help_does_not_wait_for_datasets(tmp_path: Path) -> None:
@@ -229,10 +241,11 @@ def test_help_does_not_wait_for_datasets(tmp_path: Path) -> None:
     assert done.stdout == "False\n"
 
 
-def test_importing_makes_the_name_known_and_nothing_else(tmp_path: Path) -> None:
+def test_importing_makes_the_name_known_and_nothing_else(fresh: Callable[..., Done]) -> None:
     """The import writes no file, sets up no logging, and leaves other names of `datasets` alone."""
     code = """
-import logging, datasets.packaged_modules as p
+import logging, os, datasets.packaged_modules as p
+assert "newsclippings" not in sys.modules
 before, level, handlers = dict(p._PACKAGED_DATASETS_MODULES), logging.root.level, list(logging.root.handlers)
 import newsclippings
 after = dict(p._PACKAGED_DATASETS_MODULES)
@@ -241,10 +254,7 @@ assert (logging.root.level, logging.root.handlers) == (level, handlers)
 from datasets import load_dataset
 open("x.csv", "w").write("a\\n1\\n")
 assert load_dataset("csv", data_files="x.csv")["train"][0] == {"a": 1}
+assert os.listdir() == ["x.csv"]
 """
-    cwd = tmp_path / "cwd"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path / "hf")
-    )
-    assert done.returncode == 0, done.stderr
-    assert [p.name for p in cwd.iterdir()] == ["x.csv"]
+    done = fresh(code)
+    assert done.code == 0, done.err

@@ -23,10 +23,17 @@ from support.world import World, make_world
 import newsclippings
 
 
+@pytest.fixture(scope="module")
+def running_hub(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with serving(world, tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
 @pytest.fixture
-def hub(world: World) -> Iterator[Hub]:
-    with serving(world) as running:
-        yield running
+def hub(running_hub: Hub, world: World) -> Hub:
+    """A Hub that nobody has asked for anything yet."""
+    running_hub.serve(world)
+    return running_hub
 
 
 BUILD = """
@@ -44,21 +51,20 @@ else:
 """
 
 
-def _run(code: str, tmp_path: Path, env: dict[str, str], **options: Any) -> Any:
-    return answer(start(code, tmp_path / "empty", env, json.dumps(options)))
+def _build(hub: Hub, *, offline: bool = False, **options: Any) -> Any:
+    """The rows as a child loads them."""
+    return hub.run(BUILD, json.dumps(options), offline=offline)
+
+
+def _refusal(hub: Hub, *, offline: bool = False, **options: Any) -> Any:
+    """Class and message of the error that a child ends with."""
+    return hub.run(ERROR, json.dumps(options), offline=offline)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_no_pictures_needs_nothing_on_this_machine(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+def test_no_pictures_needs_nothing_on_this_machine(hub: Hub, streaming: bool) -> None:
     """images="none" needs no local file: matches and captions come from the Hub, at a pinned revision."""
-    rows = _run(
-        BUILD,
-        tmp_path,
-        hub.environment(tmp_path / "hf"),
-        name="merged_balanced",
-        images="none",
-        streaming=streaming,
-    )
+    rows = _build(hub, name="merged_balanced", images="none", streaming=streaming)
     assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
     names = ("train", "val", "test")
     assert hub.fetched() == {f"data/merged_balanced/{n}.json" for n in names} | {f"metadata/{n}.json" for n in names}
@@ -67,10 +73,10 @@ def test_no_pictures_needs_nothing_on_this_machine(hub: Hub, tmp_path: Path, str
     assert re.fullmatch("[0-9a-f]{7,40}", revisions.pop())
 
 
-def test_only_what_the_splits_need_is_fetched(hub: Hub, tmp_path: Path) -> None:
+def test_only_what_the_splits_need_is_fetched(hub: Hub) -> None:
     """splits=["test"] of a sub-config fetches two files."""
     config = "scene_resnet_place"
-    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), name=config, images="none", splits=["test"])
+    rows = _build(hub, name=config, images="none", splits=["test"])
     expected = {"test": hub.world.rows(config, "test", images="none", captions="metadata")}
     assert rows == jsonable(expected)
     assert hub.fetched() == {f"data/{config}/test.json", "metadata/test.json"}
@@ -84,32 +90,31 @@ def test_visual_news_here_and_matches_from_the_hub(
     """With VisualNews under data_dir, only the matches are fetched."""
     local = make_world(tmp_path / "data", metadata=False, **layout)
     (local.root / "news_clippings").rename(tmp_path / "away")
-    options = {"data_dir": str(local.root), "streaming": streaming}
-    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), **options)
+    options: dict[str, Any] = {"data_dir": str(local.root), "streaming": streaming}
+    rows = _build(hub, **options)
     assert rows == jsonable(expected_splits(hub.world))
     assert hub.fetched() == {f"data/merged_balanced/{n}.json" for n in ("train", "val", "test")}
 
 
-def test_visual_news_alone_is_enough(hub: Hub, tmp_path: Path) -> None:
+def test_visual_news_alone_is_enough(hub: Hub) -> None:
     """visual_news= without data_dir: the matches come from the Hub, the rest from the tar."""
-    rows = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), visual_news=str(hub.world.tar))
+    rows = _build(hub, visual_news=str(hub.world.tar))
     assert rows == jsonable(expected_splits(hub.world))
 
 
 def test_metadata_from_the_hub_beside_local_matches(hub: Hub, tmp_path: Path) -> None:
     """With the matches of download.sh here, which leaves the metadata out, only the metadata is fetched."""
     local = make_world(tmp_path / "data", folder=False, tar=False, metadata=False)
-    env = hub.environment(tmp_path / "hf")
-    rows = _run(BUILD, tmp_path, env, data_dir=str(local.root), images="none")
+    rows = _build(hub, data_dir=str(local.root), images="none")
     assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
     assert hub.fetched() == {f"metadata/{n}.json" for n in ("train", "val", "test")}
 
 
-def test_what_was_fetched_serves_offline(hub: Hub, tmp_path: Path) -> None:
+def test_what_was_fetched_serves_offline(hub: Hub) -> None:
     """What one build fetched and made is there offline."""
-    options = {"images": "none", "splits": ["test"]}
-    online = _run(BUILD, tmp_path, hub.environment(tmp_path / "hf"), **options)
-    offline = _run(BUILD, tmp_path, {**hub.environment(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}, **options)
+    options: dict[str, Any] = {"images": "none", "splits": ["test"]}
+    online = _build(hub, **options)
+    offline = _build(hub, offline=True, **options)
     assert online == offline == jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
 
 
@@ -123,27 +128,25 @@ def _damage_blobs(home: Path) -> int:
     return len(blobs)
 
 
-def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub) -> None:
     """A digit of each kept file is another: offline it is gone, online it is fetched again, and the rows are right."""
     expected = jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
-    options = {"images": "none", "splits": ["test"]}
-    env = hub.environment(tmp_path / "hf")
-    assert _run(BUILD, tmp_path, env, **options) == expected
-    again = {**options, "download_mode": "reuse_cache_if_exists"}
-    assert _damage_blobs(tmp_path / "hf") == 2
-    name, message = _run(ERROR, tmp_path, {**env, "HF_HUB_OFFLINE": "1"}, **again)
+    options: dict[str, Any] = {"images": "none", "splits": ["test"]}
+    assert _build(hub, **options) == expected
+    again: dict[str, Any] = {**options, "download_mode": "reuse_cache_if_exists"}
+    assert _damage_blobs(hub.home) == 2
+    name, message = _refusal(hub, offline=True, **again)
     assert name == "DataNotFoundError"
     assert "could not be fetched" in message
-    assert _run(BUILD, tmp_path, env, **again) == expected
-    assert _damage_blobs(tmp_path / "hf") == 2
-    assert _run(BUILD, tmp_path, env, **again) == expected
+    assert _build(hub, **again) == expected
+    assert _damage_blobs(hub.home) == 2
+    assert _build(hub, **again) == expected
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_offline_with_nothing_here(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+def test_offline_with_nothing_here(hub: Hub, streaming: bool) -> None:
     """Offline mode is honoured: no request is made, and the error says that it is on and what to do."""
-    env = {**hub.environment(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
-    kind, message = _run(ERROR, tmp_path, env, images="none", streaming=streaming)
+    kind, message = _refusal(hub, offline=True, images="none", streaming=streaming)
     assert kind == "DataNotFoundError"
     assert re.search("(?i)offline", message)
     assert "data_dir" in message
@@ -151,9 +154,9 @@ def test_offline_with_nothing_here(hub: Hub, tmp_path: Path, streaming: bool) ->
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_pictures_cannot_be_fetched(hub: Hub, tmp_path: Path, streaming: bool) -> None:
+def test_pictures_cannot_be_fetched(hub: Hub, streaming: bool) -> None:
     """With no VisualNews anywhere, the error shows the expected tree and the two ways on."""
-    kind, message = _run(ERROR, tmp_path, hub.environment(tmp_path / "hf"), streaming=streaming)
+    kind, message = _refusal(hub, streaming=streaming)
     assert kind == "DataNotFoundError"
     for part in ("visual_news/", "origin.tar", "data.json", "visual_news=", "http"):
         assert part in message, part
@@ -162,42 +165,38 @@ def test_pictures_cannot_be_fetched(hub: Hub, tmp_path: Path, streaming: bool) -
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("token", ["hf_right", "hf_wrong"])
-def test_the_token_is_sent(world: World, tmp_path: Path, token: str, streaming: bool) -> None:
+def test_the_token_is_sent(hub: Hub, world: World, token: str, streaming: bool) -> None:
     """HF_TOKEN goes along, so that a private mirror works; a wrong one gives a clear error."""
-    with serving(world, "hf_right") as hub:
-        env = hub.environment(tmp_path / "hf", HF_TOKEN=token)
-        options = {"images": "none", "splits": ["test"], "streaming": streaming}
-        if token == "hf_right":
-            rows = _run(BUILD, tmp_path, env, **options)
-            assert rows == jsonable({"test": world.rows(split="test", images="none", captions="metadata")})
-            assert all(authorised for *_, authorised in hub.log())
-        else:
-            kind, message = _run(ERROR, tmp_path, env, **options)
-            assert kind == "DataNotFoundError"
-            assert "test.json" in message
+    hub.serve(world, "hf_right")
+    options = json.dumps({"images": "none", "splits": ["test"], "streaming": streaming})
+    if token == "hf_right":
+        rows = hub.run(BUILD, options, HF_TOKEN=token)
+        assert rows == jsonable({"test": world.rows(split="test", images="none", captions="metadata")})
+        assert all(authorised for *_, authorised in hub.log())
+    else:
+        kind, message = hub.run(ERROR, options, HF_TOKEN=token)
+        assert kind == "DataNotFoundError"
+        assert "test.json" in message
 
 
 @pytest.fixture
-def poor_hub(new_world: Callable[..., World]) -> Iterator[Hub]:
+def poor_hub(hub: Hub, new_world: Callable[..., World]) -> Hub:
     world = new_world("remote", folder=False, tar=False)
     world.metadata("test").unlink()
-    with serving(world) as running:
-        yield running
+    hub.serve(world)
+    return hub
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_file_the_hub_does_not_have(poor_hub: Hub, tmp_path: Path, streaming: bool) -> None:
+def test_a_file_the_hub_does_not_have(poor_hub: Hub, streaming: bool) -> None:
     """A file that is neither here nor there is named."""
-    env = poor_hub.environment(tmp_path / "hf")
-    kind, message = _run(ERROR, tmp_path, env, images="none", splits=["test"], streaming=streaming)
+    kind, message = _refusal(poor_hub, images="none", splits=["test"], streaming=streaming)
     assert kind == "DataNotFoundError"
     assert "metadata/test.json" in message
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_embeddings_and_metadata_come_from_the_hub(
-    new_world: Callable[..., World], tmp_path: Path, streaming: bool
-) -> None:
+def test_embeddings_and_metadata_come_from_the_hub(hub: Hub, new_world: Callable[..., World], streaming: bool) -> None:
     """With nothing on this machine, vectors and metadata are fetched, once, and only those that are asked for."""
     world = new_world(tar=False)
     plan = make_plan(world)
@@ -208,13 +207,10 @@ def test_embeddings_and_metadata_come_from_the_hub(
 rows = list(load_dataset('newsclippings', **json.loads(sys.argv[1]))['test'])
 say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
 """
-    with serving(world) as hub:
-        for _ in range(2):
-            env = hub.environment(tmp_path / "home")
-            found = answer(start(code, tmp_path / "here", env, json.dumps(options)))
-        counts = [
-            path.rpartition("/")[2] for method, path, _, _ in hub.log() if method == "GET" and "/resolve/" in path
-        ]
+    hub.serve(world)
+    for _ in range(2):
+        found = hub.run(code, json.dumps(options))
+    counts = [path.rpartition("/")[2] for method, path, _, _ in hub.log() if method == "GET" and "/resolve/" in path]
     rows = world.rows("merged_balanced", "test")
     assert [entry[0] for entry in found] == [row["id"] for row in rows]
     for number, vector, title in found:
@@ -240,49 +236,45 @@ say(newsclippings.verify(sys.argv[1], configs=["merged_balanced"], embeddings=Tr
 """
 
 
-def _verified(hub: Hub, root: Path, home: Path, **extra: str) -> Any:
-    return answer(start(VERIFY, home / "empty", hub.environment(home / "hf", **extra), str(root)))
-
-
 @pytest.mark.parametrize("short", [False, True], ids=["their names", "names of their README"])
-def test_digests_of_the_hub(new_world: Callable[..., World], tmp_path: Path, short: bool) -> None:
+def test_digests_of_the_hub(hub: Hub, new_world: Callable[..., World], tmp_path: Path, short: bool) -> None:
     """verify --checksums compares with the Hub: files of the authors are the same, and one that is not is a fault."""
     published = new_world("published")
     write_embeddings(published, make_plan(published))
-    with serving(published) as hub:
-        local = make_world(tmp_path / "data")
-        write_embeddings(local, make_plan(local), short=short)
-        report = _verified(hub, local.root, tmp_path)
-        assert (report["missing"], report["invalid"]) == ({}, {})
-        same = {place for place, about in report["files"].items() if about.get("as_published")}
-        folder = local.root / "news_clippings"
-        scattered = [*folder.glob("metadata/*.json"), *folder.glob("embeddings/*/*.pkl")]
-        assert same == set(map(str, [*folder.glob("data/merged_balanced/*.json"), *scattered]))
-        assert not {place for place, about in report["files"].items() if not about.get("as_published", True)}
-        note = f"{len(same)} of {len(same)} files have the digest of the authors' file, of {len(same) + 2} in all."
-        assert f"{note} Those of VisualNews are not published." in report["notes"]
-        changed = [scattered[0], folder / "data" / "merged_balanced" / "test.json", scattered[-1]]
-        for file in changed[:2]:
-            file.write_bytes(file.read_bytes() + b"\n")
-        flipped = bytearray(scattered[-1].read_bytes())
-        flipped[-20] ^= 1  # in the numbers of a vector
-        scattered[-1].write_bytes(flipped)
-        report = _verified(hub, local.root, tmp_path)
-        assert set(report["invalid"]) == set(map(str, changed))
-        for file in changed:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            assert report["invalid"][str(file)].endswith(f"found another, SHA-256 {digest}. Download it again.")
-            assert f"{file}: expected the digest of hf://g-luo/news-clippings@" in report["invalid"][str(file)]
-        asked = [path for method, path, _, _ in hub.log() if method == "POST"]
-        assert len(asked) == 2
-        assert all(re.search("/paths-info/[0-9a-f]{40}$", path) for path in asked)
-        assert hub.fetched() == set()
+    hub.serve(published)
+    local = make_world(tmp_path / "data")
+    write_embeddings(local, make_plan(local), short=short)
+    report = hub.run(VERIFY, str(local.root))
+    assert (report["missing"], report["invalid"]) == ({}, {})
+    same = {place for place, about in report["files"].items() if about.get("as_published")}
+    folder = local.root / "news_clippings"
+    scattered = [*folder.glob("metadata/*.json"), *folder.glob("embeddings/*/*.pkl")]
+    assert same == set(map(str, [*folder.glob("data/merged_balanced/*.json"), *scattered]))
+    assert not {place for place, about in report["files"].items() if not about.get("as_published", True)}
+    note = f"{len(same)} of {len(same)} files have the digest of the authors' file, of {len(same) + 2} in all."
+    assert f"{note} Those of VisualNews are not published." in report["notes"]
+    changed = [scattered[0], folder / "data" / "merged_balanced" / "test.json", scattered[-1]]
+    for file in changed[:2]:
+        file.write_bytes(file.read_bytes() + b"\n")
+    flipped = bytearray(scattered[-1].read_bytes())
+    flipped[-20] ^= 1  # in the numbers of a vector
+    scattered[-1].write_bytes(flipped)
+    report = hub.run(VERIFY, str(local.root))
+    assert set(report["invalid"]) == set(map(str, changed))
+    for file in changed:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert report["invalid"][str(file)].endswith(f"found another, SHA-256 {digest}. Download it again.")
+        assert f"{file}: expected the digest of hf://g-luo/news-clippings@" in report["invalid"][str(file)]
+    asked = [path for method, path, _, _ in hub.log() if method == "POST"]
+    assert len(asked) == 2
+    assert all(re.search("/paths-info/[0-9a-f]{40}$", path) for path in asked)
+    assert hub.fetched() == set()
 
 
 def test_digests_of_files_of_your_own(hub: Hub, tmp_path: Path) -> None:
     """Where no file is the authors' they are other data, which is no fault."""
     local = make_world(tmp_path / "data", seed=5)
-    report = _verified(hub, local.root, tmp_path)
+    report = hub.run(VERIFY, str(local.root))
     assert any("None of 6 files has the digest of the authors' file: these are" in note for note in report["notes"])
     assert not [message for message in report["invalid"].values() if "digest" in message]
 
@@ -290,8 +282,11 @@ def test_digests_of_files_of_your_own(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["offline", "no server"])
 def test_digests_without_the_hub(hub: Hub, tmp_path: Path, how: str) -> None:
     """The SHA-256 are there, nothing is compared, and the report says why."""
-    without = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    report = _verified(hub, hub.world.root, tmp_path, **without)
+    if how == "offline":
+        report = hub.run(VERIFY, str(hub.world.root), offline=True)
+    else:
+        env = hub.environment(HF_ENDPOINT="http://127.0.0.1:9")
+        report = answer(start(VERIFY, tmp_path / "empty", env, str(hub.world.root)))
     local = {place: about for place, about in report["files"].items() if about["bytes"] is not None}
     assert all(
         about["sha256"] == hashlib.sha256(Path(place).read_bytes()).hexdigest() for place, about in local.items()

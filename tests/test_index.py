@@ -242,8 +242,8 @@ for streaming in (True, False):
     say(rows) if streaming else sys.exit(rows != seen)
     seen = rows
 """
-    with serving_hub(world) as hub:
-        process = start(code, tmp_path / "empty", hub.environment(tmp_path / "hf"), json.dumps(options))
+    with serving_hub(world, tmp_path) as hub:
+        process = start(code, tmp_path / "empty", hub.environment(), json.dumps(options))
         assert answer(process) == jsonable(expected_splits(world))
         whole = [entry for entry in hub.log() if entry[0] == "GET" and entry[1].endswith("origin.tar")]
     assert len(whole) > 0

@@ -355,66 +355,70 @@ def test_every_pair_is_drawn(world: World, many: Path, show: Callable[..., Any])
     page = show(many)
     assert seen(page) == expected(world)
     assert page.text_content("#count") == f"{len(plan(world))} pairs"
-    articles = page.locator("article")
-    for k, pair in enumerate(plan(world)):
-        article = articles.nth(k)
-        assert article.locator("h2").text_content() == on_page(pair["rows"][0]["caption"])
+    texts = """(articles) => articles.map((article) => ({
+        caption: article.querySelector("h2").textContent,
+        facts: [...article.querySelectorAll("dd")].map((one) => one.textContent),
+        twins: [...article.querySelectorAll("figure")].map((one) => [one.textContent, one.querySelector("img").alt]),
+    }))"""
+    for article, pair in zip(page.locator("article").evaluate_all(texts), plan(world), strict=True):
+        assert article["caption"] == on_page(pair["rows"][0]["caption"])
         facts = [pair["rows"][0]["source"], pair["rows"][0]["topic"], pair["measure"], str(pair["rows"][0]["id"])]
-        assert article.locator("dd").all_text_contents() == facts
-        for figure, one in zip(article.locator("figure").all(), pair["rows"], strict=True):
-            text = figure.text_content()
+        assert article["facts"] == facts
+        for (text, alt), one in zip(article["twins"], pair["rows"], strict=True):
             own = one["image_caption"] == one["caption"]
             assert f"{LABELS[one['falsified']]}score {one['similarity_score']:.3f}" in text
             assert own or on_page(one["image_caption"]) in text
             assert ("is the picture’s own" in text) == own
             assert text.endswith(f"{one['image_source']} · {one['image_topic']} · picture {one['image_id']}")
-            assert figure.locator("img").get_attribute("alt") == on_page(one["image_caption"])
+            assert alt == on_page(one["image_caption"])
     widths = "() => Promise.all([...document.images].map(async (one) => { one.loading = 'eager'; await one.decode(); "
     assert all(page.evaluate(widths + "return one.naturalWidth; }))"))
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("config", config) for config in TWO),
-        *(("split", split) for split in SPLITS),
-        *(("label", label) for label in LABELS),
-        *(("measure", source) for source in SOURCES),
-        *(("outlet", outlet) for outlet in OUTLETS),
-    ],
-)
-def test_a_filter(world: World, many: Path, show: Callable[..., Any], field: str, value: str) -> None:
-    """Shows just the pairs of the plan that are like that; "Show all" brings the others back."""
-    page = show(many)
-    page.select_option(f"#{field}", value)
+FILTERS = {"config": TWO, "split": tuple(SPLITS), "label": tuple(LABELS), "measure": SOURCES, "outlet": OUTLETS}
+
+
+def filtered(world: World, field: str, value: str) -> list[Shown]:
+    """The pairs of the plan that a filter lets through."""
     if field == "label":
-        wanted = expected(world, label=value)
-    elif field == "outlet":
-        wanted = expected(world, lambda one: value in (one["source"], one["image_source"]))
-    else:
-        wanted = expected(world, of_pair=lambda pair: pair[field] == value)
-    assert seen(page) == wanted
-    assert len(wanted) > 0
-    assert page.text_content("#count").startswith(f"{len(wanted)} ")
-    page.click("#reset")
-    page.wait_for_function("document.getElementById('reset').disabled")
-    assert seen(page) == expected(world)
+        return expected(world, label=value)
+    if field == "outlet":
+        return expected(world, lambda one: value in (one["source"], one["image_source"]))
+    return expected(world, of_pair=lambda pair: pair[field] == value)
 
 
-@pytest.mark.parametrize(
-    "text", ["stokes", "NAIVE cafe", "naïve", "}}, {{", 'a "sign', "exhibit 1", "東京", "cities", "no such"]
-)
-def test_the_search(world: World, many: Path, show: Callable[..., Any], text: str) -> None:
-    """All of its words, in any order, in captions, topics or ids of a twin; accents and case do not count."""
+@pytest.mark.parametrize("field", FILTERS)
+def test_a_filter(world: World, many: Path, show: Callable[..., Any], field: str) -> None:
+    """Each value shows just the pairs of the plan that are like that; "Show all" brings the others back."""
     page = show(many)
-    page.fill("#search", text)
+    for value in FILTERS[field]:
+        page.select_option(f"#{field}", value)
+        wanted = filtered(world, field, value)
+        assert seen(page) == wanted, value
+        assert len(wanted) > 0
+        assert page.text_content("#count").startswith(f"{len(wanted)} ")
+        page.click("#reset")
+        page.wait_for_selector("#reset[disabled]")
+        assert seen(page) == expected(world)
+
+
+def found(world: World, text: str) -> list[Shown]:
+    """The pairs of the plan that a search finds."""
     names = ("caption", "image_caption", "topic", "image_topic", "id", "image_id")
-    wanted = expected(
+    return expected(
         world,
         lambda one: all(word in plain(" · ".join(str(one[name]) for name in names)) for word in plain(text).split()),
     )
-    assert seen(page) == wanted
-    assert page.is_visible("#nothing") == (not wanted)
+
+
+def test_the_search(world: World, many: Path, show: Callable[..., Any]) -> None:
+    """All of its words, in any order, in captions, topics or ids of a twin; accents and case do not count."""
+    page = show(many)
+    for text in ("stokes", "NAIVE cafe", "naïve", "}}, {{", 'a "sign', "exhibit 1", "東京", "cities", "no such"):
+        page.fill("#search", text)
+        wanted = found(world, text)
+        assert seen(page) == wanted, text
+        assert page.is_visible("#nothing") == (not wanted)
 
 
 def test_filters_together(world: World, many: Path, show: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ from datasets import load_dataset
 from support.constants import change_constant
 from support.reading import raw_splits
 from support.remote import Origin, Published, make_index, publish
+from support.sampling import WAYS, crossed
 from support.world import World
 
 from _newsclippings import tar_index, tar_walk
@@ -54,8 +55,7 @@ LIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize(("lie", "streaming"), crossed(list(LIES), WAYS))
 def test_lies(origin: Origin, published: Published, lie: str, streaming: bool) -> None:
     """An error of ours that names the address, or right rows; and right rows when the server is honest again.
 
@@ -72,9 +72,9 @@ def test_lies(origin: Origin, published: Published, lie: str, streaming: bool) -
     assert right_or_refused(published, streaming=streaming) is None
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("content", ["page", "other tar", "nothing"])
-@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize(
+    ("content", "streaming", "when"), crossed(["page", "other tar", "nothing"], WAYS, ["at once", "later"])
+)
 def test_sent_to_something_else(
     new_world: Callable[..., World], origin: Origin, published: Published, content: str, streaming: bool, when: str
 ) -> None:

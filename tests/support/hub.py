@@ -1,30 +1,38 @@
-"""A running hub_server.py, and what it was asked for."""
+"""A running hub_server.py, what it was asked for, and processes that ask it."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from support.reading import TESTS, environment
+from support.forking import Ready
+from support.reading import PRELUDE, TESTS, environment
 from support.world import World
 
 
 class Hub:
     """A running hub_server.py over the news_clippings folder of a world."""
 
-    def __init__(self, endpoint: str, world: World) -> None:
-        self.endpoint, self.world = endpoint, world
+    def __init__(self, endpoint: str, world: World, folder: Path) -> None:
+        self.endpoint, self.world, self.folder, self.home = endpoint, world, folder, folder / "hf"
+        self._ready: dict[bool, Ready] = {}
+
+    def serve(self, world: World, token: str | None = None) -> None:
+        """Serve another world, to those with a token if one is given; what its children kept and the log are gone."""
+        self.world = world
+        shutil.rmtree(self.home, ignore_errors=True)
+        self._ask("_serve", json.dumps({"root": str(world.root / "news_clippings"), "token": token}).encode())
 
     def log(self) -> list[tuple[str, str, str | None, bool]]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{self.endpoint}/_log") as reply:
-            return [tuple(entry) for entry in json.load(reply)]
+        return [tuple(entry) for entry in self._ask("_log")]
 
     def fetched(self) -> set[str]:
         """Files whose bytes were asked for."""
@@ -34,22 +42,42 @@ class Hub:
             if method == "GET" and (m := re.search("/resolve/[^/]+/(.+)", path))
         }
 
-    def environment(self, home: Path, **extra: str) -> dict[str, str]:
+    def environment(self, **extra: str) -> dict[str, str]:
         online = {
             "HF_ENDPOINT": self.endpoint,
             "HF_HUB_OFFLINE": "0",
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
-        return environment(home, **{**online, **extra})
+        return environment(self.home, **{**online, **extra})
+
+    def run(self, code: str, *args: str, offline: bool = False, **extra: str) -> Any:
+        """What code says in a child whose current folder is empty; `extra` of its environment is read when used."""
+        env = self.environment(HF_HUB_OFFLINE=str(int(offline)))
+        if offline not in self._ready:
+            self._ready[offline] = Ready(PRELUDE, env, self.folder / ("offline" if offline else "online"))
+        return self._ready[offline].call(PRELUDE + code, list(args), {**env, **extra}).result().rows()
+
+    def stop(self) -> None:
+        """End the processes that were started by `run`."""
+        for ready in self._ready.values():
+            ready.stop()
+
+    def _ask(self, what: str, data: bytes | None = None) -> Any:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.endpoint}/{what}", data) as reply:
+            return json.load(reply)
 
 
 @contextmanager
-def serving(world: World, *token: str) -> Iterator[Hub]:
-    command = [sys.executable, str(TESTS / "support/hub_server.py"), str(world.root / "news_clippings"), *token]
+def serving(world: World, folder: Path) -> Iterator[Hub]:
+    """Run a server over a world while the block runs; its children have their places below a folder."""
+    command = [sys.executable, str(TESTS / "support/hub_server.py"), str(world.root / "news_clippings")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        hub = Hub(process.stdout.readline().strip(), world, folder)
         try:
-            yield Hub(process.stdout.readline().strip(), world)
+            yield hub
         finally:
+            hub.stop()
             process.terminate()

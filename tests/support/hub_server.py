@@ -3,7 +3,8 @@
     python hub_server.py ROOT [TOKEN]
 
 serves the files below ROOT as g-luo/news-clippings and prints its address. With TOKEN, requests need it.
-GET /_log gives the requests so far as [method, path, range, authorised].
+GET /_log gives the requests so far as [method, path, range, authorised]; POST /_serve with {"root": ROOT,
+"token": TOKEN} begins with other files, and a new log.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         found = next(((a, m) for pattern, a in ROUTES if (m := re.fullmatch(pattern, url.path))), None)
         if url.path == "/_log":
             return self.reply(LOG)
+        if url.path == "/_serve":
+            return self.serve(**json.loads(body))
         LOG.append((self.command, unquote(url.path), self.headers.get("Range"), allowed))
         if not allowed:
             return self.fail(401, "GatedRepo", "Access to this repository is restricted")
@@ -72,6 +75,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def fail(self, code: int, name: str, message: str) -> None:
         self.reply({"error": message}, code, {"X-Error-Code": name, "X-Error-Message": message})
+
+    def serve(self, root: str, token: str | None) -> None:
+        global ROOT, TOKEN
+        ROOT, TOKEN = Path(root), token
+        LOG.clear()
+        self.reply({})
 
     def info(self, revision: str, body: bytes) -> None:
         names = [{"rfilename": entry(path)["path"]} for path in sorted(ROOT.rglob("*")) if path.is_file()]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.forking import Child, Done, Ready
 from support.reading import TESTS, environment
 
 REPO = "tester/news-clippings"
@@ -41,103 +39,6 @@ import time
 wait = time.sleep
 time.sleep = lambda seconds: wait(min(seconds, 0.05))
 """
-# Processes take a second to import everything: one does it, and forks a child for each call.
-READY = """
-import json, os, signal, sys, traceback
-exec(sys.argv[1])
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    told = json.loads(line)
-    if child := os.fork():
-        print(child, flush=True)
-        continue
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.environ.clear()
-    os.environ.update(told["env"])
-    for stream, name in enumerate((os.devnull, told["out"], told["err"])):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
-    sys.argv[1:] = told["args"]
-    try:
-        exec(told["code"], {"sys": sys, "__name__": "__main__"})
-        code = 0
-    except SystemExit as done:
-        code = done.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with open(told["done"] + ".new", "w") as file:
-        file.write(str(code))
-    os.rename(told["done"] + ".new", told["done"])
-    os._exit(0)
-"""
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    def __getitem__(self, name: str) -> Any:
-        """A value of the JSON object that the command wrote."""
-        return json.loads(self.out.splitlines()[-1])[name]
-
-    def rows(self) -> Any:
-        """What LOAD found."""
-        assert self.code == 0, self.err
-        return json.loads(next(line for line in self.out.splitlines() if line.startswith("#"))[1:])
-
-
-@dataclass(frozen=True)
-class Child:
-    """A forked process, and where it writes what."""
-
-    pid: int
-    folder: Path
-
-    def result(self) -> Done:
-        self.until(lambda: False)
-        out, err = ((self.folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
-        return Done(int((self.folder / "done").read_text()), out, err)
-
-    def until(self, reached: Callable[[], bool]) -> None:
-        """Wait for something, or the end of the process."""
-        deadline = time.monotonic() + 60
-        while not (self.folder / "done").exists() and not reached():
-            assert time.monotonic() < deadline, (self.folder / "err").read_text()
-            time.sleep(0.01)
-
-    def kill_when(self, reached: Callable[[], bool]) -> None:
-        self.until(reached)
-        assert not (self.folder / "done").exists(), self.result()
-        os.kill(self.pid, signal.SIGKILL)
-
-
-class Ready:
-    """A process that has imported what is needed, and forks."""
-
-    def __init__(self, imports: str, env: dict[str, str], folder: Path) -> None:
-        folder.mkdir()
-        self.folder, self.calls = folder, 0
-        command = [sys.executable, "-c", READY, SHORT_WAITS + imports]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=folder)
-
-    def call(self, code: str, args: list[str], env: dict[str, str]) -> Child:
-        self.calls += 1
-        place = self.folder / str(self.calls)
-        place.mkdir()
-        files = {name: str(place / name) for name in ("out", "err", "done")}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"code": code, "args": args, "env": env, **files}) + "\n")
-        self.process.stdin.flush()
-        return Child(int(self.process.stdout.readline()), place)
-
-    def stop(self) -> None:
-        self.process.communicate()
 
 
 @dataclass(frozen=True)
@@ -237,9 +138,11 @@ def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
         hub = Hub(process.stdout.readline().strip(), folder, xet, {})
         env = hub.environment()
         imports = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.push, _newsclippings.cli"
-        hub.ready["push"] = Ready(imports, env, folder / "push")
+        hub.ready["push"] = Ready(SHORT_WAITS + imports, env, folder / "push")
         alone = {name: value for name, value in env.items() if name != "PYTHONPATH"}
-        hub.ready["load"] = Ready("import datasets, datasets.packaged_modules.parquet.parquet", alone, folder / "load")
+        hub.ready["load"] = Ready(
+            SHORT_WAITS + "import datasets, datasets.packaged_modules.parquet.parquet", alone, folder / "load"
+        )
         try:
             yield hub
         finally:
