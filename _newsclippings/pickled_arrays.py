@@ -146,6 +146,7 @@ class Pattern:
         form: of the array.
         memo: what gets a memo number (as in PickledArrays._memo).
         written: what the memo numbers stand for that are written down: NEW, or what an earlier one stands for.
+        follow: writes them if all are new, since then they follow on each other; else None.
     """
 
     whole: re.Pattern[bytes]
@@ -155,6 +156,7 @@ class Pattern:
     form: int
     memo: bytes
     written: tuple[int, ...]
+    follow: struct.Struct | None
 
 
 # What memo numbers stand for: what is not referred to again, an array or its bytes, a place in PickledArrays._shared.
@@ -664,8 +666,9 @@ class PickledArrays:
             whole = _compiled(raw, key, len(raw), sorted(gaps + numbers), NO_MORE_PUTS)
         self._learnt += 1
         self._patterns[MAX_PATTERNS - 1 :] = []
+        follow = struct.Struct(f"<{new}I") if new == len(written) else None
         number = value.form if value else NONE
-        self._patterns.insert(0, Pattern(whole, back, begin - key, size, number, given, written))
+        self._patterns.insert(0, Pattern(whole, back, begin - key, size, number, given, written, follow))
 
     def _skip(self) -> bool:
         """Take the entries like earlier ones from the current instruction on; whether there were any."""
@@ -691,7 +694,7 @@ class PickledArrays:
                 if not match or len(_latin1(data[stop : stop + length]) or b"") != pattern.size:
                     break
                 written, stop = (*written[:-1], *match.groups()), match.end()
-            if stop > end or (written and not self._means(pattern.written, b"".join(written))):
+            if stop > end or (written and not self._means(pattern, b"".join(written))):
                 break
             memo += pattern.memo
             self._ids.append(int.from_bytes(data[pos + 1 : start], "little", signed=width == 4))
@@ -708,11 +711,11 @@ class PickledArrays:
         self._quiet = 0
         return True
 
-    def _means(self, written: tuple[int, ...], numbers: bytes) -> bool:
+    def _means(self, pattern: Pattern, numbers: bytes) -> bool:
         """Whether memo numbers of an entry stand for what they stand for in its pattern."""
-        new = len(self._memo)
-        if written == (NEW,) * len(written):  # nearly always
-            return numbers == struct.pack(f"<{len(written)}I", *range(new, new + len(written)))
+        new, written = len(self._memo), pattern.written
+        if pattern.follow:
+            return numbers == pattern.follow.pack(*range(new, new + len(written)))
         for meaning, (number,) in zip(written, struct.iter_unpack("<I", numbers), strict=True):
             if number != new if meaning == NEW else number >= len(self._memo) or self._memo[number] != meaning:
                 return False
