@@ -574,7 +574,10 @@ class PickledArrays:
                 if code not in CODES:
                     raise self._bad("a number type, such as f4", "the name of another type")
                 self._push(Dtype(code))
-            case Name.FROMBUFFER, (data, dtype, shape, Literal(short=b"C" | b"F" as order)):
+            case Name.FROMBUFFER, (data, dtype, shape, Literal(short=b"C" | b"F" as order), *axes) if axes in (
+                [],
+                [None],
+            ):
                 self._push(self._array(dtype, shape, order == b"F", data))
             case Name.ENCODE, (Literal(kind="text") as text, Literal(short=b"latin1")):
                 self._push(text._replace(kind="latin1"))
