@@ -97,9 +97,14 @@ class RemoteFile:
 
         def read() -> bytes:
             stream, self._own.stream = self._stream(), None
-            stream.seek(start)
+
+            def range_of_it() -> bytes:
+                stream.seek(start)  # here, since some protocols have one stream for all
+                data: bytes = stream.read(stop - start)
+                return data
+
             try:
-                data: bytes | None = answered(self._url, lambda: stream.read(stop - start))
+                data: bytes | None = answered(self._url, range_of_it)
             except NewsCLIPpingsError:
                 raise
             except ValueError:  # how fsspec says that there are no ranges
