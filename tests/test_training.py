@@ -22,6 +22,7 @@ from datasets import load_dataset
 from support.constants import change_constant
 from support.learnable import write_world
 from support.reading import PACKAGE, environment, load
+from support.sampling import WAYS, crossed, sampled
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World
@@ -89,7 +90,7 @@ def predictions(out: str) -> list[dict[str, Any]]:
 # Learning
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("streaming", sampled(WAYS.values(), 2), ids=WAYS)
 def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> None:
     """A world whose falsified pictures carry a signal is told apart, by rows and by pairs."""
     found = run(learnable, "out", *FAST, "--max_steps", 80, *(["--streaming"] if streaming else []))
@@ -104,7 +105,7 @@ def test_what_cannot_be_learned_stays_at_chance(noise: Path) -> None:
     assert abs(found["accuracy"]["value"] - 0.5) < 0.03
 
 
-@pytest.mark.parametrize("ablation", ["--text_only", "--image_only"])
+@pytest.mark.parametrize("ablation", sampled(["--text_only", "--image_only"], 2))
 def test_ablations(learnable: Path, ablation: str) -> None:
     """The signal is in the pictures: captions alone know nothing, and then twins are the same."""
     found = run(learnable, "out", *FAST, "--max_steps", 60, ablation)
@@ -116,15 +117,7 @@ def test_ablations(learnable: Path, ablation: str) -> None:
         assert scores[0::2] == pytest.approx(scores[1::2], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("control", "streaming"),
-    [
-        ("own_pictures", True),
-        ("shuffled_labels", False),
-        pytest.param("own_pictures", False, marks=pytest.mark.sweep),
-        pytest.param("shuffled_labels", True, marks=pytest.mark.sweep),
-    ],
-)
+@pytest.mark.parametrize(("control", "streaming"), crossed(["shuffled_labels", "own_pictures"], WAYS))
 def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) -> None:
     """With the caption's own picture everywhere, or labels by the toss of a coin, there is nothing to learn."""
     more = ["--streaming"] if streaming else []
@@ -214,7 +207,7 @@ def indices(batches: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (4, 1), (1, 3)])
-@pytest.mark.parametrize("buffer", [0, 7])
+@pytest.mark.parametrize("buffer", sampled([7, 0], 2))
 def test_every_row_once_an_epoch(world: World, ranks: int, workers: int, buffer: int) -> None:
     """Whatever ranks and workers there are, each row is read by one of them, and all ranks have as many batches."""
     rows = len(world.rows())  # 24: 12 pairs
@@ -403,7 +396,7 @@ def test_other_outlets(learnable: Path) -> None:
 # Vectors
 
 
-@pytest.mark.parametrize("features", [["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]])
+@pytest.mark.parametrize("features", sampled([["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]], 2))
 def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[str]) -> None:
     """The same head on vectors, no pictures; rows without a vector count, as zeros."""
     world = new_world(tar=False)
@@ -549,8 +542,7 @@ def spoil(world: World) -> dict[str, set[int]]:
     return left
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("built", [False, True], ids=["straight", "built"])
+@pytest.mark.parametrize(("built", "streaming"), crossed({"straight": False, "built": True}, WAYS))
 def test_broken_pictures_do_not_end_a_run(
     new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool, built: bool
 ) -> None:
