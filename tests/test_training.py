@@ -20,6 +20,7 @@ import PIL.Image
 import pytest
 from datasets import load_dataset
 from support.constants import change_constant
+from support.forking import run_module
 from support.learnable import write_world
 from support.reading import PACKAGE, environment, load
 from support.sampling import WAYS, crossed, sampled
@@ -468,12 +469,10 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
     """Exit code 1, what was looked for, no traceback."""
     with pytest.raises(ValueError, match=r"nowhere: expected model\.safetensors"):
         training.main(["--eval_only", "nowhere", "--use_cpu"])
-    command = [sys.executable, "-m", "training", "--data_dir", "nowhere", "--from_config", "tiny"]
-    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[0].startswith("Error: data_dir=") or "\nError: data_dir=" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_module("training", ["--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
+    assert done.code == 1
+    assert "\nError: data_dir=" in f"\n{done.err}"
+    assert "Traceback" not in done.err
 
 
 def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
@@ -580,16 +579,15 @@ def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World],
     world = new_world(tar=False)
     row = world.rows()[3]
     (world.origin / row["image_path"]).write_bytes(b"<html>")
-    command = [sys.executable, "-m", "training", *QUICK, "--data_dir", str(world.root), "--max_steps", "30"]
-    command += ["--dataloader_num_workers", str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = [text for text in done.stderr.splitlines() if text.startswith("Error: ")]
+    arguments = [*QUICK, "--data_dir", str(world.root), "--max_steps", "30", "--dataloader_num_workers", str(workers)]
+    done = run_module("training", arguments, tmp_path)
+    assert done.code == 1
+    (line,) = [text for text in done.err.splitlines() if text.startswith("Error: ")]
     assert re.search(rf"row \d+, image_id {row['image_id']}: picture of 6 bytes: expected", line)
     assert line.endswith(
         "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
