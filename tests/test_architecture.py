@@ -303,7 +303,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
 # Calls at which pyarrow imports pandas. Rooms that import `datasets`, which imports it anyway, are free to use them.
 CONVERSIONS = {"pa.array", "pa.scalar", "pa.repeat", "pq.read_table", "np.asarray"}
 METHODS = {"empty_table", "fill_null", "from_pydict", "from_pylist", "to_numpy", "to_pandas"}
-NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray"), ("_newsclippings.vectors.embeddings", "np.asarray")}
+NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray")}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
