@@ -1,4 +1,4 @@
-# On a fresh machine with Python 3.10 or later: `make demo`, `make test`.
+# On a fresh machine with Python 3.11 or later: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -36,7 +36,7 @@ test-oldest: .venv-oldest/dev
 # What would be published: the names in the wheel, and that it works where nothing else is installed.
 wheel: .venv/dev
 	rm -rf dist .venv-wheel
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/wheel_contents.py dist
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --quiet dist/*.whl
@@ -45,11 +45,12 @@ wheel: .venv/dev
 
 .venv/runtime: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" # first with dependency groups
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
 .venv/dev: .venv/runtime
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --group dev
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt
@@ -58,6 +59,7 @@ wheel: .venv/dev
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
 	touch $@
 

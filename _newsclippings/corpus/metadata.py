@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -147,7 +147,7 @@ def parse_timestamp(text: str | None) -> datetime | None:
     try:
         extended = _COMPACT.sub(r"\1-\2-\3T\4:\5:\6", (text or "").strip().replace("Z", "+00:00"))
         time = datetime.fromisoformat(_FRACTION.sub("", extended))
-        time = time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)
+        time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return None if time.date() in PLACEHOLDERS else time.replace(microsecond=0)
