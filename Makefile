@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sweep train browser lint test-oldest wheel clean
+.PHONY: demo test sweep train browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -33,7 +33,12 @@ lint: .venv/dev
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep"
 
-# What would be published: the names in the wheel, and that it works where nothing else is installed.
+# Built folders are read by older `datasets` and pyarrow, where this package is not installed.
+test-reader: .venv/dev .venv-reader/dev
+	NEWSCLIPPINGS_OTHER_PYTHON=$(CURDIR)/.venv-reader/bin/python \
+	    $(BIN)/python -m pytest tests/test_push.py -k test_another_version_reads_it
+
+# What would be published: the names in the wheel, that it works where nothing else is installed, and its types.
 wheel: .venv/dev
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --outdir dist .
@@ -42,6 +47,8 @@ wheel: .venv/dev
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample
 	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
+	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > types.py && \
+	    ../$(BIN)/mypy --strict --python-executable ../.venv-wheel/bin/python types.py | grep 'type is "_newsclippings.*Report"'
 
 .venv/runtime: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -63,5 +70,10 @@ wheel: .venv/dev
 	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
 	touch $@
 
+.venv-reader/dev: tests/reader.txt
+	$(PYTHON) -m venv .venv-reader
+	.venv-reader/bin/pip install --quiet --requirement tests/reader.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest .venv-wheel build dist demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-reader .venv-wheel dist demo

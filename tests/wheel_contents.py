@@ -1,4 +1,4 @@
-"""Check what is in wheel and sdist: `python tests/wheel_contents.py DIST`. Exit code 1 if anything is missing or too much."""
+"""Check what is in wheel and sdist: `python tests/wheel_contents.py DIST`. Exit code 1 if they are not complete."""
 
 import re
 import subprocess
