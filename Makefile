@@ -47,8 +47,8 @@ wheel: .venv/dev
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample
 	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
-	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > types.py && \
-	    ../$(BIN)/mypy --strict --python-executable ../.venv-wheel/bin/python types.py | grep 'type is "_newsclippings.*Report"'
+	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > typed.py && \
+	    ../$(BIN)/mypy --strict --config-file= --python-executable ../.venv-wheel/bin/python typed.py | grep 'type is "_newsclippings.*Report"'
 
 .venv/runtime: pyproject.toml
 	$(PYTHON) -m venv .venv
