@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from _newsclippings.corpus.metadata import STRUCT
 from _newsclippings.tables import array_of, as_array, empty_table, table_of, values_of
 
-TIME = datetime(1969, 7, 20, 20, 17, 40, tzinfo=timezone.utc)
+TIME = datetime(1969, 7, 20, 20, 17, 40, tzinfo=UTC)
 ENTITIES = [{"text": "Berlin", "label": "GPE"}, {"text": "", "label": None}]
 LINKED = [{"title": "Berlin", "type": "city", "mention": "B", "confidence": 0.1}]
 METADATA = [
