@@ -26,10 +26,10 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from training import __main__ as training  # noqa: E402
-from training import model, strangers  # noqa: E402
-from training.options import Options  # noqa: E402
-from training.tiny import byte_tokenizer, tiny_config  # noqa: E402
+from _newsclippings.train import command as training  # noqa: E402
+from _newsclippings.train import model, strangers  # noqa: E402
+from _newsclippings.train.options import Options  # noqa: E402
+from _newsclippings.train.tiny import byte_tokenizer, tiny_config  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -315,7 +315,7 @@ def test_nothing_is_asked_at_a_terminal(run: Path, world_of_rows: World, tmp_pat
     about("options", data_dir="/nowhere", data="evil/repo")(run)
     settings(run)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "training", "--eval_only", str(run), "--use_cpu", "--data_dir"]
+    command = [sys.executable, "-m", "newsclippings", "train", "--eval_only", str(run), "--use_cpu", "--data_dir"]
     env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
     try:
         done = subprocess.run(
