@@ -271,6 +271,7 @@ def test_import_does_without_private_names(world: World, fresh: Callable[..., Do
 HEAVY = {"datasets", "torch", "pandas", "huggingface_hub", "fsspec", "aiohttp"}
 WITHOUT = """
 import json, sys
+import _newsclippings.train
 from _newsclippings.cli import main
 for arguments in json.loads(sys.argv[1]):
     main(arguments, standalone_mode=False)
@@ -279,7 +280,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
-    """Of local inputs, no command but `push` imports `datasets`, the Hub's client, torch or fsspec."""
+    """Of local inputs, no command but `push` and `train` imports `datasets`, the Hub's client, torch or fsspec."""
     data, out = str(world.root), str(tmp_path / "out")
     commands = [
         ["info", "--data-dir", data],
