@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
+from support.sampling import crossed
 from support.world import World
 
 from newsclippings import BadFileError, NewsCLIPpings
@@ -98,8 +99,7 @@ CHANGES: dict[str, tuple[Callable[[World], Path], dict[str, Any], dict[str, Any]
 }
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["newer", "older"])
-@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize(("how", "older"), crossed(list(CHANGES), {"newer": False, "older": True}))
 def test_a_changed_file_gives_new_rows(new_world: Callable[..., World], how: str, older: bool) -> None:
     """After one byte of an input changed, the next load gives the new rows, whatever the date of the file."""
     change, layout, options = CHANGES[how]

@@ -18,6 +18,7 @@ from support.command import run
 from support.constants import change_constant
 from support.folders import ALL, TWO, build, content, manifest
 from support.reading import expected_splits, raw_splits
+from support.sampling import sampled
 from support.vectors import Plan, make_plan
 from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, Row, World
@@ -245,7 +246,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", sampled(LAYOUTS, 2))
 def test_mlcroissant_reads_every_row(world: World, tmp_path: Path, layout: str) -> None:
     """It validates without errors, and each config gives the planned rows: captions, ids, labels and picture bytes."""
     pytest.importorskip("mlcroissant")

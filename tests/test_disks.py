@@ -19,6 +19,7 @@ from support.constants import change_constant
 from support.obstacles import as_anybody, make_room, may_mount, read_only, small_disk, used
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, Published, make_index
+from support.sampling import sampled
 from support.vectors import make_plan, same, write
 from support.world import SPLITS, World
 
@@ -64,7 +65,9 @@ def perhaps_full(disk: Path) -> Iterator[list[str]]:
 
 
 @mounts
-@pytest.mark.parametrize("options", [{}, {"num_proc": 2}, {"images": "none"}], ids=["alone", "by two", "texts"])
+@pytest.mark.parametrize(
+    "options", sampled([{}, {"num_proc": 2}, {"images": "none"}], 2), ids=["alone", "by two", "texts"]
+)
 def test_a_cache_without_room(world: World, tmp_path: Path, options: dict[str, Any]) -> None:
     """The error says that the disk is full, what is needed and what is free; with room, the rows are right."""
     images = options.get("images", "bytes")

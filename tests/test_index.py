@@ -27,6 +27,7 @@ from support.constants import change_constant
 from support.hub import serving as serving_hub
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
 from support.remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
+from support.sampling import WAYS, crossed, sampled
 from support.world import World
 
 from _newsclippings.cli.commands import main
@@ -391,7 +392,7 @@ def _altered(index: str, change: Change) -> str:
     return "hostile.parquet"
 
 
-@pytest.mark.parametrize("change", NO_INDEX)
+@pytest.mark.parametrize("change", sampled(NO_INDEX, 2))
 def test_a_parquet_file_that_is_no_index(origin: Origin, published: Published, index: str, change: str) -> None:
     """A table that no tar can have is refused by its name, built or streamed, for a remote tar or a local one."""
     options = {"visual_news_index": _altered(index, NO_INDEX[change])}
@@ -462,8 +463,7 @@ WRONG: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("change", WRONG)
+@pytest.mark.parametrize(("change", "streaming"), crossed(list(WRONG), WAYS))
 def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streaming: bool) -> None:
     """A plausible index with wrong places is an error that names it, and never another picture or part of one."""
     own.world.write_data_json()  # so that pictures are the first that is read by the index

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 from support.reading import expected_splits, load, raw, raw_splits
+from support.sampling import WAYS, crossed
 from support.world import OUTLETS, Row, World
 
 from newsclippings import DataNotFoundError, MissingDataError, NewsCLIPpings
@@ -84,10 +85,9 @@ def test_error_in_streaming(new_world: Callable[..., World], what: str) -> None:
         raw_splits(load(world, streaming=True))
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("missing", ["null", "drop_pair"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("what", LOSSES)
+@pytest.mark.parametrize(
+    ("what", "layout", "missing", "streaming"), crossed(list(LOSSES), list(LAYOUTS), ["null", "drop_pair"], WAYS)
+)
 def test_rows_with_something_missing(
     new_world: Callable[..., World], what: str, layout: str, missing: str, streaming: bool
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 from support.reading import expected_splits, load, raw, raw_splits
+from support.sampling import crossed
 from support.world import World
 
 from newsclippings import DataNotFoundError, UnsafePathError
@@ -115,9 +116,9 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("missing", ["error", "null"])
-@pytest.mark.parametrize("kind", ["folder", "tar"])
-@pytest.mark.parametrize("path", HOSTILE, ids=ascii)
+@pytest.mark.parametrize(
+    ("path", "kind", "missing"), crossed({ascii(path): path for path in HOSTILE}, ["folder", "tar"], ["error", "null"])
+)
 def test_a_record_with_a_hostile_path(new_world: Callable[..., World], path: str, kind: str, missing: str) -> None:
     """A record whose image_path is absolute, leaves the root or is a URL is refused naming file and id."""
     world = new_world(folder=kind == "folder", tar=kind == "tar", metadata=False)

@@ -23,6 +23,7 @@ from support.constants import change_constant
 from support.folders import TWO, build, content
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
+from support.sampling import sampled
 from support.world import World
 
 from _newsclippings.cli.commands import main
@@ -121,7 +122,9 @@ def test_pushed_and_loaded(
     assert {entry["path"].split("/")[2] for entry in fetched} == set(parquet(content(folder / TWO[3])))
 
 
-@pytest.mark.parametrize("hub", [False, pytest.param(True, marks=needs_xet)], ids=["lfs", "xet"], indirect=True)
+@pytest.mark.parametrize(
+    "hub", [False, pytest.param(True, marks=[needs_xet, pytest.mark.sweep])], ids=["lfs", "xet"], indirect=True
+)
 def test_no_bars_where_nobody_watches(hub: Hub, bare: Path) -> None:
     """Progress is for terminals: neither ours nor the client's is written to a file."""
     env = {name: value for name, value in hub.environment().items() if "DISABLE_PROGRESS_BARS" not in name}
@@ -750,7 +753,7 @@ def test_an_upload_that_is_refused(hub: Hub, bare: Path) -> None:
     assert len(hub.log("POST", "/batch$")) == 1
 
 
-@pytest.mark.parametrize("through", ["HF_ENDPOINT", "http_proxy"])
+@pytest.mark.parametrize("through", sampled(["HF_ENDPOINT", "http_proxy"], 2))
 def test_no_server(hub: Hub, bare: Path, through: str) -> None:
     """Where nobody answers, or no proxy does: some tries, one line."""
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Features, Image, Value
 from support.reading import expected_splits, load, raw, raw_splits
+from support.sampling import crossed
 from support.world import CONFIGS, DIALECTS, SOURCES, SPLITS, World
 
 from newsclippings import BadFileError, ConfigError, NewsCLIPpings
@@ -136,8 +137,9 @@ def test_metadata_stands_in_for_a_missing_data_json(new_world: Callable[..., Wor
     assert raw_splits(load(world)) == expected_splits(world, captions="metadata")
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("file", ["data.json", "data.json in the tar", "metadata", "annotations"])
+@pytest.mark.parametrize(
+    ("dialect", "file"), crossed(list(DIALECTS), ["data.json", "data.json in the tar", "metadata", "annotations"])
+)
 def test_json_in_any_layout(new_world: Callable[..., World], dialect: str, file: str) -> None:
     """Spacing, key order, indentation, extra keys and escapes of a JSON file change nothing."""
     world = new_world(folder=False, tar=False)

@@ -14,6 +14,7 @@ from support.constants import change_constant
 from support.dialects import DIALECTS, dump
 from support.json_records import FAST, LAYOUTS, exactly, make, rows
 from support.reading import load, raw, raw_splits
+from support.sampling import crossed
 from support.world import World
 
 from _newsclippings.corpus import record_index
@@ -104,9 +105,14 @@ def test_an_id_twice_is_left_to_the_exact_way(tmp_path: Path) -> None:
         assert record_index.index_records(file, 0, file.size) is None
 
 
-@pytest.mark.parametrize("options", [{}, {"metadata": True, "articles": True}], ids=["plain", "all texts"])
-@pytest.mark.parametrize("source", ["data.json", "tar", "metadata"])
-@pytest.mark.parametrize("rows_at_once", [2, 6, 10_000])
+@pytest.mark.parametrize(
+    ("rows_at_once", "source", "options"),
+    crossed(
+        [2, 6, 10_000],
+        ["data.json", "tar", "metadata"],
+        {"plain": {}, "all texts": {"metadata": True, "articles": True}},
+    ),
+)
 def test_streams_are_joined_in_slices(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, rows_at_once: int, source: str, options: Row
 ) -> None:

@@ -10,7 +10,6 @@ import pickle
 import pty
 import shutil
 import struct
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.reading import PACKAGE, environment
+from support.forking import run_module
 from support.world import World, make_world
 
 torch = pytest.importorskip("torch")
@@ -315,17 +314,14 @@ def test_nothing_is_asked_at_a_terminal(run: Path, world_of_rows: World, tmp_pat
     about("options", data_dir="/nowhere", data="evil/repo")(run)
     settings(run)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "newsclippings", "train", "--eval_only", str(run), "--use_cpu", "--data_dir"]
-    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
+    arguments = ["train", "--eval_only", str(run), "--use_cpu", "--data_dir", str(world_of_rows.root)]
     try:
-        done = subprocess.run(
-            [*command, str(world_of_rows.root)], stdin=theirs, capture_output=True, text=True, env=env, timeout=300
-        )
+        done = run_module("newsclippings", arguments, tmp_path, before=lambda: os.dup2(theirs, 0))
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "[y/N]" not in done.stdout + done.stderr
+    assert done.code == 0, done.err[-2000:]
+    assert "[y/N]" not in done.out + done.err
     assert len((run / "predictions.jsonl").read_text().splitlines()) == len(world_of_rows.rows(split="test"))
 
 

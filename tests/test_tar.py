@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from support.reading import expected_splits, load, raw_splits
+from support.sampling import WAYS, crossed
 from support.world import OUTLETS, World
 
 from newsclippings import BadFileError, BadTarError, NewsCLIPpings
@@ -63,9 +64,7 @@ def test_a_truncated_tar_says_how_far_it_goes(tar_world: World, where: str) -> N
     assert named >= {path.split("/")[0] for path in whole}
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("missing", ["null", "drop_pair"])
-@pytest.mark.parametrize("where", CUTS)
+@pytest.mark.parametrize(("where", "missing", "streaming"), crossed(list(CUTS), ["null", "drop_pair"], WAYS))
 def test_the_whole_part_of_a_truncated_tar(tar_world: World, where: str, missing: str, streaming: bool) -> None:
     """With missing="null" or "drop_pair" the part before the cut is used."""
     at, whole = _cut(tar_world, where)

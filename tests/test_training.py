@@ -20,8 +20,10 @@ import PIL.Image
 import pytest
 from datasets import load_dataset
 from support.constants import change_constant
+from support.forking import run_module
 from support.learnable import write_world
 from support.reading import PACKAGE, environment, load
+from support.sampling import WAYS, crossed, sampled
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
 from support.world import World
@@ -89,7 +91,7 @@ def predictions(out: str) -> list[dict[str, Any]]:
 # Learning
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("streaming", sampled(WAYS.values(), 2), ids=WAYS)
 def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> None:
     """A world whose falsified pictures carry a signal is told apart, by rows and by pairs."""
     found = run(learnable, "out", *FAST, "--max_steps", 80, *(["--streaming"] if streaming else []))
@@ -104,7 +106,7 @@ def test_what_cannot_be_learned_stays_at_chance(noise: Path) -> None:
     assert abs(found["accuracy"]["value"] - 0.5) < 0.03
 
 
-@pytest.mark.parametrize("ablation", ["--text_only", "--image_only"])
+@pytest.mark.parametrize("ablation", sampled(["--text_only", "--image_only"], 2))
 def test_ablations(learnable: Path, ablation: str) -> None:
     """The signal is in the pictures: captions alone know nothing, and then twins are the same."""
     found = run(learnable, "out", *FAST, "--max_steps", 60, ablation)
@@ -116,15 +118,7 @@ def test_ablations(learnable: Path, ablation: str) -> None:
         assert scores[0::2] == pytest.approx(scores[1::2], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("control", "streaming"),
-    [
-        ("own_pictures", True),
-        ("shuffled_labels", False),
-        pytest.param("own_pictures", False, marks=pytest.mark.sweep),
-        pytest.param("shuffled_labels", True, marks=pytest.mark.sweep),
-    ],
-)
+@pytest.mark.parametrize(("control", "streaming"), crossed(["shuffled_labels", "own_pictures"], WAYS))
 def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) -> None:
     """With the caption's own picture everywhere, or labels by the toss of a coin, there is nothing to learn."""
     more = ["--streaming"] if streaming else []
@@ -214,7 +208,7 @@ def indices(batches: Any) -> list[int]:
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (4, 1), (1, 3)])
-@pytest.mark.parametrize("buffer", [0, 7])
+@pytest.mark.parametrize("buffer", sampled([7, 0], 2))
 def test_every_row_once_an_epoch(world: World, ranks: int, workers: int, buffer: int) -> None:
     """Whatever ranks and workers there are, each row is read by one of them, and all ranks have as many batches."""
     rows = len(world.rows())  # 24: 12 pairs
@@ -403,7 +397,7 @@ def test_other_outlets(learnable: Path) -> None:
 # Vectors
 
 
-@pytest.mark.parametrize("features", [["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]])
+@pytest.mark.parametrize("features", sampled([["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]], 2))
 def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[str]) -> None:
     """The same head on vectors, no pictures; rows without a vector count, as zeros."""
     world = new_world(tar=False)
@@ -475,12 +469,10 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
     """Exit code 1, what was looked for, no traceback."""
     with pytest.raises(ValueError, match=r"nowhere: expected model\.safetensors"):
         training.main(["--eval_only", "nowhere", "--use_cpu"])
-    command = [sys.executable, "-m", "newsclippings", "train", "--data_dir", "nowhere", "--from_config", "tiny"]
-    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[0].startswith("Error: data_dir=") or "\nError: data_dir=" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_module("newsclippings", ["train", "--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
+    assert done.code == 1
+    assert "\nError: data_dir=" in f"\n{done.err}"
+    assert "Traceback" not in done.err
 
 
 def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
@@ -549,8 +541,7 @@ def spoil(world: World) -> dict[str, set[int]]:
     return left
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("built", [False, True], ids=["straight", "built"])
+@pytest.mark.parametrize(("built", "streaming"), crossed({"straight": False, "built": True}, WAYS))
 def test_broken_pictures_do_not_end_a_run(
     new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool, built: bool
 ) -> None:
@@ -588,16 +579,16 @@ def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World],
     world = new_world(tar=False)
     row = world.rows()[3]
     (world.origin / row["image_path"]).write_bytes(b"<html>")
-    command = [sys.executable, "-m", "newsclippings", "train", *QUICK, "--data_dir", str(world.root)]
-    command += ["--max_steps", "30", "--dataloader_num_workers", str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
-    assert done.returncode == 1
-    (line,) = [text for text in done.stderr.splitlines() if text.startswith("Error: ")]
+    arguments = ["train", *QUICK, "--data_dir", str(world.root), "--max_steps", "30"]
+    arguments += ["--dataloader_num_workers", str(workers)]
+    done = run_module("newsclippings", arguments, tmp_path)
+    assert done.code == 1
+    (line,) = [text for text in done.err.splitlines() if text.startswith("Error: ")]
     assert re.search(rf"row \d+, image_id {row['image_id']}: picture of 6 bytes: expected", line)
     assert line.endswith(
         "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

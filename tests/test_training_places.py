@@ -14,6 +14,7 @@ from typing import Any
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
+from support.forking import run_module
 from support.reading import PACKAGE, environment
 from support.world import make_world
 from sweeps.overwriting import digests
@@ -200,19 +201,24 @@ def shell(scene: Path, arguments: list[str], streams: str, tmp_path: Path, **mor
 def test_a_run_goes_on_where_nothing_can_be_printed(scene: Path, tmp_path: Path, streams: str) -> None:
     """Exit code 1 where the result was not printed, one line of why, and all files."""
     arguments = [*QUICK, "--logging_steps", "1", "--data_dir", str(scene / "data"), "--output_dir", "out"]
-    if streams == "| true":
+    if streams == "> /dev/full":
+        forked = run_module("newsclippings", ["train", *arguments], tmp_path, stdout=Path("/dev/full"))
+        code, errors = forked.code, forked.err
+    elif streams == "| true":
         reading, writing = os.pipe()
         os.close(reading)
         command = [*PROGRAM, *arguments]
         env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
         done: Any = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
         os.close(writing)
+        code, errors = done.returncode, done.stderr
     else:
         done = shell(scene, arguments, streams, tmp_path)
-    assert done.returncode == (0 if streams.startswith("2") else 1), done.stderr
-    said = [line for line in (done.stderr or "").splitlines() if line.startswith("Error: ")]
+        code, errors = done.returncode, done.stderr
+    assert code == (0 if streams.startswith("2") else 1), errors
+    said = [line for line in errors.splitlines() if line.startswith("Error: ")]
     assert len(said) == (streams in (">&-", "> /dev/full"))
-    assert "Traceback" not in (done.stderr or "")
+    assert "Traceback" not in errors
     for name in ("report.png", "report.md", "model.safetensors", "predictions.jsonl"):
         assert (tmp_path / "out" / name).stat().st_size > 0
 
@@ -252,11 +258,11 @@ def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [20_000, pytest.param(200_000, marks=pytest.mark.sweep)])
 def test_a_file_that_becomes_too_large(scene: Path, tmp_path: Path, most: int) -> None:
     """What the system refuses while weights are written is a sentence, whichever library writes them."""
-    done = shell(
-        scene, [*QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], "", tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    done = run_module(
+        "newsclippings", ["train", *QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], tmp_path,
+        before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
     )  # fmt: skip
-    assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert done.code == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("Error: ")]
     assert "Errno" not in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err

@@ -1,13 +1,17 @@
-"""A process that has imported what takes a second to import, and forks a child for each call."""
+"""Children that import nothing: forks of a process that has imported what takes seconds to import."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,3 +114,44 @@ class Ready:
 
     def stop(self) -> None:
         self.process.communicate()
+
+
+def run_module(
+    module: str, arguments: list[str], folder: Path, *, before: Callable[[], object] = bool, stdout: Path | None = None
+) -> Done:
+    """Run a module as a program in a fork of this process.
+
+    Args:
+        module: what `python -m` would run.
+        arguments: what comes after it.
+        folder: the program's current folder.
+        before: called in the fork first.
+        stdout: where the program's output goes, in the place of `out`.
+    """
+    out, err = folder / "stdout.txt", folder / "stderr.txt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of threads of this process
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            for stream, path in ((1, stdout or out), (2, err)):
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+            sys.stdout, sys.stderr = (os.fdopen(stream, "w", encoding="utf-8") for stream in (1, 2))
+            os.chdir(folder)
+            sys.argv[1:] = arguments
+            warnings.simplefilter("ignore")
+            before()
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as done:
+            code = int(done.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for flushed in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    flushed.flush()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Done(code, "" if stdout else out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))

@@ -26,7 +26,11 @@ def crossed(*axes: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         axes: the values of each parameter; a mapping has their ids, too.
     """
     named = [axis if isinstance(axis, Mapping) else {str(value): value for value in axis} for axis in axes]
-    default = {tuple(k % len(axis) for axis in named) for k in range(max(map(len, named)))}
+    # Axis by axis the values come in turn; each axis but the first falls behind by as many at the end of each turn.
+    default = {
+        tuple((k + k // len(axis) * number) % len(axis) for number, axis in enumerate(named))
+        for k in range(max(map(len, named)))
+    }
     return [
         pytest.param(
             *(value for _, (_, value) in case),
