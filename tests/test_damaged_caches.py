@@ -311,7 +311,7 @@ def test_only_the_vectors_that_are_taken_are_compared(
     with file.open("r+b") as damaged:
         damaged.seek(file.stat().st_size - 10_000)
         damaged.write(b"damage")
-    monkeypatch.setattr(embeddings, "open_array_pickle", None)
+    monkeypatch.setattr(embeddings, "PickledArrays", None)
     kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
     first = list(vectors)[:30]
     assert kept.take(np.array([*first, 999])).to_pylist() == [*(vectors[n].tolist() for n in first), None]

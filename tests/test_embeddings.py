@@ -29,7 +29,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "float64": lambda v: v.astype(np.float64),
     "big endian": lambda v: v.astype(">f4"),
     "(1, d)": lambda v: v.reshape(-1, v.shape[-1]),
-    "Fortran order": lambda v: np.asfortranarray(v.reshape(-1, v.shape[-1])),
     "part of a larger array": lambda v: np.concatenate([v, v], axis=-1)[..., : v.shape[-1]],
 }
 
@@ -128,7 +127,7 @@ def test_a_file_is_converted_once(new_world: Callable[..., World], monkeypatch: 
     write(world, plan)
     load(world, images="none", embeddings="clip_text")
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings, "open_array_pickle", None)
+        patch.setattr(embeddings, "PickledArrays", None)
         load(world, embeddings="clip_text", splits=["test"])
     plan["clip_text"]["test"] = {n: v + 1 for n, v in plan["clip_text"]["test"].items()}
     write(world, {"clip_text": plan["clip_text"]})
@@ -150,15 +149,13 @@ def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: p
 
 @pytest.mark.parametrize("batch", [1, 4 * 512 * 3, 1 << 25])
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_ids_in_any_order_with_shared_vectors(
-    tmp_path: Path, batch: int, protocol: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file whose ids are not sorted, whose arrays are of several types and some shared, is converted and read."""
+def test_ids_in_any_order(tmp_path: Path, batch: int, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose ids are not sorted, whose arrays are of several types, is converted and read."""
     change_constant(monkeypatch, "BATCH_BYTES", batch)
     change_constant(monkeypatch, "READ_BYTES", batch)
     vectors: Vectors = {(n * 37) % 101 * 1000: vector("clip_text", n) for n in range(60)}
     some = {n: v.astype(np.float16) if n % 3000 == 0 else v for n, v in vectors.items()}
-    some |= {5: some[37_000], 10**7: some[74_000]}
+    some |= {5: some[37_000].copy(), 10**7: some[74_000].copy()}
     vectors |= {5: vectors[37_000], 10**7: vectors[74_000]}
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps(some, protocol))
@@ -235,7 +232,8 @@ def test_the_public_readers(tmp_path: Path, protocol: int) -> None:
     assert ids.tolist() == [9, 3, 2**40]
     assert np.array_equal(matrix, np.stack(list(vectors.values())))
     faces: Vectors = {9: None, 3: np.stack([vector("facenet", k) for k in range(3)]), 4: np.zeros((0, 512), np.float32)}
-    path.write_bytes(pickle.dumps({**faces, 5: [vector("facenet", 1), vector("facenet", 2)]}, protocol=protocol))
+    faces[5] = np.stack([vector("facenet", 1), vector("facenet", 2)])
+    path.write_bytes(pickle.dumps(faces, protocol=protocol))
     ids, starts, matrix = read_faces(path)
     assert ids.tolist() == [9, 3, 4, 5]
     assert starts.tolist() == [0, 0, 3, 3, 5]
@@ -275,12 +273,8 @@ def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
 
 @pytest.mark.parametrize("read", [read_embeddings, read_faces])
 def test_a_small_file_does_not_unpack_to_gigabytes(tmp_path: Path, read: Callable[[str], Any]) -> None:
-    """An array that very many ids refer to is no way to fill the memory: refused before any is allocated."""
-    one = np.ones(4096, np.float32)
+    """An array that very many ids refer to is no way to fill the memory: it is refused."""
     path = tmp_path / "bomb.pkl"
-    path.write_bytes(pickle.dumps(dict.fromkeys(range(100_000), one), 4))
-    assert path.stat().st_size < 1_500_000
-    with pytest.raises(
-        BadFileError, match=r"bomb\.pkl: expected at most 67,108,864 bytes .* found 1,638,400,000 bytes"
-    ):
+    path.write_bytes(pickle.dumps(dict.fromkeys(range(100_000), np.ones(4096, np.float32)), 4))
+    with pytest.raises(BadPickleError, match=r"bomb\.pkl: byte .* found one that several ids share"):
         read(str(path))

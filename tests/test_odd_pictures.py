@@ -294,9 +294,8 @@ def old_way(data: bytes, side: int) -> Any:
 
 def test_plain_pictures_are_decoded_as_before() -> None:
     """JPEGs of the package, of any mode and turn, and what has neither transparency nor 16 bits: the same pixels."""
-    photos = [
-        file.read_bytes() for file in (Path(newsclippings.__file__).parent / "_newsclippings/photos").glob("*.jpg")
-    ]
+    folder = Path(newsclippings.__file__).parent / "_newsclippings/show/photos"
+    photos = [file.read_bytes() for file in folder.glob("*.jpg")]
     assert photos
     image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (300, 400, 3), np.uint8))
     photos += [odd.encoded(image.convert(mode), "JPEG") for mode in ("RGB", "L", "CMYK")]

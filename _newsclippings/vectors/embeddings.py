@@ -18,15 +18,13 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
 from _newsclippings.storage import DamagedError, KeptFile, cache_told, open_kept, write_kept
 from _newsclippings.tables import Int64s, lookup
-from _newsclippings.vectors.array_pickle import ArrayPickle, Form, open_array_pickle
-from _newsclippings.vectors.array_pickle_values import LIST, NONE
+from _newsclippings.vectors.pickled_arrays import NONE, Form, PickledArrays
 
 Float32s = npt.NDArray[np.float32]
 
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
 _COUNTS = 16  # bytes that say how many ids and vectors a converted file has
-UNPACKED_BYTES = 64 << 20  # of vectors that a file of any size may hold; only shared arrays can be more than 4 times it
 READ_BYTES = 4 << 20  # likewise, where nothing but memory is written: they stay in the cache until they are checked
 
 
@@ -65,7 +63,7 @@ def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
 
 
 def _read(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
-    with open_array_pickle(os.fspath(path)) as file:
+    with PickledArrays(os.fspath(path)) as file:
         width, everything = _width(file), np.arange(len(file))
         starts = _starts(file, everything, width, one_each)
         vectors = np.empty((int(starts[-1]), width), np.float32)
@@ -213,7 +211,7 @@ def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
     Raises:
         BadPickleError, BadFileError: as `load_embeddings`, but for numbers that are not finite.
     """
-    with open_array_pickle(path) as file:
+    with PickledArrays(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
         starts = _starts(file, entries, width, one_each=not faces)
         return np.array(file.ids[entries]), 4 * width * int(starts[-1])
@@ -221,7 +219,7 @@ def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
 
 def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]:
     """The parts of a file of vectors (`_Vectors`), in the order of the pickle; ids whose value is None are left out."""
-    with open_array_pickle(path) as file:
+    with PickledArrays(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
         starts = _starts(file, entries, width, one_each=not faces)
         yield np.array([len(entries), starts[-1]], "<i8")
@@ -239,34 +237,25 @@ def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]
                 yield memory[:count]
 
 
-def _width(file: ArrayPickle) -> int:
+def _width(file: PickledArrays) -> int:
     """Width of the vectors of a file: that of its first array."""
-    shapes = (form.shape for form in file.form_table if form is not None and form.shape)
-    return int(next(shapes, (0,))[-1])
+    return next((form.shape[-1] for form in file.form_table if form.shape), 0)
 
 
-def _starts(file: ArrayPickle, places: Int64s, width: int, one_each: bool) -> Int64s:
+def _starts(file: PickledArrays, places: Int64s, width: int, one_each: bool) -> Int64s:
     """Where the vectors of each of some entries start, if all vectors are put behind each other, and the last ones end.
 
     Raises:
-        BadFileError: a vector has another width, an entry not just one vector where that is asked for, or there are far
-            more numbers than the file has room for.
+        BadFileError: a vector has another width, or an entry not just one vector where that is asked for.
     """
     forms = file.forms[places]
     counts = np.zeros(len(places), np.int64)
-    for number in np.unique(forms[forms > LIST]).tolist():
+    for number in np.unique(forms[forms != NONE]).tolist():
         counts[forms == number] = _rows(file, file.form_table[number], width, places[np.argmax(forms == number)])
-    for i in np.flatnonzero(forms == LIST).tolist():
-        parts = slice(*file.list_starts[file.offsets[places[i]] :][:2].tolist())
-        counts[i] = sum(_rows(file, file.form_table[n], width, places[i]) for n in file.part_forms[parts].tolist())
     if one_each and (counts != 1).any():
         i = int(np.argmax(counts != 1))
         place = f"{file.path}: id {file.ids[places[i]]}"
         raise bad_file(place, "one vector", f"{counts[i]} vectors", "Is this a file of faces? Then use read_faces.")
-    needed, most = 4 * width * int(counts.sum()), max(4 * file.size, UNPACKED_BYTES)
-    if needed > most:
-        found = f"{needed:,} bytes of them, since many ids refer to the same array"
-        raise bad_file(file.path, f"at most {most:,} bytes of vectors in a file of {file.size:,} bytes", found, _AGAIN)
     return np.append(0, np.cumsum(counts))
 
 
@@ -280,7 +269,7 @@ def _batches(starts: Int64s, width: int, size: int) -> Iterator[slice]:
         start = some.stop
 
 
-def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
+def _fill(file: PickledArrays, places: Int64s, vectors: Float32s) -> None:
     """Put the vectors of some entries behind each other.
 
     Raises:
@@ -293,13 +282,7 @@ def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
         for number in np.unique(forms[forms != NONE]).tolist():
             mine = np.flatnonzero(forms == number)
             form = file.form_table[number]
-            if form is None or form.order != "C" or form.latin1:  # rare: one by one
-                for i in mine.tolist():
-                    value = file.array(int(places[i]))
-                    several = value if isinstance(value, list) else [value]
-                    rows = [np.asarray(one).reshape(-1, width) for one in several]
-                    vectors[starts[i] : starts[i + 1]] = np.concatenate([np.empty((0, width)), *rows])
-            elif form.dtype == np.float32 and len(mine) == len(places) == len(vectors):  # nearly always: no copy
+            if form.dtype == np.float32 and len(mine) == len(places) == len(vectors):  # nearly always: no copy
                 file.copy(places, vectors.view(np.uint8))
             else:
                 numbers = np.empty((len(mine), form.nbytes), np.uint8)
@@ -307,15 +290,14 @@ def _fill(file: ArrayPickle, places: Int64s, vectors: Float32s) -> None:
                 target = (starts[mine, None] + np.arange(starts[mine[0] + 1] - starts[mine[0]])).reshape(-1)
                 vectors[target] = numbers.view(form.dtype).reshape(len(target), width)
     if not np.isfinite(vectors).all():
-        file.check_unchanged()  # else they are not the file's
         row = int(np.argmin(np.isfinite(vectors).all(1)))
         k = places[np.searchsorted(starts, row, side="right") - 1]
         raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)
 
 
-def _rows(file: ArrayPickle, form: Form | None, width: int, k: int) -> int:
+def _rows(file: PickledArrays, form: Form, width: int, k: int) -> int:
     """How many vectors an array is: one if it is flat, else as many as it has rows."""
-    shape = form.shape if form is not None else ()
+    shape = form.shape
     if not 1 <= len(shape) <= 2 or shape[-1] != width:
         raise bad_file(f"{file.path}: id {file.ids[k]}", f"vectors of {width} numbers", f"shape {shape}", _AGAIN)
     return shape[0] if len(shape) == 2 else 1

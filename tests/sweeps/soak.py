@@ -71,7 +71,8 @@ def load_by_two(world: World, place: Path) -> object:
 
 def write_parquet(world: World, place: Path) -> object:
     """A folder of Parquet files, opened by `datasets` alone, whose own cache is elsewhere."""
-    build_folder(place / "built", [CONFIG], data_dir=str(world.root), cache_dir=str(place / "cache"))
+    with patch.dict(os.environ, HF_DATASETS_CACHE=str(place / "cache")):
+        build_folder(place / "built", [CONFIG], data_dir=str(world.root))
     return datasets.load_dataset(str(place / "built"), CONFIG, cache_dir=tempfile.mkdtemp(dir=_HOME))
 
 
