@@ -1,8 +1,8 @@
-# On a fresh machine with Python 3.10 or later: `make demo`, `make test`.
+# On a fresh machine with Python 3.11 or later: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sweep train browser lint test-oldest wheel clean
+.PHONY: demo test sweep train browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -35,23 +35,31 @@ OWN := architecture docs fuzz hostile_pickle_mutants hostile_tar tar_walk
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 
-# What would be published: the names in the wheel, and that it works where nothing else is installed.
+# Built folders are read by older `datasets` and pyarrow, where this package is not installed.
+test-reader: .venv/dev .venv-reader/dev
+	NEWSCLIPPINGS_OTHER_PYTHON=$(CURDIR)/.venv-reader/bin/python \
+	    $(BIN)/python -m pytest tests/test_push.py -k test_another_version_reads_it
+
+# What would be published: the names in the wheel, that it works where nothing else is installed, and its types.
 wheel: .venv/dev
 	rm -rf dist .venv-wheel
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/wheel_contents.py dist
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample
 	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
+	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > typed.py && \
+	    ../$(BIN)/mypy --strict --config-file= --python-executable ../.venv-wheel/bin/python typed.py | grep 'type is "_newsclippings.*Report"'
 
 .venv/runtime: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" # first with dependency groups
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
 .venv/dev: .venv/runtime
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --group dev
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt
@@ -60,8 +68,14 @@ wheel: .venv/dev
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
 	touch $@
 
+.venv-reader/dev: tests/reader.txt
+	$(PYTHON) -m venv .venv-reader
+	.venv-reader/bin/pip install --quiet --requirement tests/reader.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-oldest .venv-wheel build dist demo *.egg-info
+	rm -rf .venv .venv-oldest .venv-reader .venv-wheel dist demo

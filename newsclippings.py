@@ -125,7 +125,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         Raises:
             ConfigError: an argument is not known, has no effect here, or a value that means nothing.
         """
-        arguments = check_arguments(cache_dir, arguments, as_script=__name__ != NAME)
+        arguments = check_arguments(cache_dir, arguments)
         with cache_told(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
             super().__init__(**arguments)
 
@@ -298,15 +298,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         finally:
             _JOINED.pop(self._build, None)
 
-    def get_exported_dataset_info(self) -> datasets.DatasetInfo:
-        """Nothing: `datasets` 3 takes the published counts in a checkout's dataset_infos.json for those of any file."""
-        return datasets.DatasetInfo()
-
-    def _save_infos(self) -> None:
-        """Nothing: `save_infos=True` would overwrite dataset_infos.json and README.md beside this file."""
-
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
-        """Write one split. Before version 4 `datasets` hands in an argument that only dict-yielding builders know."""
+        """Write one split. `datasets` 4.0 hands in an argument that only builders of single rows know."""
         super()._prepare_split(split_generator, **kwargs)
 
     def count_rows(self, split: str) -> int:

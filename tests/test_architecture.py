@@ -254,8 +254,7 @@ assert isinstance(builder, datasets.DatasetBuilder)
         "datasets.load.PackagedDatasetModuleFactory.get_module = None",
         "del datasets.load.DatasetModule",
         "datasets.load.DatasetModule = lambda path: path",
-        "vars(datasets.load).pop('LocalDatasetModuleFactory', 0)\n"
-        "vars(datasets.load).pop('LocalDatasetModuleFactoryWithoutScript', 0)",
+        "del datasets.load.LocalDatasetModuleFactory",
     ],
 )
 def test_import_does_without_private_names(world: World, fresh: Callable[..., Done], change: str) -> None:

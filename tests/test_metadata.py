@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +111,12 @@ def test_a_changed_metadata_file_gives_new_rows(new_world: Callable[..., World])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("2015-12-02T11:33:37Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
-        ("2015-12-02T11:33:37+02:00", datetime(2015, 12, 2, 9, 33, 37, tzinfo=timezone.utc)),
-        ("2015-12-02T11:33:37", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
-        ("2015-12-02T11:33:37.5Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
-        ("20151202T113337Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=timezone.utc)),
-        ("2015-12-02", datetime(2015, 12, 2, tzinfo=timezone.utc)),
+        ("2015-12-02T11:33:37Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=UTC)),
+        ("2015-12-02T11:33:37+02:00", datetime(2015, 12, 2, 9, 33, 37, tzinfo=UTC)),
+        ("2015-12-02T11:33:37", datetime(2015, 12, 2, 11, 33, 37, tzinfo=UTC)),
+        ("2015-12-02T11:33:37.5Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=UTC)),
+        ("20151202T113337Z", datetime(2015, 12, 2, 11, 33, 37, tzinfo=UTC)),
+        ("2015-12-02", datetime(2015, 12, 2, tzinfo=UTC)),
         ("1900-01-01T00:00:00Z", None),
         ("1970-01-01T00:00:00Z", None),
         ("0001-01-01T00:00:00Z", None),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import datasets
 import pytest
+from stubs import STUBS, stubs_of
 from support.help import KEPT, help_of_commands
 
 import newsclippings
@@ -88,3 +94,23 @@ def test_options_of_a_build() -> None:
 def test_help_of_every_command() -> None:
     """Word for word; `python -m tests.support.help` writes what is kept again."""
     assert help_of_commands() == KEPT.read_text(encoding="utf-8")
+
+
+def test_types_are_those_of_the_module() -> None:
+    """What users' type checkers read is what `python tests/stubs.py` writes now."""
+    kept, made = STUBS.read_text(encoding="utf-8"), stubs_of(Path(newsclippings.__file__).read_text(encoding="utf-8"))
+    assert ast.dump(ast.parse(kept)) == ast.dump(ast.parse(made)), "run `python tests/stubs.py`"
+
+
+@pytest.mark.parametrize("folder", ["clone", "built"])
+def test_a_folder_of_the_same_name_does_not_hide_it(tmp_path: Path, folder: str) -> None:
+    """An installed package is imported beside a folder ./newsclippings: a clone of this project, or a built folder."""
+    if folder == "clone":
+        (tmp_path / "newsclippings").symlink_to(Path(newsclippings.__file__).parent)
+    else:
+        (tmp_path / "newsclippings" / "merged_balanced").mkdir(parents=True)
+    code = "import newsclippings; print(newsclippings.verify, newsclippings.__file__)"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(newsclippings.__file__)

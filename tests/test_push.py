@@ -29,8 +29,8 @@ from support.world import World
 from _newsclippings.cli.commands import main
 from _newsclippings.folder import shards
 
-OLD_CLIENT = not hasattr(huggingface_hub.HfApi, "update_repo_settings")
-needs_settings = pytest.mark.skipif(OLD_CLIENT, reason="needs huggingface_hub 0.25 or later")
+HF = Path(sys.executable).with_name("hf")
+OLD_CLIENT = int(huggingface_hub.__version__.partition(".")[0]) < 1  # of requests, not of httpx
 needs_xet = pytest.mark.skipif(not importlib.util.find_spec("hf_xet"), reason="hf_xet is not installed")
 RIGHTS = ("--with-images", "--i-have-the-rights")
 OTHER_PYTHON = "NEWSCLIPPINGS_OTHER_PYTHON"
@@ -142,11 +142,11 @@ def test_the_default_config(world: World, hub: Hub, bare: Path, tmp_path: Path) 
     assert hub.load() == jsonable(expected_splits(world, images="none"))
 
 
-@pytest.mark.skipif(OLD_CLIENT, reason="the command `hf` came later")
+@pytest.mark.skipif(not HF.exists(), reason="the command `hf` came with huggingface_hub 0.34")
 def test_the_hf_command_reads_it(hub: Hub, bare: Path, tmp_path: Path) -> None:
     """`hf download` gives the folder; `hf datasets info` knows the commit."""
     commit = hub.push(bare)["commit"]
-    hf = str(Path(sys.executable).with_name("hf"))
+    hf = str(HF)
     env = hub.environment()
     down = [hf, "download", REPO, "--repo-type", "dataset", "--local-dir", str(tmp_path / "down")]
     subprocess.run(down, env=env, check=True, capture_output=True)
@@ -163,9 +163,9 @@ def test_the_hf_command_reads_it(hub: Hub, bare: Path, tmp_path: Path) -> None:
     ("options", "private", "gated"),
     [
         ((), True, False),
-        pytest.param(("--public",), False, False, marks=needs_settings),
-        pytest.param(("--gated",), True, "manual", marks=needs_settings),
-        pytest.param(("--public", "--gated"), False, "manual", marks=needs_settings),
+        (("--public",), False, False),
+        (("--gated",), True, "manual"),
+        (("--public", "--gated"), False, "manual"),
     ],
 )
 def test_who_may_see_it(hub: Hub, bare: Path, options: tuple[str, ...], private: bool, gated: str | bool) -> None:
@@ -178,16 +178,6 @@ def test_who_may_see_it(hub: Hub, bare: Path, options: tuple[str, ...], private:
         assert hub.files(name=repo) == content(bare)
 
 
-@pytest.mark.skipif(not OLD_CLIENT, reason="huggingface_hub can change settings")
-@pytest.mark.parametrize("option", ["--public", "--gated"])
-def test_a_client_that_cannot_change_settings(hub: Hub, bare: Path, option: str) -> None:
-    """Who may see a repository stays as it is where huggingface_hub cannot change it: one line, nothing uploaded."""
-    before = hub.make()
-    pushed = hub.push(bare, option, code=1)
-    assert "to change who may see a repository needs huggingface_hub 0.25 or later" in pushed.err
-    assert hub.repo() == before
-
-
 # What an earlier push left, and is not in the folder that is pushed now: in main, on a branch, under a tag.
 HISTORIES = {
     "before": lambda hub, full: hub.push(full, *RIGHTS),
@@ -196,7 +186,6 @@ HISTORIES = {
 }
 
 
-@needs_settings
 @pytest.mark.parametrize("where", HISTORIES)
 def test_old_pictures_are_not_opened(
     hub: Hub, bare: Path, built: Callable[..., Path], tmp_path: Path, where: str
@@ -216,7 +205,6 @@ def test_old_pictures_are_not_opened(
     assert hub.repo()["private"] is False
 
 
-@needs_settings
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
 def test_a_failed_upload_opens_nothing(hub: Hub, bare: Path, there: bool) -> None:
     """A repository becomes public when all is uploaded, and not before; the same command then goes on."""
@@ -237,7 +225,6 @@ def test_a_failed_upload_opens_nothing(hub: Hub, bare: Path, there: bool) -> Non
     assert (hub.repo()["private"], hub.files()) == (False, content(bare))
 
 
-@needs_settings
 def test_never_open_for_a_moment(hub: Hub, bare: Path) -> None:
     """A private repository is gated before it is made public."""
     hub.push(bare)
@@ -667,7 +654,6 @@ def test_a_server_that_tags_branches_only(hub: Hub, bare: Path) -> None:
     assert tagged == [pushed["commit"], "main"]
 
 
-@needs_settings
 def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
     """Where the setting is taken and nothing is gated, nothing is uploaded."""
     hub.faults(fault("PUT", "/settings$", 200))

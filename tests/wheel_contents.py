@@ -1,27 +1,35 @@
-"""Check what is in the wheel: `python tests/wheel_contents.py DIST`. Exit code 1 if anything is missing or too much."""
+"""Check what is in wheel and sdist: `python tests/wheel_contents.py DIST`. Exit code 1 if they are not complete."""
 
 import re
+import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("_newsclippings/", "newsclippings-stubs/")
 
 
 def main(dist: Path) -> None:
-    """Compare the names in the only wheel below `dist` with the files of the checkout."""
-    (wheel,) = dist.glob("*.whl")
-    found = {
-        name for name in zipfile.ZipFile(wheel).namelist() if not re.match(r"newsclippings-[^/]+\.dist-info/", name)
-    }
-    package = [p for p in (ROOT / "_newsclippings").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    expected = {"newsclippings.py", *(p.relative_to(ROOT).as_posix() for p in package)}
+    """Compare the names in the only wheel and the only sdist below `dist` with the files that are committed."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
+    committed = set(done.stdout.splitlines())
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    names = zipfile.ZipFile(wheel).namelist()
+    found = {name for name in names if not re.match(r"newsclippings-[^/]+\.dist-info/", name)}
+    expected = {name for name in committed if name == "newsclippings.py" or name.startswith(PACKAGES)}
     if found != expected:
         sys.exit(f"{wheel}: missing {sorted(expected - found)}, too much {sorted(found - expected)}")
-    size = wheel.stat().st_size
-    if size > 2_000_000:
-        sys.exit(f"{wheel}: {size:,} bytes, more than 2 MB")
-    sys.stdout.write(f"{wheel.name}: {len(found)} files, {size:,} bytes\n")
+    with tarfile.open(sdist) as tar:
+        packed = {member.name.partition("/")[2] for member in tar if member.isfile()}
+    if packed != committed | {"PKG-INFO"}:
+        sys.exit(f"{sdist}: missing {sorted(committed - packed)}, too much {sorted(packed - committed)}")
+    for file in (wheel, sdist):
+        size = file.stat().st_size
+        if size > 2_000_000:
+            sys.exit(f"{file}: {size:,} bytes, more than 2 MB")
+        sys.stdout.write(f"{file.name}: {size:,} bytes\n")
 
 
 if __name__ == "__main__":

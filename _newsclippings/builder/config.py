@@ -19,7 +19,6 @@ from _newsclippings.inputs import Sources, build_id, inputs_digest, sources_of
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
 LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
-OF_SCRIPTS = ("base_path", "repo_id", "hash", "info")
 
 
 @dataclass(repr=False)
@@ -74,13 +73,12 @@ def dataset_info(features: datasets.Features) -> datasets.DatasetInfo:
     )
 
 
-def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_script: bool = False) -> dict[str, Any]:
+def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
     """What the builder may pass on to `datasets` of its arguments; those that would change nothing are refused.
 
     Args:
         positional: arguments without a name: one at most, the folder of the cache, often taken for the config.
         given: arguments by name.
-        as_script: whether `datasets` 3 runs the builder as a dataset script, and hands in what it knows of that.
 
     Raises:
         ConfigError: an argument is not known, has no effect, or stands where another belongs.
@@ -115,7 +113,7 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any], as_scrip
     # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
     empty = {"storage_options": {}, "hash": "", "token": True}
     for name in NO_EFFECT:
-        value = None if as_script and name in OF_SCRIPTS else given.get(name)
+        value = given.get(name)
         if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
             raise without_effect(f"{name}=")
     return given

@@ -23,7 +23,7 @@ def make_name_known() -> None:
     except Exception as error:
         logging.getLogger(NAME).warning(
             "load_dataset(%r) does not work on datasets %s (%s: %s). Use newsclippings.NewsCLIPpings(...) instead, or "
-            "a release of datasets from 3.6 to 5.",
+            "a release of datasets from 4 to 5.",
             NAME,
             datasets.__version__,
             type(error).__name__,
@@ -36,8 +36,11 @@ def _wrap_lookup() -> None:
     from datasets.data_files import DataFilesDict
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as table
 
-    factory, module_class = load.PackagedDatasetModuleFactory, load.DatasetModule
-    local = getattr(load, "LocalDatasetModuleFactoryWithoutScript", None) or load.LocalDatasetModuleFactory
+    factory, local, module_class = (
+        load.PackagedDatasetModuleFactory,
+        load.LocalDatasetModuleFactory,
+        load.DatasetModule,
+    )
     look_up = vars(factory)["get_module"]
     if not (isinstance(table, dict) and all(map(callable, (look_up, local, module_class)))):
         message = "its table of modules, or what looks modules up, is of another kind"

@@ -1,9 +1,8 @@
 """What the authors know of each article, metadata/<split>.json: title, time, entities, and whether a person is seen."""
 
 import math
-import re
 from collections.abc import Callable
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -137,17 +136,11 @@ def _finite(record: dict[str, Any], value: float) -> float:
     return float(value)
 
 
-# What Python reads from 3.11 on only; a fraction of a second is not kept anyway.
-_COMPACT = re.compile(r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)")
-_FRACTION = re.compile(r"[.,]\d+")
-
-
 def parse_timestamp(text: str | None) -> datetime | None:
     """An ISO-8601 time as UTC; None if it is none, or a placeholder such as 1900-01-01."""
     try:
-        extended = _COMPACT.sub(r"\1-\2-\3T\4:\5:\6", (text or "").strip().replace("Z", "+00:00"))
-        time = datetime.fromisoformat(_FRACTION.sub("", extended))
-        time = time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)
+        time = datetime.fromisoformat((text or "").strip())
+        time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return None if time.date() in PLACEHOLDERS else time.replace(microsecond=0)

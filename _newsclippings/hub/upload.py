@@ -180,11 +180,6 @@ def _push(
     if not info.private and not public:
         message = f"{repo} is public: pass --public if that is meant, make it private, or choose another name."
         raise ConfigError(message)
-    if ((info.private and public) or (gated and not info.gated)) and not hasattr(api, "update_repo_settings"):
-        message = (
-            f"{repo}: to change who may see a repository needs huggingface_hub 0.25 or later. Nothing was uploaded."
-        )
-        raise ConfigError(message)
     if info.private and public and not upload.rights:
         _check_history(api, upload)
     if gated and not info.gated:  # first, so that nobody sees it in between

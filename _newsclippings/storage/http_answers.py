@@ -28,7 +28,7 @@ def client(patience: float) -> dict[str, Any]:
         async def start(self, connection: Any) -> Any:
             try:
                 await asyncio.wait_for(super().start(connection), patience)  # the head may come byte by byte
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 message = f"got no answer in {patience:g} seconds"
                 raise TimeoutError(message) from None
             if self.method == "GET" and self.status in (200, 206):

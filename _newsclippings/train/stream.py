@@ -40,7 +40,7 @@ class StreamRows(IterableDataset[Row]):
     ) -> None:
         self.stream, self.control = stream, control or Control(None)
         self.seed, self.buffer, self.rank, self.ranks, self.epoch = seed, buffer, rank, ranks, 0
-        self.shards = int(stream.num_shards if hasattr(stream, "num_shards") else stream.n_shards)
+        self.shards = int(stream.num_shards)
         if self.shards % ranks:
             fit = [str(k) for k in range(1, self.shards + 1) if self.shards % k == 0]
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -14,7 +14,7 @@ def in_our_words(record: dict[str, Any]) -> dict[str, Any]:
     names = ("title", "type", "mention", "confidence")
     return {
         "title": record["title"],
-        "timestamp": time and time.replace(tzinfo=timezone.utc),
+        "timestamp": time and time.replace(tzinfo=UTC),
         "timestamp_text": text,
         "image_has_person": record["image_has_person"],
         "entities": [{"text": e[0], "label": e[1]} for e in record["caption_entities_spacy"]],

@@ -1,0 +1,31 @@
+# Written by tests/stubs.py.
+from typing import Any
+import datasets
+from _newsclippings.builder import NewsCLIPpingsConfig, join_images
+from _newsclippings.check import Report, verify, verify_built
+from _newsclippings.errors import BadFileError, BadPickleError, BadTarError, ConfigError, DataNotFoundError, MissingDataError, NewsCLIPpingsError, UnsafePathError
+from _newsclippings.pictures import decode_small
+from _newsclippings.vectors import read_embeddings, read_faces
+__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'MissingDataError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'Report', 'UnsafePathError', 'decode_small', 'join_images', 'read_embeddings', 'read_faces', 'verify', 'verify_built']
+__version__: str
+class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
+    config: NewsCLIPpingsConfig
+
+    def __init__(self, *cache_dir: Any, **arguments: Any) -> None:
+        ...
+
+    @property
+    def join_reports(self) -> dict[str, Any]:
+        ...
+
+    def download_and_prepare(self, output_dir: str | None=..., download_config: Any=..., download_mode: Any=..., **kwargs: Any) -> None:
+        ...
+
+    def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        ...
+
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        ...
+
+    def count_rows(self, split: str) -> int:
+        ...
