@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from _newsclippings.show import write_sample
-from training.__main__ import main
+from _newsclippings.train import train
 
 DATA, RUN = Path("demo/data"), Path("demo/run")
 
@@ -19,7 +19,7 @@ def finetune(model: str | None = None) -> float:
     """Train, evaluate, and return the accuracy on test."""
     if not DATA.exists():
         write_sample(DATA)
-    measures = main(
+    measures = train(
         [
             "--data_dir", str(DATA), "--output_dir", str(RUN),
             *(["--model", model] if model else ["--from_config", "tiny"]),

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
+    "train": ["builder", "inputs", "pictures", "rows"],
     "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
@@ -128,10 +129,11 @@ def test_there_is_no_circle_and_few_levels() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
-    """`datasets` stays at the edge; below it there are tables and bytes. torch and mlcroissant are nowhere."""
+    """`datasets` stays at the edge; below it there are tables and bytes. torch is in the training, nothing else."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
-    assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings")
-    assert not outside & {"torch", "transformers", "mlcroissant", "pickle", "dill", "marshal", "shelve"}
+    assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train")
+    assert not outside & {"torch", "transformers"} or room_of(module) == "train"
+    assert not outside & {"mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
 
 def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
@@ -268,6 +270,7 @@ def test_import_does_without_private_names(world: World, fresh: Callable[..., Do
 HEAVY = {"datasets", "torch", "pandas", "huggingface_hub", "fsspec", "aiohttp"}
 WITHOUT = """
 import json, sys
+import _newsclippings.train
 from _newsclippings.cli import main
 for arguments in json.loads(sys.argv[1]):
     main(arguments, standalone_mode=False)
@@ -276,7 +279,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
-    """Of local inputs, no command but `push` imports `datasets`, pandas, the Hub's client, torch or fsspec."""
+    """Of local inputs, only `push` and `train` import `datasets`, pandas, the Hub's client, torch or fsspec."""
     data, out = str(world.root), str(tmp_path / "out")
     commands = [
         ["info", "--data-dir", data],
@@ -311,7 +314,7 @@ def test_conversions_go_through_tables(module: str) -> None:
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     used = {(ast.unparse(node), node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found = {(module, name) for name, method in used if name in CONVERSIONS or method in METHODS}
-    assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings")
+    assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings", "train")
 
 
 def test_importing_makes_the_name_known_and_nothing_else(fresh: Callable[..., Done]) -> None:

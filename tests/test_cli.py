@@ -31,6 +31,8 @@ from newsclippings import ConfigError, NewsCLIPpings
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     """`--help` says what the command does and shows a call that begins with its name."""
+    if command == "train":  # whose flags are those of `transformers`
+        pytest.importorskip("transformers")
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Example:" in result.stdout
@@ -41,6 +43,18 @@ def test_the_group_lists_its_commands() -> None:
     """Without arguments, and with -h, the commands are shown; --version tells the version."""
     assert all(command in run("-h").stdout for command in main.commands)
     assert run("--version").stdout == f"newsclippings, version {VERSION}\n"
+
+
+def test_train_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch or transformers are not installed, a line says how to install them."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for arguments in (["train", "--help"], ["train", "--data_dir", "nowhere"]):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: Training needs torch, transformers")
+        assert result.stderr.endswith("not installed: pip install 'newsclippings[train]'.\n")
+        assert result.stderr.count("\n") == 1
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[s
     """A CLIP out of a folder; its pairs are right about as often as not, since it knows nothing."""
     from transformers import AutoModel, CLIPImageProcessor, CLIPProcessor
 
-    from training.tiny import byte_tokenizer, tiny_config
+    from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 
     torch.manual_seed(0)
     AutoModel.from_config(tiny_config()).save_pretrained(tmp_path / "clip")

@@ -25,10 +25,10 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from training import __main__ as training  # noqa: E402
-from training import model, strangers  # noqa: E402
-from training.options import Options  # noqa: E402
-from training.tiny import byte_tokenizer, tiny_config  # noqa: E402
+from _newsclippings.train import command as training  # noqa: E402
+from _newsclippings.train import model, strangers  # noqa: E402
+from _newsclippings.train.options import Options  # noqa: E402
+from _newsclippings.train.tiny import byte_tokenizer, tiny_config  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -314,9 +314,9 @@ def test_nothing_is_asked_at_a_terminal(run: Path, world_of_rows: World, tmp_pat
     about("options", data_dir="/nowhere", data="evil/repo")(run)
     settings(run)
     ours, theirs = pty.openpty()
-    arguments = ["--eval_only", str(run), "--use_cpu", "--data_dir", str(world_of_rows.root)]
+    arguments = ["train", "--eval_only", str(run), "--use_cpu", "--data_dir", str(world_of_rows.root)]
     try:
-        done = run_module("training", arguments, tmp_path, before=lambda: os.dup2(theirs, 0))
+        done = run_module("newsclippings", arguments, tmp_path, before=lambda: os.dup2(theirs, 0))
     finally:
         os.close(ours)
         os.close(theirs)

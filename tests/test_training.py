@@ -38,12 +38,12 @@ pytest.importorskip("matplotlib")
 from torch.utils.data import DataLoader  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
-from training import __main__ as training  # noqa: E402
-from training import evaluate, model  # noqa: E402
-from training.data import Control, count_rows, load_split, shard_sizes, whole_pairs  # noqa: E402
-from training.options import OFFICIAL, Options, parse  # noqa: E402
-from training.stream import StreamLoader, StreamRows  # noqa: E402
-from training.tiny import byte_tokenizer  # noqa: E402
+from _newsclippings.train import command as training  # noqa: E402
+from _newsclippings.train import evaluate, model  # noqa: E402
+from _newsclippings.train.data import Control, count_rows, load_split, shard_sizes, whole_pairs  # noqa: E402
+from _newsclippings.train.options import OFFICIAL, Options, parse  # noqa: E402
+from _newsclippings.train.stream import StreamLoader, StreamRows  # noqa: E402
+from _newsclippings.train.tiny import byte_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -255,7 +255,7 @@ def test_what_does_not_fit_is_an_error(world: World) -> None:
 RANKS = """
 import json, os, sys
 from pathlib import Path
-from training import __main__ as training
+from _newsclippings.train import command as training
 
 seen = []
 collate = training.WithoutFacts.__call__
@@ -410,7 +410,7 @@ def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[
 
 def test_vectors_of_a_row() -> None:
     """Normalised, zero where there is none, faces as their mean, then product and difference."""
-    from training.collate import vectors_of
+    from _newsclippings.train.collate import vectors_of
 
     row = {"clip_image": [3.0] + [0.0] * 511, "clip_text": [0.0, 2.0] + [0.0] * 510}
     got = vectors_of(row, Options(features="clip", products=True))
@@ -469,7 +469,7 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
     """Exit code 1, what was looked for, no traceback."""
     with pytest.raises(ValueError, match=r"nowhere: expected model\.safetensors"):
         training.main(["--eval_only", "nowhere", "--use_cpu"])
-    done = run_module("training", ["--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
+    done = run_module("newsclippings", ["train", "--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
     assert done.code == 1
     assert "\nError: data_dir=" in f"\n{done.err}"
     assert "Traceback" not in done.err
@@ -579,8 +579,9 @@ def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World],
     world = new_world(tar=False)
     row = world.rows()[3]
     (world.origin / row["image_path"]).write_bytes(b"<html>")
-    arguments = [*QUICK, "--data_dir", str(world.root), "--max_steps", "30", "--dataloader_num_workers", str(workers)]
-    done = run_module("training", arguments, tmp_path)
+    arguments = ["train", *QUICK, "--data_dir", str(world.root), "--max_steps", "30"]
+    arguments += ["--dataloader_num_workers", str(workers)]
+    done = run_module("newsclippings", arguments, tmp_path)
     assert done.code == 1
     (line,) = [text for text in done.err.splitlines() if text.startswith("Error: ")]
     assert re.search(rf"row \d+, image_id {row['image_id']}: picture of 6 bytes: expected", line)
@@ -607,7 +608,7 @@ def test_a_model_that_diverged_is_no_control(tmp_path: Path) -> None:
 
 
 class Diverged:
-    def eval(self) -> None:
+    def train(self, mode: bool) -> None:
         pass
 
     def __call__(self) -> dict[str, Any]:
@@ -675,7 +676,7 @@ def test_models_that_will_not_do(tmp_path: Path) -> None:
     """Another family, and a tokenizer that is not there, are told; weights in half precision are read in full."""
     from transformers import BertConfig, BertModel, CLIPModel
 
-    from training.tiny import byte_tokenizer, tiny_config
+    from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 
     BertModel(BertConfig(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)).save_pretrained(tmp_path / "bert")
     with pytest.raises(ValueError, match=r"bert: expected a CLIP or a SigLIP with pictures of one size, found bert"):
@@ -731,7 +732,7 @@ def test_weights_that_are_cut_off(tmp_path: Path) -> None:
     """Those of a model, too, are told in a line."""
     from transformers import CLIPModel
 
-    from training.tiny import tiny_config
+    from _newsclippings.train.tiny import tiny_config
 
     CLIPModel(tiny_config()).save_pretrained(tmp_path / "clip")
     os.truncate(tmp_path / "clip" / "model.safetensors", 3000)
@@ -782,7 +783,7 @@ def test_pixels_are_those_of_the_recipe() -> None:
     """Transparency as Pillow's convert shows it, by which the authors trained; grey of 16 bits keeps its tones."""
     from sweeps import odd_pictures as odd
 
-    from training.collate import pixels
+    from _newsclippings.train.collate import pixels
 
     clear = np.zeros((256, 256, 4), np.uint16)
     assert pixels({"bytes": odd.png(clear, 8, 6), "path": None}, 224).max() == 0

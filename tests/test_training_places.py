@@ -1,4 +1,4 @@
-"""`python -m training` writes over nothing that it reads, and nothing of others; and says so in a line."""
+"""`newsclippings train` writes over nothing that it reads, and nothing of others; and says so in a line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from support.forking import run_module
 from support.reading import PACKAGE, environment
@@ -24,12 +26,14 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
 
-from training import __main__ as training
+from _newsclippings.train import command as training
+from _newsclippings.train import places
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 QUICK = ["--from_config", "tiny", "--hidden", "8", "--use_cpu", "--disable_tqdm", "true", "--warmup_steps", "1"]
 QUICK += ["--max_steps", "2"]
+PROGRAM = [sys.executable, "-W", "ignore", "-c", "from _newsclippings.cli import main; main()", "train"]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +141,7 @@ def test_files_of_others_stay(scene: Path, tmp_path: Path, monkeypatch: pytest.M
     change, more = FOREIGN[name]
     change(out)
     before = digests(tmp_path / "place")
-    with pytest.raises((ConfigError, BadFileError), match=r"not written by `python -m training`|found|second name"):
+    with pytest.raises((ConfigError, BadFileError), match=r"not written by `newsclippings train`|found|second name"):
         train(scene, out, *more)
     assert digests(tmp_path / "place") == before
 
@@ -148,7 +152,7 @@ def test_an_earlier_run_is_written_over(scene: Path, tmp_path: Path) -> None:
     (out / "log.txt").write_text("mine")
     os.link(out / "report.png", tmp_path / "kept.png")
     kept = (tmp_path / "kept.png").read_bytes()
-    assert b"tEXtSoftware\0python -m training" in kept
+    assert b"tEXtSoftware\0newsclippings train" in kept
     found = train(scene, out)
     assert train(scene, out, "--resume_from_checkpoint", "true") == found
     assert training.main(["--eval_only", str(out), "--data_dir", str(scene / "data"), "--use_cpu"]) == found
@@ -161,11 +165,25 @@ def test_an_earlier_run_is_written_over(scene: Path, tmp_path: Path) -> None:
         assert training.main([*arguments, "--output_dir", str(tmp_path / "empty")]) == found
 
 
+def test_a_picture_of_an_earlier_version_is_written_over(scene: Path, tmp_path: Path) -> None:
+    """It was marked as of `python -m training`; without a mark it is somebody else's."""
+    out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
+    with PIL.Image.open(out / "report.png") as picture:
+        picture.load()
+    noted = PIL.PngImagePlugin.PngInfo()
+    noted.add_text("Software", "python -m training")
+    picture.save(out / "report.png", pnginfo=noted)
+    places.check_report(out, [])
+    picture.save(out / "report.png", pnginfo=PIL.PngImagePlugin.PngInfo())
+    with pytest.raises(ConfigError, match=r"not written by `newsclippings train`"):
+        places.check_report(out, [])
+
+
 # The program
 
 
 def shell(scene: Path, arguments: list[str], streams: str, tmp_path: Path, **more: Any) -> Any:
-    command = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-W", "ignore", "-m", "training", *arguments]
+    command = ["sh", "-c", f'exec "$@" {streams}', "sh", *PROGRAM, *arguments]
     env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=300, **more)
 
@@ -184,12 +202,12 @@ def test_a_run_goes_on_where_nothing_can_be_printed(scene: Path, tmp_path: Path,
     """Exit code 1 where the result was not printed, one line of why, and all files."""
     arguments = [*QUICK, "--logging_steps", "1", "--data_dir", str(scene / "data"), "--output_dir", "out"]
     if streams == "> /dev/full":
-        forked = run_module("training", arguments, tmp_path, stdout=Path("/dev/full"))
+        forked = run_module("newsclippings", ["train", *arguments], tmp_path, stdout=Path("/dev/full"))
         code, errors = forked.code, forked.err
     elif streams == "| true":
         reading, writing = os.pipe()
         os.close(reading)
-        command = [sys.executable, "-W", "ignore", "-m", "training", *arguments]
+        command = [*PROGRAM, *arguments]
         env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
         done: Any = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
         os.close(writing)
@@ -227,11 +245,21 @@ def test_exit_codes(scene: Path, tmp_path: Path, arguments: list[str], code: int
     assert bool(done.stderr) == (not streams)
 
 
+def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
+    """`python -m training` prints its new name in a line on standard error, and is the same otherwise."""
+    command, env = [sys.executable, "-W", "ignore", "-m", "training"], environment(tmp_path / "hf")
+    done = subprocess.run([*command, "--text_only", "--image_only"], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    notice, error = done.stderr.splitlines()
+    assert notice == "`python -m training` is now `newsclippings train`"
+    assert error.startswith("Error: --text_only and --image_only: expected one of them")
+
+
 @pytest.mark.parametrize("most", [20_000, pytest.param(200_000, marks=pytest.mark.sweep)])
 def test_a_file_that_becomes_too_large(scene: Path, tmp_path: Path, most: int) -> None:
     """What the system refuses while weights are written is a sentence, whichever library writes them."""
     done = run_module(
-        "training", [*QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], tmp_path,
+        "newsclippings", ["train", *QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], tmp_path,
         before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
     )  # fmt: skip
     assert done.code == 1

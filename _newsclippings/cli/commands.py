@@ -21,6 +21,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
+from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.errors import without_secrets
 from _newsclippings.facts import (
@@ -47,7 +48,15 @@ def main() -> None:
     """
 
 
-for command in (cli_folder.build, cli_folder.card, cli_folder.croissant, cli_folder.push, cli_folder.stats, verify):
+for command in (
+    cli_folder.build,
+    cli_folder.card,
+    cli_folder.croissant,
+    cli_folder.push,
+    cli_folder.stats,
+    train,
+    verify,
+):
     main.add_command(command)
 
 

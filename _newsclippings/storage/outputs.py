@@ -12,7 +12,7 @@ from _newsclippings.facts import HOMEPAGE
 from _newsclippings.storage.local import LocalFile
 
 EDGE = 64 << 10  # bytes at either end of a file in which its maker is looked for
-OTHER_CALLS = {"training": "python -m training", "download_and_prepare": "download_and_prepare()"}
+OTHER_CALLS = {"download_and_prepare": "download_and_prepare()"}
 SOFTWARE = "Software"  # the text chunk of a PNG that names its maker
 
 PathLike = str | os.PathLike[str]
@@ -26,11 +26,13 @@ class Maker:
         command: its name.
         marks: all of these are in the first or the last 64 KiB of each file that it writes.
         never: this is in none of them: by it another command's files, which look the same, are told apart.
+        earlier: any of these marks a file that an earlier version wrote.
     """
 
     command: str
     marks: tuple[bytes, ...]
     never: bytes | None = None
+    earlier: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:
@@ -40,7 +42,8 @@ class Maker:
     def wrote(self, path: PathLike) -> bool:
         """Whether it wrote a file, by what is in it."""
         edges = read_edges(path)
-        return all(mark in edges for mark in self.marks) and (self.never is None or self.never not in edges)
+        marked = all(mark in edges for mark in self.marks) or any(mark in edges for mark in self.earlier)
+        return marked and (self.never is None or self.never not in edges)
 
 
 def read_edges(path: PathLike) -> bytes:

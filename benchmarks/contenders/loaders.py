@@ -11,12 +11,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import newsclippings
+from _newsclippings.train.stream import StreamRows
+from _newsclippings.train.tiny import byte_tokenizer
 from benchmarks.contenders import hf, readme
 from benchmarks.contenders.decode import SIDE
 from benchmarks.contenders.ours import DEFAULT
 from benchmarks.job import Job, Outcome
-from training.stream import StreamRows
-from training.tiny import byte_tokenizer
 
 SIZE = 32  # rows of a batch
 TOKENS = 77

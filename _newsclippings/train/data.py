@@ -12,11 +12,16 @@ import pyarrow.parquet as pq
 from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
-import newsclippings
-from _newsclippings.storage import open_stream
-from training.options import FEATURES, Options
+from _newsclippings.builder import make_name_known
+from _newsclippings.config import Request
+from _newsclippings.facts import NAME
+from _newsclippings.inputs import sources_of
+from _newsclippings.rows import Assembly
+from _newsclippings.storage import cache_folder, open_stream
+from _newsclippings.train.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)
+make_name_known()  # to `load_dataset`, which below is asked for it
 
 Row = dict[str, Any]
 FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # of a row, for predictions and measures
@@ -68,9 +73,8 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     if known is not None and known.num_examples:
         return int(known.num_examples)
     fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
-    return newsclippings.NewsCLIPpings(config_name=options.config, splits=[split], images="none", **fields).count_rows(
-        split
-    )
+    request = Request(name=options.config, splits=[split], images="none", **fields)
+    return Assembly(sources_of(request), request, cache_folder() / NAME).count_rows(split)
 
 
 class Control:

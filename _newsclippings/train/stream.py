@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from _newsclippings.rows import part_ranges
-from training.data import Control, Row, are_twins, is_whole, tell_of_missing
+from _newsclippings.train.data import Control, Row, are_twins, is_whole, tell_of_missing
 
 
 class StreamRows(IterableDataset[Row]):

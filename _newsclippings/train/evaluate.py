@@ -11,7 +11,7 @@ import torch
 
 from _newsclippings.facts import OUTLETS, SOURCE_DATASETS
 from _newsclippings.storage import SOFTWARE, write_atomically, write_text
-from training.places import REPORT
+from _newsclippings.train.places import PICTURE, REPORT
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ def predict(model: torch.nn.Module, batches: Iterable[dict[str, Any]], device: t
     Each has `index`, `id`, `image_id`, `source_dataset`, `source`, `label`, `score` (probability of falsified) and
     `logits`.
     """
-    model.eval()
+    model.train(mode=False)
     found: dict[int, Prediction] = {}
     with torch.no_grad():
         for batch in batches:
@@ -177,5 +177,5 @@ def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -
     right.set(xlim=(0, 1), title="accuracy, 95 % intervals")
     right.invert_yaxis()
     with write_atomically(path, REPORT[path.name]) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={SOFTWARE: "python -m training"})
+        figure.savefig(temporary, format="png", dpi=120, metadata={SOFTWARE: PICTURE.name})
     pyplot.close(figure)

@@ -23,7 +23,7 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
 from _newsclippings.errors import printable
 from _newsclippings.facts import OUTLETS
-from training.options import Options
+from _newsclippings.train.options import Options
 
 ABOUT: Final = "classifier.json"
 WEIGHTS: Final = "model.safetensors"

@@ -7,7 +7,9 @@ from typing import Final
 
 from transformers import TrainingArguments
 
+from _newsclippings.config import Request
 from _newsclippings.errors import ConfigError, printable
+from _newsclippings.inputs import sources_of
 from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
@@ -18,13 +20,16 @@ from _newsclippings.storage import (
     foreign_output,
     is_url,
 )
-from newsclippings import NewsCLIPpings
-from training.data import builder_fields
-from training.options import Options
-from training.strangers import ABOUT, LARGEST_JSON, WEIGHTS
+from _newsclippings.train.data import builder_fields
+from _newsclippings.train.options import Options
+from _newsclippings.train.strangers import ABOUT, LARGEST_JSON, WEIGHTS
 
-COMMAND: Final = "training"
-PICTURE: Final = Maker(COMMAND, (f"tEXt{SOFTWARE}\0python -m training".encode(),))
+COMMAND: Final = "train"
+PICTURE: Final = Maker(
+    COMMAND,
+    (f"tEXt{SOFTWARE}\0newsclippings {COMMAND}".encode(),),
+    earlier=(f"tEXt{SOFTWARE}\0python -m training".encode(),),
+)
 REPORT: Final = {
     "predictions.jsonl": Maker(COMMAND, (b'{"index": ', b'"image_id": ', b'"logits": [')),
     "measures.json": Maker(COMMAND, (b'"rows": ', b'"accuracy": {')),
@@ -47,7 +52,7 @@ def inputs_of(options: Options, split: str = "test") -> list[str]:
     if options.data == Options.data:
         fields = builder_fields(options, split)
         fields.pop("splits", None)
-        found += NewsCLIPpings(config_name=options.config, **fields).config.sources().places()
+        found += sources_of(Request(name=options.config, **fields)).places()
     else:
         found.append(options.data)
     return [place for place in found if place and not is_url(place)]

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import newsclippings
+from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.pictures import decode
-from training.data import FACTS, Row
-from training.options import FEATURES, Options
+from _newsclippings.train.data import FACTS, Row
+from _newsclippings.train.options import FEATURES, Options
 
 Batch = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Collator:
     def _pixels(self, row: Row) -> torch.Tensor:
         try:
             return pixels(row["image"], self.side)
-        except newsclippings.NewsCLIPpingsError as error:
+        except NewsCLIPpingsError as error:
             do = "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
             raise ValueError(f"row {row['index']}, image_id {row['image_id']}: {error} {do}") from error
 

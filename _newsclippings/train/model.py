@@ -14,9 +14,9 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 from _newsclippings.errors import printable
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.storage import write_text
-from training.options import FEATURES, Options
-from training.places import NOTED
-from training.strangers import (
+from _newsclippings.train.options import FEATURES, Options
+from _newsclippings.train.places import NOTED
+from _newsclippings.train.strangers import (
     ABOUT,
     WEIGHTS,
     backbone_config,
@@ -34,7 +34,7 @@ from training.strangers import (
     shapes_of,
     weights_of,
 )
-from training.tiny import byte_tokenizer, tiny_config
+from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 
 MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # of Options, where a run goes on
 

@@ -212,7 +212,11 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
 
 def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser = HfArgumentParser(
-        (Options, TrainingArguments), prog="python -m training", description=__doc__, allow_abbrev=False
+        (Options, TrainingArguments),
+        prog="newsclippings train",
+        description=__doc__,
+        epilog="Example: newsclippings train --data_dir demo/data --from_config tiny --max_steps 30",
+        allow_abbrev=False,
     )
     own = Options.__dataclass_fields__
     parser.set_defaults(**{name: value for name, value in OFFICIAL.items() if name not in own})
