@@ -18,7 +18,7 @@ from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_sc
 from _newsclippings.show.sample import write_sample
 from _newsclippings.storage.files import write_atomically
 from _newsclippings.storage.outputs import INFOS, check_apart
-from newsclippings import ConfigError, NewsCLIPpings
+from newsclippings import ConfigError
 
 pytestmark = pytest.mark.sweep
 
@@ -94,9 +94,14 @@ def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkey
         message = "it began"
         raise RuntimeError(message)
 
-    for place in ("tar_index.walk", "convert.read_embeddings", "stats.folder_stats", "croissant.croissant_text"):
+    for place in (
+        "tar.walk",
+        "vectors.export.read_embeddings",
+        "stats.folder_stats",
+        "folder.croissant.croissant_text",
+        "rows.stream_rows",
+    ):
         monkeypatch.setattr(f"_newsclippings.{place}", too_long)
-    monkeypatch.setattr(NewsCLIPpings, "as_streaming_dataset", too_long)
     (tmp_path / "stats.json").write_text("{}")
     for command, name in NAMES.items():
         file = tmp_path / name
