@@ -151,7 +151,7 @@ def test_vectors_that_no_row_lacks(new_world: Callable[..., World], tmp_path: Pa
     plan = make_plan(world)
     for split in SPLITS:
         one = next(iter(plan["sbert"][split].values()))
-        plan["sbert"][split] = {row["id"]: one for row in world.rows(split=split)}
+        plan["sbert"][split] = {row["id"]: one.copy() for row in world.rows(split=split)}
     write_embeddings(world, plan)
     build(world, out, "--embeddings", "sbert", "--images", "none")
     for file in (out / "merged_balanced").glob("*.parquet"):
@@ -827,7 +827,7 @@ def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) ->
     world = new_world(tar=False)
     plan = make_plan(world)
     test = [row["id"] for row in world.rows(split="test")]
-    plan["sbert"]["test"] = {n: plan["sbert"]["train"][min(plan["sbert"]["train"])] for n in test[2:]}
+    plan["sbert"]["test"] = {n: plan["sbert"]["train"][min(plan["sbert"]["train"])].copy() for n in test[2:]}
     write_embeddings(world, plan)
     (world.origin / next(row["image_path"] for row in world.rows(split="test")[4:])).unlink()
     options = ["--embeddings", "sbert", "--embeddings", "facenet", "--missing", "drop_pair", "--split", "test"]
