@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from _newsclippings.errors import bad_file, too_large, without_secrets
+from _newsclippings.errors import bad_file, printable, too_large, without_secrets
 from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.network import answered, failed, file_system, is_url, remote_info, try_again
@@ -94,6 +94,9 @@ def read_json_text(location: str) -> bytes:
 
 def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
     """Write all of a remote file, of `most` bytes, to another; begun anew after failures that may pass."""
+    from tqdm.auto import tqdm  # takes a while to import, and most commands fetch nothing
+
+    name = printable(without_secrets(location).rpartition("/")[2])
 
     def copy() -> None:
         sink.seek(0)
@@ -104,11 +107,13 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
             size = getattr(source, "size", None)
             if isinstance(size, int) and size > most:
                 raise too_large(without_secrets(location), most)
-            while data := answered(location, lambda: source.read(_BLOCK)):
-                copied += len(data)
-                if copied > most:
-                    raise too_large(without_secrets(location), most)
-                sink.write(data)
+            with tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
+                while data := answered(location, lambda: source.read(_BLOCK)):
+                    copied += len(data)
+                    if copied > most:
+                        raise too_large(without_secrets(location), most)
+                    sink.write(data)
+                    bar.update(len(data))
         if isinstance(size, int) and copied != size:
             message = f"got {copied:,} of {size:,} bytes"
             raise OSError(message)
