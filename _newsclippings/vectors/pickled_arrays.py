@@ -299,7 +299,7 @@ class PickledArrays:
     def _read_at(self, offset: int, size: int) -> bytes:
         """Read bytes of the file. It is never mapped: if a mapped file is cut, looking at it ends the process."""
         try:
-            data = os.pread(self._file.fileno(), size, offset)
+            data = os.pread(self._file.fileno(), size or 1, offset)[:size]  # what cannot be read may have a size of 0
         except OSError as error:
             raise unreadable(self.path, error) from error
         if len(data) != size:
