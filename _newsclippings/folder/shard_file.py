@@ -55,7 +55,8 @@ def read_shard(
     read = 0
     with _opened(file, os.fspath(file), about, features, columns, texts) as parquet:
         # One thread: a thread takes address space, and one that cannot be started ends the process
-        for batch in parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False):
+        batches = parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+        for batch in batches if parquet.num_row_groups else ():  # pyarrow 19 refuses to read a file of no rows
             for name in batch.schema.names:
                 if name in NO_NULLS and batch.column(name).null_count:
                     raise _odd(f"{name} is null")
