@@ -232,7 +232,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                         check_replaced(folder, self.dataset_name)
                     os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
                     stack.enter_context(_lock(folder))
-                if outdated():  # still: another process may have built it meanwhile
+                if outdated():  # still: another process may have built it
                     download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
             super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
 
@@ -252,7 +252,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         folder: str = super()._build_cache_dir()
         if not is_url(folder) and has_damaged_info(folder):
             with _lock(folder):
-                if has_damaged_info(folder):  # still: another process may have built it meanwhile
+                if has_damaged_info(folder):  # still: another process may have built it
                     Path(folder, INFO_FILE).unlink(missing_ok=True)
         return folder
 

@@ -111,7 +111,7 @@ class Request:
 
     def columns(self) -> Columns:
         """The columns that follow from the fields, with their types."""
-        return columns_of(self.images, self.wanted_embeddings(), bool(self.metadata), bool(self.articles))
+        return columns_of(self.images, self.wanted_embeddings(), self.metadata, self.articles)
 
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""

@@ -19,7 +19,7 @@ from _newsclippings.facts import (
     VISUAL_NEWS_ROOTS,
     VISUAL_NEWS_TREE,
 )
-from _newsclippings.storage import check_known, failed, fingerprint, is_url, keep_secret
+from _newsclippings.storage import check_known, fingerprint, is_url
 from _newsclippings.text import as_repr
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
@@ -72,37 +72,6 @@ class Sources:
             matches={split: self.matches[split]},
             metadata={split: self.metadata[split]},
             embeddings={kind: {split: files[split]} for kind, files in self.embeddings.items()},
-        )
-
-    def fetched(self, fetch: Callable[[str], str], metadata: bool) -> "Sources":
-        """The same with local copies of what is remote.
-
-        Args:
-            fetch: URL -> local path of a copy.
-            metadata: whether the metadata are needed, too.
-
-        Raises:
-            DataNotFoundError: a file could not be fetched.
-        """
-
-        def local(location: str) -> str:
-            if not is_url(location):
-                return location
-            keep_secret(location)
-            try:
-                return fetch(location)
-            except Exception as error:  # whatever the Hub client and the network raise
-                failure = failed(location, error)
-            raise failure
-
-        return replace(
-            self,
-            matches={split: local(location) for split, location in self.matches.items()},
-            metadata={split: local(location) if metadata else location for split, location in self.metadata.items()},
-            embeddings={
-                kind: {split: local(file) for split, file in files.items()} for kind, files in self.embeddings.items()
-            },
-            fetched_before=True,
         )
 
     def require_pictures(self) -> None:

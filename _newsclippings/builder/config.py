@@ -158,7 +158,7 @@ def _example(own: Any, asked: Any) -> Any:
         return {"bytes": b"", "path": None}
     if isinstance(own, datasets.ClassLabel):
         return own.num_classes - 1
-    if not isinstance(own, datasets.Value):  # a list, whose class has another name before `datasets` 4
+    if not isinstance(own, datasets.Value):  # a list
         return [_example(own.feature, None)] * max(1, own.length)
     if own.dtype == "string":
         return asked.names[0] if isinstance(asked, datasets.ClassLabel) and asked.names else "guardian"

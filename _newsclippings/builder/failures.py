@@ -41,7 +41,7 @@ _OURS_IN_TEXT = r'^_newsclippings\.errors\.(\w+): (.+?)(?=\n\n(?:The above|Durin
 
 
 def _cause_of(error: BaseException) -> NewsCLIPpingsError | OSError | None:
-    """The error of ours, or of the disk, that `datasets` or another process wrapped; None if it is about neither."""
+    """This package's error, or the disk's, that `datasets` or another process wrapped; None if there is neither."""
     chain = list(_chain(error))
     found: list[NewsCLIPpingsError | OSError] = [one for one in chain if isinstance(one, NewsCLIPpingsError)]
     found += [one for one in chain if isinstance(one, OSError) and one not in found]

@@ -188,11 +188,13 @@ def preview(
 
     written = html or out or Path("pairs.png")
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
+    inputs = []
     for request in requests:  # before anything else is said of the file: an input is not to be removed
-        check_apart(written, sources_of(request).places())
+        inputs.append(sources_of(request))
+        check_apart(written, inputs[-1].places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
-    for request in requests:
-        sources_of(request).require_pictures()
+    for sources in inputs:
+        sources.require_pictures()
     parts = [
         Rows(config, split, stream_rows(request, split, cache_folder() / NAME))
         for (config, split), request in zip(asked, requests, strict=True)

@@ -1,4 +1,4 @@
-"""The commands that write, describe and publish a folder of Parquet files: thin edges, as cli.py."""
+"""The commands that write, describe and publish a folder of Parquet files: thin edges, as commands.py."""
 
 import os
 from pathlib import Path
@@ -91,7 +91,7 @@ def build(
 @click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
 @errors_in_a_line
 def card(folder: Path, check: bool, name: str | None) -> None:
-    """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, anew from what is in it.
+    """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
 
     \b
     Example:

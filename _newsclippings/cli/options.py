@@ -17,7 +17,7 @@ from _newsclippings.storage import forget_unprinted, in_our_words, is_url, not_p
 from _newsclippings.text import as_message
 
 
-class Choice(click.Choice):  # type: ignore[type-arg] # click 8.1 takes no argument
+class Choice(click.Choice[Any]):
     """One of some words; what is close to none of them is answered with the closest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

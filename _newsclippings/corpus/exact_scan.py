@@ -30,7 +30,7 @@ def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s, 
     """Read the wanted records of data.json (a list) or metadata/<split>.json (a table by id).
 
     Args:
-        open_file: opens the file anew, for reading bytes from its start.
+        open_file: opens the file for reading bytes from its start; called once for each pass.
         location: what to call it in errors.
         wanted: ids, sorted and unique.
         articles: whether the path of the article is asked for.

@@ -47,7 +47,7 @@ def read_metadata(open_file: Callable[[], Stream], location: str, wanted: Int64s
     """Read the wanted records of metadata/<split>.json with all that they hold.
 
     Args:
-        open_file: opens the file anew, for reading bytes from its start.
+        open_file: opens the file for reading bytes from its start; called once for each pass.
         location: what to call it in errors.
         wanted: ids, sorted and unique.
         articles: whether the path of the article is asked for.

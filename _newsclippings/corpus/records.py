@@ -1,7 +1,7 @@
 """Pick the records of wanted ids out of a big JSON file, in bounded memory.
 
 Two layouts: a list of records (`[{"id": 1, ...}, ...]`, data.json) and a table of them by id
-(`{"1": {"id": 1, ...}, ...}`, metadata). The fast way (record_scan.py) decodes only the wanted records; the exact way
+(`{"1": {"id": 1, ...}, ...}`, metadata). The fast way (fast_scan.py) decodes only the wanted records; the exact way
 here decodes every record, and is the one that explains what is wrong with a file.
 """
 
@@ -28,7 +28,7 @@ def pick_records(
     """Read the records whose id is wanted.
 
     Args:
-        open_file: opens the file anew, for reading bytes from its start.
+        open_file: opens the file for reading bytes from its start; called once for each pass.
         location: what to call it in errors.
         wanted: ids, sorted and unique.
         schema: the fields to keep, `id` (int64) first; the others are strings that every wanted record must have.

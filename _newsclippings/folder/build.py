@@ -149,7 +149,7 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
     """Refuse what does not fit on the disk, all of it together, before any is written.
 
     That takes a join of each config more, some seconds of the largest; to hold them all would take gigabytes. What a
-    config lacks is told now, too, and not after others were written.
+    config lacks is reported now, too, and not after others were written.
     """
     needed, digests = 0, []
     pictures: dict[str, PicturesInUse] = {}

@@ -1,4 +1,4 @@
-"""dataset_infos.json: the columns and the published counts of every config, generated from the tables of schema.py."""
+"""dataset_infos.json: the columns and the published counts of every config, generated from the tables of facts.py."""
 
 import json
 from pathlib import Path

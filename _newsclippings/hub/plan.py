@@ -61,12 +61,6 @@ class Upload:
     columns: dict[str, list[str]]
     rights: bool
 
-    def digest_of(self, name: str) -> str:
-        """The SHA-256 that a file must have to be sent: that of the text, of its manifest, or of the sums."""
-        if name in self.shards:
-            return str(self.shards[name]["sha256"])
-        return hashlib.sha256(self.texts[name].encode() if name in self.texts else self.contents[name]).hexdigest()
-
 
 def plan_upload(
     folder: Path, repo_id: str, *, with_images: bool, have_the_rights: bool, revision: str | None = None

@@ -109,7 +109,7 @@ class FolderPictures:
             self.status[row, :2].tolist()
         ):
             found = f"one of {status.st_size}, or written since"
-            raise bad_file(path, f"a picture of {len(view)} bytes", found, "It changed meanwhile: load again.")
+            raise bad_file(path, f"a picture of {len(view)} bytes", found, "It changed while it was read: load again.")
 
     def _path(self, row: int) -> str:
         return self._linked.get(row) or self._inside(self.paths[row].as_py())

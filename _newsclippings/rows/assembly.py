@@ -53,14 +53,8 @@ def join_config(config: Request, cache: Path) -> tuple["Assembly", dict[str, Spl
     sources = sources_of(config)
     if config.images != "none" or config.articles:
         sources.require_pictures()
-
-    def fetch(location: str) -> str:
-        return local_copy(location, cache / "downloads")
-
-    sources = sources.fetched(fetch, metadata=config.metadata)
-    assembly = Assembly(sources, config, cache)
-    if assembly.needs_metadata():
-        assembly.sources = sources.fetched(fetch, metadata=True)
+    matches = {split: local_copy(place, cache / "downloads") for split, place in sources.matches.items()}
+    assembly = Assembly(replace(sources, matches=matches, fetched_before=True), config, cache)
     joined = assembly.join()
     assembly.fetch(joined)
     for split, rows in joined.items():
@@ -122,7 +116,7 @@ class Assembly:
     Args:
         sources: where the inputs are.
         config: what is asked for.
-        cache: folder for what is dear to make or to fetch: indexes of tars, converted embeddings, downloads.
+        cache: folder for anything expensive to build or download: indexes of tars, converted embeddings, downloads.
     """
 
     def __init__(self, sources: Sources, config: Request, cache: Path) -> None:
@@ -143,10 +137,6 @@ class Assembly:
         self._slices: dict[str, tuple[int, int, Split]] = {}
         self._left_out: dict[str, npt.NDArray[np.bool_]] = {}  # rows of slices of which nothing was left
         self._lock = Lock()
-
-    def needs_metadata(self) -> bool:
-        """Whether the captions come from metadata: there is no data.json, neither as a file nor in the tar."""
-        return self._records.data_json is None
 
     def join(self) -> dict[str, Split]:
         """Join all splits of the sources, reading each file once.

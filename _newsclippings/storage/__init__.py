@@ -29,7 +29,7 @@ from _newsclippings.storage.files import (
     write_text,
 )
 from _newsclippings.storage.local import LocalFile, Member, RandomFile, holds, open_file, read_file
-from _newsclippings.storage.network import PAUSE, TRIES, failed, in_time, is_url, keep_secret
+from _newsclippings.storage.network import PAUSE, TRIES, in_time, is_url
 from _newsclippings.storage.outputs import (
     CARD,
     CHART,
@@ -103,7 +103,6 @@ __all__ = [
     "check_output",
     "computed_once",
     "extend",
-    "failed",
     "fingerprint",
     "flush",
     "flush_folder",
@@ -120,7 +119,6 @@ __all__ = [
     "is_proved",
     "is_url",
     "json_fault",
-    "keep_secret",
     "local_copy",
     "map_ahead",
     "no_fork",

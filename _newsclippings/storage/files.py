@@ -193,7 +193,7 @@ def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[s
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
         yield temporary
-        check_output(path, maker)  # it may have come to be there meanwhile
+        check_output(path, maker)  # another process may have written it since
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

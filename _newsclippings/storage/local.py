@@ -54,11 +54,6 @@ def open_file(path: str, flags: int = 0) -> int:
     return descriptor
 
 
-def require_file(path: str | os.PathLike[str]) -> None:
-    """Raise as `open_file` does, before somebody opens a file who would wait for a pipe."""
-    os.close(open_file(os.fspath(path)))
-
-
 def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The whole of a plain local file.
 

@@ -46,8 +46,8 @@ class TarSource:
         """Its index.
 
         Raises:
-            BadTarError: the tar is none, changed meanwhile, or is damaged although it should be whole; or the index is
-                that of another.
+            BadTarError: the tar is none, changed while it was walked, or is damaged although it should be whole; or the
+                index is that of another.
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:

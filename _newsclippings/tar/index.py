@@ -141,7 +141,7 @@ def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], s
         key_now: makes the fingerprint anew.
 
     Raises:
-        BadTarError: as `walk`, or a member is there twice, or the tar changed meanwhile.
+        BadTarError: as `walk`, or a member is there twice, or the tar changed during the walk.
     """
     content = f"{_digest(identity(file))}-" if isinstance(file, LocalFile) else ""
     cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"

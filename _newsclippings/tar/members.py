@@ -151,7 +151,7 @@ class TarCopy:
         """Fetch what the copy does not have of some members; see `fetch_members`.
 
         Raises:
-            BadTarError: the remote tar is another one meanwhile. The copy is removed: it may be of both.
+            BadTarError: the remote tar was replaced. The copy is removed: it may be of both.
         """
         with self._of_one_tar():
             fetch_members(self._remote, self._copy, members, again)

@@ -13,11 +13,8 @@ from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
 from _newsclippings.builder import make_name_known
-from _newsclippings.config import Request
 from _newsclippings.facts import NAME
-from _newsclippings.inputs import sources_of
-from _newsclippings.rows import Assembly
-from _newsclippings.storage import cache_folder, open_stream
+from _newsclippings.storage import open_stream
 from _newsclippings.train.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)
@@ -73,8 +70,8 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     if known is not None and known.num_examples:
         return int(known.num_examples)
     fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
-    request = Request(name=options.config, splits=[split], images="none", **fields)
-    return Assembly(sources_of(request), request, cache_folder() / NAME).count_rows(split)
+    builder = load_dataset_builder(NAME, options.config, splits=[split], images="none", **fields)
+    return int(builder.count_rows(split))
 
 
 class Control:

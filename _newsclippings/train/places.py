@@ -7,9 +7,8 @@ from typing import Final
 
 from transformers import TrainingArguments
 
-from _newsclippings.config import Request
+from _newsclippings.builder import NewsCLIPpingsConfig
 from _newsclippings.errors import ConfigError, printable
-from _newsclippings.inputs import sources_of
 from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
@@ -52,7 +51,7 @@ def inputs_of(options: Options, split: str = "test") -> list[str]:
     if options.data == Options.data:
         fields = builder_fields(options, split)
         fields.pop("splits", None)
-        found += sources_of(Request(name=options.config, **fields)).places()
+        found += NewsCLIPpingsConfig(name=options.config, **fields).sources().places()
     else:
         found.append(options.data)
     return [place for place in found if place and not is_url(place)]
