@@ -35,10 +35,15 @@ os.environ.update(
 
 import datasets  # noqa: E402
 import huggingface_hub  # noqa: E402
+import hypothesis  # noqa: E402
 from support.remote import Origin, Published, publish, serving  # noqa: E402
 from support.world import World, make_world  # noqa: E402
 
 import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

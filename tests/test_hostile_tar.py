@@ -74,6 +74,9 @@ DAMAGE: dict[str, tuple[bytes, int, str]] = {
     "two long names": (extra(b"L", b"b\0") + extra(b"L", b"c\0") + A, 1024, "two long names for one member"),
     "long name and PAX path": (extra(b"L", b"b\0") + extra(b"x", pax(path=b"c")) + A, 1024, "two long names"),
     "hidden in a name": (header(b"a\0hidden") + BODY, 0, "bytes are hidden behind a NUL in a member's name"),
+    "a long name longer than its size": (
+        header(b"././@LongLink", b"%011o\0" % 3, b"L") + b"b.jpg".ljust(512, b"\0") + A, 0, "goes on behind its size",
+    ),
     "hidden in a long name": (extra(b"L", b"a\0hidden\0") + A, 0, "bytes are hidden behind a NUL in a long name"),
     "folder with a body": (header(b"d/", kind=b"5") + BODY, 512, "the checksum of a header does not match"),
     "one zero block": (bytes(512) + NEXT, 0, "a single zero block where a header or the end marker was expected"),

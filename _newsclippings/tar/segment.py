@@ -165,6 +165,8 @@ class _Walk:
                 name = data.rstrip(b"\0")
                 if b"\0" in name:
                     raise DamageError(byte, "bytes are hidden behind a NUL in a long name")
+                if name == data and length % BLOCK and self.read_at(byte + BLOCK + length, 1) not in (b"", b"\0"):
+                    raise DamageError(byte, "a long name goes on behind its size")  # other readers take all of it
                 self._remember(kind, {b"path": name}, byte)
             elif kind == b"K":
                 self._remember(kind, {}, byte)
