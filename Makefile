@@ -38,13 +38,13 @@ test-oldest: .venv-oldest/dev
 # Built folders are read by older `datasets` and pyarrow, where this package is not installed.
 test-reader: .venv/dev .venv-reader/dev
 	NEWSCLIPPINGS_OTHER_PYTHON=$(CURDIR)/.venv-reader/bin/python \
-	    $(BIN)/python -m pytest tests/test_push.py -k test_another_version_reads_it
+	    $(BIN)/python -m pytest tests/hub/test_push.py -k test_another_version_reads_it
 
 # What would be published: the names in the wheel, that it works where nothing else is installed, and its types.
 wheel: .venv/dev
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --outdir dist .
-	$(BIN)/python tests/wheel_contents.py dist
+	$(BIN)/python tests/contract/wheel_contents.py dist
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample

@@ -1,4 +1,4 @@
-# Written by tests/stubs.py.
+# Written by tests/support/stubs.py.
 from typing import Any
 import datasets
 from _newsclippings.builder import NewsCLIPpingsConfig, join_images

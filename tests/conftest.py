@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that the helpers are found 
 _HOME = tempfile.mkdtemp(prefix="newsclippings-tests-")  # read at import by both libraries, before any fixture runs
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith(("HF_", "NEWSCLIPPINGS_"))]:
-    if _name != "NEWSCLIPPINGS_OTHER_PYTHON":  # for test_push.py
+    if _name != "NEWSCLIPPINGS_OTHER_PYTHON":  # for hub/test_push.py
         del os.environ[_name]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch: there is a worker of pytest for each core
 os.environ.update(

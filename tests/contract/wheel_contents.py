@@ -1,4 +1,4 @@
-"""Check what is in wheel and sdist: `python tests/wheel_contents.py DIST`. Exit code 1 if they are not complete."""
+"""Check wheel and sdist: `python tests/contract/wheel_contents.py DIST`. Exit code 1 if they are not complete."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("_newsclippings/", "newsclippings-stubs/")
 
 

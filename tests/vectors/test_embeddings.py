@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 import pytest
 from support.constants import change_constant
-from support.reading import load, raw, raw_splits
+from support.reading import TESTS, load, raw, raw_splits
 from support.vectors import Vectors, make_plan, same, vector, write
 from support.world import SPLITS, World
 
@@ -267,7 +267,7 @@ def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
     batch = rows[:5]["clip_text"]
     assert (batch.shape, batch.dtype) == ((5, 512), torch.float32)
     assert np.array_equal(batch[3], plan["clip_text"]["train"][int(rows[3]["id"])])
-    probe = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "probe.py"))
+    probe = runpy.run_path(str(TESTS.parent / "examples" / "probe.py"))
     assert 0 <= probe["main"](str(world.root), epochs=1) <= 1
 
 

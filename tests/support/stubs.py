@@ -1,4 +1,4 @@
-"""Write the types of newsclippings.py for users: `python tests/stubs.py`.
+"""Write the types of newsclippings.py for users: `python -m tests.support.stubs`.
 
 A module that is one file cannot say that it has types: PEP 561 asks for a package. They are in `newsclippings-stubs`.
 """
@@ -6,7 +6,7 @@ A module that is one file cannot say that it has types: PEP 561 asks for a packa
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 STUBS = ROOT / "newsclippings-stubs" / "__init__.pyi"
 
 
@@ -28,7 +28,7 @@ def stubs_of(source: str) -> str:
             imports += [node] if node.names else []
     version = ast.parse("__version__: str").body
     lines = [ast.unparse(node) for node in [*imports, assigned["__all__"], *version, *kept]]
-    return "\n".join(["# Written by tests/stubs.py.", *lines, ""])
+    return "\n".join(["# Written by tests/support/stubs.py.", *lines, ""])
 
 
 def _signatures(node: ast.stmt) -> ast.stmt:

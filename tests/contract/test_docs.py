@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from datasets.info import DatasetInfosDict
-from support.reading import environment
+from support.reading import TESTS, environment
 
 import newsclippings
 from _newsclippings import facts as schema
@@ -26,7 +26,7 @@ from _newsclippings.facts import columns_of
 from _newsclippings.folder.infos import dataset_infos, dataset_infos_text
 from _newsclippings.show.sample import write_sample
 
-ROOT = Path(__file__).parent.parent
+ROOT = TESTS.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CARD: dict[str, Any] = yaml.safe_load(README.split("---")[1])
 BLOCKS = re.findall(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)

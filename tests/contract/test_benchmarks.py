@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from support.reading import environment
+from support.reading import TESTS, environment
 
-sys.path.append(str(Path(__file__).parent.parent))  # last: the package may be tested where it is installed
+sys.path.append(str(TESTS.parent))  # last: the package may be tested where it is installed
 
 from benchmarks import corpus, report
 from benchmarks.__main__ import RECORDS, main

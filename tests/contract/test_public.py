@@ -12,8 +12,8 @@ from pathlib import Path
 
 import datasets
 import pytest
-from stubs import STUBS, stubs_of
 from support.help import KEPT, help_of_commands
+from support.stubs import STUBS, stubs_of
 
 import newsclippings
 
@@ -87,9 +87,9 @@ def test_help_of_every_command() -> None:
 
 
 def test_types_are_those_of_the_module() -> None:
-    """What users' type checkers read is what `python tests/stubs.py` writes now."""
+    """What users' type checkers read is what `python -m tests.support.stubs` writes now."""
     kept, made = STUBS.read_text(encoding="utf-8"), stubs_of(Path(newsclippings.__file__).read_text(encoding="utf-8"))
-    assert ast.dump(ast.parse(kept)) == ast.dump(ast.parse(made)), "run `python tests/stubs.py`"
+    assert ast.dump(ast.parse(kept)) == ast.dump(ast.parse(made)), "run `python -m tests.support.stubs`"
 
 
 @pytest.mark.parametrize("folder", ["clone", "built"])

@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import fsspec
 import pytest
-from support.reading import expected_splits, load, raw_splits
+from support.reading import TESTS, expected_splits, load, raw_splits
 from support.world import World
 
 import newsclippings
@@ -114,7 +114,7 @@ def test_splits_may_be_said_in_many_ways(splits: Any) -> None:
 
 def test_save_infos_leaves_the_package_alone(world: World) -> None:
     """`save_infos=True` of `datasets` 3 would write README.md and dataset_infos.json beside newsclippings.py."""
-    folder = Path(__file__).parent.parent
+    folder = TESTS.parent
     before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     load(world, images="none", save_infos=True)
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
