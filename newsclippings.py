@@ -18,7 +18,6 @@ import contextlib
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,10 @@ from _newsclippings.errors import (
     damaged_cache,
 )
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
-from _newsclippings.inputs import Sources
+from _newsclippings.inputs import Inputs
 from _newsclippings.pictures import decode_small, import_decoder
-from _newsclippings.rows import Assembly, Split, join_config, log_report, part_ranges, split_parts
-from _newsclippings.storage import cache_told, check_apart, is_url, no_fork
+from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.storage import Lock, cache_told, check_apart, is_url, no_fork
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -90,10 +89,6 @@ __all__ = [
 logger = logging.getLogger(NAME)
 
 
-# Joined splits of the builds that go on, by a name of each: a worker that was forked finds here what it need not join.
-_JOINED: dict[str | None, dict[str, Split]] = {}
-
-
 def _lock(folder: str) -> FileLock:
     """Held by whoever replaces what was built in a folder."""
     return FileLock(f"{folder.rstrip('/')}_inputs.lock")
@@ -116,8 +111,6 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
     config: NewsCLIPpingsConfig
-    _build: str | None = None  # its name in `_JOINED`
-    _slicing: dict[str, Assembly] | None = None  # this process's own, of a stream, or of a worker that was not forked
 
     def __init__(self, *cache_dir: Any, **arguments: Any) -> None:
         """Take the folder of the cache, which may come without its name, and by name what `load_dataset` takes.
@@ -128,64 +121,65 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         arguments = check_arguments(cache_dir, arguments)
         with cache_told(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
             super().__init__(**arguments)
+        self._joined: dict[str, JoinedSplit] = {}
+        self._joining = Lock()
 
     def _info(self) -> datasets.DatasetInfo:
         return dataset_info(self.config.features())
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Splits of many parts. When streaming nothing is read before the first row is asked for."""
-        sources = self.config.sources()
-        self._slicing = {}  # here, since several threads may come for rows at once
-        self._told: dict[str, Split] = {}  # of a stream: what was logged last
-        joined: dict[str, Split] = {}
-        if not dl_manager.is_streaming:
-            assembly, joined = join_config(self.config, self._kept)
-            sources, self._build = assembly.sources, uuid.uuid4().hex
-            _JOINED[self._build] = joined
+        inputs, building = self.config.inputs(), not dl_manager.is_streaming
+        self._joined = {}
+        if building:
+            joiner, self._joined = join_config(self.config, self._kept, inputs)
+            inputs = joiner.inputs
             if self._file_format == "parquet":
-                for one in joined.values():
-                    one.check_parquet()
+                for joined in self._joined.values():
+                    joined.check_parquet()
             if not is_url(self._output_dir):
-                check_room(self._output_dir, joined)
+                check_room(self._output_dir, self._joined)
+        rows = {split: len(joined.rows) for split, joined in self._joined.items()}
+        undecodable = {split: joined.undecodable() for split, joined in self._joined.items()}
         return [
             datasets.SplitGenerator(
                 name=split,
                 gen_kwargs={
                     "split": split,
-                    "sources": sources.only(split),
-                    "parts": split_parts(joined.get(split), sources.matches[split]),
+                    "inputs": inputs.only(split),
+                    "parts": split_parts(rows.get(split), inputs.matches[split]),
+                    "undecodable": undecodable.get(split),
                 },
             )
             for split in self.config.wanted_splits()
         ]
 
     def _generate_tables(
-        self, split: str, sources: Sources, parts: list[tuple[int, int]]
+        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Any = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """Yield row number and Arrow table, in the order of the official file."""
-        joined = _JOINED.get(self._build, {}).get(split)
-        if joined is not None:
-            ranges = part_ranges(joined.report.rows, parts)
-            yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"), ahead=True)
-            return
-        if self._slicing is None:
-            self._slicing = {}
-        if split not in self._slicing:
-            assembly = Assembly(sources, self.config, self._kept)
-            self._slicing.setdefault(split, assembly)  # several threads may come, and share one
-        assembly = self._slicing[split]
-        for start, stop in assembly.slices(split, parts):
-            joined = assembly.slice(split, start, stop)
-            if self.dl_manager is None and self._told.get(split) is not joined:  # in a stream, and news
-                self._told[split] = joined
-                log_report(self.config.name, split, joined)
-            yield from joined.tables([(start, stop)], joined.rows_of_table(self._file_format or "arrow"))
+        """Yield row number and Arrow table, in the order of the official file.
+
+        Args:
+            split: name of the split.
+            inputs: where its inputs are.
+            parts: which parts (k, of n) of it.
+            undecodable: int64 (N,), the records whose pictures do not decode, as far as the process that builds knows.
+        """
+        building = self.dl_manager is not None
+        with self._joining:  # `datasets` reads several shards of a shuffled stream at once
+            if split not in self._joined:  # in a stream, or in a worker of a build
+                joiner = Joiner(inputs, self.config, self._kept)
+                self._joined |= joiner.splits(undecodable={split: undecodable})
+                self._joined[split].logged = building
+            joined = self._joined[split]
+        ranges = part_ranges(len(joined.rows), parts)
+        yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"), ahead=building)
 
     def _generate_examples(
-        self, split: str, sources: Sources, parts: list[tuple[int, int]]
+        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Any = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield row number and encoded row: the rows of `_generate_tables`, one by one."""
-        for _, table in self._generate_tables(split, sources, parts):
+        for _, table in self._generate_tables(split, inputs, parts, undecodable):
             for row in table.to_pylist():
                 yield row["index"], row
 
@@ -219,10 +213,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):
                 return True
-            return is_outdated(folder, self.config_id, self.config.sources().pictures)
+            return is_outdated(folder, self.config_id, self.config.inputs().pictures)
 
         if not is_url(folder):
-            check_apart(folder, self.config.sources().places())
+            check_apart(folder, self.config.inputs().places())
         with cache_told(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
@@ -265,7 +259,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         if self.config.images != "none" or self.config.articles:
-            self.config.sources().require_pictures()  # at once, not at the first row
+            self.config.inputs().require_pictures()  # at once, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` does, at the first row, perhaps in a thread while the process forks
         with no_fork():  # `datasets` imports torch there, and nothing is read or fetched
@@ -276,27 +270,28 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             shutil.rmtree(self._output_dir, ignore_errors=True)
             os.makedirs(self._output_dir)
         self.info.splits = None  # of an earlier build, perhaps of other pictures
-        inputs = self.config.inputs()
         try:
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
-            written = {split: joined.report.written for split, joined in _JOINED[self._build].items()}
-            if self.config.inputs() != inputs or written != {k: s.num_examples for k, s in self.info.splits.items()}:
+            written = {split: joined.report.written for split, joined in self._joined.items()}
+            if written != {split: info.num_examples for split, info in self.info.splits.items()}:
                 raise changed_meanwhile(self.config.name)
+            self.config.inputs().check_unchanged(self.config)
             if not is_url(self._output_dir):
-                save_reports(self._output_dir, _JOINED[self._build])
-                save_inputs(self._output_dir, self.config_id, _JOINED[self._build])
-                pictures = self.config.sources().pictures  # at which workers that were not forked looked anew
+                save_reports(self._output_dir, self._joined)
+                save_inputs(self._output_dir, self.config_id, self._joined)
+                pictures = self.config.inputs().pictures  # which workers look for again
                 if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, pictures):
                     raise changed_meanwhile(self.config.name)
         except Exception as error:
+            self.config.forget_inputs()
             folder = None if is_url(self._output_dir) else self._output_dir
-            told = plainly(error, folder, _JOINED.get(self._build, {}))
+            told = plainly(error, folder, self._joined)
             if told is error:
                 raise
             told.__suppress_context__ = True  # what it was wrapped in, which adds nothing, and may show a URL
             raise told  # noqa: B904 # it has a cause of its own
         finally:
-            _JOINED.pop(self._build, None)
+            self._joined = {}
 
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
         """Write one split. `datasets` 4.0 hands in an argument that only builders of single rows know."""
@@ -304,7 +299,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def count_rows(self, split: str) -> int:
         """Rows of the official file of a split: those of a stream, unless pairs are dropped."""
-        return Assembly(self.config.sources(), self.config, self._kept).count_rows(split)
+        return Joiner(self.config.inputs(), self.config, self._kept).count_rows(split)
 
     @property
     def _kept(self) -> Path:
@@ -312,7 +307,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         return Path(self._cache_dir_root, NAME)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slicing": None, "_told": {}}
+        return {**self.__dict__, "_joined": {}}  # a worker joins again, from the tables that are kept
 
 
 if __name__ == NAME:

@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from _newsclippings.config import Request
-from _newsclippings.errors import ConfigError, DataNotFoundError, no_pictures, without_secrets
+from _newsclippings.errors import ConfigError, DataNotFoundError, changed_meanwhile, no_pictures, without_secrets
 from _newsclippings.facts import (
     EMBEDDINGS,
     ENV_DATA_DIR,
@@ -22,12 +22,13 @@ from _newsclippings.facts import (
 from _newsclippings.storage import check_known, fingerprint, is_url
 from _newsclippings.text import as_repr
 
+_AS_BYTES = ("utf-8", "surrogateescape")  # paths may hold bytes that are no text
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Locations (local paths or URLs) of the inputs of one config.
+class Inputs:
+    """Locations (local paths or URLs) of the inputs of one config, found once and handed on.
 
     Attributes:
         config: name of the config.
@@ -40,7 +41,8 @@ class Sources:
         embeddings: kind -> split -> pickle, of the kinds that are asked for.
         looked: places where VisualNews was looked for, and what was there, in words.
         fetched_before: whether what is needed of a remote tar is fetched before rows are made, and kept.
-        roots: folders in which the files of the authors are looked for, all of which is theirs.
+        roots: folders in which the files of the authors are looked for; nothing else is in them.
+        identities: location -> what `identity` gave for it.
     """
 
     config: str
@@ -54,6 +56,7 @@ class Sources:
     looked: tuple[tuple[str, str], ...]
     fetched_before: bool = False
     roots: tuple[str, ...] = ()
+    identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
         return as_repr(self)
@@ -65,8 +68,8 @@ class Sources:
         files += [*(place for place, _ in self.looked), *self.roots]
         return [file for file in dict.fromkeys(files) if file and os.path.isabs(file)]
 
-    def only(self, split: str) -> "Sources":
-        """The sources of one split."""
+    def only(self, split: str) -> "Inputs":
+        """The inputs of one split."""
         return replace(
             self,
             matches={split: self.matches[split]},
@@ -79,43 +82,49 @@ class Sources:
         if self.pictures is None:
             raise no_pictures(self.looked)
 
-    def key(self, pictures: bool = True, metadata: bool = False) -> str:
-        """A digest of the content of all inputs and of the version of the rows.
+    def identity(self, location: str) -> str:
+        """What changes when the content of an input does (see `storage.fingerprint`); each input is asked once."""
+        if location not in self.identities:
+            self.identities[location] = fingerprint(location)
+        return self.identities[location]
 
-        Args:
-            pictures: whether pictures or articles are asked for. Files that a build does not read do not count.
-            metadata: whether metadata are asked for.
-        """
-        digest = hashlib.sha256(f"{VERSION} {self.config}".encode())
-        inputs = [*self.matches.values(), self.data_json]
-        inputs += [file for files in self.embeddings.values() for file in files.values()]
+    def digest(self, config: Request) -> str:
+        """A digest of the content of all inputs that a build reads, and of `VERSION`. Single pictures do not count."""
+        lines = [f"{place} {self.identity(place) if place else ''}\n" for place in self._read_by(config)]
+        return hashlib.sha256(f"{VERSION} {self.config}{''.join(lines)}".encode(*_AS_BYTES)).hexdigest()
+
+    def check_unchanged(self, config: Request) -> None:
+        """Raise `BadFileError` if an input that a build reads is not what it was when its identity was asked first."""
+        if replace(self, identities={}).digest(config) != self.digest(config):
+            raise changed_meanwhile(self.config)
+
+    def check_same(self, *locations: str) -> None:
+        """The same of some of them."""
+        if any(fingerprint(location) != self.identity(location) for location in locations):
+            raise changed_meanwhile(self.config)
+
+    def _read_by(self, config: Request) -> list[str | None]:
+        """The inputs that a build of a config reads, each once."""
+        read = [*self.matches.values(), self.data_json]
+        read += [file for files in self.embeddings.values() for file in files.values()]
         if self.data_json is None:
-            inputs.append(self.tar)
-        if self.data_json is None or metadata:
-            inputs += self.metadata.values()
-        if pictures:
-            inputs.append(self.pictures)
-        if self.tar in inputs:
-            inputs.append(self.tar_index)
-        for location in dict.fromkeys(inputs):
-            digest.update(
-                f"{location} {fingerprint(location) if location else ''}\n".encode("utf-8", "surrogateescape")
-            )
-        return digest.hexdigest()
+            read.append(self.tar)
+        if self.data_json is None or config.metadata:
+            read += self.metadata.values()
+        if config.images != "none" or config.articles:
+            read.append(self.pictures)
+        if self.tar in read:
+            read.append(self.tar_index)
+        return [*dict.fromkeys(read)]
 
 
-def sources_of(config: Request) -> Sources:
-    """Where the inputs of a config are; see `find_sources`."""
+def inputs_of(config: Request) -> Inputs:
+    """Where the inputs of a config are; see `find_inputs`."""
     kinds = config.wanted_embeddings()
-    return find_sources(config.name, config.wanted_splits(), embeddings=kinds, **config.paths())
+    return find_inputs(config.name, config.wanted_splits(), embeddings=kinds, **config.paths())
 
 
-def inputs_digest(config: Request) -> str:
-    """A digest of the content of all inputs that a build reads, and of `VERSION`."""
-    return sources_of(config).key(pictures=config.images != "none" or config.articles, metadata=config.metadata)
-
-
-def build_id(config: Request) -> str:
+def build_id(config: Request, inputs: Inputs) -> str:
     """Identifies a build, by its options, its inputs and `VERSION`: equal digests mean equal rows."""
     options = {
         "images": config.images,
@@ -125,12 +134,12 @@ def build_id(config: Request) -> str:
         "metadata": config.metadata,
         "articles": config.articles,
         "check_images": config.check_images,
-        "inputs": inputs_digest(config),
+        "inputs": inputs.digest(config),
     }
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
-def find_sources(
+def find_inputs(
     config: str,
     splits: Sequence[str],
     data_dir: str | None = None,
@@ -138,7 +147,7 @@ def find_sources(
     embeddings: Sequence[str] = (),
     visual_news_index: str | None = None,
     odd: Callable[[DataNotFoundError], None] | None = None,
-) -> Sources:
+) -> Inputs:
     """Find the inputs of a config. Only looks whether files are there; opens and fetches nothing.
 
     Args:
@@ -189,7 +198,7 @@ def find_sources(
     matches = {split: of_authors(f"data/{config}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
         raise _nothing_there(given_by, data_dir)
-    return Sources(
+    return Inputs(
         config=config,
         matches=matches,
         metadata={split: of_authors(f"metadata/{SPLITS[split]}.json") for split in splits},

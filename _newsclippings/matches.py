@@ -10,8 +10,8 @@ import pyarrow.json as pj
 
 from _newsclippings.errors import bad_file
 from _newsclippings.facts import SOURCE_DATASETS
-from _newsclippings.storage import DECODER, fingerprint, json_fault, read_json_text
-from _newsclippings.tables import Int64s, as_array, empty_table, table_of, values_of
+from _newsclippings.storage import DECODER, json_fault, read_json_text
+from _newsclippings.tables import as_array, empty_table, table_of, values_of
 
 SCHEMA = pa.schema(
     [
@@ -23,7 +23,6 @@ SCHEMA = pa.schema(
     ]
 )
 BLOCK = 8 << 20  # bytes that are decoded at once
-_HEAD = re.compile(rb'\{[ \t\r\n]*"[A-Za-z]')  # of a row
 _GAP = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")  # between two rows
 REQUIRED = ("id", "image_id", "similarity_score", "falsified")
 _WHOLE = ("id", "image_id", "source_dataset")  # whole numbers
@@ -31,7 +30,7 @@ _TRUTHS = {"True": True, "False": False, "true": True, "false": False}
 _AGAIN = "Fetch the file again from the authors' Hub repository."
 
 
-def read_annotations(location: str, config: str) -> pa.Table:
+def read_matches(location: str, config: str) -> pa.Table:
     """Read one file of matches.
 
     Args:
@@ -48,10 +47,7 @@ def read_annotations(location: str, config: str) -> pa.Table:
     Raises:
         BadFileError: the file is no such JSON; the message names the row.
     """
-    return _read(read_json_text(location), location, config)
-
-
-def _read(text: bytes, location: str, config: str) -> pa.Table:
+    text = read_json_text(location)
     found = _read_fast(text)
     if found is None:
         found = _read_exact(text, location)
@@ -59,45 +55,6 @@ def _read(text: bytes, location: str, config: str) -> pa.Table:
     if not len(rows):
         raise bad_file(location, "at least one match in 'annotations'", "an empty list", _AGAIN)
     return _with_sources(rows, names, location, config)
-
-
-class MatchesInSlices:
-    """One file of matches, for someone who needs a few of its rows at once, and the rest perhaps later.
-
-    Attributes:
-        rows: how many there are.
-    """
-
-    def __init__(self, location: str, config: str) -> None:
-        """Open it; see `read_annotations` for what it may be, and for its errors."""
-        self.location, self.config = location, config
-        self._state = fingerprint(location)
-        self._text = read_json_text(location)
-        self._plain = _plain_list(self._text)
-        self._ends = _ends_of_rows(self._text, *self._plain[:2]) if self._plain else None
-        self._table: pa.Table | None = None
-        if self._ends is not None:
-            self.rows = len(self._ends)
-        else:
-            self._table = _read(self._text, location, config)
-            self.rows = len(self._table)
-
-    def table(self, start: int = 0, stop: int | None = None) -> pa.Table:
-        """Rows start to stop, as `read_annotations` gives them. The first slice is read alone, as it is waited for."""
-        text, plain, ends = self._text, self._plain, self._ends
-        self._text, self._plain, self._ends = b"", None, None
-        if plain is not None and ends is not None and stop is not None and 0 < stop - start < self.rows:
-            first = text.index(b"{", int(ends[start - 1]) if start else plain[0])
-            rows = _parse(text, first, int(ends[stop - 1]) + 1)
-            if rows is not None and len(rows) == stop - start:
-                return _with_sources(rows, plain[2], self.location, self.config)
-        if self._table is None:
-            self._table = read_annotations(self.location, self.config)
-            if len(self._table) != self.rows:
-                raise bad_file(self.location, f"{self.rows} rows, as before", f"{len(self._table)}", _AGAIN)
-            if fingerprint(self.location) != self._state:
-                raise bad_file(self.location, "the same file as before", "another", "Load it again.")
-        return self._table.slice(start, None if stop is None else stop - start)
 
 
 def _with_sources(rows: pa.Table, names: Any, location: str, config: str) -> pa.Table:
@@ -140,28 +97,6 @@ def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
     if not isinstance(rest, dict) or [rest.get("annotations"), marked.get("annotations")] != [[], [0]]:
         return None
     return start, end, rest.get("source_datasets")
-
-
-def _ends_of_rows(text: bytes, start: int, end: int) -> Int64s | None:
-    """Byte of the closing brace of each row in a list without `]`; None where a brace may be anything but a row's.
-
-    Each brace that opens is followed by a quote and a letter, as no brace inside a string can be: so it opens an
-    object. One closes between each two of them, so that none opens inside another, nor is one in a string.
-    """
-    array = np.frombuffer(text, np.uint8)[start:end]
-    opens, closes = np.flatnonzero(array == ord("{")), np.flatnonzero(array == ord("}"))
-    head = _HEAD.match(text, start + int(opens[0])) if len(opens) else None
-    if head is None or len(opens) != len(closes) or (opens >= closes).any() or (closes[:-1] >= opens[1:]).any():
-        return None
-    quote = len(head[0]) - 2
-    if closes[-1] - opens[-1] <= quote:
-        return None
-    if any((array[opens + k] != head[0][k]).any() for k in range(1, quote + 1)):
-        return None
-    letters = array[opens + quote + 1] | 0x20  # in lower case
-    if (letters < ord("a")).any() or (letters > ord("z")).any():
-        return None
-    return closes + start
 
 
 def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:

@@ -100,7 +100,8 @@ def without_secrets(text: str) -> str:
 
 def as_repr(value: Any) -> str:
     """An instance of a dataclass as `dataclasses` writes it, each field without secrets."""
-    fields = (f"{one.name}={without_secrets(repr(getattr(value, one.name)))}" for one in dataclasses.fields(value))
+    names = [field.name for field in dataclasses.fields(value) if field.repr]
+    fields = (f"{name}={without_secrets(repr(getattr(value, name)))}" for name in names)
     return f"{type(value).__qualname__}({', '.join(fields)})"
 
 

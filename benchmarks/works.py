@@ -85,12 +85,26 @@ WORKS: Final[dict[str, Work]] = {
     "first_row": Work(
         "from load_dataset(streaming=True) to the first row, merged_balanced",
         ("captions",),
-        (C("ours", "ours.first_row"), C("README: dicts", "readme.first_row")),
+        (
+            C("ours", "ours.first_row"),
+            C("ours, again", "ours.first_row_again"),
+            C("ours, with metadata", "ours.first_row_metadata"),
+            C("README: dicts", "readme.first_row"),
+        ),
     ),
     "first_row_largest": Work(
         "the same, semantics_clip_text_text",
         ("captions",),
-        (C("ours", "ours.first_row_largest"), C("README: dicts", "readme.first_row_largest")),
+        (
+            C("ours", "ours.first_row_largest"),
+            C("ours, again", "ours.first_row_largest_again"),
+            C("README: dicts", "readme.first_row_largest"),
+        ),
+    ),
+    "first_batch": Work(
+        "to the first batch of a torch DataLoader with four workers, semantics_clip_text_text",
+        ("captions",),
+        (C("ours", "ours.first_batch", "torch"), C("ours, again", "ours.first_batch_again", "torch")),
     ),
     "pictures_folder": Work(
         "rows with the pictures of a folder as bytes",

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from support.dialects import DIALECTS, dump
 from support.json_records import rows
 
-from _newsclippings import matches as matches_module
-from _newsclippings.matches import SCHEMA, MatchesInSlices, read_annotations
+from _newsclippings.matches import SCHEMA, read_matches
 from newsclippings import BadFileError
 
 Row = dict[str, Any]
@@ -25,7 +24,7 @@ def test_values_come_through_to_the_bit(tmp_path: Path, plan: list[Row], indent:
     """Any numbers, in any layout: exactly those numbers, in the order of the file."""
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": plan}, indent=indent, separators=separators))
-    assert read_annotations(str(file), "merged_balanced").to_pylist() == plan
+    assert read_matches(str(file), "merged_balanced").to_pylist() == plan
 
 
 def test_the_official_layout_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +35,7 @@ def test_the_official_layout_takes_the_quick_way(tmp_path: Path, monkeypatch: py
     names |= {"2": "scene_resnet_place", "3": "person_sbert_text_text"}
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"source_datasets": names, "annotations": [row] * 3}))
-    table = read_annotations(str(file), "merged_balanced")
+    table = read_matches(str(file), "merged_balanced")
     assert table.schema == SCHEMA
     assert table.to_pylist() == [row] * 3
 
@@ -92,7 +91,7 @@ def test_a_malformed_file_is_named_with_its_row(tmp_path: Path, text: str, says:
     file = tmp_path / "val.json"
     file.write_text(text)
     with pytest.raises(BadFileError, match=f"(?s)val.json.*{says}"):
-        read_annotations(str(file), "merged_balanced")
+        read_matches(str(file), "merged_balanced")
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -104,7 +103,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, noise: bytes, a
     text = good[:at] + noise + good[at + cut :]
     file.write_bytes(text)
     try:
-        found = read_annotations(str(file), "merged_balanced").to_pylist()
+        found = read_matches(str(file), "merged_balanced").to_pylist()
     except BadFileError:
         return
     plan = json.loads(text)["annotations"]
@@ -129,34 +128,12 @@ CARRIED: dict[str, Row] = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("carried", CARRIED)
 def test_rows_that_carry_their_record(tmp_path: Path, carried: str, dialect: str, first: bool) -> None:
-    """Whatever else rows hold, as a whole and in slices: their own numbers, and as many rows as the list has."""
+    """Whatever else rows hold, each has its own numbers, and as many rows as the list has."""
     plan = [{**GOOD, "id": number, "falsified": number % 2 == 1} for number in range(10)]
     more = CARRIED[carried]
     file = tmp_path / "train.json"
     file.write_text(dump({"annotations": [{**more, **row} if first else {**row, **more} for row in plan]}, dialect))
-    assert read_annotations(str(file), "merged_balanced").to_pylist() == plan
-    matches = MatchesInSlices(str(file), "merged_balanced")
-    assert matches.rows == 10
-    assert matches.table(4, 6).to_pylist() == plan[4:6]
-    assert matches.table(0, 2).to_pylist() == plan[:2]
-    assert MatchesInSlices(str(file), "merged_balanced").table(0, 2).to_pylist() == plan[:2]
-
-
-@pytest.mark.parametrize("more", [{}, {"record": {"id": 5}}, {"words": "id", "caption": "}{"}])
-def test_the_official_layout_is_counted_without_reading_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Row
-) -> None:
-    """Braces that are proved to be those of rows are counted; of others the rows are."""
-    file, read, original = tmp_path / "train.json", [], vars(matches_module)["_read"]
-
-    def noting(*args: Any) -> Any:
-        read.append(args)
-        return original(*args)
-
-    monkeypatch.setattr(matches_module, "_read", noting)
-    file.write_text(json.dumps({"annotations": [{**GOOD, **more}] * 3}))
-    assert MatchesInSlices(str(file), "merged_balanced").rows == 3
-    assert len(read) == bool(more)
+    assert read_matches(str(file), "merged_balanced").to_pylist() == plan
 
 
 @pytest.mark.parametrize(
@@ -172,8 +149,7 @@ def test_columns_of_text_or_floats_are_what_they_say(tmp_path: Path, fields: Row
     """Of matches that went through a table or a CSV file: numbers as text or floats, truths as words, in every row."""
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": [{**GOOD, **fields}] * 3}))
-    assert read_annotations(str(file), "merged_balanced").to_pylist() == [{**GOOD, **row}] * 3
-    assert MatchesInSlices(str(file), "merged_balanced").table(1, 2).to_pylist() == [{**GOOD, **row}]
+    assert read_matches(str(file), "merged_balanced").to_pylist() == [{**GOOD, **row}] * 3
 
 
 @pytest.mark.parametrize("value", ["1x", "1_0", "9" * 19, 1e17, 1.5, "", "true"])
@@ -182,4 +158,4 @@ def test_columns_of_other_values_are_refused(tmp_path: Path, value: Any) -> None
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": [{**GOOD, "id": value}] * 3}))
     with pytest.raises(BadFileError, match="row 0: expected an integer as id, found "):
-        read_annotations(str(file), "merged_balanced")
+        read_matches(str(file), "merged_balanced")

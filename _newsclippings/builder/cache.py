@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from _newsclippings.facts import NAME
 from _newsclippings.pictures import FolderPictures, pictures_state
-from _newsclippings.rows import Split
+from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
     check_folder,
     foreign_output,
@@ -21,6 +22,7 @@ from _newsclippings.storage import (
     write_proof,
     write_text,
 )
+from _newsclippings.tables import as_array
 
 REPORT_FILE = "join_report.json"
 INPUTS_FILE = "inputs.arrow"
@@ -29,7 +31,7 @@ PROOF_FILE = "checksums.proof"
 CALL = "download_and_prepare"
 
 
-def save_reports(folder: str, splits: dict[str, Split]) -> None:
+def save_reports(folder: str, splits: dict[str, JoinedSplit]) -> None:
     """Write the join reports beside the data."""
     reports = {split: joined.report.as_dict() for split, joined in splits.items()}
     write_text(Path(folder, REPORT_FILE), json.dumps(reports, indent=1) + "\n")
@@ -42,11 +44,12 @@ def load_reports(folder: str) -> dict[str, Any]:
     return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
 
 
-def save_inputs(folder: str, config_id: str, splits: dict[str, Split]) -> None:
+def save_inputs(folder: str, config_id: str, splits: dict[str, JoinedSplit]) -> None:
     """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
     files = [some for one in splits.values() for some in (one.pictures, one.articles)]
     unique = {id(some): some for some in files if isinstance(some, FolderPictures)}
-    paths = pa.concat_arrays([pa.array([], pa.string()), *(pictures.paths for pictures in unique.values())])
+    looked = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
+    paths = pa.concat_arrays([pa.nulls(0, pa.string()), *looked])
     schema = pa.schema(
         [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
     )
@@ -114,4 +117,6 @@ def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
         return True
     if not len(table) or root is None:
         return False
-    return bool(pictures_state(FolderPictures(root, pa.concat_arrays(chunks))).encode() != made_of.get(b"state"))
+    pictures = FolderPictures(root, pa.concat_arrays(chunks))
+    pictures.look(np.arange(len(table), dtype=np.int32))
+    return bool(pictures_state(pictures).encode() != made_of.get(b"state"))

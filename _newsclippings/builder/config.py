@@ -15,7 +15,7 @@ from datasets.table import table_cast
 from _newsclippings.config import NO_EFFECT, Request, check_name, refuse_unknown, without_effect
 from _newsclippings.errors import ConfigError, as_path, did_you_mean, shown
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
-from _newsclippings.inputs import Sources, build_id, inputs_digest, sources_of
+from _newsclippings.inputs import Inputs, build_id, inputs_of
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
 LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
@@ -50,20 +50,24 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         """The columns that follow from the fields, with their types."""
         return datasets.Features.from_dict(self.columns())
 
-    def sources(self) -> Sources:
-        """Where the inputs are."""
-        return sources_of(self)
+    def inputs(self) -> Inputs:
+        """Where the inputs are, which is found out once."""
+        asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths())
+        known: tuple[Any, Inputs] | None = vars(self).get("_inputs")
+        if known is None or known[0] != asked:
+            known = self._inputs = asked, inputs_of(self)
+        return known[1]
 
-    def inputs(self) -> str:
-        """A digest of the content of all inputs that a build reads, and of `VERSION`."""
-        return inputs_digest(self)
+    def forget_inputs(self) -> None:
+        """Find them again the next time: something is wrong with them, and may be put right."""
+        self.__dict__.pop("_inputs", None)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: covers the options, the content of every input, and `VERSION`."""
         self.check()
         columns = other_features(custom_features, self.features())
         base: str = super().create_config_id({}, custom_features=columns)
-        return f"{base}-{build_id(self)[:16]}"
+        return f"{base}-{build_id(self, self.inputs())[:16]}"
 
 
 def dataset_info(features: datasets.Features) -> datasets.DatasetInfo:

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 from _newsclippings import errors
 from _newsclippings.errors import NewsCLIPpingsError, became_full, disk_full, is_full
 from _newsclippings.folder import bytes_of, bytes_of_pictures
-from _newsclippings.rows import Split
+from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import ELSEWHERE, free_at
 
 
-def check_room(folder: str, splits: Mapping[str, Split]) -> None:
+def check_room(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
     """Raise `ConfigError` if not even the pictures of some splits fit on the disk of a folder."""
     needed, free = sum(map(bytes_of_pictures, splits.values())), free_at(folder)
     if needed > free:
         raise disk_full(os.path.dirname(folder), needed, free, "the pictures", ELSEWHERE)
 
 
-def plainly(error: Exception, folder: str | None, splits: Mapping[str, Split]) -> Exception:
+def plainly(error: Exception, folder: str | None, splits: Mapping[str, JoinedSplit]) -> Exception:
     """What went wrong in a build, without what `datasets` and other processes wrap it in.
 
     Args:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
-from _newsclippings.corpus import RecordSource
+from _newsclippings.corpus import Corpus
 from _newsclippings.errors import (
     DataNotFoundError,
     NewsCLIPpingsError,
@@ -24,12 +24,12 @@ from _newsclippings.errors import (
 )
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.folder import rows_of
-from _newsclippings.inputs import Sources, find_sources
-from _newsclippings.matches import read_annotations
+from _newsclippings.inputs import Inputs, find_inputs
+from _newsclippings.matches import read_matches
 from _newsclippings.pictures import FolderPictures, Pictures
-from _newsclippings.rows import Split, join, refuse_missing, wanted_ids
+from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
 from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
-from _newsclippings.tables import Int64s, int64s, lookup, one_chunk
+from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarSource, check_magic, longest_end, walk_headers
 from _newsclippings.vectors import embedding_ids
 
@@ -83,12 +83,12 @@ def verify(
     places = {name: as_path(name, place) for name, place in given.items()}
     chosen = configs or _local_configs(places)
     keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
-    found = {key: sources for key in keys if (sources := _find(report, key, places)) is not None}
+    found = {key: inputs for key in keys if (inputs := _find(report, key, places)) is not None}
     matches = {}
-    for (config, split), sources in found.items():
-        _list(report, f"matches of {config}/{split}", sources.matches[split])
-        with report.collecting(without_secrets(sources.matches[split])):
-            matches[config, split] = read_annotations(sources.matches[split], config)
+    for (config, split), inputs in found.items():
+        _list(report, f"matches of {config}/{split}", inputs.matches[split])
+        with report.collecting(without_secrets(inputs.matches[split])):
+            matches[config, split] = read_matches(inputs.matches[split], config)
     for (config, split), table in matches.items():
         report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
     check_splits(report, matches)
@@ -113,43 +113,45 @@ def verify(
 
 
 class _Join:
-    """The matches that could be read, and what they are joined with: records and pictures."""
+    """The matches that could be read, and the records and pictures that they are joined with."""
 
-    def __init__(self, report: Report, found: dict[Key, Sources], matches: dict[Key, pa.Table], cache: Path) -> None:
+    def __init__(self, report: Report, found: dict[Key, Inputs], matches: dict[Key, pa.Table], cache: Path) -> None:
         self.report, self.found, self.matches, self.cache = report, found, matches, cache
         self.tar: TarSource | None = None
-        self.pictures: dict[int, Pictures] = {}  # by table of records
+        self.pictures: dict[str, Pictures] = {}  # by split; of all of its records
+        self.no_pictures = False  # whether they cannot be looked for
+        self.odd: list[NewsCLIPpingsError] = []  # pictures that are there and cannot be read
 
     def check(self, images: str | None) -> None:
         """Join everything, and look at the pictures it needs."""
         if not self.found:
             return
-        sources = next(iter(self.found.values()))
-        for some in self.found.values():
-            sources = replace(sources, metadata={**sources.metadata, **some.metadata})
-        if sources.tar is not None:
-            self.tar = TarSource(sources.tar, sources.tar_index, self.cache, kept=False, whole=False)
-            _list(self.report, "VisualNews", sources.tar)
-            if sources.pictures != sources.tar:
-                self._check_unused_tar(sources.tar)
-        if sources.tar_index is not None:
-            _list(self.report, "index of the tar", sources.tar_index)
+        inputs = next(iter(self.found.values()))
+        inputs = replace(inputs, metadata={k: v for i in self.found.values() for k, v in i.metadata.items()})
+        if inputs.tar is not None:
+            self.tar = TarSource(inputs.tar, inputs.tar_index, self.cache, kept=False, whole=False)
+            _list(self.report, "VisualNews", inputs.tar)
+            if inputs.pictures != inputs.tar:
+                self._check_unused_tar(inputs.tar)
+        if inputs.tar_index is not None:
+            _list(self.report, "index of the tar", inputs.tar_index)
         splits = {split: [t for (_, s), t in self.matches.items() if s == split] for split in SPLITS}
         wanted = {split: wanted_ids(*tables) for split, tables in splits.items() if tables}
-        corpora, known = self._records(sources, wanted)
-        if sources.pictures is None:
+        corpora, known = self._records(inputs, wanted)
+        if inputs.pictures is None:
             with self.report.collecting("VisualNews"):
-                sources.require_pictures()
-        needed: dict[int, list[Int64s]] = {}
+                inputs.require_pictures()
+        needed: dict[str, list[Int64s]] = {}
         for (config, split), table in self.matches.items():
-            about = self.report.counts[config][split]
-            about["unknown_ids"] = int((~np.isin(wanted_ids(table), known)).sum())
+            counts = self.report.counts[config][split]
+            counts["unknown_ids"] = int((~np.isin(wanted_ids(table), known)).sum())
             if split in corpora:
-                rows = self._join(config, split, table, corpora[split], sources)
-                needed.setdefault(id(corpora[split]), []).append(rows)
+                needed.setdefault(split, []).append(self._join(config, split, table, corpora[split], inputs))
+        if self.odd:
+            more = f" So it is with {len(self.odd) - 1:,} more pictures." if len(self.odd) > 1 else ""
+            self.report.note_fault(False, str(self.odd[0]).partition(": ")[0], f"{self.odd[0]}{more}")
         if images is not None:
-            there = {corpus: np.concatenate(rows) for corpus, rows in needed.items() if corpus in self.pictures}
-            each = [(self.pictures[corpus], rows) for corpus, rows in there.items()]
+            each = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
             check_pictures(self.report, each, images == "decode")
         if self.tar is not None and self.tar.known_damage:
             path = self.tar.file.path
@@ -167,19 +169,19 @@ class _Join:
                 if damage is not None:
                     raise damaged_tar(tar, damage)
 
-    def _records(self, sources: Sources, wanted: dict[str, Int64s]) -> tuple[dict[str, pa.Table], Int64s]:
+    def _records(self, inputs: Inputs, wanted: dict[str, Int64s]) -> tuple[dict[str, pa.Table], Int64s]:
         """Split -> the records that a build would take; and all ids that any corpus knows."""
         used: dict[str, pa.Table] = {}
-        with_tar = sources.pictures is not None and sources.pictures == sources.tar
-        records = RecordSource(sources, self.tar, with_tar, False, False, self.cache)
-        if sources.data_json is not None:
-            _list(self.report, "records", sources.data_json)
-        with self.report.collecting(without_secrets(sources.data_json or sources.tar or "data.json")):
-            if wanted and records.data_json is not None:
-                used = records.of_splits(wanted)
+        with_tar = inputs.pictures is not None and inputs.pictures == inputs.tar
+        corpus = Corpus(inputs, self.tar, with_tar, False, False, self.cache)
+        if inputs.data_json is not None:
+            _list(self.report, "records", inputs.data_json)
+        with self.report.collecting(without_secrets(inputs.data_json or inputs.tar or "data.json")):
+            if wanted and corpus.data_json is not None:
+                used = corpus.records(wanted)
         known = [int64s(table["id"]) for table in used.values()]
         for split, ids in wanted.items():
-            location = sources.metadata[split]
+            location = inputs.metadata[split]
             _list(self.report, f"metadata of {split}", location)
             if is_url(location):
                 if split not in used:
@@ -188,40 +190,40 @@ class _Join:
                     )
                 continue
             with self.report.collecting(location):
-                table = records.metadata(split, ids, with_metadata=False)
+                table = corpus.metadata(split, ids, with_metadata=False)
                 known.append(int64s(table["id"]))
                 used.setdefault(split, table)
         return used, np.concatenate([np.empty(0, np.int64), *known])
 
-    def _join(self, config: str, split: str, matches: pa.Table, corpus: pa.Table, sources: Sources) -> Int64s:
-        """Join a split as a build would; gives the records whose pictures it needs."""
-        if sources.pictures is not None and id(corpus) not in self.pictures:
-            place = without_secrets(sources.pictures)
-            with self.report.collecting(place):
-                self.pictures[id(corpus)] = self._find_pictures(sources.pictures, corpus)
-            looked = "Pictures were" if id(corpus) in self.pictures else "No picture could be"
-            if (note := f"{looked} looked for in {place}.") not in self.report.notes:
-                self.report.notes.append(note)
-        pictures = self.pictures.get(id(corpus))
-        rows, joined = join(matches, corpus, pictures.present if pictures else None, "null")
-        about = self.report.counts[config][split]
-        about["complete"], about["missing"] = joined.resolved, joined.missing
-        about["bytes"] = int(rows_of(Split(rows, joined, pictures, "bytes", {}, None, None)).sizes.sum())
+    def _join(self, config: str, split: str, matches: pa.Table, corpus: pa.Table, inputs: Inputs) -> Int64s:
+        """Join a split as a build does; gives the records whose pictures it needs."""
+        looked_in = f"pictures {without_secrets(inputs.pictures or 'nowhere')}, records of data.json or metadata"
+        rows = join(matches, corpus)
+        pictures = self._look(split, inputs.pictures, corpus, rows.image_row) if inputs.pictures else None
+        joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, looked_in=looked_in)
+        counts = self.report.counts[config][split]
+        counts["complete"], counts["missing"] = joined.report.resolved, joined.report.missing
+        counts["bytes"] = int(rows_of(joined).sizes.sum())
         with self.report.collecting(f"{config}/{split}"):
-            looked_in = f"pictures {without_secrets(sources.pictures or 'nowhere')}, records of data.json or metadata"
-            refuse_missing(config, {split: joined}, looked_in)
+            raise_if_incomplete(config, {split: joined.report}, looked_in)
         return rows.image_row.astype(np.int64)
 
-    def _find_pictures(self, place: str, corpus: pa.Table) -> Pictures:
-        paths = one_chunk(corpus["image_path"])
-        if self.tar is not None and not os.path.isdir(place):
-            return self.tar.pictures(paths)
-        odd: list[NewsCLIPpingsError] = []
-        pictures = FolderPictures(place, paths, odd.append)
-        if odd:
-            more = f" So it is with {len(odd) - 1:,} more pictures." if len(odd) > 1 else ""
-            self.report.note_fault(False, str(odd[0]).partition(": ")[0], f"{odd[0]}{more}")
-        return pictures
+    def _look(self, split: str, place: str, corpus: pa.Table, rows: Int32s) -> Pictures | None:
+        """The pictures of a split, some of which are looked for; None if that cannot be done."""
+        with self.report.collecting(without_secrets(place)):
+            if split not in self.pictures and not self.no_pictures:
+                paths, self.no_pictures = one_chunk(corpus["image_path"]), True
+                in_tar = self.tar is not None and not os.path.isdir(place)
+                self.pictures[split] = (
+                    self.tar.pictures(paths) if self.tar and in_tar else FolderPictures(place, paths, self.odd.append)
+                )
+                self.no_pictures = False
+            if split in self.pictures:
+                self.pictures[split].look(rows)
+        looked = "No picture could be" if self.no_pictures else "Pictures were"
+        if (note := f"{looked} looked for in {without_secrets(place)}.") not in self.report.notes:
+            self.report.notes.append(note)
+        return self.pictures.get(split)
 
 
 def _local_configs(places: dict[str, str | None]) -> list[str]:
@@ -229,44 +231,42 @@ def _local_configs(places: dict[str, str | None]) -> list[str]:
     local = []
     for config in CONFIGS:
         found = [_try_to_find((config, split), {"data_dir": places["data_dir"]}) for split in SPLITS]
-        if all(isinstance(one, Sources) and not any(map(is_url, one.matches.values())) for one in found):
+        if all(isinstance(one, Inputs) and not any(map(is_url, one.matches.values())) for one in found):
             local.append(config)
     return local or [DEFAULT_CONFIG]
 
 
-def _find(report: Report, key: Key, places: dict[str, str | None]) -> Sources | None:
+def _find(report: Report, key: Key, places: dict[str, str | None]) -> Inputs | None:
     """Where the inputs of a split are; what leads nowhere is noted, and left out."""
     odd: list[DataNotFoundError] = []
     found = _try_to_find(key, places, odd=odd.append)
     named = {str(error).partition(": ")[0]: str(error) for error in odd}
     for place, message in named.items():
         report.note_fault(True, place, message)
-    if isinstance(found, Sources):
+    if isinstance(found, Inputs):
         told = any(place.endswith(f"{key[0]}/{SPLITS[key[1]]}.json") for place in named)
         return None if told and is_url(found.matches[key[1]]) else found
     without = _try_to_find(key, {"data_dir": places["data_dir"]})
-    place = "visual_news" if isinstance(without, Sources) else places["data_dir"] or "data_dir"
+    place = "visual_news" if isinstance(without, Inputs) else places["data_dir"] or "data_dir"
     report.note_fault(True, place, str(found))
-    return without if isinstance(without, Sources) else None
+    return without if isinstance(without, Inputs) else None
 
 
-def _try_to_find(
-    key: Key, places: dict[str, Any], kinds: Iterable[str] = (), **odd: Any
-) -> Sources | DataNotFoundError:
+def _try_to_find(key: Key, places: dict[str, Any], kinds: Iterable[str] = (), **odd: Any) -> Inputs | DataNotFoundError:
     try:
-        return find_sources(key[0], [key[1]], embeddings=list(kinds), **places, **odd)
+        return find_inputs(key[0], [key[1]], embeddings=list(kinds), **places, **odd)
     except DataNotFoundError as error:
         return error
 
 
 def _check_embeddings(
-    report: Report, found: dict[Key, Sources], matches: dict[Key, pa.Table], places: dict[str, str | None]
+    report: Report, found: dict[Key, Inputs], matches: dict[Key, pa.Table], places: dict[str, str | None]
 ) -> None:
     """Read the pickles' ids: how many rows of each split have a vector."""
     read: dict[str, tuple[Int64s, int]] = {}
     for key, kind in ((key, kind) for key in found for kind in EMBEDDINGS):
         sources = _try_to_find(key, {"data_dir": places["data_dir"]}, [kind])
-        if not isinstance(sources, Sources):
+        if not isinstance(sources, Inputs):
             report.note_fault(True, f"{kind} of {key[1]}", str(sources))
             continue
         location, about = sources.embeddings[kind][key[1]], EMBEDDINGS[kind]

@@ -87,9 +87,9 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     Example:
       newsclippings info --data-dir demo/data
     """
-    from _newsclippings.inputs import find_sources
+    from _newsclippings.inputs import find_inputs
 
-    sources = find_sources(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
+    sources = find_inputs(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
     places: dict[str, Any] = {
         "matches": sources.matches,
         "captions": sources.data_json
@@ -174,7 +174,7 @@ def preview(
         message = "a picture shows one --split of one --config; pass --html for a page with several."
         raise click.UsageError(message)
     from _newsclippings.config import Request
-    from _newsclippings.inputs import sources_of
+    from _newsclippings.inputs import inputs_of
     from _newsclippings.rows import stream_rows
     from _newsclippings.show import Rows, contact_sheet, write_page
     from _newsclippings.storage import (
@@ -190,7 +190,7 @@ def preview(
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
     inputs = []
     for request in requests:  # before anything else is said of the file: an input is not to be removed
-        inputs.append(sources_of(request))
+        inputs.append(inputs_of(request))
         check_apart(written, inputs[-1].places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     for sources in inputs:

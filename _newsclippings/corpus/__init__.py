@@ -1,7 +1,7 @@
 """Records of VisualNews by id: from data.json, as a file or in the tar, or from the authors' metadata."""
 
-from _newsclippings.corpus.source import RecordSource
+from _newsclippings.corpus.source import Corpus
 
 __all__ = [
-    "RecordSource",
+    "Corpus",
 ]

@@ -42,7 +42,7 @@ def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | 
     flags = np.zeros(int(wanted[-1]) + 2, bool)
     flags[wanted] = True
     try:
-        for _, starts, numbers, stops, buffer in scan(stream):
+        for starts, numbers, stops, buffer in _scan(stream):
             hits = np.flatnonzero(flags[np.minimum(numbers, len(flags) - 1)])
             ids.append(numbers[hits])
             parts += [bytes(buffer[i:j]) for i, j in zip(starts[hits].tolist(), stops[hits].tolist(), strict=True)]
@@ -50,19 +50,14 @@ def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | 
         flags[found] = False
         if len(found) != len(wanted) or flags.any():
             return None
-    except NotPlainError:
+    except _NotPlainError:
         return None
-    return decode_records(parts, found, schema, build)
-
-
-def decode_records(parts: list[bytes], ids: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:
-    """Records as a table, or None if one of them is no such record, or has another id than it should."""
     try:
         table = _decode(parts, schema, build)
     except (ValueError, TypeError, RecursionError, pa.ArrowException):
         return None
     whole = not any(table[name].null_count for name in schema.names)
-    return table if whole and np.array_equal(int64s(table["id"]), ids) else None
+    return table if whole and np.array_equal(int64s(table["id"]), found) else None
 
 
 def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Table:
@@ -93,15 +88,15 @@ def _record(part: bytes) -> dict[str, Any]:
     return record
 
 
-class NotPlainError(Exception):
+class _NotPlainError(Exception):
     """The file is not in the layout that the fast way can prove."""
 
 
-def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryview]]:
-    """Yield, block by block: byte of the block; start, id and end of each whole record in it; the block itself.
+def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
+    """Yield, block by block: start, id and end of each whole record in it, and the block itself.
 
     Raises:
-        NotPlainError: the file is in another layout, or in one that cannot be proven.
+        _NotPlainError: the file is in another layout, or in one that cannot be proven.
     """
     buffer = bytearray(BLOCK + _PAD)
     view, array = memoryview(buffer), np.frombuffer(buffer, np.uint8)
@@ -109,10 +104,10 @@ def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryvi
     end = _fill(stream, view[:BLOCK])
     head = _FIRST.match(buffer[:end])
     if head is None:
-        raise NotPlainError
+        raise _NotPlainError
     prefix, is_list, start = head[1] or head[3], head[1] is not None, head.start(1) if head[1] else head.start(3)
     gap: bytes | None = None
-    first, base = True, 0
+    first = True
     while True:
         last = end < BLOCK
         array[end : end + 32] = 0
@@ -120,11 +115,11 @@ def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryvi
         is_start = _equal_at(words, braces, prefix)
         starts = braces[is_start]
         if not len(starts) or (starts[0] != 0 and not first):
-            raise NotPlainError
+            raise _NotPlainError
         if is_list and gap is None and len(starts) > 1:
             gap = bytes(buffer[buffer.rfind(b"}", 0, starts[1]) : starts[1]])
             if not _GAP.fullmatch(gap):
-                raise NotPlainError
+                raise _NotPlainError
         _prove(buffer, starts[1:], braces[~is_start], gap if is_list else None, start if first else 0)
         numbers = _numbers(words, starts + len(prefix))
         stops = starts[1:] - (len(gap) - 1 if gap else 0)
@@ -133,22 +128,22 @@ def scan(stream: Stream) -> Iterator[tuple[int, Int64s, Int64s, Int64s, memoryvi
         if last:
             tail = bytes(buffer[int(starts[-1]) : end]).rstrip(b" \t\r\n")
             if tail[-1:] != (b"]" if is_list else b"}"):
-                raise NotPlainError
+                raise _NotPlainError
             whole = tail[:-1].rstrip(b" \t\r\n")
             try:  # or the file ends behind another record's closing brace
                 DECODER.decode(whole.decode())
             except (ValueError, RecursionError):
-                raise NotPlainError from None
+                raise _NotPlainError from None
             stops = np.append(stops, starts[-1] + len(whole))
-            yield base, starts, numbers, stops, view
+            yield starts, numbers, stops, view
             return
-        yield base, starts[:-1], numbers[:-1], stops, view
+        yield starts[:-1], numbers[:-1], stops, view
         keep = int(starts[-1])  # the unfinished last record moves to the front
         if keep == 0:
-            raise NotPlainError  # a record larger than a block
+            raise _NotPlainError  # a record larger than a block
         view[: end - keep] = bytes(view[keep:end])
         end = end - keep + _fill(stream, view[end - keep : BLOCK])
-        first, base = False, base + keep
+        first = False
 
 
 def _fill(stream: Stream, view: memoryview) -> int:
@@ -161,7 +156,7 @@ def _fill(stream: Stream, view: memoryview) -> int:
 def _equal_at(words: npt.NDArray[np.uint64], positions: Int64s, text: bytes) -> npt.NDArray[np.bool_]:
     """Where `text` (up to 16 bytes) stands at the positions of a byte buffer, seen as overlapping 8-byte words."""
     if len(text) > 16:
-        raise NotPlainError
+        raise _NotPlainError
     equal: npt.NDArray[np.bool_] = np.ones(len(positions), bool)
     for k in {0, max(0, len(text) - 8)}:
         piece = text[k : k + 8]
@@ -180,14 +175,14 @@ def _prove(buffer: bytearray, starts: Int64s, others: Int64s, gap: bytes | None,
         array = np.frombuffer(buffer, np.uint8)
         for k, byte in enumerate(reversed(gap), 1):
             if (array[starts - k] != byte).any():
-                raise NotPlainError
+                raise _NotPlainError
     for position in others[others >= skip].tolist():
         if _OPENS.search(buffer[max(0, position - 40) : position]):
-            raise NotPlainError
+            raise _NotPlainError
     if gap is None:
         for position in starts.tolist():
             if not _KEYED.search(buffer[max(0, position - 40) : position + 40]):
-                raise NotPlainError
+                raise _NotPlainError
 
 
 def _numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
@@ -197,7 +192,7 @@ def _numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
     lowest = others & (~others + _U(1))
     count = np.searchsorted(_HIGH_BITS, lowest).astype(np.uint64)
     if (lowest == 0).any() or (count == 0).any():
-        raise NotPlainError  # eight digits or more, or none
+        raise _NotPlainError  # eight digits or more, or none
     value = digits << ((_U(8) - count) * _U(8))
     value = value * _U(10) + (value >> _U(8))
     low, high = value & _U(0xFF000000FF), (value >> _U(16)) & _U(0xFF000000FF)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from _newsclippings.config import Request
-from _newsclippings.errors import ConfigError, bad_value, changed_meanwhile
+from _newsclippings.errors import ConfigError, bad_value
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, UNIQUE, UNIQUE_MEANING, VERSION
 from _newsclippings.folder.card import MAKERS, PICTURE, write_card
 from _newsclippings.folder.checksums import read_sums
@@ -34,9 +34,9 @@ from _newsclippings.folder.parquet import (
 from _newsclippings.folder.shard_file import read_shard
 from _newsclippings.folder.shards import rows_of
 from _newsclippings.folder.shared_pictures import PicturesInUse
-from _newsclippings.inputs import build_id, inputs_digest, sources_of
+from _newsclippings.inputs import build_id, inputs_of
 from _newsclippings.pictures import FolderPictures, pictures_state
-from _newsclippings.rows import Split, join_config
+from _newsclippings.rows import JoinedSplit, join_config
 from _newsclippings.storage import cache_folder, full_disk_told, outputs
 
 LAYOUTS = ("bytes", "once", "none")
@@ -98,7 +98,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
 def _check_apart(out: Path, configs: list[str], fields: dict[str, Any]) -> None:
     """Refuse a folder that is an input, lies in one or holds one."""
     for config in configs:
-        outputs.check_apart(out, sources_of(Request(name=config, **fields)).places())
+        outputs.check_apart(out, inputs_of(Request(name=config, **fields)).places())
 
 
 def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
@@ -110,10 +110,11 @@ def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any
     digests = []
     for config in configs:
         request = Request(name=config, **fields)
-        check = functools.partial(_check_inputs, request, inputs_digest(request))
-        assembly, joined = join_config(request, _cache())
+        inputs = inputs_of(request)
+        check = functools.partial(inputs.check_unchanged, request)
+        assembly, joined = join_config(request, _cache(), inputs)
         layout = _layout(config, thin, fields)
-        made_of = _made_of(build_id(request), layout, joined)
+        made_of = _made_of(build_id(request, inputs), layout, joined)
         reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
         columns = request.columns()
         if config in thin:
@@ -138,11 +139,11 @@ def _layout(config: str, thin: list[str], fields: dict[str, Any]) -> str:
     return "once" if config in thin else str(fields["images"])
 
 
-def _apart(joined: dict[str, Split], pictures: dict[str, PicturesInUse]) -> dict[str, Split]:
+def _apart(joined: dict[str, JoinedSplit], pictures: dict[str, PicturesInUse]) -> dict[str, JoinedSplit]:
     """Add the pictures of a thin config to those in use; its splits without them."""
     for split, one in joined.items():
         pictures.setdefault(split, PicturesInUse()).add(one)
-    return {split: replace(one, pictures=None) for split, one in joined.items()}
+    return {split: one.without_pictures() for split, one in joined.items()}
 
 
 def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> None:
@@ -159,8 +160,9 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
     try:
         for config in configs:
             request = Request(name=config, **fields)
-            assembly, joined = join_config(replace(request, check_images=False), _cache())
-            made_of = _made_of(build_id(request), _layout(config, thin, fields), joined)
+            inputs = inputs_of(request)
+            assembly, joined = join_config(replace(request, check_images=False), _cache(), inputs)
+            made_of = _made_of(build_id(request, inputs), _layout(config, thin, fields), joined)
             if config in thin:
                 digests.append(made_of)
                 joined = _apart(joined, pictures)
@@ -176,12 +178,6 @@ def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str
 
 def _cache() -> Path:
     return cache_folder() / NAME
-
-
-def _check_inputs(request: Request, before: str) -> None:
-    """Raise `BadFileError` if an input is no longer what it was."""
-    if inputs_digest(request) != before:
-        raise changed_meanwhile(request.name)
 
 
 def _check_all_thin(out: Path, configs: list[str], thin: list[str]) -> None:
@@ -229,7 +225,7 @@ def _draw_pairs(out: Path) -> None:
     (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
 
 
-def _made_of(identity: str, layout: str, joined: dict[str, Split]) -> str:
+def _made_of(identity: str, layout: str, joined: dict[str, JoinedSplit]) -> str:
     """Tells a build from any other that would give other files: inputs, fields, code, and what writes the Parquet."""
     files = [some for one in joined.values() for some in (one.pictures, one.articles)]
     folders = {id(some): some for some in files if isinstance(some, FolderPictures)}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.pictures import Pictures
-from _newsclippings.rows import Split, part_ranges
+from _newsclippings.rows import JoinedSplit, part_ranges
 from _newsclippings.tables import Int32s, Int64s, as_array, empty_table, int64s, lookup, values_of
 
 SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,
@@ -45,7 +45,7 @@ class Rows:
     facts: dict[str, Any]
 
 
-def rows_of(split: Split) -> Rows:
+def rows_of(split: JoinedSplit) -> Rows:
     """The rows of a joined split."""
     rows, report, batch = split.rows, split.report, split.rows_of_table("parquet")
     matches = rows.matches.filter(as_array(rows.keep))
@@ -83,19 +83,19 @@ def ids_digest(*columns: Int64s) -> str:
     return digest.hexdigest()
 
 
-def bytes_of(split: Split) -> int:
+def bytes_of(split: JoinedSplit) -> int:
     """Bytes that the rows of a split take, about."""
     return int(_sizes(split)[0].sum())
 
 
-def bytes_of_pictures(split: Split) -> int:
+def bytes_of_pictures(split: JoinedSplit) -> int:
     """Bytes that the pictures in the rows of a split take, at least."""
     if split.pictures is None or split.images == "path":
         return 0
     return int(file_sizes(split.pictures, split.rows.image_row)[split.rows.keep].sum())
 
 
-def _sizes(split: Split) -> tuple[Int64s, Int64s]:
+def _sizes(split: JoinedSplit) -> tuple[Int64s, Int64s]:
     """`sizes` and `least`, see `Rows`."""
     rows = split.rows
     each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))

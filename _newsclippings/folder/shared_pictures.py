@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from _newsclippings.folder.shards import Rows, Tables, file_sizes, ids_digest
 from _newsclippings.pictures import Pictures
-from _newsclippings.rows import ROWS_OF_PICTURES, TABLES_AHEAD, Split
+from _newsclippings.rows import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
 from _newsclippings.storage import map_ahead
 from _newsclippings.tables import as_array, empty_table, int64s, one_chunk, values_of
 from _newsclippings.tar import read_whole
@@ -24,7 +24,7 @@ class PicturesInUse:
     def __init__(self) -> None:
         self.table = empty_table(pa.schema([("image_id", pa.int64()), ("image_path", pa.string())]))
 
-    def add(self, split: Split) -> None:
+    def add(self, split: JoinedSplit) -> None:
         """Add those of the rows of a split that come out; a picture without a record has no path."""
         rows = split.rows
         ids, first = np.unique(int64s(rows.matches["image_id"])[rows.keep], return_index=True)

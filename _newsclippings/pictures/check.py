@@ -154,26 +154,33 @@ class DecodeCheck:
         undecodable: bool (N,), whether each was found not to decode.
     """
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: Pictures, undecodable: npt.NDArray[np.int64] | None = None) -> None:
+        """Nothing is decoded yet.
+
+        Args:
+            pictures: the pictures.
+            undecodable: the rows of those that do not decode, where another process decoded all of them.
+        """
         self.pictures = pictures
         self.undecodable: npt.NDArray[np.bool_] = np.zeros(len(pictures.present), bool)
-        self._checked: npt.NDArray[np.bool_] = np.zeros(len(pictures.present), bool)
+        self._checked: npt.NDArray[np.bool_] = np.full(len(pictures.present), undecodable is not None)
+        if undecodable is not None:
+            self.undecodable[undecodable] = True
 
     def check(self, rows: Rows) -> None:
-        """Decode the pictures of some rows (-1 for none), unless that was done.
+        """Decode the pictures of some rows (-1 for none) that were looked for, unless that was done.
 
         Raises:
             NewsCLIPpingsError, OSError: bytes of a picture could not be read.
         """
-        there = np.unique(rows[rows >= 0])
-        todo = there[self.pictures.present[there] & ~self._checked[there]]
+        unique = np.unique(rows[rows >= 0])
+        todo = unique[self.pictures.present[unique] & ~self._checked[unique]]
         for row, look in look_at_all(self.pictures, todo, decode=True):
             if look.error is not None:
                 raise look.error
-            if look.problem is not None:
-                self.undecodable[row] = True
-                self.pictures.present[row] = False
+            self.undecodable[row] = look.problem is not None
             self._checked[row] = True  # last: a process may be forked in between
+        self.pictures.present[unique] &= ~self.undecodable[unique]
 
 
 def _in_words(error: Exception) -> str:

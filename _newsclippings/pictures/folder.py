@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
-from _newsclippings.storage import Rows, open_file, read_binary
-from _newsclippings.tables import array_of
+from _newsclippings.storage import Lock, Rows, open_file, read_binary
+from _newsclippings.tables import array_of, as_array
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -26,14 +26,17 @@ class Pictures(Protocol):
     """The pictures of a corpus table; row k is the picture of its k-th record.
 
     Attributes:
-        present: bool (N,), whether the picture is there and not empty.
-        sizes: int64 (N,), in bytes, where it is there.
         paths: string (N,), in the normal form.
+        present: bool (N,), whether the picture was looked for, is there and is not empty.
+        sizes: int64 (N,), in bytes, of those that are present.
     """
 
     present: npt.NDArray[np.bool_]
     sizes: npt.NDArray[np.int64]
     paths: pa.Array
+
+    def look(self, rows: Rows) -> None:
+        """Look for the pictures of some rows (-1 for none); those that were looked for before are not asked again."""
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for what is not present."""
@@ -43,44 +46,64 @@ class FolderPictures:
     """Pictures as files below a folder, which no symbolic link may lead out of."""
 
     def __init__(self, root: str, paths: pa.Array, odd: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
-        """Look which of the pictures are there.
+        """Nothing is looked for yet.
 
         Args:
             root: the folder `origin`.
             paths: image paths in the normal form, one per record.
             odd: what to do about one that may not be read, before it counts as not there. Unset: raise it.
+        """
+        self.root = os.path.realpath(root)
+        self.paths = paths
+        self._odd = odd
+        self._folders: dict[str, str] = {}
+        self._linked: dict[int, str] = {}
+        self._looked = np.zeros(len(paths), bool)
+        self._lock = Lock()
+        self.status = np.full((len(paths), 3), -1, np.int64)  # size, mtime and ctime in ns
+        self.sizes: npt.NDArray[np.int64] = self.status[:, 0]
+        self.present = np.zeros(len(paths), bool)
+
+    @property
+    def looked(self) -> npt.NDArray[np.int64]:
+        """The rows that were looked for, in order."""
+        return np.flatnonzero(self._looked)
+
+    def look(self, rows: Rows) -> None:
+        """Look for the pictures of some rows; see `Pictures`.
 
         Raises:
             UnsafePathError: a symbolic link leads out of the folder.
             DataNotFoundError: the system does not say whether a picture is there.
         """
-        self.root = os.path.realpath(root)
-        self.paths = paths
-        self._folders: dict[str, str] = {}
-        self._linked: dict[int, str] = {}
-        self.status = np.full((len(paths), 3), -1, np.int64)  # size, mtime and ctime in ns
-        for row, path in enumerate(paths.to_pylist()):
-            try:
-                full = self._inside(path)
+        with self._lock:
+            unique = np.unique(rows[rows >= 0])
+            todo = unique[~self._looked[unique]]
+            for row, path in zip(todo.tolist(), self.paths.take(as_array(todo)).to_pylist(), strict=True):
+                self._look_for(row, path)
+            self.present[todo] = self.sizes[todo] > 0
+            self._looked[todo] = True
+
+    def _look_for(self, row: int, path: str) -> None:
+        try:
+            full = self._inside(path)
+            status = os.lstat(full)
+            if stat.S_ISLNK(status.st_mode):
+                full = self._linked[row] = self._resolve(full)
                 status = os.lstat(full)
-                if stat.S_ISLNK(status.st_mode):
-                    full = self._linked[row] = self._resolve(full)
-                    status = os.lstat(full)
-                if odd is not None and not os.access(full, os.R_OK):  # who builds finds it out by reading
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            except (OSError, UnsafePathError) as error:
-                if isinstance(error, OSError) and error.errno in _ABSENT:
-                    continue
-                told = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
-                if odd is None:
-                    raise told from error
-                odd(told)
-                continue
-            if stat.S_ISREG(status.st_mode) and status.st_size:
-                times = _in_64_bits(status.st_mtime_ns), _in_64_bits(status.st_ctime_ns)
-                self.status[row] = status.st_size, *times
-        self.sizes: npt.NDArray[np.int64] = self.status[:, 0]
-        self.present = self.sizes > 0
+            if self._odd is not None and not os.access(full, os.R_OK):  # a build finds it out by reading
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except (OSError, UnsafePathError) as error:
+            if isinstance(error, OSError) and error.errno in _ABSENT:
+                return
+            problem = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
+            if self._odd is None:
+                raise problem from error
+            self._odd(problem)
+            return
+        if stat.S_ISREG(status.st_mode) and status.st_size:
+            times = _in_64_bits(status.st_mtime_ns), _in_64_bits(status.st_ctime_ns)
+            self.status[row] = status.st_size, *times
 
     def full_paths(self, rows: Rows) -> pa.Array:
         """Absolute paths of some rows; null for -1 and for what is not present."""
@@ -137,9 +160,9 @@ def _in_64_bits(nanoseconds: int) -> int:
     return (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def pictures_state(*pictures: FolderPictures) -> str:
-    """A digest that changes when any of the pictures does: its size, its times, or whether it is there."""
+def pictures_state(*folders: FolderPictures) -> str:
+    """A digest that changes when any picture that was looked for does: its size, its times, or whether it is there."""
     digest = hashlib.sha256()
-    for some in pictures:
-        digest.update(some.status.tobytes())
+    for pictures in folders:
+        digest.update(pictures.status[pictures.looked].tobytes())
     return digest.hexdigest()

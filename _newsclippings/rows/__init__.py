@@ -1,21 +1,20 @@
-"""The join: matches, records, pictures and vectors become rows, and a report says what became of each."""
+"""The join: matches, records, pictures and vectors become rows, and a report counts what is missing."""
 
-from _newsclippings.rows.assembly import Assembly, join_config, log_report, part_ranges, split_parts, stream_rows
-from _newsclippings.rows.joined import ROWS_OF_PICTURES, TABLES_AHEAD, Split
+from _newsclippings.rows.joined import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
+from _newsclippings.rows.joiner import Joiner, join_config, part_ranges, split_parts, stream_rows
 from _newsclippings.rows.joining import broken_pairs, join, wanted_ids
-from _newsclippings.rows.report import refuse_missing
+from _newsclippings.rows.report import raise_if_incomplete
 
 __all__ = [
     "ROWS_OF_PICTURES",
     "TABLES_AHEAD",
-    "Assembly",
-    "Split",
+    "JoinedSplit",
+    "Joiner",
     "broken_pairs",
     "join",
     "join_config",
-    "log_report",
     "part_ranges",
-    "refuse_missing",
+    "raise_if_incomplete",
     "split_parts",
     "stream_rows",
     "wanted_ids",

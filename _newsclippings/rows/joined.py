@@ -1,19 +1,21 @@
-"""Rows of one split, joined: everything but the bytes of their pictures is known, and tables are made on demand."""
+"""The rows of one split, joined: everything but their files is known, and tables are made on demand."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.errors import bad_file, old_pyarrow
 from _newsclippings.facts import COLUMNS, EMBEDDINGS
-from _newsclippings.pictures import FolderPictures, Pictures
-from _newsclippings.rows.joining import JoinedRows
-from _newsclippings.rows.report import JoinReport
-from _newsclippings.storage import map_ahead
-from _newsclippings.tables import Int32s, as_array, int64s, lookup
+from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
+from _newsclippings.rows.joining import JoinedRows, lacking, make_report, whole_pairs
+from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
+from _newsclippings.storage import KeptTable, Lock, computed_once, map_ahead
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
 from _newsclippings.tar import read_whole
 from _newsclippings.vectors import Embeddings
 
@@ -27,16 +29,88 @@ ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
 
 
 @dataclass
-class Split:
-    """Some or all rows of a split."""
+class JoinedSplit:
+    """The rows of one split, joined; files are looked for when their rows are needed, or all of them at once.
 
+    Attributes:
+        config: name of the config.
+        split: name of the split.
+        rows: its rows.
+        images: as the option: `"bytes"`, `"path"` or `"none"`.
+        missing: as the option.
+        pictures: the pictures of `rows.corpus`; None if they are not asked for.
+        articles: likewise.
+        embeddings: kind -> vectors.
+        metadata: sorted by id; None if they are not asked for.
+        decode_check: decodes pictures when they are looked for; None if that is not asked for.
+        fetch: fetches pictures of some records before they are decoded.
+        kept: the kept tables that `rows` and `metadata` are in.
+        captions_from: the file that the records come from, without its folder.
+        damage: where and why the tar could not be read to its end; None if it could, or was not needed.
+        looked_in: the files and folders that records and pictures come from, in words.
+        logged: whether it was logged that rows lack something.
+    """
+
+    config: str
+    split: str
     rows: JoinedRows
-    report: JoinReport
-    pictures: Pictures | None
     images: str
-    embeddings: dict[str, Embeddings]
-    metadata: pa.Table | None  # sorted by id
-    articles: Pictures | None
+    missing: str
+    pictures: Pictures | None = None
+    articles: Pictures | None = None
+    embeddings: dict[str, Embeddings] = field(default_factory=dict)
+    metadata: pa.Table | None = None
+    decode_check: DecodeCheck | None = None
+    fetch: Callable[[Pictures, Int32s], None] | None = None
+    kept: tuple[KeptTable, ...] = ()
+    captions_from: str = ""
+    damage: str | None = None
+    looked_in: str = ""
+    logged: bool = False
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for, and are right
+
+    def __post_init__(self) -> None:
+        self._checked = np.zeros(len(self.rows), bool)
+
+    @computed_once
+    def report(self) -> JoinReport:
+        """What became of all rows; their files are looked for."""
+        self.look()
+        self._checked[:] = True
+        return self._report(0, len(self.rows))
+
+    def without_pictures(self) -> "JoinedSplit":
+        """The same rows, with the same report, and no image column."""
+        other = replace(self, pictures=None, decode_check=None)
+        vars(other)["report"], other._checked = self.report, self._checked
+        return other
+
+    def look(self, start: int = 0, stop: int | None = None) -> None:
+        """Look for the files of rows start to stop, and decide which of these rows come out.
+
+        Args:
+            start: the first row, an even number, so that no twins are parted.
+            stop: the row after the last; None for the end of the split.
+        """
+        stop = len(self.rows) if stop is None else stop
+        with self._lock:
+            images = self.rows.image_row[start:stop]
+            if self.pictures is not None:
+                self.pictures.look(images)
+                if self.decode_check is not None:
+                    if self.fetch is not None:
+                        self.fetch(self.pictures, images)
+                    self.decode_check.check(images)
+            if self.articles is not None:
+                self.articles.look(self.rows.caption_row[start:stop])
+            if self.missing == "drop_pair":
+                incomplete = np.logical_or.reduce([*self._lacking(start, stop).values()])
+                self.rows.keep[start:stop] = whole_pairs(self.rows.matches.slice(start, stop - start), incomplete)
+
+    def undecodable(self) -> Int64s | None:
+        """The records whose pictures were found not to decode; None if that was not checked."""
+        return None if self.decode_check is None else np.flatnonzero(self.decode_check.undecodable)
 
     def tables(
         self, ranges: Iterable[tuple[int, int]], batch: int, ahead: bool = False
@@ -44,6 +118,9 @@ class Split:
         """Rows of some ranges of the official file, as tables of up to `batch` rows and the number of their first.
 
         With `ahead` the next ones are made in threads while one is written: disks like several readers.
+
+        Raises:
+            MissingDataError: a row of a table is not complete and `missing="error"`, or no row of the split comes out.
         """
         starts = ((row, min(row + batch, stop)) for start, stop in ranges for row in range(start, stop, batch))
         with ThreadPoolExecutor(TABLES_AHEAD, thread_name_prefix="newsclippings") as pool:  # starts threads on demand
@@ -64,9 +141,52 @@ class Split:
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
             raise old_pyarrow(pa.__version__, lacking)
 
+    def _lacking(self, start: int, stop: int) -> dict[str, npt.NDArray[np.bool_]]:
+        return lacking(
+            self.rows,
+            start,
+            stop,
+            pictures=self.pictures.present if self.pictures is not None else None,
+            undecodable=self.decode_check.undecodable if self.decode_check is not None else None,
+            articles=self.articles.present if self.articles is not None else None,
+        )
+
+    def _report(self, start: int, stop: int) -> JoinReport:
+        report = make_report(self.rows, start, stop, self._lacking(start, stop))
+        matches, keep = self.rows.matches.slice(start, stop - start), self.rows.keep[start:stop]
+        ids = {key: int64s(matches[key])[keep] for key in METADATA_COLUMNS.values()}
+        coverage = {kind: vectors.count(ids[EMBEDDINGS[kind].key]) for kind, vectors in self.embeddings.items()}
+        if self.metadata is not None:
+            known = int64s(self.metadata["id"])
+            coverage |= {column: int((lookup(known, ids[key]) >= 0).sum()) for column, key in METADATA_COLUMNS.items()}
+        return replace(report, coverage=coverage, damage=self.damage, captions_from=self.captions_from)
+
+    def _check(self, start: int, stop: int) -> None:
+        """Look for the files of some rows of a stream; stop where one is missing, or log how many are.
+
+        Logged are the first rows that lack something, and all of them when the last one was looked at.
+        """
+        self.look(start, stop)
+        incomplete = bool(np.logical_or.reduce([*self._lacking(start, stop).values()]).any())
+        if incomplete and (self.missing == "error" or not self.logged):
+            report = self._report(start, stop)
+            if self.missing == "error":
+                raise_if_incomplete(self.config, {self.split: report}, self.looked_in)
+            self.logged = True
+            log_report(self.config, self.split, report)
+        self._checked[start:stop] = True
+        if self.logged and stop - start < len(self.rows) and self._checked.all():
+            log_report(self.config, self.split, self.report)
+
     def _table(self, rows: tuple[int, int]) -> pa.Table:
+        for kept in self.kept:
+            kept.check()
+        if not self._checked[slice(*rows)].all():  # a build looks at all rows before it writes the first
+            self._check(*rows)
         table, images = self.rows.table(*rows)
         if not len(table):
+            if not self.rows.keep.any():
+                raise_if_incomplete(self.config, {self.split: self.report}, self.looked_in)
             return table
         if self.pictures is not None:
             table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))

@@ -21,12 +21,11 @@ class JoinedRows:
     """The rows of one split, as row numbers into the two tables they come from.
 
     Attributes:
-        matches: Arrow table of annotations.SCHEMA.
-        corpus: Arrow table of corpus.SCHEMA.
-        caption_row: int32 (rows,), the record of each row's caption; -1 where there is none.
-        image_row: int32 (rows,), the record of each row's picture; -1 where there is none.
-        keep: bool (rows,), which rows come out.
-        first: number of the first row in the official file.
+        matches: Arrow table of matches.SCHEMA.
+        corpus: Arrow table of corpus.SCHEMA, sorted by id.
+        caption_row: int32 (N,), the record of each row's caption; -1 where there is none.
+        image_row: int32 (N,), the record of each row's picture; -1 where there is none.
+        keep: bool (N,), which rows come out: all of them, until files are looked for.
     """
 
     matches: pa.Table
@@ -34,11 +33,12 @@ class JoinedRows:
     caption_row: Int32s
     image_row: Int32s
     keep: Bools
-    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.matches)
 
     def table(self, start: int, stop: int) -> tuple[pa.Table, Int32s]:
-        """Rows start to stop of the official file: every column but `image`, and each row's picture (or -1)."""
-        start, stop = start - self.first, stop - self.first
+        """Those of rows start to stop that come out: every column but `image`, and each row's picture (or -1)."""
         rows = np.flatnonzero(self.keep[start:stop]) + start
         matches = self.matches.slice(start, max(0, stop - start))
         if len(rows) != len(matches):
@@ -47,7 +47,7 @@ class JoinedRows:
         captions = self._take(self.caption_row[rows], ["caption", "source", "topic"])
         pictures = self._take(images, ["caption", "image_path", "source", "topic"])
         columns = {
-            "index": as_array((rows + self.first).astype(np.int32)),
+            "index": as_array(rows.astype(np.int32)),
             "id": matches["id"],
             "image_id": matches["image_id"],
             "caption": captions["caption"],
@@ -77,70 +77,101 @@ def wanted_ids(*matches: pa.Table) -> Int64s:
     return np.flatnonzero(flags)
 
 
-def join(
-    matches: pa.Table,
-    corpus: pa.Table,
-    present: Bools | None,
-    missing: str,
-    articles: Bools | None = None,
-    first: int = 0,
-    undecodable: Bools | None = None,
-) -> tuple[JoinedRows, JoinReport]:
-    """Join one split.
+def join(matches: pa.Table, corpus: pa.Table) -> JoinedRows:
+    """Look up the records of every match.
 
     Args:
-        matches: Arrow table of annotations.SCHEMA.
+        matches: Arrow table of matches.SCHEMA.
         corpus: Arrow table of corpus.SCHEMA, sorted by id.
-        present: bool (records,), whether each record's picture is there; None if pictures are not asked for.
-        articles: bool (records,), whether each record's article is there; None if articles are not asked for.
-        missing: `"drop_pair"` leaves out both twins of a row that is not complete, anything else keeps all rows.
-        first: number of the first match in the official file; even, so that no twins are parted.
-        undecodable: bool (records,), whether each record's picture was found not to decode; it is then not present.
-            None if that was not checked.
     """
     ids = int64s(corpus["id"])
-    caption_row = lookup(ids, int64s(matches["id"]))
-    image_row = lookup(ids, int64s(matches["image_id"]))
-    lacks = {
-        "caption": caption_row < 0,
-        "picture_record": image_row < 0,
-        "picture": (image_row >= 0) & ~np.append(present, True)[image_row]
-        if present is not None
-        else np.zeros(len(matches), bool),
-    }
+    caption_row, image_row = (lookup(ids, int64s(matches[name])) for name in ("id", "image_id"))
+    return JoinedRows(matches, corpus, caption_row, image_row, np.ones(len(matches), bool))
+
+
+def lacking(
+    rows: JoinedRows,
+    start: int,
+    stop: int,
+    *,
+    pictures: Bools | None = None,
+    undecodable: Bools | None = None,
+    articles: Bools | None = None,
+) -> dict[str, Bools]:
+    """Kind of what may be missing (see `JoinReport.missing`) -> bool (stop - start,), whether a row lacks it.
+
+    Args:
+        rows: the rows.
+        start: the first of them to ask about.
+        stop: the row after the last.
+        pictures: bool (records,), whether each record's picture is there; None if pictures are not asked for.
+        undecodable: bool (records,), whether each record's picture was found not to decode; such a picture is not
+            present. None if that was not checked.
+        articles: bool (records,), whether each record's article is there; None if articles are not asked for.
+    """
+    captions, images = rows.caption_row[start:stop], rows.image_row[start:stop]
+    lacks = {"caption": captions < 0, "picture_record": images < 0, "picture": np.zeros(len(images), bool)}
+    if pictures is not None:
+        lacks["picture"] = (images >= 0) & ~np.append(pictures, True)[images]
     if undecodable is not None:
-        lacks["undecodable"] = (image_row >= 0) & np.append(undecodable, False)[image_row]
+        lacks["undecodable"] = (images >= 0) & np.append(undecodable, False)[images]
         lacks["picture"] &= ~lacks["undecodable"]
     if articles is not None:
-        lacks["article"] = (caption_row >= 0) & ~np.append(articles, True)[caption_row]
-    incomplete: Bools = np.logical_or.reduce(list(lacks.values()))
-    keep = np.ones(len(matches), bool)
-    if missing == "drop_pair":
-        if incomplete.any() and broken_pairs(matches):
-            message = (
-                "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
-                f"twin, found {broken_pairs(matches):,} pairs of rows that are not. Use missing='null', or fetch the "
-                "file of matches again."
-            )
-            raise BadFileError(message)
-        partner = np.minimum(np.arange(len(matches)) ^ 1, len(matches) - 1)
-        keep = ~(incomplete | incomplete[partner])
-    rows = JoinedRows(matches, corpus, caption_row, image_row, keep, first)
-    outlets = corpus["source"].combine_chunks().dictionary_encode()
-    report = JoinReport(
-        rows=len(matches),
-        written=int(keep.sum()),
+        lacks["article"] = (captions >= 0) & ~np.append(articles, True)[captions]
+    return lacks
+
+
+def whole_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
+    """Whether each row and its twin are both complete: bool (N,).
+
+    Args:
+        matches: some rows of matches, the first of which begins a pair.
+        incomplete: bool (N,), whether each row lacks anything.
+
+    Raises:
+        BadFileError: a row is incomplete, and the rows are not in pairs.
+    """
+    if incomplete.any() and (broken := broken_pairs(matches)):
+        message = (
+            "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
+            f"twin, found {broken:,} pairs of rows that are not. Use missing='null', or fetch the "
+            "file of matches again."
+        )
+        raise BadFileError(message)
+    partner = np.minimum(np.arange(len(incomplete)) ^ 1, len(incomplete) - 1)
+    whole: Bools = ~(incomplete | incomplete[partner])
+    return whole
+
+
+def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]) -> JoinReport:
+    """The report of some rows; `first` is set where they are not all.
+
+    Args:
+        rows: the rows, of which it is decided which come out.
+        start: the first of them.
+        stop: the row after the last.
+        lacks: see `lacking`.
+    """
+    count = stop - start
+    incomplete = np.logical_or.reduce([*lacks.values()])
+    written = int(rows.keep[start:stop].sum())
+    captions, images = rows.caption_row[start:stop], rows.image_row[start:stop]
+    outlets = rows.corpus["source"].combine_chunks().dictionary_encode()
+    broken = broken_pairs(rows.matches.slice(start, count))
+    return JoinReport(
+        rows=count,
+        written=written,
         resolved=int((~incomplete).sum()),
-        dropped_pairs=(len(keep) - int(keep.sum()) + 1) // 2,
-        broken_pairs=broken_pairs(matches),
+        dropped_pairs=(count - written + 1) // 2,
+        broken_pairs=broken,
         missing={
-            kind: _by_outlet((caption_row if kind == "article" else image_row)[lack], outlets, kind)
+            kind: _by_outlet((captions if kind == "article" else images)[lack], outlets, kind)
             for kind, lack in lacks.items()
         },
-        first_missing=_first(rows, lacks),
-        needed=_by_outlet(image_row[image_row >= 0], outlets, "picture"),
+        first_missing=_first(rows, start, lacks),
+        needed=_by_outlet(images[images >= 0], outlets, "picture"),
+        first=start if count < len(rows) else None,
     )
-    return rows, report
 
 
 def broken_pairs(matches: pa.Table) -> int:
@@ -164,10 +195,10 @@ def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[
     return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
 
-def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
-    found = []
+def _first(rows: JoinedRows, start: int, lacks: dict[str, Bools]) -> list[str]:
+    named = []
     for kind, lack in lacks.items():
-        for row in np.flatnonzero(lack)[:SHOWN].tolist():
+        for row in (np.flatnonzero(lack)[:SHOWN] + start).tolist():
             match = {name: rows.matches[name][row].as_py() for name in ("id", "image_id")}
             if kind == "caption":
                 what = f"no record of caption {match['id']}"
@@ -177,5 +208,5 @@ def _first(rows: JoinedRows, lacks: dict[str, Bools]) -> list[str]:
                 what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
             else:
                 what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
-            found.append((row, f"{what} (row {rows.first + row})"))
-    return [text for _, text in sorted(found)[:SHOWN]]
+            named.append((row, f"{what} (row {row})"))
+    return [text for _, text in sorted(named)[:SHOWN]]

@@ -1,11 +1,14 @@
 """What became of the rows of a split: the report of a join, and the error where rows may not lack anything."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from _newsclippings.errors import MissingDataError, printable
+
+_logger = logging.getLogger("newsclippings")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,18 @@ class JoinReport:
         return text + (f"; {printable(self.damage)}" if self.damage else "")
 
 
-def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
+def log_report(config: str, split: str, report: JoinReport) -> None:
+    """Log what became of rows: a warning if any lacks something."""
+    complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
+    _logger.log(logging.INFO if complete else logging.WARNING, "%s/%s%s: %s", config, split, _range(report), report)
+
+
+def _range(report: JoinReport) -> str:
+    """Which rows a report is of, where they are not all."""
+    return f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
+
+
+def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
     """Raise if a row is not complete; the message says what is missing, how much, where it was looked for, and why.
 
     Args:
@@ -73,10 +87,9 @@ def refuse_missing(config: str, reports: dict[str, JoinReport], looked_in: str) 
     for split, report in reports.items():
         counts = {kind: sum(by_outlet.values()) for kind, by_outlet in report.missing.items()}
         if any(counts.values()):
-            where = f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
             ours = "  " if lines else ""  # a line of an error that does not begin so was not written by us
             found = f"expected {report.rows:,} complete rows, found {report.resolved:,}."
-            lines.append(f"{ours}{config}/{split}{where}: {found}")
+            lines.append(f"{ours}{config}/{split}{_range(report)}: {found}")
         for kind, count in counts.items():
             if count:
                 by_outlet = ", ".join(f"{outlet} {rows:,}" for outlet, rows in report.missing[kind].items())

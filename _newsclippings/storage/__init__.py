@@ -57,7 +57,7 @@ from _newsclippings.storage.threads import Lock, as_many, computed_once, map_ahe
 if TYPE_CHECKING:
     from _newsclippings.storage.binary import Rows, read_binary
     from _newsclippings.storage.downloads import cache_folder, local_copy
-    from _newsclippings.storage.kept import DamagedError, KeptFile, open_kept, write_kept
+    from _newsclippings.storage.kept import DamagedError, KeptFile, KeptTable, kept_tables, open_kept, write_kept
     from _newsclippings.storage.paths import BadName, relative_path, relative_paths
     from _newsclippings.storage.proofs import is_proved, write_proof
 
@@ -82,6 +82,7 @@ __all__ = [
     "DamagedError",
     "Footer",
     "KeptFile",
+    "KeptTable",
     "LocalFile",
     "Lock",
     "Maker",
@@ -119,6 +120,7 @@ __all__ = [
     "is_proved",
     "is_url",
     "json_fault",
+    "kept_tables",
     "local_copy",
     "map_ahead",
     "no_fork",
@@ -154,6 +156,8 @@ _LATE = {
     "BadName": "paths",
     "DamagedError": "kept",
     "KeptFile": "kept",
+    "KeptTable": "kept",
+    "kept_tables": "kept",
     "Rows": "binary",
     "open_kept": "kept",
     "read_binary": "binary",

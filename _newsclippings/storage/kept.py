@@ -6,9 +6,11 @@ What does not match is made again by the caller, or refused; it is never used.
 """
 
 import contextlib
+import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from _newsclippings.errors import NewsCLIPpingsError, damaged_cache
 from _newsclippings.storage.files import write_atomically
 from _newsclippings.tables import Int64s
 
@@ -24,6 +27,7 @@ PIECE = 64 << 10  # bytes that one checksum covers: as few as a random read may 
 _TRAILER = struct.Struct("<16sQQ")  # magic, bytes of the content, checksum of both and of all piece checksums
 _MAGIC = b"newsclippings-1\n"
 _State = tuple[int, int, int, int, int]
+_logger = logging.getLogger("newsclippings")
 
 
 class DamagedError(Exception):
@@ -121,6 +125,95 @@ def open_kept(path: Path, key: str = "") -> KeptFile | None:
         if _sum_of(size, packed, key) == checksum:
             return KeptFile(path, data.slice(0, size), np.frombuffer(packed, "<u8").astype(np.uint64), state)
     return None
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """An Arrow table in memory, or mapped from a kept file.
+
+    Attributes:
+        table: the table. Call `check` each time before its values are used.
+        file: the kept file; None if the table is in memory.
+    """
+
+    table: pa.Table
+    file: KeptFile | None = None
+
+    def check(self) -> None:
+        """Raise `BadFileError` if the file was damaged after it was opened."""
+        if self.file is not None:
+            try:
+                self.file.check()
+            except DamagedError:
+                raise damaged_cache(self.file.path) from None
+
+
+Make = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
+
+
+def kept_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, KeptTable]:
+    """Open tables that were kept in a folder; make those that are not there, or not whole, and keep them.
+
+    Of several processes that need the same table one makes it, and the others wait. A folder that cannot be written to
+    costs the making each time, and nothing else.
+
+    Args:
+        folder: where they are kept.
+        keys: name of each table -> what it is made of, a name for its file.
+        make: makes the tables of some names, reading each input once. A `KeptTable` among them is not kept.
+    """
+    found = {name: table for name, key in keys.items() if (table := _open_table(folder, key)) is not None}
+    if len(found) < len(keys):
+        with contextlib.ExitStack() as locks:
+            for key in sorted(keys[name] for name in keys if name not in found):
+                locks.enter_context(_locked(folder / f"{key}.lock"))
+            absent = []
+            for name in (name for name in keys if name not in found):
+                table = _open_table(folder, keys[name])  # another process may have made it
+                if table is None:
+                    absent.append(name)
+                else:
+                    found[name] = table
+            if absent:
+                for name, made in make(absent).items():
+                    found[name] = made if isinstance(made, KeptTable) else _keep_table(made, folder, keys[name])
+    return {name: found[name] for name in keys}
+
+
+def _open_table(folder: Path, key: str) -> KeptTable | None:
+    """A kept table, compared with its checksums; None where there is none, or it is not what was written."""
+    with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
+        file = open_kept(folder / f"{key}.arrow", key)
+        if file is not None:
+            file.check()
+            return KeptTable(pa.ipc.open_file(pa.BufferReader(file.content)).read_all(), file)
+    return None
+
+
+def _keep_table(table: pa.Table, folder: Path, key: str) -> KeptTable:
+    """Write a table to the cache and map it; where it cannot be written, it stays in memory."""
+    path = folder / f"{key}.arrow"
+    try:
+        with write_kept(path, key) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+    except (OSError, NewsCLIPpingsError) as error:  # a full disk, no right to write, a folder in its place
+        _logger.warning("%s cannot be written (%s): what is read now is read again next time.", path, error)
+        return KeptTable(table)
+    return _open_table(folder, key) or KeptTable(table)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process in at a time; all of them where there are no locks, or no file can be made for one."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ImportError):
+            import fcntl  # not on Windows
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)  # a forked child has the file open, too
+        yield
 
 
 def _state(path: Path) -> _State | None:

@@ -92,6 +92,9 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self._held.release()  # the one that was taken: of a holder who forks the other one is new
 
+    def __reduce__(self) -> tuple[type["Lock"], tuple[()]]:
+        return Lock, ()  # in another process, it is another one, and free
+
     def renew(self) -> None:
         """Forget who holds it."""
         self._lock = threading.Lock()

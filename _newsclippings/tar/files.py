@@ -1,20 +1,24 @@
 """Files of a tar by their paths, as one Arrow array."""
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import zeros_in_tar
 from _newsclippings.pictures import TAIL, Pictures, is_cut_by_zeros
-from _newsclippings.storage import RandomFile, Rows, read_binary
+from _newsclippings.storage import Lock, RandomFile, Rows, read_binary
+from _newsclippings.tables import as_array
 from _newsclippings.tar.index import TarIndex
 from _newsclippings.tar.members import Members, TarCopy, read_members
+
+UNKNOWN = -2  # the member of a file that was not looked for yet
 
 
 class TarPictures:
     """Pictures as members of an uncompressed tar, each one positioned read."""
 
     def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
-        """Find the pictures in the index.
+        """Nothing is looked for yet.
 
         Args:
             file: the tar: local, the sparse copy of a remote one, or remote itself.
@@ -23,17 +27,29 @@ class TarPictures:
         """
         self.file = file
         self.paths = paths
-        found = index.find(paths)
-        there = found >= 0
-        self._place = np.where(there, np.cumsum(there) - 1, -1)  # of each record among the members
-        self.members = Members.of(index, found[there])
-        self.sizes = np.append(self.members.sizes, 0)[self._place]
-        self.present = self.sizes > 0
+        self._index = index
+        self._member = np.full(len(paths), UNKNOWN, np.int64)  # row of the index; -1 where there is none
+        self._lock = Lock()
+        self.sizes: npt.NDArray[np.int64] = np.zeros(len(paths), np.int64)
+        self.present = np.zeros(len(paths), bool)
+
+    def look(self, rows: Rows) -> None:
+        """Look for the pictures of some rows in the index; see `Pictures`."""
+        with self._lock:
+            unique = np.unique(rows[rows >= 0])
+            todo = unique[self._member[unique] == UNKNOWN]
+            if not len(todo):
+                return
+            member = self._index.find(self.paths.take(as_array(todo)))
+            known = member >= 0
+            self.sizes[todo[known]] = Members.of(self._index, member[known]).sizes
+            self.present[todo] = self.sizes[todo] > 0
+            self._member[todo] = member
 
     def members_of(self, rows: Rows) -> Members:
         """The members that some rows need, each once."""
-        there = rows[rows >= 0]
-        return self.members.some(np.unique(self._place[there[self.present[there]]]))
+        known = rows[rows >= 0]
+        return Members.of(self._index, np.unique(self._member[known[self.present[known]]]))
 
     def read(self, rows: Rows) -> pa.Array:
         """Encoded bytes of some rows; see `Pictures`.
@@ -45,10 +61,11 @@ class TarPictures:
 
     def byte_of(self, row: int) -> int:
         """The byte of the tar at which the data of a file begin."""
-        return int(self.members.offsets[self._place[row]])
+        return int(Members.of(self._index, self._member[[row]]).offsets[0])
 
     def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
-        read_members(self.file, self.members, self._place[rows], views)
+        members = Members.of(self._index, self._member[rows])
+        read_members(self.file, members, np.arange(len(rows)), views)
 
 
 def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:

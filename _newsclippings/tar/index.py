@@ -70,17 +70,21 @@ class TarIndex:
     kept: Path | None = None
     mapped: KeptFile | None = None
 
+    def check(self) -> None:
+        """Raise `BadFileError` if the index was damaged after it was opened."""
+        if self.mapped is not None:
+            try:
+                self.mapped.check()
+            except DamagedError:
+                raise damaged_cache(self.mapped.path) from None
+
     def find(self, names: pa.Array) -> Int64s:
         """The member of each name (in the normal form, nulls allowed); -1 where there is none.
 
         Raises:
             BadFileError: the index was damaged since it was opened.
         """
-        if self.mapped is not None:
-            try:
-                self.mapped.check()
-            except DamagedError:
-                raise damaged_cache(self.mapped.path) from None
+        self.check()
         found = np.full(len(names), -1, np.int64)
         todo = np.flatnonzero(values_of(names.is_valid()))
         wanted = name_keys(names.take(as_array(todo)))

@@ -78,7 +78,12 @@ class Members:
 
     @classmethod
     def of(cls, index: TarIndex, rows: Int64s) -> "Members":
-        """Some rows of an index."""
+        """Some rows of an index.
+
+        Raises:
+            BadFileError: the index was damaged since it was opened.
+        """
+        index.check()
         table = index.members.take(as_array(rows))
         offsets, sizes, crcs = (values_of(table[name]) for name in ("offset", "size", "header_crc"))
         return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)

@@ -51,7 +51,7 @@ def inputs_of(options: Options, split: str = "test") -> list[str]:
     if options.data == Options.data:
         fields = builder_fields(options, split)
         fields.pop("splits", None)
-        found += NewsCLIPpingsConfig(name=options.config, **fields).sources().places()
+        found += NewsCLIPpingsConfig(name=options.config, **fields).inputs().places()
     else:
         found.append(options.data)
     return [place for place in found if place and not is_url(place)]

@@ -1,10 +1,12 @@
 """This package, as its README says."""
 
+import importlib.util
 import os
 import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -48,12 +50,34 @@ def captions_largest(job: Job) -> Outcome:
     return _rows(load_dataset("newsclippings", LARGEST, data_dir=str(job.corpus / "captions"), images="none"))
 
 
-def _first(job: Job, config: str) -> Outcome:
+def _first(job: Job, config: str, workers: int = 0, **options: Any) -> Outcome:
+    """Seconds from the call to the first row, or, with workers, to the first batch of a DataLoader."""
     folder = str(job.corpus / "captions")
+    if importlib.util.find_spec("torch"):  # `datasets` imports it for a stream, which takes longer than all the rest
+        import torch  # noqa: F401
     start = time.perf_counter()
-    stream = load_dataset("newsclippings", config, data_dir=folder, images="none", streaming=True, split="train")
-    row = next(iter(stream))
-    return {"seconds": time.perf_counter() - start, "rows": int(bool(row["caption"]))}
+    fields = {"data_dir": folder, "images": "none", "streaming": True, "split": "train", **options}
+    stream = load_dataset("newsclippings", config, **fields)
+    if not workers:
+        row = next(iter(stream))
+        return {"seconds": time.perf_counter() - start, "rows": int(bool(row["caption"]))}
+    from torch.utils.data import DataLoader
+
+    batches = iter(DataLoader(stream, batch_size=32, num_workers=workers))
+    rows = len(next(batches)["caption"])
+    seconds = time.perf_counter() - start
+    processes = [
+        os.getpid(),
+        *(int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()),
+    ]
+    memory = sum(_pss(process) for process in processes)
+    return {"seconds": seconds, "rows": rows, "note": f"{memory / 2**20:,.0f} MiB in {len(processes)} processes"}
+
+
+def _pss(process: int) -> int:
+    """Bytes of memory of a process; what it shares with others is divided between them."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def first_row(job: Job) -> Outcome:
@@ -61,9 +85,34 @@ def first_row(job: Job) -> Outcome:
     return _first(job, DEFAULT)
 
 
+def first_row_again(job: Job) -> Outcome:
+    """The same where an earlier run kept the tables that were read."""
+    return _first(job, DEFAULT, cache_dir=str(job.state / "cache"))
+
+
 def first_row_largest(job: Job) -> Outcome:
     """The same in the largest config."""
     return _first(job, LARGEST)
+
+
+def first_row_largest_again(job: Job) -> Outcome:
+    """The same in the largest config, where an earlier run kept the tables that were read."""
+    return _first(job, LARGEST, cache_dir=str(job.state / "cache"))
+
+
+def first_row_metadata(job: Job) -> Outcome:
+    """The first row with the columns of metadata."""
+    return _first(job, DEFAULT, metadata=True)
+
+
+def first_batch(job: Job) -> Outcome:
+    """The first batch of a DataLoader with four workers, of the largest config."""
+    return _first(job, LARGEST, workers=4)
+
+
+def first_batch_again(job: Job) -> Outcome:
+    """The same where an earlier run kept the tables that were read."""
+    return _first(job, LARGEST, workers=4, cache_dir=str(job.state / "cache"))
 
 
 def pictures(job: Job) -> Outcome:
@@ -106,8 +155,9 @@ def index_reopened(job: Job) -> Outcome:
         tables = [table, *(table.set_column(0, "name", names) for names in more)]
         index = keep(pa.concat_tables(tables).replace_schema_metadata(table.schema.metadata), kept, file.path)
     first = index.members["name"].slice(0, 1).combine_chunks()
-    pictures = TarPictures(file, index, pa.array(first.to_pylist(), pa.string()))
-    return {"rows": len(pictures.read(np.zeros(1, np.int32))), "note": f"{len(index.members):,} members"}
+    pictures, rows = TarPictures(file, index, pa.array(first.to_pylist(), pa.string())), np.zeros(1, np.int32)
+    pictures.look(rows)
+    return {"rows": len(pictures.read(rows)), "note": f"{len(index.members):,} members"}
 
 
 def index_unchecked(job: Job) -> Outcome:

@@ -59,18 +59,21 @@ import json, sys
 import multiprocess
 
 import newsclippings
-from _newsclippings.rows.assembly import Assembly
+from _newsclippings.rows.joiner import Joiner
 
 root, change, gone = sys.argv[1:]
 
-def fetch(self, joined):  # called once all is joined, in this process only
+look_for_all = Joiner.check
+
+def check(self, joined):  # called when all is joined, in this process only
     import os
+    look_for_all(self, joined)
     if change == "yes":
         os.unlink(gone)
 
 if __name__ == "__main__":
     multiprocess.set_start_method("spawn")
-    Assembly.fetch = fetch
+    Joiner.check = check
     builder = newsclippings.NewsCLIPpings(data_dir=root, visual_news=root + "/visual_news/origin", missing="null")
     try:
         builder.download_and_prepare(num_proc=2)

@@ -168,7 +168,7 @@ def test_a_builder_shows_no_secret_in_its_name(served: tuple[World, Server], tmp
     url = f"http://user:{SECRET}@127.0.0.1:{server.port}/origin.tar?sig={SECRET}"
     builder = NewsCLIPpings(config_name="merged_balanced", data_dir=str(world.root), visual_news=url)
     assert SECRET not in f"{builder.cache_dir} {builder.config_id} {builder.info}"
-    assert SECRET not in f"{builder.config} {builder.config!r} {builder.config.sources()}"
+    assert SECRET not in f"{builder.config} {builder.config!r} {builder.config.inputs()}"
     assert f"visual_news='http://127.0.0.1:{server.port}/origin.tar'" in repr(builder.config)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.json_readers import BY_ID, MATCH, MATCHES, RECORD, RECORDS, read, refuse
 
-from _newsclippings.matches import read_annotations
+from _newsclippings.matches import read_matches
 from newsclippings import BadFileError
 
 GOOD = {"annotations": MATCHES, "data.json": RECORDS, "metadata": BY_ID}
@@ -273,4 +273,4 @@ def test_a_file_that_ends_in_a_word(tmp_path: Path, end: str) -> None:
     file = tmp_path / "test.json"
     file.write_text('{"annotations": [{"id": 1, "image_id": 1, "similarity_score": 1, "falsified": ' + end)
     with pytest.raises(BadFileError, match=r"expected JSON, found the end of the file \(truncated\)"):
-        read_annotations(str(file), "merged_balanced")
+        read_matches(str(file), "merged_balanced")

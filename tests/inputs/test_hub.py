@@ -119,27 +119,27 @@ def test_what_was_fetched_serves_offline(hub: Hub) -> None:
 
 
 def _damage_copies(home: Path) -> int:
-    """Change a digit in every copy that is kept; how many there are."""
-    copies = [path for path in home.rglob("downloads/*") if path.suffix == ".json"]
+    """Change a byte of every copy, and of every table made of one, that is kept; how many there are."""
+    copies = [path for path in home.rglob("newsclippings/*/*") if path.suffix in (".json", ".arrow")]
     for path in copies:
-        text = path.read_bytes()
-        at = next(at for at in range(len(text) // 2, len(text)) if text[at : at + 1].isdigit())
-        path.write_bytes(text[:at] + b"%d" % ((text[at] - ord("0") + 1) % 10) + text[at + 1 :])
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
     return len(copies)
 
 
 def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub) -> None:
-    """A digit of each kept file is another: offline it is gone, online it is fetched again, and the rows are right."""
+    """A byte of each kept file is another: offline it is gone, online it is fetched again, and the rows are right."""
     expected = jsonable({"test": hub.world.rows(split="test", images="none", captions="metadata")})
     options: dict[str, Any] = {"images": "none", "splits": ["test"]}
     assert _build(hub, **options) == expected
     again: dict[str, Any] = {**options, "download_mode": "reuse_cache_if_exists"}
-    assert _damage_copies(hub.home) == 2
+    assert _damage_copies(hub.home) == 3  # matches and records as tables, and the metadata as they came
     name, message = _refusal(hub, offline=True, **again)
     assert name == "DataNotFoundError"
     assert "could not be fetched" in message
     assert _build(hub, **again) == expected
-    assert _damage_copies(hub.home) == 2
+    assert _damage_copies(hub.home) == 3  # matches and records as tables, and the metadata as they came
     assert _build(hub, **again) == expected
 
 

@@ -16,8 +16,8 @@ from support.reading import TESTS, expected_splits, load, raw_splits
 from support.world import World
 
 import newsclippings
-from _newsclippings.inputs import find_sources
-from _newsclippings.rows.assembly import join_config
+from _newsclippings.inputs import find_inputs
+from _newsclippings.rows.joiner import join_config
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig
 
 
@@ -75,7 +75,7 @@ def test_something_else_in_the_place_of_a_file(new_world: Callable[..., World], 
 def test_a_tar_as_data_dir_is_explained(world: World) -> None:
     """A file given as data_dir is called a file, and the right field is named."""
     with pytest.raises(DataNotFoundError, match=r"found a file(?s:.*)visual_news="):
-        find_sources("merged_balanced", ["test"], str(world.tar))
+        find_inputs("merged_balanced", ["test"], str(world.tar))
 
 
 def test_a_folder_without_pictures_is_called_so(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_report_tells_broken_from_absent(new_world: Callable[..., World]) ->
 def test_each_is_decoded_once(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, streaming: bool
 ) -> None:
-    """Rows and splits share pictures; one that is broken is broken in all of them, and is looked at once."""
+    """Rows and splits share pictures; one that is broken is broken in all of them, and a split decodes it once."""
     world = new_world(tar=False)
     broken = reused(world)
     (shown,) = {row["image_id"] for row in world.rows() if row["image_path"] == broken}
@@ -119,7 +119,7 @@ def test_each_is_decoded_once(
     monkeypatch.setattr(image_check, "look_at", noting)
     data = load(world, missing="null", check_images=True, streaming=streaming)
     assert raw_splits(data) == expected_splits(world, pictures=whole)
-    needed = {row["image_path"] for split in SPLITS for row in world.rows(split=split)}
+    needed = {(split, row["image_path"]) for split in SPLITS for row in world.rows(split=split)}
     if not streaming:
         assert len(seen) == len(needed)
         builder = NewsCLIPpings(data_dir=str(world.root), missing="null", check_images=True)
@@ -188,6 +188,7 @@ def test_what_could_not_be_read_is_looked_at_again(
     spoil(world, first, second)
     pictures = FolderPictures(str(world.origin), pa.array(sorted(world.pictures)))
     check, rows = image_check.DecodeCheck(pictures), np.arange(len(world.pictures), dtype=np.int32)
+    pictures.look(rows)
     with monkeypatch.context() as patch:
         patch.setattr(image_check, "look_at", fails)
         with pytest.raises(OSError, match="passing"):

@@ -12,10 +12,35 @@ from hypothesis import strategies as st
 
 from _newsclippings.corpus import exact_scan as corpus
 from _newsclippings.matches import SCHEMA
-from _newsclippings.rows.assembly import part_ranges
-from _newsclippings.rows.joining import join, wanted_ids
-from _newsclippings.rows.report import refuse_missing
+from _newsclippings.rows.joined import JoinedSplit
+from _newsclippings.rows.joiner import part_ranges
+from _newsclippings.rows.joining import JoinedRows, wanted_ids
+from _newsclippings.rows.joining import join as look_up
+from _newsclippings.rows.report import JoinReport, raise_if_incomplete
 from newsclippings import BadFileError, MissingDataError
+
+
+class Planned:
+    """Pictures of which it is known at once whether they are there."""
+
+    def __init__(self, present: np.ndarray[Any, np.dtype[np.bool_]], paths: pa.Array) -> None:
+        self.present, self.paths = present, paths
+        self.sizes = present.astype(np.int64)
+
+    def look(self, rows: object) -> None:
+        """Nothing is left to be asked."""
+
+    def read(self, rows: object) -> pa.Array:
+        raise NotImplementedError
+
+
+def join(
+    table: pa.Table, corpus: pa.Table, present: np.ndarray[Any, np.dtype[np.bool_]] | None, missing: str
+) -> tuple[JoinedRows, JoinReport]:
+    """The rows of a split of which all files are looked for, and their report."""
+    pictures = None if present is None else Planned(present, corpus["image_path"].combine_chunks())
+    split = JoinedSplit("merged_balanced", "test", look_up(table, corpus), "bytes", missing, pictures)
+    return (split.report, split.rows)[::-1]
 
 
 def matches(*pairs: tuple[int, int]) -> pa.Table:
@@ -107,7 +132,7 @@ def test_the_error_says_what_how_much_and_why() -> None:
     present = np.array([False, True, False, True])  # records 1 to 4: even ones are bbc
     _, report = join(table, records(1, 2, 3, 4), present, "error")
     with pytest.raises(MissingDataError) as error:
-        refuse_missing("merged_balanced", {"test": report}, "pictures /x/origin, records data.json")
+        raise_if_incomplete("merged_balanced", {"test": report}, "pictures /x/origin, records data.json")
     truncated = report
     assert str(error.value).splitlines() == [
         "merged_balanced/test: expected 4 complete rows, found 2.",
@@ -121,13 +146,13 @@ def test_the_error_says_what_how_much_and_why() -> None:
     ]
     _, report = join(table, records(1, 2, 3, 4), np.array([False, True, True, True]), "error")
     with pytest.raises(MissingDataError, match=r"(?s)^((?!Likely).)*$"):
-        refuse_missing("merged_balanced", {"test": report}, "here")
+        raise_if_incomplete("merged_balanced", {"test": report}, "here")
     _, nothing = join(table, records(1, 2, 3, 4), np.zeros(4, bool), "error")
     with pytest.raises(MissingDataError, match=r"(?s)drop_pair' would leave nothing of test:.*or pass missing='null'"):
-        refuse_missing("merged_balanced", {"test": nothing}, "here")
-    refuse_missing("merged_balanced", {"test": complete}, "here")
+        raise_if_incomplete("merged_balanced", {"test": nothing}, "here")
+    raise_if_incomplete("merged_balanced", {"test": complete}, "here")
     with pytest.raises(MissingDataError, match=r"(?s)^merged_balanced/test: ((?!Likely).)*$"):  # guardian is in train
-        refuse_missing("merged_balanced", {"train": complete, "test": truncated}, "here")
+        raise_if_incomplete("merged_balanced", {"train": complete, "test": truncated}, "here")
 
 
 @given(st.integers(0, 400), st.integers(1, 40))

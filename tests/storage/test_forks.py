@@ -24,8 +24,8 @@ from support.remote import Origin, Published
 from support.world import World, make_world
 
 from _newsclippings.config import Request
-from _newsclippings.inputs import sources_of
-from _newsclippings.rows.assembly import Assembly
+from _newsclippings.inputs import inputs_of
+from _newsclippings.rows.joiner import Joiner
 from _newsclippings.storage.downloads import cache_folder
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.storage.network import file_system
@@ -108,18 +108,18 @@ def test_who_forks_under_a_lock_gives_it_back() -> None:
     assert wait(child, SOON) == 0
 
 
-def test_a_slice_is_joined_in_a_child(world: World) -> None:
-    """The lock under which slices of a stream are joined, held by a thread of the parent."""
+def test_a_split_is_joined_in_a_child(world: World) -> None:
+    """The lock under which splits are joined, held by a thread of the parent."""
     stream = load(world, streaming=True, visual_news=str(world.tar))["test"]
     request = Request(data_dir=str(world.root), visual_news=str(world.tar))
-    assembly = Assembly(sources_of(request), request, cache_folder())
+    joiner = Joiner(inputs_of(request), request, cache_folder())
     expected = world.rows(split="test")
 
     def read() -> None:
         assert raw(stream) == expected
-        assert assembly.count_rows("test") == len(expected)
+        assert joiner.count_rows("test") == len(expected)
 
-    with held(vars(assembly)["_lock"]):
+    with held(vars(joiner)["_lock"]):
         assert ends_well(read)
 
 

@@ -8,13 +8,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
 from support.world import World
 
 from _newsclippings.builder.failures import plainly
-from _newsclippings.rows.assembly import Assembly
+from _newsclippings.corpus import Corpus
+from _newsclippings.matches import read_matches
+from _newsclippings.rows import joiner
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.storage.threads import map_ahead
 from newsclippings import BadFileError, MissingDataError
@@ -66,14 +69,19 @@ def test_an_error_comes_in_its_turn() -> None:
     assert max(calls) <= 4
 
 
-def test_forked_workers_do_not_join_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the parent has joined, its workers find in memory: files are read once, whatever num_proc."""
+def test_workers_do_not_read_the_inputs_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent has read, its workers map from the cache: each file is read by one process, whatever num_proc."""
+    parent = os.getpid()
 
-    def never(*_: object) -> None:
-        raise AssertionError
+    def only_in_parent(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            assert os.getpid() == parent, "a worker reads an input"
+            return function(*args)
 
-    monkeypatch.setattr(Assembly, "slice", never)
-    monkeypatch.setattr(Assembly, "slices", never)
+        return call
+
+    monkeypatch.setattr(joiner, "read_matches", only_in_parent(read_matches))
+    monkeypatch.setattr(Corpus, "records", only_in_parent(Corpus.records))
     assert raw_splits(load(world, num_proc=2)) == expected_splits(world)
 
 

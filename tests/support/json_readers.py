@@ -13,7 +13,7 @@ import pytest
 
 from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
-from _newsclippings.matches import read_annotations
+from _newsclippings.matches import read_matches
 from newsclippings import BadFileError
 
 Rows = list[dict[str, Any]]
@@ -42,7 +42,7 @@ def read(reader: str, text: str | bytes, folder: Path) -> Rows:
     if reader == "annotations":
         file = folder / "annotations"
         file.write_bytes(data)
-        table = read_annotations(str(file), "merged_balanced")
+        table = read_matches(str(file), "merged_balanced")
     else:
         read_records = read_corpus if reader == "data.json" else read_metadata
         table = read_records(lambda: io.BytesIO(data), reader, WANTED)

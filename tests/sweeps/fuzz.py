@@ -25,7 +25,7 @@ import numpy as np
 from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.matches import read_annotations
+from _newsclippings.matches import read_matches
 from _newsclippings.pictures.decoding import decode_small
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar.index import walk
@@ -38,7 +38,7 @@ WANTED = np.array([1, 2, 3, 39136], np.int64)
 
 def _annotations(data: bytes, file: Path) -> None:
     file.write_bytes(data)
-    table = read_annotations(str(file), "merged_balanced")
+    table = read_matches(str(file), "merged_balanced")
     rows = json.loads(data.decode("utf-8-sig"))["annotations"]
     for row, expected in zip(table.to_pylist(), rows, strict=True):
         for name in ("id", "image_id", "falsified"):

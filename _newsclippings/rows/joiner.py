@@ -1,0 +1,303 @@
+"""Opens the inputs of a config, and joins its splits: matches, records, pictures, vectors."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from _newsclippings.config import Request
+from _newsclippings.corpus import Corpus
+from _newsclippings.errors import ConfigError, without_secrets
+from _newsclippings.facts import EMBEDDINGS, VERSION
+from _newsclippings.inputs import Inputs, inputs_of
+from _newsclippings.matches import read_matches
+from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
+from _newsclippings.rows.joined import JoinedSplit
+from _newsclippings.rows.joining import join, wanted_ids
+from _newsclippings.rows.report import log_report, raise_if_incomplete
+from _newsclippings.storage import KeptTable, Lock, is_url, kept_tables, local_copy
+from _newsclippings.tables import Int32s, Int64s, one_chunk
+from _newsclippings.tar import TarPictures, TarSource, made_of
+from _newsclippings.vectors import Embeddings, load_embeddings
+
+Read = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
+
+# Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
+# x 4 workers, where there are so many pairs.
+PARTS = 256
+BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
+
+
+def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> tuple["Joiner", dict[str, JoinedSplit]]:
+    """Fetch and join the splits of a config, and look for all of their files. Nothing is written, except to the cache.
+
+    Args:
+        config: what is asked for.
+        cache: folder for anything expensive to build or download.
+        inputs: where its inputs are; unset: they are found.
+
+    Returns:
+        What joined them, and split -> its rows.
+
+    Raises:
+        NewsCLIPpingsError: an input is not there or malformed, or rows are not complete and `missing="error"`.
+    """
+    inputs = inputs_of(config) if inputs is None else inputs
+    if config.images != "none" or config.articles:
+        inputs.require_pictures()
+    joiner = Joiner(replace(inputs, fetched_before=True), config, cache)
+    joined = joiner.splits()
+    joiner.check(joined)
+    for split, rows in joined.items():
+        log_report(config.name, split, rows.report)
+    return joiner, joined
+
+
+def stream_rows(config: Request, split: str, cache: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a split as plain values, from the first on; nothing is read before the first is asked for.
+
+    Raises:
+        NewsCLIPpingsError: as `join_config`, of the rows so far.
+    """
+    joined = Joiner(inputs_of(config), config, cache).splits([split])[split]
+    for _, table in joined.tables([(0, len(joined.rows))], joined.rows_of_table("arrow")):
+        yield from table.to_pylist()
+
+
+def split_parts(rows: int | None, matches: str) -> list[tuple[int, int]]:
+    """The parts `(k, of n)` of a split: as many as make sense for its rows, or for the size of its file of matches."""
+    if rows is None:
+        rows = 2 * PARTS if is_url(matches) else 2 * os.path.getsize(matches) // BYTES_OF_PAIR
+    pairs = rows // 2
+    parts = max(8, min(PARTS, pairs // 8 * 8))
+    return [(part, parts) for part in range(parts)]
+
+
+def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Row ranges of some parts `(k, of n)` of a split; neighbouring parts become one range, twins stay together.
+
+    The first parts have a pair more, where there are some left: of every R parts each R-th is then as large as others.
+    """
+    pairs = (rows + 1) // 2
+    ranges: list[tuple[int, int]] = []
+    for part, of in parts:
+        each, more = divmod(pairs, of)
+        first, last = (each * k + min(k, more) for k in (part, part + 1))
+        start, stop = min(first * 2, rows), min(last * 2, rows)
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, stop))
+    return ranges
+
+
+class Joiner:
+    """The inputs of one config, which are opened when they are needed, and its splits.
+
+    A split is joined whole, from two tables that are read by one process of a machine and kept in the cache: its
+    matches, and the records that they refer to.
+    """
+
+    def __init__(self, inputs: Inputs, config: Request, cache: Path) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            inputs: where the inputs are.
+            config: what is asked for.
+            cache: folder for anything expensive to build or download: these tables, indexes of tars, converted
+                embeddings, downloads.
+        """
+        self.inputs, self.config, self.cache = inputs, config, cache
+        with_files = config.images != "none" or config.articles
+        from_tar = self._from_tar = with_files and inputs.pictures == inputs.tar
+        self._tar: TarSource | None = None
+        if inputs.tar is not None:
+            whole = from_tar and config.missing == "error"
+            self._tar = TarSource(inputs.tar, inputs.tar_index, cache, inputs.fetched_before, whole)
+        self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
+        self._vectors: dict[tuple[str, str], Embeddings] = {}
+        self._matches: dict[str, KeptTable] = {}
+        self._lock = Lock()
+
+    def count_rows(self, split: str) -> int:
+        """Rows of the official file."""
+        with self._lock:
+            return len(self._read_matches([split])[split].table)
+
+    def splits(
+        self, names: Iterable[str] | None = None, undecodable: Mapping[str, Int64s | None] | None = None
+    ) -> dict[str, JoinedSplit]:
+        """Join some splits; no picture and no article is looked for yet.
+
+        Args:
+            names: of the splits; None for all.
+            undecodable: split -> the records whose pictures do not decode, where another process found that out.
+
+        Raises:
+            NewsCLIPpingsError: an input is not there or malformed.
+        """
+        names = [*self.inputs.matches] if names is None else [*names]
+        with self._lock:
+            self._check_options()
+            if self._tar is not None and self._from_tar:
+                self._tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
+            matches = self._read_matches(names)
+            records = self._keep("records", names, self._read_records)
+            metadata: dict[str, KeptTable] = {}
+            if self.config.metadata:
+                metadata = {split: kept for split, kept in records.items() if "metadata" in kept.table.column_names}
+                rest = [split for split in names if split not in metadata]
+                metadata |= self._keep("metadata", rest, self._read_metadata)
+            return {
+                split: self._join(split, matches[split], records[split], metadata.get(split), undecodable or {})
+                for split in names
+            }
+
+    def check(self, joined: Mapping[str, JoinedSplit]) -> None:
+        """Look for the files of all rows of some splits, and fetch those that are in a remote tar.
+
+        Raises:
+            MissingDataError: rows are not complete and should be, or nothing is left of a split.
+        """
+        reports = {split: rows.report for split, rows in joined.items()}
+        if self.config.missing == "error" or not all(report.written for report in reports.values()):
+            raise_if_incomplete(
+                self.config.name,
+                reports,
+                self._looked_in(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
+            )
+        for rows in joined.values():
+            for files, records in ((rows.pictures, rows.rows.image_row), (rows.articles, rows.rows.caption_row)):
+                if files is not None:
+                    self._fetch(files, records[rows.rows.keep])
+
+    def pictures(self, paths: pa.Array) -> Pictures:
+        """The pictures of some paths, looked for, and fetched if they are in a remote tar."""
+        pictures, rows = self._open_files(paths), np.arange(len(paths), dtype=np.int32)
+        pictures.look(rows)
+        self._fetch(pictures, rows)
+        if self.config.check_images:
+            DecodeCheck(pictures).check(rows)
+        return pictures
+
+    def _check_options(self) -> None:
+        if self.config.images != "none" or self.config.articles:
+            self.inputs.require_pictures()
+        if self.config.images == "path" and not os.path.isdir(self.inputs.pictures or ""):
+            message = (
+                f"images='path' needs the extracted folder, found {without_secrets(self.inputs.pictures or '')}. Use "
+                "images='bytes'."
+            )
+            raise ConfigError(message)
+
+    def _read_matches(self, names: list[str]) -> dict[str, KeptTable]:
+        def read(todo: list[str]) -> dict[str, pa.Table]:
+            return {split: read_matches(self.inputs.matches[split], self.inputs.config) for split in todo}
+
+        todo = [split for split in names if split not in self._matches]
+        self._matches |= self._keep("matches", todo, read)
+        return {split: self._matches[split] for split in names}
+
+    def _wanted(self, names: list[str]) -> dict[str, Int64s]:
+        return {split: wanted_ids(self._matches[split].table) for split in names}
+
+    def _read_records(self, names: list[str]) -> Mapping[str, pa.Table | KeptTable]:
+        tables = self._corpus.records(self._wanted(names))
+        if self._corpus.passed_over:  # the next process is to say so, too
+            return {split: KeptTable(table) for split, table in tables.items()}
+        return tables
+
+    def _read_metadata(self, names: list[str]) -> dict[str, pa.Table]:
+        return {split: self._corpus.metadata(split, ids) for split, ids in self._wanted(names).items()}
+
+    def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
+        """The tables of some splits, out of the cache, or read and kept there.
+
+        Args:
+            what: `"matches"`, `"records"` or `"metadata"`.
+            names: of the splits.
+            read: reads the tables of some splits.
+
+        Raises:
+            BadFileError: an input changed while it was read.
+        """
+        files = {split: self._files_of(what, split) for split in names}
+        with_metadata = what == "records" and self.config.metadata and self.inputs.data_json is None
+        made_of = [VERSION, what, self.inputs.config, what != "matches" and self.config.articles, with_metadata]
+        keys = {split: _digest([*made_of, *map(self.inputs.identity, places)]) for split, places in files.items()}
+
+        def make(todo: list[str]) -> Mapping[str, pa.Table | KeptTable]:
+            tables = read(todo)
+            self.inputs.check_same(*dict.fromkeys(place for split in todo for place in files[split]))
+            return tables
+
+        return kept_tables(self.cache / "tables", keys, make)
+
+    def _files_of(self, what: str, split: str) -> list[str]:
+        matches = self.inputs.matches[split]
+        if what == "matches":
+            return [matches]
+        return [matches, *(self._corpus.files(split) if what == "records" else [self.inputs.metadata[split]])]
+
+    def _join(
+        self,
+        split: str,
+        matches: KeptTable,
+        records: KeptTable,
+        metadata: KeptTable | None,
+        undecodable: Mapping[str, Int64s | None],
+    ) -> JoinedSplit:
+        corpus, facts = records.table, records.table.schema.metadata
+        captions_from, damage = (facts[name].decode() for name in (b"captions_from", b"damage"))
+        pictures = self._open_files(one_chunk(corpus["image_path"])) if self.config.images != "none" else None
+        check = self.config.check_images and pictures is not None
+        return JoinedSplit(
+            config=self.inputs.config,
+            split=split,
+            rows=join(matches.table, corpus),
+            images=self.config.images,
+            missing=self.config.missing,
+            pictures=pictures,
+            articles=self._open_files(one_chunk(corpus["article_path"])) if self.config.articles else None,
+            embeddings={kind: self._embeddings(kind, files[split]) for kind, files in self.inputs.embeddings.items()},
+            metadata=metadata.table if metadata else None,
+            decode_check=DecodeCheck(pictures, undecodable.get(split)) if check and pictures else None,
+            fetch=self._fetch,
+            kept=tuple(table for table in (matches, records, metadata) if table is not None),
+            captions_from=captions_from,
+            damage=(self._tar.known_damage if self._tar else None) or damage or None,
+            looked_in=self._looked_in(captions_from),
+        )
+
+    def _looked_in(self, records: str) -> str:
+        """Where files and records were looked for, in words."""
+        with_files = self.config.images != "none" or self.config.articles
+        pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if with_files else ""
+        return f"{pictures}records {records}"
+
+    def _embeddings(self, kind: str, location: str) -> Embeddings:
+        if (kind, location) not in self._vectors:
+            path = local_copy(location, self.cache / "downloads")
+            about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
+            self._vectors[kind, location] = load_embeddings(path, made_of(path), about.width, about.faces, folder)
+        return self._vectors[kind, location]
+
+    def _open_files(self, paths: pa.Array) -> Pictures:
+        if self._tar is None or os.path.isdir(self.inputs.pictures or ""):
+            return FolderPictures(str(self.inputs.pictures), paths)
+        return self._tar.pictures(paths)
+
+    def _fetch(self, files: Pictures, rows: Int32s) -> None:
+        """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
+        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.fetched_before:
+            self._tar.fetch(files, rows)
+
+
+def _digest(values: list[Any]) -> str:
+    """A name for a file that is made of something."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
