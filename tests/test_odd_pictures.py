@@ -21,7 +21,7 @@ from support.reading import environment
 from sweeps import odd_pictures as odd
 
 import newsclippings
-from _newsclippings.pictures.check import look_at
+from _newsclippings.pictures.check import inspect_image
 from _newsclippings.pictures.decoding import decode
 from _newsclippings.show.page import Rows, write_page
 from _newsclippings.show.sheet import contact_sheet
@@ -134,10 +134,10 @@ def test_the_check_says_what_datasets_fails_at() -> None:
     data = odd.encoded(odd.smooth(), "JPEG", exif=odd.exif(tags))
     with pytest.raises(Exception, match="argument"):
         datasets.Image().decode_example(dict(stored(data)))
-    look = look_at(data, decode=True)
-    assert look.problem == "corrupt"
-    assert look.why.startswith("its pixels decode, but `datasets` fails at its EXIF (")
-    assert look_at(data, decode=False).problem is None
+    inspection = inspect_image(data, decode=True)
+    assert inspection.problem == "corrupt"
+    assert inspection.why.startswith("its pixels decode, but `datasets` fails at its EXIF (")
+    assert inspect_image(data, decode=False).problem is None
 
 
 @pytest.mark.parametrize("key", ["transparency", "exif", "icc_profile", "progressive", "dpi", "gamma", "background"])
@@ -226,7 +226,7 @@ def test_warnings_of_pillow_are_neither_shown_nor_raised_in_threads() -> None:
         with ThreadPoolExecutor(8) as pool:
             sizes = list(pool.map(lambda k: decode(stored((data, clear)[k % 2]), 99, on_white=False).size, range(200)))
         assert set(sizes[::2]) == {(48, 64)}
-        assert look_at(data, decode=True).problem is None
+        assert inspect_image(data, decode=True).problem is None
         assert list(warnings.filters) == before
 
 

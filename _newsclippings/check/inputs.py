@@ -30,7 +30,7 @@ from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows import Split, join, refuse_missing, wanted_ids
 from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
 from _newsclippings.tables import Int64s, int64s, lookup, one_chunk
-from _newsclippings.tar import BLOCK, TarSource, check_magic, longest_end, walk_headers
+from _newsclippings.tar import BLOCK, TarArchive, check_magic, longest_end, walk_headers
 from _newsclippings.vectors import embedding_ids
 
 Key = tuple[str, str]  # config and split
@@ -117,7 +117,7 @@ class _Join:
 
     def __init__(self, report: Report, found: dict[Key, Sources], matches: dict[Key, pa.Table], cache: Path) -> None:
         self.report, self.found, self.matches, self.cache = report, found, matches, cache
-        self.tar: TarSource | None = None
+        self.tar: TarArchive | None = None
         self.pictures: dict[int, Pictures] = {}  # by table of records
 
     def check(self, images: str | None) -> None:
@@ -128,7 +128,7 @@ class _Join:
         for some in self.found.values():
             sources = replace(sources, metadata={**sources.metadata, **some.metadata})
         if sources.tar is not None:
-            self.tar = TarSource(sources.tar, sources.tar_index, self.cache, kept=False, whole=False)
+            self.tar = TarArchive(sources.tar, sources.tar_index, self.cache, kept=False, whole=False)
             _list(self.report, "VisualNews", sources.tar)
             if sources.pictures != sources.tar:
                 self._check_unused_tar(sources.tar)

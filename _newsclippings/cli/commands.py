@@ -228,7 +228,7 @@ def index(tar: str, out: Path, form: str) -> None:
     """
     from _newsclippings.errors import changed_tar
     from _newsclippings.storage import INDEX, check_apart, check_folder, check_output, fingerprint, is_url, open_random
-    from _newsclippings.tar import walk, write_index
+    from _newsclippings.tar import index_tar, write_index
 
     parts = out.with_name(out.name + ".parts")
     check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`
@@ -236,7 +236,7 @@ def index(tar: str, out: Path, form: str) -> None:
     check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     before = fingerprint(tar)
     file = open_random(tar)
-    table = walk(file, parts)
+    table = index_tar(file, parts)
     if fingerprint(tar) != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)

@@ -17,7 +17,7 @@ from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Sources
 from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
 from _newsclippings.tables import Int64s
-from _newsclippings.tar import TarSource
+from _newsclippings.tar import TarArchive
 
 logger = logging.getLogger("newsclippings")
 
@@ -28,7 +28,7 @@ class RecordSource:
     """The records of a config: for whole splits, or a few at a time."""
 
     def __init__(
-        self, sources: Sources, tar: TarSource | None, tar_is_read: bool, metadata: bool, articles: bool, cache: Path
+        self, sources: Sources, tar: TarArchive | None, tar_is_read: bool, metadata: bool, articles: bool, cache: Path
     ) -> None:
         """Nothing is opened yet.
 
@@ -51,7 +51,7 @@ class RecordSource:
         if self.sources.data_json is not None:
             return _whole_file(self.sources.data_json)
         try:
-            return self.tar.stretch("data.json") if self.tar else None
+            return self.tar.open_member("data.json") if self.tar else None
         except BadTarError as error:
             if self.tar_is_read:
                 raise

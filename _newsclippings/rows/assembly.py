@@ -23,7 +23,7 @@ from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import refuse_missing
 from _newsclippings.storage import Lock, is_url, local_copy
 from _newsclippings.tables import Int64s, int64s, lookup, one_chunk
-from _newsclippings.tar import TarPictures, TarSource, made_of
+from _newsclippings.tar import TarArchive, TarPictures, identity
 from _newsclippings.vectors import Embeddings, load_embeddings
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
@@ -125,10 +125,10 @@ class Assembly:
         self.cache = cache
         with_files = config.images != "none" or config.articles
         from_tar = self._from_tar = with_files and sources.pictures == sources.tar
-        self._tar: TarSource | None = None
+        self._tar: TarArchive | None = None
         if sources.tar is not None:
             whole = from_tar and config.missing == "error"
-            self._tar = TarSource(sources.tar, sources.tar_index, cache, sources.fetched_before, whole)
+            self._tar = TarArchive(sources.tar, sources.tar_index, cache, sources.fetched_before, whole)
         self._records = RecordSource(sources, self._tar, from_tar, config.metadata, config.articles, cache)
         self._files_of: dict[str, tuple[pa.Table, Pictures]] = {}  # by column, those of the table of records used last
         self._decode_check: DecodeCheck | None = None  # of the pictures used last
@@ -304,7 +304,7 @@ class Assembly:
         if (kind, location) not in self._vectors:
             path = local_copy(location, self.cache / "downloads")
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
-            self._vectors[kind, location] = load_embeddings(path, made_of(path), about.width, about.faces, folder)
+            self._vectors[kind, location] = load_embeddings(path, identity(path), about.width, about.faces, folder)
         return self._vectors[kind, location]
 
     def _files(self, corpus: pa.Table, column: str) -> Pictures:

@@ -1,4 +1,4 @@
-"""Files of a tar by their paths, as one Arrow array."""
+"""Read files of a tar by their paths, as an Arrow array."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,53 +11,56 @@ from _newsclippings.tar.members import Members, TarCopy, read_members
 
 
 class TarPictures:
-    """Pictures as members of an uncompressed tar, each one positioned read."""
+    """Pictures (or articles) in an uncompressed tar. Each is one positioned read."""
 
     def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
-        """Find the pictures in the index.
+        """Look up the paths in the index.
 
         Args:
-            file: the tar: local, the sparse copy of a remote one, or remote itself.
+            file: the tar (local or remote), or the sparse copy of a remote one.
             index: its index.
-            paths: image paths in the normal form, one per record; each is only a key of the index.
+            paths: string (N,), paths in the normal form, one per record. They serve only as keys of the index.
         """
         self.file = file
         self.paths = paths
-        found = index.find(paths)
-        there = found >= 0
-        self._place = np.where(there, np.cumsum(there) - 1, -1)  # of each record among the members
-        self.members = Members.of(index, found[there])
+        index_rows = index.find(paths)
+        known = index_rows >= 0
+        self._place = np.where(known, np.cumsum(known) - 1, -1)  # of each record among the members
+        self.members = Members.from_index(index, index_rows[known])
         self.sizes = np.append(self.members.sizes, 0)[self._place]
         self.present = self.sizes > 0
 
     def members_of(self, rows: Rows) -> Members:
-        """The members that some rows need, each once."""
-        there = rows[rows >= 0]
-        return self.members.some(np.unique(self._place[there[self.present[there]]]))
+        """Return the members that these rows need, without duplicates."""
+        known = rows[rows >= 0]
+        return self.members.take(np.unique(self._place[known[self.present[known]]]))
 
     def read(self, rows: Rows) -> pa.Array:
-        """Encoded bytes of some rows; see `Pictures`.
+        """Read the encoded bytes of these rows; see `Pictures`.
 
         Raises:
-            BadTarError: the header in front of a picture is not the one that was indexed.
+            BadTarError: the header before a file is not the one that was indexed.
         """
-        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_some)
+        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_into)
 
     def byte_of(self, row: int) -> int:
-        """The byte of the tar at which the data of a file begin."""
+        """Return the byte of the tar at which the data of a row begin."""
         return int(self.members.offsets[self._place[row]])
 
-    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
+    def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         read_members(self.file, self.members, self._place[rows], views)
 
 
 def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
-    """Encoded bytes of some rows, see `Pictures`; none that a download left half empty in a tar.
+    """Read the encoded bytes of some rows, and refuse files of a tar that an interrupted download left incomplete.
 
     Args:
-        pictures: where they are.
-        rows: which of them.
-        texts: whether they are articles: no text ends in zeros.
+        pictures: the files.
+        rows: int (N,), rows to read; -1 gives null.
+        texts: whether the files are articles; a text never ends in zeros.
+
+    Returns:
+        binary (N,), as `Pictures.read`.
 
     Raises:
         BadTarError: a file in a tar ends in zeros where its end should be.

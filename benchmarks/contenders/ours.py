@@ -16,7 +16,7 @@ from PIL import Image
 
 import newsclippings
 from _newsclippings.storage import KeptFile, LocalFile
-from _newsclippings.tar import TarPictures, keep, load_kept, walk
+from _newsclippings.tar import TarPictures, index_tar, keep_index, load_kept_index
 from benchmarks.contenders.commands import write_index
 from benchmarks.contenders.decode import SIDE, read_all
 from benchmarks.job import Job, Outcome
@@ -99,12 +99,12 @@ def pictures_tar(job: Job) -> Outcome:
 def index_reopened(job: Job) -> Outcome:
     """Read a picture by an index that was kept in an earlier run: that of the tar, and four times its members more."""
     kept, file = job.state / "index.arrow", LocalFile(str(job.corpus / "sparse.tar"))
-    index = load_kept(kept)
+    index = load_kept_index(kept)
     if index is None:
-        table = walk(file)
+        table = index_tar(file)
         more = [pc.binary_join_element_wise(table["name"], str(k), ".") for k in range(1, 5)]
         tables = [table, *(table.set_column(0, "name", names) for names in more)]
-        index = keep(pa.concat_tables(tables).replace_schema_metadata(table.schema.metadata), kept, file.path)
+        index = keep_index(pa.concat_tables(tables).replace_schema_metadata(table.schema.metadata), kept, file.path)
     first = index.members["name"].slice(0, 1).combine_chunks()
     pictures = TarPictures(file, index, pa.array(first.to_pylist(), pa.string()))
     return {"rows": len(pictures.read(np.zeros(1, np.int32))), "note": f"{len(index.members):,} members"}
