@@ -31,7 +31,7 @@ from _newsclippings.rows import Split, join, refuse_missing, wanted_ids
 from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
 from _newsclippings.tables import Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarArchive, check_magic, longest_end, walk_headers
-from _newsclippings.vectors import embedding_ids
+from _newsclippings.vectors import read_embedding_ids
 
 Key = tuple[str, str]  # config and split
 
@@ -276,7 +276,7 @@ def _check_embeddings(
                 report.note_fault(True, location, _elsewhere(location, f"embeddings={kind!r}"))
                 continue
             with report.collecting(location):
-                read[location] = embedding_ids(location, about.width, about.faces)
+                read[location] = read_embedding_ids(location, about.width, about.faces)
         if location in read and key in matches:
             ids, size = read[location]
             rows = int((lookup(np.sort(ids), int64s(matches[key][about.key])) >= 0).sum())
