@@ -108,7 +108,7 @@ def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path
         (["build", "out", "--images", "path"], 2, "'path' is not one of"),
         (["preview", "--data-dir", "nowhere"], 1, "no such folder"),
         (["preview"], 1, "The pictures of VisualNews were not found"),
-        (["preview", "-o", "x.jpg"], 2, "expected a name that ends in .png"),
+        (["preview", "-o", "x.jpg"], 2, "its name must end in .png"),
         (["preview", "--visual-news", "nowhere.tar"], 1, "does not exist"),
         (["infos", "--check", "nowhere.json"], 1, "Run that"),
     ],

@@ -260,7 +260,7 @@ def test_colours_can_be_told_apart() -> None:
     [
         (["--split", "train", "--split", "test"], "pass --html"),
         (["--config", CONFIGS[0], "--config", CONFIGS[1]], "pass --html"),
-        (["--html", "x.html", "-o", "x.png"], "give one of them"),
+        (["--html", "x.html", "-o", "x.png"], "use only one of them"),
         (["--html", "x.html", "--pairs", "0"], "not in the range"),
     ],
 )
