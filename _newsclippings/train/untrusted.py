@@ -1,7 +1,7 @@
-"""What is taken from the folder of a run, a checkpoint or a model, whoever made it: shapes, numbers and tokens.
+"""Read folders of runs, checkpoints and models that may come from anyone: only shapes, numbers and tokens are used.
 
-Nothing in such a folder is executed, names a place that is read, or makes anybody ask a question. Weights come from
-safetensors only. `transformers` is shown configurations that were cleaned, of families of models that it has itself.
+Nothing in such a folder is executed, and no path or URL in it is followed. Weights are read from safetensors only.
+`transformers` gets cleaned configurations, of model families that are part of it.
 """
 
 import json
@@ -25,58 +25,63 @@ from _newsclippings.errors import printable
 from _newsclippings.facts import OUTLETS
 from _newsclippings.train.options import Options
 
-ABOUT: Final = "classifier.json"
+NOTES: Final = "classifier.json"
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
 PLACES: Final = {"data", "data_dir", "visual_news", "visual_news_index", "model", "from_config", "eval_only"}
-TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # of a configuration; others may name places
+TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
     name + end
     for name in ("CLIPTokenizer", "SiglipTokenizer", "GemmaTokenizer", "XLMRobertaTokenizer", "BertTokenizer")
     for end in ("", "Fast")
 } | {"PreTrainedTokenizerFast", "TokenizersBackend"}
 TOKENS: Final = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "merges.txt", "vocab.txt")
-PARTS: Final = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")  # the latter of old CLIPs
-LARGEST_JSON: Final = 100_000_000  # bytes; a log of a long training has some
+PARTS: Final = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")  # old CLIPs have the latter
+LARGEST_JSON: Final = 100_000_000  # bytes; the log of a long training may be large
 LARGEST_TOKENS: Final = 100_000_000  # bytes of a vocabulary
-LARGEST_NUMBER: Final = 10_000_000  # of a configuration: units, tokens, pixels of a side
+LARGEST_NUMBER: Final = 10_000_000  # in a configuration: units, tokens, pixels of a side
 MOST_LAYERS: Final = 1_000
 
 T = TypeVar("T")
 
 
-def fault(place: object, expected: str, found: object, do: str = "Use another one.") -> ValueError:
-    """A file is not what it should be."""
-    return ValueError(f"{printable(str(place))}: expected {expected}, found {printable(_line(found))}. {do}")
+def make_error(place: object, expected: str, found: object, do: str = "Use another one.") -> ValueError:
+    """Make the error for a file with wrong content."""
+    return ValueError(f"{printable(str(place))}: expected {expected}, found {printable(_shorten(found))}. {do}")
 
 
-def _line(found: object) -> str:
-    text = f"{type(found).__name__}: {found}" if isinstance(found, BaseException) else str(found)
-    return " ".join(text.split())[:200]
+def _shorten(value: object) -> str:
+    text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+    return " ".join(text.split())[:200].rstrip(".")
 
 
-def careful(place: object, expected: str, call: Callable[[], T]) -> T:
-    """The result of a call into a library that was given somebody's file; whatever it raises becomes one line.
+def call_safely(place: object, expected: str, call: Callable[[], T]) -> T:
+    """Call a library function on a file that may come from anyone, and turn all its errors into one-line errors.
+
+    Args:
+        place: the file, for errors.
+        expected: what it should be, for errors.
+        call: the function.
 
     Raises:
-        ValueError: it failed.
+        ValueError: the call failed.
     """
     try:
         return call()
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except SafetensorError as error:
-        raise cut_off(place, error) from error
-    except BaseException as error:  # a panic of a Rust library is no Exception
-        raise fault(place, expected, error) from error
+        raise make_weights_error(place, error) from error
+    except BaseException as error:  # panics of Rust libraries are not Exceptions
+        raise make_error(place, expected, error) from error
 
 
-def cut_off(place: object, error: Exception) -> ValueError:
-    """Weights that end too early, or are none."""
+def make_weights_error(place: object, error: Exception) -> ValueError:
+    """Make the error for weights that are truncated, or are not weights."""
     return ValueError(
-        f"{printable(str(place))}: expected weights, found a file that is cut off ({printable(_line(str(error)))}). "
+        f"{printable(str(place))}: the weights are truncated or damaged ({printable(_shorten(str(error)))}). "
         "Use another checkpoint."
     )
 
@@ -84,11 +89,11 @@ def cut_off(place: object, error: Exception) -> ValueError:
 # Files
 
 
-def inside(folder: Path, name: str) -> Path:
-    """A plain file of a folder, by a plain name.
+def resolve_inside(folder: Path, name: str) -> Path:
+    """Return the path of a plain file in a folder.
 
     Raises:
-        ValueError: it is a pipe or a device, or a link that leads out of the folder.
+        ValueError: it is a pipe or a device, or a link that leaves the folder.
     """
     root = folder.parent.parent if folder.parent.name == "snapshots" else folder  # the Hub's cache links to its blobs
     file = folder / name
@@ -96,56 +101,60 @@ def inside(folder: Path, name: str) -> Path:
         real = file.resolve(strict=True)
         plain = stat.S_ISREG(real.stat().st_mode)
     except (OSError, RuntimeError, ValueError) as error:
-        raise fault(file, "a file", error) from error
+        raise make_error(file, "a file", error) from error
     if Path(name).name != name or not plain or not real.is_relative_to(root.resolve()):
-        raise fault(file, "a plain file of its folder", "a link out of it, a pipe or a device")
+        raise make_error(file, "a plain file of its folder", "a link out of it, a pipe or a device")
     return file
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a folder.
+    """Read a JSON object from a file in a folder.
 
     Raises:
-        ValueError: it is no such file, too large, or no JSON object.
+        ValueError: it is no plain file, too large, or not a JSON object.
     """
-    file = inside(folder, name)
+    file = resolve_inside(folder, name)
     size = file.stat().st_size
     if size > LARGEST_JSON:
-        raise fault(file, f"at most {LARGEST_JSON:,} bytes", f"{size:,}")
-    found = careful(file, "JSON", lambda: json.loads(file.read_text(encoding="utf-8")))
-    if not isinstance(found, dict):
-        raise fault(file, "a JSON object", type(found).__name__)
-    return found
+        raise make_error(file, f"at most {LARGEST_JSON:,} bytes", f"{size:,}")
+    content = call_safely(file, "JSON", lambda: json.loads(file.read_text(encoding="utf-8")))
+    if not isinstance(content, dict):
+        raise make_error(file, "a JSON object", type(content).__name__)
+    return content
 
 
 # Runs
 
 
-def read_about(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a run noted: all of it, and those of its options that are no places, as values that `Options` can have.
+def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the notes of a run.
+
+    Returns:
+        All notes; and its options that are not places, checked to be values that `Options` can have.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the notes are damaged.
     """
-    about = read_json(home, ABOUT)
-    options, stream, backbone = about.get("options"), about.get("stream"), about.get("backbone")
+    notes = read_json(home, NOTES)
+    options, stream, backbone = notes.get("options"), notes.get("stream"), notes.get("backbone")
     counts = stream is None or (
         isinstance(stream, dict) and all(_is_count(stream.get(k)) for k in ("workers", "ranks"))
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
-        raise fault(home / ABOUT, "options, stream and backbone as a run notes them", "something else")
+        raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
     known = {}
-    for one in fields(Options):
-        if one.name in options and one.name not in PLACES:
-            known[one.name] = _option(home / ABOUT, one, options[one.name])
-    return about, known
+    for field in fields(Options):
+        if field.name in options and field.name not in PLACES:
+            known[field.name] = _check_option(home / NOTES, field, options[field.name])
+    return notes, known
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 20
 
 
-def _option(place: Path, field: Any, value: Any) -> Any:
+def _check_option(place: Path, field: Any, value: Any) -> Any:
+    """Return a noted value if a field of `Options` can have it; else raise `ValueError`."""
     choices = field.metadata.get("choices") or (OUTLETS if field.name == "train_outlets" else None)
     default = field.default if field.default is not MISSING else None
     kinds = tuple(kind for kind in (get_args(field.type) or (field.type,)) if isinstance(kind, type))
@@ -157,17 +166,17 @@ def _option(place: Path, field: Any, value: Any) -> Any:
         or (isinstance(value, bool) if bool in kinds else isinstance(value, kinds) and not isinstance(value, bool))
     )
     if right and choices and value is not None:
-        right = all(isinstance(one, str) and one in choices for one in (value if several else [value]))
+        right = all(isinstance(item, str) and item in choices for item in (value if several else [value]))
     if right and isinstance(value, int | float) and not isinstance(value, bool):
         right = math.isfinite(value) and 0 <= value <= LARGEST_NUMBER
     if not right:
-        raise fault(place, f"an option {field.name} as a run notes it", repr(value)[:80])
+        raise make_error(place, f"an option {field.name} as a run notes it", repr(value)[:80])
     return value
 
 
-def named_places(about: Mapping[str, Any]) -> dict[str, str]:
-    """Of a run's options, those that say where its data were."""
-    given = {name: about["options"].get(name) for name in ("data", "data_dir", "visual_news", "visual_news_index")}
+def find_places(notes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of a run that are locations of data and not defaults."""
+    given = {name: notes["options"].get(name) for name in ("data", "data_dir", "visual_news", "visual_news_index")}
     defaults = {None, Options.data}
     return {
         name: printable(str(v))[:200] for name, v in given.items() if not (isinstance(v, str | None) and v in defaults)
@@ -177,149 +186,149 @@ def named_places(about: Mapping[str, Any]) -> dict[str, str]:
 # Models
 
 
-def backbone_config(place: object, raw: Mapping[str, Any]) -> Any:
-    """A configuration of `transformers`, of numbers only: no code, no kernels, no other place, nothing without bounds.
+def read_backbone_config(place: object, raw: Mapping[str, Any]) -> Any:
+    """Make a configuration of `transformers` from bounded numbers only, without code, kernels or paths.
 
     Raises:
-        ValueError: it is not of a family that is known here, or not of pictures of one size.
+        ValueError: it is not of a known model family, or not for pictures of one size.
     """
     kind = raw.get("model_type")
-    found = printable(str(kind))[:80]
+    family = printable(str(kind))[:80]
     expected = "a CLIP or a SigLIP with pictures of one size"
     if kind not in FAMILIES:
-        raise ValueError(f"{printable(str(place))}: expected {expected}, found {found}.")
-    cleaned = _cleaned(place, raw)
+        raise ValueError(f"{printable(str(place))}: expected {expected}, found {family}.")
+    cleaned = _clean_config(place, raw)
     cleaned.pop("model_type")
-    config = careful(place, expected, lambda: CONFIG_MAPPING[kind](**cleaned))
+    config = call_safely(place, expected, lambda: CONFIG_MAPPING[kind](**cleaned))
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
     if not (hasattr(text, "vocab_size") and isinstance(getattr(vision, "image_size", None), int)):
-        raise ValueError(f"{printable(str(place))}: expected {expected}, found {found}.")
+        raise ValueError(f"{printable(str(place))}: expected {expected}, found {family}.")
     for part in (text, vision):
         layers = getattr(part, "num_hidden_layers", 0)
         if not isinstance(layers, int) or not 0 < layers <= MOST_LAYERS:
-            raise fault(place, f"1 to {MOST_LAYERS:,} layers", layers)
+            raise make_error(place, f"1 to {MOST_LAYERS:,} layers", layers)
     return config
 
 
-def _cleaned(place: object, raw: Mapping[str, Any]) -> dict[str, Any]:
+def _clean_config(place: object, raw: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, value in raw.items():
-        if name.startswith(("output_", "return_", "torchscript")):  # other answers than are asked for here
+        if name.startswith(("output_", "return_", "torchscript")):  # they change what a model returns
             continue
         if name in PARTS and isinstance(value, Mapping):
-            kept[name] = {k: v for k, v in _cleaned(place, value).items() if k != "model_type"}
+            kept[name] = {k: v for k, v in _clean_config(place, value).items() if k != "model_type"}
         elif isinstance(value, bool | None) or (isinstance(value, str) and name in TEXTS):
             kept[name] = value
         elif isinstance(value, int | float):
             if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
-                raise fault(place, f"numbers up to {LARGEST_NUMBER:,}", f"{name} {str(value)[:40]}")
+                raise make_error(place, f"numbers up to {LARGEST_NUMBER:,}", f"{name} {str(value)[:40]}")
             kept[name] = value
     return kept
 
 
-def shapes_of(weights: Path, place: object = None) -> dict[str, list[int]]:
-    """Name -> shape of each tensor of a safetensors file, by its header.
+def read_shapes(weights: Path, place: object = None) -> dict[str, list[int]]:
+    """Read the shape of each tensor, by name, from the header of a safetensors file.
 
     Args:
         weights: the file.
-        place: what errors name; else the file.
+        place: named in errors; None for the file.
 
     Raises:
-        ValueError: it is none, or of anything but floating point numbers.
+        ValueError: it is no safetensors file, or has tensors that are not floating point numbers.
     """
-    found: dict[str, list[int]] = {}
+    shapes: dict[str, list[int]] = {}
 
     def read() -> None:
         with safe_open(weights, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (not a dict)
                 part = file.get_slice(name)
                 if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
-                    raise fault(weights, "floating point numbers", part.get_dtype())
-                found[name] = list(part.get_shape())
+                    raise make_error(weights, "floating point numbers", part.get_dtype())
+                shapes[name] = list(part.get_shape())
 
     try:
         read()
     except (SafetensorError, OSError) as error:
-        raise cut_off(place or weights, error) from error
-    return found
+        raise make_weights_error(place or weights, error) from error
+    return shapes
 
 
 Check = Callable[[nn.Module], None]
 
 
 def check_draft(place: object, make: Callable[[], nn.Module], *checks: Check) -> None:
-    """Raise `ValueError` if a module would not fit into memory, or fails other checks. It is made without memory.
+    """Make a module without allocating memory, and raise `ValueError` if it fails a check or would not fit into memory.
 
     Args:
         place: where it comes from, for errors.
-        make: makes it.
-        checks: raise ValueError if it may not be made.
+        make: makes the module.
+        checks: each raises ValueError if the module must not be made.
     """
 
     def draft() -> nn.Module:
         with torch.device("meta"):
             return make()
 
-    made = careful(place, "a model that can be made", draft)
+    made = call_safely(place, "a model that can be made", draft)
     for check in checks:
         check(made)
-    numbers = sum(one.numel() for one in made.parameters())
+    numbers = sum(parameter.numel() for parameter in made.parameters())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if 4 * numbers > memory:
-        raise fault(place, f"a model that {memory:,} bytes of memory hold", f"one of {numbers:,} numbers")
+        raise make_error(place, f"a model that {memory:,} bytes of memory hold", f"one of {numbers:,} numbers")
 
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def build(place: object, make: Callable[[], M], *checks: Check) -> M:
+def build_module(place: object, make: Callable[[], M], *checks: Check) -> M:
     """Make a module, after `check_draft`."""
     check_draft(place, make, *checks)
-    return careful(place, "a model that can be made", make)
+    return call_safely(place, "a model that can be made", make)
 
 
-def same_shapes(place: object, shapes: Mapping[str, list[int]]) -> Check:
-    """A check for `build`: that a module has just these tensors."""
+def check_shapes(place: object, shapes: Mapping[str, list[int]]) -> Check:
+    """Return a check that a module has exactly these tensors."""
 
     def check(draft: nn.Module) -> None:
-        wanted = {name: list(one.shape) for name, one in draft.state_dict().items()}
-        odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
-        if odd:
-            expected = f"{odd[0]} of shape {wanted.get(odd[0], 'none')}"
-            raise fault(place, f"weights that fit {ABOUT}: {expected}", shapes.get(odd[0], "none"))
+        wanted = {name: list(tensor.shape) for name, tensor in draft.state_dict().items()}
+        wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
+        if wrong:
+            expected = f"{wrong[0]} of shape {wanted.get(wrong[0], 'none')}"
+            raise make_error(place, f"weights that fit {NOTES}: {expected}", shapes.get(wrong[0], "none"))
 
     return check
 
 
-def weights_of(folder: Path) -> list[Path]:
-    """The safetensors files of a model's folder.
+def find_weights(folder: Path) -> list[Path]:
+    """Return the safetensors files in the folder of a model.
 
     Raises:
-        ValueError: there are none, or they are not in it.
+        ValueError: it has none, or they are outside of it.
     """
     if (folder / "adapter_config.json").exists():
-        raise fault(folder, "a model", "an adapter, which names another model", "Merge the two first.")
+        raise make_error(folder, "a model", "an adapter for another model", "Merge the two first.")
     if (folder / WEIGHTS).exists():
-        return [inside(folder, WEIGHTS)]
+        return [resolve_inside(folder, WEIGHTS)]
     if (folder / INDEX).exists():
         parts = read_json(folder, INDEX).get("weight_map")
         names = (
             set(parts.values()) if isinstance(parts, dict) and all(isinstance(v, str) for v in parts.values()) else ()
         )
         if names and all(name.endswith(".safetensors") for name in names):
-            return [inside(folder, name) for name in sorted(names)]
-        raise fault(folder / INDEX, "names of safetensors files", "something else")
-    raise fault(folder, WEIGHTS, "none; other formats can hold programs", "Save it as safetensors.")
+            return [resolve_inside(folder, name) for name in sorted(names)]
+        raise make_error(folder / INDEX, "names of safetensors files", "something else")
+    raise make_error(folder, WEIGHTS, "none; other formats can contain programs", "Save it as safetensors.")
 
 
-def no_larger_than(place: object, files: Iterable[Path]) -> Check:
-    """A check for `build`: that a module does not have more numbers than its files have bytes."""
+def check_size(place: object, files: Iterable[Path]) -> Check:
+    """Return a check that a module does not have more numbers than its files have bytes."""
     size = sum(file.stat().st_size for file in files)
 
     def check(draft: nn.Module) -> None:
-        numbers = sum(one.numel() for one in draft.parameters())
+        numbers = sum(parameter.numel() for parameter in draft.parameters())
         if numbers > size:
-            raise fault(place, f"weights of the {numbers:,} numbers of its config.json", f"{size:,} bytes")
+            raise make_error(place, f"weights of the {numbers:,} numbers of its config.json", f"{size:,} bytes")
 
     return check
 
@@ -328,28 +337,28 @@ def no_larger_than(place: object, files: Iterable[Path]) -> Check:
 
 
 def read_tokenizer(folder: Path, kind: str | None = None) -> Any:
-    """The tokenizer of a folder, by its tokens and what can be kept of its settings.
+    """Read a tokenizer from its tokens and its harmless settings.
 
     Args:
         folder: of a tokenizer, or of a model.
-        kind: `model_type` of that model, by which `transformers` chooses a class where the settings name none.
+        kind: `model_type` of the model, by which `transformers` chooses a class if the settings name none.
 
     Raises:
-        ValueError: it cannot be read, or is of a class that is not known here.
+        ValueError: it cannot be read, or is of an unknown class.
     """
     with tempfile.TemporaryDirectory(prefix="newsclippings-") as place:
         for name in TOKENS:
             if os.path.lexists(folder / name):
-                file = inside(folder, name)
+                file = resolve_inside(folder, name)
                 if file.stat().st_size > LARGEST_TOKENS:
-                    raise fault(file, f"at most {LARGEST_TOKENS:,} bytes", f"{file.stat().st_size:,}")
+                    raise make_error(file, f"at most {LARGEST_TOKENS:,} bytes", f"{file.stat().st_size:,}")
                 shutil.copyfile(file, Path(place, name))
         for name in ("tokenizer_config.json", "special_tokens_map.json"):
             if os.path.lexists(folder / name):
-                settings = {k: v for k, v in read_json(folder, name).items() if _is_of_tokens(k, v)}
+                settings = {k: v for k, v in read_json(folder, name).items() if _is_token_setting(k, v)}
                 chosen = settings.get("tokenizer_class")
                 if chosen is not None and chosen not in TOKENIZERS:
-                    raise fault(folder / name, "a tokenizer of CLIP or SigLIP", chosen)
+                    raise make_error(folder / name, "a tokenizer of CLIP or SigLIP", chosen)
                 Path(place, name).write_text(json.dumps(settings), encoding="utf-8")
         if os.path.lexists(folder / "added_tokens.json"):
             added = read_json(folder, "added_tokens.json")
@@ -357,15 +366,15 @@ def read_tokenizer(folder: Path, kind: str | None = None) -> Any:
             Path(place, "added_tokens.json").write_text(json.dumps(numbers), encoding="utf-8")
         if kind is not None:
             Path(place, "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
-        return careful(
+        return call_safely(
             folder,
             "a tokenizer",
             lambda: AutoTokenizer.from_pretrained(place, trust_remote_code=False, local_files_only=True),
         )
 
 
-def _is_of_tokens(name: str, value: object) -> bool:
-    """Whether a setting of a tokenizer is of its tokens: no file, no code, no template."""
+def _is_token_setting(name: str, value: object) -> bool:
+    """Check whether a setting of a tokenizer is about its tokens, and not a file, code or a template."""
     if name in ("tokenizer_class", "backend", "padding_side", "truncation_side", "errors"):
         return isinstance(value, str)
     if name.endswith("_token") or name in ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"):
@@ -374,54 +383,54 @@ def _is_of_tokens(name: str, value: object) -> bool:
 
 
 def check_tokens(place: object, tokenizer: Any, vocabulary: int) -> None:
-    """Raise `ValueError` if a tokenizer has numbers for which a model has no vector."""
+    """Raise `ValueError` if a tokenizer has token ids for which a model has no vector."""
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= vocabulary:
-        raise fault(place, f"a tokenizer of the model's {vocabulary:,} tokens", f"a token of number {largest:,}")
+        raise make_error(place, f"a tokenizer of the model's {vocabulary:,} tokens", f"a token of number {largest:,}")
 
 
 # Checkpoints
 
 
 def check_checkpoint(folder: Path, sharded: bool) -> None:
-    """Look at a checkpoint before `Trainer` goes on from it: nothing in it is more than numbers.
+    """Check that a checkpoint contains only numbers, before `Trainer` resumes from it.
 
     Args:
         folder: of the checkpoint.
-        sharded: whether other libraries wrote its weights (FSDP, DeepSpeed), so that there are no safetensors.
+        sharded: whether FSDP or DeepSpeed wrote its weights, which are then not safetensors.
 
     Raises:
-        ValueError: it is none, or holds what is not to be read.
+        ValueError: it is no checkpoint, or has files that must not be read.
     """
     if not folder.is_dir():
-        raise fault(folder, "a checkpoint", "no folder")
+        raise make_error(folder, "a checkpoint", "no folder")
     for file in sorted(folder.iterdir()):
         if not file.is_dir() or file.is_symlink():
-            inside(folder, file.name)
+            resolve_inside(folder, file.name)
     if not sharded and not (folder / WEIGHTS).exists():
-        raise fault(folder, f"a checkpoint with {WEIGHTS}", "none; other formats can hold programs")
+        raise make_error(folder, f"a checkpoint with {WEIGHTS}", "none; other formats can contain programs")
     if not sharded and (foreign := [n for n in ("config.json", "adapter_config.json") if (folder / n).exists()]):
-        raise fault(folder, "a checkpoint of this training", foreign[0])
+        raise make_error(folder, "a checkpoint of this training", foreign[0])
     if (folder / STATE).exists():
         noted = read_json(folder, STATE)
         if noted.get("best_model_checkpoint") is not None:
-            raise fault(folder / STATE, "no best_model_checkpoint", "a place")
-        careful(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
+            raise make_error(folder / STATE, "no best_model_checkpoint", "a path")
+        call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
         if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
-            raise fault(folder / STATE, "a number of steps", noted.get("global_step"))
+            raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
     for file in sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
         _check_numbers(file)
 
 
 def _check_numbers(file: Path) -> None:
-    """Raise `ValueError` if a file of torch holds anything but numbers, or unfolds to more than its size."""
+    """Raise `ValueError` if a file of torch has anything but numbers, or decompresses to more than its size."""
     expected = "numbers, as a training saves them"
-    with careful(file, expected, lambda: zipfile.ZipFile(file)) as parts:
+    with call_safely(file, expected, lambda: zipfile.ZipFile(file)) as parts:
         entries = parts.infolist()
-    stored = all(one.compress_type == zipfile.ZIP_STORED for one in entries)
-    if not stored or sum(one.file_size for one in entries) > file.stat().st_size:
-        raise fault(file, expected, "an archive that unfolds to more")
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or sum(entry.file_size for entry in entries) > file.stat().st_size:
+        raise make_error(file, expected, "an archive that decompresses to more")
     from transformers.trainer_pt_utils import safe_globals
 
     with safe_globals():
-        careful(file, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+        call_safely(file, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
