@@ -24,7 +24,7 @@ import newsclippings
 from _newsclippings.pictures.check import inspect_image
 from _newsclippings.pictures.decoding import decode
 from _newsclippings.show.page import Rows, write_page
-from _newsclippings.show.sheet import contact_sheet
+from _newsclippings.show.sheet import draw_sheet
 from newsclippings import decode_small
 
 PNGS = odd.png_cases()
@@ -175,7 +175,7 @@ def test_thumbnails_and_sheets_carry_no_metadata(tmp_path: Path) -> None:
         assert odd.MARKER not in data
         with Image.open(io.BytesIO(data)) as opened:
             assert not opened.info.keys() & {"comment", "exif", "icc_profile", "xmp", "photoshop"}
-    contact_sheet(rows, tmp_path / "sheet.png")
+    draw_sheet(rows, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()
         assert sheet.info == {"Software": "newsclippings preview"}  # a mark of ours
@@ -188,7 +188,7 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
     disc = np.zeros((200, 300, 4))
     turned = odd.encoded(Image.new("RGB", (300, 200), "red"), "JPEG", exif=odd.exif([odd.turn(6)]))
     rows = [row(0, odd.png(scene, 16, 0)), row(1, odd.png(disc, 8, 6)), row(2, turned), row(3, turned)]
-    contact_sheet(rows, tmp_path / "sheet.png")
+    draw_sheet(rows, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     middle = [pixels[14 + 140, 14 + 210 + 434 * k].tolist() for k in range(4)]

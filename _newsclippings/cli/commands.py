@@ -174,7 +174,7 @@ def preview(
     from _newsclippings.config import Request
     from _newsclippings.inputs import sources_of
     from _newsclippings.rows import stream_rows
-    from _newsclippings.show import Rows, contact_sheet, write_page
+    from _newsclippings.show import Rows, draw_sheet, write_page
     from _newsclippings.storage import (
         PREVIEW_PAGE,
         PREVIEW_PICTURE,
@@ -198,7 +198,7 @@ def preview(
         for (config, split), request in zip(asked, requests, strict=True)
     ]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
-        count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
+        count = write_page(parts, html, pairs or 100) if html else draw_sheet(parts[0].rows, written, pairs or 8)
     say(f"{written} ({count} pair{'s' * (count != 1)})")
 
 
