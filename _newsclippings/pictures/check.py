@@ -74,7 +74,7 @@ def _inspect(data: bytes, decode: bool) -> Inspection:
         begins = f"no {' or '.join(PICTURE_FORMATS)}; it begins with {repr(data[:8])[1:]}"
         return Inspection("no_picture", what_instead(data[:64]) or begins)
     except Exception as error:  # Pillow raises errors of many types for broken files
-        return Inspection("corrupt", _in_words(error))
+        return Inspection("corrupt", _describe_error(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG followed by others
     try:
         refuse_bomb(image, image.width * image.height)
@@ -89,7 +89,7 @@ def _inspect(data: bytes, decode: bool) -> Inspection:
             return Inspection("bomb", str(error), kind, mode)
         except Exception as error:  # as above
             problem = "truncated" if "truncated" in str(error) else "corrupt"
-            return Inspection(problem, _in_words(error), kind, mode)
+            return Inspection(problem, _describe_error(error), kind, mode)
         if why := _find_exif_problem(image):
             return Inspection("corrupt", why, kind, mode)
     return Inspection(None, "", kind, mode)
@@ -103,7 +103,8 @@ def _find_exif_problem(image: "Image.Image") -> str:
         if image.getexif().get(ORIENTATION) is not None:
             ImageOps.exif_transpose(image)
     except Exception as error:  # as above
-        return f"its pixels decode, but `datasets` fails at its EXIF ({_in_words(error)[:100]}); decode_small does not"
+        why = _describe_error(error)[:100]
+        return f"its pixels decode, but `datasets` fails at its EXIF ({why}); decode_small does not"
     return ""
 
 
@@ -183,5 +184,5 @@ class DecodeCheck:
             self._checked[row] = True  # last, since the process may fork before
 
 
-def _in_words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]

@@ -14,7 +14,7 @@ HEADER = 54  # bytes before the pixels, in any format without an end marker
 SUSPICIOUS_ZEROS = 8  # hardly any picture ends with so many zeros
 HEADER_OF_BMP = 29  # bytes up to its bits per pixel, after which a black picture may be all zeros
 _LAST = 8  # if they are missing, no decoder of lossy WEBP reaches the end of a picture that needs all of its bytes
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # begins a JPEG segment; all other markers have no length
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # a marker of a JPEG, except those within scans
 _ENDS = (b"\xff\xd9", b"IEND\xaeB`\x82", b";")  # of JPEG, PNG and GIF
 _IMAGES = (b"VP8 ", b"VP8L", b"ANMF")  # chunks of a WEBP that hold pixels
 
@@ -59,9 +59,9 @@ def ends_at_zeros(data: bytes, begins: int) -> bool:
 def jpeg_has_end(data: bytes) -> bool:
     """Check for the end-of-image marker of a JPEG; those of a thumbnail or a second picture in it do not count."""
     place = 2
-    while found := _MARKER.search(data, place):
-        place = found.end()
-        if found[0] == b"\xff\xd9":
+    while marker := _MARKER.search(data, place):
+        place = marker.end()
+        if marker[0] == b"\xff\xd9":
             return True
         place += int.from_bytes(data[place : place + 2], "big")
     return False

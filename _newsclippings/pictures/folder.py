@@ -41,14 +41,14 @@ class Pictures(Protocol):
 class FolderPictures:
     """Pictures as files below a folder. Symbolic links that leave the folder are refused."""
 
-    def __init__(self, root: str, paths: pa.Array, odd: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
+    def __init__(self, root: str, paths: pa.Array, report: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
         """Find out which of the pictures exist.
 
         Args:
             root: the folder `origin`.
             paths: string (N,), image paths in the normal form, one per record.
-            odd: called with the error of each picture that may not be read, which then counts as absent. If unset, the
-                error is raised.
+            report: called with the error of each picture that may not be read, which then counts as absent. If
+                unset, the error is raised.
 
         Raises:
             UnsafePathError: a symbolic link leaves the folder.
@@ -66,15 +66,15 @@ class FolderPictures:
                 if stat.S_ISLNK(status.st_mode):
                     full = self._linked[row] = self._resolve(full)
                     status = os.lstat(full)
-                if odd is not None and not os.access(full, os.R_OK):  # a build notices it when it reads
+                if report is not None and not os.access(full, os.R_OK):  # a build notices it when it reads
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             except (OSError, UnsafePathError) as error:
                 if isinstance(error, OSError) and error.errno in _ABSENT:
                     continue
                 problem = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
-                if odd is None:
+                if report is None:
                     raise problem from error
-                odd(problem)
+                report(problem)
                 continue
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 times = _wrap_int64(status.st_mtime_ns), _wrap_int64(status.st_ctime_ns)

@@ -86,7 +86,7 @@ class TarIndex:
                 self.mapped.check()
             except DamagedError:
                 raise damaged_cache(self.mapped.path) from None
-        found = np.full(len(names), -1, np.int64)
+        result = np.full(len(names), -1, np.int64)
         todo = np.flatnonzero(values_of(names.is_valid()))
         wanted = hash_names(names.take(as_array(todo)))
         places = np.searchsorted(self.keys, wanted)
@@ -98,9 +98,9 @@ class TarIndex:
             equal = values_of(
                 pc.equal(one_chunk(self.members["name"].take(as_array(rows))), names.take(as_array(todo)))
             )
-            found[todo[equal]] = rows[equal]
+            result[todo[equal]] = rows[equal]
             todo, wanted, places = todo[~equal], wanted[~equal], places[~equal] + 1
-        return found
+        return result
 
 
 def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:

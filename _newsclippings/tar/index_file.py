@@ -113,22 +113,22 @@ def read_index(path: str, location: str) -> pa.Table:
     except MemoryError:
         raise bad_file(location, "an index of a tar", "a file that takes more memory than there is", _DO) from None
     except Exception as error:  # pyarrow raises errors of many types for files it cannot read
-        found = printable(" ".join(str(error).split())[:200])
-        raise bad_file(location, f"an index of a tar ({', '.join(SCHEMA.names)})", found, _DO) from None
+        what = printable(" ".join(str(error).split())[:200])
+        raise bad_file(location, f"an index of a tar ({', '.join(SCHEMA.names)})", what, _DO) from None
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     offset, size, tar_size = int64s(table["offset"]), int64s(table["size"]), int(metadata["tar_size"])
     outside = (offset < BLOCK) | (size < 0) | (size > tar_size) | (offset > tar_size - size)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        found = f"{printable(table['name'][row].as_py()[:200])} at byte {offset[row]}"
-        raise bad_file(location, "places inside the tar", found, _DO)
+        what = f"{printable(table['name'][row].as_py()[:200])} at byte {offset[row]}"
+        raise bad_file(location, "places inside the tar", what, _DO)
     names = one_chunk(table["name"])
     try:
-        odd = not relative_paths(names).equals(names)
+        has_prefix = not relative_paths(names).equals(names)
     except BadName as error:
-        found = f"{names[error.position].as_py()[:200]!r}: {error.why}"
-        raise bad_file(location, "names below origin/", found, _DO) from None
-    if odd:
+        what = f"{names[error.position].as_py()[:200]!r}: {error.why}"
+        raise bad_file(location, "names below origin/", what, _DO) from None
+    if has_prefix:
         raise bad_file(location, "names relative to origin", "some with its prefix", _DO)
     digest = metadata.pop(DIGEST, None)
     if digest is not None and digest != _digest(table, metadata):

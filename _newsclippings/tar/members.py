@@ -199,8 +199,8 @@ class TarCopy:
             if self._file.read_at(opened.start - BLOCK, BLOCK) == record(members, 0, opened.digest):
                 return opened
             self.fetch(members, again=True)
-        found = "other bytes on the disk than were written to it"
-        raise bad_file(self.path, f"{members.names[0]} as it was fetched", found, "Check the disk, or choose another.")
+        what = "other bytes on the disk than were written to it"
+        raise bad_file(self.path, f"{members.names[0]} as it was fetched", what, "Check the disk, or choose another.")
 
     @contextlib.contextmanager
     def _check_one_tar(self) -> Iterator[None]:
@@ -239,14 +239,14 @@ class VerifiedRange:
         if not self._is_right(first, data, high - low):  # it was damaged after it was opened
             data = self._remote.read_at(low, high - low)
             if not self._is_right(first, data, high - low):
-                found = f"other bytes at byte {low:,}, there and on the server"
-                raise bad_file(self.path, "what was fetched", found, "Load it again.")
+                what = f"other bytes at byte {low:,}, there and on the server"
+                raise bad_file(self.path, "what was fetched", what, "Load it again.")
         return data[offset - low : stop - low]
 
     def _is_right(self, first: int, data: bytes, length: int) -> bool:
         view = memoryview(data)
         sums = (xxhash.xxh3_64_intdigest(view[k : k + VERIFIED]) for k in range(0, length, VERIFIED))
-        return len(data) == length and all(found == self._sums[first + k] for k, found in enumerate(sums))
+        return len(data) == length and all(checksum == self._sums[first + k] for k, checksum in enumerate(sums))
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill the buffers in their order, from a byte of the tar on."""

@@ -87,11 +87,11 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
 
 
 def _chain(
-    file: RandomFile, found: Iterator[Segment], stops: list[int], parts: Path | None, advance: Callable[[int], None]
+    file: RandomFile, segments: Iterator[Segment], stops: list[int], parts: Path | None, advance: Callable[[int], None]
 ) -> Iterator[Segment]:
     """Yield the segments in order, each beginning where the one before it ends; walk again where they do not fit."""
     expected = 0
-    for segment, stop in zip(found, stops, strict=True):
+    for segment, stop in zip(segments, stops, strict=True):
         if expected >= stop and stop != file.size:
             continue  # the member before covers all of it: what looked like headers is part of its data
         if segment.start != expected:
@@ -222,6 +222,6 @@ def check_magic(file: RandomFile) -> None:
         message = f"{file.path}: expected an uncompressed tar, found {what}. The download went wrong; fetch it again."
         raise BadTarError(message)
     if file.size < 2 * BLOCK or read_checksum(head) not in compute_checksums(head):
-        found = f"{file.size} bytes that do not begin with a tar header"
-        message = f"{file.path}: expected an uncompressed tar, found {found}. Is it a partial or another download?"
+        what = f"{file.size} bytes that do not begin with a tar header"
+        message = f"{file.path}: expected an uncompressed tar, found {what}. Is it a partial or another download?"
         raise BadTarError(message)

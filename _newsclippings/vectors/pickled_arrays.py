@@ -326,8 +326,8 @@ class PickledArrays:
         start, left = self._pos, self._end - self._pos
         if count > left:
             where = "frame" if self._framed else "file"
-            found = f"{left} before the end of the {where} (truncated, or a false length)"
-            raise self._refusal(f"{count} bytes", found)
+            what = f"{left} before the end of the {where} (truncated, or a false length)"
+            raise self._refusal(f"{count} bytes", what)
         self._pos += count
         return start
 
@@ -544,8 +544,8 @@ class PickledArrays:
         if known == ARRAY:
             raise self._refusal("an array of its own for each id", "one that several ids share", CONVERT)
         if known == PLAIN:
-            found = f"memo number {number}, which belongs to something else or is not given yet"
-            raise self._refusal("a reference to a number type, a known name or a short text", found)
+            what = f"memo number {number}, which belongs to something else or is not given yet"
+            raise self._refusal("a reference to a number type, a known name or a short text", what)
         if width == 4:
             self._gaps.append((at, width, known))
         self._push(self._shared[known])
