@@ -1,7 +1,7 @@
-"""Arrow tables: arrays out of numpy and Python and back, their schema, and rows looked up by id.
+"""Convert between Arrow, numpy and Python, make Arrow schemas, and look up rows by id.
 
-pyarrow imports pandas (0.2 s, 30 MB) the first time that `pa.array`, `to_numpy`, `Table.from_pylist` or another of its
-conversions is called. The functions here make and read buffers instead.
+pyarrow imports pandas (0.2 s, 30 MB) when one of its conversions, such as `pa.array`, `to_numpy` or
+`Table.from_pylist`, is called for the first time. The functions here make and read buffers instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
-DENSE = 10_000_000  # ids below it are looked up in a plain table, 40 times faster than by binary search (40 MB at most)
+DENSE = 10_000_000  # smaller ids are looked up in a plain table (up to 40 MB), 40 times faster than by binary search
 
 _ARROW = {
     "bool": pa.bool_(),
@@ -28,23 +28,23 @@ _ARROW = {
 
 
 def as_array(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """Numbers or booleans (N,) as an Arrow array, without a copy of numbers; null where the mask (N,) is true."""
+    """Make an Arrow array from numbers or booleans (N,); null where the mask (N,) is true. Numbers are not copied."""
     data = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
     valid = pa.py_buffer(np.packbits(~mask, bitorder="little")) if mask is not None and mask.any() else None
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, pa.py_buffer(data)])
 
 
 def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Python values as an Arrow array.
+    """Make an Arrow array from Python values.
 
     Args:
-        values: of the type that `kind` says, which is not checked of numbers; None is null, but not among lists or
-            structs.
-        kind: numbers, booleans, strings, binary, timestamps, and lists and structs of them.
+        values: of the type `kind`, which is not checked for numbers. None becomes null; lists and structs cannot be
+            None.
+        kind: numbers, booleans, strings, binary, timestamps, or lists and structs of them.
 
     Raises:
         OverflowError: an integer is too large, or texts have more than 2 GiB together.
-        TypeError: a value is no text, or a list or struct is None.
+        TypeError: a text has another type, or a list or struct is None.
         UnicodeEncodeError: a text has a lone surrogate.
     """
     if pa.types.is_struct(kind):
@@ -68,23 +68,23 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _offsets(parts: Sequence[Any]) -> Int32s:
-    """Where each of some parts begins if they are put together, and where the last one ends."""
+    """Return where each part begins if all are concatenated, and where the last ends: int32 (N + 1,)."""
     return np.array([*accumulate(map(len, parts), initial=0)], np.int32)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; null where a row does not have a column. See `array_of` for the values."""
+    """Make a table from rows; null if a row does not have a column. See `array_of` for the values."""
     columns = [array_of([row.get(field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def empty_table(schema: pa.Schema) -> pa.Table:
-    """A table without rows."""
+    """Make a table without rows."""
     return pa.Table.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
 
 
 def values_of(column: pa.Array | pa.ChunkedArray, null: float = np.nan) -> npt.NDArray[Any]:
-    """A column of numbers or booleans as numpy, without a copy of numbers in one chunk; `null` stands for a null."""
+    """Return a column of numbers or booleans as numpy, with `null` for nulls. One chunk of numbers is not copied."""
     chunks = [_values(c) for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)]
     values = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *chunks])
     return np.where(values_of(column.is_valid()), values, null) if column.null_count else values
@@ -100,21 +100,21 @@ def _values(chunk: pa.Array) -> npt.NDArray[Any]:
 
 
 def int64s(column: pa.ChunkedArray) -> Int64s:
-    """A column of int64 without nulls as numpy; see `values_of`."""
+    """Return a column of int64 without nulls as numpy; see `values_of`."""
     values: Int64s = values_of(column)
     return values
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A column of strings as one array."""
+    """Return a column of strings as one array."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.nulls(0, pa.string()), *column.chunks])
 
 
 def lookup(ids: Int64s, keys: Int64s) -> Int32s:
-    """Position of each key in sorted unique ids, -1 where it is not."""
+    """Find the position of each key in sorted unique ids: int32 (N,), -1 if it is not among them."""
     if not len(ids) or not len(keys):
         return np.full(len(keys), -1, np.int32)
-    if ids[0] >= 0 and ids[-1] < DENSE and len(keys) > len(ids) // 32:  # for a few the table does not pay
+    if ids[0] >= 0 and ids[-1] < DENSE and len(keys) > len(ids) // 32:  # for few keys the table takes longer
         table = np.full(int(ids[-1]) + 2, -1, np.int32)
         table[ids] = np.arange(len(ids), dtype=np.int32)
         return table[np.where((keys < 0) | (keys > ids[-1]), len(table) - 1, keys)]
@@ -123,7 +123,7 @@ def lookup(ids: Int64s, keys: Int64s) -> Int32s:
 
 
 def arrow_schema(columns: Mapping[str, Any]) -> pa.Schema:
-    """The schema of tables with these columns: that which `datasets` has for them."""
+    """Make the schema that `datasets` uses for these columns."""
     return pa.schema([(name, _arrow_type(column)) for name, column in columns.items()])
 
 

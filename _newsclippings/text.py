@@ -1,4 +1,4 @@
-"""Text that others wrote (files, servers, libraries), made fit for messages: no control characters, no secrets."""
+"""Make text from files, servers and libraries safe for messages: escape control characters and remove secrets."""
 
 import base64
 import dataclasses
@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
-_LONGEST = 2000  # characters of an error of somebody else's
-_SHORTEST = 4  # characters of a known secret that is looked for in any text: shorter ones are words
+_LONGEST = 2000  # characters kept of a library's error
+_SHORTEST = 4  # characters of a secret that is removed from all texts; shorter ones could be words
 
-# A URL, up to a blank or the next URL (`zip://x::https://...`). A `file://` names no secrets, and `#`, `?` and `@` are
-# plain characters in it. Repetitions are bounded, so that no text takes long.
+# A URL, up to a space or the next URL (`zip://x::https://...`). A `file://` URL has no secrets, and `#`, `?` and `@` in
+# it are plain characters. Repetitions are bounded, so that no text takes long.
 _URL = re.compile(
     r"(?<![A-Za-z0-9+.-])(?!(?:file|local)://)([A-Za-z][A-Za-z0-9+.-]*://)"
     r"(\S*?)(?=[:,;'\"<>|(){}\[\]]{1,3}[A-Za-z][\w+.-]{0,20}:/|\s|\Z)"
 )
-_CLOSING = re.compile(r"[)\]}>'\",.:;!]*\Z")  # of the sentence around a URL
+_CLOSING = re.compile(r"[)\]}>'\",.:;!]*\Z")  # punctuation of the sentence around a URL
 _NAMES = (
     r"[\w-]{0,40}(?:secret|token|passw|signature|credential|api_?-?key|access_?-?key|session_?-?id)[\w-]{0,40}|sig|pwd"
 )
@@ -39,7 +39,7 @@ _ELSEWHERE = (
     (re.compile(r"(?<![\w/.\\-])[\w.+-]+:[^\s/@:'\"]+@(?=[\w.-]+:\d)"), ""),  # of a proxy: user:password@host:port
     (re.compile(r"((?:\burl: |\"(?:GET|HEAD|POST|PUT) )/[^\s?#]*)[?#]\S*?(?=[)'\",.:;]{0,9}(?:\s|\Z))"), r"\1"),
 )
-_LOGGERS = (  # of all that may read a URL
+_LOGGERS = (  # of all libraries that may read a URL
     "aiohttp.client", "aiohttp.internal", "asyncio", "datasets.builder", "datasets.load", "datasets.utils.file_utils",
     "filelock", "fsspec", "fsspec.asyn", "fsspec.cached", "fsspec.caching", "fsspec.http", "httpcore.connection",
     "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore2.connection", "httpcore2.http11",
@@ -51,17 +51,17 @@ _known: dict[str, None] = {}
 
 
 def printable(text: str) -> str:
-    """A text for people to read, in one line: what a terminal would obey, or reorder, is shown as escapes."""
+    """Escape line breaks and all characters that a terminal would obey or that reorder text."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:
-    """A caption or an article for people to read: blanks of all kinds are spaces, and the rest `printable`."""
+    """Make a caption or an article `printable` in one line; every run of whitespace becomes a space."""
     return printable(" ".join(text.split()))
 
 
 def harmless(text: str) -> str:
-    """A message of any number of lines, each `printable`, without secrets."""
+    """Remove secrets from a message, and make each of its lines `printable`."""
     text = without_secrets(text)
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
@@ -69,16 +69,16 @@ def harmless(text: str) -> str:
 
 
 def as_message(text: str) -> str:
-    """A message of ours with foreign text in it: `harmless`, and no end of a line but those that we indent behind.
+    """Make a message of this package `harmless`; escape its line breaks, except before an indented line.
 
-    Those of a traceback stay: a DataLoader raises an error again with that of its worker for a message.
+    A message with a traceback keeps all its lines: a DataLoader raises an error again with the traceback of its worker.
     """
     text = harmless(text)
     return text if "Traceback (most recent call last):\n" in text else re.sub(r"\n(?!  )", r"\\n", text)
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON in lines, for files that people look at: letters of all languages, the rest as escapes."""
+    """Format a value as JSON in lines for people: letters of all languages as they are, control characters escaped."""
     lines = json.dumps(value, indent=1, ensure_ascii=False).split("\n")
     return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines) + "\n"
 
@@ -90,9 +90,9 @@ def _escaped(character: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A URL, or a text with URLs, without what may be a password, a token or a signature in them."""
+    """Remove everything from the URLs in a text that may be a password, a token or a signature."""
     if "://" in text:
-        text = _URL.sub(lambda found: found[1] + _bare(found[2]), text)
+        text = _URL.sub(lambda match: match[1] + _bare(match[2]), text)
     for secret, instead in _ELSEWHERE:
         text = secret.sub(instead, text)
     return text
@@ -106,7 +106,7 @@ def as_repr(value: Any) -> str:
 
 
 def _bare(rest: str) -> str:
-    """What follows `://` of a URL, without userinfo, query and fragment; marks of the sentence around it stay."""
+    """Remove userinfo, query and fragment from the part of a URL after `://`; keep punctuation after the URL."""
     _, rest = _login_of(rest)
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     end = _CLOSING.search(rest)
@@ -114,7 +114,7 @@ def _bare(rest: str) -> str:
 
 
 def _login_of(rest: str) -> tuple[str, str]:
-    """Userinfo of what follows `://`, and the remainder. A password may hold `/`, `?` or `#`, which it should not."""
+    """Split the part of a URL after `://` into userinfo and the rest; a password may wrongly have `/`, `?` or `#`."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     login, at, host = authority.rpartition("@")
     if at:
@@ -128,9 +128,9 @@ def _login_of(rest: str) -> tuple[str, str]:
 
 
 def remember_secrets(url: str) -> None:
-    """Keep the secrets of a URL that is used, or of a proxy, out of every message, whoever repeats them in any form."""
-    for one in re.split(r"::(?=[A-Za-z][\w+.-]*:/)", url):
-        login, rest = _login_of(one.partition("://")[2])
+    """Remove the secrets of this URL, in all their encodings, from all messages from now on."""
+    for part_url in re.split(r"::(?=[A-Za-z][\w+.-]*:/)", url):
+        login, rest = _login_of(part_url.partition("://")[2])
         user, colon, password = login.partition(":")
         parts = re.split(r"[/?#@\s]", password if colon else user)
         if login:
@@ -144,24 +144,24 @@ def remember_secrets(url: str) -> None:
 
 
 def remember_token(token: str | None) -> None:
-    """Keep a token out of every message and log: a server may answer with what it was sent."""
+    """Remove this token from all messages and logs from now on, since a server may repeat it in an answer."""
     if token and len(token) >= _SHORTEST:
         _known[token] = None
 
 
 def in_words(cause: BaseException) -> str:
-    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
+    """Describe a library's error in one line; a FileNotFoundError of fsspec is replaced by its cause."""
     for _ in range(9):
         cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
     return f"{type(cause).__name__}: {printable(' '.join(harmless(str(cause)).split()))[:200]}"
 
 
 class ForeignError(Exception):
-    """What an error of somebody else's says, without secrets: it takes that error's place in tracebacks."""
+    """Stands for a library's error in tracebacks, with its message but without secrets."""
 
 
 def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
-    """A stand-in for an error of somebody else's, to raise an error from: type and text of it and of its causes."""
+    """Make a `ForeignError` with the type and message of a library's error and of its causes, to raise errors from."""
     stand_in = ForeignError(f"{type(error).__name__}: {harmless(str(error))[:_LONGEST]}")
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None and _depth < 8:
@@ -171,13 +171,13 @@ def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
 
 @functools.cache
 def hide_in_logs() -> None:
-    """Take secrets out of what the libraries that read URLs log from now on."""
+    """Remove secrets from the logs of all libraries that read URLs, from now on."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_hide)
 
 
 def _hide(record: logging.LogRecord) -> bool:
-    """A filter that keeps every record, and changes those with a secret in them."""
+    """Filter log records: keep all, and remove secrets from them."""
     text, trace = record.getMessage(), record.exc_text or ""
     if record.exc_info and record.exc_info[1] is not None:
         trace = "".join(traceback.format_exception(record.exc_info[1])).rstrip()

@@ -1,4 +1,4 @@
-"""Time and memory of this package against other ways to do the same work, on a corpus made for it.
+"""Compare time and memory of this package with other ways to do the same work, on a generated corpus.
 
     python -m benchmarks --scale 0.1
 

@@ -16,7 +16,7 @@ from benchmarks import report
 from benchmarks.measure import ROOT, Result, measure
 from benchmarks.works import WORKS
 
-RECORDS = 1_259_732  # of VisualNews; benchmarks.corpus, which knows it too, is too large to be imported here
+RECORDS = 1_259_732  # of VisualNews; as in benchmarks.corpus, which is too large to be imported here
 
 
 def _scale(context: click.Context, parameter: click.Parameter, value: str) -> float:
@@ -32,27 +32,27 @@ def _scale(context: click.Context, parameter: click.Parameter, value: str) -> fl
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--scale", default="0.1", show_default=True, callback=_scale, help="'full', or a fraction of it.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(list(WORKS)), help="Work to do; repeat for more.  [default: all]"
+    "--only", multiple=True, type=click.Choice(list(WORKS)), help="Which work; repeat for more.  [default: all]"
 )
-@click.option("--runs", type=click.IntRange(min=1), help="Counted rounds.  [default: 3 at full size, else 5]")
-@click.option("--timeout", default=1800.0, show_default=True, help="Seconds after which a run is ended.")
+@click.option("--runs", type=click.IntRange(min=1), help="Rounds that count.  [default: 3 at full size, else 5]")
+@click.option("--timeout", default=1800.0, show_default=True, help="Seconds after which a run is killed.")
 @click.option(
     "--work",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     default="build/benchmarks",
     show_default=True,
-    help="Where the corpus and all that is built of it goes (full: 15 GB). The corpus stays for the next time.",
+    help="Folder for the corpus and everything built from it (full: 15 GB). The corpus is kept for the next time.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default="build/benchmarks",
     show_default=True,
-    help="Where benchmarks.md, benchmarks.png and benchmarks.json go.",
+    help="Folder for benchmarks.md, benchmarks.png and benchmarks.json.",
 )
 def main(scale: float, only: tuple[str, ...], runs: int | None, timeout: float, folder: Path, out: Path) -> None:
-    """Measure this package against other ways to do the same work.
+    """Compare time and memory of this package with other ways to do the same work.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def main(scale: float, only: tuple[str, ...], runs: int | None, timeout: float, 
     folder = folder.absolute()
     out.mkdir(parents=True, exist_ok=True)
     corpora = _make_corpora(folder, scale, names)
-    facts = report.about(scale, runs, max(400, round(RECORDS * scale)))
+    facts = report.describe_setup(scale, runs, max(400, round(RECORDS * scale)))
     results: dict[str, list[Result]] = {}
     steps = (runs + 1) * sum(len(WORKS[name].contenders) for name in names)
     own = folder / f"run-{os.getpid()}"
@@ -81,7 +81,7 @@ def main(scale: float, only: tuple[str, ...], runs: int | None, timeout: float, 
         shutil.rmtree(own, ignore_errors=True)
     click.echo(report.table({name: report.lines(work) for name, work in results.items()}))
     try:
-        from benchmarks.plot import draw  # only now: nothing large before the last run
+        from benchmarks.plot import draw  # imported last, since large imports would change the measured peaks
     except ImportError:
         click.echo("No plot: matplotlib is not installed.", err=True)
         return
@@ -90,7 +90,7 @@ def main(scale: float, only: tuple[str, ...], runs: int | None, timeout: float, 
 
 
 def _write(out: Path, facts: dict[str, Any], results: dict[str, list[Result]]) -> None:
-    """The report and the raw results, as far as they are known."""
+    """Write the report and the raw results so far."""
     raw = {**facts, "works": {name: [result.plain() for result in work] for name, work in results.items()}}
     (out / "benchmarks.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
     summed = {name: report.lines(work) for name, work in results.items()}
@@ -98,7 +98,7 @@ def _write(out: Path, facts: dict[str, Any], results: dict[str, list[Result]]) -
 
 
 def _make_corpora(folder: Path, scale: float, names: list[str]) -> dict[int, Path]:
-    """Growth -> corpus, made anew unless one of this size was made by the same code."""
+    """Return the corpus for each growth; make those that the same code has not made before."""
     digest = hashlib.sha256()
     for file in sorted((ROOT / "benchmarks").glob("corpus*.py")):
         digest.update(file.read_bytes())
@@ -110,7 +110,7 @@ def _make_corpora(folder: Path, scale: float, names: list[str]) -> dict[int, Pat
     for growth, wanted in parts.items():
         corpora[growth] = folder / f"corpus-{scale * growth:g}-{digest.hexdigest()[:8]}"
         for other in set(folder.glob(f"corpus-{scale * growth:g}-*")) - {corpora[growth]}:
-            shutil.rmtree(other)  # of earlier code, for nothing any more
+            shutil.rmtree(other)  # made by earlier code
         if not all((corpora[growth] / f"{part}.done").exists() for part in wanted):
             click.echo(f"Making a corpus in {corpora[growth]}", err=True)
         command = [sys.executable, "-m", "benchmarks.corpus", str(corpora[growth]), str(scale * growth), *wanted]

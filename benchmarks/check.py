@@ -1,4 +1,4 @@
-"""Whether contenders wrote the same rows: a digest of the columns that all of them have."""
+"""Check that contenders wrote the same rows, by a digest of the columns that all of them have."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ SPLITS = {"train": "train", "validation": "validation", "val": "validation", "te
 
 
 def digest(folder: Path) -> str | None:
-    """A digest of all splits that stand in Parquet files below a folder, or else in Arrow files; None without any."""
+    """Digest all splits in the Parquet files below a folder, else in its Arrow files; None if there are none."""
     files: dict[str, list[Path]] = {}
-    for file in sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("*.arrow")):  # the latter may be only a cache
-        if found := re.search(r"(?:^|-)(train|validation|val|test)(?:-|$)", file.stem):
-            files.setdefault(SPLITS[found[1]], []).append(file)
+    for file in sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("*.arrow")):  # the latter may be a cache
+        if match := re.search(r"(?:^|-)(train|validation|val|test)(?:-|$)", file.stem):
+            files.setdefault(SPLITS[match[1]], []).append(file)
     if not files:
         return None
     result = hashlib.sha256()
@@ -28,7 +28,7 @@ def digest(folder: Path) -> str | None:
 
 
 def _update(result: Any, table: Any) -> None:
-    """Add some rows, one by one: contenders divide them into batches of their own."""
+    """Add rows one by one, since contenders have different batches."""
     columns = [table[name].to_pylist() for name in COLUMNS]
     pictures = table["image"].to_pylist() if "image" in table.column_names else [None] * len(table)
     for picture, *values in zip(pictures, *columns, strict=True):

@@ -1,14 +1,14 @@
-"""Make an invented NewsCLIPpings and VisualNews that have the shape and size of the real ones.
+"""Generate a NewsCLIPpings and a VisualNews with the shape and size of the real ones.
 
-Kept is what time and memory depend on: number and layout of records and rows, length of captions and paths, ids with
-gaps in no order, `json.dump`'s spacing and escapes, sizes and resolutions of pictures, and that a picture is used by
-several rows. Captions are random words, pictures random shapes.
+Everything that time and memory depend on is as in the real ones: number and layout of records and rows, lengths of
+captions and paths, unordered ids with gaps, the spacing and escapes of `json.dump`, sizes and resolutions of pictures,
+and pictures that several rows share. Captions are random words, pictures are random shapes.
 
     <folder>/captions/     data_dir: matches of two configs, data.json
     <folder>/pictures/     data_dir: matches whose pictures all exist, VisualNews extracted; rows.txt, a path per row
     <folder>/tar/          data_dir: the same matches, VisualNews as origin.tar
-    <folder>/remote/       data_dir: the same matches, data.json; pictures are to come from elsewhere
-    <folder>/sparse.tar    a large tar of real headers with holes for bodies
+    <folder>/remote/       data_dir: the same matches, data.json; pictures come from a server
+    <folder>/sparse.tar    a large tar of real headers, with holes for the data
     <folder>/embeddings.pkl
 """
 
@@ -42,21 +42,21 @@ SOURCE_DATASETS: Final = (
     "person_sbert_text_text",
 )
 SPLITS: Final = {"train": 0.8, "val": 0.1, "test": 0.1}  # share of records
-ROWS: Final = {  # as published; of semantics_clip_text_text nobody counted val
+ROWS: Final = {  # as published, except val of semantics_clip_text_text, whose count is not published
     "merged_balanced": {"train": 71_072, "val": 7_024, "test": 7_264},
     "semantics_clip_text_text": {"train": 516_072, "val": 54_000, "test": 54_164},
 }
 RECORDS: Final = 1_259_732
-PICTURES: Final = 20_000  # distinct ones, of 42,680 that merged_balanced really uses
+PICTURES: Final = 20_000  # distinct pictures; the real merged_balanced uses 42,680
 PICTURE_SHARE: Final = {"train": 0.96, "val": 0.02, "test": 0.02}
-TAR_MEMBERS: Final = 500_000  # of 2.5 million
+TAR_MEMBERS: Final = 500_000  # the real tar has 2.5 million
 EMBEDDINGS: Final = 500_000
 WIDTH: Final = 512
 CHUNK: Final = 20_000
 
 
 class Record(NamedTuple):
-    """What is decided of a record before its caption: all that matches and pictures need."""
+    """The part of a record that matches and pictures need; its caption is made later."""
 
     id: int
     outlet: str
@@ -65,25 +65,25 @@ class Record(NamedTuple):
 
 
 def rng(*key: str) -> np.random.Generator:
-    """Random numbers of one part, the same whichever other parts are made."""
+    """Make the random numbers of one part, which do not depend on other parts."""
     return np.random.default_rng([SEED, *(int.from_bytes(part.encode(), "big") for part in key)])
 
 
 def scaled(count: int, scale: float, least: int) -> int:
-    """So many of `count` as the scale says."""
+    """Scale a count, to `least` or more."""
     return max(least, round(count * scale))
 
 
 def records(scale: float) -> list[Record]:
-    """All records, in the order of data.json: shuffled, ids with gaps, paths numbered within each outlet."""
+    """Make all records in the order of data.json: shuffled ids with gaps, paths numbered within each outlet."""
     random = rng("records")
     count = scaled(RECORDS, scale, 400)
     ids = random.choice(int(count * 1.03), count, replace=False)
     outlets = random.choice(len(OUTLETS), count, p=list(OUTLETS.values()))
     numbers = np.empty(count, np.int64)
     for outlet in range(len(OUTLETS)):
-        mine = np.flatnonzero(outlets == outlet)
-        numbers[mine] = random.permutation(int(len(mine) * 1.02) + 1)[: len(mine)]
+        own = np.flatnonzero(outlets == outlet)
+        numbers[own] = random.permutation(int(len(own) * 1.02) + 1)[: len(own)]
     names = [list(OUTLETS)[k] for k in outlets.tolist()]
     return [
         Record(i, name, f"./{name}/images/{q // 1000:04d}/{q % 1000:03d}.jpg", f"./{name}/articles/{i}.txt")
@@ -92,7 +92,7 @@ def records(scale: float) -> list[Record]:
 
 
 def captions(count: int) -> Iterator[str]:
-    """Captions of 3 to 60 words out of 60,000, frequent and rare ones, some with accents, quotes and commas."""
+    """Yield captions of 3 to 60 frequent and rare words out of 60,000, some with accents, quotes and commas."""
     random = rng("captions")
     letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
     weights = 1 / (np.arange(26) + 3)
@@ -123,12 +123,12 @@ def captions(count: int) -> Iterator[str]:
 
 
 def write_data_json(path: Path, rows: list[Record]) -> None:
-    """VisualNews data.json: one list, as `json.dump` writes it."""
+    """Write data.json of VisualNews: one list, in the format of `json.dump`."""
     topics = rng("topics").integers(0, len(TOPICS), len(rows)).tolist()
     texts = captions(len(rows))
     with open(path, "w", encoding="ascii") as out:
         for start in range(0, len(rows), CHUNK):
-            some = [
+            chunk = [
                 {
                     "id": row.id,
                     "caption": next(texts),
@@ -139,12 +139,12 @@ def write_data_json(path: Path, rows: list[Record]) -> None:
                 }
                 for k, row in enumerate(rows[start : start + CHUNK])
             ]
-            out.write(("[" if start == 0 else ", ") + json.dumps(some)[1:-1])
+            out.write(("[" if start == 0 else ", ") + json.dumps(chunk)[1:-1])
         out.write("]")
 
 
 def write_matches(path: Path, ids: list[int], pictures: list[int], merged: bool) -> list[int]:
-    """One file of matches: a pristine row and its falsified twin for each id. Returns the picture of each row."""
+    """Write a file of matches, a pristine row and its falsified twin for each id; return the picture of each row."""
     random = rng("matches", path.parent.name, path.stem)
     scores = random.uniform(0.2, 0.95, len(ids)).round(6).tolist()
     rows: list[dict[str, Any]] = []
@@ -167,23 +167,23 @@ def make_captions(folder: Path, scale: float) -> None:
     shuffled = rng("splits").permutation([row.id for row in rows])
     start = 0
     for split, share in SPLITS.items():
-        mine = shuffled[start : (start := start + int(share * len(rows)))]
+        own = shuffled[start : (start := start + int(share * len(rows)))]
         for config, counts in ROWS.items():
             random = rng("pairs", config, split)
-            pairs = min(scaled(counts[split], scale, 8) // 2, len(mine))
-            ids = random.choice(mine, pairs, replace=False)
+            pairs = min(scaled(counts[split], scale, 8) // 2, len(own))
+            ids = random.choice(own, pairs, replace=False)
             merged = config == "merged_balanced"
-            # Each picture of merged_balanced is used twice; elsewhere near neighbours come from the whole split.
-            pictures = np.roll(ids, 1) if merged else mine[(len(mine) * random.random(pairs) ** 1.7).astype(int)]
+            # merged_balanced uses each picture in two rows; in other configs pictures come from the whole split.
+            pictures = np.roll(ids, 1) if merged else own[(len(own) * random.random(pairs) ** 1.7).astype(int)]
             path = folder / "captions" / "news_clippings" / "data" / config / f"{split}.json"
             write_matches(path, ids.tolist(), pictures.tolist(), merged)
 
 
 def make_pictures(folder: Path, scale: float) -> None:
-    """Pictures and articles as a folder and in a tar, and matches that speak of these pictures only."""
+    """Make pictures and articles as a folder and as a tar, and matches that use only these pictures."""
     chosen = rng("chosen").choice(scaled(RECORDS, scale, 400), scaled(PICTURES, scale, 40), replace=False)
     rows = records(scale)
-    some = sorted((rows[k] for k in chosen.tolist()), key=lambda row: row.image_path)
+    used = sorted((rows[k] for k in chosen.tolist()), key=lambda row: row.image_path)
     data_json = folder / "captions" / "visual_news" / "origin" / "data.json"
     origin = folder / "pictures" / "visual_news" / "origin"
     for home in (origin, folder / "remote" / "visual_news" / "origin"):
@@ -192,10 +192,10 @@ def make_pictures(folder: Path, scale: float) -> None:
     tar = folder / "tar" / "visual_news" / "origin.tar"
     tar.parent.mkdir(parents=True)
     random = rng("pictures")
-    pool = draw_pictures(random, count=min(48, max(6, len(some) // 8)))
+    pool = draw_pictures(random, count=min(48, max(6, len(used) // 8)))
     article = Article(random)
     with TarWriter(tar) as out:
-        for row in some:
+        for row in used:
             for name, data in (
                 (row.image_path, unique(pool[random.integers(len(pool))], row.id)),
                 (row.article_path, article.text()),
@@ -205,27 +205,27 @@ def make_pictures(folder: Path, scale: float) -> None:
                 file.write_bytes(data)
                 out.add(f"origin/{name[2:]}", data)
         out.add_file("origin/data.json", data_json)
-    _picture_matches(folder, some)
+    _write_picture_matches(folder, used)
 
 
-def _picture_matches(folder: Path, some: list[Record]) -> None:
-    paths = {row.id: row.image_path for row in some}
+def _write_picture_matches(folder: Path, rows: list[Record]) -> None:
+    paths = {row.id: row.image_path for row in rows}
     ids = rng("picture matches").permutation(list(paths)).tolist()
     counts = {split: max(4, int(share * len(ids))) for split, share in PICTURE_SHARE.items() if split != "train"}
     used: list[str] = []
     for split in SPLITS:
         count = counts.get(split, len(ids) - sum(counts.values()))
-        mine, ids = ids[:count], ids[count:]
+        own, ids = ids[:count], ids[count:]
         path = folder / "pictures" / "news_clippings" / "data" / "merged_balanced" / f"{split}.json"
-        turned = mine[1 + count // 3 :] + mine[: 1 + count // 3]
-        used += [paths[picture] for picture in write_matches(path, mine, turned, merged=True)]
+        turned = own[1 + count // 3 :] + own[: 1 + count // 3]
+        used += [paths[picture] for picture in write_matches(path, own, turned, merged=True)]
     (folder / "pictures" / "rows.txt").write_text("\n".join(used), encoding="ascii")
     for home in ("tar", "remote"):
         shutil.copytree(folder / "pictures" / "news_clippings", folder / home / "news_clippings")
 
 
 def make_sparse(folder: Path, scale: float) -> None:
-    """A tar of so many members that only their headers are real: an index costs what it would, the disk does not."""
+    """Make a tar with real headers and holes for data: indexing it takes as long as a real tar of so many members."""
     random = rng("sparse")
     pairs = scaled(TAR_MEMBERS, scale, 400) // 2
     pictures, articles = sparse_sizes(random, pairs)
@@ -238,7 +238,7 @@ def make_sparse(folder: Path, scale: float) -> None:
 
 
 def make_embeddings(folder: Path, scale: float) -> None:
-    """A pickled dict of int to float32 array (512,), each array one of its own, as the authors' files are."""
+    """Make a pickled dict of int to float32 array (512,), with separate arrays, as in the authors' files."""
     random = rng("embeddings")
     count = scaled(EMBEDDINGS, scale, 400)
     vectors = random.standard_normal((count, WIDTH), np.float32)
@@ -249,23 +249,23 @@ def make_embeddings(folder: Path, scale: float) -> None:
 
 PARTS: Final = {
     "captions": make_captions,
-    "pictures": make_pictures,  # after the captions, whose data.json it links to
+    "pictures": make_pictures,  # after the captions, since it links to their data.json
     "sparse": make_sparse,
     "embeddings": make_embeddings,
 }
 
 
 def make(folder: Path, scale: float, parts: list[str]) -> None:
-    """Make those parts of a corpus that are not there yet."""
+    """Make the missing parts of a corpus."""
     for part in (part for part in PARTS if part in parts):
         done = folder / f"{part}.done"
         if not done.exists():
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in {"pictures": ("pictures", "tar", "remote")}.get(part, (part,)):
-                shutil.rmtree(folder / leftover, ignore_errors=True)  # of a run that was broken off
+                shutil.rmtree(folder / leftover, ignore_errors=True)  # of an interrupted run
             PARTS[part](folder, scale)
             done.touch()
 
 
-if __name__ == "__main__":  # in a process of its own: the one that measures has to stay small
+if __name__ == "__main__":  # in a separate process, since the measuring process has to stay small
     make(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])

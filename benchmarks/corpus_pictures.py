@@ -1,4 +1,4 @@
-"""Invented pictures and articles, of the sizes that a news site's have."""
+"""Generate pictures and articles with the sizes of a news site's."""
 
 import io
 import math
@@ -7,17 +7,17 @@ import numpy as np
 from PIL import Image
 
 WIDTHS = (480, 600, 620, 640, 700, 780)
-RATIOS = (0.6, 2 / 3, 2 / 3, 0.75, 1.0, 1.3)  # height to width
+RATIOS = (0.6, 2 / 3, 2 / 3, 0.75, 1.0, 1.3)  # height / width
 MEAN_KB = 68
 
 
 def draw_pictures(random: np.random.Generator, count: int) -> list[bytes]:
-    """Some JPEGs; every sixteenth is progressive, the seventh is grey."""
+    """Draw `count` JPEGs; every sixteenth is progressive, the seventh is grey."""
     return [_draw(random, grey=k == 6, progressive=k % 16 == 3) for k in range(count)]
 
 
 def _draw(random: np.random.Generator, grey: bool, progressive: bool) -> bytes:
-    """Noise of several sizes, with rectangles for the edges of people and buildings."""
+    """Draw noise of several sizes, with rectangles as the edges of people and buildings."""
     width = int(random.choice(WIDTHS))
     height = int(width * random.choice(RATIOS))
     picture = np.zeros((height, width, 3), np.float32)
@@ -44,25 +44,25 @@ def _encode(image: Image.Image, quality: int, progressive: bool) -> bytes:
 
 
 def unique(jpeg: bytes, number: int) -> bytes:
-    """A JPEG with a comment that no other has, so that no two files are the same."""
+    """Add a comment with a number to a JPEG, so that no two files are the same."""
     comment = b"picture %012d" % number
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 class Article:
-    """Articles of 300 bytes to 4 kB and a bit."""
+    """Articles of 300 bytes to about 4 kB."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
         self._words = b"Lorem ipsum dolor sit amet, consectetur adipiscing elit. " * 80
 
     def text(self) -> bytes:
-        """The next one."""
+        """Make the next article."""
         return self._words[: max(300, int(self._random.lognormal(8, 0.5)))]
 
 
 def sparse_sizes(random: np.random.Generator, count: int) -> tuple[list[int], list[int]]:
-    """Sizes of so many pictures and articles."""
+    """Draw the sizes of `count` pictures and articles."""
     pictures = np.clip(random.lognormal(math.log(64_000), 0.45, count), 20_000, 300_000).astype(int)
     articles = np.clip(random.lognormal(8, 0.5, count), 300, 30_000).astype(int)
     return pictures.tolist(), articles.tolist()

@@ -1,4 +1,4 @@
-"""Write an uncompressed tar, its folders included; members may be holes."""
+"""Write an uncompressed tar with entries for its folders; the data of members may be holes."""
 
 import os
 import shutil
@@ -6,11 +6,11 @@ import tarfile
 from pathlib import Path
 from types import TracebackType
 
-MTIME = 1_600_000_000  # some fixed second: the same arguments give the same bytes
+MTIME = 1_600_000_000  # fixed, so that the same arguments give the same bytes
 
 
 class TarWriter:
-    """A tar that grows member by member; `with` ends it."""
+    """A tar that grows member by member; leaving its `with` block ends it."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 # closed in __exit__
@@ -39,7 +39,7 @@ class TarWriter:
         self._file.write(bytes(-size % 512))
 
     def hole(self, name: str, size: int) -> None:
-        """Add a file of zeros that takes no place on the disk."""
+        """Add a file of zeros that takes no disk space."""
         self._header(name, size)
         self._file.seek(size + -size % 512, os.SEEK_CUR)
 

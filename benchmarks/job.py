@@ -1,23 +1,23 @@
-"""What a contender is given."""
+"""The input and the result of a contender."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Outcome = dict[str, Any]
-"""What a contender may say of its run: `rows` that it dealt with, which must be as many for all contenders of a work;
-`seconds`, when the work is timed inside the process; anything else is shown as a note."""
+"""The result of a run: `rows`, a number that must be the same for all contenders of a work; `seconds`, if the contender
+times the work itself; `note`, shown in the table; and more for benchmarks.json."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Places to read from and to write to.
+    """The folders and settings of a run.
 
     Attributes:
-        corpus: folder with what `benchmarks.corpus` makes.
-        out: empty folder for what the contender writes; gone after the run.
-        state: folder that a contender keeps from run to run; its first, uncounted run finds it empty.
-        url: where origin.tar can be fetched, in works that need that.
+        corpus: folder that `benchmarks.corpus` made.
+        out: empty folder for outputs; removed after the run.
+        state: folder that is kept between runs; it is empty in the first run, which does not count.
+        url: of origin.tar, in works that download it.
         limit: rows to read, in works that read a part.
         workers: processes of a DataLoader.
     """

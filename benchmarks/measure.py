@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Run:
-    """One counted run.
+    """A run that counts.
 
     Attributes:
-        seconds: of the work: of the whole process, or what the contender timed inside it.
+        seconds: of the work: of the whole process, or of the part that the contender timed.
         wall: seconds from the start of the process to its end.
-        peak: most bytes resident in it, or in the largest of its children.
-        written: bytes of the files that it left.
+        peak: peak resident memory of the process or of its largest child, in bytes.
+        written: size of the files that it left, in bytes.
     """
 
     seconds: float
@@ -43,9 +43,9 @@ class Result:
     """All runs of one contender.
 
     Attributes:
-        runs: the counted ones.
+        runs: the runs that count.
         problem: why there is no result; empty if there is one.
-        outcome: what it said of its last run, and the digest of its first.
+        outcome: of its last run, and the digest of its first.
     """
 
     contender: Contender
@@ -54,14 +54,14 @@ class Result:
     outcome: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the result as plain values for JSON."""
         return {**asdict(self.contender), "problem": self.problem, "outcome": self.outcome} | {
             "runs": [asdict(run) for run in self.runs]
         }
 
 
 class FailedError(Exception):
-    """A contender did not end well; the message is what it said last."""
+    """A contender failed; the message is its last line of output."""
 
 
 def measure(
@@ -74,22 +74,22 @@ def measure(
     runs: int,
     timeout: float,
 ) -> list[Result]:
-    """Run all contenders of a work in turn: once uncounted, then `runs` times.
+    """Run all contenders of a work in turn: a first round that does not count, then `runs` rounds.
 
     Args:
-        work: what to do.
-        corpora: growth -> folder of the corpus.
-        folder: to write to; gone at the end.
+        work: the work.
+        corpora: folder of the corpus, by growth.
+        folder: for outputs; removed at the end.
         step: called before each run with the label of the contender.
         scale: of the corpus.
-        runs: counted rounds.
-        timeout: seconds after which a run is ended.
+        runs: number of rounds that count.
+        timeout: seconds after which a run is killed.
     """
-    results = [Result(contender, problem=_not_run(contender, scale)) for contender in work.contenders]
-    with _server(corpora[1], work.remote) as url:
+    results = [Result(contender, problem=_find_obstacle(contender, scale)) for contender in work.contenders]
+    with _serve(corpora[1], work.remote) as url:
         for k in range(runs + 1):
             if k == 1:
-                os.sync()  # what was kept of the first round is written before the clock counts
+                os.sync()  # writes files kept from the first round, before anything is timed
             for number, result in enumerate(results):
                 step(result.contender.label)
                 if result.problem:
@@ -99,8 +99,8 @@ def measure(
                     check = k == 0 and work.same_rows
                     run, outcome = _run(result.contender, corpus, home, url, timeout, check)
                     result.outcome |= outcome
-                    if k == 0:  # fills the page cache and what is kept between runs
-                        result.problem = _differs(result, results[0]) if work.same_rows else ""
+                    if k == 0:  # this round fills the page cache and the kept folders
+                        result.problem = _find_difference(result, results[0]) if work.same_rows else ""
                     else:
                         result.runs.append(run)
                 except (FailedError, OSError) as error:
@@ -109,8 +109,8 @@ def measure(
     return results
 
 
-def _not_run(contender: Contender, scale: float) -> str:
-    """Why a contender is not run; empty if it is."""
+def _find_obstacle(contender: Contender, scale: float) -> str:
+    """Describe why a contender cannot run; "" if it can."""
     if scale > contender.until:
         return f"not run above scale {contender.until:g}"
     if not contender.needs or importlib.util.find_spec(contender.needs) or shutil.which(contender.needs):
@@ -118,19 +118,19 @@ def _not_run(contender: Contender, scale: float) -> str:
     return f"not installed: {contender.needs}"
 
 
-def _differs(result: Result, ours: Result) -> str:
-    """What is wrong with the rows of a contender; empty if they are ours."""
+def _find_difference(result: Result, ours: Result) -> str:
+    """Describe how the rows of a contender differ from ours; "" if they are the same."""
     for name in ("rows", "digest"):
-        found, expected = result.outcome.get(name), ours.outcome.get(name)
-        if found is not None and expected is not None and found != expected:
-            return f"failed: {found} rows, not {expected}" if name == "rows" else "failed: other rows than ours"
+        actual, expected = result.outcome.get(name), ours.outcome.get(name)
+        if actual is not None and expected is not None and actual != expected:
+            return f"failed: {actual} rows, not {expected}" if name == "rows" else "failed: other rows than ours"
     return ""
 
 
 def _run(
     contender: Contender, corpus: Path, home: Path, url: str, timeout: float, check: bool
 ) -> tuple[Run, dict[str, Any]]:
-    """One run in a fresh process, with empty caches; its files are gone afterwards."""
+    """Run a contender in a fresh process with empty caches, and remove its files."""
     out, state, answer, log = home / "out", home / "state", home / "result.json", home / "log"
     for path in (out / "tmp", state):
         path.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def _run(
         with open(log, "wb") as output:
             wall, peak, status = _wait(command, home, _environment(out), output, timeout)
         if status != 0 or not answer.exists():
-            raise FailedError(_last_words(log, status, timeout))
+            raise FailedError(_read_failure(log, status, timeout))
         outcome: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         written = sum(_size(file) for file in out.rglob("*") if file.is_file() and not file.is_symlink())
         return Run(outcome.get("seconds", wall), wall, peak, written), outcome
@@ -154,15 +154,15 @@ def _run(
 
 
 def _size(file: Path) -> int:
-    """Bytes of a file; holes do not count."""
+    """Return the size of a file without its holes, in bytes."""
     status = file.stat()
     return min(status.st_size, status.st_blocks * 512)
 
 
 def _wait(command: list[str], cwd: Path, env: dict[str, str], log: Any, timeout: float) -> tuple[float, int, int]:
-    """Wall seconds, peak bytes and exit status of a command.
+    """Run a command; return its wall time in seconds, its peak memory in bytes, and its exit status.
 
-    A child's peak cannot be lower than that of the process that starts it, which is why nothing large is imported here.
+    The peak of a child cannot be lower than that of the process that starts it, so nothing large is imported here.
     """
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -186,7 +186,7 @@ def _wait(command: list[str], cwd: Path, env: dict[str, str], log: Any, timeout:
 
 
 def _environment(out: Path) -> dict[str, str]:
-    """The user's, without settings of these libraries; caches are new, the network is off."""
+    """Make an environment without the user's settings of these libraries, with new caches and no network."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "NEWSCLIPPINGS_"))}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -194,17 +194,17 @@ def _environment(out: Path) -> dict[str, str]:
     return {**kept, **quiet, **own, "XDG_CACHE_HOME": str(out / "xdg"), "TMPDIR": str(out / "tmp"), "PYTHONPATH": path}
 
 
-def _last_words(log: Path, status: int, timeout: float) -> str:
+def _read_failure(log: Path, status: int, timeout: float) -> str:
     if status == -signal.SIGKILL:
-        return f"killed (after {timeout:g} s, or for want of memory)"
+        return f"killed (after {timeout:g} s, or for lack of memory)"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return (lines[-1] if lines else f"exit status {status}")[:160]
 
 
 @contextlib.contextmanager
-def _server(corpus: Path, wanted: bool) -> Iterator[str]:
-    """Serve the corpus' origin.tar in a process of its own, if it is wanted; its URL."""
-    if not wanted:
+def _serve(corpus: Path, needed: bool) -> Iterator[str]:
+    """Serve origin.tar of the corpus from another process, if it is needed; yield its URL."""
+    if not needed:
         yield ""
         return
     tar = corpus / "tar" / "visual_news" / "origin.tar"

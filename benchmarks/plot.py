@@ -1,4 +1,4 @@
-"""Results as horizontal bars: time and peak memory of every contender, by ours."""
+"""Draw results as horizontal bars: time and peak memory of every contender, relative to this package."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ TICKS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300]
 
 
 class Bar(NamedTuple):
-    """One bar: where, of what colour, how long, and how large that is."""
+    """One bar: its position, its line of the table, its length, and the text for the absolute value."""
 
     y: float
     line: Line
@@ -22,7 +22,7 @@ class Bar(NamedTuple):
 
 
 def draw(summed: dict[str, list[Line]], title: str, out: Path) -> None:
-    """Write a PNG: a row per contender, works one below the other; ratios on a logarithmic axis."""
+    """Write a PNG with a row per contender, grouped by work, and ratios on a logarithmic axis."""
     mpl.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
     times, peaks, heads, y = [], [], [], 0.0
     for work, contenders in summed.items():
@@ -35,7 +35,7 @@ def draw(summed: dict[str, list[Line]], title: str, out: Path) -> None:
     figure = Figure(figsize=(11, 1.2 + 0.2 * y), dpi=130, layout="constrained")
     time, memory = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for axes, bars, what in ((time, times, "time"), (memory, peaks, "peak memory")):
-        _bars(axes, bars)
+        _draw_bars(axes, bars)
         axes.set_title(f"{what} / {what} of ours", loc="left", weight="bold")
     time.set_yticks([bar.y for bar in times], [bar.line.label for bar in times])
     time.set_ylim(y - 0.6, -1)
@@ -46,13 +46,13 @@ def draw(summed: dict[str, list[Line]], title: str, out: Path) -> None:
     figure.savefig(out)
 
 
-def _bars(axes: Any, bars: list[Bar]) -> None:
+def _draw_bars(axes: Any, bars: list[Bar]) -> None:
     known = [bar.ratio for bar in bars if bar.ratio]
     low, high = min([*known, 0.5]), max([*known, 2.0])
     axes.set_xscale("log")
     axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
     axes.set_xticks([], minor=True)
-    axes.set_xlim(low / 1.15, high * (high / low) ** 0.45)  # room for the text behind the longest bar
+    axes.set_xlim(low / 1.15, high * (high / low) ** 0.45)  # space for the text after the longest bar
     axes.axvline(1, color=COLOURS["ours"], linewidth=0.8, zorder=0)
     for bar in bars:
         text, colour, end = bar.size, "#333333", 1.0

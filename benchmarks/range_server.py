@@ -1,8 +1,8 @@
-"""A server on the loopback that sends parts of one file, late by some milliseconds, and counts what it sends.
+"""Serve ranges of one file on the loopback interface, with a delay, and count requests and bytes.
 
     python -m benchmarks.range_server FILE --delay 0.02
 
-Prints its port. `/counted` tells bytes and requests since `/reset`; these two are neither delayed nor counted.
+The server prints its port. `/counted` returns bytes and requests since `/reset`; these two are not delayed or counted.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class RangeServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def count(self, sent: int, requests: int = 0) -> None:
-        """Add to what was counted."""
+        """Add to the counts of bytes and requests."""
         with self.lock:
             self.sent += sent
             self.requests += requests
@@ -48,17 +48,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/counted":
-            self._small(json.dumps([self.server.sent, self.server.requests]).encode())
+            self._send_json(json.dumps([self.server.sent, self.server.requests]).encode())
         elif self.path == "/reset":
             self.server.count(-self.server.sent, -self.server.requests)
-            self._small(b"[]")
+            self._send_json(b"[]")
         else:
             self._answer(body=True)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
-    def _small(self, data: bytes) -> None:
+    def _send_json(self, data: bytes) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -92,12 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(start, stop)
 
     def _range(self, size: int) -> tuple[int, int]:
-        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if not found or found[0] == "bytes=-":
+        match = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if not match or match[0] == "bytes=-":
             return 0, size
-        if not found[1]:
-            return max(0, size - int(found[2])), size
-        return int(found[1]), min(size, int(found[2]) + 1) if found[2] else size
+        if not match[1]:
+            return max(0, size - int(match[2])), size
+        return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
 
     def _send(self, start: int, stop: int) -> None:
         try:
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
                         break
                     self.server.count(sent)
                     start += sent
-        except (BrokenPipeError, ConnectionResetError):  # the client had enough
+        except (BrokenPipeError, ConnectionResetError):  # the client closed the connection
             self.close_connection = True
 
 
@@ -119,13 +119,13 @@ def _ask(url: str, path: str) -> list[int]:
 
 
 def counted(url: str) -> tuple[int, int]:
-    """Bytes sent and requests answered, of the server of a URL."""
+    """Return the bytes sent and the requests answered by the server of a URL since it was reset."""
     sent, requests = _ask(url, "/counted")
     return sent, requests
 
 
 def reset(url: str) -> None:
-    """Let the server of a URL count from zero."""
+    """Reset the counts of the server of a URL."""
     _ask(url, "/reset")
 
 

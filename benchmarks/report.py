@@ -1,4 +1,4 @@
-"""Results as one table of ratios, ours being 1.00."""
+"""Format results as one table, with ratios to this package."""
 
 import importlib.metadata
 import os
@@ -17,15 +17,17 @@ HEAD = ("work", "contender", "time", "x ours", "peak MiB", "x ours", "written MB
 
 @dataclass(frozen=True)
 class Line:
-    """One contender in one work, summed up.
+    """Summary of one contender in one work.
 
     Attributes:
+        label: of the contender.
         kind: ours, rival or floor.
-        time: median seconds; None if there is no result.
-        times: median of time by ours, run by run; None if either has no result.
-        peak: median bytes.
-        peaks: median of peak by ours.
-        written: median bytes of files.
+        note: shown in the table.
+        time: median, in seconds; None if there is no result.
+        times: median ratio of time to ours, over runs; None if either has no result.
+        peak: median peak memory, in bytes.
+        peaks: median ratio of peak memory to ours, over runs.
+        written: median size of the files, in bytes.
     """
 
     label: str
@@ -39,7 +41,7 @@ class Line:
 
 
 def lines(results: list[Result]) -> list[Line]:
-    """Sum up the contenders of one work, of which the first is ours."""
+    """Summarise the contenders of a work, of which the first is ours."""
     ours = results[0]
     summed = []
     for result in results:
@@ -65,8 +67,8 @@ def lines(results: list[Result]) -> list[Line]:
     return summed
 
 
-def about(scale: float, runs: int, records: int) -> dict[str, Any]:
-    """What has to be known of the circumstances."""
+def describe_setup(scale: float, runs: int, records: int) -> dict[str, Any]:
+    """Return the facts needed to compare results: date, sizes, machine and versions."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -85,18 +87,18 @@ def about(scale: float, runs: int, records: int) -> dict[str, Any]:
 
 
 def markdown(facts: dict[str, Any], summed: dict[str, list[Line]]) -> str:
-    """The whole report."""
+    """Format the report in Markdown."""
     scale = "full size" if facts["scale"] == 1 else f"{facts['scale']:g} of full size"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return f"""# Benchmarks
 
-An invented corpus, {scale} ({facts["records"]:,} records in data.json); {facts["date"]}; {facts["system"]};
+A generated corpus, {scale} ({facts["records"]:,} records in data.json); {facts["date"]}; {facts["system"]};
 {versions}.
 
-Median of {facts["runs"]} runs, each in a fresh process, contenders in turn, files in the page cache. Time is that of
-the whole process, start of Python included, but for first_row and training_reading, which are timed inside. Ratios are
-medians of the run-by-run ratios to ours: above 1, the contender takes so many times as long, or as much memory. Before
-the counted runs, one of each has to give our rows.
+Values are medians of {facts["runs"]} runs, each in a fresh process, with contenders in turn and files in the page
+cache. Time is that of the whole process, including the start of Python; only first_row and training_reading time a part
+of it. Ratios are medians of the run-by-run ratios to ours: at 2.00, a contender takes twice as long, or twice the
+memory. In a first round, which does not count, each contender has to produce the same rows as ours.
 
 {table(summed)}
 
@@ -107,7 +109,7 @@ the counted runs, one of each has to give our rows.
 
 
 def table(summed: dict[str, list[Line]]) -> str:
-    """All works and contenders, in columns that stand below each other."""
+    """Format all works and contenders as a Markdown table with aligned columns."""
     cells = [HEAD]
     for work, contenders in summed.items():
         for k, line in enumerate(contenders):
@@ -135,10 +137,10 @@ def table(summed: dict[str, list[Line]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Milliseconds, or seconds."""
+    """Format a duration in milliseconds or seconds."""
     return f"{seconds * 1000:,.0f} ms" if seconds < 0.5 else f"{seconds:,.2f} s"
 
 
 def ratio(value: float) -> str:
-    """Three digits or so."""
+    """Format a ratio with about three digits."""
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -1,6 +1,6 @@
 """Run one contender in this process: `python -m benchmarks.run ours.captions --corpus DIR --out DIR --state DIR`.
 
-What it says of its run is written as JSON to --result. Nothing is imported that the contender does not import itself.
+The outcome is written as JSON to --result. Nothing is imported that the contender does not import itself.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from benchmarks.job import Job
 
 
 def main() -> None:
-    """Find the function and call it."""
+    """Call the function of the contender, and write its outcome."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
     parser.add_argument("contender", help="module.function below benchmarks.contenders")
     for name in ("corpus", "out", "state", "result"):
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--url", default="")
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--check", action="store_true", help="also tell a digest of the rows that were written")
+    parser.add_argument("--check", action="store_true", help="add a digest of the written rows to the outcome")
     given = parser.parse_args()
     module, _, function = given.contender.partition(".")
     contender = getattr(importlib.import_module(f"benchmarks.contenders.{module}"), function)

@@ -1,4 +1,4 @@
-"""What is measured: works, and who does them. The first contender of a work is ours, to which the others are compared.
+"""The works that are measured, and the contenders for each. The first contender is this package ("ours").
 
 `run` names a function below `benchmarks.contenders`.
 """
@@ -12,12 +12,12 @@ class Contender:
     """One way to do a work.
 
     Attributes:
-        label: as shown.
+        label: shown in the table.
         run: module and function below `benchmarks.contenders`.
-        needs: module or program that must be there; without it the contender is shown as not installed.
-        floor: it does less than the work: a bound, no rival.
-        growth: of a corpus that is so many times as large.
-        until: largest scale that it is run at; above, it would take too long.
+        needs: module or program that must be installed; without it, the contender is shown as not installed.
+        floor: whether it does less than the work, as a lower bound.
+        growth: factor by which its corpus is larger.
+        until: largest scale at which it is run; above, it would take too long.
         workers: processes of its DataLoader, in works that have one.
     """
 
@@ -32,14 +32,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Work:
-    """Something to do, and its contenders.
+    """A work and its contenders.
 
     Attributes:
-        title: what is done, in a line.
-        parts: of the corpus, that it reads.
+        title: the work in one line.
+        parts: of the corpus that it reads.
         contenders: ours first.
-        remote: whether origin.tar is served over HTTP meanwhile.
-        same_rows: whether all contenders must end with as many rows, and with the same ones if they write tables.
+        remote: whether origin.tar is served over HTTP during the work.
+        same_rows: whether all contenders must have the same number of rows, and the same rows if they write tables.
     """
 
     title: str
@@ -134,7 +134,7 @@ WORKS: Final[dict[str, Work]] = {
         ),
     ),
     "pictures_tar": Work(
-        "rows with pictures out of origin.tar",
+        "rows with pictures from origin.tar",
         ("captions", "pictures"),
         (
             C("ours (tar indexed before)", "ours.pictures_tar"),
@@ -153,7 +153,7 @@ WORKS: Final[dict[str, Work]] = {
         ),
     ),
     "tar_index": Work(
-        "names, places and sizes of the members of a large tar",
+        "names, positions and sizes of the members of a large tar",
         ("sparse",),
         (
             C("ours: newsclippings index", "commands.tar_index"),
@@ -162,7 +162,7 @@ WORKS: Final[dict[str, Work]] = {
         ),
     ),
     "index_reopened": Work(
-        "one picture by a kept index with as many members as VisualNews, from the start of Python",
+        "one picture by a kept index with as many members as VisualNews, including the start of Python",
         ("sparse",),
         (
             C("ours", "ours.index_reopened"),
@@ -170,7 +170,7 @@ WORKS: Final[dict[str, Work]] = {
         ),
     ),
     "remote_split": Work(
-        "test split with pictures out of a tar on a server, 20 ms a request",
+        "test split with pictures from a tar on a server, 20 ms per request",
         ("captions", "pictures"),
         (
             C("ours, with an index of the tar", "ours.remote_split"),
@@ -225,4 +225,4 @@ WORKS: Final[dict[str, Work]] = {
         ),
     ),
 }
-ROWS_READ: Final = 4_000  # of training_reading: decoding takes the same time however they are stored
+ROWS_READ: Final = 4_000  # in training_reading and training_batches: more would only repeat the same decoding

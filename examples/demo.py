@@ -1,4 +1,4 @@
-"""From nothing to rows and a picture of pairs, on the bundled sample: `make demo`."""
+"""Write the sample dataset, load it, print rows, and draw pairs: `make demo`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Image, load_dataset, load_dataset_builder
 
 import newsclippings  # makes the name known to `datasets`
-from _newsclippings.show import contact_sheet, write_sample
+from _newsclippings.show import draw_sheet, write_sample
 
 
 def main(folder: Path) -> None:
@@ -15,7 +15,7 @@ def main(folder: Path) -> None:
     print(dataset, "\n\nColumns")
     for name, feature in dataset["train"].features.items():
         print(f"  {name:17} {feature}")
-    print("\nThree rows of test")
+    print("\nThree rows of the test split")
     for row in dataset["test"].select(range(3)):
         print(" ", row)
     print("\nJoin report")
@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
     for split, report in builder.join_reports.items():
         print(f"  {split:11} {report}")
     sheet = folder / "pairs.png"
-    contact_sheet(dataset["test"].cast_column("image", Image(decode=False)), sheet)
+    draw_sheet(dataset["test"].cast_column("image", Image(decode=False)), sheet)
     print(f"\nnewsclippings {newsclippings.__version__}: pairs of the test split are drawn in {sheet}")
 
 

@@ -1,9 +1,9 @@
-"""Fine-tune on the sample: a minute on a CPU, from nothing. Needs the extra `train`.
+"""Fine-tune a model on the sample dataset, in a minute on a CPU. Needs the extra `train`.
 
     python -m examples.finetune [MODEL]
 
-MODEL: a CLIP or SigLIP, by name or folder. Default: a tiny one from scratch, which shows that all parts fit together,
-and learns nothing worth knowing of so few pictures.
+MODEL is a CLIP or SigLIP, by its name on the Hub or its folder. The default is a tiny model from scratch. It shows that
+all parts work together, but learns nothing useful from so few pictures.
 """
 
 import sys
@@ -26,7 +26,7 @@ def finetune(model: str | None = None) -> float:
             "--max_steps", "30", "--warmup_steps", "3", "--learning_rate", "1e-3", "--logging_steps", "10",
         ]
     )  # fmt: skip
-    print(f"predictions and pictures are in {RUN}")
+    print(f"The report and the predictions are in {RUN}")
     return float(measures["accuracy"]["value"])
 
 

@@ -1,8 +1,8 @@
-"""A plain PyTorch loop over rows with pictures: no Trainer, no transformers. Needs torch.
+"""Train with a plain PyTorch loop over rows with pictures, without transformers. Needs torch.
 
     python examples/torch_loop.py [DATA_DIR]
 
-A network that looks at the picture alone: it should find nothing, since every picture is right for some caption.
+The network sees only the picture. It should learn nothing, since every picture is right for some caption.
 """
 
 import sys
@@ -19,14 +19,14 @@ SIDE = 64
 
 
 def collate(rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 (B, 3, SIDE, SIDE), 0 to 1, and labels (B,)."""
+    """Make a batch: float32 (B, 3, SIDE, SIDE), 0 to 1, and labels (B,)."""
     small = [np.asarray(newsclippings.decode_small(row["image"], SIDE).resize((SIDE, SIDE))) for row in rows]
     pixels = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2) / 255
     return pixels, torch.tensor([row["falsified"] for row in rows])
 
 
 def main(data_dir: str | None = None, epochs: int = 2, workers: int = 0) -> float:
-    """Train, and return the accuracy on test."""
+    """Train, and return the accuracy on the test split."""
     torch.manual_seed(0)
     splits = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir).cast_column(
         "image", Image(decode=False)
@@ -47,7 +47,7 @@ def main(data_dir: str | None = None, epochs: int = 2, workers: int = 0) -> floa
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
     with torch.no_grad():
         right = sum(int((model(pixels).argmax(1) == labels).sum()) for pixels, labels in loaders["test"])
-    print(f"{right / len(splits['test']):.1%} on test")
+    print(f"{right / len(splits['test']):.1%} on the test split")
     return right / len(splits["test"])
 
 

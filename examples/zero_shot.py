@@ -1,8 +1,8 @@
-"""A CLIP that was never trained for this: do caption and picture fit? Needs torch and transformers.
+"""Classify pairs with a CLIP that was not trained for the task. Needs torch and transformers.
 
     python examples/zero_shot.py [MODEL] [DATA_DIR]
 
-A pair fits if its cosine similarity is above the threshold that is best on validation.
+A pair counts as pristine if its cosine similarity is above the threshold that is best on the validation split.
 """
 
 import sys
@@ -18,7 +18,7 @@ import newsclippings
 
 
 def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: int = 32) -> torch.Tensor:
-    """Cosine similarity of caption and picture of each row."""
+    """Compute the cosine similarity of caption and picture for each row."""
 
     def batches() -> Iterator[torch.Tensor]:
         for batch in rows.cast_column("image", Image(decode=False)).iter(batch_size=size):
@@ -34,16 +34,16 @@ def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: in
 
 
 def main(name: str = "openai/clip-vit-base-patch32", data_dir: str | None = None) -> float:
-    """Evaluate a model, and return its accuracy on test."""
+    """Evaluate a model, and return its accuracy on the test split."""
     splits = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir, splits=["validation", "test"])
     model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval()
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
-    known, unknown = (similarities(splits[split], model, processor) for split in ("validation", "test"))
+    validation, test = (similarities(splits[split], model, processor) for split in ("validation", "test"))
     labels = torch.tensor(splits["validation"]["falsified"][:])
-    threshold = max(known, key=lambda value: int(((known < value) == labels).sum()))
-    accuracy = float(((unknown < threshold) == torch.tensor(splits["test"]["falsified"][:])).float().mean())
-    pairs = float((unknown[0::2] > unknown[1::2]).float().mean())  # the pristine twin fits better
-    print(f"{accuracy:.1%} of test rows, {pairs:.1%} of its pairs (chance is 50 %); threshold {threshold:.3f}")
+    threshold = max(validation, key=lambda value: int(((validation < value) == labels).sum()))
+    accuracy = float(((test < threshold) == torch.tensor(splits["test"]["falsified"][:])).float().mean())
+    pairs = float((test[0::2] > test[1::2]).float().mean())  # share of pairs whose pristine twin has the higher one
+    print(f"{accuracy:.1%} of the test rows, {pairs:.1%} of the pairs (chance is 50 %); threshold {threshold:.3f}")
     return accuracy
 
 

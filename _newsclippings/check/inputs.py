@@ -30,8 +30,8 @@ from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
 from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
-from _newsclippings.tar import BLOCK, TarSource, check_magic, longest_end, walk_headers
-from _newsclippings.vectors import embedding_ids
+from _newsclippings.tar import BLOCK, TarArchive, check_magic, longest_end, walk_headers
+from _newsclippings.vectors import read_embedding_ids
 
 Key = tuple[str, str]  # config and split
 
@@ -117,7 +117,7 @@ class _Join:
 
     def __init__(self, report: Report, found: dict[Key, Inputs], matches: dict[Key, pa.Table], cache: Path) -> None:
         self.report, self.found, self.matches, self.cache = report, found, matches, cache
-        self.tar: TarSource | None = None
+        self.tar: TarArchive | None = None
         self.pictures: dict[str, Pictures] = {}  # by split; of all of its records
         self.no_pictures = False  # whether they cannot be looked for
         self.odd: list[NewsCLIPpingsError] = []  # pictures that are there and cannot be read
@@ -129,7 +129,7 @@ class _Join:
         inputs = next(iter(self.found.values()))
         inputs = replace(inputs, metadata={k: v for i in self.found.values() for k, v in i.metadata.items()})
         if inputs.tar is not None:
-            self.tar = TarSource(inputs.tar, inputs.tar_index, self.cache, kept=False, whole=False)
+            self.tar = TarArchive(inputs.tar, inputs.tar_index, self.cache, kept=False, whole=False)
             _list(self.report, "VisualNews", inputs.tar)
             if inputs.pictures != inputs.tar:
                 self._check_unused_tar(inputs.tar)
@@ -276,7 +276,7 @@ def _check_embeddings(
                 report.note_fault(True, location, _elsewhere(location, f"embeddings={kind!r}"))
                 continue
             with report.collecting(location):
-                read[location] = embedding_ids(location, about.width, about.faces)
+                read[location] = read_embedding_ids(location, about.width, about.faces)
         if location in read and key in matches:
             ids, size = read[location]
             rows = int((lookup(np.sort(ids), int64s(matches[key][about.key])) >= 0).sum())

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from _newsclippings.check.report import SHOWN, Report
 from _newsclippings.facts import DEFAULT_CONFIG, ROWS
-from _newsclippings.pictures import USUAL_MODES, Pictures, look_at_all
+from _newsclippings.pictures import USUAL_MODES, Pictures, inspect_images
 from _newsclippings.rows import broken_pairs, wanted_ids
 from _newsclippings.tables import Int64s, int64s, values_of
 
@@ -76,17 +76,17 @@ def check_pictures(report: Report, needed: list[tuple[Pictures, Int64s]], decode
     kinds: Counter[str] = Counter()
     for pictures, rows in needed:
         used = np.unique(rows[rows >= 0])
-        for row, look in look_at_all(pictures, used[pictures.present[used]].astype(np.int32), decode):
-            if look.format:
-                kinds[f"{look.format} {look.mode}"] += 1
-            problems = [look.problem] if look.problem else []
+        for row, inspection in inspect_images(pictures, used[pictures.present[used]].astype(np.int32), decode):
+            if inspection.format:
+                kinds[f"{inspection.format} {inspection.mode}"] += 1
+            problems = [inspection.problem] if inspection.problem else []
             if not problems:
-                problems += ["not_jpeg"] if look.format != "JPEG" else []
-                problems += ["odd_mode"] if look.mode not in USUAL_MODES else []
+                problems += ["not_jpeg"] if inspection.format != "JPEG" else []
+                problems += ["odd_mode"] if inspection.mode not in USUAL_MODES else []
             for problem in problems:
                 lists.setdefault(problem, set()).add(pictures.paths[row].as_py())
-            if look.problem is not None:
-                why.setdefault(look.problem, look.why)
+            if inspection.problem is not None:
+                why.setdefault(inspection.problem, inspection.why)
     report.looked_at = dict(sorted(kinds.items()))
     report.pictures = {problem: sorted(paths) for problem, paths in lists.items()}
     for problem, reason in why.items():

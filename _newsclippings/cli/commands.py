@@ -1,4 +1,4 @@
-"""The `newsclippings` command: a thin edge. Results on stdout, log on stderr; exit code 1 failed, 2 usage."""
+"""The `newsclippings` command. Results go to stdout, the log to stderr; exit code 1 for failures, 2 for wrong usage."""
 
 import os
 import shutil
@@ -60,11 +60,11 @@ for command in (
     main.add_command(command)
 
 
-@main.command(short_help="Write a small true world, to try everything on.")
+@main.command(short_help="Write a small sample dataset to try everything on.")
 @click.argument("folder", type=OutPath(file_okay=False))
 @errors_in_a_line
 def sample(folder: Path) -> None:
-    """Write a small true world in the official layout to FOLDER, from public-domain photographs.
+    """Write a small sample dataset to FOLDER, in the official layout, with public-domain photographs.
 
     \b
     Example:
@@ -75,13 +75,13 @@ def sample(folder: Path) -> None:
     say(write_sample(folder))
 
 
-@main.command(short_help="Show configs and columns, and which files are found.")
+@main.command(short_help="Show configs and columns, and which files are used.")
 @inputs
 @CONFIG
 @FORMAT
 @errors_in_a_line
 def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
-    """Show configs, splits, published counts and columns, and where the files would come from on this machine.
+    """Show configs, splits, published counts and columns, and which files a build would use on this machine.
 
     \b
     Example:
@@ -93,9 +93,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     places: dict[str, Any] = {
         "matches": sources.matches,
         "captions": sources.data_json
-        or (
-            f"data.json in {without_secrets(sources.tar)}, if it is there; else metadata" if sources.tar else "metadata"
-        ),
+        or (f"data.json in {without_secrets(sources.tar)} if it has one, else metadata" if sources.tar else "metadata"),
         "metadata": sources.metadata,
         "pictures": without_secrets(sources.pictures or "") or None,
     }
@@ -104,7 +102,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
         configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
         say_json({"version": VERSION, "configs": configs, "columns": columns, "sources": places})
         return
-    say_text(f"newsclippings {VERSION}\n\nConfigs (published rows; - where nobody counted them)")
+    say_text(f"newsclippings {VERSION}\n\nConfigs (published rows; - if no count was published)")
     say(f"  {'':26}" + "".join(f"{split:>12}" for split in SPLITS))
     for name in CONFIGS:
         counts = (ROWS[name][split] for split in SPLITS)
@@ -123,7 +121,7 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
 
 
-@main.command(short_help="Draw pairs, or write a page of many.")
+@main.command(short_help="Draw a few pairs as a PNG, or many as an HTML page.")
 @inputs
 @SOME_CONFIGS
 @click.option(
@@ -136,14 +134,14 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     help="Which split; repeat for more.",
 )
 @click.option("--pairs", type=click.IntRange(min=1), help="How many pairs of each split. Unset: 8, with --html 100.")
-@click.option("-o", "--out", type=OutPath(dir_okay=False), help="The picture to write. Unset: pairs.png.")
-@click.option("--html", type=OutPath(dir_okay=False), help="Write this page instead, to filter and to search.")
+@click.option("-o", "--out", type=OutPath(dir_okay=False), help="The PNG to write. Unset: pairs.png.")
+@click.option("--html", type=OutPath(dir_okay=False), help="Write an HTML page with filters and search instead.")
 @click.option(
     "--missing",
     type=Choice(MISSING),
     default="null",
     show_default=True,
-    help="What becomes of rows without a picture or record.",
+    help="What to do with rows without a picture or record.",
 )
 @errors_in_a_line
 def preview(
@@ -156,7 +154,7 @@ def preview(
 ) -> None:
     """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
 
-    With --html, those of any number of configs and splits on one page that loads nothing: open it in a browser.
+    With --html, write pairs of any number of configs and splits as one HTML page. It loads no other files.
 
     \b
     Example:
@@ -164,19 +162,19 @@ def preview(
       newsclippings preview --data-dir demo/data --split train --split test --html pairs.html
     """
     if html and out:
-        message = "--out names a picture and --html a page: give one of them."
+        message = "--out writes a picture and --html a page: use only one of them."
         raise click.UsageError(message)
     if out and out.suffix not in ("", ".png"):
-        message = f"--out {out}: the picture is a PNG; expected a name that ends in .png."
+        message = f"--out {out}: the picture is a PNG, so its name must end in .png."
         raise click.UsageError(message)
     asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
     if html is None and len(asked) > 1:
-        message = "a picture shows one --split of one --config; pass --html for a page with several."
+        message = "A picture shows one --split of one --config. Use --html for a page with several."
         raise click.UsageError(message)
     from _newsclippings.config import Request
     from _newsclippings.inputs import inputs_of
     from _newsclippings.rows import stream_rows
-    from _newsclippings.show import Rows, contact_sheet, write_page
+    from _newsclippings.show import Rows, draw_sheet, write_page
     from _newsclippings.storage import (
         PREVIEW_PAGE,
         PREVIEW_PICTURE,
@@ -188,23 +186,22 @@ def preview(
 
     written = html or out or Path("pairs.png")
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
-    inputs = []
-    for request in requests:  # before anything else is said of the file: an input is not to be removed
-        inputs.append(inputs_of(request))
-        check_apart(written, inputs[-1].places())
+    inputs = [inputs_of(request) for request in requests]
+    for places in inputs:  # before `check_output`, which would advise to remove an input
+        check_apart(written, places.places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
-    for sources in inputs:
-        sources.require_pictures()
+    for places in inputs:
+        places.require_pictures()
     parts = [
-        Rows(config, split, stream_rows(request, split, cache_folder() / NAME))
-        for (config, split), request in zip(asked, requests, strict=True)
+        Rows(config, split, stream_rows(request, places, split, cache_folder() / NAME))
+        for (config, split), request, places in zip(asked, requests, inputs, strict=True)
     ]
     with full_disk_told(written.parent, "choose a folder on a larger disk"):
-        count = write_page(parts, html, pairs or 100) if html else contact_sheet(parts[0].rows, written, pairs or 8)
+        count = write_page(parts, html, pairs or 100) if html else draw_sheet(parts[0].rows, written, pairs or 8)
     say(f"{written} ({count} pair{'s' * (count != 1)})")
 
 
-@main.command(short_help="Index a tar, so that nobody need walk it again.")
+@main.command(short_help="Index a tar, so that other machines can skip that step.")
 @click.argument("tar")
 @click.option(
     "-o",
@@ -217,10 +214,10 @@ def preview(
 @FORMAT
 @errors_in_a_line
 def index(tar: str, out: Path, form: str) -> None:
-    """Write where each file of TAR (a path or a URL) lies in it, for whoever has the tar: see --visual-news-index.
+    """Write an index of TAR (a path or a URL): the position of each file. It works for every copy of the same tar.
 
-    Its headers are walked once. Interrupt it when you like: the same command goes on from there. Of a damaged tar the
-    whole part is indexed, and the exit code is 1.
+    Pass the index to other commands with --visual-news-index. If you interrupt this command, running it again continues
+    where it stopped. If the tar is damaged, the part before the damage is indexed, and the exit code is 1.
 
     \b
     Example:
@@ -228,7 +225,7 @@ def index(tar: str, out: Path, form: str) -> None:
     """
     from _newsclippings.errors import changed_tar
     from _newsclippings.storage import INDEX, check_apart, check_folder, check_output, fingerprint, is_url, open_random
-    from _newsclippings.tar import walk, write_index
+    from _newsclippings.tar import index_tar, write_index
 
     parts = out.with_name(out.name + ".parts")
     check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`
@@ -236,7 +233,7 @@ def index(tar: str, out: Path, form: str) -> None:
     check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     before = fingerprint(tar)
     file = open_random(tar)
-    table = walk(file, parts)
+    table = index_tar(file, parts)
     if fingerprint(tar) != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
@@ -248,36 +245,36 @@ def index(tar: str, out: Path, form: str) -> None:
     else:
         say(f"{out} ({len(table):,} files)")
     if damage:
-        message = f"{file.path}: {damage}. {out} is the index of its whole part."
+        message = f"{file.path}: {damage}. {out} is the index of the part before the damage."
         raise click.ClickException(message)
 
 
-@main.command(short_help="Convert a pickle of embeddings, which is read as data.")
+@main.command(short_help="Convert a pickle of embeddings safely.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=OutPath(dir_okay=False))
-@click.option("--faces", is_flag=True, help="Any number of vectors per id (FaceNet); OUT must be .parquet.")
+@click.option("--faces", is_flag=True, help="The pickle has any number of vectors per id (FaceNet); .parquet only.")
 @errors_in_a_line
 def convert_embeddings(file: str, out: Path, faces: bool) -> None:
-    """Convert a pickle of embeddings, which is read without being unpickled, to .npy, .parquet or .safetensors.
+    """Convert a pickle of embeddings to .npy, .parquet or .safetensors. The pickle is read without executing it.
 
-    .npy gets the vectors, and their ids a file of their own (OUT with .ids.npy).
+    With .npy, the ids are written to a second file that ends in .ids.npy.
 
     \b
     Example:
       newsclippings convert-embeddings clip_text_embeddings_test.pkl clip_text_test.parquet
     """
-    from _newsclippings.vectors import convert
+    from _newsclippings.vectors import convert_embeddings
 
-    for written in convert(file, out, faces):
+    for written in convert_embeddings(file, out, faces):
         say(written)
 
 
 @main.command(short_help="Write this package's dataset_infos.json.")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not what it should be.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not up to date.")
 @click.argument("file", type=OutPath(dir_okay=False), default="dataset_infos.json")
 @errors_in_a_line
 def infos(file: Path, check: bool) -> None:
-    """Write dataset_infos.json: columns and published counts of every config.
+    """Write dataset_infos.json, with the columns and the published counts of every config.
 
     \b
     Example:
@@ -289,6 +286,6 @@ def infos(file: Path, check: bool) -> None:
     if not check:
         write_text(file, dataset_infos_text(), INFOS)
     elif not is_current(file):
-        message = f"{file} is not what `newsclippings infos {file}` writes. Run that."
+        message = f"{file} is out of date. Run `newsclippings infos {file}`."
         raise click.ClickException(message)
     say(file)

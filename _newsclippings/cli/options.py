@@ -1,4 +1,4 @@
-"""What the commands share: options, and how they fail."""
+"""Shared parts of the commands: options, printing and errors."""
 
 import contextlib
 import functools
@@ -18,10 +18,10 @@ from _newsclippings.text import as_message
 
 
 class Choice(click.Choice[Any]):
-    """One of some words; what is close to none of them is answered with the closest."""
+    """One of a list of words. The error for another word suggests the closest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word that was given."""
+        """Check the word."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
@@ -36,7 +36,7 @@ FORMAT = click.option(
     type=Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people or programs.",
+    help="Output for people (text) or programs (json).",
 )
 CONFIG = click.option(
     "--config", type=Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
@@ -53,23 +53,23 @@ SOME_CONFIGS = click.option(
 
 
 def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where the data are."""
+    """Add the options for the location of the data to a command."""
     command = click.option(
-        "--visual-news-index", help="Index of origin.tar made by `newsclippings index`; file or URL."
+        "--visual-news-index", help="Index of origin.tar, made by `newsclippings index`; a path or a URL."
     )(command)
     command = click.option(
-        "--visual-news", help="VisualNews: its folder origin, or origin.tar (read in place), local or at a URL."
+        "--visual-news", help="VisualNews: the folder origin, or origin.tar (read in place); a path or a URL."
     )(command)
     return click.option(
         "--data-dir",
         type=click.Path(),
         envvar="NEWSCLIPPINGS_DATA_DIR",
-        help="Folder with visual_news/ and news_clippings/. Unset: the matches come from the Hub.",
+        help="Folder with visual_news/ and news_clippings/. Unset: the matches are downloaded from the Hub.",
     )(command)
 
 
 def as_options(message: str) -> str:
-    """A message with the options of the command line where it has Python's arguments of the same names."""
+    """Replace Python arguments in a message by the options of the command line, such as missing= by --missing."""
     message = re.sub(r"(?<![\w/.-])check_images=True", "--check-images", message)
     return re.sub(
         r"(?<![\w/.-])(missing|images|data_dir|visual_news)=(?:'([^']*)')?",
@@ -93,7 +93,7 @@ def echo(text: object) -> None:
 
 
 class OutPath(click.Path):
-    """A local path to write to."""
+    """A local path of an output."""
 
     def __init__(self, **kind: bool) -> None:
         super().__init__(path_type=Path, **kind)
@@ -101,12 +101,12 @@ class OutPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a URL, which would become the name of a folder."""
         if isinstance(value, str) and is_url(value):
-            self.fail(f"{value}: expected a local path, found a URL. Write to a disk, then copy it there.", param, ctx)
+            self.fail(f"{value} is a URL; expected a local path. Write to a disk, then copy it there.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Say what went wrong without a traceback, and exit with 1."""
+    """Print errors in one line without a traceback, and exit with 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -115,30 +115,30 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             raise  # the reader closed the pipe; click ends quietly
         except (NewsCLIPpingsError, OSError, MemoryError) as error:
-            said = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
-            raise click.ClickException(as_options(said)) from error
+            message = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
+            raise click.ClickException(as_options(message)) from error
 
     return wrapped
 
 
 class Commands(click.Group):
-    """Commands whose errors hold nothing that a terminal obeys: they may quote files. They may also fail to print."""
+    """A group of commands whose errors are made safe for terminals, since they may quote files."""
 
     _exit_code = 1
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command that was asked for."""
-        with self._noted():
+        """Call the command."""
+        with self._make_errors_safe():
             return super().invoke(ctx)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the part of the command line before the command."""
-        with self._noted():
+        """Parse the part of the command line before the command."""
+        with self._make_errors_safe():
             return super().make_context(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _noted(self) -> Iterator[None]:
-        """Make an error harmless, and keep its exit code, which holds though it cannot be printed."""
+    def _make_errors_safe(self) -> Iterator[None]:
+        """Escape what a terminal would obey in an error, and keep its exit code in case it cannot be printed."""
         try:
             yield
         except click.ClickException as error:
@@ -147,12 +147,12 @@ class Commands(click.Group):
             raise
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As `click.Group.main`; exit code 1 where a result did not reach standard output."""
+        """Run as `click.Group.main`, but exit with 1 if a result could not be written to standard output."""
         open_missing()
         self._exit_code = 1
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:  # of a text that click itself prints, such as --help, or that is about an error
+        except OSError as error:  # from a text that click itself prints, such as --help or an error
             with contextlib.suppress(OSError):
                 click.echo(f"Error: {not_printed(error)}", err=True)
             sys.exit(self._exit_code)
@@ -161,12 +161,12 @@ class Commands(click.Group):
 
 
 def say(line: object) -> None:
-    """Print a line; names in it may come from anyone."""
+    """Print a line, with control characters escaped: names in it may come from anyone."""
     echo(printable(str(line)))
 
 
 def say_text(text: object) -> None:
-    """Print lines; in names in them there are no ends of lines."""
+    """Print lines, with other control characters escaped."""
     echo("\n".join(map(printable, str(text).split("\n"))))
 
 
@@ -176,7 +176,7 @@ def say_json(value: object, indent: int | None = None) -> None:
 
 
 def quiet_when_piped() -> None:
-    """Progress bars of the Hub's client are for people who watch."""
+    """Turn off the progress bars of the Hub's client, unless stderr is a terminal."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():

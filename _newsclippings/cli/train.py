@@ -1,4 +1,4 @@
-"""`newsclippings train`: a thin edge, whose flags are those of `transformers`."""
+"""The command `newsclippings train`. Its flags are parsed by `transformers`."""
 
 import click
 
@@ -14,7 +14,7 @@ from _newsclippings.cli.options import errors_in_a_line
 @click.pass_context
 @errors_in_a_line
 def train(ctx: click.Context, flags: tuple[str, ...]) -> None:
-    """Train a classifier of pairs on any CLIP or SigLIP, and evaluate it. Needs the extra `train`.
+    """Train a classifier of pairs on any CLIP or SigLIP model, and evaluate it. Needs the extra `train`.
 
     The flags are those of the authors' recipe and of transformers.TrainingArguments: see newsclippings train --help.
 

@@ -1,4 +1,4 @@
-"""`newsclippings verify`: a thin edge of the two verifications."""
+"""The command `newsclippings verify`: check input files, or a built folder."""
 
 from pathlib import Path
 from typing import Any
@@ -9,36 +9,38 @@ from _newsclippings.cli.options import FORMAT, Choice, errors_in_a_line, inputs,
 from _newsclippings.facts import CONFIGS
 
 
-@click.command(short_help="Say what is there, and whether it is right.")
+@click.command(short_help="Check that your input files are present and intact.")
 @inputs
 @click.option(
     "--config",
     "configs",
     type=Choice(list(CONFIGS)),
     multiple=True,
-    help="Which config; repeat for more. Unset: those whose matches are all here, else merged_balanced.",
+    help="Which config; repeat for more. Unset: those with all matches on this machine, else merged_balanced.",
 )
 @click.option(
     "--images",
     type=Choice(["header", "decode"]),
     is_flag=False,
     flag_value="header",
-    help="Read every needed picture: look at its format, size and end; --images=decode: decode it.",
+    help="Read every picture that is needed, and check its format, size and end. With --images=decode, decode it too.",
 )
-@click.option("--embeddings", is_flag=True, help="Look at the authors' embeddings, too.")
+@click.option("--embeddings", is_flag=True, help="Check the authors' embeddings too.")
 @click.option(
-    "--checksums", is_flag=True, help="Compute the SHA-256 of every file; compare the authors' with what the Hub says."
+    "--checksums", is_flag=True, help="Compute the SHA-256 of every file, and compare the authors' files with the Hub."
 )
 @click.option(
     "--built",
     type=click.Path(path_type=Path),
-    help="Instead of the inputs, compare a folder that `newsclippings build` wrote with its manifests.",
+    help="Check a folder that `newsclippings build` wrote against its manifests, instead of the inputs.",
 )
 @FORMAT
 @click.pass_context
 @errors_in_a_line
 def verify(context: click.Context, built: Path | None, form: str, **fields: Any) -> None:
-    """Say what is there and whether it is right, without building anything. Exit code 0: sound, 1: not.
+    """Check which input files you have and whether they are intact, without building anything.
+
+    The exit code is 0 if everything is sound, else 1.
 
     \b
     Example:
@@ -56,7 +58,7 @@ def verify(context: click.Context, built: Path | None, form: str, **fields: Any)
         given = [option for option in context.command.params if source_of(option.name or "") is typed]
         others = [option.opts[0] for option in given if option.name not in ("built", "form")]
         if others:
-            message = f"--built looks at a built folder, {others[0]} at inputs: use one of them."
+            message = f"--built checks a built folder and {others[0]} is about inputs: use only one of them."
             raise click.UsageError(message)
         report = verify_built(built)
     if form == "json":

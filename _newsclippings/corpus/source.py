@@ -16,7 +16,7 @@ from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
 from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup
-from _newsclippings.tar import TarSource
+from _newsclippings.tar import TarArchive
 
 logger = logging.getLogger("newsclippings")
 
@@ -27,7 +27,7 @@ class Corpus:
     """The records of VisualNews that the splits of a config refer to, by id; every call reads its file once."""
 
     def __init__(
-        self, inputs: Inputs, tar: TarSource | None, tar_is_read: bool, metadata: bool, articles: bool, cache: Path
+        self, inputs: Inputs, tar: TarArchive | None, tar_is_read: bool, metadata: bool, articles: bool, cache: Path
     ) -> None:
         """Nothing is opened yet.
 
@@ -49,7 +49,7 @@ class Corpus:
         if self.inputs.data_json is not None:
             return _whole_file(self.inputs.data_json)
         try:
-            return self.tar.stretch("data.json") if self.tar else None
+            return self.tar.open_member("data.json") if self.tar else None
         except BadTarError as error:
             if self.tar_is_read:
                 raise

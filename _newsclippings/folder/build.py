@@ -198,7 +198,7 @@ def _is_thin(folder: Path) -> bool:
 
 def _draw_pairs(out: Path) -> None:
     """Draw some pairs for the card, if there are pictures."""
-    from _newsclippings.show import contact_sheet
+    from _newsclippings.show import draw_sheet
 
     for config in CONFIGS:
         manifest = load_manifest(out / config) or {"features": {}}
@@ -220,7 +220,7 @@ def _draw_pairs(out: Path) -> None:
                     out / PICTURE
                 ):  # of the first version: `_check_ours`
                     (out / PICTURE).unlink()
-                contact_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
+                draw_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
             return
     (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
 

@@ -1,12 +1,12 @@
-"""Encoded pictures by path, and what they decode to."""
+"""Encoded pictures by path: find, read, check and decode them."""
 
-from _newsclippings.pictures.check import USUAL_MODES, DecodeCheck, look_at_all
+from _newsclippings.pictures.check import USUAL_MODES, DecodeCheck, inspect_images
 from _newsclippings.pictures.decoding import decode, decode_small, import_decoder
+from _newsclippings.pictures.ends import SUSPICIOUS_ZEROS, TAIL, ends_at_zeros, has_end, is_cut_by_zeros, may_be_whole
 from _newsclippings.pictures.folder import FolderPictures, Pictures, pictures_state
-from _newsclippings.pictures.picture_end import FEW, TAIL, ends_so, has_end, is_cut_by_zeros, is_last_before
 
 __all__ = [
-    "FEW",
+    "SUSPICIOUS_ZEROS",
     "TAIL",
     "USUAL_MODES",
     "DecodeCheck",
@@ -14,11 +14,11 @@ __all__ = [
     "Pictures",
     "decode",
     "decode_small",
-    "ends_so",
+    "ends_at_zeros",
     "has_end",
     "import_decoder",
+    "inspect_images",
     "is_cut_by_zeros",
-    "is_last_before",
-    "look_at_all",
+    "may_be_whole",
     "pictures_state",
 ]

@@ -1,4 +1,4 @@
-"""Whether encoded pictures are pictures: by their headers, or by decoding them, many at a time."""
+"""Check encoded pictures by their headers, or by decoding them, in threads."""
 
 import io
 import os
@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import PICTURE_FORMATS
 from _newsclippings.pictures.decoding import ORIENTATION, import_decoder, quiet, refuse_bomb
+from _newsclippings.pictures.ends import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.pictures.folder import Pictures
-from _newsclippings.pictures.picture_end import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.storage import Rows, map_ahead, what_instead
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 USUAL_MODES = ("RGB", "L")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
-BATCH = 16  # pictures that a thread reads together
+BATCH = 16  # pictures that a thread reads at a time
 
 
-class Look(NamedTuple):
-    """What was seen of a picture.
+class Inspection(NamedTuple):
+    """The result of checking a picture.
 
     Attributes:
-        problem: None, or `empty`, `no_picture`, `truncated`, `corrupt`, `bomb` (more than 64 million pixels, or scans
-            without end), `unreadable`.
+        problem: None if it is sound; else `empty`, `no_picture`, `truncated`, `corrupt`, `bomb` (more than 64 million
+            pixels, or far too many scans) or `unreadable`.
         why: the problem in words.
-        format: `JPEG`, `GIF`, ...; empty where it is no picture.
-        mode: Pillow's: `RGB`, `L`, `P`, `CMYK`, ...; likewise.
-        error: why the bytes could not be had, where the problem is `unreadable`.
+        format: `JPEG`, `GIF`, ...; empty if it is no picture.
+        mode: Pillow's mode, `RGB`, `L`, `P`, `CMYK`, ...; empty if it is no picture.
+        error: the error that reading the bytes raised, if the problem is `unreadable`.
     """
 
     problem: str | None = None
@@ -44,71 +44,73 @@ class Look(NamedTuple):
     error: Exception | None = None
 
 
-def look_at(data: bytes, decode: bool) -> Look:
-    """Look at an encoded picture.
+def inspect_image(data: bytes, decode: bool) -> Inspection:
+    """Check an encoded picture.
 
     Args:
         data: its bytes.
-        decode: whether to decode it, as `datasets` does when a row is read; if not, only format, size and end are seen.
+        decode: whether to decode it, as `datasets` does when a row is read; if false, only its format, its size and its
+            end marker are checked.
     """
     if not data:
-        return Look("empty", "0 bytes")
+        return Inspection("empty", "0 bytes")
     with quiet():
-        return _look(data, decode)
+        return _inspect(data, decode)
 
 
-def _look(data: bytes, decode: bool) -> Look:
+def _inspect(data: bytes, decode: bool) -> Inspection:
     import_decoder()
     from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
     except Image.DecompressionBombError as error:
-        return Look("bomb", str(error))
+        return Inspection("bomb", str(error))
     except UnidentifiedImageError:
         if data.startswith(_MAGIC):
-            return Look(
+            return Inspection(
                 "corrupt", f"begins as a picture does, with {repr(data[:8])[1:]}, but its header cannot be read"
             )
         begins = f"no {' or '.join(PICTURE_FORMATS)}; it begins with {repr(data[:8])[1:]}"
-        return Look("no_picture", what_instead(data[:64]) or begins)
-    except Exception as error:  # whatever Pillow raises at broken files
-        return Look("corrupt", _in_words(error))
-    kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG with others behind it
+        return Inspection("no_picture", what_instead(data[:64]) or begins)
+    except Exception as error:  # Pillow raises errors of many types for broken files
+        return Inspection("corrupt", _describe_error(error))
+    kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG followed by others
     try:
         refuse_bomb(image, image.width * image.height)
     except Image.DecompressionBombError as error:
-        return Look("bomb", str(error), kind, mode)
-    if not (decode and kind == "BMP") and _is_cut(kind, data):  # what a BMP says of its size is not always so
-        return Look("truncated", f"{len(data):,} bytes without an end-of-image marker", kind, mode)
+        return Inspection("bomb", str(error), kind, mode)
+    if not (decode and kind == "BMP") and _is_truncated(kind, data):  # the size in a BMP header may be wrong
+        return Inspection("truncated", f"{len(data):,} bytes without an end-of-image marker", kind, mode)
     if decode:
         try:
             image.load()
         except Image.DecompressionBombError as error:
-            return Look("bomb", str(error), kind, mode)
+            return Inspection("bomb", str(error), kind, mode)
         except Exception as error:  # as above
             problem = "truncated" if "truncated" in str(error) else "corrupt"
-            return Look(problem, _in_words(error), kind, mode)
-        if why := _not_turned(image):
-            return Look("corrupt", why, kind, mode)
-    return Look(None, "", kind, mode)
+            return Inspection(problem, _describe_error(error), kind, mode)
+        if why := _find_exif_problem(image):
+            return Inspection("corrupt", why, kind, mode)
+    return Inspection(None, "", kind, mode)
 
 
-def _not_turned(image: "Image.Image") -> str:
-    """Why `datasets` fails at turning a picture upright, for which it writes all EXIF tags again; empty if it does."""
+def _find_exif_problem(image: "Image.Image") -> str:
+    """Describe why `datasets` fails to turn a picture upright, for which it rewrites all EXIF tags; "" if it works."""
     from PIL import ImageOps
 
     try:
         if image.getexif().get(ORIENTATION) is not None:
             ImageOps.exif_transpose(image)
     except Exception as error:  # as above
-        return f"its pixels decode, but `datasets` fails at its EXIF ({_in_words(error)[:100]}); decode_small does not"
+        why = _describe_error(error)[:100]
+        return f"its pixels decode, but `datasets` fails at its EXIF ({why}); decode_small does not"
     return ""
 
 
-def _is_cut(kind: str, data: bytes) -> bool:
-    """Whether the end is not there, as far as a format tells; a WEBP that is cut has no header that could be read."""
-    if is_cut_by_zeros(data):  # a download that was broken off, and had its size before
+def _is_truncated(kind: str, data: bytes) -> bool:
+    """Check whether the end of a picture is missing. A truncated WEBP does not get here: its header is unreadable."""
+    if is_cut_by_zeros(data):  # an interrupted download into a preallocated file
         return True
     if kind == "JPEG":
         return not jpeg_has_end(data)
@@ -117,22 +119,25 @@ def _is_cut(kind: str, data: bytes) -> bool:
     )
 
 
-def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Look]]:
-    """Look at the pictures of some rows in threads, with a progress bar; yields row and look, in the order given.
+def inspect_images(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[int, Inspection]]:
+    """Check pictures in threads, with a progress bar.
 
     Args:
-        pictures: where they are.
-        rows: of pictures that are present, each once.
-        decode: as in `look_at`.
+        pictures: the pictures.
+        rows: int32 (N,), rows of pictures that are present, without duplicates.
+        decode: as in `inspect_image`.
+
+    Yields:
+        Row and inspection, in the order of `rows`.
     """
 
-    def look(some: Rows) -> list[Look]:
+    def inspect(batch: Rows) -> list[Inspection]:
         try:
-            return [look_at(data or b"", decode) for data in pictures.read(some).to_pylist()]
+            return [inspect_image(data or b"", decode) for data in pictures.read(batch).to_pylist()]
         except (NewsCLIPpingsError, OSError) as error:
-            if len(some) > 1:  # find out which
-                return [one for k in range(len(some)) for one in look(some[k : k + 1])]
-            return [Look("unreadable", str(error), error=error)]
+            if len(batch) > 1:  # find out which picture it is
+                return [inspection for k in range(len(batch)) for inspection in inspect(batch[k : k + 1])]
+            return [Inspection("unreadable", str(error), error=error)]
 
     threads = os.cpu_count() or 1
     batches = (rows[k : k + BATCH] for k in range(0, len(rows), BATCH))
@@ -141,17 +146,17 @@ def look_at_all(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tuple[
         ThreadPoolExecutor(threads, thread_name_prefix="newsclippings") as pool,
         tqdm(total=len(rows), desc=what, unit="picture", unit_scale=True, disable=None) as bar,
     ):
-        for some, looks in map_ahead(pool, look, batches, 2 * threads):
-            bar.update(len(some))
-            yield from zip(some.tolist(), looks, strict=True)
+        for batch, inspections in map_ahead(pool, inspect, batches, 2 * threads):
+            bar.update(len(batch))
+            yield from zip(batch.tolist(), inspections, strict=True)
 
 
 class DecodeCheck:
-    """Finds pictures that do not decode, and makes them count as not present. Each is decoded once.
+    """Find pictures that do not decode, and mark them as not present. Each picture is decoded once.
 
     Attributes:
         pictures: the pictures of a corpus table.
-        undecodable: bool (N,), whether each was found not to decode.
+        undecodable: bool (N,), true for pictures that do not decode.
     """
 
     def __init__(self, pictures: Pictures, undecodable: npt.NDArray[np.int64] | None = None) -> None:
@@ -168,20 +173,23 @@ class DecodeCheck:
             self.undecodable[undecodable] = True
 
     def check(self, rows: Rows) -> None:
-        """Decode the pictures of some rows (-1 for none) that were looked for, unless that was done.
+        """Decode the pictures of some rows that were looked for and not decoded before.
+
+        Args:
+            rows: int32 (N,); -1 for none.
 
         Raises:
-            NewsCLIPpingsError, OSError: bytes of a picture could not be read.
+            NewsCLIPpingsError, OSError: the bytes of a picture could not be read.
         """
         unique = np.unique(rows[rows >= 0])
         todo = unique[self.pictures.present[unique] & ~self._checked[unique]]
-        for row, look in look_at_all(self.pictures, todo, decode=True):
-            if look.error is not None:
-                raise look.error
-            self.undecodable[row] = look.problem is not None
-            self._checked[row] = True  # last: a process may be forked in between
+        for row, inspection in inspect_images(self.pictures, todo, decode=True):
+            if inspection.error is not None:
+                raise inspection.error
+            self.undecodable[row] = inspection.problem is not None
+            self._checked[row] = True  # last, since the process may fork before
         self.pictures.present[unique] &= ~self.undecodable[unique]
 
 
-def _in_words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]

@@ -1,4 +1,4 @@
-"""Decoding pictures: the one place where encoded bytes become pixels that somebody looks at."""
+"""Decode pictures for models and people. No other module turns encoded bytes into pixels that are used."""
 
 import contextlib
 import functools
@@ -17,30 +17,31 @@ from _newsclippings.storage import Lock, no_fork
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS: Final = 64_000_000  # 256 MB as RGB in Pillow; the largest news pictures have a tenth
-MAX_SCANS: Final = 20  # of a progressive JPEG, which has ten: each goes over all of its pixels, whatever is shown
-MAX_VISITS: Final = 1_000_000_000  # of pixels by scans, where there are more than that: two or three seconds
+MAX_PIXELS: Final = 64_000_000  # 256 MB as RGB in Pillow; the largest news pictures have a tenth of them
+MAX_SCANS: Final = 20  # of a progressive JPEG, which usually has ten; each scan visits all pixels
+MAX_VISITS: Final = 1_000_000_000  # pixels times scans, for more scans than that: two or three seconds
 ORIENTATION: Final = 0x0112  # the EXIF tag
-_SCALES: Final = {"L;2": 85, "L;4": 17}  # PNG of 2 and 4 bits: Pillow multiplies the samples, but not the colour key
+_SCALES: Final = {"L;2": 85, "L;4": 17}  # Pillow multiplies the samples of PNGs of 2 and 4 bits, but not the colour key
 _WHITE: Final = 255
 
 
 def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.Image":
-    """Decode a picture, a JPEG at the least of its scales (1, 1/2, 1/4, 1/8) that has no side shorter than `side`.
+    """Decode a picture at a small size, for a model that takes `side` x `side` pixels.
 
-    The decoder leaves out what a model of `side` pixels would not see. Made that small and then resized, a picture
-    takes about half of the time, and differs little from one that was decoded whole. Other formats are decoded whole.
+    A JPEG is decoded at the smallest of its scales (1, 1/2, 1/4, 1/8) at which no side is shorter than `side`. Decoding
+    and then resizing it takes about half the time that it takes at full size, and the result differs little. Other
+    formats are decoded at full size.
 
-    What is transparent becomes white, as on a page; Pillow's `convert("RGB")` shows the colour behind it, often black.
-    Grey of 16 bits keeps its tones: its upper 8 bits, where `convert("RGB")` cuts off all above 255. Of an animation
-    the first picture is decoded.
+    Transparent areas become white, as on a web page; Pillow's `convert("RGB")` shows the colour behind them, often
+    black. Of 16-bit grey, the upper 8 bits are kept; `convert("RGB")` clips all values above 255. Of an animation, the
+    first frame is decoded.
 
     Args:
         image: value of the image column under `datasets.Image(decode=False)`: `{"bytes", "path"}`, one of them None.
-        side: in pixels.
+        side: in pixels, 1 or more.
 
     Returns:
-        The picture, 8-bit RGB, turned upright as `datasets` does, with nothing of the file's metadata.
+        The picture, 8-bit RGB, turned upright as `datasets` does, without any metadata of the file.
 
     Raises:
         BadFileError: it is no picture, or broken, or has more than 64 million pixels at the scale that is decoded.
@@ -55,7 +56,7 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
 
 @functools.cache
 def import_decoder() -> None:
-    """Import all of Pillow that decoding takes, while no process forks: in the child that would wait for the parent."""
+    """Import the parts of Pillow that decode, while no process forks: a child would wait for the import forever."""
     with no_fork():
         from PIL import Image, ImageOps, WebPImagePlugin  # noqa: F401 # slow to import
 
@@ -63,13 +64,13 @@ def import_decoder() -> None:
 
 
 def decode(image: Mapping[str, str | bytes | None], side: int, on_white: bool = True) -> "Image.Image":
-    """Decode a picture as `decode_small` does.
+    """Decode a picture as `decode_small` does, optionally without a white background.
 
     Args:
-        image: as there.
-        side: as there.
-        on_white: whether to put what is transparent on white; if not, the colours behind it show, as by Pillow's
-            `convert("RGB")`, by which the authors trained.
+        image: as in `decode_small`.
+        side: as in `decode_small`.
+        on_white: whether transparent areas become white; if false, the colours behind them show, as with Pillow's
+            `convert("RGB")`, with which the authors trained.
     """
     import_decoder()
     from PIL import Image
@@ -87,27 +88,28 @@ def decode(image: Mapping[str, str | bytes | None], side: int, on_white: bool = 
             scale = _SCALES.get(str(picture.tile[0][3]) if picture.tile else "", 1)
             deep = bool(picture.tile) and str(picture.tile[0][3]) == "RGB;16B"
             picture.load()
-            turn = _turns().get(orientation(picture))
-            small = _rgb(picture if turn is None else picture.transpose(turn), on_white, scale, deep)
+            turn = _turns().get(read_orientation(picture))
+            small = _convert_to_rgb(picture if turn is None else picture.transpose(turn), on_white, scale, deep)
             small = small.copy() if small is picture else small
-            small.info = {}  # comments, places, descriptions, which `save` would copy
+            small.info = {}  # comments and descriptions, which `save` would copy
             return small
-    except Exception as error:  # whatever Pillow raises at broken files
+    except Exception as error:  # Pillow raises errors of many types for broken files
         what = f"picture of {len(data):,} bytes" if isinstance(data, bytes) else printable(str(path))
-        raise bad_file(what, "a picture that Pillow decodes", _why(error)) from error
+        raise bad_file(what, "a picture that Pillow decodes", _describe_error(error)) from error
 
 
 def refuse_bomb(picture: "Image.Image", whole: int) -> None:
     """Raise `Image.DecompressionBombError` if decoding would take too much memory or time.
 
     Args:
-        picture: opened, of the size that is to be decoded, nothing loaded yet.
-        whole: how many pixels it has at its full size.
+        picture: opened at the size at which it will be decoded, but not loaded.
+        whole: its number of pixels at full size.
     """
     from PIL import Image
 
     progressive = picture.format in ("JPEG", "MPO") and "progressive" in picture.info
-    if (whole if progressive else picture.width * picture.height) > MAX_PIXELS:  # the former is held at its full size
+    held = whole if progressive else picture.width * picture.height  # Pillow holds a progressive one at full size
+    if held > MAX_PIXELS:
         size = f"{whole:,}" if progressive else f"{picture.width} x {picture.height}"
         message = f"{size} pixels, more than {MAX_PIXELS:,}"
         raise Image.DecompressionBombError(message)
@@ -118,27 +120,27 @@ def refuse_bomb(picture: "Image.Image", whole: int) -> None:
         scans = file.read().count(b"\xff\xda")
         file.seek(place)
         if scans > MAX_SCANS and scans * whole > MAX_VISITS:
-            message = f"a JPEG of {whole:,} pixels that come in {scans:,} scans"
+            message = f"a JPEG of {whole:,} pixels in {scans:,} scans"
             raise Image.DecompressionBombError(message)
 
 
-def orientation(picture: "Image.Image") -> int:
-    """The turn that a camera noted, 1 (none) to 8. Other tags, however damaged, do not matter.
+def read_orientation(picture: "Image.Image") -> int:
+    """Read the EXIF orientation of a picture, 1 (upright) to 8; damage of other tags does not matter.
 
     Args:
         picture: loaded, since a PNG may have its EXIF at the end.
     """
-    with contextlib.suppress(Exception):  # what Pillow raises at damaged EXIF
+    with contextlib.suppress(Exception):  # Pillow raises errors of many types for damaged EXIF
         value = picture.getexif().get(ORIENTATION)
         value = value[0] if isinstance(value, tuple) else value
         if value is not None and not isinstance(value, bytes | str):
             return int(value) if value in range(1, 9) else 1
     exif = picture.info.get("exif")
-    return _tag_of(exif) if isinstance(exif, bytes) else 1
+    return _read_orientation_tag(exif) if isinstance(exif, bytes) else 1
 
 
-def _tag_of(exif: bytes) -> int:
-    """The orientation in EXIF that Pillow gives up at, since a tag before that one is damaged."""
+def _read_orientation_tag(exif: bytes) -> int:
+    """Read the orientation from EXIF that Pillow cannot read, because a tag before it is damaged."""
     tiff = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")
     order = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
     if order is None:
@@ -170,19 +172,19 @@ def _turns() -> "dict[int, Image.Transpose]":
     }
 
 
-def _rgb(picture: "Image.Image", on_white: bool, scale: int, deep: bool) -> "Image.Image":
-    """A loaded picture as 8-bit RGB.
+def _convert_to_rgb(picture: "Image.Image", on_white: bool, scale: int, deep: bool) -> "Image.Image":
+    """Convert a loaded picture to 8-bit RGB.
 
     Args:
-        picture: of any mode; its transparency is taken out of `info`.
+        picture: of any mode; its transparency is removed from `info`.
         on_white: as in `decode`.
-        scale: what its samples were multiplied by when it was loaded.
-        deep: whether they had 16 bits, of three colours.
+        scale: the factor by which its samples were multiplied when it was loaded.
+        deep: whether it is RGB with 16 bits per colour.
     """
     from PIL import Image
 
-    mode, key = picture.mode, picture.info.pop("transparency", None)  # a text of a PNG may have that name, too
-    if mode.startswith("I"):  # grey of 16 bits, by the name I in Pillow before 12
+    mode, key = picture.mode, picture.info.pop("transparency", None)  # a PNG may also have a text of that name
+    if mode.startswith("I"):  # 16-bit grey; its mode is I in Pillow before 12
         values = np.asarray(picture)
         grey = np.empty(values.shape, np.uint8)
         np.right_shift(values, 8, out=grey, casting="unsafe")
@@ -205,15 +207,15 @@ def _rgb(picture: "Image.Image", on_white: bool, scale: int, deep: bool) -> "Ima
     return white
 
 
-def _why(error: Exception) -> str:
-    """Why a picture was not decoded, in one short line."""
+def _describe_error(error: Exception) -> str:
+    """Describe in one short line why a picture was not decoded."""
     from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
     if isinstance(error, MemoryError):
         return "that there is not enough memory for it"
     plain = isinstance(error, OSError | SyntaxError | ValueError | DecompressionBombError)
-    if isinstance(error, UnidentifiedImageError):  # whose text names an object of Python
+    if isinstance(error, UnidentifiedImageError):  # its own text has the repr of a Python object
         return "cannot identify image file"
     text = str(error) if plain and str(error) else f"{type(error).__name__}: {error}"
     return printable(" ".join(text.split())[:200])
@@ -225,15 +227,15 @@ _quieted: list[int] = []  # one entry for each thread that is inside
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow's warnings of odd pictures are neither shown nor raised, in whatever threads.
+    """Suppress Pillow's warnings about unusual pictures, in all threads.
 
-    `warnings.catch_warnings` puts back what it found at its beginning, which is wrong where threads overlap: the last
-    one to leave takes the filter away.
+    `warnings.catch_warnings` restores the filters that it saw when it began, which is wrong if threads overlap. Here
+    the last thread to leave removes the filter.
     """
     with _quiet:
         _quieted.append(0)
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        ours = warnings.filters[0]
+        added = warnings.filters[0]
     try:
         yield
     finally:
@@ -241,4 +243,4 @@ def quiet() -> Iterator[None]:
             _quieted.pop()
             if not _quieted:
                 with contextlib.suppress(ValueError):
-                    warnings.filters.remove(ours)  # type: ignore[attr-defined]  # a list
+                    warnings.filters.remove(added)  # type: ignore[attr-defined]  # a list

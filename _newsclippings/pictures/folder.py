@@ -1,7 +1,6 @@
-"""Encoded pictures by image path: from the extracted folder tree, or straight out of origin.tar.
+"""Read encoded pictures from the extracted folder tree by their paths.
 
-Pictures are bytes. They are never decoded here, and an image path is only ever a key: into the index of the tar, or
-below a folder that it is proven to stay in.
+Pictures are bytes and are not decoded here. A path is used only after a check that it stays below the folder.
 """
 
 import errno
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, UnsafePathError, unreadable
 from _newsclippings.storage import Lock, Rows, open_file, read_binary
 from _newsclippings.tables import array_of, as_array
 
@@ -39,23 +38,24 @@ class Pictures(Protocol):
         """Look for the pictures of some rows (-1 for none); those that were looked for before are not asked again."""
 
     def read(self, rows: Rows) -> pa.Array:
-        """Encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for what is not present."""
+        """Read the encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for absent pictures."""
 
 
 class FolderPictures:
-    """Pictures as files below a folder, which no symbolic link may lead out of."""
+    """Pictures as files below a folder. Symbolic links that leave the folder are refused."""
 
-    def __init__(self, root: str, paths: pa.Array, odd: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
+    def __init__(self, root: str, paths: pa.Array, report: Callable[[NewsCLIPpingsError], None] | None = None) -> None:
         """Nothing is looked for yet.
 
         Args:
             root: the folder `origin`.
-            paths: image paths in the normal form, one per record.
-            odd: what to do about one that may not be read, before it counts as not there. Unset: raise it.
+            paths: string (N,), image paths in the normal form, one per record.
+            report: called with the error of each picture that may not be read, which then counts as absent. If
+                unset, the error is raised.
         """
         self.root = os.path.realpath(root)
         self.paths = paths
-        self._odd = odd
+        self._report = report
         self._folders: dict[str, str] = {}
         self._linked: dict[int, str] = {}
         self._looked = np.zeros(len(paths), bool)
@@ -73,8 +73,8 @@ class FolderPictures:
         """Look for the pictures of some rows; see `Pictures`.
 
         Raises:
-            UnsafePathError: a symbolic link leads out of the folder.
-            DataNotFoundError: the system does not say whether a picture is there.
+            UnsafePathError: a symbolic link leaves the folder.
+            DataNotFoundError: the system cannot tell whether a picture exists.
         """
         with self._lock:
             unique = np.unique(rows[rows >= 0])
@@ -91,34 +91,34 @@ class FolderPictures:
             if stat.S_ISLNK(status.st_mode):
                 full = self._linked[row] = self._resolve(full)
                 status = os.lstat(full)
-            if self._odd is not None and not os.access(full, os.R_OK):  # a build finds it out by reading
+            if self._report is not None and not os.access(full, os.R_OK):  # a build notices it when it reads
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except (OSError, UnsafePathError) as error:
             if isinstance(error, OSError) and error.errno in _ABSENT:
                 return
             problem = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
-            if self._odd is None:
+            if self._report is None:
                 raise problem from error
-            self._odd(problem)
+            self._report(problem)
             return
         if stat.S_ISREG(status.st_mode) and status.st_size:
-            times = _in_64_bits(status.st_mtime_ns), _in_64_bits(status.st_ctime_ns)
+            times = _wrap_int64(status.st_mtime_ns), _wrap_int64(status.st_ctime_ns)
             self.status[row] = status.st_size, *times
 
     def full_paths(self, rows: Rows) -> pa.Array:
-        """Absolute paths of some rows; null for -1 and for what is not present."""
+        """Return the absolute paths (Arrow string) of some rows; null for -1 and for absent pictures."""
         paths = [self._path(int(r)) if r >= 0 and self.present[r] else None for r in rows]
         return array_of(paths, pa.string())
 
     def read(self, rows: Rows) -> pa.Array:
-        """Encoded bytes of some rows; see `Pictures`."""
-        return read_binary(self.root, self.paths, rows, self.sizes, self.present, self._read_some)
+        """Read the encoded bytes of some rows; see `Pictures`."""
+        return read_binary(self.root, self.paths, rows, self.sizes, self.present, self._read_into)
 
-    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
+    def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         for row, view in zip(rows.tolist(), views, strict=True):
-            self._read_one(row, view)
+            self._read_file(row, view)
 
-    def _read_one(self, row: int, view: memoryview) -> None:
+    def _read_file(self, row: int, view: memoryview) -> None:
         path = self._path(row)
         file = open_file(path, getattr(os, "O_NOFOLLOW", 0))
         try:
@@ -128,11 +128,13 @@ class FolderPictures:
             raise unreadable(path, error) from error
         finally:
             os.close(file)
-        if got != len(view) or (status.st_size, _in_64_bits(status.st_mtime_ns)) != tuple(
-            self.status[row, :2].tolist()
-        ):
-            found = f"one of {status.st_size}, or written since"
-            raise bad_file(path, f"a picture of {len(view)} bytes", found, "It changed while it was read: load again.")
+        state = status.st_size, _wrap_int64(status.st_mtime_ns)
+        if got != len(view) or state != tuple(self.status[row, :2].tolist()):
+            message = (
+                f"{path} changed while it was read: it had {len(view)} bytes, now it has {status.st_size} or was "
+                "written again. Load again."
+            )
+            raise BadFileError(message)
 
     def _path(self, row: int) -> str:
         return self._linked.get(row) or self._inside(self.paths[row].as_py())
@@ -148,15 +150,15 @@ class FolderPictures:
         real = os.path.realpath(full)
         if real != self.root and not real.startswith(self.root + os.sep):
             message = (
-                f"{full}: expected a file or folder below {self.root}, found a link that leaves it, to {real}. "
-                "Put the files themselves there, or pass visual_news= the folder that really holds them."
+                f"{full} leads through a link to {real}, which is outside of {self.root}. "
+                "Replace the link by the files, or pass visual_news= the folder that holds them."
             )
             raise UnsafePathError(message)
         return real
 
 
-def _in_64_bits(nanoseconds: int) -> int:
-    """A time as an int64, for which those before 1677 and after 2262 are too large: they lose their first bits."""
+def _wrap_int64(nanoseconds: int) -> int:
+    """Wrap a time into an int64; times before 1677 or after 2262 do not fit and lose their upper bits."""
     return (nanoseconds + (1 << 63)) % (1 << 64) - (1 << 63)
 
 

@@ -23,7 +23,7 @@ from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, is_url, kept_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarPictures, TarSource, made_of
+from _newsclippings.tar import TarArchive, TarPictures, identity
 from _newsclippings.vectors import Embeddings, load_embeddings
 
 Read = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
@@ -59,13 +59,13 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
     return joiner, joined
 
 
-def stream_rows(config: Request, split: str, cache: Path) -> Iterator[dict[str, Any]]:
+def stream_rows(config: Request, inputs: Inputs, split: str, cache: Path) -> Iterator[dict[str, Any]]:
     """The rows of a split as plain values, from the first on; nothing is read before the first is asked for.
 
     Raises:
         NewsCLIPpingsError: as `join_config`, of the rows so far.
     """
-    joined = Joiner(inputs_of(config), config, cache).splits([split])[split]
+    joined = Joiner(inputs, config, cache).splits([split])[split]
     for _, table in joined.tables([(0, len(joined.rows))], joined.rows_of_table("arrow")):
         yield from table.to_pylist()
 
@@ -115,10 +115,10 @@ class Joiner:
         self.inputs, self.config, self.cache = inputs, config, cache
         with_files = config.images != "none" or config.articles
         from_tar = self._from_tar = with_files and inputs.pictures == inputs.tar
-        self._tar: TarSource | None = None
+        self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
-            self._tar = TarSource(inputs.tar, inputs.tar_index, cache, inputs.fetched_before, whole)
+            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.fetched_before, whole)
         self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
@@ -284,7 +284,7 @@ class Joiner:
         if (kind, location) not in self._vectors:
             path = local_copy(location, self.cache / "downloads")
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
-            self._vectors[kind, location] = load_embeddings(path, made_of(path), about.width, about.faces, folder)
+            self._vectors[kind, location] = load_embeddings(path, identity(path), about.width, about.faces, folder)
         return self._vectors[kind, location]
 
     def _open_files(self, paths: pa.Array) -> Pictures:

@@ -1,12 +1,12 @@
-"""Pictures and pages of rows, and the sample world."""
+"""Show pairs as a PNG or as an HTML page, and write the sample dataset."""
 
 from _newsclippings.show.page import Rows, write_page
 from _newsclippings.show.sample import write_sample
-from _newsclippings.show.sheet import contact_sheet
+from _newsclippings.show.sheet import draw_sheet
 
 __all__ = [
     "Rows",
-    "contact_sheet",
+    "draw_sheet",
     "write_page",
     "write_sample",
 ]

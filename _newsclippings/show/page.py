@@ -1,4 +1,4 @@
-"""Look at many pairs: one page that loads nothing, with twins side by side, filters, a search and keys."""
+"""Write an HTML page of many pairs: twins side by side, with filters, search and keyboard navigation."""
 
 import base64
 import hashlib
@@ -17,9 +17,9 @@ from _newsclippings.storage import PREVIEW_PAGE, write_text
 from _newsclippings.text import one_line
 
 TEMPLATE: Final = Path(__file__).with_name("page.html")
-WIDTH, HEIGHT = 320, 240  # pixels at most; the page shows them 320 wide, in a frame of 3 : 2
-LARGEST: Final = 14_000  # bytes of a thumbnail: a thousand of them, in base64, leave a million for texts below 20 MB
-# Share of the size, and quality: tried in turn until the file is small enough, which the last is, whatever it shows
+WIDTH, HEIGHT = 320, 240  # largest thumbnail, in pixels; the page shows it 320 wide, in a frame of 3 : 2
+LARGEST: Final = 14_000  # bytes of a thumbnail: 1,000 of them in base64 and a megabyte of text stay below 20 MB
+# Share of the size, and JPEG quality, tried in this order until the file is small enough; the last always is
 STEPS: Final = ((1.0, 75), (1.0, 60), (1.0, 45), (0.7, 60), (0.5, 50), (0.2, 50))
 COLUMNS: Final = (
     "id",
@@ -35,36 +35,36 @@ COLUMNS: Final = (
 
 
 class Rows(NamedTuple):
-    """Rows to show, and whose they are."""
+    """Rows to show, with their config and split."""
 
     config: str
     split: str
-    rows: Iterable[Mapping[str, Any]]  # twins after each other, `image` as it is stored (`Image(decode=False)`)
+    rows: Iterable[Mapping[str, Any]]  # twins are consecutive, `image` is encoded (`Image(decode=False)`)
 
 
 def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100) -> int:
-    """Write a page with the first pairs of some splits; the same rows give the same bytes.
+    """Write a page with the first pairs of some splits. The same rows give the same bytes.
 
     Args:
-        parts: the splits. One picture that is damaged or missing does not stop the others: the page says so.
+        parts: the splits. In place of a picture that is damaged or missing, the page shows a note.
         path: the page to write.
-        pairs: how many pairs of each at most.
+        pairs: most pairs of each split.
 
     Returns:
-        How many pairs are on it.
+        The number of pairs on the page.
     """
-    pictures = _Pictures()
-    shown = [pair for part in parts for pair in _pairs_of(part, pairs, pictures)]
+    pictures = _Thumbnails()
+    shown = [pair for part in parts for pair in _make_pairs(part, pairs, pictures)]
     data = {"labels": LABELS, "pictures": pictures.urls, "pairs": shown}
-    page = _page(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    page = _fill_template(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
     write_text(path, page, PREVIEW_PAGE)
     return len(shown)
 
 
-def _page(data: str) -> str:
-    """The template with the data in it, in which no `<` can end the script that holds them or begin another.
+def _fill_template(data: str) -> str:
+    """Insert the data into the template, with every `<` escaped, so that they cannot end their script element.
 
-    The page's policy lets this very script run and no other, and nothing be loaded.
+    The page's content security policy allows only the script of the template, by its digest, and no other files.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{pairs}}")
     (script,) = re.findall(r"<script>(.*?)</script>", after, re.DOTALL)
@@ -72,7 +72,7 @@ def _page(data: str) -> str:
     return before.replace("{{script}}", f"sha256-{digest}") + data.replace("<", "\\u003c") + after
 
 
-def _pairs_of(part: Rows, pairs: int, pictures: "_Pictures") -> Iterable[dict[str, Any]]:
+def _make_pairs(part: Rows, pairs: int, pictures: "_Thumbnails") -> Iterable[dict[str, Any]]:
     for number, twins in groupby(islice(part.rows, 2 * pairs), key=lambda row: row["index"] // 2):
         rows = list(twins)
         measure = rows[0]["source_dataset"]
@@ -89,8 +89,8 @@ def _pairs_of(part: Rows, pairs: int, pictures: "_Pictures") -> Iterable[dict[st
         }
 
 
-class _Pictures:
-    """Thumbnails, each once however many rows show it.
+class _Thumbnails:
+    """Thumbnails; rows that show the same picture share one.
 
     Attributes:
         urls: `data:` URLs of JPEGs.
@@ -101,12 +101,12 @@ class _Pictures:
         self._places: dict[int, int | str] = {}
 
     def place(self, image_id: int, stored: Mapping[str, Any] | None) -> int | str:
-        """Where a picture is in `urls`, or why it is not."""
+        """Return the position of a picture in `urls`; a note if there is no picture."""
         if stored is None:
             return "no picture"
         if image_id not in self._places:
             try:
-                data = _thumbnail(stored)
+                data = _make_thumbnail(stored)
             except (BadFileError, ValueError):  # damaged, or empty
                 self._places[image_id] = "not decodable"
             else:
@@ -115,8 +115,8 @@ class _Pictures:
         return self._places[image_id]
 
 
-def _thumbnail(stored: Mapping[str, Any]) -> bytes:
-    """A picture as a JPEG of `LARGEST` bytes at most."""
+def _make_thumbnail(stored: Mapping[str, Any]) -> bytes:
+    """Encode a picture as a JPEG of at most `LARGEST` bytes."""
     whole = decode_small(stored, max(WIDTH, HEIGHT))
     for share, quality in STEPS:
         small = whole.copy()

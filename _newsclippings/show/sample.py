@@ -1,8 +1,8 @@
-"""Write the bundled sample: a small true world in the official layout, from photographs that anybody may use.
+"""Write the sample dataset: photographs that anyone may use, in the official layout.
 
-Captions are true, and so are the mismatches: a falsified row shows another photograph of the same split. Outlets,
-topics, sub-splits and ids are only labels here, there to give the files their real shape. The similarity score of a
-falsified row is the share of words that its two captions have in common, no measure of the paper.
+The captions are true, and a falsified row shows another photograph of the same split. Outlets, topics, sub-splits and
+ids are invented, and only give the files their real form. The similarity score of a falsified row is the share of words
+that its two captions have in common, and not a measure of the paper.
 """
 
 import io
@@ -18,7 +18,7 @@ from _newsclippings.storage import foreign_output, read_file, write_atomically
 
 PHOTOS: Final = Path(__file__).parent / "photos"
 TITLE: Final = "# A sample of NewsCLIPpings"
-PAIRS: Final = {"train": 12, "validation": 4, "test": 8}  # of merged_balanced: as many of each sub-split
+PAIRS: Final = {"train": 12, "validation": 4, "test": 8}  # in merged_balanced, the same number from each sub-split
 
 README: Final = f"""{TITLE}
 
@@ -35,61 +35,62 @@ two captions have in common.
 
 
 def write_sample(folder: Path) -> Path:
-    """Write the sample below a folder, the same bytes each time; other files that came there since stay.
+    """Write the sample below a folder. It has the same bytes each time, and other files in the folder stay.
 
     Args:
-        folder: a new or empty folder, or one that holds the sample already.
+        folder: a new or empty folder, or one with the sample.
 
     Returns:
-        The folder: pass it as `data_dir`.
+        The folder, which can be passed as `data_dir`.
 
     Raises:
-        ConfigError: the folder holds something else, or links, or files of the sample that were changed since.
+        ConfigError: the folder has other files only, or links, or changed files of the sample.
     """
     readme = folder / "README.md"
     is_sample = readme.is_file() and readme.read_bytes().startswith(TITLE.encode())
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_sample)):
-        message = f"{folder}: expected a new or empty folder, found one with files in it. Choose another."
+        message = f"{folder} exists and is not a sample. Choose a new or empty folder."
         raise ConfigError(message)
     origin = folder / "visual_news" / "origin"
-    records = _records()
+    records = _make_records()
     files: dict[str, bytes] = {}  # below origin
     for record in records:
         files[record["image_path"].removeprefix("./")] = (PHOTOS / record["file"]).read_bytes()
         files[record["article_path"].removeprefix("./")] = f"{record['title']}\n\n{record['caption']}.\n".encode()
     keys = ("id", "caption", "topic", "source", "image_path", "article_path")
     files["data.json"] = json.dumps([{key: record[key] for key in keys} for record in records]).encode()
-    every = {readme: README.encode()}  # first: by it a sample that was interrupted is known
-    every |= {origin / name: data for name, data in files.items()}
-    every[folder / "visual_news" / "origin.tar"] = _tar(files)
+    contents = {readme: README.encode()}  # written first, since it marks the folder as a sample
+    contents |= {origin / name: data for name, data in files.items()}
+    contents[folder / "visual_news" / "origin.tar"] = _make_tar(files)
     for config in CONFIGS:
-        for split, rows in _matches(config, records).items():
+        for split, rows in _make_matches(config, records).items():
             content: dict[str, Any] = {"annotations": rows}
             if config == DEFAULT_CONFIG:
                 content = {"source_datasets": {str(k): name for k, name in enumerate(SOURCE_DATASETS)}, **content}
             matches = folder / "news_clippings" / "data" / config / f"{SPLITS[split]}.json"
-            every[matches] = json.dumps(content).encode()
+            contents[matches] = json.dumps(content).encode()
     for split in SPLITS:
-        table = {str(record["id"]): _metadata(record) for record in records if record["split"] == split}
-        every[folder / "news_clippings" / "metadata" / f"{SPLITS[split]}.json"] = json.dumps(table).encode()
-    every[folder / "SOURCES.md"] = (PHOTOS / "SOURCES.md").read_bytes()
-    todo = [path for path, data in every.items() if _is_to_do(path, folder, data)]
+        table = {str(record["id"]): _make_metadata(record) for record in records if record["split"] == split}
+        contents[folder / "news_clippings" / "metadata" / f"{SPLITS[split]}.json"] = json.dumps(table).encode()
+    contents[folder / "SOURCES.md"] = (PHOTOS / "SOURCES.md").read_bytes()
+    todo = [path for path, data in contents.items() if _is_missing(path, folder, data)]
     for path in todo:
         with write_atomically(path) as temporary:
-            Path(temporary).write_bytes(every[path])
+            Path(temporary).write_bytes(contents[path])
     return folder
 
 
-def _is_to_do(path: Path, folder: Path, data: bytes) -> bool:
-    """Whether a file is not there yet; one that is, has to be the sample's."""
-    linked = any(one.is_symlink() for one in path.parents if one.is_relative_to(folder) and one != folder)
+def _is_missing(path: Path, folder: Path, data: bytes) -> bool:
+    """Check whether a file is missing; refuse a file that exists and is not that of the sample."""
+    parents = (parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder)
+    linked = any(parent.is_symlink() for parent in parents)
     if linked or (os.path.lexists(path) and (path.is_symlink() or read_file(path) != data)):
         raise foreign_output(path, "sample")
     return not path.exists()
 
 
-def _records() -> list[dict[str, Any]]:
-    """One record per photograph, in three splits; ids have gaps and are in no order, as in data.json."""
+def _make_records() -> list[dict[str, Any]]:
+    """Make a record per photograph, in three splits; as in data.json, ids have gaps and are unordered."""
     photos = json.loads((PHOTOS / "photos.json").read_text(encoding="utf-8"))
     splits = [split for split, pairs in PAIRS.items() for _ in range(pairs)]
     records = []
@@ -110,18 +111,18 @@ def _records() -> list[dict[str, Any]]:
     return records
 
 
-def _matches(config: str, records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of one config: merged_balanced takes captions in turn for the four sub-splits, which have them all."""
+def _make_matches(config: str, records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Make the rows of a config. merged_balanced takes turns between the four sub-splits, which have all captions."""
     result = {}
     for split, pairs in PAIRS.items():
-        mine = [record for record in records if record["split"] == split]
+        pool = [record for record in records if record["split"] == split]
         rows: list[dict[str, Any]] = []
-        for k, record in enumerate(mine[:pairs] if config == DEFAULT_CONFIG else mine):
+        for k, record in enumerate(pool[:pairs] if config == DEFAULT_CONFIG else pool):
             measure = k % len(SOURCE_DATASETS) if config == DEFAULT_CONFIG else SOURCE_DATASETS.index(config)
-            other = mine[(k + 1 + measure) % len(mine)]
+            other = pool[(k + 1 + measure) % len(pool)]
             if other is record:
-                other = mine[(k + 1) % len(mine)]
-            for picture, score, falsified in ((record, 1, False), (other, _overlap(record, other), True)):
+                other = pool[(k + 1) % len(pool)]
+            for picture, score, falsified in ((record, 1, False), (other, _share_of_words(record, other), True)):
                 row = {"id": record["id"], "image_id": picture["id"], "similarity_score": score}
                 if config == DEFAULT_CONFIG:
                     row["source_dataset"] = measure
@@ -130,12 +131,12 @@ def _matches(config: str, records: list[dict[str, Any]]) -> dict[str, list[dict[
     return result
 
 
-def _overlap(one: dict[str, Any], other: dict[str, Any]) -> float:
-    first, second = (set(record["caption"].lower().split()) for record in (one, other))
+def _share_of_words(record: dict[str, Any], other: dict[str, Any]) -> float:
+    first, second = (set(each["caption"].lower().split()) for each in (record, other))
     return round(len(first & second) / len(first | second), 6)
 
 
-def _metadata(record: dict[str, Any]) -> dict[str, Any]:
+def _make_metadata(record: dict[str, Any]) -> dict[str, Any]:
     article = record["article_path"].removeprefix("./")
     return {
         "id": record["id"],
@@ -153,7 +154,7 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
+def _make_tar(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, data in files.items():

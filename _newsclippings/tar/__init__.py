@@ -1,24 +1,24 @@
-"""Uncompressed tars: walk them, index them, find and read their members."""
+"""Uncompressed tar archives: walk and index them, find and read their members."""
 
-from _newsclippings.tar.archive import TarSource, made_of
+from _newsclippings.tar.archive import TarArchive, identity
 from _newsclippings.tar.end import longest_end
 from _newsclippings.tar.files import TarPictures, read_whole
 from _newsclippings.tar.headers import BLOCK
-from _newsclippings.tar.index import keep, load_kept, walk
+from _newsclippings.tar.index import index_tar, keep_index, load_kept_index
 from _newsclippings.tar.index_file import write_index
-from _newsclippings.tar.walking import check_magic, walk_headers
+from _newsclippings.tar.segments import check_magic, walk_headers
 
 __all__ = [
     "BLOCK",
+    "TarArchive",
     "TarPictures",
-    "TarSource",
     "check_magic",
-    "keep",
-    "load_kept",
+    "identity",
+    "index_tar",
+    "keep_index",
+    "load_kept_index",
     "longest_end",
-    "made_of",
     "read_whole",
-    "walk",
     "walk_headers",
     "write_index",
 ]

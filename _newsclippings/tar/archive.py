@@ -1,4 +1,4 @@
-"""origin.tar as an input: its file, its index, and, of a remote one, the sparse local copy of what was needed."""
+"""A tar as an input: the file, its index and, if it is remote, a sparse local copy of the members that were needed."""
 
 from pathlib import Path
 
@@ -15,88 +15,93 @@ from _newsclippings.tar.index_file import load_given_index
 from _newsclippings.tar.members import Members, TarCopy
 
 
-def made_of(location: str) -> str:
-    """What names a file that is made of another and kept: the content of that one, and the version that made it."""
+def identity(location: str) -> str:
+    """Name for a cached file that is derived from `location`: the fingerprint of its content, and VERSION."""
     return f"{fingerprint(location)}-{VERSION}"
 
 
-class TarSource:
-    """One tar and what is known of it; everything is opened when it is needed."""
+class TarArchive:
+    """A tar and its index. Both are opened on first use."""
 
     def __init__(self, location: str, index: str | None, cache: Path, kept: bool, whole: bool) -> None:
-        """Nothing is opened yet.
+        """Store the arguments; open nothing.
 
         Args:
-            location: the tar, local or remote.
-            index: location of its index as Parquet; None to walk its headers.
+            location: path or URL of the tar.
+            index: path or URL of its index as Parquet; None walks its headers.
             cache: folder for indexes and sparse copies.
-            kept: whether pictures of a remote tar are fetched beforehand, and kept, or read when they are asked for.
-            whole: whether damage of the tar is an error.
+            kept: fetch the pictures of a remote tar in advance and keep them; if false, read each when it is asked for.
+            whole: raise an error if the tar is damaged; if false, use the part before the damage.
         """
         self.location = location
         self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
 
     @computed_once
     def file(self) -> RandomFile:
-        """The tar itself."""
+        """The open tar."""
         return open_random(self.location)
 
     @computed_once
     def index(self) -> TarIndex:
-        """Its index.
+        """The index of the tar: read from the cache or from the given file, or built by walking the headers.
 
         Raises:
-            BadTarError: the tar is none, changed while it was walked, or is damaged although it should be whole; or the
-                index is that of another.
+            BadTarError: the file is no tar, it changed during the walk, it is damaged and `whole` is set, or the given
+                index belongs to another tar.
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            index = load_given_index(self._given, self.file, made_of(self._given), folder)
+            index = load_given_index(self._given, self.file, identity(self._given), folder)
         else:
-            key = self._key  # before the file is opened: what is read then is this, or something newer
-            index = load_index(self.file, key, folder, lambda: made_of(self.location))
+            key = self._key  # computed before the file is opened, so that a later change is noticed
+            index = load_index(self.file, key, folder, lambda: identity(self.location))
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
 
     @property
     def known_damage(self) -> str | None:
-        """Where and why the tar could not be read to its end, if its index was needed."""
+        """Where and why the tar could not be read to its end; None if it is whole or its index was not needed."""
         return self.index.damage if "index" in self.__dict__ else None
 
-    def stretch(self, name: str) -> tuple[RandomFile, int, int] | None:
-        """A file that is read as a whole: what to read, from which byte on, and its size; None if it is not there."""
+    def open_member(self, name: str) -> tuple[RandomFile, int, int] | None:
+        """Open a member that is read as a whole, such as data.json.
+
+        Returns:
+            The file to read, the byte at which the member's data begin, and their size; None if there is no member
+            with this name.
+        """
         row = self.index.find(array_of([name], pa.string()))
         if row[0] < 0:
             return None
-        member = Members.of(self.index, row)
+        member = Members.from_index(self.index, row)
         file: RandomFile = self.file
         if self._copy is not None:
             self._copy.fetch(member)
-            file = self._copy.stretch(member)
+            file = self._copy.open_member(member)
         return file, int(member.offsets[0]), int(member.sizes[0])
 
     def pictures(self, paths: pa.Array) -> TarPictures:
-        """The files of some paths in the normal form."""
+        """Look up the members with these paths (in the normal form)."""
         file = self._copy if self._kept else None
         return TarPictures(file or self.file, self.index, paths)
 
     def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
-        """Fetch the files of some rows beforehand, if the tar is remote."""
+        """Fetch the members of these rows in advance, if the tar is remote."""
         if self._copy is not None:
             self._copy.fetch(pictures.members_of(rows))
 
     def _check_same(self) -> None:
-        if made_of(self.location) != self._key:
+        if identity(self.location) != self._key:
             raise changed_tar(self.file.path)
 
     @computed_once
     def _key(self) -> str:
-        return made_of(self.location)
+        return identity(self.location)
 
     @computed_once
     def _copy(self) -> TarCopy | None:
-        """The sparse copy; None of a local tar."""
+        """The sparse local copy; None if the tar is local."""
         if not is_url(self.location):
             return None
         place, file = self._cache / "remote_tars" / f"{self._key}.tar", self.file

@@ -1,4 +1,4 @@
-"""Files of a tar by their paths, as one Arrow array."""
+"""Read files of a tar by their paths, as an Arrow array."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,15 @@ UNKNOWN = -2  # the member of a file that was not looked for yet
 
 
 class TarPictures:
-    """Pictures as members of an uncompressed tar, each one positioned read."""
+    """Pictures (or articles) in an uncompressed tar. Each is one positioned read."""
 
     def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
         """Nothing is looked for yet.
 
         Args:
-            file: the tar: local, the sparse copy of a remote one, or remote itself.
+            file: the tar (local or remote), or the sparse copy of a remote one.
             index: its index.
-            paths: image paths in the normal form, one per record; each is only a key of the index.
+            paths: string (N,), paths in the normal form, one per record. They serve only as keys of the index.
         """
         self.file = file
         self.paths = paths
@@ -42,39 +42,42 @@ class TarPictures:
                 return
             member = self._index.find(self.paths.take(as_array(todo)))
             known = member >= 0
-            self.sizes[todo[known]] = Members.of(self._index, member[known]).sizes
+            self.sizes[todo[known]] = Members.from_index(self._index, member[known]).sizes
             self.present[todo] = self.sizes[todo] > 0
             self._member[todo] = member
 
     def members_of(self, rows: Rows) -> Members:
-        """The members that some rows need, each once."""
+        """Return the members that these rows need, without duplicates."""
         known = rows[rows >= 0]
-        return Members.of(self._index, np.unique(self._member[known[self.present[known]]]))
+        return Members.from_index(self._index, np.unique(self._member[known[self.present[known]]]))
 
     def read(self, rows: Rows) -> pa.Array:
-        """Encoded bytes of some rows; see `Pictures`.
+        """Read the encoded bytes of these rows; see `Pictures`.
 
         Raises:
-            BadTarError: the header in front of a picture is not the one that was indexed.
+            BadTarError: the header before a file is not the one that was indexed.
         """
-        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_some)
+        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_into)
 
     def byte_of(self, row: int) -> int:
-        """The byte of the tar at which the data of a file begin."""
-        return int(Members.of(self._index, self._member[[row]]).offsets[0])
+        """Return the byte of the tar at which the data of a row begin."""
+        return int(Members.from_index(self._index, self._member[[row]]).offsets[0])
 
-    def _read_some(self, rows: Rows, views: list[memoryview]) -> None:
-        members = Members.of(self._index, self._member[rows])
+    def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
+        members = Members.from_index(self._index, self._member[rows])
         read_members(self.file, members, np.arange(len(rows)), views)
 
 
 def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
-    """Encoded bytes of some rows, see `Pictures`; none that a download left half empty in a tar.
+    """Read the encoded bytes of some rows, and refuse files of a tar that an interrupted download left incomplete.
 
     Args:
-        pictures: where they are.
-        rows: which of them.
-        texts: whether they are articles: no text ends in zeros.
+        pictures: the files.
+        rows: int (N,), rows to read; -1 gives null.
+        texts: whether the files are articles; a text never ends in zeros.
+
+    Returns:
+        binary (N,), as `Pictures.read`.
 
     Raises:
         BadTarError: a file in a tar ends in zeros where its end should be.

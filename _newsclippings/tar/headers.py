@@ -1,4 +1,4 @@
-"""What one 512-byte tar header says, and whether it can be believed: POSIX ustar, GNU, PAX and older."""
+"""Parse and check 512-byte tar headers: POSIX ustar, GNU, PAX and older."""
 
 import re
 import struct
@@ -13,8 +13,8 @@ from _newsclippings.storage import BadName, relative_path, relative_paths
 
 BLOCK = 512
 ZERO = bytes(BLOCK)
-MAX_FIELDS = 10_000  # of a PAX header; real ones have a few
-PLAIN = b"0\x007"  # member types that hold a file
+MAX_FIELDS = 10_000  # in a PAX header; real ones have a few
+PLAIN = b"0\x007"  # types of members that are plain files
 REFUSED = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -26,15 +26,22 @@ REFUSED = {
 
 
 class DamageError(Exception):
-    """The walk cannot go on: byte offset and reason."""
+    """The walk cannot go on at a byte of the tar, for a reason."""
 
     def __init__(self, byte: int, why: str) -> None:
         super().__init__(byte, why)
         self.byte, self.why = byte, why
 
 
-def plausible(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Headers that are right without a closer look: checksum, digits of the size, nothing behind a NUL in the name."""
+def are_plausible(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Check many headers at once: checksum, digits of the size, and no bytes after a NUL in the name.
+
+    Args:
+        blocks: uint8 (N, 512).
+
+    Returns:
+        bool (N,); a header for which it is false may still be valid and needs a closer check.
+    """
     field = blocks[:, 148:156].astype(np.int64)
     stored = np.zeros(len(blocks), np.int64)
     for column in field.T:
@@ -48,30 +55,34 @@ def plausible(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return ok
 
 
-def checksums(header: bytes) -> tuple[int, int]:
+def compute_checksums(header: bytes) -> tuple[int, int]:
+    """Sum the bytes of a header as unsigned and as signed numbers; either may be its checksum."""
     field = header[148:156]
     signed = sum(struct.unpack("512b", header)) - sum(struct.unpack("8b", field)) + 256
     return sum(header) - sum(field) + 256, signed  # old tars summed signed bytes
 
 
-def stored_checksum(header: bytes) -> int:
+def read_checksum(header: bytes) -> int:
+    """Read the checksum field of a header; -1 if it is not a number."""
     digits = header[148:156].split(b"\0")[0].strip(b" ")
     return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else -1
 
 
 def check_checksum(header: bytes, byte: int) -> None:
-    if stored_checksum(header) not in checksums(header):
+    """Raise `DamageError` if the checksum of a header is wrong."""
+    if read_checksum(header) not in compute_checksums(header):
         raise DamageError(byte, "the checksum of a header does not match")
 
 
-def check_hidden(header: bytes, byte: int) -> None:
+def check_hidden_bytes(header: bytes, byte: int) -> None:
+    """Raise `DamageError` if the name in a header has bytes after a NUL."""
     name = header[:100]
     if header[257:262] == b"ustar" and name.rstrip(b"\0").count(0):
-        raise DamageError(byte, "bytes are hidden behind a NUL in a member's name")
+        raise DamageError(byte, "bytes are hidden after a NUL in a member's name")
 
 
-def number(field: bytes, byte: int) -> int:
-    """A size: octal digits, or GNU's base-256."""
+def parse_size(field: bytes, byte: int) -> int:
+    """Parse a size: octal digits, or GNU's base-256."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
         if field[0] & 0x40 or value >= 1 << 62:
@@ -83,14 +94,15 @@ def number(field: bytes, byte: int) -> int:
     return int(digits or b"0", 8)
 
 
-def short_name(header: bytes) -> bytes:
+def read_name(header: bytes) -> bytes:
+    """Read the name in a header, with its ustar prefix."""
     name = header[:100].split(b"\0")[0]
     prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
     return prefix + b"/" + name if prefix else name
 
 
-def pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
-    """The records of a PAX header: `length key=value` and a line break each."""
+def parse_pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
+    """Parse a PAX header: records of the form `length key=value`, each ended by a line break."""
     fields: dict[bytes, bytes] = {}
     k = 0
     while k < len(data):
@@ -107,20 +119,32 @@ def pax_fields(data: bytes, byte: int) -> dict[bytes, bytes]:
 
 
 def is_header_of(header: bytes, path: str, size: int) -> bool:
-    """Whether a header may be that of a file: by its size, and by its name as far as a header holds it."""
+    """Check whether a header may belong to a file, by its size and by the part of the name that fits into a header."""
     try:
-        if number(header[124:136], 0) != size and size < 1 << 33:
+        if parse_size(header[124:136], 0) != size and size < 1 << 33:
             return False
         if (b"/" + header[:100].rstrip(b"\0")).endswith(b"/" + path.encode()):
             return True
-        in_another_form = not path.isascii() or len(path) > 80  # a PAX or GNU long name stands before the header
-        return in_another_form or relative_path(short_name(header).decode()) == path
+        has_long_name = not path.isascii() or len(path) > 80  # the name is in a PAX or GNU header before this one
+        return has_long_name or relative_path(read_name(header).decode()) == path
     except (DamageError, ValueError):
         return False
 
 
-def normal_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
-    """Member names in the normal form, or an error that names the byte of the header."""
+def normalise_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
+    """Bring member names into the normal form (see `relative_paths`).
+
+    Args:
+        raw: binary (N,), names as they are in the tar.
+        path: of the tar, for errors.
+        bytes_at: int (N,), position of each header, for errors.
+
+    Returns:
+        string (N,).
+
+    Raises:
+        BadTarError: a name is not UTF-8, or may leave the root.
+    """
     try:
         return relative_paths(raw.cast(pa.string()))
     except BadName as error:

@@ -1,8 +1,7 @@
-"""Byte-offset index of an uncompressed tar: where each file lies in it, so that any of them is one positioned read.
+"""Index of an uncompressed tar: the position of each file, so that any of them is one positioned read.
 
-The headers are walked once. The index is kept as a memory-mapped Arrow file in which names are found by their hash; its
-checksums are compared before any of it is used. As Parquet it can be given to others, who then need no walk: it holds
-names, places and the tar's identity, no pixels.
+The headers are walked once. The index is kept as a memory-mapped Arrow file, in which names are found by their hash and
+whose checksums are compared before it is used. `index_file` writes and reads it as Parquet, for other machines.
 """
 
 import contextlib
@@ -23,19 +22,19 @@ from _newsclippings.errors import BadFileError, BadTarError, changed_tar, damage
 from _newsclippings.storage import HEAD, DamagedError, KeptFile, LocalFile, RandomFile, open_kept, write_kept
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
-from _newsclippings.tar.segment import SCHEMA
-from _newsclippings.tar.walking import check_magic, walk_headers
+from _newsclippings.tar.segments import check_magic, walk_headers
+from _newsclippings.tar.walk import SCHEMA
 
-SAMPLED = 1024  # headers that are compared before an index is believed to be that of a tar with other times
+SAMPLED = 1024  # headers compared before an index is used for a copied or touched tar
 Uint64s = npt.NDArray[np.uint64]
 
 _KEPT = SCHEMA.append(pa.field("key", pa.uint64())).append(
     pa.field("row", pa.int32())
-)  # sorted keys, and whose they are
+)  # sorted keys, and the row of each
 
 
 def _weights(count: int) -> Uint64s:
-    """Odd numbers that look random: SplitMix64 of 0, 1, 2, ... They are part of the format of the kept index."""
+    """The outputs of SplitMix64 from seed 0, made odd. They are part of the format of the kept index."""
     mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -49,17 +48,17 @@ _WEIGHTS = _weights(1 << 14)
 
 @dataclass(frozen=True)
 class TarIndex:
-    """Where the files of a tar lie.
+    """Positions of the files of a tar.
 
     Attributes:
         members: Arrow table of `SCHEMA`, in the order of the tar.
         keys: uint64 (N,), sorted hashes of the names.
         rows: int32 (N,), the member of each key.
-        damage: None, or at which byte, after how many members and why the walk had to stop; `members` is then the
-            whole part before it.
+        damage: at which byte, after how many members and why the walk stopped; None if the tar is whole. With damage,
+            `members` are those before it.
         location: where the index comes from, for errors.
-        kept: the file in the cache that it was made into, which goes if it turns out not to fit the tar.
-        mapped: the file in the cache that all of this is in; None if it is in memory.
+        kept: its file in the cache, which is removed if it turns out not to fit the tar; None if it must stay.
+        mapped: the open file in the cache; None if the index is in memory.
     """
 
     members: pa.Table
@@ -79,17 +78,23 @@ class TarIndex:
                 raise damaged_cache(self.mapped.path) from None
 
     def find(self, names: pa.Array) -> Int64s:
-        """The member of each name (in the normal form, nulls allowed); -1 where there is none.
+        """Find members by their names.
+
+        Args:
+            names: string (N,), in the normal form; may have nulls.
+
+        Returns:
+            int64 (N,), the row of each member; -1 if there is none.
 
         Raises:
             BadFileError: the index was damaged since it was opened.
         """
         self.check()
-        found = np.full(len(names), -1, np.int64)
+        result = np.full(len(names), -1, np.int64)
         todo = np.flatnonzero(values_of(names.is_valid()))
-        wanted = name_keys(names.take(as_array(todo)))
+        wanted = hash_names(names.take(as_array(todo)))
         places = np.searchsorted(self.keys, wanted)
-        while len(todo):  # once round, but for names of the same hash
+        while len(todo):  # normally one pass; more only if two names share a hash
             same = places < len(self.keys)
             same[same] = self.keys[places[same]] == wanted[same]
             todo, wanted, places = todo[same], wanted[same], places[same]
@@ -97,87 +102,88 @@ class TarIndex:
             equal = values_of(
                 pc.equal(one_chunk(self.members["name"].take(as_array(rows))), names.take(as_array(todo)))
             )
-            found[todo[equal]] = rows[equal]
+            result[todo[equal]] = rows[equal]
             todo, wanted, places = todo[~equal], wanted[~equal], places[~equal] + 1
-        return found
+        return result
 
 
-def walk(file: RandomFile, parts: Path | None = None) -> pa.Table:
-    """Index a tar by hopping from header to header.
+def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
+    """Index a tar by walking its headers.
 
     Args:
         file: the tar.
-        parts: folder for what is done of the walk, to go on from after an interruption; None to keep nothing.
+        parts: folder for finished segments, from which an interrupted walk continues; None keeps none.
 
     Returns:
-        Arrow table of `SCHEMA` in the order of the tar. Its schema's metadata hold the tar's identity, and `damage`
-        where the walk had to stop: a truncated file, a header whose checksum fails, data after the end marker.
+        Arrow table of `SCHEMA` in the order of the tar. The metadata of its schema identify the tar; if it is damaged
+        (truncated, a wrong checksum, data after the end marker), they also have `damage`, and the table holds the
+        members before the damage.
 
     Raises:
-        BadTarError: the file is no uncompressed tar, or has a link, a device, a sparse file, or a name that leaves the
-            root.
+        BadTarError: the file is no uncompressed tar or has no files; or it has a link, a device, a sparse file, or a
+            name that leaves the root.
     """
     check_magic(file)
-    about = identity(file)
-    members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in about.values()))
+    metadata = identify_tar(file)
+    members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in metadata.values()))
     if not len(members):
-        message = f"{file.path}: expected a tar with pictures, found that {damage or 'it has no file in it'}. "
-        raise BadTarError(message + "Fetch it again.")
+        message = f"{file.path} has no file that can be read: {damage or 'it is an empty tar'}. Fetch it again."
+        raise BadTarError(message)
     if damage:
-        about["damage"] = f"{damage}. The whole part has {_covered(one_chunk(members['name']))}"
-    return members.replace_schema_metadata(about)
+        metadata["damage"] = f"{damage}. The whole part has {_count_pictures(one_chunk(members['name']))}"
+    return members.replace_schema_metadata(metadata)
 
 
-def identity(file: RandomFile) -> dict[str, str]:
-    """What tells a tar from others: its size, and the SHA-256 of its first and last 64 KiB."""
+def identify_tar(file: RandomFile) -> dict[str, str]:
+    """Identify a tar by its size and the SHA-256 of its first and last 64 KiB, as metadata of its index."""
     ends = {"head_sha256": file.read_at(0, HEAD), "tail_sha256": file.read_at(max(0, file.size - HEAD), HEAD)}
     return {"tar_size": str(file.size), **{name: hashlib.sha256(data).hexdigest() for name, data in ends.items()}}
 
 
-def load_index(file: RandomFile, key: str, folder: Path, key_now: Callable[[], str]) -> TarIndex:
-    """The index of a tar, from the cache or by walking its headers.
+def load_index(file: RandomFile, key: str, folder: Path, identify_again: Callable[[], str]) -> TarIndex:
+    """Load the index of a tar from the cache, or build it by walking the headers.
 
     Args:
         file: the tar.
-        key: its fingerprint, made before it was opened; names the cached file, with the content of a local tar. One of
-            the same content and other times has its index moved to its own name.
-        folder: where indexes are kept. One that cannot be written to costs the walk each time, and nothing else.
-        key_now: makes the fingerprint anew.
+        key: `identity` of the tar, computed before it was opened. It is part of the name of the cached file. For a
+            local tar so is a digest of `identify_tar`, by which the index of a copied or touched tar is found.
+        folder: where indexes are kept. If it cannot be written, the tar is walked each time.
+        identify_again: computes `identity` again, to notice a tar that changed.
 
     Raises:
-        BadTarError: as `walk`, or a member is there twice, or the tar changed during the walk.
+        BadTarError: as `index_tar`; or two members have the same name, or the tar changed during the walk.
     """
-    content = f"{_digest(identity(file))}-" if isinstance(file, LocalFile) else ""
+    content = f"{_digest(identify_tar(file))}-" if isinstance(file, LocalFile) else ""
     cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"
     of = content or key
-    index = load_kept(cached, of)
+    index = load_kept_index(cached, of)
     if index is None and content:
-        index = _of_same_content(file, cached, of, sorted(folder.glob(f"{content}*.arrow")))
-        if index is not None and key_now() != key:
+        index = _find_same_content(file, cached, of, sorted(folder.glob(f"{content}*.arrow")))
+        if index is not None and identify_again() != key:
             raise changed_tar(file.path)
     if index is None:
-        table = walk(file, parts)
-        if key_now() != key:  # else the index of one tar would be kept as that of another
+        table = index_tar(file, parts)
+        if identify_again() != key:  # never keep the index of one tar as that of another
             shutil.rmtree(parts, ignore_errors=True)
             raise changed_tar(file.path)
-        index = keep(table, cached, file.path, parts, of)
+        index = keep_index(table, cached, file.path, parts, of)
     return index
 
 
-def _of_same_content(file: RandomFile, cached: Path, of: str, others: list[Path]) -> TarIndex | None:
-    """The index of a tar that was only copied, moved, linked or touched since: its headers are where they were.
+def _find_same_content(file: RandomFile, cached: Path, of: str, others: list[Path]) -> TarIndex | None:
+    """Find the index of a tar that was only copied, moved, linked or touched: a sample of its headers is unchanged.
 
-    What is kept moves to its new name. The pieces between headers are no part of an index, and are read from the tar.
+    The kept file is renamed. Data between the headers are not in the index, and are always read from the tar.
     """
     for other in others:
-        index = load_kept(other, of)
-        if index is None or index.damage:  # damage may have been mended, where no header tells
+        index = load_kept_index(other, of)
+        if index is None or index.damage:  # the damage may have been repaired, which headers do not show
             continue
         count = len(index.members)
         rows = np.arange(count) if count <= SAMPLED else np.linspace(0, count - 1, SAMPLED).astype(np.int64)
         sample = index.members.select(["offset", "header_crc"]).take(as_array(rows))
-        places = zip(sample["offset"].to_pylist(), sample["header_crc"].to_pylist(), strict=True)
-        if all(zlib.crc32(file.read_at(offset - BLOCK, BLOCK)) == crc for offset, crc in places):
+        headers = zip(sample["offset"].to_pylist(), sample["header_crc"].to_pylist(), strict=True)
+        if all(zlib.crc32(file.read_at(offset - BLOCK, BLOCK)) == crc for offset, crc in headers):
             with contextlib.suppress(OSError):
                 os.replace(other, cached)
                 return replace(index, location=str(cached), kept=cached)
@@ -185,17 +191,24 @@ def _of_same_content(file: RandomFile, cached: Path, of: str, others: list[Path]
     return None
 
 
-def _digest(about: dict[str, str]) -> str:
-    return hashlib.sha256(" ".join(about.values()).encode()).hexdigest()[:32]
+def _digest(metadata: dict[str, str]) -> str:
+    return hashlib.sha256(" ".join(metadata.values()).encode()).hexdigest()[:32]
 
 
-def name_keys(names: pa.Array) -> Uint64s:
-    """A 64-bit hash of each name: the sum of its bytes plus one, each times a weight of its position, modulo 2**64."""
+def hash_names(names: pa.Array) -> Uint64s:
+    """Hash each name to 64 bits: the sum of (byte + 1) times the weight of its position, modulo 2**64.
+
+    Args:
+        names: string (N,).
+
+    Returns:
+        uint64 (N,).
+    """
     keys = np.zeros(len(names), np.uint64)
     for start in range(0, len(names), 1 << 13):
-        some = names.slice(start, 1 << 13).cast(pa.binary())
-        _, offsets, data = some.buffers()
-        bounds = np.frombuffer(offsets, np.int32, len(some) + 1, some.offset * 4).astype(np.int64)
+        part = names.slice(start, 1 << 13).cast(pa.binary())
+        _, offsets, data = part.buffers()
+        bounds = np.frombuffer(offsets, np.int32, len(part) + 1, part.offset * 4).astype(np.int64)
         if bounds[0] == bounds[-1]:
             continue
         letters = np.frombuffer(data, np.uint8, bounds[-1] - bounds[0], bounds[0]).astype(np.uint64) + np.uint64(1)
@@ -203,39 +216,39 @@ def name_keys(names: pa.Array) -> Uint64s:
         position = np.arange(len(letters)) - np.repeat(bounds[:-1] - bounds[0], lengths)
         letters *= _WEIGHTS[position % len(_WEIGHTS)]
         filled = lengths > 0
-        keys[start : start + len(some)][filled] = np.add.reduceat(letters, (bounds[:-1] - bounds[0])[filled])
+        keys[start : start + len(part)][filled] = np.add.reduceat(letters, (bounds[:-1] - bounds[0])[filled])
     return keys
 
 
-def keep(table: pa.Table, cached: Path, location: str, parts: Path | None = None, of: str = "") -> TarIndex:
-    """Write an index to the cache, ready to be mapped; use it from memory where that cannot be.
+def keep_index(table: pa.Table, cached: Path, location: str, parts: Path | None = None, of: str = "") -> TarIndex:
+    """Write an index to the cache and map it; if it cannot be written, use it from memory.
 
     Args:
-        table: see `walk`.
+        table: the index, see `index_tar`.
         cached: the file in the cache.
         location: where it comes from, for errors.
-        parts: folder that is of no use any more.
-        of: key of what it is the index of.
+        parts: folder of finished segments, which is removed.
+        of: key of the tar, stored in the file.
 
     Raises:
-        BadTarError: a member is there twice.
+        BadTarError: two members have the same name.
     """
-    keys, rows = sorted_keys(table["name"], location)
+    keys, rows = sort_keys(table["name"], location)
     table = table.combine_chunks()
     kept = pa.table([*table.columns, as_array(keys), as_array(rows)], _KEPT.with_metadata(table.schema.metadata))
-    with contextlib.suppress(OSError, BadFileError):  # no room, no right to write, a folder in its place
+    with contextlib.suppress(OSError, BadFileError):  # disk full, read-only, or a folder of that name
         cached.parent.mkdir(parents=True, exist_ok=True)
         with write_kept(cached, of) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
             writer.write_table(kept)
         if parts is not None:
             shutil.rmtree(parts, ignore_errors=True)
-        if (index := load_kept(cached, of)) is not None:
+        if (index := load_kept_index(cached, of)) is not None:
             return index
-    return _as_index(kept, location)
+    return _make_index(kept, location)
 
 
-def load_kept(cached: Path, of: str = "") -> TarIndex | None:
-    """An index that was kept of something; None where there is none, or it is not what was written."""
+def load_kept_index(cached: Path, of: str = "") -> TarIndex | None:
+    """Load an index from the cache; None if there is none, if it is damaged, or if it belongs to another key."""
     with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
         file = open_kept(cached, of)
         if file is None:
@@ -243,37 +256,44 @@ def load_kept(cached: Path, of: str = "") -> TarIndex | None:
         file.check()
         table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
         if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
-            return replace(_as_index(table, str(cached)), kept=cached, mapped=file)
+            return replace(_make_index(table, str(cached)), kept=cached, mapped=file)
     return None
 
 
-def _as_index(table: pa.Table, location: str) -> TarIndex:
+def _make_index(table: pa.Table, location: str) -> TarIndex:
     keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
     rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
     damage = (table.schema.metadata or {}).get(b"damage")
     return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
 
 
-def sorted_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
-    """The hashes of some names, sorted, and whose they are.
+def sort_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
+    """Hash names and sort the hashes.
+
+    Args:
+        names: string (N,).
+        location: of the tar or its index, for errors.
+
+    Returns:
+        uint64 (N,), the sorted hashes; int32 (N,), the row of each.
 
     Raises:
-        BadTarError: a name stands twice.
+        BadTarError: two names are the same.
     """
-    keys = np.concatenate([np.empty(0, np.uint64), *map(name_keys, names.chunks)])
+    keys = np.concatenate([np.empty(0, np.uint64), *map(hash_names, names.chunks)])
     order = np.argsort(keys, kind="stable")
     keys, rows = keys[order], order.astype(np.int32)
     same = np.flatnonzero(keys[1:] == keys[:-1])
     suspects = names.take(as_array(np.union1d(rows[same], rows[same + 1])))
-    twice = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
-    if twice is not None:
-        message = f"{location}: expected each file once, found member {twice!r} twice. Get the tar from its authors."
+    repeated = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
+    if repeated is not None:
+        message = f"{location}: two members have the name {repeated!r}. Get the tar from its authors."
         raise BadTarError(message)
     return keys, rows
 
 
-def _covered(names: pa.Array) -> str:
-    """How many pictures of each outlet a tar has, in words."""
+def _count_pictures(names: pa.Array) -> str:
+    """Describe how many pictures of each outlet a tar has."""
     outlets = pc.extract_regex(names, r"^(?P<outlet>[^/]+)/images/")
     counts = pc.value_counts(pc.drop_null(pc.struct_field(outlets, [0]))).to_pylist()
     return "pictures of " + ", ".join(f"{c['values']} ({c['counts']:,})" for c in counts) if counts else "no picture"

@@ -1,9 +1,9 @@
-"""Members of a tar, read at their places: each header is compared with the index, so that no other tar is read.
+"""Read members of a tar by their positions, and check each header against the index.
 
-Members of a remote tar are fetched by range, neighbouring ones with one request. What a build needs is kept in a sparse
-local copy of the tar, in which the data of every member are where they are in the remote one. In place of its header,
-the copy has a record that proves the data. It is written last, so that an interrupted build continues where it was;
-data that do not match it are fetched again, and never used.
+Members of a remote tar are fetched by range, neighbouring members by one request. The members that a build needs are
+kept in a sparse local copy of the tar, with their data at the same positions. In place of each header, the copy has a
+record with a checksum of the data. The record is written last, so that an interrupted build continues where it stopped.
+Data that do not match their record are fetched again and never used.
 """
 
 import contextlib
@@ -48,25 +48,25 @@ from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK, is_header_of
 from _newsclippings.tar.index import TarIndex
 
-WASTE = 1 / 16  # of a request: bytes between members that are fetched to save another request
-NEXT = 2048  # bytes between members that are next to each other: padding, and a header for a long name
-BATCH = 64 << 20  # bytes that are written to the disk before their records are
-PROVED = 16 << 10  # bytes of a stretch that are compared together when some of them are read
+WASTE = 1 / 16  # largest share of a request that may be bytes between members, fetched to save another request
+NEXT = 2048  # most bytes between neighbouring members: padding, and a header for a long name
+BATCH = 64 << 20  # bytes of data that are flushed to the disk before their records are written
+VERIFIED = 16 << 10  # bytes that share a checksum in a `VerifiedRange`
 _RECORD = struct.Struct("<16sIQ16s")  # magic, CRC-32 of the header, size of the data, their XXH3-128
 _MAGIC = b"newsclippings+1\n"
 
 
 @dataclass(frozen=True)
 class Members:
-    """Some members of a tar.
+    """Members of a tar, as the index describes them.
 
     Attributes:
         names: string (N,), in the normal form.
-        offsets: int64 (N,), byte of the data of each.
+        offsets: int64 (N,), byte of the tar at which the data of each begin.
         sizes: int64 (N,), in bytes.
         crcs: uint32 (N,), CRC-32 of each header.
-        index: location of the index that says so, for errors.
-        kept: its file in the cache, if it was made there.
+        index: location of the index, for errors.
+        kept: its file in the cache, which is removed if it does not fit the tar; None if it must stay.
     """
 
     names: pa.Array
@@ -77,8 +77,8 @@ class Members:
     kept: Path | None = None
 
     @classmethod
-    def of(cls, index: TarIndex, rows: Int64s) -> "Members":
-        """Some rows of an index.
+    def from_index(cls, index: TarIndex, rows: Int64s) -> "Members":
+        """Take rows of an index.
 
         Raises:
             BadFileError: the index was damaged since it was opened.
@@ -88,31 +88,37 @@ class Members:
         offsets, sizes, crcs = (values_of(table[name]) for name in ("offset", "size", "header_crc"))
         return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
 
-    def some(self, rows: Int64s) -> "Members":
-        """Some of them."""
+    def take(self, rows: Int64s) -> "Members":
+        """Take some of these members."""
         names = self.names.take(as_array(rows))
         return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept)
 
     def check(self, k: int, header: bytes | bytearray | memoryview, tar: str) -> None:
-        """Raise `BadTarError` if the bytes before the data of the k-th are not its header."""
+        """Raise `BadTarError` unless `header` is the header of the k-th member."""
         header = bytes(header)
         name = self.names[k].as_py()
         if zlib.crc32(header) != self.crcs[k] or not is_header_of(header, name, int(self.sizes[k])):
             expected = f"the header of {name} at byte {int(self.offsets[k]) - BLOCK:,}"
             if self.kept is None:
                 raise other_tar(self.index, tar, expected, "another there")
-            self.kept.unlink(missing_ok=True)  # whatever was wrong when it was made, or is now
+            self.kept.unlink(missing_ok=True)  # the index may be the cause: build it again next time
             raise bad_tar(tar, expected, "another there")
 
 
-Sink = Callable[[int, int, memoryview], None]  # takes the bytes of the k-th from one of its bytes on
+Sink = Callable[[int, int, memoryview], None]  # takes a member's row, a position in its data, and the data from there
 
 
 def read_members(file: "RandomFile | TarCopy", members: Members, rows: Int64s, views: list[memoryview]) -> None:
-    """Read the data of some members into buffers of their sizes, each member once.
+    """Read the data of members into buffers of their sizes.
+
+    Args:
+        file: the tar, or the sparse copy of a remote one.
+        members: of the tar.
+        rows: int64 (N,), which members, each at most once.
+        views: N buffers, filled with their data.
 
     Raises:
-        BadTarError: the header in front of a member is not the one that was indexed.
+        BadTarError: the header before a member is not the one that was indexed.
     """
     if isinstance(file, TarCopy):
         file.read_members(members, rows, views)
@@ -134,143 +140,149 @@ def read_members(file: "RandomFile | TarCopy", members: Members, rows: Int64s, v
 
 
 class TarCopy:
-    """The sparse copy of a remote tar, and the tar itself, from which comes what the copy no longer has.
+    """The sparse copy of a remote tar. Members that it has lost are fetched again from the remote tar.
 
     Attributes:
-        path: the copy.
+        path: of the copy.
     """
 
     def __init__(self, copy: Path, remote: RemoteFile, check_same: Callable[[], None]) -> None:
-        """Open the copy, or make it.
+        """Open the copy, or create it.
 
         Args:
-            copy: the copy.
+            copy: path of the copy.
             remote: the tar.
-            check_same: raises `BadTarError` if the remote tar is not the one any more that the copy is of.
+            check_same: raises `BadTarError` if the remote tar has been replaced.
         """
         self.path = str(copy)
         self._copy, self._remote, self._check_same = copy, remote, check_same
         self._file = open_copy(copy, remote.size)
 
     def fetch(self, members: Members, again: bool = False) -> None:
-        """Fetch what the copy does not have of some members; see `fetch_members`.
+        """Fetch the members that the copy does not have; see `fetch_members`.
 
         Raises:
-            BadTarError: the remote tar was replaced. The copy is removed: it may be of both.
+            BadTarError: the remote tar was replaced. The copy is removed, since it may have data of both.
         """
-        with self._of_one_tar():
+        with self._check_one_tar():
             fetch_members(self._remote, self._copy, members, again)
         self._file = open_copy(self._copy, self._remote.size)  # another process may have removed the one before
 
     def read_members(self, members: Members, rows: Int64s, views: list[memoryview]) -> None:
-        """Read and prove the data of some members; those that are not what was fetched are fetched again."""
+        """Read the data of members and check them against their records; fetch members again that do not match.
+
+        Args: as the function `read_members`.
+        """
         block, bad = bytearray(BLOCK), list[int]()
         for i in np.argsort(members.offsets[rows], kind="stable").tolist():  # front to back in the file
             row = int(rows[i])
             try:
                 self._file.read_into(int(members.offsets[row]) - BLOCK, memoryview(block), views[i])
-            except NewsCLIPpingsError:  # the copy was cut off or replaced, or the disk does not give it back
+            except NewsCLIPpingsError:  # the copy was truncated or replaced, or the disk fails
                 bad.append(i)
                 continue
             if block != record(members, row, xxhash.xxh3_128_digest(views[i])):
                 bad.append(i)
         if bad:
             again, into = rows[np.array(bad)], [views[i] for i in bad]
-            with self._of_one_tar():
+            with self._check_one_tar():
                 read_members(self._remote, members, again, into)
-            with contextlib.suppress(OSError):  # else the next one fetches them again
+            with contextlib.suppress(OSError):  # if they cannot be kept, the next read fetches them again
                 _write_members(self._copy, members, again, into)
 
-    def stretch(self, members: Members) -> "ProvedStretch":
-        """The only one of some members as a file, with the places that it has in the tar.
+    def open_member(self, members: Members) -> "VerifiedRange":
+        """Open a single member as a file whose positions are those of the tar.
+
+        Args:
+            members: exactly one, already fetched.
 
         Raises:
-            BadFileError: what was fetched does not stay on the disk.
+            BadFileError: the disk returns other bytes than were written to it.
         """
         for _ in range(2):
-            stretch = ProvedStretch(self._file, self._remote, int(members.offsets[0]), int(members.sizes[0]))
-            if self._file.read_at(stretch.start - BLOCK, BLOCK) == record(members, 0, stretch.digest):
-                return stretch
+            opened = VerifiedRange(self._file, self._remote, int(members.offsets[0]), int(members.sizes[0]))
+            if self._file.read_at(opened.start - BLOCK, BLOCK) == record(members, 0, opened.digest):
+                return opened
             self.fetch(members, again=True)
-        found = "other bytes on the disk than were written to it"
-        raise bad_file(self.path, f"{members.names[0]} as it was fetched", found, "Check the disk, or choose another.")
+        what = "other bytes on the disk than were written to it"
+        raise bad_file(self.path, f"{members.names[0]} as it was fetched", what, "Check the disk, or choose another.")
 
     @contextlib.contextmanager
-    def _of_one_tar(self) -> Iterator[None]:
+    def _check_one_tar(self) -> Iterator[None]:
         try:
             yield
             self._check_same()
-        except BadTarError:  # what was fetched may be of both, and look right
+        except BadTarError:  # the copy may have valid records of both tars
             self._copy.unlink(missing_ok=True)
             raise
 
 
-class ProvedStretch:
-    """A stretch of the copy that is read at random: its pieces are what they were when the whole was proved."""
+class VerifiedRange:
+    """A range of the copy for random reads. Each read is checked against checksums taken when it was opened."""
 
     def __init__(self, file: LocalFile, remote: RemoteFile, start: int, size: int) -> None:
-        """Read it once; `digest` is its XXH3-128 then."""
+        """Read the range once, and compute `digest`, its XXH3-128, and a checksum of each piece."""
         self.path, self.size, self.start = file.path, file.size, start
         self._file, self._remote, self._stop = file, remote, start + size
         whole, sums = xxhash.xxh3_128(), list[int]()
-        for low in range(start, self._stop, 64 * PROVED):
-            data = memoryview(file.read_at(low, min(64 * PROVED, self._stop - low)))
+        for low in range(start, self._stop, 64 * VERIFIED):
+            data = memoryview(file.read_at(low, min(64 * VERIFIED, self._stop - low)))
             whole.update(data)
-            sums += [xxhash.xxh3_64_intdigest(data[k : k + PROVED]) for k in range(0, len(data), PROVED)]
+            sums += [xxhash.xxh3_64_intdigest(data[k : k + VERIFIED]) for k in range(0, len(data), VERIFIED)]
         self.digest, self._sums = whole.digest(), np.array(sums, np.uint64)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from a byte of the tar on; fewer at the end of the stretch."""
-        first, stop = (offset - self.start) // PROVED, min(offset + length, self._stop)
+        """Read up to `length` bytes from a byte of the tar on; fewer at the end of the range."""
+        first, stop = (offset - self.start) // VERIFIED, min(offset + length, self._stop)
         if stop <= offset:
             return b""
-        low = self.start + first * PROVED
-        high = min(self.start - (self.start - stop) // PROVED * PROVED, self._stop)
+        low = self.start + first * VERIFIED
+        high = min(self.start - (self.start - stop) // VERIFIED * VERIFIED, self._stop)
         data = b""
-        with contextlib.suppress(NewsCLIPpingsError):  # the copy is gone, or the disk does not give it back
+        with contextlib.suppress(NewsCLIPpingsError):  # the copy is gone, or the disk fails
             data = self._file.read_at(low, high - low)
-        if not self._is_right(first, data, high - low):  # damaged since then
+        if not self._is_right(first, data, high - low):  # it was damaged after it was opened
             data = self._remote.read_at(low, high - low)
             if not self._is_right(first, data, high - low):
-                found = f"other bytes at byte {low:,}, there and on the server"
-                raise bad_file(self.path, "what was fetched", found, "Load it again.")
+                what = f"other bytes at byte {low:,}, there and on the server"
+                raise bad_file(self.path, "what was fetched", what, "Load it again.")
         return data[offset - low : stop - low]
 
     def _is_right(self, first: int, data: bytes, length: int) -> bool:
         view = memoryview(data)
-        sums = (xxhash.xxh3_64_intdigest(view[k : k + PROVED]) for k in range(0, length, PROVED))
-        return len(data) == length and all(found == self._sums[first + k] for k, found in enumerate(sums))
+        sums = (xxhash.xxh3_64_intdigest(view[k : k + VERIFIED]) for k in range(0, length, VERIFIED))
+        return len(data) == length and all(checksum == self._sums[first + k] for k, checksum in enumerate(sums))
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from a byte of the tar on."""
+        """Fill the buffers in their order, from a byte of the tar on."""
         for buffer in buffers:
             buffer[:] = self.read_at(offset, len(buffer))
             offset += len(buffer)
 
     def hop_reader(self) -> Callable[[int, int], bytes]:
-        """As `RandomFile`: nothing is read ahead."""
+        """Return `read_at`, since nothing need be read ahead; see `RandomFile`."""
         return self.read_at
 
 
 def record(members: Members, k: int, digest: bytes) -> bytes:
-    """What the copy has in the place of the header of the k-th member, whose data have an XXH3-128."""
-    about = _RECORD.pack(_MAGIC, int(members.crcs[k]), int(members.sizes[k]), digest)
-    return (about + xxhash.xxh3_64_digest(about)).ljust(BLOCK, b"\0")
+    """Make the record that the copy has in place of the header of the k-th member; `digest` is XXH3-128 of its data."""
+    fields = _RECORD.pack(_MAGIC, int(members.crcs[k]), int(members.sizes[k]), digest)
+    return (fields + xxhash.xxh3_64_digest(fields)).ljust(BLOCK, b"\0")
 
 
 def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = False) -> None:
-    """Fetch what a sparse local copy of a remote tar does not have of some members.
+    """Fetch the members that a sparse local copy of a remote tar does not have.
 
     Args:
         file: the tar.
-        copy: the copy.
-        members: what is needed.
-        again: fetch what the copy seems to have as well.
+        copy: path of the copy.
+        members: the members that are needed.
+        again: also fetch members that the copy has.
 
     Raises:
         BadTarError: as `read_members`.
         ConfigError: the disk is too small.
-        DataNotFoundError: the server does not answer; what was fetched by then stays.
+        DataNotFoundError: the server does not answer. Members that were fetched before are kept.
     """
     open_copy(copy, file.size).close()
     with full_disk_told(copy.parent), _open_to_write(copy) as descriptor:
@@ -278,14 +290,14 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = 
 
 
 def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members, again: bool) -> None:
-    rows = np.flatnonzero([again or not _is_there(descriptor, members, k) for k in range(len(members.offsets))])
+    rows = np.flatnonzero([again or not _has_record(descriptor, members, k) for k in range(len(members.offsets))])
     needed, free = int(members.sizes[rows].sum()) + BLOCK * len(rows), shutil.disk_usage(copy.parent).free
     if needed > free:
         raise disk_full(copy.parent, needed, free, "what has to be fetched", ELSEWHERE)
     hashes: dict[int, xxhash.xxh3_128] = {}
 
     def sink(row: int, at: int, data: memoryview) -> None:
-        hashes.setdefault(row, xxhash.xxh3_128()).update(data)  # the pieces of a member come in their order
+        hashes.setdefault(row, xxhash.xxh3_128()).update(data)  # pieces of a member come in order
         _write(descriptor, data, int(members.offsets[row]) + at)
 
     with tqdm(
@@ -296,30 +308,30 @@ def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members,
         disable=None,
     ) as bar:
         records: list[tuple[int, bytes]] = []
-        unsafe = 0
+        unflushed = 0
         try:
             for row in _fetch(file, members, rows, sink):
                 digest = hashes.pop(row, xxhash.xxh3_128()).digest()
                 records.append((int(members.offsets[row]) - BLOCK, record(members, row, digest)))
-                unsafe += int(members.sizes[row]) + BLOCK
+                unflushed += int(members.sizes[row]) + BLOCK
                 bar.update(int(members.sizes[row]) + BLOCK)
-                if unsafe >= BATCH:
+                if unflushed >= BATCH:
                     _commit(descriptor, records)
-                    unsafe = 0
-        finally:  # what was fetched until something went wrong stays
+                    unflushed = 0
+        finally:  # keep the members that were fetched before an error
             _commit(descriptor, records)
 
 
-def _is_there(descriptor: int, members: Members, k: int) -> bool:
-    """Whether a copy has the record of the k-th member. Whether its data match is seen when they are read."""
-    with contextlib.suppress(OSError):  # a bad sector: what is written there may go to another
+def _has_record(descriptor: int, members: Members, k: int) -> bool:
+    """Check whether a copy has the record of the k-th member. The data are compared with it when they are read."""
+    with contextlib.suppress(OSError):  # a bad sector, which the disk may replace when it is written again
         block = os.pread(descriptor, BLOCK, int(members.offsets[k]) - BLOCK)
         return block == record(members, k, block[_RECORD.size - 16 : _RECORD.size].ljust(16, b"\0"))
     return False
 
 
 def _write_members(copy: Path, members: Members, rows: Int64s, views: list[memoryview]) -> None:
-    """Write members whose data are known to a copy."""
+    """Write the data of members, and then their records, to a copy."""
     with _open_to_write(copy) as descriptor:
         for row, view in zip(rows.tolist(), views, strict=True):
             _write(descriptor, view, int(members.offsets[row]))
@@ -330,10 +342,10 @@ def _write_members(copy: Path, members: Members, rows: Int64s, views: list[memor
 
 
 def open_copy(copy: Path, size: int) -> LocalFile:
-    """Open a sparse copy for reading; it is made, all of it a hole, when there is none.
+    """Open a sparse copy for reading; if there is none, create it as one hole of `size` bytes.
 
     Raises:
-        ConfigError: it cannot be made, for a full disk or another reason; or something else is in its place.
+        ConfigError: it cannot be created, or something that is not a file has its name.
     """
     with full_disk_told(copy.parent):
         try:
@@ -341,20 +353,20 @@ def open_copy(copy: Path, size: int) -> LocalFile:
             with _open_to_write(copy, os.O_CREAT) as descriptor:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
-                    raise no_copy(copy, "something that is no file is there")
+                    raise no_copy(copy, "something that is not a file has its name")
                 if status.st_size != size:
                     extend(descriptor, size)
         except OSError as error:
             if is_full(error):
                 raise
-            why = "a link is there" if os.path.islink(copy) else error.strerror or type(error).__name__
+            why = "a link has its name" if os.path.islink(copy) else error.strerror or type(error).__name__
             raise no_copy(copy, why) from None
     return LocalFile(str(copy), at_rest=False)  # other processes may write to it
 
 
 @contextlib.contextmanager
 def _open_to_write(copy: Path, flags: int = 0) -> Iterator[int]:
-    """A descriptor of a copy, and of no file that a link there leads to."""
+    """Open a descriptor of a copy, without following links."""
     flags |= os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(copy, flags, 0o666)
     try:
@@ -364,26 +376,26 @@ def _open_to_write(copy: Path, flags: int = 0) -> Iterator[int]:
 
 
 def _commit(descriptor: int, records: list[tuple[int, bytes]]) -> None:
-    """Write the records of members whose data are on the disk: from now on they count."""
-    whole = records.copy()
-    records.clear()  # first: a second try of what failed here would not fail, though data are lost
+    """Flush the data of members to the disk, then write their records."""
+    flushed = records.copy()
+    records.clear()  # before the flush: if it fails, a second flush would succeed although data are lost
     flush(descriptor)
-    for offset, block in whole:
+    for offset, block in flushed:
         _write(descriptor, memoryview(block), offset)
 
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all of it: a disk that becomes full takes a part without an error."""
+    """Write all data; a disk that becomes full may accept only a part, without an error."""
     while len(data):
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
 
 
 def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iterator[int]:
-    """Give the data of some members to a sink, piece by piece; yields each member that is complete."""
+    """Pass the data of members to a sink, piece by piece, and yield each row that is complete."""
     rows = rows[np.argsort(members.offsets[rows], kind="stable")]
     starts, stops = members.offsets[rows] - BLOCK, members.offsets[rows] + members.sizes[rows]
-    plan = list(_requests(starts, stops))
+    plan = list(plan_requests(starts, stops))
     reads = file.read_ranges([(start, stop) for start, stop, _, _ in plan])
     for ((start, stop), data), (_, _, first, last) in zip(reads, plan, strict=True):
         view = memoryview(data)
@@ -398,22 +410,29 @@ def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iter
                 yield row
 
 
-def _requests(starts: Int64s, stops: Int64s) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges that cover sorted members: first byte, one after the last, first member, one after the last.
+def plan_requests(starts: Int64s, stops: Int64s) -> Iterator[tuple[int, int, int, int]]:
+    """Plan the ranges to request for members that are sorted by their positions.
 
-    Neighbours share a range as long as it is not too long and little of it is of no use. A long member has several.
+    Neighbours share a range if it is not too long and little of it is unused. A long member has several ranges.
+
+    Args:
+        starts: int64 (N,), first byte of each member, with its header.
+        stops: int64 (N,), byte after the last.
+
+    Yields:
+        First byte, byte after the last, first member, member after the last.
     """
     first = 0
     while first < len(starts):
-        start, stop, useless, last = int(starts[first]), int(stops[first]), 0, first + 1
+        start, stop, unused, last = int(starts[first]), int(stops[first]), 0, first + 1
         if stop - start > PIECE:
             for low, high in pieces(start, stop):
                 yield low, high, first, last
         else:
             while last < len(starts):
                 gap, end = int(starts[last]) - stop, int(stops[last])
-                if end - start > PIECE or (gap > NEXT and useless + gap > WASTE * (end - start)):
+                if end - start > PIECE or (gap > NEXT and unused + gap > WASTE * (end - start)):
                     break
-                stop, useless, last = max(stop, end), useless + (gap if gap > NEXT else 0), last + 1
+                stop, unused, last = max(stop, end), unused + (gap if gap > NEXT else 0), last + 1
             yield start, stop, first, last
         first = last

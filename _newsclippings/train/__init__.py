@@ -1,4 +1,7 @@
-"""The paper's benchmark: is this the caption's own picture? Nothing slow is imported before a function is called."""
+"""Train and evaluate classifiers for the paper's benchmark: does a picture belong to its caption?
+
+torch and other large packages are imported when a function is called.
+"""
 
 from importlib.util import find_spec
 from typing import Any
@@ -14,15 +17,18 @@ _EXTRA = ("torch", "transformers", "accelerate", "safetensors", "matplotlib")
 
 
 def train(arguments: list[str]) -> dict[str, Any]:
-    """Train and evaluate, by the flags of `newsclippings train`.
+    """Train and evaluate a classifier.
+
+    Args:
+        arguments: flags of `newsclippings train`.
 
     Returns:
         The measures on test, as in measures.json; empty in all processes of `torchrun` but the first.
 
     Raises:
         ConfigError: the extra `train` is not installed.
-        NewsCLIPpingsError, ValueError, OSError: something is missing, damaged, or asked for in a wrong way.
-        SystemExit: a flag is unknown, or `--help` was asked for.
+        NewsCLIPpingsError, ValueError, OSError: something is missing, damaged or contradictory.
+        SystemExit: a flag is unknown, or `--help` was given.
     """
     _require_extra()
     from _newsclippings.train.command import main
@@ -31,15 +37,21 @@ def train(arguments: list[str]) -> dict[str, Any]:
 
 
 def run(arguments: list[str]) -> int:
-    """As `train`, as a program: errors are printed in a line. Returns the exit code: 1 failed, 2 usage.
+    """Train and evaluate as a program, and print errors in one line.
+
+    Args:
+        arguments: flags of `newsclippings train`.
+
+    Returns:
+        The exit code: 0 for success, 1 for a failure, 2 for wrong usage.
 
     Raises:
         ConfigError: the extra `train` is not installed.
     """
     _require_extra()
-    from _newsclippings.train.command import command
+    from _newsclippings.train.command import run_command
 
-    return command(arguments)
+    return run_command(arguments)
 
 
 def _require_extra() -> None:

@@ -1,4 +1,4 @@
-"""Batches of tensors, made of rows."""
+"""Make batches of tensors from rows."""
 
 from typing import Any
 
@@ -15,25 +15,25 @@ Batch = dict[str, Any]
 
 
 class Collator:
-    """Makes a batch of rows: tensors, and the facts of each row."""
+    """Make a batch from rows: tensors, and the facts of each row."""
 
     def __init__(self, options: Options, tokenizer: Any, side: int, tokens: int) -> None:
-        """Of captions and pictures, or of vectors.
+        """Store what batches are made with.
 
         Args:
-            options: which vectors.
-            tokenizer: of the model; None for features.
-            side: of a picture that the model takes, in pixels.
-            tokens: of a caption.
+            options: which vectors, if any.
+            tokenizer: of the model; None for vectors.
+            side: of the pictures that the model takes, in pixels.
+            tokens: per caption.
         """
         self.options, self.tokenizer, self.side, self.tokens = options, tokenizer, side, tokens
 
     def __call__(self, rows: list[Row]) -> Batch:
-        """`labels` (B,), `facts`, and `input_ids`, `attention_mask`, `pixel_values` or `vectors`."""
+        """Make a batch of `labels` (B,), `facts`, and either `vectors` or the model's inputs for text and pictures."""
         batch: Batch = {"labels": torch.tensor([row["falsified"] for row in rows])}
         batch["facts"] = [{name: row[name] for name in FACTS} for row in rows]
         if self.options.features:
-            batch["vectors"] = torch.stack([vectors_of(row, self.options) for row in rows])
+            batch["vectors"] = torch.stack([make_vectors(row, self.options) for row in rows])
             return batch
         captions = [row["caption"] for row in rows]
         tokens = self.tokenizer(
@@ -47,16 +47,19 @@ class Collator:
 
     def _pixels(self, row: Row) -> torch.Tensor:
         try:
-            return pixels(row["image"], self.side)
+            return make_pixels(row["image"], self.side)
         except NewsCLIPpingsError as error:
             do = "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
             raise ValueError(f"row {row['index']}, image_id {row['image_id']}: {error} {do}") from error
 
 
-def pixels(image: dict[str, Any], side: int) -> torch.Tensor:
-    """float32 (3, side, side), 0 to 1: resized to 256 / 224 of the side, whatever its shape, then cropped.
+def make_pixels(image: dict[str, Any], side: int) -> torch.Tensor:
+    """Decode a picture, resize it to a square of 256 / 224 of the side, and crop its centre.
 
-    As in the authors' recipe, what is transparent shows the colours behind it; `decode_small` makes it white.
+    As in the authors' recipe, transparent areas show the colours behind them; `decode_small` makes them white.
+
+    Returns:
+        float32 (3, side, side), 0 to 1.
     """
     whole = side * 256 // 224
     cut = (whole - side) // 2
@@ -64,16 +67,20 @@ def pixels(image: dict[str, Any], side: int) -> torch.Tensor:
     return torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
 
 
-def vectors_of(row: Row, options: Options) -> torch.Tensor:
-    """float32 (width,): the row's vectors, each L2-normalised, zero where there is none; the mean of several faces."""
-    found = {}
+def make_vectors(row: Row, options: Options) -> torch.Tensor:
+    """Join the vectors of a row, each L2-normalised; several faces are averaged, and a missing vector is zero.
+
+    Returns:
+        float32 (width,).
+    """
+    vectors = {}
     for kind in FEATURES[options.features or "all"]:
         width = EMBEDDINGS[kind].width
         value = torch.tensor(row[kind] if row[kind] is not None else [], dtype=torch.float32).reshape(-1, width)
         mean = value.mean(0) if len(value) else torch.zeros(width)
-        found[kind] = torch.nn.functional.normalize(mean, dim=-1)
-    parts = list(found.values())
+        vectors[kind] = torch.nn.functional.normalize(mean, dim=-1)
+    parts = list(vectors.values())
     if options.products:
-        image, text = found["clip_image"], found["clip_text"]
+        image, text = vectors["clip_image"], vectors["clip_text"]
         parts += [image * text, (image - text).abs()]
     return torch.cat(parts)

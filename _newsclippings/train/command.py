@@ -1,4 +1,4 @@
-"""The command: `newsclippings train --config merged_balanced --model openai/clip-vit-base-patch32`."""
+"""Run `newsclippings train`: read the flags, train, evaluate, and print the report."""
 
 import contextlib
 import logging
@@ -21,47 +21,47 @@ from _newsclippings.facts import OUTLETS
 from _newsclippings.storage import Patient, forget_unprinted, free_at, in_our_words, not_printed
 from _newsclippings.text import as_message
 from _newsclippings.train import model as models
-from _newsclippings.train import strangers
+from _newsclippings.train import untrusted
 from _newsclippings.train.collate import Collator
-from _newsclippings.train.data import Control, MapRows, count_rows, load_split, shard_sizes
+from _newsclippings.train.data import Control, MapRows, count_rows, load_split, read_shard_sizes
 from _newsclippings.train.evaluate import predict, write_report
 from _newsclippings.train.options import CONTROLS, Options, UsageError, given_flags, parse
-from _newsclippings.train.places import check_new_report, check_report, check_run, inputs_of
+from _newsclippings.train.places import check_new_report, check_report, check_run, list_inputs
 from _newsclippings.train.stream import StreamLoader, StreamRows
 
 logger = logging.getLogger(__name__)
 
 
 class PairTrainer(Trainer):
-    """`Trainer` with two learning rates, and streams that are divided between ranks before they are read."""
+    """A `Trainer` with two learning rates, for streams that are already divided between ranks."""
 
     optimizer: Any
     shuffle = True
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """AdamW; the head and the backbone have rates of their own."""
+        """Create AdamW with separate learning rates for the head and the backbone."""
         if self.optimizer is None:
-            given = self.args
-            groups = self.model.groups(given.learning_rate, given.weight_decay)
-            betas = (given.adam_beta1, given.adam_beta2)
-            self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=given.adam_epsilon)
+            arguments = self.args
+            groups = self.model.groups(arguments.learning_rate, arguments.weight_decay)
+            betas = (arguments.adam_beta1, arguments.adam_beta2)
+            self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=arguments.adam_epsilon)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of a stream are not divided again; others are as `Trainer` makes them."""
+        """Load a stream without dividing it again; load other rows as `Trainer` does."""
         if isinstance(self.train_dataset, StreamRows):
             size, drop_last = self.args.train_batch_size, self.args.dataloader_drop_last
-            return loader(self.train_dataset, self.data_collator, self.args, size, drop_last)
+            return make_loader(self.train_dataset, self.data_collator, self.args, size, drop_last)
         return super().get_train_dataloader()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with saving(self.args.output_dir):
+        with report_failed_save(self.args.output_dir):
             super()._save_checkpoint(*args, **kwargs)
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
-        """As `Trainer`."""
-        with saving(self.args.output_dir):
+        """Save the model as `Trainer` does."""
+        with report_failed_save(self.args.output_dir):
             super().save_model(*args, **kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -69,32 +69,32 @@ class PairTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         load = super()._load_from_checkpoint
-        place = Path(resume_from_checkpoint, strangers.WEIGHTS)
+        place = Path(resume_from_checkpoint, untrusted.WEIGHTS)
         if place.exists():
-            strangers.same_shapes(place, strangers.shapes_of(place, resume_from_checkpoint))(self.model)
-        strangers.careful(place, "weights", lambda: load(resume_from_checkpoint, *args, **kwargs))
+            untrusted.check_shapes(place, untrusted.read_shapes(place, resume_from_checkpoint))(self.model)
+        untrusted.call_safely(place, "weights", lambda: load(resume_from_checkpoint, *args, **kwargs))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         load = super()._load_optimizer_and_scheduler
-        strangers.careful(checkpoint, "the state of this optimizer", lambda: load(checkpoint))
+        untrusted.call_safely(checkpoint, "the state of this optimizer", lambda: load(checkpoint))
         for weights, state in self.optimizer.state.items() if checkpoint else ():
             for name, value in state.items():
                 if isinstance(value, torch.Tensor) and value.numel() != 1 and value.shape != weights.shape:
                     expected = f"{name} of shape {list(weights.shape)}"
-                    raise strangers.fault(f"{checkpoint}/optimizer.pt", expected, list(value.shape))
+                    raise untrusted.make_error(f"{checkpoint}/optimizer.pt", expected, list(value.shape))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         load = super()._load_rng_state
-        strangers.careful(checkpoint, "the state of random numbers", lambda: load(checkpoint))
+        untrusted.call_safely(checkpoint, "the state of random numbers", lambda: load(checkpoint))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         load = super()._load_scaler
-        strangers.careful(checkpoint, "the state of a scaler", lambda: load(checkpoint))
+        untrusted.call_safely(checkpoint, "the state of a scaler", lambda: load(checkpoint))
 
 
 @contextlib.contextmanager
-def saving(folder: str) -> Iterator[None]:
-    """Raise errors as of other files where weights cannot be written: torch and safetensors have their own."""
+def report_failed_save(folder: str) -> Iterator[None]:
+    """Turn errors of torch and safetensors about files that cannot be written into OSError or ConfigError."""
     try:
         yield
     except (SafetensorError, RuntimeError) as error:
@@ -104,38 +104,38 @@ def saving(folder: str) -> Iterator[None]:
         if "PytorchStreamWriter failed" not in str(error):
             raise
         message = (
-            f"{folder}: a checkpoint could not be written, and torch does not say why; {free_at(folder):,} bytes are "
-            "free there. Is the disk full, or your quota used up? Make room, or choose another --output_dir."
+            f"{folder}: a checkpoint could not be written, and torch gives no reason; {free_at(folder):,} bytes are "
+            "free there. Is the disk full, or your quota used up? Free some space, or choose another --output_dir."
         )
         raise ConfigError(message) from error
 
 
-class Epochs(TrainerCallback):
-    """Tells a stream its epoch; `Trainer`, when it goes on in the middle of one, tells it a wrapper that forgets it."""
+class EpochCallback(TrainerCallback):
+    """Set the epoch of a stream; a `Trainer` that resumes within an epoch sets it on a wrapper that drops it."""
 
     def __init__(self, rows: StreamRows) -> None:
         self.rows = rows
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the first batch."""
+        """Set the epoch before the first batch."""
         self.rows.set_epoch(int(state.epoch or 0))
 
 
-class WithoutFacts:
-    """Batches that the model takes as they are."""
+class TensorCollator:
+    """Make batches of tensors only, which the model takes as they are."""
 
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """As `Collator`, tensors only."""
+        """Make a batch as `Collator` does, without the facts."""
         return {name: value for name, value in self.collator(rows).items() if name != "facts"}
 
 
-def loader(
+def make_loader(
     rows: Any, collator: Any, arguments: TrainingArguments, size: int, drop_last: bool = False
 ) -> DataLoader[Any]:
-    """Batches of rows, in their order, by as many workers as the arguments say."""
+    """Make a loader of batches in the order of the rows, with the workers that the arguments ask for."""
     kind = StreamLoader if isinstance(rows, StreamRows) else DataLoader
     return kind(
         rows,
@@ -148,8 +148,8 @@ def loader(
     )
 
 
-def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
-    """Rows of a split, with whatever control there is."""
+def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
+    """Load the rows of a split, changed by the control if there is one."""
     learning = split == "train"
     outlets = None
     if options.train_outlets:
@@ -159,36 +159,36 @@ def rows_for(options: Options, split: str, seed: int, rank: int, ranks: int) -> 
     if not options.streaming:
         return MapRows(rows, outlets, control)
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
-    sizes = shard_sizes(options, split)
+    sizes = read_shard_sizes(options, split)
     length = sum(sizes) if sizes else count_rows(options, rows, split)
     return StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
-    """Train a new classifier; its weights end up in `output_dir`."""
+    """Train a new classifier, and save its weights in `output_dir`."""
     rank, ranks = arguments.process_index, arguments.world_size
     folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
     readers = {"workers": max(1, arguments.dataloader_num_workers), "ranks": ranks} if options.streaming else None
-    for one in {folder, models.home_of(Path(last)) if last not in (None, True) else folder}:
-        models.check_about(one, options, readers)
+    for run in {folder, models.find_run(Path(last)) if last not in (None, True) else folder}:
+        models.check_notes(run, options, readers)
     checkpoint = get_last_checkpoint(str(folder)) if last is True and folder.is_dir() else last
     if isinstance(checkpoint, str):
-        strangers.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
-    rows = rows_for(options, "train", arguments.seed, rank, ranks)  # first: what is missing is told before all else
+        untrusted.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
+    rows = load_rows(options, "train", arguments.seed, rank, ranks)  # first, so that missing files are reported early
     set_seed(arguments.seed)
-    model, tokenizer = models.make(options)
+    model, tokenizer = models.make_classifier(options)
     collator = make_collator(model, tokenizer)
     trainer = PairTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
-        data_collator=WithoutFacts(collator),
+        data_collator=TensorCollator(collator),
     )
     trainer.shuffle = options.shuffle
     if isinstance(rows, StreamRows):
-        trainer.add_callback(Epochs(rows))
+        trainer.add_callback(EpochCallback(rows))
     if rank == 0:
-        models.save_about(folder, model, tokenizer, readers)
+        models.save_notes(folder, model, tokenizer, readers)
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
@@ -197,18 +197,18 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
 
 
 def leave_group(trainer: Trainer) -> None:
-    """Leave the group of ranks in good order.
+    """Leave the group of ranks in an order that cannot abort or deadlock.
 
-    Threads of gloo free tensors, for which they need the interpreter's lock. A process that ends before they have it is
-    aborted; and one that frees the group together with the wrapped model waits for them with the lock in its hand.
+    Threads of gloo free tensors, for which they need the interpreter's lock. A process that ends before they got the
+    lock is aborted. A process that frees the group together with the wrapped model holds the lock while it waits.
     """
     trainer.model_wrapped = trainer.model
-    trainer.accelerator.free_memory()  # the wrapped model goes
+    trainer.accelerator.free_memory()  # frees the wrapped model
     trainer.accelerator.end_training()  # then the group, without the lock
 
 
 def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
-    """What makes batches for a model."""
+    """Make the collator for a model."""
     if model.backbone is None:
         return Collator(model.options, tokenizer, side=0, tokens=0)
     config = model.backbone.config
@@ -216,69 +216,69 @@ def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
     return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens)
 
 
-def told_of_places(run: Path, given: set[str]) -> None:
-    """Log where a run's rows came from, if the command line says nothing of it: nothing is read there."""
-    noted = strangers.named_places(strangers.read_about(models.home_of(run))[0])
+def warn_of_unused_places(run: Path, given: set[str]) -> None:
+    """Warn that the places from which a run read its rows are not used, if the command line names none."""
+    noted = untrusted.find_places(untrusted.read_notes(models.find_run(run))[0])
     if noted and not given & {"data", "data_dir", "visual_news", "visual_news_index"}:
         places = ", ".join(f"--{name} {value}" for name, value in noted.items())
-        logger.warning("%s was made with %s, which is not used: say where the rows are.", run, places)
+        logger.warning("%s was made with %s, which is not used: pass the location of the rows.", run, places)
 
 
 def main(arguments: list[str]) -> dict[str, Any]:
-    """Train and evaluate; returns the measures on test (of rank 0)."""
+    """Train and evaluate; return the measures on test, in rank 0 only."""
     options, training = parse(arguments)
     if options.eval_only:
         given = given_flags(arguments)
-        other = [name for name in ("config", "train_outlets", "control") if name in given]
-        if other and "output_dir" not in given:
-            raise UsageError(f"--eval_only with --{other[0]}: expected --output_dir, to keep the results of the run.")
+        changed = [name for name in ("config", "train_outlets", "control") if name in given]
+        if changed and "output_dir" not in given:
+            raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
         name = options.eval_only
         folder = Path(training.output_dir if "output_dir" in given else name)
-        model, tokenizer = models.load(Path(options.eval_only))
+        model, tokenizer = models.load_classifier(Path(options.eval_only))
         collator = make_collator(model, tokenizer)
         of_the_run = {"config", "features", "products", "train_outlets", "control"}
         of_the_run |= {"missing", "check_images"} if options.data == Options.data else set()
-        told_of_places(Path(options.eval_only), given)
+        warn_of_unused_places(Path(options.eval_only), given)
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
         options.check(given)
-        run, inputs = Path(name), inputs_of(options)
-        if any(folder.resolve() == one.resolve() for one in (run, models.home_of(run))):
+        run, inputs = Path(name), list_inputs(options)
+        if any(folder.resolve() == own.resolve() for own in (run, models.find_run(run))):
             check_report(folder, inputs)
         else:
             check_new_report(folder, [*inputs, name])
     else:
         if not training.process_index:
-            check_run(Path(training.output_dir), inputs_of(options), training)
-        if not training.process_index:  # before the training, not after it
-            next(iter(rows_for(options, "test", training.seed, 0, 1)))  # a stream says nothing until it is read
+            check_run(Path(training.output_dir), list_inputs(options), training)
+        if not training.process_index:  # check the test rows before the training; a stream must be read for that
+            next(iter(load_rows(options, "test", training.seed, 0, 1)))
         model, collator = train(options, training)
         folder = Path(training.output_dir)
         name = options.features or options.from_config or options.model
     if training.process_index:
         return {}
     device = training.device
-    rows = rows_for(options, "test", training.seed, 0, 1)
-    batches = loader(rows, collator, training, training.eval_batch_size)
+    rows = load_rows(options, "test", training.seed, 0, 1)
+    batches = make_loader(rows, collator, training, training.eval_batch_size)
     predictions = predict(model.to(device), batches, device)
-    about = f"{options.config}, {name}"
+    title = f"{options.config}, {name}"
     if options.train_outlets:
-        about += f": trained on pairs of {', '.join(sorted(options.train_outlets))} only, tested on those of the others"
-    measures = write_report(folder, predictions, about, options.control and CONTROLS[options.control])
+        title += f": trained on pairs of {', '.join(sorted(options.train_outlets))} only, tested on those of the others"
+    measures = write_report(folder, predictions, title, options.control and CONTROLS[options.control])
     print((folder / "report.md").read_text(encoding="utf-8"))
     return measures
 
 
-def command(arguments: list[str]) -> int:
-    """As `main`, as a program: what goes wrong in a line, and exit code 1, or 2 for a mistake in the command line."""
+def run_command(arguments: list[str]) -> int:
+    """Run `main` as a program: print errors in one line, and return 1, or 2 for a mistake in the command line."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = out, _ = Patient(sys.stdout), Patient(sys.stderr)
     code = 0
     try:
         main(arguments)
-    except SystemExit as error:  # of the parser
+    except SystemExit as error:  # raised by the parser
         code = error.code if isinstance(error.code, int) else 1
     except (NewsCLIPpingsError, ValueError, OSError, MemoryError) as error:
-        print(f"Error: {in_a_line(error)}", file=sys.stderr)
+        print(f"Error: {format_error(error)}", file=sys.stderr)
         code = 2 if isinstance(error, UsageError) else 1
     finally:
         out.flush()
@@ -286,18 +286,18 @@ def command(arguments: list[str]) -> int:
         forget_unprinted()
     if out.failure and not code:
         code = 1
-        if not isinstance(out.failure, BrokenPipeError):  # who reads the results has seen enough
+        if not isinstance(out.failure, BrokenPipeError):  # if it is one, the reader closed the pipe
             with contextlib.suppress(OSError):
                 print(f"Error: {not_printed(out.failure)}", file=sys.stderr, flush=True)
     forget_unprinted()
     return code
 
 
-def in_a_line(error: Exception) -> str:
-    """What went wrong, and what to do."""
+def format_error(error: Exception) -> str:
+    """Format an error for people: what is wrong, and what to do."""
     if isinstance(error, OSError | MemoryError) and not isinstance(error, NewsCLIPpingsError):
         return as_message(in_our_words(error))
     lines = str(error).splitlines()
-    from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, with the traceback there
-    said = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
-    return as_message(said) + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError)
+    from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, which adds the traceback of its worker
+    message = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
+    return as_message(message) + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError)

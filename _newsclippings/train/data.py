@@ -1,4 +1,4 @@
-"""Rows for training: where they come from, what is taken from them for controls, and rows by number."""
+"""Load rows for training, check that pairs are whole, and change rows for controls."""
 
 import hashlib
 import logging
@@ -18,14 +18,14 @@ from _newsclippings.storage import open_stream
 from _newsclippings.train.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)
-make_name_known()  # to `load_dataset`, which below is asked for it
+make_name_known()  # to `load_dataset`, which is called with it below
 
 Row = dict[str, Any]
-FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # of a row, for predictions and measures
+FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # columns for predictions and measures
 
 
 def load_split(options: Options, split: str) -> Any:
-    """A split with the columns that training needs, pictures encoded; a `datasets.Dataset`, or a stream."""
+    """Load the columns of a split that training needs, with encoded pictures; a `datasets.Dataset`, or a stream."""
     kinds = FEATURES[options.features] if options.features else []
     fields = builder_fields(options, split)
     rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming, **fields)
@@ -33,26 +33,26 @@ def load_split(options: Options, split: str) -> Any:
     lacking = set(wanted) - set(rows.column_names or wanted)
     if lacking:
         raise ValueError(
-            f"{options.data}, {options.config}: expected the columns {', '.join(wanted)}, found none called "
-            f"{', '.join(sorted(lacking))}. Was it built without? (Pictures stored once: newsclippings.join_images.)"
+            f"{options.data}, {options.config} lacks the columns {', '.join(sorted(lacking))}, which training needs. "
+            "Was it built without them? (If pictures are stored once, use newsclippings.join_images.)"
         )
     rows = rows.select_columns(wanted)
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
 
 
 def builder_fields(options: Options, split: str) -> dict[str, Any]:
-    """What the builder of this package is told."""
+    """Fields of the config for the builder of this package; empty if the rows come from elsewhere."""
     if options.data != "newsclippings":
         return {}
     kinds = FEATURES[options.features] if options.features else []
     fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
     fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None, "splits": [split]}
-    fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # such pairs are left out here
+    fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # incomplete pairs are dropped later
     return fields if kinds else {**fields, "check_images": options.check_images}
 
 
-def shard_sizes(options: Options, split: str) -> list[int] | None:
-    """Rows of each Parquet file of a split, by its footer; None where the rows come from no such files."""
+def read_shard_sizes(options: Options, split: str) -> list[int] | None:
+    """Read the numbers of rows of a split's Parquet files from their footers; None if it has no such files."""
     builder = load_dataset_builder(options.data, options.config, **builder_fields(options, split))
     files = (getattr(builder.config, "data_files", None) or {}).get(split, [])
     sizes = []
@@ -65,7 +65,7 @@ def shard_sizes(options: Options, split: str) -> list[int] | None:
 
 
 def count_rows(options: Options, rows: Any, split: str) -> int:
-    """How many rows a stream has, without reading them."""
+    """Count the rows of a stream without reading them."""
     known = (rows.info.splits or {}).get(split)
     if known is not None and known.num_examples:
         return int(known.num_examples)
@@ -75,20 +75,24 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
 
 
 class Control:
-    """Takes from rows what could be learned, by one of `options.CONTROLS`, or leaves them as they are (None)."""
+    """Change rows so that nothing can be learned from them, by one of `options.CONTROLS`; None changes nothing."""
 
     def __init__(self, name: str | None, salt: str = "") -> None:
         self.name, self.salt = name, salt
 
     def needs_twin(self, index: int) -> bool:
-        """Whether the row before that one is needed."""
+        """Check whether `__call__` needs the row before this one."""
         return self.name == "own_pictures" and index % 2 == 1
 
     def __call__(self, row: Row, twin: Row | None) -> Row:
-        """The row as it is to be learned from.
+        """Return the row to train on.
+
+        Args:
+            row: of the dataset.
+            twin: the row before it, if `needs_twin`; else None.
 
         Raises:
-            ValueError: the row before is not its twin, and would have to be.
+            ValueError: a twin is needed, and `twin` is another row.
         """
         if self.name == "shuffled_labels":
             coin = hashlib.sha256(f"{self.salt} {row['id']}".encode()).digest()[0] & 1  # the same for twins
@@ -101,63 +105,65 @@ class Control:
 
 
 def is_whole(row: Row) -> bool:
-    """Whether caption and picture are there, as far as they were asked for."""
+    """Check whether a row has its caption and its picture, if it has columns for them."""
     picture = row.get("image", "")
-    bare = picture is None or (isinstance(picture, dict) and picture["bytes"] is None)
-    return not bare and row.get("caption", "") is not None
+    lacks_picture = picture is None or (isinstance(picture, dict) and picture["bytes"] is None)
+    return not lacks_picture and row.get("caption", "") is not None
 
 
 def are_twins(first: Row, second: Row) -> bool:
-    """Whether two rows that stand after each other are a pair; without the column `index`, they are."""
+    """Check whether two consecutive rows are a pair; without the column `index`, assume that they are."""
     return "index" not in first or bool(first["index"] // 2 == second["index"] // 2)
 
 
-def whole_pairs(rows: Any) -> npt.NDArray[np.bool_]:
-    """Of each row of a `datasets.Dataset`, whether it and its twin have caption and picture. No picture is read."""
+def are_whole_pairs(rows: Any) -> npt.NDArray[np.bool_]:
+    """Find the rows of a `datasets.Dataset` that have a caption and a picture, as have their twins: bool (N,).
+
+    No picture is read.
+    """
     indexes = rows.data.column("index").to_numpy()
-    whole = np.isin(indexes ^ 1, indexes)  # its twin is there
+    whole = np.isin(indexes ^ 1, indexes)  # the twin is in the dataset
     for name in {"caption", "image"} & set(rows.column_names):
         column = rows.data.column(name)
         values = pc.struct_field(column, "bytes") if name == "image" else column
         whole &= values.is_valid().to_numpy()
-    return _both(indexes, whole)
+    return _both_twins(indexes, whole)
 
 
-def _both(indexes: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Of which rows that holds for both twins."""
+def _both_twins(indexes: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Keep the rows for which both twins are true: bool (N,)."""
     return ~np.isin(indexes // 2, indexes[~rows] // 2)
 
 
-def of_outlets(rows: Any, outlets: set[str]) -> npt.NDArray[np.bool_]:
-    """Of each row, whether captions and pictures of its pair are of some outlets, and of no others."""
-    inside = np.ones(len(rows), bool)
+def are_of_outlets(rows: Any, outlets: set[str]) -> npt.NDArray[np.bool_]:
+    """Find the rows whose pairs have captions and pictures of these outlets only: bool (N,)."""
+    resolve_inside = np.ones(len(rows), bool)
     for name in ("source", "image_source"):
-        inside &= np.isin(np.asarray(rows.data.column(name)), sorted(outlets))
-    return _both(rows.data.column("index").to_numpy(), inside)
+        resolve_inside &= np.isin(np.asarray(rows.data.column(name)), sorted(outlets))
+    return _both_twins(rows.data.column("index").to_numpy(), resolve_inside)
 
 
-def tell_of_missing(rows: int) -> None:
-    """Log how many rows were left out."""
+def log_dropped_rows(rows: int) -> None:
+    """Log how many rows were dropped."""
     if rows:
-        logger.warning(
-            "%s rows are left out: they or their twins lack a caption or a picture, or are not there.", f"{rows:,}"
-        )
+        why = "they or their twins lack a caption or a picture, or are missing."
+        logger.warning("%s rows are left out: %s", f"{rows:,}", why)
 
 
 class MapRows(Dataset[Row]):
-    """Rows by number, in whole pairs."""
+    """Rows by number; incomplete pairs are left out."""
 
     def __init__(self, rows: Any, outlets: set[str] | None, control: Control) -> None:
         self.rows, self.control = rows, control
-        wanted = whole_pairs(rows)
-        tell_of_missing(len(rows) - int(wanted.sum()))
-        of_whom = ""
+        wanted = are_whole_pairs(rows)
+        log_dropped_rows(len(rows) - int(wanted.sum()))
+        restriction = ""
         if outlets is not None and wanted.any():
-            wanted &= of_outlets(rows, outlets)
-            of_whom = f" of {', '.join(sorted(outlets))} only"
+            wanted &= are_of_outlets(rows, outlets)
+            restriction = f" of {', '.join(sorted(outlets))} only"
         self.places = np.flatnonzero(wanted)
         if not len(self.places):
-            raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{of_whom}, found none.")
+            raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{restriction}, found none.")
 
     def __len__(self) -> int:
         return len(self.places)

@@ -1,4 +1,4 @@
-"""What a classifier gets right: the paper's numbers, with intervals, a table and a picture."""
+"""Evaluate a classifier: the paper's measures with intervals, as JSON, as a table and as a picture."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -15,18 +15,27 @@ from _newsclippings.train.places import PICTURE, REPORT
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-DRAWS = 1_000  # of the bootstrap
+DRAWS = 1_000  # bootstrap samples
 Prediction = dict[str, Any]
 
 
 def predict(model: torch.nn.Module, batches: Iterable[dict[str, Any]], device: torch.device) -> list[Prediction]:
-    """The model's answer for every row, sorted by index; a row that comes twice counts once.
+    """Predict every row.
 
-    Each has `index`, `id`, `image_id`, `source_dataset`, `source`, `label`, `score` (probability of falsified) and
-    `logits`.
+    Args:
+        model: a `Classifier`.
+        batches: of a `Collator`.
+        device: of the model.
+
+    Returns:
+        A prediction per row, sorted by index, without duplicates: `index`, `id`, `image_id`, `source_dataset`,
+        `source`, `label`, `score` (probability of falsified) and `logits`.
+
+    Raises:
+        ValueError: a prediction is not finite.
     """
     model.train(mode=False)
-    found: dict[int, Prediction] = {}
+    predictions: dict[int, Prediction] = {}
     with torch.no_grad():
         for batch in batches:
             tensors = {k: v.to(device) for k, v in batch.items() if k not in ("facts", "labels")}
@@ -39,59 +48,59 @@ def predict(model: torch.nn.Module, batches: Iterable[dict[str, Any]], device: t
                     )
                 label = facts["falsified"]
                 rest = {name: value for name, value in facts.items() if name != "falsified"}
-                found[facts["index"]] = {**rest, "label": label, "score": score, "logits": both}
-    return [found[index] for index in sorted(found)]
+                predictions[facts["index"]] = {**rest, "label": label, "score": score, "logits": both}
+    return [predictions[index] for index in sorted(predictions)]
 
 
 def measure(predictions: list[Prediction]) -> dict[str, Any]:
-    """All measures: value, and the 2.5 and 97.5 percentiles over resampled pairs.
+    """Compute all measures, each with its value and the 2.5 and 97.5 percentiles over resampled pairs.
 
-    `accuracy` of all, pristine and falsified rows; `auc`; `pair_accuracy`: of how many pairs the falsified twin has the
-    higher score (half of it where both are equal); `accuracy` by source dataset and by the caption's outlet.
+    The measures are `accuracy` of all, of pristine and of falsified rows; `auc`; `pair_accuracy`, the share of pairs in
+    which the falsified twin has the higher score (ties count half); `accuracy` by source dataset and by the caption's
+    outlet.
     """
-    labels = np.array([one["label"] for one in predictions], np.int64)
-    scores = np.array([one["score"] for one in predictions])
-    pairs = np.unique([one["index"] // 2 for one in predictions], return_inverse=True)[1]
-    rows_of = _rows_of_pairs(pairs)
+    labels = np.array([prediction["label"] for prediction in predictions], np.int64)
+    scores = np.array([prediction["score"] for prediction in predictions])
+    pairs = np.unique([prediction["index"] // 2 for prediction in predictions], return_inverse=True)[1]
+    rows_of_pairs = _split_by_pair(pairs)
     right = ((scores > 0.5) == labels).astype(float)
-    won = pairs_won(labels, scores, pairs)
+    won = score_pairs(labels, scores, pairs)
     random = np.random.default_rng(0)
-    picks = random.integers(0, len(rows_of), (DRAWS, len(rows_of))).tolist()
-    draws = [np.concatenate([rows_of[pair] for pair in some]) for some in picks]
+    picks = random.integers(0, len(rows_of_pairs), (DRAWS, len(rows_of_pairs))).tolist()
+    draws = [np.concatenate([rows_of_pairs[pair] for pair in picked]) for picked in picks]
 
     def share(which: npt.NDArray[np.bool_]) -> Callable[[Ints], float]:
         return lambda rows: float(right[rows][which[rows]].mean()) if which[rows].any() else float("nan")
 
-    every = np.ones(len(labels), bool)
     functions: dict[str, Callable[[Ints], float]] = {
-        "accuracy": share(every),
+        "accuracy": share(np.ones(len(labels), bool)),
         "accuracy_pristine": share(labels == 0),
         "accuracy_falsified": share(labels == 1),
         "auc": lambda rows: auc(labels[rows], scores[rows]),
         "pair_accuracy": lambda rows: _mean(won[rows]),
     }
     for k, name in enumerate(SOURCE_DATASETS):
-        functions[f"accuracy of {name}"] = share(np.array([one["source_dataset"] == k for one in predictions]))
+        functions[f"accuracy of {name}"] = share(np.array([row["source_dataset"] == k for row in predictions]))
     for name in OUTLETS:
-        functions[f"accuracy of {name}"] = share(np.array([one["source"] == name for one in predictions]))
-    rows = np.concatenate(rows_of)
-    found: dict[str, Any] = {"rows": len(predictions)}
+        functions[f"accuracy of {name}"] = share(np.array([row["source"] == name for row in predictions]))
+    rows = np.concatenate(rows_of_pairs)
+    measures: dict[str, Any] = {"rows": len(predictions)}
     for name, function in functions.items():
         value = function(rows)
         if not np.isnan(value):
             low, high = np.nanpercentile([function(draw) for draw in draws], [2.5, 97.5])
-            found[name] = {"value": value, "low": float(low), "high": float(high)}
-    return found
+            measures[name] = {"value": value, "low": float(low), "high": float(high)}
+    return measures
 
 
-def _rows_of_pairs(pairs: Ints) -> list[Ints]:
-    """Rows of each pair, twins after each other."""
+def _split_by_pair(pairs: Ints) -> list[Ints]:
+    """Return the rows of each pair."""
     order = np.argsort(pairs, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(pairs[order])) + 1)
 
 
 def auc(labels: Ints, scores: Floats) -> float:
-    """Probability that a falsified row has a higher score than a pristine one (ties count half)."""
+    """Compute the probability that a falsified row scores higher than a pristine one; ties count half."""
     positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
     if not positive or not negative:
         return float("nan")
@@ -100,8 +109,8 @@ def auc(labels: Ints, scores: Floats) -> float:
     return float((ranks[labels == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
-def pairs_won(labels: Ints, scores: Floats, pairs: Ints) -> Floats:
-    """Of each falsified row whose twin is there, whether it has the higher score (ties: one half); else NaN."""
+def score_pairs(labels: Ints, scores: Floats, pairs: Ints) -> Floats:
+    """Score each falsified row against its twin: 1 if its score is higher, 0.5 for ties, else 0; NaN without a twin."""
     won = np.full(len(labels), np.nan)
     order = np.lexsort((labels, pairs))  # the pristine twin first
     first, second = order[:-1], order[1:]
@@ -114,51 +123,51 @@ def _mean(values: Floats) -> float:
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
-def write_report(folder: Path, predictions: list[Prediction], about: str, control: str | None = None) -> dict[str, Any]:
-    """Write predictions.jsonl, measures.json, report.md and report.png; returns the measures."""
+def write_report(folder: Path, predictions: list[Prediction], title: str, control: str | None = None) -> dict[str, Any]:
+    """Write predictions.jsonl, measures.json, report.md and report.png, and return the measures."""
     folder.mkdir(parents=True, exist_ok=True)
     measures = measure(predictions)
     names = ("index", "id", "image_id", "label", "score", "logits")
-    lines = (json.dumps({name: one[name] for name in names}) + "\n" for one in predictions)
+    lines = (json.dumps({name: prediction[name] for name in names}) + "\n" for prediction in predictions)
     write_text(folder / "predictions.jsonl", "".join(lines), REPORT["predictions.jsonl"])
     write_text(folder / "measures.json", json.dumps(measures, indent=1) + "\n", REPORT["measures.json"])
-    write_text(folder / "report.md", _markdown(measures, about, control), REPORT["report.md"])
+    write_text(folder / "report.md", _format_markdown(measures, title, control), REPORT["report.md"])
     _draw(folder / "report.png", predictions, measures)
     return measures
 
 
-def _markdown(measures: dict[str, Any], about: str, control: str | None) -> str:
-    lines = [f"# {about}", "", f"{measures['rows']:,} rows; 95 % intervals by resampling pairs {DRAWS:,} times.", ""]
+def _format_markdown(measures: dict[str, Any], title: str, control: str | None) -> str:
+    lines = [f"# {title}", "", f"{measures['rows']:,} rows; 95 % intervals by resampling pairs {DRAWS:,} times.", ""]
     lines += ["| measure | % | 95 % interval |", "|---|---:|---|"]
-    for name, one in measures.items():
+    for name, result in measures.items():
         if name != "rows":
-            low, high = one["low"], one["high"]
+            low, high = result["low"], result["high"]
             lines.append(
-                f"| {name.replace('_', ' ')} | {one['value']:.1%} | {low:.1%} to {high:.1%} |".replace("%", "")
+                f"| {name.replace('_', ' ')} | {result['value']:.1%} | {low:.1%} to {high:.1%} |".replace("%", "")
             )
     if control:
-        one = measures["accuracy"]
-        sound = all(_at_chance(measures[name]) for name in ("accuracy", "auc", "pair_accuracy") if name in measures)
-        verdict = "as it has to be" if sound else "NOT CHANCE: something leaks, do not trust the other numbers"
-        lines += ["", f"This is a control ({control}): expected about 50 %, found {one['value']:.1%}: {verdict}."]
+        accuracy = measures["accuracy"]["value"]
+        sound = all(_is_at_chance(measures[name]) for name in ("accuracy", "auc", "pair_accuracy") if name in measures)
+        verdict = "as it should be" if sound else "NOT CHANCE: something leaks, do not trust the other numbers"
+        lines += ["", f"This is a control ({control}): expected about 50 %, found {accuracy:.1%}: {verdict}."]
     return "\n".join(lines) + "\n"
 
 
-def _at_chance(one: dict[str, float]) -> bool:
-    """Within three points of one half, or 1.6 times the 95 % interval, which one measure of 600 leaves by chance."""
-    width = 1.6 * (one["high"] - one["low"]) / 2
-    return abs(one["value"] - 0.5) <= max(0.03, width)
+def _is_at_chance(result: dict[str, float]) -> bool:
+    """Check whether a result is within 3 points of 50 %, or 1.6 times its 95 % interval, which 1 in 600 exceeds."""
+    width = 1.6 * (result["high"] - result["low"]) / 2
+    return abs(result["value"] - 0.5) <= max(0.03, width)
 
 
 def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -> None:
-    """ROC on the left, accuracies on the right."""
+    """Draw the ROC curve on the left and accuracies on the right."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    labels = np.array([one["label"] for one in predictions])
-    order = np.argsort([-one["score"] for one in predictions], kind="stable")
+    labels = np.array([prediction["label"] for prediction in predictions])
+    order = np.argsort([-prediction["score"] for prediction in predictions], kind="stable")
     hits = np.append(0, np.cumsum(labels[order])) / max(1, labels.sum())
     misses = np.append(0, np.cumsum(1 - labels[order])) / max(1, (1 - labels).sum())
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
@@ -168,10 +177,10 @@ def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -
     left.set(
         xlabel="pristine called falsified", ylabel="falsified found", title=f"ROC, area {area:.3f}", aspect="equal"
     )
-    bars = {name: one for name, one in measures.items() if name.startswith("accuracy")}
+    bars = {name: result for name, result in measures.items() if name.startswith("accuracy")}
     names = [name.removeprefix("accuracy of ").replace("_", " ") for name in bars]
-    values = np.array([one["value"] for one in bars.values()])
-    spread = [values - [one["low"] for one in bars.values()], [one["high"] for one in bars.values()] - values]
+    values = np.array([bar["value"] for bar in bars.values()])
+    spread = [values - [bar["low"] for bar in bars.values()], [bar["high"] for bar in bars.values()] - values]
     right.barh(names, values, xerr=np.abs(spread), color="#54aeff", ecolor="#1f2328")
     right.axvline(0.5, color="#8c959f", linestyle="--", linewidth=1)
     right.set(xlim=(0, 1), title="accuracy, 95 % intervals")

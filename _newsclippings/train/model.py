@@ -1,4 +1,4 @@
-"""The classifier: features of caption and picture, normalised and put side by side, and a small head."""
+"""The classifier: normalised features of caption and picture, concatenated, and a small head."""
 
 import json
 from dataclasses import asdict
@@ -15,35 +15,35 @@ from _newsclippings.errors import printable
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.storage import write_text
 from _newsclippings.train.options import FEATURES, Options
-from _newsclippings.train.places import NOTED
-from _newsclippings.train.strangers import (
-    ABOUT,
-    WEIGHTS,
-    backbone_config,
-    build,
-    careful,
-    check_draft,
-    check_tokens,
-    fault,
-    inside,
-    no_larger_than,
-    read_about,
-    read_json,
-    read_tokenizer,
-    same_shapes,
-    shapes_of,
-    weights_of,
-)
+from _newsclippings.train.places import NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config
+from _newsclippings.train.untrusted import (
+    NOTES,
+    WEIGHTS,
+    build_module,
+    call_safely,
+    check_draft,
+    check_shapes,
+    check_size,
+    check_tokens,
+    find_weights,
+    make_error,
+    read_backbone_config,
+    read_json,
+    read_notes,
+    read_shapes,
+    read_tokenizer,
+    resolve_inside,
+)
 
-MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # of Options, where a run goes on
+MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # Options a resumed run may change
 
 
 class Classifier(nn.Module):
-    """Is this the caption's own picture?
+    """Classify pairs of caption and picture as pristine or falsified.
 
-    With a backbone (CLIP, SigLIP): L2-normalised features of both, (B, 2 D), through one hidden layer to 2 classes,
-    pristine and falsified. Without: the same head on vectors that were made before.
+    With a backbone (CLIP, SigLIP), L2-normalised features of both, (B, 2 D), go through one hidden layer to 2 classes.
+    Without a backbone, the same head takes vectors that were computed before.
     """
 
     def __init__(self, options: Options, backbone: nn.Module | None) -> None:
@@ -53,7 +53,7 @@ class Classifier(nn.Module):
             backbone.requires_grad_(not options.freeze_backbone)
             width = 2 * _width(backbone.config)
         else:
-            width = width_of(options)
+            width = count_features(options)
         self.head = nn.Sequential(nn.Linear(width, options.hidden), nn.ReLU(), nn.Linear(options.hidden, 2))
 
     def forward(
@@ -64,19 +64,22 @@ class Classifier(nn.Module):
         pixel_values: torch.Tensor | None = None,
         vectors: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Logits (B, 2), and the loss if labels (B,) are given.
+        """Compute logits, and the loss if labels are given.
 
         Args:
-            labels: 0 pristine, 1 falsified.
+            labels: (B,), 0 pristine, 1 falsified.
             input_ids: (B, tokens).
-            attention_mask: (B, tokens), 1 for what counts.
+            attention_mask: (B, tokens), 0 for padding.
             pixel_values: float32 (B, 3, side, side), 0 to 1.
-            vectors: float32 (B, width), instead of the three before.
+            vectors: float32 (B, width), in place of the three before.
+
+        Returns:
+            `logits` (B, 2), and `loss` if labels are given.
         """
         if self.backbone is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.options.freeze_backbone):
-                text = _pooled(self.backbone.get_text_features(input_ids=input_ids, attention_mask=attention_mask))
-                image = _pooled(self.backbone.get_image_features(pixel_values=pixel_values))
+                text = _pool(self.backbone.get_text_features(input_ids=input_ids, attention_mask=attention_mask))
+                image = _pool(self.backbone.get_image_features(pixel_values=pixel_values))
             text = text * 0 if self.options.image_only else normalize(text, dim=-1)
             image = image * 0 if self.options.text_only else normalize(image, dim=-1)
             vectors = torch.cat([text, image], dim=-1)
@@ -84,7 +87,7 @@ class Classifier(nn.Module):
         return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
 
     def groups(self, head_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameters for the optimizer: the head at one rate, the backbone at another."""
+        """Return the parameters for the optimizer, with separate learning rates for head and backbone."""
         groups = [{"params": list(self.head.parameters()), "lr": head_rate, "weight_decay": weight_decay}]
         if self.backbone is not None and not self.options.freeze_backbone:
             rate = self.options.backbone_learning_rate
@@ -92,16 +95,20 @@ class Classifier(nn.Module):
         return groups
 
 
-def width_of(options: Options) -> int:
-    """Numbers of a row that is made of the authors' vectors."""
+def count_features(options: Options) -> int:
+    """Count the numbers per row when training on the authors' vectors."""
     kinds = FEATURES[options.features or "all"]
     return sum(EMBEDDINGS[kind].width for kind in kinds) + (
         2 * EMBEDDINGS["clip_image"].width if options.products else 0
     )
 
 
-def make(options: Options) -> tuple[Classifier, Any]:
-    """A new classifier, and its tokenizer (None for features)."""
+def make_classifier(options: Options) -> tuple[Classifier, Any]:
+    """Make a new classifier and its tokenizer (None for vectors).
+
+    Raises:
+        ValueError: the model or its tokenizer is missing, damaged or of an unknown kind.
+    """
     if options.features:
         return Classifier(options, None), None
     if options.from_config == "tiny":
@@ -110,26 +117,27 @@ def make(options: Options) -> tuple[Classifier, Any]:
     folder = Path(place)
     local = folder.is_dir()
     if local:
-        config = backbone_config(place, read_json(folder, "config.json"))
+        config = read_backbone_config(place, read_json(folder, "config.json"))
     else:
-        config = backbone_config(place, PreTrainedConfig.get_config_dict(place)[0])
-    # In full precision, whatever the weights are stored in: the recipe's rates are too small for half of it.
+        config = read_backbone_config(place, PreTrainedConfig.get_config_dict(place)[0])
+    # In full precision, whatever the stored weights have: the recipe's learning rates are too small for half precision.
     if options.from_config:
-        backbone = build(place, lambda: _new(config))
+        backbone = build_module(place, lambda: _make_backbone(config))
     else:
         if local:
-            files = weights_of(folder)
+            files = find_weights(folder)
             for file in files:
-                shapes_of(file, place)
-            check_draft(place, lambda: _new(config), no_larger_than(place, files))
-        backbone = careful(place, "a model that transformers can load", lambda: _trained(place, config, local))
+                read_shapes(file, place)
+            check_draft(place, lambda: _make_backbone(config), check_size(place, files))
+        expected = "a model that transformers can load"
+        backbone = call_safely(place, expected, lambda: _load_backbone(place, config, local))
     tokenizer = (
         read_tokenizer(folder, config.model_type)
         if local
         else AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     )
     known, needed = len(tokenizer), config.text_config.vocab_size
-    if known < needed // 2:  # `transformers` makes an empty one where there are no files
+    if known < needed // 2:  # without files, `transformers` makes an empty tokenizer
         raise ValueError(
             f"{place}: expected a tokenizer of about {needed:,} tokens, found one of {known:,}. Save the model's "
             "tokenizer (or processor) there, too."
@@ -138,11 +146,11 @@ def make(options: Options) -> tuple[Classifier, Any]:
     return Classifier(options, backbone), tokenizer
 
 
-def _new(config: Any) -> Any:
+def _make_backbone(config: Any) -> Any:
     return AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
 
 
-def _trained(place: str, config: Any, local: bool) -> Any:
+def _load_backbone(place: str, config: Any, local: bool) -> Any:
     return AutoModel.from_pretrained(
         place,
         config=config,
@@ -153,77 +161,81 @@ def _trained(place: str, config: Any, local: bool) -> Any:
     )
 
 
-def check_about(folder: Path, options: Options, readers: dict[str, int] | None) -> None:
-    """Raise `ValueError` if a folder has weights of another classifier, or of a stream that was read otherwise.
+def check_notes(folder: Path, options: Options, readers: dict[str, int] | None) -> None:
+    """Raise `ValueError` if a run cannot begin or resume in a folder.
+
+    It cannot if the folder has weights of another classifier, or if its stream was divided differently.
 
     Args:
         folder: of a run.
-        options: of the run that is to begin or to go on there.
-        readers: `workers` and `ranks` of a stream; None for all others.
+        options: of the run that is to begin or resume there.
+        readers: `workers` and `ranks` that read a stream; None without --streaming.
     """
-    if not (folder / ABOUT).exists() or not (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists()):
+    if not (folder / NOTES).exists() or not (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists()):
         return
-    about, _ = read_about(folder)
+    notes, _ = read_notes(folder)
     for name, value in asdict(options).items():
-        before = about["options"].get(name, value)
+        before = notes["options"].get(name, value)
         if name not in MAY_DIFFER and before != value:
             noted = printable(str(before))[:200]
             raise ValueError(
-                f"{folder}: expected flags as those of its checkpoints, --{name} {noted}, found {value}. Give the "
-                "same to go on, or another --output_dir."
+                f"{folder}: its checkpoints were made with --{name} {noted}, not {value}. Pass the same flag to "
+                "resume, or choose another --output_dir."
             )
-    before = about.get("stream")
+    before = notes.get("stream")
     if readers and before and before != readers:
         raise ValueError(
             f"{folder}: its stream was read by {before['workers']} workers x {before['ranks']} ranks, found "
-            f"{readers['workers']} x {readers['ranks']}: rows would be skipped or come twice. Go on with "
-            f"--dataloader_num_workers {before['workers']} on {before['ranks']} ranks, or give another --output_dir."
+            f"{readers['workers']} x {readers['ranks']}: rows would be skipped or repeated. Resume with "
+            f"--dataloader_num_workers {before['workers']} on {before['ranks']} ranks, or choose another --output_dir."
         )
 
 
-def home_of(folder: Path) -> Path:
-    """The folder of a run: that one, or, of a checkpoint, the one above it."""
+def find_run(folder: Path) -> Path:
+    """Return the folder of a run; for a checkpoint, that is its parent."""
     is_checkpoint = folder.resolve().name.startswith("checkpoint-")
-    return folder.parent if is_checkpoint and not (folder / ABOUT).exists() else folder
+    return folder.parent if is_checkpoint and not (folder / NOTES).exists() else folder
 
 
-def save_about(folder: Path, model: Classifier, tokenizer: Any, readers: dict[str, int] | None = None) -> None:
-    """Write beside the checkpoints what is needed to make the classifier again, and to go on."""
+def save_notes(folder: Path, model: Classifier, tokenizer: Any, readers: dict[str, int] | None = None) -> None:
+    """Write what is needed to make the classifier again and to resume, next to the checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"options": asdict(model.options), "stream": readers}
+    notes: dict[str, Any] = {"options": asdict(model.options), "stream": readers}
     if model.backbone is not None:
-        about["backbone"] = model.backbone.config.to_dict()
-    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n", NOTED)  # first: it tells whose folder this is
+        notes["backbone"] = model.backbone.config.to_dict()
+    # first, since this file marks the folder as that of a run
+    write_text(folder / NOTES, json.dumps(notes, indent=1) + "\n", NOTES_MAKER)
     if model.backbone is not None:
         tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def load(folder: Path) -> tuple[Classifier, Any]:
-    """The classifier of a run (its last weights), or of one of its checkpoints.
+def load_classifier(folder: Path) -> tuple[Classifier, Any]:
+    """Load the classifier of a run (its last weights), or of one of its checkpoints, and its tokenizer.
 
     Raises:
-        ValueError: the folder holds none.
+        ValueError: the folder has none, or it is damaged.
     """
-    home, weights = home_of(folder), folder / WEIGHTS
-    if not (home / ABOUT).exists() or not weights.exists():
+    home, weights = find_run(folder), folder / WEIGHTS
+    if not (home / NOTES).exists() or not weights.exists():
         raise ValueError(
-            f"{folder}: expected {weights.name}, and {ABOUT} in it or above it: a run's folder, or a checkpoint's."
+            f"{folder} is not the folder of a run or a checkpoint: it needs {weights.name}, and {NOTES} in it or in "
+            "its parent."
         )
-    about, known = read_about(home)
+    notes, known = read_notes(home)
     options = Options(**known)
-    where, weights = home / ABOUT, inside(folder, WEIGHTS)
+    where, weights = home / NOTES, resolve_inside(folder, WEIGHTS)
     config = None
     if options.features is None:
-        config = backbone_config(where, about.get("backbone") or {})
-    elif about.get("backbone") is not None:
-        raise fault(where, "no backbone beside --features", "one")
-    careful(where, "options that fit each other", lambda: options.check(set()))
+        config = read_backbone_config(where, notes.get("backbone") or {})
+    elif notes.get("backbone") is not None:
+        raise make_error(where, "no backbone beside --features", "one")
+    call_safely(where, "options that fit each other", lambda: options.check(set()))
 
     def make_it() -> Classifier:
-        return Classifier(options, None if config is None else _new(config))
+        return Classifier(options, None if config is None else _make_backbone(config))
 
-    model = build(where, make_it, same_shapes(weights, shapes_of(weights)))
-    careful(weights, "weights", lambda: model.load_state_dict(load_file(weights)))
+    model = build_module(where, make_it, check_shapes(weights, read_shapes(weights)))
+    call_safely(weights, "weights", lambda: model.load_state_dict(load_file(weights)))
     if config is None:
         return model, None
     tokenizer = read_tokenizer(home / "tokenizer")
@@ -235,7 +247,7 @@ def _width(config: Any) -> int:
     return int(getattr(config, "projection_dim", None) or config.text_config.projection_size)
 
 
-def _pooled(features: Any) -> torch.Tensor:
-    """Projected features (B, D); since version 5 `transformers` wraps them."""
+def _pool(features: Any) -> torch.Tensor:
+    """Return projected features (B, D), which `transformers` wraps since version 5."""
     pooled: torch.Tensor = features if isinstance(features, torch.Tensor) else features.pooler_output
     return pooled

@@ -1,4 +1,4 @@
-"""Rows that are streamed: divided between ranks and workers before they are read, each once an epoch."""
+"""Stream rows that are divided between ranks and workers, so that each row is read once per epoch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,23 +7,25 @@ import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from _newsclippings.rows import part_ranges
-from _newsclippings.train.data import Control, Row, are_twins, is_whole, tell_of_missing
+from _newsclippings.train.data import Control, Row, are_twins, is_whole, log_dropped_rows
 
 
 class StreamRows(IterableDataset[Row]):
-    """Rows of a stream of known length, divided between ranks and their workers: each row once an epoch.
+    """Rows of a stream of known length, divided between ranks and their workers; each row comes once per epoch.
 
-    Every worker of every rank reads shards of its own, and only these. Where they do not have the same number of rows,
-    those with less begin anew, so that all ranks make the same number of batches; that is one pair per worker at most,
-    and none if ranks x workers divides the number of pairs and of shards. Pairs that lack a caption, a picture or a
-    twin are left out, and others come in their place.
+    Every worker of every rank reads its own shards. All ranks make the same number of batches: workers with fewer rows
+    begin again, which repeats at most one pair per worker, and none if ranks x workers divides the numbers of pairs and
+    of shards. Pairs that lack a caption, a picture or a twin are left out, and other pairs take their place.
 
     Args:
         stream: a stream of `load_dataset`.
-        rows: how many it has.
-        sizes: rows of each shard, where they are known; else a stream of this package divides rows evenly.
+        rows: number of its rows.
+        sizes: rows of each shard; None if the stream divides rows evenly, as those of this package do.
         seed: of the order.
-        buffer: rows that are drawn from; 0: the order of the file.
+        buffer: rows in the shuffle buffer; 0 keeps the order of the file.
+        rank: of this process.
+        ranks: number of processes.
+        control: changes rows; None changes nothing.
     """
 
     def __init__(
@@ -44,22 +46,22 @@ class StreamRows(IterableDataset[Row]):
         if self.shards % ranks:
             fit = [str(k) for k in range(1, self.shards + 1) if self.shards % k == 0]
             raise ValueError(
-                f"{self.shards} shards: expected as many for each of the {ranks} ranks. Use {', '.join(fit)} of them, "
-                "or leave out --streaming."
+                f"{self.shards} shards cannot be divided evenly between {ranks} ranks. Use {', '.join(fit)} ranks, or "
+                "leave out --streaming."
             )
         ranges = (part_ranges(rows, [(k, self.shards)])[0] for k in range(self.shards))
         self.sizes = sizes or [stop - start for start, stop in ranges]
 
     def set_epoch(self, epoch: int) -> None:
-        """From the next iteration on, the order is that of this epoch."""
+        """Set the epoch, which determines the order from the next iteration on."""
         self.epoch = epoch
 
     def shards_of(self, rank: int, worker: int, workers: int) -> list[int]:
-        """The shards that a worker of a rank reads."""
+        """Return the shards that a worker of a rank reads."""
         return list(range(self.shards))[rank :: self.ranks][worker::workers]
 
     def rows_of(self, worker: int, workers: int) -> int:
-        """Rows that a worker gives: as many as the one of the same number in any other rank."""
+        """Return the number of rows that a worker yields; it is the same for this worker in every rank."""
         return max(sum(self.sizes[k] for k in self.shards_of(rank, worker, workers)) for rank in range(self.ranks))
 
     def __len__(self) -> int:
@@ -71,31 +73,31 @@ class StreamRows(IterableDataset[Row]):
         shards = self.shards_of(self.rank, worker, workers)
         if self.rows_of(worker, workers) and not any(self.sizes[k] for k in shards):
             parts = self.ranks * workers
-            raise ValueError(f"{sum(self.sizes)} rows: expected some for each of {parts} ranks x workers. Use fewer.")
-        return self._filled(shards, self.rows_of(worker, workers))
+            raise ValueError(f"{sum(self.sizes)} rows are too few for {parts} ranks x workers. Use fewer workers.")
+        return self._repeat_to(shards, self.rows_of(worker, workers))
 
-    def _filled(self, shards: list[int], target: int) -> Iterator[Row]:
+    def _repeat_to(self, shards: list[int], target: int) -> Iterator[Row]:
+        """Yield `target` rows of some shards, and begin again if they have fewer."""
         left = target
         while left > 0 and shards:
             before = left
-            for row in self._shuffled(shards):
+            for row in self._shuffle(shards):
                 if not left:
                     return
                 yield row
                 left -= 1
             if left == before:
-                raise ValueError(
-                    f"shards {shards}: expected rows with caption and picture, found none. Use fewer workers."
-                )
+                raise ValueError(f"shards {shards} have no rows with caption and picture. Use fewer workers.")
 
     def _rows(self, shards: list[int]) -> Iterator[Row]:
+        """Yield the rows of whole pairs in the order of the shards."""
         left_out = 0
         for shard in shards:
             count = 0
-            held: Row | None = None  # until its twin comes, right after it
-            for some in self.stream.shard(num_shards=self.shards, index=shard).iter(batch_size=50):
-                for values in zip(*some.values(), strict=True):
-                    row = dict(zip(some, values, strict=True))
+            held: Row | None = None  # a row that waits for its twin, which comes right after it
+            for batch in self.stream.shard(num_shards=self.shards, index=shard).iter(batch_size=50):
+                for values in zip(*batch.values(), strict=True):
+                    row = dict(zip(batch, values, strict=True))
                     count += 1
                     if held is None or not are_twins(held, row):
                         left_out += held is not None
@@ -111,10 +113,10 @@ class StreamRows(IterableDataset[Row]):
             if count != self.sizes[shard]:
                 message = f"shard {shard}: expected {self.sizes[shard]} rows, found {count}. Were pairs dropped?"
                 raise ValueError(message)
-        tell_of_missing(left_out)
+        log_dropped_rows(left_out)
 
-    def _shuffled(self, shards: list[int]) -> Iterator[Row]:
-        """Rows of some shards in random order, drawn from a buffer that is filled with one shard after the other."""
+    def _shuffle(self, shards: list[int]) -> Iterator[Row]:
+        """Yield rows in random order, from a buffer that is filled with the shards in random order."""
         if not self.buffer:
             yield from self._rows(shards)
             return
@@ -132,16 +134,16 @@ class StreamRows(IterableDataset[Row]):
 
 
 class StreamLoader(DataLoader[Row]):
-    """Batches of a stream; knows how many there are, and hands the epoch on."""
+    """A loader of a stream that knows its number of batches and passes the epoch on."""
 
     dataset: StreamRows
 
     def set_epoch(self, epoch: int) -> None:
-        """As `StreamRows`."""
+        """Set the epoch of the stream."""
         self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         workers = max(1, self.num_workers)
         size = self.batch_size or 1
         rows = [self.dataset.rows_of(worker, workers) for worker in range(workers)]
-        return sum(some // size if self.drop_last else -(-some // size) for some in rows)
+        return sum(count // size if self.drop_last else -(-count // size) for count in rows)

@@ -1,4 +1,4 @@
-"""A CLIP that is small enough to be trained in a test, and a tokenizer that needs no vocabulary."""
+"""A CLIP small enough to train in a test, and a tokenizer that needs no vocabulary file."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ SPECIAL = ["<pad>", "<bos>", "<unk>", "<eos>"]
 
 
 def tiny_config() -> CLIPConfig:
-    """Two layers of 32 units for pictures of 32 x 32 pixels and captions of 77 bytes."""
+    """Make a config with two layers of 32 units, for pictures of 32 x 32 pixels and captions of 77 bytes."""
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     return CLIPConfig(
         text_config={
@@ -25,7 +25,7 @@ def tiny_config() -> CLIPConfig:
 
 
 def byte_tokenizer() -> Any:
-    """Each byte of UTF-8 is a token."""
+    """Make a tokenizer with one token per byte of UTF-8."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

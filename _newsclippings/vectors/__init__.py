@@ -1,13 +1,19 @@
-"""Vectors of encoders by id: the authors' pickles, and what they are converted to."""
+"""Vectors of encoders by id: read, convert and export the authors' pickles."""
 
-from _newsclippings.vectors.embeddings import Embeddings, embedding_ids, load_embeddings, read_embeddings, read_faces
-from _newsclippings.vectors.export import convert
+from _newsclippings.vectors.embeddings import (
+    Embeddings,
+    load_embeddings,
+    read_embedding_ids,
+    read_embeddings,
+    read_faces,
+)
+from _newsclippings.vectors.export import convert_embeddings
 
 __all__ = [
     "Embeddings",
-    "convert",
-    "embedding_ids",
+    "convert_embeddings",
     "load_embeddings",
+    "read_embedding_ids",
     "read_embeddings",
     "read_faces",
 ]

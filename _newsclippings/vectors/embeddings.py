@@ -1,7 +1,7 @@
-"""Embedding vectors by id: out of the authors' pickles, which are never unpickled, into a mapped file.
+"""Read embedding vectors by id from the authors' pickles, which are never unpickled.
 
-A file of `<kind>_<split>.pkl` is converted once, in its own order, and kept by its fingerprint; from then on a vector
-costs what copying its bytes costs. Output is float32 whatever the file holds.
+A pickle `<kind>_<split>.pkl` is converted once, in its own order, to a mapped file that is named by its fingerprint.
+After that, reading a vector only copies its bytes. Vectors are float32, whatever type the pickle has.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from _newsclippings.vectors.pickled_arrays import NONE, Form, PickledArrays
 
 Float32s = npt.NDArray[np.float32]
 
-_AGAIN = "Fetch the file again from the authors' Hub repository."
-BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, together
-_COUNTS = 16  # bytes that say how many ids and vectors a converted file has
-READ_BYTES = 4 << 20  # likewise, where nothing but memory is written: they stay in the cache until they are checked
+_FETCH_AGAIN = "Fetch the file again from the authors' Hub repository."
+BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, at a time
+READ_BYTES = 4 << 20  # the same for reads into memory; so few stay in the CPU cache until they are checked
+_COUNTS = 16  # bytes at the start of a converted file: the numbers of ids and of vectors
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
@@ -39,10 +39,10 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
         ids, int64 (N,), and vectors, float32 (N, d), in the order of the file.
 
     Raises:
-        BadPickleError: the file is anything else, or damaged.
-        BadFileError: an id has no vector, or one of another width, or with a number that is not finite.
+        BadPickleError: the file is not such a dict, or damaged.
+        BadFileError: an id has no vector, or a vector has another width or a number that is not finite.
     """
-    ids, _, vectors = _read(path, one_each=True)
+    ids, _, vectors = _read_pickle(path, one_each=True)
     return ids, vectors
 
 
@@ -57,45 +57,48 @@ def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
         are `vectors[starts[k]:starts[k + 1]]`.
 
     Raises:
-        BadPickleError, BadFileError: as `read_embeddings`, but for ids without a vector.
+        BadPickleError, BadFileError: as `read_embeddings`, except that an id may have no vector.
     """
-    return _read(path, one_each=False)
+    return _read_pickle(path, one_each=False)
 
 
-def _read(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
+def _read_pickle(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
     with PickledArrays(os.fspath(path)) as file:
-        width, everything = _width(file), np.arange(len(file))
+        width, everything = _find_width(file), np.arange(len(file))
         starts = _starts(file, everything, width, one_each)
         vectors = np.empty((int(starts[-1]), width), np.float32)
-        for some in _batches(starts, width, READ_BYTES):
-            _fill(file, everything[some], vectors[starts[some.start] : starts[some.stop]])
-        return np.array(file.ids), starts, vectors  # the file's own ids are a view of what is given back
+        for batch in _split_into_batches(starts, width, READ_BYTES):
+            _copy_vectors(file, everything[batch], vectors[starts[batch.start] : starts[batch.stop]])
+        return np.array(file.ids), starts, vectors  # a copy of the ids, which are a view of memory of `file`
 
 
 class Embeddings:
-    """The vectors of one kind and split, mapped; bytes of them are compared with checksums before they are used.
+    """The vectors of one kind and split in a mapped file. Checksums are compared before vectors are used.
 
     Attributes:
-        ids: int64 (N,), sorted; those that have a vector (or faces, none perhaps).
-        bytes_each: bytes of one of them, on average.
+        ids: int64 (N,), sorted; those that have a vector, or, of faces, a list that may be empty.
+        bytes_each: bytes per id, on average.
     """
 
-    def __init__(self, vectors: "_Vectors", again: Callable[[], "_Vectors"]) -> None:
-        """Vectors, and how to convert them again if some turn out to be damaged."""
-        self._vectors, self._again = vectors, again
-        self._order = np.append(np.argsort(vectors.ids, kind="stable"), -1)  # the last one is for ids not there
+    def __init__(self, vectors: "_ConvertedFile", convert_again: Callable[[], "_ConvertedFile"]) -> None:
+        """Store the open vectors, and how to convert them again if some turn out to be damaged."""
+        self._vectors, self._convert_again = vectors, convert_again
+        self._order = np.append(np.argsort(vectors.ids, kind="stable"), -1)  # the last entry is for unknown ids
         self.ids = vectors.ids[self._order[:-1]]
         self.bytes_each = vectors.bytes_each
 
     def count(self, keys: Int64s) -> int:
-        """How many of some ids have a vector."""
+        """Count the ids among `keys` that have a vector."""
         return int((lookup(self.ids, keys) >= 0).sum())
 
     def take(self, keys: Int64s) -> pa.Array:
-        """The vectors of some ids, in their order, null where there is none.
+        """Return the vectors of some ids.
+
+        Args:
+            keys: int64 (N,).
 
         Returns:
-            Fixed-size lists of float32, or for faces lists of them.
+            Fixed-size lists of float32 (N,), of faces lists of them; null for ids that have none.
 
         Raises:
             BadPickleError, BadFileError: they were damaged, and converting them again failed.
@@ -104,28 +107,29 @@ class Embeddings:
         try:
             return self._vectors.take(places)
         except DamagedError:
-            self._vectors = self._again()
+            self._vectors = self._convert_again()
             return self._vectors.take(places)
 
 
-class _Vectors:
-    """A file of converted vectors: counts of ids and of vectors; the ids; of faces, where each id's start; the vectors.
+class _ConvertedFile:
+    """A file of converted vectors.
 
-    All numbers are little-endian, the vectors float32. Nothing in the file is used before it was compared.
+    It has the numbers of ids and of vectors (int64), the ids (int64), for faces the start of each id's vectors (int32),
+    and the vectors (float32), all little-endian. Nothing in it is used before its checksum was compared.
     """
 
     def __init__(self, file: KeptFile, width: int, faces: bool) -> None:
-        """Compare all but the vectors.
+        """Check and read everything but the vectors.
 
         Raises:
-            DamagedError: something of it is not what was written, or it holds other vectors.
+            DamagedError: the file is damaged, or has vectors of another width.
         """
         file.check(0, min(_COUNTS, file.content.size))
         ids, vectors = np.frombuffer(file.content, "<i8", 2).tolist() if file.content.size >= _COUNTS else (0, 0)
         starts = _COUNTS + 8 * ids
         self._first = starts + (4 * (ids + 1) if faces else 0)
         if file.content.size != self._first + 4 * width * vectors:
-            message = f"{file.path}: not the vectors asked for"
+            message = f"{file.path} has other vectors than expected"
             raise DamagedError(message)
         file.check(0, self._first)
         self.ids: Int64s = np.array(np.frombuffer(file.content, "<i8", ids, _COUNTS), np.int64)
@@ -142,74 +146,77 @@ class _Vectors:
             )
 
     def take(self, places: Int64s) -> pa.Array:
-        """The vectors of the k-th ids, null for -1.
+        """Return the vectors of the ids at `places` (int64 (N,)); null for -1.
 
         Raises:
-            DamagedError: one of them is not what was written.
+            DamagedError: a vector is damaged.
         """
         self._file.check(0, self._first)
         known = places[places >= 0]
-        rows = (self._starts[part].astype(np.int64) for part in (known, known + 1))
-        self._file.check_many(*(self._first + self._bytes_of_row * each for each in rows))
+        bounds = (self._starts[part].astype(np.int64) for part in (known, known + 1))
+        self._file.check_many(*(self._first + self._bytes_of_row * rows for rows in bounds))
         return self._array.take(as_array(places, places < 0))
 
 
 def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) -> Embeddings:
-    """The vectors of a pickle, converted when it is met for the first time, and again when the result is damaged.
+    """Load the vectors of a pickle; convert it at its first use, and again if the converted file is damaged.
 
     Args:
         path: the pickle.
-        key: its fingerprint; names the converted file.
-        width: of a vector.
+        key: its identity, which names the converted file.
+        width: numbers per vector.
         faces: whether an id may have any number of vectors, or None.
         folder: where converted files are kept.
 
     Raises:
-        BadPickleError: the file is no dict of number arrays, or damaged.
+        BadPickleError: the file is not a dict of number arrays, or damaged.
         BadFileError: a vector has another width, or a number that is not finite.
     """
     converted = folder / f"{key}.vectors"
 
-    def convert() -> _Vectors:
+    def convert() -> _ConvertedFile:
         with cache_told(folder):
             converted.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:
-                for part in _converted(path, width, faces):
+                for part in _make_parts(path, width, faces):
                     file.write(part.data)
-        vectors = _open(converted, width, faces)
+        vectors = _open_converted(converted, width, faces)
         if vectors is None:
             raise damaged_cache(converted)
         return vectors
 
-    def again() -> _Vectors:
+    def convert_again() -> _ConvertedFile:
         vectors = convert()
         if not np.array_equal(vectors.ids, known.ids):
             raise changed_file(path)
         return vectors
 
-    known = _open(converted, width, faces) or convert()
-    return Embeddings(known, again)
+    known = _open_converted(converted, width, faces) or convert()
+    return Embeddings(known, convert_again)
 
 
-def _open(converted: Path, width: int, faces: bool) -> _Vectors | None:
-    """A file of converted vectors; None if there is none, or a damaged one."""
+def _open_converted(converted: Path, width: int, faces: bool) -> _ConvertedFile | None:
+    """Open a file of converted vectors; None if there is none, or if it is damaged."""
     file = open_kept(converted, converted.name)
     with contextlib.suppress(DamagedError):
-        return _Vectors(file, width, faces) if file else None
+        return _ConvertedFile(file, width, faces) if file else None
     return None
 
 
-def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
-    """The ids of a pickle that have a vector, and the bytes of all vectors as float32; no vector is read.
+def read_embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
+    """Read the ids of a pickle, without its vectors.
 
     Args:
         path: the pickle.
-        width: of a vector.
+        width: numbers per vector.
         faces: whether an id may have any number of vectors, or None.
 
+    Returns:
+        int64 (N,), the ids that have a vector; and the size of all vectors as float32, in bytes.
+
     Raises:
-        BadPickleError, BadFileError: as `load_embeddings`, but for numbers that are not finite.
+        BadPickleError, BadFileError: as `load_embeddings`, except that numbers need not be finite.
     """
     with PickledArrays(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
@@ -217,8 +224,8 @@ def embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
         return np.array(file.ids[entries]), 4 * width * int(starts[-1])
 
 
-def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]:
-    """The parts of a file of vectors (`_Vectors`), in the order of the pickle; ids whose value is None are left out."""
+def _make_parts(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]:
+    """Yield the parts of a `_ConvertedFile`, in the order of the pickle. Ids whose value is None are left out."""
     with PickledArrays(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
         starts = _starts(file, entries, width, one_each=not faces)
@@ -226,32 +233,32 @@ def _converted(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]
         yield file.ids[entries].astype("<i8")
         if faces:
             yield starts.astype("<i4")
-        memory = np.empty((0, width), "<f4")  # of each batch in turn
+        memory = np.empty((0, width), "<f4")  # reused for each batch
         with tqdm(total=len(entries), desc=f"Converting {printable(os.path.basename(path))}", disable=None) as bar:
-            for some in _batches(starts, width, BATCH_BYTES):
-                places, count = entries[some], int(starts[some.stop] - starts[some.start])
+            for batch in _split_into_batches(starts, width, BATCH_BYTES):
+                places, count = entries[batch], int(starts[batch.stop] - starts[batch.start])
                 if count > len(memory):
                     memory = np.empty((count, width), "<f4")
-                _fill(file, places, memory[:count])
+                _copy_vectors(file, places, memory[:count])
                 bar.update(len(places))
                 yield memory[:count]
 
 
-def _width(file: PickledArrays) -> int:
-    """Width of the vectors of a file: that of its first array."""
+def _find_width(file: PickledArrays) -> int:
+    """Return the width of the first array of a file; 0 if there is none."""
     return next((form.shape[-1] for form in file.form_table if form.shape), 0)
 
 
 def _starts(file: PickledArrays, places: Int64s, width: int, one_each: bool) -> Int64s:
-    """Where the vectors of each of some entries start, if all vectors are put behind each other, and the last ones end.
+    """Return where the vectors of each entry begin if all are concatenated, and where the last end: int64 (N + 1,).
 
     Raises:
-        BadFileError: a vector has another width, or an entry not just one vector where that is asked for.
+        BadFileError: a vector has another width; or `one_each` is set, and an entry does not have exactly one vector.
     """
     forms = file.forms[places]
     counts = np.zeros(len(places), np.int64)
     for number in np.unique(forms[forms != NONE]).tolist():
-        counts[forms == number] = _rows(file, file.form_table[number], width, places[np.argmax(forms == number)])
+        counts[forms == number] = _count_rows(file, file.form_table[number], width, places[np.argmax(forms == number)])
     if one_each and (counts != 1).any():
         i = int(np.argmax(counts != 1))
         place = f"{file.path}: id {file.ids[places[i]]}"
@@ -259,18 +266,18 @@ def _starts(file: PickledArrays, places: Int64s, width: int, one_each: bool) -> 
     return np.append(0, np.cumsum(counts))
 
 
-def _batches(starts: Int64s, width: int, size: int) -> Iterator[slice]:
-    """Entries whose vectors take a certain number of bytes together, or one entry."""
+def _split_into_batches(starts: Int64s, width: int, size: int) -> Iterator[slice]:
+    """Yield ranges of entries whose vectors take at most `size` bytes together, but at least one entry."""
     most, start = max(1, size // (4 * max(width, 1))), 0
     while start < len(starts) - 1:
         stop = int(np.searchsorted(starts, starts[start] + most, side="right")) - 1
-        some = slice(start, max(start + 1, stop))
-        yield some
-        start = some.stop
+        batch = slice(start, max(start + 1, stop))
+        yield batch
+        start = batch.stop
 
 
-def _fill(file: PickledArrays, places: Int64s, vectors: Float32s) -> None:
-    """Put the vectors of some entries behind each other.
+def _copy_vectors(file: PickledArrays, places: Int64s, vectors: Float32s) -> None:
+    """Copy the vectors of some entries to consecutive rows of `vectors`.
 
     Raises:
         BadFileError: a number is not finite, or too large for float32; or the file changed.
@@ -278,26 +285,26 @@ def _fill(file: PickledArrays, places: Int64s, vectors: Float32s) -> None:
     width = vectors.shape[1]
     starts = _starts(file, places, width, one_each=False)
     forms = file.forms[places]
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found below
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite, and is refused below
         for number in np.unique(forms[forms != NONE]).tolist():
-            mine = np.flatnonzero(forms == number)
+            alike = np.flatnonzero(forms == number)
             form = file.form_table[number]
-            if form.dtype == np.float32 and len(mine) == len(places) == len(vectors):  # nearly always: no copy
+            if form.dtype == np.float32 and len(alike) == len(places) == len(vectors):  # the usual case: no extra copy
                 file.copy(places, vectors.view(np.uint8))
             else:
-                numbers = np.empty((len(mine), form.nbytes), np.uint8)
-                file.copy(places[mine], numbers)
-                target = (starts[mine, None] + np.arange(starts[mine[0] + 1] - starts[mine[0]])).reshape(-1)
+                numbers = np.empty((len(alike), form.nbytes), np.uint8)
+                file.copy(places[alike], numbers)
+                target = (starts[alike, None] + np.arange(starts[alike[0] + 1] - starts[alike[0]])).reshape(-1)
                 vectors[target] = numbers.view(form.dtype).reshape(len(target), width)
     if not np.isfinite(vectors).all():
         row = int(np.argmin(np.isfinite(vectors).all(1)))
         k = places[np.searchsorted(starts, row, side="right") - 1]
-        raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _AGAIN)
+        raise bad_file(f"{file.path}: id {file.ids[k]}", "finite float32 numbers", "NaN or infinity", _FETCH_AGAIN)
 
 
-def _rows(file: PickledArrays, form: Form, width: int, k: int) -> int:
-    """How many vectors an array is: one if it is flat, else as many as it has rows."""
+def _count_rows(file: PickledArrays, form: Form, width: int, k: int) -> int:
+    """Count the vectors in an array: 1 if it has one dimension, else its number of rows."""
     shape = form.shape
     if not 1 <= len(shape) <= 2 or shape[-1] != width:
-        raise bad_file(f"{file.path}: id {file.ids[k]}", f"vectors of {width} numbers", f"shape {shape}", _AGAIN)
+        raise bad_file(f"{file.path}: id {file.ids[k]}", f"vectors of {width} numbers", f"shape {shape}", _FETCH_AGAIN)
     return shape[0] if len(shape) == 2 else 1

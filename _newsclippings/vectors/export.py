@@ -1,4 +1,4 @@
-"""Embeddings for other programs: the authors' pickles as .npy, .parquet or .safetensors."""
+"""Export the authors' pickles of embeddings as .npy, .parquet or .safetensors."""
 
 import contextlib
 import filecmp
@@ -15,25 +15,25 @@ from _newsclippings.tables import as_array
 from _newsclippings.vectors.embeddings import read_embeddings, read_faces
 
 FORMATS = (".npy", ".parquet", ".safetensors")
-WRITTEN_BY = "written_by"  # in the metadata of a file that has some
-NPY = b"\x93NUMPY"  # with which each begins
+WRITTEN_BY = "written_by"  # key in the metadata of .parquet and .safetensors
+NPY = b"\x93NUMPY"  # first bytes of a .npy file
 
 
-def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
-    """Convert a pickle of embeddings; the ending of `out` says to what.
+def convert_embeddings(file: str, out: Path, faces: bool = False) -> list[Path]:
+    """Convert a pickle of embeddings to the format that the ending of `out` names.
 
     Args:
         file: the pickle.
-        out: `.npy`: vectors float32 (N, d), and ids int64 (N,) in a file that ends in .ids.npy; `.parquet`: columns id
-            and vector; `.safetensors`: tensors ids and vectors.
-        faces: whether an id may have any number of vectors; `.parquet` only.
+        out: the file to write. `.npy`: vectors float32 (N, d), and ids int64 (N,) in a second file that ends in
+            .ids.npy; `.parquet`: columns id and vector; `.safetensors`: tensors ids and vectors.
+        faces: whether an id may have any number of vectors; for `.parquet` only.
 
     Returns:
         The files that were written.
 
     Raises:
-        ConfigError: another ending, faces in another format, or the package safetensors is not there; or a file that is
-            to be written is the pickle itself, or is there and does not come from here.
+        ConfigError: the ending is unknown or cannot hold faces, the package safetensors is not installed, or a file to
+            write is the pickle itself or was not written by this function.
         BadPickleError, BadFileError: as `read_embeddings`.
     """
     if out.suffix not in FORMATS:
@@ -41,16 +41,17 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
     if faces:
         if out.suffix != ".parquet":
             raise bad_value("the ending of OUT for faces", out.suffix, [".parquet"])
-        _check(file, [out])
+        _check_outputs(file, [out])
         ids, starts, vectors = read_faces(file)
-        return [_parquet(out, ids, pa.ListArray.from_arrays(as_array(starts.astype(np.int32)), _rows(vectors)))]
+        offsets = as_array(starts.astype(np.int32))
+        return [_write_parquet(out, ids, pa.ListArray.from_arrays(offsets, _make_vector_array(vectors)))]
     written = [out, out.with_suffix(".ids.npy")] if out.suffix == ".npy" else [out]
-    _check(file, written)
+    _check_outputs(file, written)
     ids, vectors = read_embeddings(file)
     if not len(ids):
         raise bad_file(file, "vectors by id", "none", "Fetch the file again.")
     if out.suffix == ".parquet":
-        return [_parquet(out, ids, _rows(vectors))]
+        return [_write_parquet(out, ids, _make_vector_array(vectors))]
     if out.suffix == ".safetensors":
         try:
             from safetensors.numpy import save_file
@@ -71,20 +72,20 @@ def convert(file: str, out: Path, faces: bool = False) -> list[Path]:
     return written
 
 
-def _check(file: str, written: list[Path]) -> None:
-    """Refuse, before anything is read, to write over the pickle or over other files."""
+def _check_outputs(file: str, written: list[Path]) -> None:
+    """Refuse to overwrite the pickle or files of other programs, before anything is read."""
     for path in written:
         check_apart(path, [file])
-        check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no place for a mark
+        check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no metadata
         if path.suffix == ".npy" and path.exists() and not read_edges(path).startswith(NPY):
             raise foreign_output(path, EMBEDDINGS.command)
 
 
-def _rows(vectors: "np.ndarray") -> pa.Array:
+def _make_vector_array(vectors: "np.ndarray") -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(as_array(vectors.reshape(-1)), vectors.shape[1])
 
 
-def _parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
+def _write_parquet(out: Path, ids: "np.ndarray", vectors: pa.Array) -> Path:
     table = pa.table({"id": as_array(ids), "vector": vectors}).replace_schema_metadata({WRITTEN_BY: EMBEDDINGS.name})
     with write_atomically(out, EMBEDDINGS) as temporary, open(temporary, "wb") as sink:
         pq.write_table(table, sink, row_group_size=10_000)

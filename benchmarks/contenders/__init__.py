@@ -1,1 +1,1 @@
-"""The contenders: for each way to do a work, what somebody who knows the tool would write."""
+"""The contenders: each does a work as an experienced user of its tool would write it."""

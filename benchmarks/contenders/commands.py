@@ -1,4 +1,4 @@
-"""This package without importing `datasets` first: its commands, and a step of a build."""
+"""This package without `datasets`: its commands, and one step of a build."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def tar_index(job: Job) -> Outcome:
 
 
 def write_index(tar: Path, out: Path) -> None:
-    """Write where each file of a tar lies in it."""
+    """Index a tar with the command `newsclippings index`."""
     _newsclippings("index", str(tar), "-o", str(out))
 
 
@@ -38,7 +38,7 @@ def embeddings_parquet(job: Job) -> Outcome:
 
 
 def embeddings(job: Job) -> Outcome:
-    """The conversion that a build does when it meets a pickle for the first time."""
+    """Convert a pickle of vectors as the first build with it does."""
     from _newsclippings.vectors import load_embeddings
 
     return {"rows": len(load_embeddings(str(job.corpus / "embeddings.pkl"), "key", 512, False, job.out).ids)}

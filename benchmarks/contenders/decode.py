@@ -1,4 +1,4 @@
-"""The same work on every picture: what a training loop does with it."""
+"""Process pictures as a training loop does; shared by all contenders."""
 
 import time
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ SIDE = 224
 
 
 def read_all(pictures: Iterable[Image.Image], limit: int) -> Outcome:
-    """Decode, make RGB, resize and turn into an array, up to `limit` pictures; timed from the first to the last."""
+    """Decode up to `limit` pictures, convert to RGB, resize and make arrays; time all of them together."""
     start = time.perf_counter()
     count, total = 0, 0
     for picture in pictures:

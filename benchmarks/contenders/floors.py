@@ -1,4 +1,4 @@
-"""What no contender can be faster than, about."""
+"""Lower bounds: each does a part of a work that every contender has to do."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from benchmarks.job import Job, Outcome
 
 
 def import_datasets(job: Job) -> Outcome:
-    """Import `datasets` and do nothing."""
+    """Only import `datasets`."""
     import datasets  # noqa: F401
 
     return {}
@@ -24,7 +24,7 @@ def copy(job: Job) -> Outcome:
 
 
 def tar_list(job: Job) -> Outcome:
-    """List the names in a tar, without their places."""
+    """List the names in a tar, without positions."""
     with open(job.out / "names", "wb") as names:
         subprocess.run(["tar", "-tf", job.corpus / "sparse.tar"], stdout=names, check=True)
     return {}

@@ -1,4 +1,4 @@
-"""Data frames and databases: read both files, join twice, write Parquet, keep the order."""
+"""Data frames and databases: read both files, join captions and pictures, keep the order, write Parquet."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from benchmarks.job import Job, Outcome
 FILES = {"train": "train", "validation": "val", "test": "test"}
 DEFAULT = "merged_balanced"
 LARGEST = "semantics_clip_text_text"
-CODE = 1  # of semantics_clip_text_text, whose rows do not tell it
+CODE = 1  # source_dataset of semantics_clip_text_text, which its rows do not have
 
 
 def _places(job: Job, config: str) -> tuple[Path, dict[str, Path]]:
@@ -19,7 +19,7 @@ def _places(job: Job, config: str) -> tuple[Path, dict[str, Path]]:
 
 
 def pandas(job: Job) -> Outcome:
-    """pandas, of records that `json` reads: `read_json` takes twice as long."""
+    """Use pandas on records that `json` reads, since `read_json` takes twice as long."""
     import json
 
     import pandas as pd
@@ -65,12 +65,12 @@ def _polars(job: Job, config: str) -> Outcome:
 
 
 def polars(job: Job) -> Outcome:
-    """polars, default config."""
+    """Use polars on the default config."""
     return _polars(job, DEFAULT)
 
 
 def polars_largest(job: Job) -> Outcome:
-    """polars, largest config."""
+    """Use polars on the largest config."""
     return _polars(job, LARGEST)
 
 
@@ -119,10 +119,10 @@ def _duckdb(job: Job, config: str) -> Outcome:
 
 
 def duckdb(job: Job) -> Outcome:
-    """DuckDB, default config."""
+    """Use DuckDB on the default config."""
     return _duckdb(job, DEFAULT)
 
 
 def duckdb_largest(job: Job) -> Outcome:
-    """DuckDB, largest config."""
+    """Use DuckDB on the largest config."""
     return _duckdb(job, LARGEST)

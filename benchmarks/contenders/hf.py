@@ -1,4 +1,4 @@
-"""What `datasets` offers: a builder that yields dicts, `from_generator`, `imagefolder`."""
+"""The tools of `datasets`: a builder that yields dicts, `from_generator`, `imagefolder`."""
 
 import functools
 import json
@@ -20,20 +20,20 @@ Read = Callable[[str], bytes]
 
 
 def features(pictures: bool) -> Features:
-    """The same columns as ours."""
+    """Return features for the same columns as ours."""
     columns = {name: Value(kind) for name, kind in NUMBERS.items()} | {name: Value("string") for name in TEXTS}
     columns |= {name: ClassLabel(names=names) for name, names in LABELS.items()}
     return Features({**columns, "image": Image()} if pictures else columns)
 
 
 def with_pictures(rows: Iterator[dict[str, Any]], read: Read) -> Iterator[dict[str, Any]]:
-    """Rows with the bytes of their pictures."""
+    """Add the bytes of their pictures to rows."""
     for row in rows:
         yield {**row, "image": {"bytes": read(row["image_path"]), "path": None}}
 
 
 class DictBuilder(GeneratorBasedBuilder):
-    """The usual dataset script."""
+    """A typical dataset script."""
 
     VERSION = datasets.Version("1.0.0")
 
@@ -54,7 +54,7 @@ class DictBuilder(GeneratorBasedBuilder):
 
     @classmethod
     def build(cls, data_dir: Path, config: str, data_json: Path | None = None, read: Read | None = None) -> Outcome:
-        """Build all splits; data.json lies in its usual place unless it is told."""
+        """Build all splits; `data_json` is needed only if it is not in its usual place."""
         cls.data_dir, cls.read = data_dir, read if read is None else staticmethod(read)
         cls.data_json = data_json or data_dir / "visual_news" / "origin" / "data.json"
         builder = cls(config_name=config, writer_batch_size=100 if read else 1000)  # the fastest of those tried
@@ -67,17 +67,17 @@ def _reader(origin: Path) -> Read:
 
 
 def captions(job: Job) -> Outcome:
-    """Default config, without pictures."""
+    """Build the default config without pictures."""
     return DictBuilder.build(job.corpus / "captions", DEFAULT)
 
 
 def captions_largest(job: Job) -> Outcome:
-    """Largest config, without pictures."""
+    """Build the largest config without pictures."""
     return DictBuilder.build(job.corpus / "captions", "semantics_clip_text_text")
 
 
 def pictures(job: Job) -> Outcome:
-    """Default config, bytes of the pictures of the folder."""
+    """Build the default config with the pictures of the folder as bytes."""
     folder = job.corpus / "pictures"
     return DictBuilder.build(folder, DEFAULT, read=_reader(folder / "visual_news" / "origin"))
 
@@ -90,7 +90,7 @@ def pictures_extracted(job: Job) -> Outcome:
 
 
 def pictures_tarfile(job: Job) -> Outcome:
-    """List the tar once with tarfile, then read each member where it lies."""
+    """List the tar with tarfile, then read each member at its position."""
     with tarfile.open(job.corpus / "tar" / "visual_news" / "origin.tar") as tar:
         members = {member.name: member for member in tar.getmembers()}
 
@@ -103,13 +103,13 @@ def pictures_tarfile(job: Job) -> Outcome:
         return DictBuilder.build(job.corpus / "tar", DEFAULT, data_json, read)
 
 
-@functools.cache  # a dict in reach of the generator would be pickled for its fingerprint, at every call
+@functools.cache  # if the generator referred to the dict, its fingerprint would pickle the dict at every call
 def _records(data_json: str) -> dict[int, dict[str, Any]]:
     return load_records(Path(data_json))
 
 
 def generate(data_dir: str, split: str, pictures: bool) -> Iterator[dict[str, Any]]:
-    """Rows for `from_generator`."""
+    """Yield rows for `from_generator`."""
     origin = Path(data_dir, "visual_news", "origin")
     rows = joined(_records(str(origin / "data.json")), matches(Path(data_dir), DEFAULT, split))
     return with_pictures(rows, _reader(origin)) if pictures else rows
@@ -121,12 +121,12 @@ def _from_generator(folder: Path, split: str, pictures: bool, **kwargs: Any) -> 
 
 
 def captions_generator(job: Job) -> Outcome:
-    """`Dataset.from_generator` for each split."""
+    """Call `Dataset.from_generator` for each split."""
     return {"rows": sum(len(_from_generator(job.corpus / "captions", split, False)) for split in FILES)}
 
 
 def parquet_generator(job: Job) -> Outcome:
-    """`Dataset.from_generator` with bytes, then `to_parquet`."""
+    """Call `Dataset.from_generator` with pictures as bytes, then `to_parquet`."""
     rows = 0
     for split in FILES:
         dataset = _from_generator(job.corpus / "pictures", split, True, writer_batch_size=100)
@@ -136,7 +136,7 @@ def parquet_generator(job: Job) -> Outcome:
 
 
 def _metadata(folder: Path, data_dir: Path) -> Path:
-    """A folder for `imagefolder`: metadata.jsonl, and a link to where the pictures are."""
+    """Make a folder for `imagefolder`, with metadata.jsonl and a link to the pictures."""
     origin = data_dir / "visual_news" / "origin"
     folder.mkdir(exist_ok=True)
     (folder / "origin").symlink_to(origin)
@@ -156,7 +156,7 @@ def picture_paths(job: Job) -> Outcome:
 
 
 def imagefolder_of(job: Job) -> Any:
-    """An `imagefolder`; the first run prepares it."""
+    """Load an `imagefolder`, which the first run prepares."""
     folder = job.state / "folder"
     if not folder.exists():
         _metadata(folder, job.corpus / "pictures")

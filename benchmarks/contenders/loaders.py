@@ -1,4 +1,4 @@
-"""A torch DataLoader over the same rows, however they are stored: what a training loop waits for."""
+"""Time a torch DataLoader, as a training loop would wait for it, over the same rows in different formats."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ Sample = tuple[Image.Image, str]
 
 
 class Numbered(Dataset[Sample]):
-    """Picture and caption by number."""
+    """Pictures and captions by number."""
 
     def __init__(self, rows: Any, sample: Callable[[Any], Sample]) -> None:
         self.rows, self.sample = rows, sample
@@ -37,7 +37,7 @@ class Numbered(Dataset[Sample]):
 
 
 class Streamed(IterableDataset[Sample]):
-    """Picture and caption one after the other; whoever is inside divides them between workers."""
+    """Pictures and captions as a stream; the stream itself divides rows between workers."""
 
     def __init__(self, rows: Iterable[Any], sample: Callable[[Any], Sample]) -> None:
         self.rows, self.sample = rows, sample
@@ -47,7 +47,7 @@ class Streamed(IterableDataset[Sample]):
 
 
 def _read(job: Job, rows: Any) -> Outcome:
-    """Make batches of up to `job.limit` rows; timed from the first asked for to the last."""
+    """Make batches of up to `job.limit` rows, and time all of them together."""
     tokenizer = byte_tokenizer()
 
     def batch(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,14 +78,14 @@ def _encoded(rows: Any) -> Any:
 
 
 def built(job: Job) -> Outcome:
-    """Ours, by number."""
+    """Load rows of this package, built before, by number."""
     folder, cache = str(job.corpus / "pictures"), str(job.state / "cache")
     rows = datasets.load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, split="train")
     return _read(job, Numbered(_encoded(rows), _small))
 
 
 def parquet(job: Job) -> Outcome:
-    """Ours, a folder of Parquet files as a stream."""
+    """Stream a folder of Parquet files that this package built."""
     from _newsclippings.folder import build_folder
 
     folder = job.state / "parquet"
@@ -96,7 +96,7 @@ def parquet(job: Job) -> Outcome:
 
 
 def tar(job: Job) -> Outcome:
-    """Ours, straight out of the tar."""
+    """Stream rows of this package from the tar."""
     given = {"data_dir": str(job.corpus / "tar"), "cache_dir": str(job.state / "cache")}
     rows = datasets.load_dataset("newsclippings", DEFAULT, streaming=True, split="train", **given)
     count = newsclippings.NewsCLIPpings(config_name=DEFAULT, **given).count_rows("train")
@@ -104,17 +104,17 @@ def tar(job: Job) -> Outcome:
 
 
 def imagefolder(job: Job) -> Outcome:
-    """An `imagefolder`, which an earlier run prepared."""
+    """Load an `imagefolder`, which an earlier run prepared."""
     return _read(job, Numbered(hf.imagefolder_of(job), _whole))
 
 
 def pairs(job: Job) -> Outcome:
-    """The Dataset of the authors' README."""
+    """Load the Dataset of the authors' README."""
     return _read(job, Numbered(readme.Pairs(job.corpus / "pictures", "train"), lambda pair: (pair[0], pair[1])))
 
 
 def webdataset(job: Job) -> Outcome:
-    """Shards that an earlier run wrote."""
-    from benchmarks.contenders.shards import shards_of  # the others do not need that library
+    """Load shards that an earlier run wrote."""
+    from benchmarks.contenders.shards import shards_of  # imported here, since only this contender needs webdataset
 
     return _read(job, Streamed(shards_of(job), lambda row: (row["jpg"], row["json"]["caption"])))

@@ -1,4 +1,4 @@
-"""This package, as its README says."""
+"""This package, used as its README shows."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ from PIL import Image
 
 import newsclippings
 from _newsclippings.storage import KeptFile, LocalFile
-from _newsclippings.tar import TarPictures, keep, load_kept, walk
+from _newsclippings.tar import TarPictures, index_tar, keep_index, load_kept_index
 from benchmarks.contenders.commands import write_index
 from benchmarks.contenders.decode import SIDE, read_all
 from benchmarks.job import Job, Outcome
@@ -81,7 +81,7 @@ def _pss(process: int) -> int:
 
 
 def first_row(job: Job) -> Outcome:
-    """From the call to the first row of a stream."""
+    """Stream, and time from the call to the first row."""
     return _first(job, DEFAULT)
 
 
@@ -139,21 +139,21 @@ def picture_paths(job: Job) -> Outcome:
 
 
 def pictures_tar(job: Job) -> Outcome:
-    """Build with pictures out of the tar, which was indexed in an earlier run."""
+    """Build with pictures from the tar, which was indexed in an earlier run."""
     builder = newsclippings.NewsCLIPpings(data_dir=str(job.corpus / "tar"), cache_dir=str(job.state / "cache"))
     builder.download_and_prepare(str(job.out / "built"))
     return _rows(builder.as_dataset())
 
 
 def index_reopened(job: Job) -> Outcome:
-    """Read a picture by an index that was kept in an earlier run: that of the tar, and four times its members more."""
+    """Read a picture with an index that was kept in an earlier run; it has five times the members of the tar."""
     kept, file = job.state / "index.arrow", LocalFile(str(job.corpus / "sparse.tar"))
-    index = load_kept(kept)
+    index = load_kept_index(kept)
     if index is None:
-        table = walk(file)
-        more = [pc.binary_join_element_wise(table["name"], str(k), ".") for k in range(1, 5)]
-        tables = [table, *(table.set_column(0, "name", names) for names in more)]
-        index = keep(pa.concat_tables(tables).replace_schema_metadata(table.schema.metadata), kept, file.path)
+        table = index_tar(file)
+        copies = [pc.binary_join_element_wise(table["name"], str(k), ".") for k in range(1, 5)]
+        tables = [table, *(table.set_column(0, "name", names) for names in copies)]
+        index = keep_index(pa.concat_tables(tables).replace_schema_metadata(table.schema.metadata), kept, file.path)
     first = index.members["name"].slice(0, 1).combine_chunks()
     pictures, rows = TarPictures(file, index, pa.array(first.to_pylist(), pa.string())), np.zeros(1, np.int32)
     pictures.look(rows)
@@ -161,13 +161,13 @@ def index_reopened(job: Job) -> Outcome:
 
 
 def index_unchecked(job: Job) -> Outcome:
-    """The same without a look at whether the index is what was written."""
+    """The same without comparing the checksums of the index."""
     KeptFile.check = lambda *_: None  # type: ignore[method-assign]
     return index_reopened(job)
 
 
 def remote_split(job: Job) -> Outcome:
-    """Build one split with pictures out of a tar that lies on a server; somebody who has the tar gave its index."""
+    """Build one split with pictures from a tar on a server, with an index of the tar."""
     index = job.state / "index.parquet"
     if not index.exists():
         write_index(job.corpus / "tar" / "visual_news" / "origin.tar", index)
@@ -200,7 +200,7 @@ def _remote(job: Job, tar: str, **kwargs: str) -> Outcome:
 
 
 def embeddings(job: Job) -> Outcome:
-    """Read a pickle as data, then write an Arrow file."""
+    """Read a pickle with `read_embeddings`, then write an Arrow file."""
     ids, vectors = newsclippings.read_embeddings(job.corpus / "embeddings.pkl")
     table = pa.table({"id": ids, "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 512)})
     with pa.ipc.new_file(str(job.out / "vectors.arrow"), table.schema) as writer:
@@ -209,7 +209,7 @@ def embeddings(job: Job) -> Outcome:
 
 
 def read_map(job: Job) -> Outcome:
-    """Decode the rows of a built dataset as the README says."""
+    """Decode the rows of a built dataset as the README recommends."""
     return read_all(_small(_built(job)), job.limit)
 
 
@@ -229,7 +229,7 @@ def read_parquet(job: Job) -> Outcome:
 
 
 def read_tar(job: Job) -> Outcome:
-    """Decode rows streamed out of the tar, which was indexed in an earlier run."""
+    """Decode rows streamed from the tar, which was indexed in an earlier run."""
     folder, cache = str(job.corpus / "tar"), str(job.state / "cache")
     rows = load_dataset("newsclippings", DEFAULT, data_dir=folder, cache_dir=cache, streaming=True, split="train")
     return read_all(_small(rows), job.limit)

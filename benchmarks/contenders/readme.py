@@ -1,4 +1,4 @@
-"""The way of the authors' README: everything in dicts, nothing saved."""
+"""The method of the authors' README: everything in dicts, nothing saved."""
 
 import json
 import time
@@ -38,12 +38,12 @@ def _first(job: Job, config: str) -> Outcome:
     folder = job.corpus / "captions"
     records = _records(folder)
     row = _annotations(folder, "train", config)[0]
-    found = records[row["id"]]["caption"], records[row["image_id"]]["image_path"]
-    return {"seconds": time.perf_counter() - start, "rows": int(bool(found[0]))}
+    caption, _ = records[row["id"]]["caption"], records[row["image_id"]]["image_path"]
+    return {"seconds": time.perf_counter() - start, "rows": int(bool(caption))}
 
 
 def first_row(job: Job) -> Outcome:
-    """From the start to the first row."""
+    """Time from the start to the first row."""
     return _first(job, "merged_balanced")
 
 
@@ -53,7 +53,7 @@ def first_row_largest(job: Job) -> Outcome:
 
 
 class Pairs:
-    """What most who use the data write: a dataset of picture, caption, and label."""
+    """A dataset of picture, caption and label, as most users of the data write it."""
 
     def __init__(self, data_dir: Path, split: str) -> None:
         self.origin = data_dir / "visual_news" / "origin"
@@ -72,7 +72,7 @@ class Pairs:
 
 
 def picture_paths(job: Job) -> Outcome:
-    """Open every picture of a split, and decode none."""
+    """Open every picture of a split without decoding it."""
     pairs = Pairs(job.corpus / "pictures", "train")
     for k in range(len(pairs)):
         pairs[k][0].close()

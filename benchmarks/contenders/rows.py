@@ -1,4 +1,4 @@
-"""The joined rows as dicts, as the contenders that write them one by one make them."""
+"""Join rows as dicts; shared by the contenders that write rows one by one."""
 
 import json
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ TEXTS = ("caption", "image_path", "source", "topic", "image_source", "image_topi
 
 
 def load_records(data_json: Path) -> Records:
-    """All records by id."""
+    """Load all records by id."""
     with open(data_json, encoding="utf-8") as file:
         return {record["id"]: record for record in json.load(file)}
 
 
 def matches(data_dir: Path, config: str, split: str) -> list[dict[str, Any]]:
-    """The matches of a split, by its name in `datasets`."""
+    """Load the matches of a split, by its name in `datasets`."""
     path = data_dir / "news_clippings" / "data" / config / f"{FILES[split]}.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["annotations"]
     return rows
 
 
 def joined(records: Records, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows with everything but pictures."""
+    """Yield rows with all columns but pictures."""
     for k, row in enumerate(rows):
         text, picture = records[row["id"]], records[row["image_id"]]
         yield {

@@ -1,4 +1,4 @@
-"""The webdataset library: shards of rows, written and read."""
+"""The webdataset library: write and read shards of rows."""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def pictures(job: Job) -> Outcome:
 
 
 def pictures_tar(job: Job) -> Outcome:
-    """Read the tar from end to end with webdataset, write shards of the rows in the order of the tar."""
+    """Read the tar from its beginning to its end with webdataset, and write shards of rows in that order."""
     data_dir = job.corpus / "tar"
     tar = str(data_dir / "visual_news" / "origin.tar")
     records = next(
@@ -73,7 +73,7 @@ def pictures_tar(job: Job) -> Outcome:
 
 
 def shards_of(job: Job) -> Any:
-    """Decoded rows of shards; the first run writes them."""
+    """Return the decoded rows of shards, which the first run writes."""
     folder = job.state / "shards"
     if not folder.exists():
         _from_folder(job.corpus / "pictures", folder)

@@ -1,4 +1,4 @@
-"""Embeddings by `pickle.load`, and a tar's members by `tarfile`."""
+"""The standard library: embeddings by `pickle.load`, and the members of a tar by `tarfile`."""
 
 import pickle
 import tarfile
@@ -24,7 +24,7 @@ def _write(job: Job, ids: list[int], matrices: Iterator[Any]) -> Outcome:
 
 
 def at_once(job: Job) -> Outcome:
-    """All vectors in one matrix."""
+    """Copy all vectors to one matrix."""
     with open(job.corpus / "embeddings.pkl", "rb") as file:
         table = pickle.load(file)
     matrix = np.stack(list(table.values()))
@@ -32,7 +32,7 @@ def at_once(job: Job) -> Outcome:
 
 
 def in_batches(job: Job) -> Outcome:
-    """A matrix for each 2,000 vectors."""
+    """Copy 2,000 vectors at a time to a matrix."""
     with open(job.corpus / "embeddings.pkl", "rb") as file:
         table = pickle.load(file)
     values = list(table.values())
@@ -40,7 +40,7 @@ def in_batches(job: Job) -> Outcome:
 
 
 def tar_members(job: Job) -> Outcome:
-    """Names, places and sizes of a tar's members as a Parquet file."""
+    """Write names, positions and sizes of the members of a tar as Parquet."""
     import pyarrow.parquet as pq
 
     with tarfile.open(job.corpus / "sparse.tar") as tar:

@@ -108,9 +108,9 @@ def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path
         (["build", "out", "--images", "path"], 2, "'path' is not one of"),
         (["preview", "--data-dir", "nowhere"], 1, "no such folder"),
         (["preview"], 1, "The pictures of VisualNews were not found"),
-        (["preview", "-o", "x.jpg"], 2, "expected a name that ends in .png"),
+        (["preview", "-o", "x.jpg"], 2, "its name must end in .png"),
         (["preview", "--visual-news", "nowhere.tar"], 1, "does not exist"),
-        (["infos", "--check", "nowhere.json"], 1, "Run that"),
+        (["infos", "--check", "nowhere.json"], 1, "out of date. Run `newsclippings infos"),
     ],
 )
 def test_mistakes_end_with_the_right_code(args: list[str], code: int, says: str) -> None:
@@ -160,10 +160,10 @@ def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> N
     """Where only Pillow's own font is there, which has ASCII letters only, accents and quotes become plain."""
     caption = "Fédèle’s “Békés” – 日本"
     change_constant(monkeypatch, "FONTS", ())
-    preview._font.cache_clear()
-    assert preview._drawable(caption) == 'Fedele\'s "Bekes" - ??'
+    preview._load_font.cache_clear()
+    assert preview._make_drawable(caption) == 'Fedele\'s "Bekes" - ??'
     monkeypatch.undo()
-    preview._font.cache_clear()
+    preview._load_font.cache_clear()
 
 
 def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[s
     CLIPProcessor(image_processor=pictures, tokenizer=tokenizer).save_pretrained(tmp_path / "clip")
     accuracy = example("zero_shot")["main"](str(tmp_path / "clip"), str(world.root))
     assert 0.2 <= accuracy <= 0.8
-    assert "of its pairs" in capsys.readouterr().out
+    assert "of the pairs" in capsys.readouterr().out
 
 
 def test_finetune_on_the_sample(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import SPLITS, World, paths_of
 
 import newsclippings
-from _newsclippings.pictures.check import look_at
+from _newsclippings.pictures.check import inspect_image
 from newsclippings import MissingDataError, NewsCLIPpings
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
@@ -132,18 +132,18 @@ def test_bad_pictures_are_told_by_what_they_are(what: str, decode: bool) -> None
     data, problem, says = BAD[what]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as outside this suite; DecompressionBombWarning, for one
-        look = look_at(data, decode)
+        inspection = inspect_image(data, decode)
     if what.endswith("*") and not decode:
-        assert look.problem is None
+        assert inspection.problem is None
         return
-    assert (look.problem, look.error) == (problem, None)
-    assert look.why
-    assert says in look.why
-    assert len(look.why) < 250
-    assert look.why.isprintable()
+    assert (inspection.problem, inspection.error) == (problem, None)
+    assert inspection.why
+    assert says in inspection.why
+    assert len(inspection.why) < 250
+    assert inspection.why.isprintable()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # as under python -W error
-        assert look_at(data, decode).problem == problem
+        assert inspect_image(data, decode).problem == problem
 
 
 @pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
@@ -151,8 +151,8 @@ def test_bad_pictures_are_told_by_what_they_are(what: str, decode: bool) -> None
 def test_odd_pictures_are_good(what: str, decode: bool) -> None:
     """What decodes is no fault, whatever its format and mode."""
     data, kind = GOOD[what]
-    look = look_at(data, decode)
-    assert (look.problem, look.why, f"{look.format} {look.mode}") == (None, "", kind)
+    inspection = inspect_image(data, decode)
+    assert (inspection.problem, inspection.why, f"{inspection.format} {inspection.mode}") == (None, "", kind)
 
 
 @pytest.fixture
@@ -237,17 +237,17 @@ def test_no_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(os, "system", None)
     for decode in (False, True):
-        assert look_at(BAD["EPS"][0], decode).problem == "no_picture"
+        assert inspect_image(BAD["EPS"][0], decode).problem == "no_picture"
 
 
 def test_what_lies_behind_a_jpeg_does_not_count() -> None:
     """Bytes after the end of the picture, whatever they look like, and a thumbnail before it, decide nothing."""
     scan, end = b"\xff\xda", b"\xff\xd9"
     for tail in (scan, scan + b"x" * 400, b"\xff" * 9 + scan, end + scan, random.Random(0).randbytes(400_000)):
-        assert look_at(JPEG + tail, decode=False).problem is None
-        assert look_at(JPEG + tail, decode=True).problem is None
+        assert inspect_image(JPEG + tail, decode=False).problem is None
+        assert inspect_image(JPEG + tail, decode=True).problem is None
     thumbnail = b"Exif\0\0" + JPEG
     whole = JPEG[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + JPEG[2:]
-    assert look_at(whole, decode=True).problem is None
+    assert inspect_image(whole, decode=True).problem is None
     for cut in (len(whole) - 2, len(whole) - 400):
-        assert look_at(whole[:cut], decode=False).problem == "truncated"
+        assert inspect_image(whole[:cut], decode=False).problem == "truncated"

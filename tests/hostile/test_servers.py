@@ -19,7 +19,7 @@ from support.world import World
 from _newsclippings.cli.commands import main
 from _newsclippings.storage.remote import RemoteFile
 from _newsclippings.tar import index as tar_index
-from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar import segments as tar_segments
 from newsclippings import BadFileError, BadTarError, NewsCLIPpingsError
 
 SPLITS = ("test", "train")
@@ -151,7 +151,7 @@ def test_a_tar_that_is_replaced_while_it_is_indexed(
     world.pictures[path] += bytes(700)
     new = served.tar.with_name("new.tar")
     world.write_tar(new)
-    walk_headers = tar_walk.walk_headers
+    walk_headers = tar_segments.walk_headers
 
     def replaced(*args: Any) -> Any:
         found = walk_headers(*args)

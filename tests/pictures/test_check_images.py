@@ -110,13 +110,13 @@ def test_each_is_decoded_once(
     world.write_annotations()
     whole = spoil(world, broken)
     seen: list[bytes] = []
-    look_at = image_check.look_at
+    inspect_image = image_check.inspect_image
 
-    def noting(data: bytes, decode: bool) -> image_check.Look:
+    def noting(data: bytes, decode: bool) -> image_check.Inspection:
         seen.append(data)
-        return look_at(data, decode)
+        return inspect_image(data, decode)
 
-    monkeypatch.setattr(image_check, "look_at", noting)
+    monkeypatch.setattr(image_check, "inspect_image", noting)
     data = load(world, missing="null", check_images=True, streaming=streaming)
     assert raw_splits(data) == expected_splits(world, pictures=whole)
     needed = {(split, row["image_path"]) for split in SPLITS for row in world.rows(split=split)}
@@ -190,7 +190,7 @@ def test_what_could_not_be_read_is_looked_at_again(
     check, rows = image_check.DecodeCheck(pictures), np.arange(len(world.pictures), dtype=np.int32)
     pictures.look(rows)
     with monkeypatch.context() as patch:
-        patch.setattr(image_check, "look_at", fails)
+        patch.setattr(image_check, "inspect_image", fails)
         with pytest.raises(OSError, match="passing"):
             check.check(rows)
     check.check(rows)

@@ -21,10 +21,10 @@ from support.reading import environment
 from sweeps import odd_pictures as odd
 
 import newsclippings
-from _newsclippings.pictures.check import look_at
+from _newsclippings.pictures.check import inspect_image
 from _newsclippings.pictures.decoding import decode
 from _newsclippings.show.page import Rows, write_page
-from _newsclippings.show.sheet import contact_sheet
+from _newsclippings.show.sheet import draw_sheet
 from newsclippings import decode_small
 
 PNGS = odd.png_cases()
@@ -134,10 +134,10 @@ def test_the_check_says_what_datasets_fails_at() -> None:
     data = odd.encoded(odd.smooth(), "JPEG", exif=odd.exif(tags))
     with pytest.raises(Exception, match="argument"):
         datasets.Image().decode_example(dict(stored(data)))
-    look = look_at(data, decode=True)
-    assert look.problem == "corrupt"
-    assert look.why.startswith("its pixels decode, but `datasets` fails at its EXIF (")
-    assert look_at(data, decode=False).problem is None
+    inspection = inspect_image(data, decode=True)
+    assert inspection.problem == "corrupt"
+    assert inspection.why.startswith("its pixels decode, but `datasets` fails at its EXIF (")
+    assert inspect_image(data, decode=False).problem is None
 
 
 @pytest.mark.parametrize("key", ["transparency", "exif", "icc_profile", "progressive", "dpi", "gamma", "background"])
@@ -175,7 +175,7 @@ def test_thumbnails_and_sheets_carry_no_metadata(tmp_path: Path) -> None:
         assert odd.MARKER not in data
         with Image.open(io.BytesIO(data)) as opened:
             assert not opened.info.keys() & {"comment", "exif", "icc_profile", "xmp", "photoshop"}
-    contact_sheet(rows, tmp_path / "sheet.png")
+    draw_sheet(rows, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()
         assert sheet.info == {"Software": "newsclippings preview"}  # a mark of ours
@@ -188,7 +188,7 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
     disc = np.zeros((200, 300, 4))
     turned = odd.encoded(Image.new("RGB", (300, 200), "red"), "JPEG", exif=odd.exif([odd.turn(6)]))
     rows = [row(0, odd.png(scene, 16, 0)), row(1, odd.png(disc, 8, 6)), row(2, turned), row(3, turned)]
-    contact_sheet(rows, tmp_path / "sheet.png")
+    draw_sheet(rows, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     middle = [pixels[14 + 140, 14 + 210 + 434 * k].tolist() for k in range(4)]
@@ -226,7 +226,7 @@ def test_warnings_of_pillow_are_neither_shown_nor_raised_in_threads() -> None:
         with ThreadPoolExecutor(8) as pool:
             sizes = list(pool.map(lambda k: decode(stored((data, clear)[k % 2]), 99, on_white=False).size, range(200)))
         assert set(sizes[::2]) == {(48, 64)}
-        assert look_at(data, decode=True).problem is None
+        assert inspect_image(data, decode=True).problem is None
         assert list(warnings.filters) == before
 
 

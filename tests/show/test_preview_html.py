@@ -206,7 +206,7 @@ def test_the_page_may_load_nothing(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1600, 1200), (900, 1600), (640, 480), (4000, 90), (321, 1)])
 def test_thumbnails_are_small(size: tuple[int, int]) -> None:
     """Even noise, of which a JPEG is largest, stays below the limit; the frame is filled as far as the shape lets."""
-    data = preview_html._thumbnail(picture(size))
+    data = preview_html._make_thumbnail(picture(size))
     assert len(data) <= LARGEST
     with Image.open(io.BytesIO(data)) as small:
         assert small.width <= 320
@@ -218,13 +218,13 @@ def test_a_smooth_picture_keeps_its_size() -> None:
     for size, expected in (((1600, 1066), (320, 213)), ((80, 60), (80, 60))):
         file = io.BytesIO()
         Image.linear_gradient("L").resize(size).save(file, "PNG")
-        with Image.open(io.BytesIO(preview_html._thumbnail({"bytes": file.getvalue(), "path": None}))) as small:
+        with Image.open(io.BytesIO(preview_html._make_thumbnail({"bytes": file.getvalue(), "path": None}))) as small:
             assert small.size == expected
 
 
 def test_five_hundred_pairs_are_below_20_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If every picture were as large as one may be, and every text long."""
-    monkeypatch.setattr(preview_html, "_thumbnail", lambda _: b"\xff" * LARGEST)
+    monkeypatch.setattr(preview_html, "_make_thumbnail", lambda _: b"\xff" * LARGEST)
     texts = {"caption": "ö" * 150, "image_caption": "ö" * 150, "image": {"bytes": b"", "path": None}}
     rows = [row(k, image_id=k, **texts) for k in range(1000)]
     assert write_page([Rows("merged_balanced", "train", rows)], tmp_path / "x.html", 500) == 500
@@ -258,9 +258,9 @@ def test_colours_can_be_told_apart() -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--split", "train", "--split", "test"], "pass --html"),
-        (["--config", CONFIGS[0], "--config", CONFIGS[1]], "pass --html"),
-        (["--html", "x.html", "-o", "x.png"], "give one of them"),
+        (["--split", "train", "--split", "test"], "Use --html for a page"),
+        (["--config", CONFIGS[0], "--config", CONFIGS[1]], "Use --html for a page"),
+        (["--html", "x.html", "-o", "x.png"], "use only one of them"),
         (["--html", "x.html", "--pairs", "0"], "not in the range"),
     ],
 )
@@ -519,7 +519,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, show: Callable[..., Any]) -> 
     assert page.locator(".picture").all_text_contents() == ["no picture", "not decodable", ""]
     assert page.locator("h2").all_text_contents() == ["(no caption)", "caption 2"]
     assert "caption 0" in page.locator("figure").nth(1).text_content()
-    assert page.locator("img").get_attribute("alt") == "Picture 4, of which no caption is known"
+    assert page.locator("img").get_attribute("alt") == "Picture 4, caption unknown"
     assert [page.is_visible(f"#{name}") for name in ("config", "split", "measure", "outlet", "label")] == [
         False, False, False, True, True,
     ]  # fmt: skip

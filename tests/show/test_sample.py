@@ -92,7 +92,7 @@ def test_nothing_of_others_is_overwritten(tmp_path: Path, kind: str) -> None:
         (place / "README.md").write_text("mine")
     else:
         place.write_text("mine")
-    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+    with pytest.raises(ConfigError, match="exists and is not a sample"):
         write_sample(place)
     assert (place / "README.md" if kind == "folder" else place).read_text() == "mine"
 

@@ -138,7 +138,7 @@ def test_an_index_that_a_thread_makes(
         return load_index(*args)
 
     monkeypatch.setattr(tar_source, "load_index", slow)
-    one, other = (tar_source.TarSource(str(world.tar), None, tmp_path / name, False, True) for name in "ab")
+    one, other = (tar_source.TarArchive(str(world.tar), None, tmp_path / name, False, True) for name in "ab")
     with ThreadPoolExecutor(1) as pool:
         index = pool.submit(lambda: one.index)
         assert began.wait(10)

@@ -269,7 +269,7 @@ def test_urls_are_no_places_to_write_to(world: World, place: str) -> None:
     for arguments in (["build", place, "--data-dir", world.root], ["infos", place], ["index", world.tar, "-o", place]):
         done = run(*arguments)
         assert done.exit_code == 2
-        assert "expected a local path, found a URL" in done.stderr
+        assert "is a URL; expected a local path" in done.stderr
     assert list(Path().iterdir()) == []
 
 

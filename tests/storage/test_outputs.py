@@ -95,7 +95,7 @@ def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkey
         raise RuntimeError(message)
 
     for place in (
-        "tar.walk",
+        "tar.index_tar",
         "vectors.export.read_embeddings",
         "stats.folder_stats",
         "folder.croissant.croissant_text",

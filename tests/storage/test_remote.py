@@ -924,8 +924,10 @@ def test_any_members_in_any_order_are_fetched_exactly(
             out.addfile(info, io.BytesIO(content))
     chosen = np.array(data.draw(st.permutations(range(len(sizes)))), np.int64)
     chosen = chosen[: data.draw(st.integers(1, len(sizes)))]
-    table = tar_index.walk(LocalFile(str(tar)))
-    members = tar_members.Members.of(tar_index.keep(table, tmp_path / "index.arrow", str(tar)), np.arange(len(sizes)))
+    table = tar_index.index_tar(LocalFile(str(tar)))
+    members = tar_members.Members.from_index(
+        tar_index.keep_index(table, tmp_path / "index.arrow", str(tar)), np.arange(len(sizes))
+    )
     copy = tmp_path / "copy.tar"
     copy.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -940,7 +942,7 @@ def test_any_members_in_any_order_are_fetched_exactly(
         read = Published(World(tmp_path), origin, tar).times()
         for some in (chosen[: len(chosen) // 2], chosen):  # the second time, only what is new
             origin.forget()
-            tar_members.fetch_members(remote_module.RemoteFile(origin.url(tar)), copy, members.some(some))
+            tar_members.fetch_members(remote_module.RemoteFile(origin.url(tar)), copy, members.take(some))
     kept, original, fetched = copy.read_bytes(), tar.read_bytes(), Published(World(tmp_path), origin, tar).times()
     assert len(kept) == len(original)
     for k in range(len(sizes)):
@@ -968,4 +970,4 @@ def test_ends_of_the_plan(large: Published) -> None:
 def test_a_request_covers_members_that_lie_in_one_another() -> None:
     """Wherever an index says that members lie, each is within the range that is asked for it."""
     starts, stops = np.array([0, 600, 1200]), np.array([9000, 1100, 1700])
-    assert list(tar_members._requests(starts, stops)) == [(0, 9000, 0, 3)]
+    assert list(tar_members.plan_requests(starts, stops)) == [(0, 9000, 0, 3)]

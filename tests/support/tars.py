@@ -13,7 +13,7 @@ class Walked:
 
     def __init__(self, path: str) -> None:
         with LocalFile(path) as file:
-            self.members = tar_index.walk(file)
+            self.members = tar_index.index_tar(file)
         damage = self.members.schema.metadata.get(b"damage")
         self.damage = damage.decode() if damage else None
 

@@ -36,8 +36,8 @@ from support.remote import Published, make_index, publish, serving
 from support.vectors import make_plan, write
 from support.world import World, make_world
 
-from _newsclippings.tar import segment as tar_segment
-from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar import segments as tar_segments
+from _newsclippings.tar import walk as tar_walk
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
 Rows = dict[str, Any]
@@ -90,15 +90,15 @@ def from_parts(world: World, place: Path) -> Rows:
         if len(walked) == 5:
             raise KeyboardInterrupt
         walked.append(start)
-        return tar_segment.walk_segment(file, start, *rest)
+        return tar_walk.walk_segment(file, start, *rest)
 
     options: dict[str, Any] = {"visual_news": str(world.tar), "splits": ["test"]}
     with pytest.MonkeyPatch.context() as changed:
         change_constant(changed, "SEGMENT", 20_000)
-        change_constant(changed, "THREADS", 1, of="walking")
+        change_constant(changed, "THREADS", 1, of="segments")
         if place.exists():
             return loading(**options)(world, place)
-        with patch.object(tar_walk, "walk_segment", interrupted), contextlib.suppress(KeyboardInterrupt):
+        with patch.object(tar_segments, "walk_segment", interrupted), contextlib.suppress(KeyboardInterrupt):
             loading(**options)(world, place)
         keep_only(place, "tar_indexes")
         with tempfile.TemporaryDirectory() as other:

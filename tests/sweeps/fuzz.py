@@ -28,7 +28,7 @@ from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures.decoding import decode_small
 from _newsclippings.storage.local import LocalFile
-from _newsclippings.tar.index import walk
+from _newsclippings.tar.index import index_tar
 from _newsclippings.tar.index_file import read_index
 from _newsclippings.vectors.embeddings import read_embeddings, read_faces
 
@@ -57,7 +57,7 @@ def _metadata(data: bytes, file: Path) -> None:
 def _tar(data: bytes, file: Path) -> None:
     file.write_bytes(data)
     with LocalFile(str(file)) as opened:
-        walk(opened)
+        index_tar(opened)
 
 
 def _index(data: bytes, file: Path) -> None:
@@ -117,7 +117,7 @@ def seeds(target: str) -> list[bytes]:
 
             out = Path(folder, "x.parquet")
             with LocalFile(str(world.tar)) as opened:
-                write_index(walk(opened), out, "origin.tar")
+                write_index(index_tar(opened), out, "origin.tar")
             return [out.read_bytes()]
         vectors: dict[int, Any] = {1: np.arange(4, dtype=np.float32), 2: np.ones(4, np.float16)}
         faces = {1: None, 2: np.ones((2, 4), np.float32)}

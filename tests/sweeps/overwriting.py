@@ -33,6 +33,7 @@ REFUSED = (
     "found a symbolic link",
     "expected a new folder, or one that",
     "expected a new or empty folder",
+    "exists and is not a sample",
     "charts are expected in",
 )
 

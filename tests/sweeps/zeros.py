@@ -21,7 +21,7 @@ import numpy as np
 
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
-from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar import segments as tar_segments
 from _newsclippings.tar.end import longest_end
 from newsclippings import BadTarError
 
@@ -123,7 +123,7 @@ def walk(path: Path) -> tuple[list[str], str | None]:
     """Names and damage; where no member is whole, that is an error."""
     try:
         with LocalFile(str(path)) as file:
-            table = tar_index.walk(file)
+            table = tar_index.index_tar(file)
     except BadTarError as error:
         return [], str(error)
     damage = table.schema.metadata.get(b"damage")
@@ -133,7 +133,7 @@ def walk(path: Path) -> tuple[list[str], str | None]:
 def main(count: int) -> None:
     """Try so many tars and count the verdicts, and those that are wrong."""
     counts: Counter[str] = Counter()
-    path, whole_segment = Path(tempfile.mkdtemp()) / "x.tar", tar_walk.SEGMENT
+    path, whole_segment = Path(tempfile.mkdtemp()) / "x.tar", tar_segments.SEGMENT
     for seed in range(count):
         rng = random.Random(seed)
         tar = plan(invent_files(rng), rng.choice(BLOCKS))
@@ -145,7 +145,7 @@ def main(count: int) -> None:
             continue
         path.write_bytes(tar.data[:start] + bytes(stop - start) + tar.data[stop:])
         whole, damaged = expected(tar, start, stop)
-        for tar_walk.SEGMENT in (whole_segment, 2048):
+        for tar_segments.SEGMENT in (whole_segment, 2048):
             names, damage = walk(path)
             if (names, damage is not None) != (whole, damaged):
                 counts["wrong"] += 1

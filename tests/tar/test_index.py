@@ -33,8 +33,8 @@ from support.world import World
 from _newsclippings.cli.commands import main
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
-from _newsclippings.tar import segment as tar_segment
-from _newsclippings.tar import walking as tar_walk
+from _newsclippings.tar import segments as tar_segments
+from _newsclippings.tar import walk as tar_walk
 from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, NewsCLIPpingsError
 
 SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("header_crc", pa.uint32())])
@@ -198,8 +198,8 @@ def forbid_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the headers are walked")
 
-    for module in (tar_index, tar_segment, tar_walk):
-        for name in ("walk", "walk_headers", "walk_segment"):
+    for module in (tar_index, tar_walk, tar_segments):
+        for name in ("index_tar", "walk_headers", "walk_segment"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, forbidden)
 
@@ -478,8 +478,8 @@ def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streami
 # Walks that are interrupted
 
 INDEX = """
-from _newsclippings.tar import walking as tar_walk
-tar_walk.SEGMENT, tar_walk.THREADS = int(sys.argv[1]), 2
+from _newsclippings.tar import segments as tar_segments
+tar_segments.SEGMENT, tar_segments.THREADS = int(sys.argv[1]), 2
 from _newsclippings.cli.commands import main
 main(sys.argv[2:])
 """
@@ -519,7 +519,7 @@ def test_the_beginning_of_another_walk_is_not_taken(
 ) -> None:
     """A walk that was interrupted goes on with the tar it began with; the same OUT for another begins anew."""
     change_constant(monkeypatch, "SEGMENT", 20_000)
-    walk_segment, walked = tar_segment.walk_segment, list[int]()
+    walk_segment, walked = tar_walk.walk_segment, list[int]()
 
     def interrupted(file: Any, start: int, *args: Any) -> Any:
         if len(walked) == 5:
@@ -529,7 +529,7 @@ def test_the_beginning_of_another_walk_is_not_taken(
 
     for tar in (str(own.tar), own.url):
         with monkeypatch.context() as patch:
-            patch.setattr(tar_walk, "walk_segment", interrupted)
+            patch.setattr(tar_segments, "walk_segment", interrupted)
             done = CliRunner().invoke(main, ["index", tar, "-o", str(tmp_path / "x.parquet")])
             assert done.exit_code == 1
             walked.clear()
@@ -624,7 +624,7 @@ def test_segments_see_the_members_and_no_decoys(
     path.write_bytes(packed(files, form, pax_headers=comment if form == tarfile.PAX_FORMAT else None))
     with pytest.MonkeyPatch.context() as patch:
         change_constant(patch, "SEGMENT", segment)
-        table = tar_index.walk(LocalFile(str(path)))
+        table = tar_index.index_tar(LocalFile(str(path)))
     with tarfile.open(path) as reference:
         members = [(m.name, m.offset_data, m.size) for m in reference.getmembers()]
     found = zip(*(table[column].to_pylist() for column in ("name", "offset", "size")), strict=True)
@@ -657,7 +657,7 @@ def test_segments_find_the_damage_of_a_walk_in_one(
         with pytest.MonkeyPatch.context() as patch:
             change_constant(patch, "SEGMENT", size)
             try:
-                table = tar_index.walk(LocalFile(str(path)))
+                table = tar_index.index_tar(LocalFile(str(path)))
                 results.append((table.to_pylist(), table.schema.metadata))
             except NewsCLIPpingsError as error:
                 results.append(str(error))
@@ -675,13 +675,13 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
         if len(walked) == limit:
             raise KeyboardInterrupt
         walked.append(start)
-        return tar_segment.walk_segment(file, start, *args)
+        return tar_walk.walk_segment(file, start, *args)
 
-    monkeypatch.setattr(tar_walk, "walk_segment", counting)
+    monkeypatch.setattr(tar_segments, "walk_segment", counting)
     with LocalFile(str(published.tar)) as file:
         limit = 5
         with pytest.raises(KeyboardInterrupt):
-            tar_index.walk(file, tmp_path / "parts")
+            tar_index.index_tar(file, tmp_path / "parts")
         cut, flipped, of_another, sound, *_ = sorted((tmp_path / "parts").rglob("*.arrow"))
         cut.write_bytes(cut.read_bytes()[:-100])
         data = flipped.read_bytes()
@@ -689,7 +689,7 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
         flipped.write_bytes(data[:at] + b"?" + data[at + 1 :])
         of_another.write_bytes(sound.read_bytes())
         before, walked[:], limit = set(walked), [], 1000
-        assert tar_index.walk(file, tmp_path / "parts").to_pylist() == expected(published.tar)
+        assert tar_index.index_tar(file, tmp_path / "parts").to_pylist() == expected(published.tar)
     assert len(before & set(walked)) == 3
 
 
@@ -701,5 +701,5 @@ def test_a_tar_with_a_member_twice_gets_no_index(tmp_path: Path) -> None:
             tar.addfile(tarfile.TarInfo("origin/bbc/images/0000/001.jpg"), io.BytesIO())
     result = CliRunner().invoke(main, ["index", str(path), "-o", str(out)])
     assert result.exit_code == 1
-    assert "twice.tar: expected each file once, found member 'bbc/images/0000/001.jpg' twice" in result.output
+    assert "twice.tar: two members have the name 'bbc/images/0000/001.jpg'" in result.output
     assert not out.exists()

@@ -26,8 +26,8 @@ from support.remote import Origin, Published, refusal
 from support.world import World
 from sweeps.zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
 
-from _newsclippings.pictures.check import look_at
-from _newsclippings.pictures.picture_end import has_end, is_cut_by_zeros
+from _newsclippings.pictures.check import inspect_image
+from _newsclippings.pictures.ends import has_end, is_cut_by_zeros
 from _newsclippings.storage.remote import RemoteFile
 from _newsclippings.tar import index as tar_index
 from _newsclippings.tar.end import longest_end
@@ -73,7 +73,7 @@ def test_what_tar_writes_is_sound(tmp_path: Path, options: str) -> None:
     assert walk(path) == (sorted(FILES), None)
     data = path.read_bytes()
     path.write_bytes(data[:300_100].ljust(len(data), b"\0"))
-    assert "was broken off" in str(walk(path)[1])
+    assert "interrupted download" in str(walk(path)[1])
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_zeros_that_are_data(share: float, padded: int) -> None:
         assert (form == "WEBP" and share == 1) or not any(data[-512:])
         assert not is_cut_by_zeros(data + bytes(padded))
         for decode in (False, True):
-            assert look_at(data + bytes(padded), decode).problem is None
+            assert inspect_image(data + bytes(padded), decode).problem is None
         if share < 1:
             for start in (20, len(data) // 9, len(data) // 2) if form == "WEBP" else (20,):
                 assert is_cut_by_zeros(data[:start] + bytes(len(data) - start))
@@ -305,7 +305,7 @@ def test_the_walk_of_a_remote_tar_does_not_fetch_the_zeros(origin: Origin, tmp_p
         file.write(tar.data[:start])
         file.truncate(1 << 30)
     origin.forget()
-    table = tar_index.walk(RemoteFile(origin.url(path)))
+    table = tar_index.index_tar(RemoteFile(origin.url(path)))
     names, damage = walk(path)
     assert table["name"].to_pylist() == names == list(FILES)[:7]
     assert table.schema.metadata[b"damage"].decode() == damage

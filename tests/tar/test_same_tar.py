@@ -16,7 +16,7 @@ from sweeps.zeros import jpeg, plan
 
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
-from _newsclippings.tar.archive import made_of
+from _newsclippings.tar.archive import identity
 from _newsclippings.tar.index import TarIndex
 from newsclippings import BadFileError
 
@@ -25,7 +25,7 @@ FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  #
 
 def load_index(path: Path, folder: Path) -> TarIndex:
     with LocalFile(str(path)) as file:
-        return tar_index.load_index(file, made_of(str(path)), folder, lambda: made_of(str(path)))
+        return tar_index.load_index(file, identity(str(path)), folder, lambda: identity(str(path)))
 
 
 def copied(tar: Path) -> Path:
@@ -76,7 +76,7 @@ def test_the_index_of_the_same_tar_is_found_again(
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
     tar = change(tar)
-    monkeypatch.setattr(tar_index, "walk", None)
+    monkeypatch.setattr(tar_index, "index_tar", None)
     for _ in range(2):
         assert load_index(tar, folder).members.to_pylist() == first
         assert len(list(folder.iterdir())) == 1
@@ -88,7 +88,7 @@ def test_two_copies_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
     copy = copied(tar)
-    monkeypatch.setattr(tar_index, "walk", None)
+    monkeypatch.setattr(tar_index, "index_tar", None)
     for path in (copy, tar, copy):
         assert load_index(path, folder).members.to_pylist() == first
 
@@ -154,7 +154,7 @@ def test_large_tars_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return old(file, offset, length)
 
     monkeypatch.setattr(LocalFile, "read_at", count)
-    monkeypatch.setattr(tar_index, "walk", None)
+    monkeypatch.setattr(tar_index, "index_tar", None)
     assert load_index(touched(tar), folder).members.to_pylist() == first
     assert read == [first[k]["offset"] - 512 for k in (0, 5, 11)]
 

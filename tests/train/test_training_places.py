@@ -252,7 +252,7 @@ def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     notice, error = done.stderr.splitlines()
     assert notice == "`python -m training` is now `newsclippings train`"
-    assert error.startswith("Error: --text_only and --image_only: expected one of them")
+    assert error.startswith("Error: --text_only and --image_only leave no features")
 
 
 @pytest.mark.parametrize("most", [20_000, pytest.param(200_000, marks=pytest.mark.sweep)])

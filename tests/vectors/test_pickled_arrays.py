@@ -120,7 +120,7 @@ def test_what_the_authors_files_do_not_have_is_refused_with_a_way_out(
     assert found in message
     monkeypatch.chdir(tmp_path)
     Path("old.pkl").write_bytes(dump(mapping, protocol))
-    line = message.partition("Where you trust the file, convert it: ")[2].removesuffix(".")
+    line = message.partition("If you trust the file, convert it: ")[2].removesuffix(".")
     exec(line, {"pickle": pickle, "numpy": np})
     expected = [None if v is None or len(v) == 0 else np.array(v, "f4") for v in mapping.values()]
     with read(Path("new.pkl")) as file:
@@ -792,12 +792,12 @@ def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two entries, too."""
-    skip = PickledArrays._skip
+    skip = PickledArrays._skip_known_entries
 
     def changing(reader: PickledArrays) -> bool:
         touch(file)
         return skip(reader)
 
-    monkeypatch.setattr(PickledArrays, "_skip", changing)
+    monkeypatch.setattr(PickledArrays, "_skip_known_entries", changing)
     with pytest.raises(BadFileError, match="found that it changed"):
         read(file)

@@ -70,7 +70,7 @@ def test_a_file_that_changes_between_two_windows(
     file: Path, change: Callable[..., object], when: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes of it, be it short or another pickle, is not taken for the file's, nor its faults."""
-    skip, calls = PickledArrays._skip, []
+    skip, calls = PickledArrays._skip_known_entries, []
 
     def changing(reader: PickledArrays) -> bool:
         calls.append(reader._at)
@@ -78,7 +78,7 @@ def test_a_file_that_changes_between_two_windows(
             change(file, *([b"x" * 400_000] if change is Path.write_bytes else []))
         return skip(reader)
 
-    monkeypatch.setattr(PickledArrays, "_skip", changing)
+    monkeypatch.setattr(PickledArrays, "_skip_known_entries", changing)
     change_constant(monkeypatch, "WINDOW", 1 << 14)
     with pytest.raises(BadFileError, match="stays as it is while it is read, found that it changed"):
         read(file)

@@ -1,8 +1,8 @@
-"""Walk the headers of an uncompressed tar: nothing is extracted, no link is followed, no body is read.
+"""Walk the headers of a whole tar, in segments that are walked in parallel and kept until all are done.
 
-`tarfile` and everything built on it stops without a word at a damaged header; this walk says where and why, and what
-lies before the damage is still good. A large tar is walked in segments, several at a time, each from a header that was
-found by its checksum; a segment counts only if the walk of the one before it ends exactly where it starts.
+Nothing is extracted, no link is followed and no data are read. `tarfile` stops silently at a damaged header; this walk
+reports where and why it stopped, and returns the members before the damage. Each segment begins at a header that was
+found by its checksum. A segment is used only if the walk of the one before it ends exactly where it begins.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from tqdm.auto import tqdm
 from _newsclippings.errors import BadFileError, BadTarError, printable
 from _newsclippings.storage import DamagedError, Lock, RandomFile, as_many, open_kept, write_kept
 from _newsclippings.tables import empty_table
-from _newsclippings.tar.end import end_damage, last_member, zeros_in
-from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
-from _newsclippings.tar.segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
+from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
+from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
+from _newsclippings.tar.walk import SCHEMA, GlobalFieldsError, Segment, walk_segment
 
-SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
-SEGMENTS = 1024  # at most, whatever size a file says it has: a search for a header each
-SEARCH = 4 << 20  # bytes that are searched for a header to start a segment from
-LONG = 5 * BLOCK  # bytes in which a long name or PAX fields that belong to a header stand before it
-BEFORE = b"xLK"  # kinds of headers that tell more of the member behind them
-THREADS = 16  # segments at a time, where they mostly wait for a disk or a network
-WAITING = 50e-6  # seconds a member from which on that is so: it is 3 while the headers are in memory
+SEGMENT = 256 << 20  # bytes of a segment: the most that is walked again after an interruption
+SEGMENTS = 1024  # most segments, whatever size a file claims to have
+SEARCH = 4 << 20  # bytes searched for a header at which a segment can begin
+LONG = 5 * BLOCK  # bytes before a header that may hold its long name or PAX fields
+BEFORE = b"xLK"  # header types that describe the following member
+THREADS = 16  # segments walked at a time if the walk mostly waits for a disk or a network
+WAITING = 50e-6  # seconds per member above which it does; with headers in memory a member takes 3e-6
 _MAGIC = (
     (b"\x1f\x8b", "gzip", "gunzip"),
     (b"BZh", "bzip2", "bunzip2"),
@@ -46,11 +46,11 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
 
     Args:
         file: the tar.
-        parts: folder in which finished segments are kept until all are: an interrupted walk goes on from there.
+        parts: folder for finished segments, from which an interrupted walk continues; None keeps none.
 
     Returns:
-        Arrow table of `SCHEMA` in the order of the tar; and None, or at which byte, after how many members and why the
-        walk had to stop (the table is then the whole part before it).
+        Arrow table of `SCHEMA` in the order of the tar; and a description of the damage (at which byte, after how many
+        members, why), None if there is none. With damage, the table holds the members before it.
 
     Raises:
         BadTarError: the tar has a link, a device, a sparse file, or a name that leaves the root.
@@ -76,31 +76,32 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
             starts = [0, *sorted({cut for cut in cuts if cut is not None})]
             stops = [*starts[1:], file.size]
             began = time.perf_counter()
-            first = _segment(file, starts[0], stops[0], parts, advance)
+            first = _walk_or_load(file, starts[0], stops[0], parts, advance)
             waits = time.perf_counter() - began > WAITING * len(first.members)
             rest = pool(THREADS if waits else 1).map(
-                lambda start, stop: _segment(file, start, stop, parts, advance), starts[1:], stops[1:]
+                lambda start, stop: _walk_or_load(file, start, stop, parts, advance), starts[1:], stops[1:]
             )
-            return _joined(file, _chained(file, itertools.chain([first], rest), stops, parts, advance))
-        except GlobalFieldsError:  # what a segment holds depends on what stands long before it
-            return _joined(file, iter([_segment(file, 0, file.size, None, advance)]))
+            return _join(file, _chain(file, itertools.chain([first], rest), stops, parts, advance))
+        except GlobalFieldsError:  # members depend on fields in an earlier segment: walk the tar in one go
+            return _join(file, iter([_walk_or_load(file, 0, file.size, None, advance)]))
 
 
-def _chained(
-    file: RandomFile, found: Iterator[Segment], stops: list[int], parts: Path | None, advance: Callable[[int], None]
+def _chain(
+    file: RandomFile, segments: Iterator[Segment], stops: list[int], parts: Path | None, advance: Callable[[int], None]
 ) -> Iterator[Segment]:
-    """The segments in order, each starting where the one before it ends."""
+    """Yield the segments in order, each beginning where the one before it ends; walk again where they do not fit."""
     expected = 0
-    for segment, stop in zip(found, stops, strict=True):
+    for segment, stop in zip(segments, stops, strict=True):
         if expected >= stop and stop != file.size:
-            continue  # the member before runs past all of it: what looked like headers lies inside that
+            continue  # the member before covers all of it: what looked like headers is part of its data
         if segment.start != expected:
-            segment = _segment(file, expected, stop, parts, advance)
+            segment = _walk_or_load(file, expected, stop, parts, advance)
         yield segment
         expected = segment.end
 
 
-def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str | None]:
+def _join(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str | None]:
+    """Join the segments up to the end marker or the first damage, and check the end of the tar."""
     tables, members = [empty_table(SCHEMA)], 0
     stop: DamageError | None = None
     for segment in chain:
@@ -110,76 +111,77 @@ def _joined(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str |
         members += len(segment.members)
         stop = segment.stop
         if segment.at_end and stop is None:
-            stop = end_damage(file, segment.end)
+            stop = find_end_damage(file, segment.end)
         if segment.at_end or stop is not None:
-            cut = _cut_member(file, tables, stop.byte if stop else segment.end, stop is not None)
+            cut = _remove_unwritten_member(file, tables, stop.byte if stop else segment.end, stop is not None)
             stop, members = cut or stop, members - (cut is not None)
             break
     damage = f"it is damaged at byte {stop.byte}, after {members} whole members: {stop.why}" if stop else None
-    return pa.concat_tables(tables), damage  # in pieces: those that are kept are mapped, and fill no memory
+    return pa.concat_tables(tables), damage  # not combined: kept segments are mapped files
 
 
-def _cut_member(file: RandomFile, tables: list[pa.Table], byte: int, damaged: bool) -> DamageError | None:
-    """Take the last member away if its data are zeros up to those at `byte`, and say so."""
+def _remove_unwritten_member(file: RandomFile, tables: list[pa.Table], byte: int, damaged: bool) -> DamageError | None:
+    """Remove the last member from its table if its data end in zeros up to `byte` because they were not written."""
     last = last_member(tables)
     if last is None or file.read_at(byte, 1) not in (b"", b"\0"):
         return None
     k, member = last
     ends = int(member["offset"]) + int(member["size"])
-    cut = zeros_in(file, member, damaged) if -(-ends // BLOCK) * BLOCK == byte else None
+    cut = find_unwritten_data(file, member, damaged) if -(-ends // BLOCK) * BLOCK == byte else None
     if cut is not None:
         tables[k] = tables[k].slice(0, len(tables[k]) - 1)
     return cut
 
 
-def _segment(file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]) -> Segment:
-    """Walk one segment, or take it from where it was kept."""
+def _walk_or_load(
+    file: RandomFile, start: int, stop: int, parts: Path | None, advance: Callable[[int], None]
+) -> Segment:
+    """Load a segment that was kept, or walk and keep it."""
     kept = parts / f"{start}-{stop}.arrow" if parts else None
-    found = _kept_segment(kept, start) if kept is not None else None
-    if found is not None:
-        advance(min(found.end, stop) - start)
-        return found
+    loaded = _load_segment(kept, start) if kept is not None else None
+    if loaded is not None:
+        advance(min(loaded.end, stop) - start)
+        return loaded
     segment = walk_segment(file, start, stop, advance)
     if kept is not None and segment.stop is None:
-        # No place for it: nothing is lost but the way back after an interruption.
+        # If it cannot be kept, an interrupted walk begins again; nothing else changes.
         with contextlib.suppress(OSError, BadFileError):
             kept.parent.mkdir(parents=True, exist_ok=True)
             schema = SCHEMA.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
             with write_kept(kept, _key(kept)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 writer.write_table(segment.members)
-            return _kept_segment(kept, start) or segment  # mapped: memory is for what is being walked
+            return _load_segment(kept, start) or segment  # mapped, so that it takes no memory
     return segment
 
 
-def _kept_segment(kept: Path, start: int) -> Segment | None:
-    """A segment that was kept; None where there is none, or it is not what was written, so that it is walked again."""
+def _load_segment(kept: Path, start: int) -> Segment | None:
+    """Load a kept segment; None if there is none, or if it is damaged."""
     with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):
         file = open_kept(kept, _key(kept))
         if file is None:
             return None
         file.check()
         table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
-        about, members = table.schema.metadata, table.replace_schema_metadata(None)
+        metadata, members = table.schema.metadata, table.replace_schema_metadata(None)
         if members.schema.equals(SCHEMA):
-            return Segment(start, int(about[b"end"]), members, about[b"at_end"] == b"True", None)
+            return Segment(start, int(metadata[b"end"]), members, metadata[b"at_end"] == b"True", None)
     return None
 
 
 def _key(kept: Path) -> str:
-    """Of a segment that is kept: which tar, in whose folder it is, and which segment."""
+    """Name the content of a kept segment: its tar (the name of the folder) and its range (the name of the file)."""
     return f"{kept.parent.name}/{kept.name}"
 
 
 def _find_header(file: RandomFile, at: int) -> int | None:
-    """The first place at or after a byte where a member seems to begin: magic, place and checksum are right.
+    """Find the first byte at or after `at` where a member seems to begin: magic, position and checksum are right.
 
-    With a long name or PAX fields before its header it begins there, and not at the header, to which the walk before
-    comes with those in hand.
+    A header that has a long name or PAX fields before it is not used: a walk that begins there would miss them.
     """
     step = 256 << 10
     for low in range(at, min(at + SEARCH, file.size), step):
         data = file.read_at(low, step + BLOCK)
-        if data.count(0) == len(data):  # a hole, of which there may be terabytes
+        if data.count(0) == len(data):  # a hole; a sparse file may have terabytes of them
             return None
         k = data.find(b"ustar")
         while k >= 0:
@@ -188,25 +190,25 @@ def _find_header(file: RandomFile, at: int) -> int | None:
             if (low + place) % BLOCK == 0 and _is_header(header, PLAIN + BEFORE):
                 ahead = file.read_at(max(0, low + place - LONG), LONG)
                 backs = range(2 * BLOCK, len(ahead) + 1, BLOCK)
-                if not any(_leads_to(ahead[-back : BLOCK - back], back) for back in backs):
+                if not any(_belongs_to_header(ahead[-back : BLOCK - back], back) for back in backs):
                     return low + place
             k = data.find(b"ustar", k + 1)
     return None
 
 
 def _is_header(block: bytes, kinds: bytes) -> bool:
-    return len(block) == BLOCK and block[156] in kinds and stored_checksum(block) in checksums(block)
+    return len(block) == BLOCK and block[156] in kinds and read_checksum(block) in compute_checksums(block)
 
 
-def _leads_to(block: bytes, distance: int) -> bool:
-    """Whether a block is the header of a long name or of PAX fields that end just so many bytes behind its start."""
+def _belongs_to_header(block: bytes, distance: int) -> bool:
+    """Check whether a block is the header of a long name or of PAX fields that end `distance` bytes after its start."""
     with contextlib.suppress(DamageError):
-        return _is_header(block, BEFORE) and -(-number(block[124:136], 0) // BLOCK) * BLOCK == distance - BLOCK
+        return _is_header(block, BEFORE) and -(-parse_size(block[124:136], 0) // BLOCK) * BLOCK == distance - BLOCK
     return False
 
 
 def check_magic(file: RandomFile) -> None:
-    """Raise `BadTarError` if a file is plainly no uncompressed tar, by its first bytes."""
+    """Raise `BadTarError` if the first bytes of a file show that it is no uncompressed tar."""
     head = file.read_at(0, BLOCK)
     for magic, what, tool in _MAGIC:
         if head.startswith(magic):
@@ -219,7 +221,7 @@ def check_magic(file: RandomFile) -> None:
         what = "a Git LFS pointer" if head.startswith(b"v") else "an HTML page"
         message = f"{file.path}: expected an uncompressed tar, found {what}. The download went wrong; fetch it again."
         raise BadTarError(message)
-    if file.size < 2 * BLOCK or stored_checksum(head) not in checksums(head):
-        found = f"{file.size} bytes that do not begin with a tar header"
-        message = f"{file.path}: expected an uncompressed tar, found {found}. Is it a partial or another download?"
+    if file.size < 2 * BLOCK or read_checksum(head) not in compute_checksums(head):
+        what = f"{file.size} bytes that do not begin with a tar header"
+        message = f"{file.path}: expected an uncompressed tar, found {what}. Is it a partial or another download?"
         raise BadTarError(message)
