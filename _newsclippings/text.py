@@ -2,16 +2,18 @@
 
 import base64
 import dataclasses
+import difflib
 import functools
 import json
 import logging
 import re
 import traceback
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
-_LONGEST = 2000  # characters of an error of somebody else's
+_LONGEST = 2000  # characters of an error of another library
 _SHORTEST = 4  # characters of a known secret that is looked for in any text: shorter ones are words
 
 # A URL, up to a blank or the next URL (`zip://x::https://...`). A `file://` names no secrets, and `#`, `?` and `@` are
@@ -69,9 +71,9 @@ def harmless(text: str) -> str:
 
 
 def as_message(text: str) -> str:
-    """A message of ours with foreign text in it: `harmless`, and no end of a line but those that we indent behind.
+    """A message of this package, with foreign text in it: `harmless`, with line breaks only before an indent.
 
-    Those of a traceback stay: a DataLoader raises an error again with that of its worker for a message.
+    Line breaks of a traceback stay: a DataLoader raises an error again with its worker's traceback as the message.
     """
     text = harmless(text)
     return text if "Traceback (most recent call last):\n" in text else re.sub(r"\n(?!  )", r"\\n", text)
@@ -96,6 +98,22 @@ def without_secrets(text: str) -> str:
     for secret, instead in _ELSEWHERE:
         text = secret.sub(instead, text)
     return text
+
+
+def shown(value: object) -> str:
+    """A value that somebody passed, as Python writes it, without secrets and of 200 characters at most."""
+    text = without_secrets(repr(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """A question with the known name that is closest, with a space before it; "" if none is close."""
+    by_lower = {one.lower(): one for one in known}
+    name = name.lower()[:100]
+    close = difflib.get_close_matches(name, by_lower, 1, likeness)
+    if not close and len(name) > 2:  # a name that was cut short, such as val or merged
+        close = [one for one in by_lower if one.startswith(name)]
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def as_repr(value: Any) -> str:
@@ -149,18 +167,18 @@ def remember_token(token: str | None) -> None:
 
 
 def in_words(cause: BaseException) -> str:
-    """An error of somebody else's in one line; fsspec hides what happened behind a FileNotFoundError."""
+    """The error of another library in one line; fsspec hides what happened behind a FileNotFoundError."""
     for _ in range(9):
         cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
     return f"{type(cause).__name__}: {printable(' '.join(harmless(str(cause)).split()))[:200]}"
 
 
 class ForeignError(Exception):
-    """What an error of somebody else's says, without secrets: it takes that error's place in tracebacks."""
+    """Stands in for the error of another library in tracebacks: its type and text, without secrets."""
 
 
 def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
-    """A stand-in for an error of somebody else's, to raise an error from: type and text of it and of its causes."""
+    """A stand-in for the error of another library, to raise an error from: type and text of it and of its causes."""
     stand_in = ForeignError(f"{type(error).__name__}: {harmless(str(error))[:_LONGEST]}")
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None and _depth < 8:

@@ -12,12 +12,13 @@ import pyarrow as pa
 from _newsclippings.corpus.exact_scan import corpus_schema, read_corpus, with_normal_paths
 from _newsclippings.corpus.metadata import metadata_build, read_metadata
 from _newsclippings.corpus.record_index import RecordIndex, index_records
-from _newsclippings.errors import BadTarError, without_secrets
+from _newsclippings.errors import BadTarError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Sources
 from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
 from _newsclippings.tables import Int64s
 from _newsclippings.tar import TarSource
+from _newsclippings.text import without_secrets
 
 logger = logging.getLogger("newsclippings")
 

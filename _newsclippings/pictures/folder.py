@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file, unreadable
-from _newsclippings.storage import Rows, open_file, read_binary
+from _newsclippings.errors import NewsCLIPpingsError, UnsafePathError, bad_file
+from _newsclippings.storage import Rows, open_file, read_binary, unreadable
 from _newsclippings.tables import array_of
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)

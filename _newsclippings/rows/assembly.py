@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from _newsclippings.config import Request
 from _newsclippings.corpus import RecordSource
-from _newsclippings.errors import ConfigError, without_secrets
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.inputs import Sources, sources_of
 from _newsclippings.matches import MatchesInSlices, read_annotations
@@ -24,6 +24,7 @@ from _newsclippings.rows.report import refuse_missing
 from _newsclippings.storage import Lock, is_url, local_copy
 from _newsclippings.tables import Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import TarPictures, TarSource, made_of
+from _newsclippings.text import without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from _newsclippings.errors import BadFileError
 from _newsclippings.storage.files import write_atomically
 from _newsclippings.tables import Int64s
 
@@ -28,6 +29,11 @@ _State = tuple[int, int, int, int, int]
 
 class DamagedError(Exception):
     """The content of a kept file is not what was written."""
+
+
+def damaged_cache(path: object) -> BadFileError:
+    """The error of a file in the cache that is not what was written there."""
+    return BadFileError(f"{path}: this file of the cache is damaged, or gone. Load again: it is then made again.")
 
 
 class KeptFile:

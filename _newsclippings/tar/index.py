@@ -19,8 +19,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.errors import BadFileError, BadTarError, changed_tar, damaged_cache
-from _newsclippings.storage import HEAD, DamagedError, KeptFile, LocalFile, RandomFile, open_kept, write_kept
+from _newsclippings.errors import BadFileError, BadTarError
+from _newsclippings.storage import (
+    HEAD,
+    DamagedError,
+    KeptFile,
+    LocalFile,
+    RandomFile,
+    damaged_cache,
+    open_kept,
+    write_kept,
+)
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.segment import SCHEMA
@@ -117,11 +126,18 @@ def walk(file: RandomFile, parts: Path | None = None) -> pa.Table:
     about = identity(file)
     members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in about.values()))
     if not len(members):
-        message = f"{file.path}: expected a tar with pictures, found that {damage or 'it has no file in it'}. "
-        raise BadTarError(message + "Fetch it again.")
+        message = f"{file.path}: {damage or 'it has no file in it'}. Expected a tar with pictures: fetch it again."
+        raise BadTarError(message)
     if damage:
         about["damage"] = f"{damage}. The whole part has {_covered(one_chunk(members['name']))}"
     return members.replace_schema_metadata(about)
+
+
+def changed_tar(tar: str) -> BadTarError:
+    """The error of a tar that is not what it was when reading it began."""
+    return BadTarError(
+        f"{tar}: the tar changed while it was read. Nothing was kept: try again when nothing writes to it."
+    )
 
 
 def identity(file: RandomFile) -> dict[str, str]:

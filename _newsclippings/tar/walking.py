@@ -16,12 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import BadFileError, BadTarError, printable
+from _newsclippings.errors import BadFileError, BadTarError
 from _newsclippings.storage import DamagedError, Lock, RandomFile, as_many, open_kept, write_kept
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import end_damage, last_member, zeros_in
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, checksums, number, stored_checksum
 from _newsclippings.tar.segment import SCHEMA, GlobalFieldsError, Segment, walk_segment
+from _newsclippings.text import printable
 
 SEGMENT = 256 << 20  # bytes of a segment, about: what is walked again after an interruption
 SEGMENTS = 1024  # at most, whatever size a file says it has: a search for a header each

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import MissingDependencyError
 
 __all__ = [
     "run",
@@ -20,7 +20,7 @@ def train(arguments: list[str]) -> dict[str, Any]:
         The measures on test, as in measures.json; empty in all processes of `torchrun` but the first.
 
     Raises:
-        ConfigError: the extra `train` is not installed.
+        MissingDependencyError: the extra `train` is not installed.
         NewsCLIPpingsError, ValueError, OSError: something is missing, damaged, or asked for in a wrong way.
         SystemExit: a flag is unknown, or `--help` was asked for.
     """
@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     """As `train`, as a program: errors are printed in a line. Returns the exit code: 1 failed, 2 usage.
 
     Raises:
-        ConfigError: the extra `train` is not installed.
+        MissingDependencyError: the extra `train` is not installed.
     """
     _require_extra()
     from _newsclippings.train.command import command
@@ -49,4 +49,4 @@ def _require_extra() -> None:
             f"Training needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed: "
             "pip install 'newsclippings[train]'."
         )
-        raise ConfigError(message)
+        raise MissingDependencyError(message)

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from _newsclippings.errors import BadPickleError, bad_pickle, changed_file, unreadable
-from _newsclippings.storage import open_file
+from _newsclippings.errors import BadPickleError
+from _newsclippings.storage import changed_file, open_file, unreadable
 
 __all__ = ["Form", "PickledArrays"]
 
@@ -309,9 +309,10 @@ class PickledArrays:
     # The bytes of the pickle, from front to back
 
     def _bad(self, expected: str, found: str, do: str = "") -> BadPickleError:
-        """The error for what the current instruction does."""
+        """The error for what the current instruction does; `found` quotes nothing unchecked."""
         after = f" after id {self._ids[-1]} (entry {len(self._ids)})" if self._ids else ""
-        return bad_pickle(self.path, self._at, after, expected, found, do)
+        do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
+        return BadPickleError(f"{self.path}: byte {self._at}{after}: expected {expected}, found {found}. {do}")
 
     def _hold(self, count: int) -> None:
         """Hold so many bytes from the next one on, or all that are left."""
