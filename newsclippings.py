@@ -34,16 +34,17 @@ from _newsclippings.builder import (
     check_replaced,
     check_room,
     dataset_info,
+    full_disk,
     has_damaged_info,
     is_outdated,
     is_sound,
     join_images,
     load_reports,
     make_name_known,
-    plainly,
     save_inputs,
     save_proof,
     save_reports,
+    unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
 from _newsclippings.errors import (
@@ -52,17 +53,19 @@ from _newsclippings.errors import (
     BadTarError,
     ConfigError,
     DataNotFoundError,
+    HubError,
     MissingDataError,
+    MissingDependencyError,
     NewsCLIPpingsError,
+    NoSpaceError,
+    RemoteReadError,
     UnsafePathError,
-    changed_meanwhile,
-    damaged_cache,
 )
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
-from _newsclippings.inputs import Inputs
+from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
-from _newsclippings.storage import Lock, cache_told, check_apart, is_url, no_fork
+from _newsclippings.storage import Lock, check_apart, damaged_cache, is_full, is_url, no_fork, report_cache_errors
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -72,10 +75,14 @@ __all__ = [
     "BadTarError",
     "ConfigError",
     "DataNotFoundError",
+    "HubError",
     "MissingDataError",
+    "MissingDependencyError",
     "NewsCLIPpings",
     "NewsCLIPpingsConfig",
     "NewsCLIPpingsError",
+    "NoSpaceError",
+    "RemoteReadError",
     "Report",
     "UnsafePathError",
     "decode_small",
@@ -119,7 +126,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             ConfigError: an argument is not known, has no effect here, or a value that means nothing.
         """
         arguments = check_arguments(cache_dir, arguments)
-        with cache_told(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
+        with report_cache_errors(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
             super().__init__(**arguments)
         self._joined: dict[str, JoinedSplit] = {}
         self._joining = Lock()
@@ -217,7 +224,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
         if not is_url(folder):
             check_apart(folder, self.config.inputs().places())
-        with cache_told(folder), contextlib.ExitStack() as stack:
+        with report_cache_errors(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
             if reuse and outdated():
@@ -274,28 +281,43 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             super()._download_and_prepare(dl_manager, verification_mode, **kwargs)
             written = {split: joined.report.written for split, joined in self._joined.items()}
             if written != {split: info.num_examples for split, info in self.info.splits.items()}:
-                raise changed_meanwhile(self.config.name)
+                raise changed_inputs(self.config.name)
             self.config.inputs().check_unchanged(self.config)
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, self._joined)
                 save_inputs(self._output_dir, self.config_id, self._joined)
                 pictures = self.config.inputs().pictures  # which workers look for again
                 if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, pictures):
-                    raise changed_meanwhile(self.config.name)
+                    raise changed_inputs(self.config.name)
         except Exception as error:
             self.config.forget_inputs()
-            folder = None if is_url(self._output_dir) else self._output_dir
-            told = plainly(error, folder, self._joined)
-            if told is error:
+            cause = unwrap_worker_error(error)
+            local = not is_url(self._output_dir)
+            if local and isinstance(cause, OSError) and is_full(cause) and not isinstance(cause, NewsCLIPpingsError):
+                cause = full_disk(self._output_dir, self._joined, cause)
+            if cause is error:
                 raise
-            told.__suppress_context__ = True  # what it was wrapped in, which adds nothing, and may show a URL
-            raise told  # noqa: B904 # it has a cause of its own
+            cause.__suppress_context__ = True  # what it was wrapped in adds nothing, and may show a URL
+            raise cause  # noqa: B904 # it has a cause of its own
         finally:
             self._joined = {}
 
     def _prepare_split(self, split_generator: Any, check_duplicate_keys: Any = None, **kwargs: Any) -> None:
         """Write one split. `datasets` 4.0 hands in an argument that only builders of single rows know."""
         super()._prepare_split(split_generator, **kwargs)
+
+    def _prepare_split_single(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Write some parts of a split, in this process or in a worker; see `unwrap_worker_error`."""
+        try:
+            yield from super()._prepare_split_single(*args, **kwargs)
+        except Exception as error:
+            cause = unwrap_worker_error(error)
+            if cause is error:
+                raise
+        else:
+            return
+        cause.__suppress_context__ = True  # what it was wrapped in adds nothing, and may show a URL
+        raise cause
 
     def count_rows(self, split: str) -> int:
         """Rows of the official file of a split: those of a stream, unless pairs are dropped."""

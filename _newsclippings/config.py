@@ -1,13 +1,14 @@
 """What a build is made of: the options and their checks."""
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
 
-from _newsclippings.errors import ConfigError, as_path, bad_value, did_you_mean
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
-from _newsclippings.text import as_repr
+from _newsclippings.text import as_repr, did_you_mean, shown
 
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
@@ -116,6 +117,28 @@ class Request:
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""
         return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
+
+
+def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
+    """The error of an option with a value outside its list."""
+    allowed = list(allowed)
+    given = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    unknown = [one for one in given if isinstance(one, str) and one not in allowed]
+    hint = did_you_mean(unknown[0], [name for name in allowed if isinstance(name, str)]) if unknown else ""
+    return ConfigError(f"{field}={shown(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
+
+
+def as_path(field: str, value: object) -> str | None:
+    """The text of a path or a URL that somebody passed; None if none was.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if path is not None and not isinstance(path, str):
+        message = f"{field}={shown(value)} is a {type(value).__name__}; expected a path or a URL."
+        raise ConfigError(message)
+    return path
 
 
 def check_name(name: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from _newsclippings.config import Request
-from _newsclippings.errors import ConfigError, DataNotFoundError, changed_meanwhile, no_pictures, without_secrets
+from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
 from _newsclippings.facts import (
     EMBEDDINGS,
     ENV_DATA_DIR,
@@ -18,9 +18,10 @@ from _newsclippings.facts import (
     VERSION,
     VISUAL_NEWS_ROOTS,
     VISUAL_NEWS_TREE,
+    VISUAL_NEWS_URL,
 )
 from _newsclippings.storage import check_known, fingerprint, is_url
-from _newsclippings.text import as_repr
+from _newsclippings.text import as_repr, without_secrets
 
 _AS_BYTES = ("utf-8", "surrogateescape")  # paths may hold bytes that are no text
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
@@ -80,7 +81,7 @@ class Inputs:
     def require_pictures(self) -> None:
         """Raise `DataNotFoundError` if VisualNews is nowhere."""
         if self.pictures is None:
-            raise no_pictures(self.looked)
+            raise _no_pictures(self.looked)
 
     def identity(self, location: str) -> str:
         """What changes when the content of an input does (see `storage.fingerprint`); each input is asked once."""
@@ -96,12 +97,12 @@ class Inputs:
     def check_unchanged(self, config: Request) -> None:
         """Raise `BadFileError` if an input that a build reads is not what it was when its identity was asked first."""
         if replace(self, identities={}).digest(config) != self.digest(config):
-            raise changed_meanwhile(self.config)
+            raise changed_inputs(self.config)
 
     def check_same(self, *locations: str) -> None:
         """The same of some of them."""
         if any(fingerprint(location) != self.identity(location) for location in locations):
-            raise changed_meanwhile(self.config)
+            raise changed_inputs(self.config)
 
     def _read_by(self, config: Request) -> list[str | None]:
         """The inputs that a build of a config reads, each once."""
@@ -288,4 +289,24 @@ def _nothing_there(given_by: str, data_dir: str) -> DataNotFoundError:
         found = "no such folder"
     return DataNotFoundError(
         f"{given_by}{data_dir!r}: expected some of this tree, found {found}.\n{VISUAL_NEWS_TREE}\n  {do}"
+    )
+
+
+def _no_pictures(looked: Sequence[tuple[str, str]]) -> DataNotFoundError:
+    found = "\n".join(f"    {place}: {state}" for place, state in looked)
+    return DataNotFoundError(
+        "The pictures of VisualNews were not found (nor its articles), and they cannot be downloaded for you.\n"
+        f"  Expected:\n{VISUAL_NEWS_TREE}\n"
+        f"  Looked for:\n{found}\n"
+        f"  Ask its authors for VisualNews (a 98 GB tar; there is no need to extract it): {VISUAL_NEWS_URL}\n"
+        "  Then pass visual_news='/path/to/origin.tar' (or the folder), or put it where it was looked for.\n"
+        "  Without pictures: images='none' builds every other column."
+    )
+
+
+def changed_inputs(config: str) -> BadFileError:
+    """The error of input files that are not what they were when a build began."""
+    return BadFileError(
+        f"{config}: one of the input files changed since the build began. Nothing was kept: load again when nothing "
+        "writes to them."
     )

@@ -2,11 +2,13 @@
 
 import base64
 import dataclasses
+import difflib
 import functools
 import json
 import logging
 import re
 import traceback
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -96,6 +98,22 @@ def without_secrets(text: str) -> str:
     for secret, instead in _ELSEWHERE:
         text = secret.sub(instead, text)
     return text
+
+
+def shown(value: object) -> str:
+    """A value that somebody passed, as Python writes it, without secrets and of 200 characters at most."""
+    text = without_secrets(repr(value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """A question with the known name that is closest, with a space before it; "" if none is close."""
+    by_lower = {one.lower(): one for one in known}
+    name = name.lower()[:100]
+    close = difflib.get_close_matches(name, by_lower, 1, likeness)
+    if not close and len(name) > 2:  # a name that was cut short, such as val or merged
+        close = [one for one in by_lower if one.startswith(name)]
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def as_repr(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import subprocess
 import sys
@@ -10,11 +11,10 @@ import traceback
 
 import pytest
 
-from _newsclippings import errors
 from _newsclippings import text as foreign_text
-from _newsclippings.errors import cleaned, not_fetched, printable
-from _newsclippings.text import harmless, remember_secrets, without_secrets
-from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpingsError
+from _newsclippings.storage.network import failed
+from _newsclippings.text import ForeignError, harmless, printable, remember_secrets, without_secrets
+from newsclippings import ConfigError, NewsCLIPpingsError, NoSpaceError, RemoteReadError
 
 SECRET = "SeCrEt"
 
@@ -83,7 +83,7 @@ def test_secrets_are_taken_out(text: str, left: str) -> None:
         "hf://datasets/me/news@main/origin.tar",
         "s3://bucket/a@b.tar",
         "data_dir='C:\\\\data\\\\x' is not known. Allowed: 'a', 'b'.",
-        "the Hub does not accept your token: log in anew by `hf auth login`, or set HF_TOKEN.",
+        "the Hub does not accept your token: log in again by `hf auth login`, or set HF_TOKEN.",
         "basic information, no bearer of news; a signature: none",
         "two\n  lines of ours, é, 中文, \u05d0",
         "token=***",
@@ -117,6 +117,17 @@ def test_errors_cross_processes(kind: type[NewsCLIPpingsError]) -> None:
     assert str(kind(str(error))) == str(error)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_the_number_of_a_full_disk_crosses_processes(number: int) -> None:
+    """Which limit was reached is the same after pickling, as is a note that somebody added."""
+    error = NoSpaceError("/data: the disk is full.", number)
+    error.add_note("of train")
+    twin = pickle.loads(pickle.dumps(error))
+    assert (type(twin), str(twin), twin.errno) == (NoSpaceError, "/data: the disk is full.", number)
+    assert twin.__notes__ == ["of train"]
+    assert NoSpaceError("/data: the disk is full.").errno == errno.ENOSPC
+
+
 def test_known_secrets_are_taken_out_in_any_form() -> None:
     """What a URL in use holds is not shown where a library repeats it outside a URL, decoded or encoded."""
     remember_secrets(f"zip://x::http://user:{SECRET}%2Fpw/and more@host/x?sig={SECRET}%2Bsignature&a=1")
@@ -137,13 +148,13 @@ def test_a_cleaned_cause_tells_types_and_texts() -> None:
         except OSError as error:
             raise FileNotFoundError(f"http://h/?sig={SECRET}") from error
     except FileNotFoundError as error:
-        failure, cause = not_fetched(f"http://u:{SECRET}@h/x?sig={SECRET}", error), cleaned(error)
-    with pytest.raises(DataNotFoundError) as caught:
-        raise failure from cause
+        failure = failed(f"http://u:{SECRET}@h/x?sig={SECRET}", error)
+    with pytest.raises(RemoteReadError) as caught:
+        raise failure
     text = "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
     first = caught.value.__cause__
-    assert isinstance(first, errors.ForeignError)
+    assert isinstance(first, ForeignError)
     assert str(first) == "FileNotFoundError: http://h/"
     assert str(first.__cause__) == "OSError: [Errno 99] no http://h/"
     assert SECRET not in text

@@ -12,7 +12,7 @@ from _newsclippings.builder.cache import (
     save_reports,
 )
 from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info
-from _newsclippings.builder.failures import check_room, plainly
+from _newsclippings.builder.failures import check_room, full_disk, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.register import make_name_known
 
@@ -23,14 +23,15 @@ __all__ = [
     "check_replaced",
     "check_room",
     "dataset_info",
+    "full_disk",
     "has_damaged_info",
     "is_outdated",
     "is_sound",
     "join_images",
     "load_reports",
     "make_name_known",
-    "plainly",
     "save_inputs",
     "save_proof",
     "save_reports",
+    "unwrap_worker_error",
 ]

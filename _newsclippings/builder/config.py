@@ -12,10 +12,11 @@ import pyarrow as pa
 from datasets.data_files import DataFilesDict
 from datasets.table import table_cast
 
-from _newsclippings.config import NO_EFFECT, Request, check_name, refuse_unknown, without_effect
-from _newsclippings.errors import ConfigError, as_path, did_you_mean, shown
+from _newsclippings.config import NO_EFFECT, Request, as_path, check_name, refuse_unknown, without_effect
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
 from _newsclippings.inputs import Inputs, build_id, inputs_of
+from _newsclippings.text import did_you_mean, shown
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
 LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become

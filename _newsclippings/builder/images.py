@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import ConfigError, MissingDataError, not_among, printable
+from _newsclippings.errors import ConfigError, MissingDataError
 from _newsclippings.facts import UNIQUE
 from _newsclippings.rows import ROWS_OF_PICTURES
 from _newsclippings.tables import Int64s, int64s, lookup
+from _newsclippings.text import printable
 
 INTEGERS = ("int8", "int16", "int32", "int64")
 
@@ -56,7 +57,11 @@ def join_images(thin: Any, images: Any) -> Any:
         places = lookup(in_order, wanted)
         absent = wanted[places < 0]
         if len(absent):
-            raise not_among(UNIQUE, absent.tolist(), len(wanted))
+            message = (
+                f"{UNIQUE}: expected a picture for each of {len(wanted)} rows, found none for {len(absent)}, the first "
+                f"of image_id {int(absent[0])}. Pass the same split of the config `{UNIQUE}`, of the same build."
+            )
+            raise MissingDataError(message)
         batch["image"] = pictures[order[places].tolist()]["image"].to_pylist()
         return {name: batch[name] for name in columns}
 

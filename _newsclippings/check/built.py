@@ -10,9 +10,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from _newsclippings.check.report import VERIFY_AGAIN, Report
-from _newsclippings.errors import AGAIN, NewsCLIPpingsError, other_content, printable, unreadable
+from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, UNIQUE
 from _newsclippings.folder import (
+    AGAIN,
     BESIDE,
     BUILDING,
     CROISSANT,
@@ -29,6 +30,7 @@ from _newsclippings.folder import (
     is_chart,
     is_hidden,
     load_manifest,
+    other_content,
     read_manifest,
     read_shard,
     read_sums,
@@ -38,8 +40,9 @@ from _newsclippings.folder import (
     shows_pictures,
     stale_files,
 )
-from _newsclippings.storage import holds, map_ahead
+from _newsclippings.storage import holds, map_ahead, unreadable
 from _newsclippings.tables import values_of
+from _newsclippings.text import printable
 
 BUILD_AGAIN = "Run the same `newsclippings build` again."
 ROWS = 10_000  # of a batch of ids

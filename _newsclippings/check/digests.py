@@ -6,9 +6,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from _newsclippings.check.report import Report
-from _newsclippings.errors import in_words
 from _newsclippings.facts import HUB_FILES, HUB_REPO, HUB_REVISION
 from _newsclippings.storage import hub_digests, in_time
+from _newsclippings.text import in_words
 
 
 def check_digests(report: Report) -> None:

@@ -13,15 +13,9 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
+from _newsclippings.config import as_path, bad_value
 from _newsclippings.corpus import Corpus
-from _newsclippings.errors import (
-    DataNotFoundError,
-    NewsCLIPpingsError,
-    as_path,
-    bad_value,
-    damaged_tar,
-    without_secrets,
-)
+from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.folder import rows_of
 from _newsclippings.inputs import Inputs, find_inputs
@@ -30,7 +24,8 @@ from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
 from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
-from _newsclippings.tar import BLOCK, TarArchive, check_magic, longest_end, walk_headers
+from _newsclippings.tar import BLOCK, TarArchive, check_magic, damaged_tar, longest_end, walk_headers
+from _newsclippings.text import without_secrets
 from _newsclippings.vectors import read_embedding_ids
 
 Key = tuple[str, str]  # config and split

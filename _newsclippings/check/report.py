@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError, printable
-from _newsclippings.text import as_message
+from _newsclippings.errors import (
+    ConfigError,
+    MissingDataError,
+    MissingDependencyError,
+    NewsCLIPpingsError,
+    NoSpaceError,
+    RemoteReadError,
+)
+from _newsclippings.text import as_message, printable
 
 VERIFY_AGAIN = "Do what each line says, then verify again."
 SHOWN = 5  # names in a line of text; the lists of a report are whole
@@ -55,10 +62,10 @@ class Report:
         """Make an entry of what is raised, and go on behind the block."""
         try:
             yield
-        except ConfigError:  # a mistake of the caller's
+        except (ConfigError, NoSpaceError):  # no fault of the files
             raise
         except (NewsCLIPpingsError, OSError) as error:
-            absent = isinstance(error, FileNotFoundError | MissingDataError)
+            absent = isinstance(error, FileNotFoundError | MissingDataError | MissingDependencyError | RemoteReadError)
             self.note_fault(absent, place, str(error))
 
     def note_fault(self, absent: bool, place: str, message: str) -> None:

@@ -23,7 +23,6 @@ from _newsclippings.cli.options import (
 )
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
-from _newsclippings.errors import without_secrets
 from _newsclippings.facts import (
     COLUMNS,
     CONFIGS,
@@ -34,6 +33,7 @@ from _newsclippings.facts import (
     SPLITS,
     VERSION,
 )
+from _newsclippings.text import without_secrets
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -181,7 +181,7 @@ def preview(
         cache_folder,
         check_apart,
         check_output,
-        full_disk_told,
+        report_full_disk,
     )
 
     written = html or out or Path("pairs.png")
@@ -196,7 +196,7 @@ def preview(
         Rows(config, split, stream_rows(request, places, split, cache_folder() / NAME))
         for (config, split), request, places in zip(asked, requests, inputs, strict=True)
     ]
-    with full_disk_told(written.parent, "choose a folder on a larger disk"):
+    with report_full_disk(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else draw_sheet(parts[0].rows, written, pairs or 8)
     say(f"{written} ({count} pair{'s' * (count != 1)})")
 
@@ -223,9 +223,8 @@ def index(tar: str, out: Path, form: str) -> None:
     Example:
       newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
     """
-    from _newsclippings.errors import changed_tar
     from _newsclippings.storage import INDEX, check_apart, check_folder, check_output, fingerprint, is_url, open_random
-    from _newsclippings.tar import index_tar, write_index
+    from _newsclippings.tar import changed_tar, index_tar, write_index
 
     parts = out.with_name(out.name + ".parts")
     check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`

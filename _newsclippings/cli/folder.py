@@ -152,7 +152,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     """
     from _newsclippings.folder import FOLDER, NUMBERS, manifests, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
-    from _newsclippings.storage import STATS, check_apart, check_output, full_disk_told
+    from _newsclippings.storage import STATS, check_apart, check_output, report_full_disk
 
     if plot:
         require_matplotlib()  # before anything is read
@@ -171,7 +171,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
         else:
             say_text(stats_text(numbers))
         return
-    with full_disk_told(plot, "choose a folder on a larger disk"):
+    with report_full_disk(plot, "choose a folder on a larger disk"):
         files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
     if plot.resolve() == (folder / FOLDER).resolve():
         write_card(folder)

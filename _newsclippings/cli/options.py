@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError, did_you_mean, printable
+from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG
-from _newsclippings.storage import forget_unprinted, in_our_words, is_url, not_printed, open_missing
-from _newsclippings.text import as_message
+from _newsclippings.storage import describe_os_error, forget_unprinted, is_url, not_printed, open_missing
+from _newsclippings.text import as_message, did_you_mean, printable
 
 
 class Choice(click.Choice[Any]):
@@ -115,7 +115,7 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             raise  # the reader closed the pipe; click ends quietly
         except (NewsCLIPpingsError, OSError, MemoryError) as error:
-            message = str(error) if isinstance(error, NewsCLIPpingsError) else in_our_words(error)
+            message = str(error) if isinstance(error, NewsCLIPpingsError) else describe_os_error(error)
             raise click.ClickException(as_options(message)) from error
 
     return wrapped

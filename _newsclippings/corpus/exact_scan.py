@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from _newsclippings.corpus.records import pick_records
-from _newsclippings.errors import unsafe_path
+from _newsclippings.errors import UnsafePathError
 from _newsclippings.storage import BadName, Stream, relative_paths
 from _newsclippings.tables import Int64s, int64s, one_chunk
 
@@ -58,5 +58,15 @@ def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
                 table = table.set_column(column, name, relative_paths(paths))
             except BadName as error:
                 record = int(int64s(table["id"])[error.position])
-                raise unsafe_path(location, record, name, paths[error.position].as_py(), error.why) from None
+                message = (
+                    f"{location}: record {record}: {name} {_quoted(paths[error.position].as_py())} was refused: "
+                    f"{error.why}. Expected a path relative to origin, such as './guardian/images/0540/632.jpg'. Get a "
+                    "fresh copy of the file from its authors."
+                )
+                raise UnsafePathError(message) from None
     return table.combine_chunks()
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
-from _newsclippings.errors import BadTarError, without_secrets
+from _newsclippings.errors import BadTarError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
 from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup
 from _newsclippings.tar import TarArchive
+from _newsclippings.text import without_secrets
 
 logger = logging.getLogger("newsclippings")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.config import Request
-from _newsclippings.errors import ConfigError, bad_value
+from _newsclippings.config import Request, bad_value
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, UNIQUE, UNIQUE_MEANING, VERSION
 from _newsclippings.folder.card import MAKERS, PICTURE, write_card
 from _newsclippings.folder.checksums import read_sums
@@ -37,7 +37,7 @@ from _newsclippings.folder.shared_pictures import PicturesInUse
 from _newsclippings.inputs import build_id, inputs_of
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
-from _newsclippings.storage import cache_folder, full_disk_told, outputs
+from _newsclippings.storage import cache_folder, outputs, report_full_disk
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # on the card
@@ -62,7 +62,8 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
 
     Raises:
         ConfigError: `images="path"`: a folder that travels cannot refer to files on this machine; or the folder holds
-            files that something else wrote; or the disk is too small.
+            files that something else wrote.
+        NoSpaceError: the disk is too small.
         NewsCLIPpingsError: as the builder.
     """
     layout = fields.pop("images", "bytes")
@@ -84,7 +85,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     _check_apart(out, configs, fields)
     new = not out.exists()
     try:
-        with full_disk_told(out, "choose a folder on a larger disk"), alone_in(out):
+        with report_full_disk(out, "choose a folder on a larger disk"), alone_in(out):
             _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
             _check_all_thin(out, configs, thin)
             for stray in [file for file in out.iterdir() if STRAY.fullmatch(file.name)]:  # of a build that was killed

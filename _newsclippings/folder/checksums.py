@@ -6,13 +6,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import BadFileError, bad_file
+from _newsclippings.folder.manifest_rules import AGAIN
 from _newsclippings.folder.parquet import MANIFEST
 from _newsclippings.storage import read_file
 
 SUMS = "SHA256SUMS"
 LARGEST_BESIDE = 32 << 20  # bytes of a file beside the shards, this one among them
 _LINE = re.compile(r"[0-9a-f]{64}  ")
+
+
+def other_content(file: object, expected: str, found: str, do: str = AGAIN) -> BadFileError:
+    """The error of a file of a built folder with another SHA-256 than was written down."""
+    return BadFileError(f"{file}: its content changed: expected the SHA-256 {expected}, found {found}. {do}")
 
 
 def sums_text(folder: Path, built: Mapping[str, Any], texts: Mapping[str, str], others: Iterable[Path]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.errors import AGAIN, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.facts import CONFIGS, UNIQUE
+from _newsclippings.folder.manifest_rules import AGAIN
 from _newsclippings.folder.parquet import MANIFEST, read_manifest
 
 Manifests = dict[str, dict[str, Any]]

@@ -7,6 +7,8 @@ from typing import Any
 
 from _newsclippings.facts import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SPLITS, UNIQUE, columns_of
 
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+
 LARGEST_MANIFEST = 8 << 20  # bytes of a manifest; that of the largest build has some 100 KB
 MOST_FILES = 10_000  # of a config
 LARGEST_SHARD = 4 << 30  # bytes; the writer's limit is 450 MB, or one row

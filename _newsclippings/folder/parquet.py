@@ -23,12 +23,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import AGAIN, BadFileError, NewsCLIPpingsError, bad_file, disk_full, printable
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import Columns
-from _newsclippings.folder.manifest_rules import LARGEST_MANIFEST, check_manifest
+from _newsclippings.folder.manifest_rules import AGAIN, LARGEST_MANIFEST, check_manifest
 from _newsclippings.folder.shards import Rows, nullable_vectors, plan_shards, write_shard
 from _newsclippings.storage import (
     DECODER,
+    check_space,
     flush,
     flush_folder,
     is_lacking,
@@ -39,6 +40,7 @@ from _newsclippings.storage import (
     write_text,
 )
 from _newsclippings.tables import arrow_schema
+from _newsclippings.text import printable
 
 try:
     import fcntl
@@ -149,7 +151,7 @@ def write_config(
         check: is called when all is written, and raises if it is not to be used.
 
     Raises:
-        ConfigError: the disk is too small. Nothing of the config was written by this run.
+        NoSpaceError: the disk is too small. Nothing of the config was written by this run.
     """
     made_of, folder = about["made_of"], out / config
     building, old = _building(out, config, made_of), out / BUILDING / f"{config}-old"
@@ -208,11 +210,9 @@ def bytes_to_write(out: Path, config: str, made_of: str, splits: Mapping[str, Ro
     return sum(int(splits[split].least[start:stop].sum()) for split, (start, stop) in todo)
 
 
-def check_room(out: Path, needed: int, done: str = "Nothing was done") -> None:
-    """Raise `ConfigError` if so many bytes do not fit; `done` says how far the build came."""
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise disk_full(out, needed, free, "what has to be written", "choose a folder on a larger disk", done)
+def check_room(out: Path, needed: int, done: str = "Nothing was written") -> None:
+    """Raise `NoSpaceError` if so many bytes do not fit; `done` says how far the build came."""
+    check_space(out, needed, "what has to be written", "choose a folder on a larger disk", done)
 
 
 def _rows(rows: Rows, one: tuple[int, int]) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.errors import NewsCLIPpingsError, damaged_shard
-from _newsclippings.folder.manifest_rules import PACKED
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError
+from _newsclippings.folder.manifest_rules import AGAIN, PACKED
 from _newsclippings.storage import LocalFile, unpacked_sizes
 
 LARGEST_FOOTER = 8 << 20  # bytes; of 450 MB of pictures of 10 KB it has less than 2 MB
@@ -89,7 +89,9 @@ def _opened(
     except NewsCLIPpingsError:
         raise
     except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
-        raise damaged_shard(file, error) from error
+        why = " ".join(str(error).split())[:200]
+        message = f"{file}: cannot be read as Parquet that `newsclippings build` wrote ({why}). {AGAIN}"
+        raise BadFileError(message) from error
 
 
 def _check_sizes(place: str, size: int) -> None:

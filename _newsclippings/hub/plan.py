@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _newsclippings.errors import ConfigError, bad_file, changed_file, printable
+from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.folder import (
     CROISSANT,
     FOLDER,
@@ -25,7 +25,8 @@ from _newsclippings.folder import (
     shows_pictures,
     version,
 )
-from _newsclippings.storage import PlainFile
+from _newsclippings.storage import PlainFile, changed_file
+from _newsclippings.text import printable
 
 RESTRICTED = {"image": "pictures", "article": "articles"}
 MAIN = "main"  # the branch of which everybody gets the files who names none

@@ -11,16 +11,20 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import (
-    ConfigError,
-    NewsCLIPpingsError,
-    history_public,
-    not_ours,
-    not_pushed,
+from _newsclippings.errors import ConfigError, HubError, NewsCLIPpingsError
+from _newsclippings.facts import CONFIGS, UNIQUE
+from _newsclippings.folder import (
+    CROISSANT,
+    FOLDER,
+    LARGEST_CARD,
+    MAKERS,
+    MANIFEST,
+    NUMBERS,
+    PICTURE,
+    SUMS,
+    check_shard,
     other_content,
 )
-from _newsclippings.facts import CONFIGS, UNIQUE
-from _newsclippings.folder import CROISSANT, FOLDER, LARGEST_CARD, MAKERS, MANIFEST, NUMBERS, PICTURE, SUMS, check_shard
 from _newsclippings.hub.plan import MAIN, Upload
 from _newsclippings.storage import (
     CARD,
@@ -33,6 +37,7 @@ from _newsclippings.storage import (
     read_file,
     write_text,
 )
+from _newsclippings.text import printable, without_secrets
 
 KIND = "dataset"
 THREADS = 2  # hashing releases the lock of the interpreter; more only make a disk seek
@@ -63,9 +68,9 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
 
     Raises:
         BadFileError: a file is not what `newsclippings build` wrote.
-        ConfigError: nobody is logged in, or may not write there; or the repository is public and should not be, or
-            should be, and has a history that may hold pictures or articles.
-        DataNotFoundError: the Hub cannot be reached, or failed again and again.
+        ConfigError: nobody is logged in; or the repository has other files in it; or it is public and should not be,
+            or should be, and has a history that may hold pictures or articles.
+        HubError: the Hub refuses it, cannot be reached, or failed again and again.
     """
     from huggingface_hub import HfApi, constants, get_token
 
@@ -98,7 +103,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 status = _status(cause)
                 passes = status in MAY_PASS if status is not None else not isinstance(cause, TimeoutError)
                 if tries == TRIES or not passes:
-                    raise not_pushed(upload.repo_id, status, str(cause).replace(token, "***"), tries) from None
+                    raise _not_pushed(upload.repo_id, status, cause, tries, token) from None
                 time.sleep(PAUSE * 3 ** (tries - 1))
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
@@ -251,7 +256,12 @@ def _check_history(api: Any, upload: Upload) -> None:
     for commit in sorted(commits):
         for file in api.list_repo_tree(repo, recursive=True, repo_type=KIND, revision=commit):
             if isinstance(file, RepoFile) and file.path not in TEXTS and (not file.lfs or file.lfs.sha256 not in known):
-                raise history_public(repo, file.path, commit)
+                message = (
+                    f"{repo} is private, and --public would show its whole history. Commit {commit[:8]} has "
+                    f"{printable(file.path)} in it, which is not uploaded now, as old pictures and articles might be. "
+                    "Nothing was uploaded: choose another name, or make it public on the Hub yourself."
+                )
+                raise ConfigError(message)
 
 
 def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
@@ -261,12 +271,43 @@ def _check_ours(api: Any, repo: str, revision: str, files: list[str]) -> None:
     if "README.md" in files:  # which is in the first commit of every push
         card = api.hf_hub_download(repo, "README.md", repo_type=KIND, revision=revision)
         if not all(mark in read_file(card, LARGEST_CARD) for mark in CARD.marks):
-            raise not_ours(repo, "a README.md that is not ours")
+            raise _not_ours(repo, "a README.md of somebody else")
         known |= {"README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT}
         folders = (*CONFIGS, UNIQUE, FOLDER)
     other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
     if other:
-        raise not_ours(repo, other[0])
+        raise _not_ours(repo, other[0])
+
+
+def _not_ours(repo: str, found: str) -> ConfigError:
+    return ConfigError(
+        f"{repo}: the repository has other files in it: expected a new one, or one that `newsclippings push` filled, "
+        f"found {found}. Nothing was uploaded; choose another name."
+    )
+
+
+def _not_pushed(repo: str, status: int | None, error: BaseException, tries: int, token: str) -> HubError:
+    """The error of an upload that the Hub refused, or that failed too often."""
+    if status == 401:
+        return HubError(
+            f"{repo}: the Hub does not accept your token: log in again by `hf auth login`, or set HF_TOKEN."
+        )
+    request = getattr(error, "request", None) if status == 404 else None
+    if "/xet-write-token/" in str(getattr(request, "url", "")):  # a server that stores files another way
+        return HubError(
+            f"{repo}: this Hub does not store files by Xet, as the client expects: set HF_HUB_DISABLE_XET=1 and run it "
+            "again."
+        )
+    if status in (403, 404):
+        return HubError(
+            f"{repo}: your token may not write there ({status}): use one with write access, of the repository's owner."
+        )
+    last = " ".join(without_secrets(str(error).replace(token, "***")).split())[:300]
+    why = f"tried {tries} times; the last time: {last}" if status is None or tries > 1 else last
+    return HubError(
+        f"{repo}: could not be uploaded ({why}). Run it again when the Hub answers: files that arrived are not sent "
+        "again."
+    )
 
 
 def _status(error: BaseException) -> int | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from _newsclippings.errors import ConfigError, bad_file, printable, shown
+from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import PICTURE_FORMATS
 from _newsclippings.storage import Lock, no_fork
+from _newsclippings.text import printable, shown
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, UnsafePathError, unreadable
-from _newsclippings.storage import Lock, Rows, open_file, read_binary
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, UnsafePathError
+from _newsclippings.storage import Lock, Rows, open_file, read_binary, unreadable
 from _newsclippings.tables import array_of, as_array
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)

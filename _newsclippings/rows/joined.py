@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.errors import bad_file, old_pyarrow
+from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import COLUMNS, EMBEDDINGS
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joining import JoinedRows, lacking, make_report, whole_pairs
@@ -139,7 +139,12 @@ class JoinedSplit:
         """Raise `ConfigError` if `datasets`, which knows lists of a fixed length only, cannot write it to Parquet."""
         lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.written]
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
-            raise old_pyarrow(pa.__version__, lacking)
+            message = (
+                f"Some rows have no vector of {', '.join(lacking)}, and with pyarrow {pa.__version__} `datasets` "
+                "cannot write them to Parquet: it needs pyarrow 26. Upgrade it, leave these vectors out, or use "
+                "`newsclippings build`, whose files any version writes and reads."
+            )
+            raise ConfigError(message)
 
     def _lacking(self, start: int, stop: int) -> dict[str, npt.NDArray[np.bool_]]:
         return lacking(

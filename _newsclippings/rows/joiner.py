@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
-from _newsclippings.errors import ConfigError, without_secrets
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, VERSION
 from _newsclippings.inputs import Inputs, inputs_of
 from _newsclippings.matches import read_matches
@@ -24,6 +24,7 @@ from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, is_url, kept_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive, TarPictures, identity
+from _newsclippings.text import without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
 Read = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import BadFileError, printable
+from _newsclippings.errors import BadFileError
 from _newsclippings.facts import OUTLETS
 from _newsclippings.rows.report import JoinReport
 from _newsclippings.tables import DENSE, Int32s, Int64s, as_array, int64s, lookup, values_of
+from _newsclippings.text import printable
 
 Bools = npt.NDArray[np.bool_]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from _newsclippings.errors import MissingDataError, printable
+from _newsclippings.errors import MissingDataError
+from _newsclippings.text import printable
 
 _logger = logging.getLogger("newsclippings")
 

@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 from PIL import Image
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import printable
 from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 from _newsclippings.folder import as_expected, digests_of_manifests, manifests, read_shard
 from _newsclippings.storage import STATS, write_text
 from _newsclippings.tables import values_of
-from _newsclippings.text import json_text
+from _newsclippings.text import json_text, printable
 
 TOP: Final = 20  # topics, and pictures that are shown most often
 UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none

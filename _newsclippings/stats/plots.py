@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.errors import ConfigError, printable
+from _newsclippings.errors import MissingDependencyError
 from _newsclippings.facts import COLORS, FAINT, INK, LABELS, PAPER
 from _newsclippings.storage import CHART, SOFTWARE, check_output, write_atomically
+from _newsclippings.text import printable
 
 BLUE, GRID = "#3b6ea8", "#e3e6ea"  # what has no label; and behind all
 STYLE: Final = {
@@ -30,13 +31,13 @@ Stats = Mapping[str, Any]
 
 
 def require_matplotlib() -> None:
-    """Raise `ConfigError` where matplotlib is not installed."""
+    """Raise `MissingDependencyError` where matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         message = (
             "Charts need matplotlib, which is not installed: pip install 'newsclippings[plot]'. "
             "Without --plot, the same numbers are printed."
         )
-        raise ConfigError(message)
+        raise MissingDependencyError(message)
 
 
 def check_charts(configs: Iterable[str], folder: Path) -> None:
@@ -61,7 +62,7 @@ def draw_stats(stats: Stats, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        MissingDependencyError: matplotlib is not installed.
     """
     require_matplotlib()
     import matplotlib as mpl

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from _newsclippings.errors import printable
 from _newsclippings.facts import LABELS
+from _newsclippings.text import printable
 
 Stats = Mapping[str, Any]
 POINTS = ("min", "p5", "median", "p95", "max")

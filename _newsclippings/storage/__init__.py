@@ -1,4 +1,4 @@
-"""Bytes on disks and servers: open, fetch, write, keep, and say what is wrong with them."""
+"""Bytes on disks and servers: open, fetch, write and keep them, and name what is wrong with them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 from _newsclippings.storage import outputs
 from _newsclippings.storage.disk import (
     ELSEWHERE,
-    cache_told,
+    changed_file,
     check_known,
+    check_space,
+    describe_os_error,
     extend,
     flush,
     flush_folder,
     free_at,
-    full_disk_told,
-    in_our_words,
+    is_full,
     is_lacking,
+    ran_out_of_space,
+    report_cache_errors,
+    report_full_disk,
+    unreadable,
 )
 from _newsclippings.storage.files import (
     HEAD,
@@ -57,7 +62,15 @@ from _newsclippings.storage.threads import Lock, as_many, computed_once, map_ahe
 if TYPE_CHECKING:
     from _newsclippings.storage.binary import Rows, read_binary
     from _newsclippings.storage.downloads import cache_folder, local_copy
-    from _newsclippings.storage.kept import DamagedError, KeptFile, KeptTable, kept_tables, open_kept, write_kept
+    from _newsclippings.storage.kept import (
+        DamagedError,
+        KeptFile,
+        KeptTable,
+        damaged_cache,
+        kept_tables,
+        open_kept,
+        write_kept,
+    )
     from _newsclippings.storage.paths import BadName, relative_path, relative_paths
     from _newsclippings.storage.proofs import is_proved, write_proof
 
@@ -96,13 +109,16 @@ __all__ = [
     "allow_open_files",
     "as_many",
     "cache_folder",
-    "cache_told",
+    "changed_file",
     "check_apart",
     "check_folder",
     "check_json_head",
     "check_known",
     "check_output",
+    "check_space",
     "computed_once",
+    "damaged_cache",
+    "describe_os_error",
     "extend",
     "fingerprint",
     "flush",
@@ -110,12 +126,11 @@ __all__ = [
     "foreign_output",
     "forget_unprinted",
     "free_at",
-    "full_disk_told",
     "has_surrogates",
     "holds",
     "hub_digests",
-    "in_our_words",
     "in_time",
+    "is_full",
     "is_lacking",
     "is_proved",
     "is_url",
@@ -132,6 +147,7 @@ __all__ = [
     "open_stream",
     "outputs",
     "pieces",
+    "ran_out_of_space",
     "read_binary",
     "read_edges",
     "read_file",
@@ -139,7 +155,10 @@ __all__ = [
     "read_json_text",
     "relative_path",
     "relative_paths",
+    "report_cache_errors",
+    "report_full_disk",
     "unpacked_sizes",
+    "unreadable",
     "what_instead",
     "write_atomically",
     "write_kept",
@@ -159,6 +178,7 @@ _LATE = {
     "KeptTable": "kept",
     "kept_tables": "kept",
     "Rows": "binary",
+    "damaged_cache": "kept",
     "open_kept": "kept",
     "read_binary": "binary",
     "relative_path": "paths",

@@ -1,4 +1,4 @@
-"""What a disk refuses: room, the right to write, or to say what is on it. It is told in words of ours."""
+"""Disk errors (full, read-only, unreadable, without locks), re-raised as this package's errors."""
 
 import contextlib
 import errno
@@ -8,21 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from _newsclippings.errors import (
-    NewsCLIPpingsError,
-    became_full,
-    in_the_way,
-    is_full,
-    no_locks,
-    not_writable,
-    printable,
-    unreadable,
-)
+from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError, NewsCLIPpingsError, NoSpaceError
+from _newsclippings.text import printable
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
@@ -57,7 +53,7 @@ _WORDS = {
 _LACKING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.ENOLCK}
 
 
-def in_our_words(error: OSError | MemoryError) -> str:
+def describe_os_error(error: OSError | MemoryError) -> str:
     """What the system refused, in a sentence: where, what is wrong, and what to do."""
     if isinstance(error, MemoryError):
         return "There is not enough memory. Close other programs, or use a larger machine."
@@ -65,11 +61,87 @@ def in_our_words(error: OSError | MemoryError) -> str:
     place = " -> ".join(map(printable, names)) or "A file"
     if is_full(error):
         folder = os.path.dirname(os.path.abspath(names[-1])) if names else os.getcwd()
-        return str(became_full(folder, None, free_at(folder), "choose a larger disk", error))
+        return str(ran_out_of_space(folder, error, "choose a larger disk"))
     if error.errno not in _WORDS:
         return f"{place}: {error.strerror or ' '.join(str(error).split()) or type(error).__name__}."
     what, do = _WORDS[error.errno]
     return f"{place}: {what} ({error.strerror}). {do}."
+
+
+def unreadable(path: object, cause: OSError) -> DataNotFoundError:
+    """The error of a local file or folder that cannot be read."""
+    why = cause.strerror or type(cause).__name__
+    if cause.errno in (errno.EACCES, errno.EPERM):
+        what = "permission denied. Make it, and the folders around it, readable (chmod)"
+    elif cause.errno in (errno.ENOENT, errno.ENOTDIR):
+        what = "there is no such file. Correct the path, put the file there"
+    else:
+        what = f"it cannot be read ({why}). Check the disk or the network that it is on"
+    return DataNotFoundError(f"{path}: {what}, or copy it to a place where you can read it.")
+
+
+def changed_file(path: object) -> BadFileError:
+    """The error of a local file that was written to while it was read."""
+    return BadFileError(f"{path}: the file changed while it was read. Load again when nothing writes to it.")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk, a quota, or a limit on the size of files is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: str = "Nothing was written") -> None:
+    """Raise `NoSpaceError` if fewer bytes are free where a folder is, or would be, than are needed.
+
+    Args:
+        folder: where to write.
+        needed: bytes.
+        what: what needs them.
+        else_do: what to do, other than to free some.
+        done: what was done up to now.
+    """
+    free = free_at(folder)
+    if needed > free:
+        message = (
+            f"{folder}: not enough disk space: {needed:,} bytes are needed for {what}, and {free:,} are free. {done}: "
+            f"free some space, {else_do}, or ask for fewer splits."
+        )
+        raise NoSpaceError(message)
+
+
+def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int | None = None) -> NoSpaceError:
+    """The error of a write that did not fit: on the disk, in a quota, in one file, or as one more file.
+
+    Args:
+        folder: where it was written.
+        cause: what the system raised; see `is_full`.
+        else_do: what to do, other than to free some space.
+        needed: bytes that the whole takes, if that is known.
+    """
+    free, number = free_at(folder), cause.errno or errno.ENOSPC
+    wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
+    what, do = f"the disk is full: {wanted}{free:,} are free", "free some space"
+    if number == errno.EDQUOT:
+        what = f"your quota is used up: {wanted}although {free:,} bytes of the disk are free"
+        do = "remove files of yours"
+    elif number == errno.EFBIG:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
+        limit = "its file system allows no larger ones" if most < 0 else f"the limit is {most:,} bytes"
+        what, do = f"a file became too large: {limit}", "allow larger ones (ulimit -f)"
+    elif _has_no_more_files(folder):
+        what = f"the disk is full: it can hold no more files, although {free:,} bytes are free"
+        do = "remove some files"
+    message = f"{folder}: {what}. Nothing unfinished was kept: {do}, {else_do}, or ask for fewer splits."
+    return NoSpaceError(message, number)
+
+
+def _has_no_more_files(folder: str | Path) -> bool:
+    """Whether the file system of a folder has no place for one more file, however small."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return bool(status.f_files) and not status.f_favail
 
 
 def is_lacking(error: OSError) -> bool:
@@ -122,46 +194,75 @@ def free_at(folder: str | Path) -> int:
 
 
 @contextlib.contextmanager
-def full_disk_told(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[None]:
-    """Raise `ConfigError` where there is no room for what is written to a folder, or something else in its place."""
+def report_full_disk(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[None]:
+    """Turn errors of writing to a folder into this package's.
+
+    Args:
+        folder: where the block writes.
+        else_do: what to do about a full disk, other than to free some space.
+
+    Raises:
+        NoSpaceError: the disk, a quota, or a limit on the size of files is used up.
+        ConfigError: something else is where a file is to be.
+    """
     try:
         yield
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
         if error.errno in _IN_THE_WAY and error.filename is not None:
-            raise in_the_way(error.filename, _WORDS[error.errno][0]) from error
+            message = (
+                f"{error.filename}: {_WORDS[error.errno][0]}. Nothing was changed there: remove it, and run it again."
+            )
+            raise ConfigError(message) from error
         if not is_full(error):
             raise
-        raise became_full(folder, None, free_at(folder), else_do, error) from error
+        raise ran_out_of_space(folder, error, else_do) from error
 
 
 @contextlib.contextmanager
-def cache_told(folder: str | Path) -> Iterator[None]:
-    """Say of which cache a lock could not be taken, and what to do, where `datasets` only names the lock.
+def report_cache_errors(folder: str | Path) -> Iterator[None]:
+    """As `report_full_disk`; and name the cache, and what to do, where `datasets` names only a lock in it.
 
-    A lock is tried first: where there is none, older versions of `filelock` wait for ever, or know no better error.
+    A lock is tried first: on a file system without locks, old versions of `filelock` wait forever.
+
+    Raises:
+        NoSpaceError: as `report_full_disk`.
+        ConfigError: no lock can be taken in the cache; or something else is where a file is to be.
     """
     try:
-        with full_disk_told(folder):
+        with report_full_disk(folder):
             _try_lock(folder)
             yield
     except NotImplementedError as error:
-        if "flock" not in str(error):
+        cause = error.__cause__  # old versions of `filelock` wrap ENOSYS
+        if not (isinstance(cause, OSError) and cause.errno == errno.ENOSYS):
             raise
-        raise no_locks(folder, OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))) from error
+        raise _no_locks(folder, cause) from error
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
         if is_lacking(error) and error.filename is None:
-            raise no_locks(folder, error) from error
+            raise _no_locks(folder, error) from error
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        raise not_writable(folder, error) from error
+        message = (
+            f"{folder}: the cache folder cannot be written to ({error.strerror}), and `datasets` takes a lock there "
+            "even to read. Point cache_dir= or HF_DATASETS_CACHE to a folder of your own. To read data from a place "
+            "that is read-only, put a folder of `newsclippings build` or of save_to_disk() there."
+        )
+        raise ConfigError(message) from error
+
+
+def _no_locks(folder: str | Path, cause: OSError) -> ConfigError:
+    return ConfigError(
+        f"{folder}: the file system of the cache has no locks ({cause.strerror}), and `datasets` takes a lock there "
+        "even to read. Point cache_dir= or HF_DATASETS_CACHE to a folder on another disk."
+    )
 
 
 def _try_lock(folder: str | Path) -> None:
-    """Raise `OSError` where a file in a folder cannot be locked, but for the lack that `filelock` itself notices."""
+    """Raise `OSError` where a file in a folder cannot be locked, but not for ENOSYS, which `filelock` handles."""
     if fcntl is None or "://" in str(folder):
         return
     place = Path(folder).absolute()

@@ -4,11 +4,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from _newsclippings.errors import without_secrets
-from _newsclippings.storage.disk import cache_told
+from _newsclippings.storage.disk import report_cache_errors
 from _newsclippings.storage.files import LARGEST, fetch_into, fingerprint, write_atomically
 from _newsclippings.storage.network import is_url
 from _newsclippings.storage.proofs import is_proved, write_proof
+from _newsclippings.text import without_secrets
 
 
 def cache_folder() -> Path:
@@ -26,7 +26,7 @@ def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
     proof = folder / f"{key}.proof"
     if not is_proved(proof, folder):
-        with cache_told(folder):
+        with report_cache_errors(folder):
             with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
                 fetch_into(location, sink, most)
             write_proof(proof, folder, [copy.name])

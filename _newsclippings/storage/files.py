@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from _newsclippings.errors import bad_file, printable, too_large, without_secrets
+from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.network import answered, failed, file_system, is_url, remote_info, try_again
 from _newsclippings.storage.outputs import Maker, check_output
+from _newsclippings.text import printable, without_secrets
 
 JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not a tenth of that
 LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
@@ -58,7 +59,8 @@ def open_stream(location: str) -> Stream:
     """Open a location for reading bytes from front to back.
 
     Raises:
-        DataNotFoundError: it cannot be opened.
+        DataNotFoundError: it does not exist, or access is refused.
+        RemoteReadError: its server does not answer.
         BadFileError: it is no plain file.
     """
     if not is_url(location):
@@ -77,7 +79,8 @@ def read_json_text(location: str) -> bytes:
     """The whole of a JSON file, after a look at whether it is one.
 
     Raises:
-        DataNotFoundError: it cannot be read.
+        DataNotFoundError: it does not exist, or access is refused.
+        RemoteReadError: its server does not answer.
         BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
     """
     if is_url(location):
@@ -86,7 +89,7 @@ def read_json_text(location: str) -> bytes:
         data = sink.getvalue()
     else:
         if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
-            raise too_large(location, JSON_MOST)
+            raise _too_large(location, JSON_MOST)
         data = read_file(location)
     check_json_head(location, data)
     return data
@@ -106,12 +109,12 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
         with answered(location, lambda: system.open(path, "rb")) as source:
             size = getattr(source, "size", None)
             if isinstance(size, int) and size > most:
-                raise too_large(without_secrets(location), most)
+                raise _too_large(without_secrets(location), most)
             with tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
                 while data := answered(location, lambda: source.read(_BLOCK)):
                     copied += len(data)
                     if copied > most:
-                        raise too_large(without_secrets(location), most)
+                        raise _too_large(without_secrets(location), most)
                     sink.write(data)
                     bar.update(len(data))
         if isinstance(size, int) and copied != size:
@@ -119,6 +122,11 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
             raise OSError(message)
 
     try_again(copy, location, "it")
+
+
+def _too_large(location: object, most: int) -> BadFileError:
+    do = "It is another file, or a server that does not stop."
+    return bad_file(location, f"at most {most:,} bytes", "more", do)
 
 
 def what_instead(head: bytes) -> str | None:
@@ -143,7 +151,8 @@ def fingerprint(location: str) -> str:
     for its ETag or whatever the protocol has.
 
     Raises:
-        DataNotFoundError: it cannot be read.
+        DataNotFoundError: it does not exist, or access is refused.
+        RemoteReadError: its server does not answer.
     """
     if is_url(location):
         if location.startswith(HUB_FILES):

@@ -5,7 +5,8 @@ import functools
 import re
 from typing import Any
 
-from _newsclippings.errors import bad_file, without_secrets
+from _newsclippings.errors import bad_file
+from _newsclippings.text import without_secrets
 
 SLOWEST = 1024  # bytes a second that an answer has to come at, or it counts as failed
 IN_MEMORY = 256 << 20  # bytes of an answer that is read as a whole, at most

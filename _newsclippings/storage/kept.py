@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from _newsclippings.errors import NewsCLIPpingsError, damaged_cache
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError
 from _newsclippings.storage.files import write_atomically
 from _newsclippings.tables import Int64s
 
@@ -32,6 +32,11 @@ _logger = logging.getLogger("newsclippings")
 
 class DamagedError(Exception):
     """The content of a kept file is not what was written."""
+
+
+def damaged_cache(path: object) -> BadFileError:
+    """The error of a file in the cache that is not what was written there."""
+    return BadFileError(f"{path}: this file of the cache is damaged, or gone. Load again: it is then made again.")
 
 
 class KeptFile:

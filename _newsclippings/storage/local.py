@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from _newsclippings.errors import NewsCLIPpingsError, bad_file, changed_file, unreadable
-from _newsclippings.storage.disk import if_there_is
+from _newsclippings.errors import NewsCLIPpingsError, bad_file
+from _newsclippings.storage.disk import changed_file, if_there_is, unreadable
 
 _NO_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 

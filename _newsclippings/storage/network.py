@@ -13,16 +13,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from _newsclippings.errors import (
+    ConfigError,
+    DataNotFoundError,
+    MissingDependencyError,
     NewsCLIPpingsError,
-    cleaned,
-    in_words,
-    not_fetched,
-    not_read,
-    unknown_protocol,
-    without_secrets,
+    RemoteReadError,
 )
+from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.threads import no_fork
-from _newsclippings.text import hide_in_logs, remember_secrets, remember_token
+from _newsclippings.text import cleaned, hide_in_logs, in_words, remember_secrets, remember_token, without_secrets
 
 T = TypeVar("T")
 
@@ -66,9 +65,7 @@ def file_system(url: str) -> tuple[Any, str]:
         import fsspec  # takes a while to import, and most builds read local files only
         import fsspec.asyn
 
-        with contextlib.suppress(Exception):  # told below, in its turn
-            for protocol in re.findall(r"([a-z0-9+.-]+)://", url):
-                fsspec.get_filesystem_class(protocol)
+        unknown = [protocol for protocol in re.findall(r"([a-z0-9+.-]+)://", url) if _is_unknown(protocol)]
         if "http://" in url or "https://" in url:
             import _newsclippings.storage.http_answers  # noqa: F401
     keep_secret(url)
@@ -80,13 +77,30 @@ def file_system(url: str) -> tuple[Any, str]:
         options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
-    except ValueError as error:
-        if "protocol" not in str(error).lower():
+    except ValueError:
+        if not unknown:
             raise
         system, path = None, ""
-    if system is None:
-        raise unknown_protocol(without_secrets(url))
+    if system is None:  # raised here, where it has no context: that would show the URL
+        message = (
+            f"{without_secrets(url)}: there is no such protocol. Use https://, hf://, s3:// or another one that fsspec "
+            "knows, or download the file and pass the local path."
+        )
+        raise ConfigError(message)
     return system, path
+
+
+def _is_unknown(protocol: str) -> bool:
+    """Whether fsspec does not know a protocol. What it does know is imported."""
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        return True
+    except Exception:  # a client that is not installed, or broken; raised again when it is used
+        return False
+    return False
 
 
 def keep_secret(url: str) -> None:
@@ -141,7 +155,8 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
     """The result of an action on a remote file, tried again after failures that may pass.
 
     Raises:
-        DataNotFoundError: it is not there, or not for us, or the address is none, or all tries failed.
+        DataNotFoundError: it does not exist, or access is refused, or the address is wrong.
+        RemoteReadError: all tries failed.
     """
     began, cause = time.monotonic(), None
     for attempt in range(TRIES):
@@ -155,17 +170,41 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
             raise failure
         if time.monotonic() - began > PATIENCE * TIMEOUT:
             break
-    raise not_read(without_secrets(url), what, attempt + 1, problem) from cause
+    message = (
+        f"{without_secrets(url)}: {what} could not be read (tried {attempt + 1} times; the last time: {problem}). What "
+        "was fetched so far is kept: run it again when the server answers, or download the file and pass the local "
+        "path."
+    )
+    raise RemoteReadError(message) from cause
 
 
 def failed(url: str, error: BaseException) -> NewsCLIPpingsError:
     """What to raise, where no error is handled, after reading a URL failed; it has a cause without secrets."""
     ours = _ours(error)
-    failure = ours or not_fetched(url, error)
+    failure = ours or _not_fetched(url, error)
     if ours is None:
         failure.__cause__ = cleaned(error)
     failure.__suppress_context__ = True
     return failure
+
+
+def _not_fetched(location: str, cause: BaseException) -> DataNotFoundError | MissingDependencyError | RemoteReadError:
+    """The error of a remote file that could not be fetched, or not even asked about."""
+    if isinstance(cause, ImportError):
+        return MissingDependencyError(
+            f"{without_secrets(location)}: the package that reads this protocol is missing ({in_words(cause)}). "
+            "Install it, or download the file and pass the local path."
+        )
+    case = DataNotFoundError if _is_final(cause) else RemoteReadError
+    what = f"{without_secrets(location)} could not be fetched ({in_words(cause)})."
+    if location.startswith(HUB_FILES):
+        place = without_secrets(location).removeprefix(HUB_FILES).lstrip("/")
+        return case(
+            f"{what} It was needed because there is no news_clippings/{place} below data_dir. Put a copy there (the "
+            "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
+            "HF_ENDPOINT."
+        )
+    return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
 
 
 def _ours(error: BaseException) -> NewsCLIPpingsError | None:
@@ -179,7 +218,7 @@ def _ours(error: BaseException) -> NewsCLIPpingsError | None:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Whether trying again is of no use."""
+    """Whether trying again does not help: the file does not exist, or access to it is refused."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # how fsspec says that anything went wrong
         return _is_final(error.__cause__)
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
@@ -192,7 +231,8 @@ def remote_info(url: str) -> dict[str, Any]:
     """What fsspec knows of a remote file: `size`, and whatever tells whether it changed.
 
     Raises:
-        DataNotFoundError: it is not there, or cannot be asked about.
+        DataNotFoundError: it does not exist, or access is refused.
+        RemoteReadError: its server does not answer.
     """
 
     def ask() -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from _newsclippings.errors import ConfigError, bad_file, printable
+from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import HOMEPAGE
 from _newsclippings.storage.local import LocalFile
+from _newsclippings.text import printable
 
 EDGE = 64 << 10  # bytes at either end of a file in which its maker is looked for
 OTHER_CALLS = {"download_and_prepare": "download_and_prepare()"}

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _newsclippings.errors import bad_file, printable
+from _newsclippings.errors import bad_file
 from _newsclippings.storage.local import LocalFile
+from _newsclippings.text import printable
 
 DEPTH = 16  # of structs and lists in one another: Parquet has eight
 LONGEST = 100_000  # elements of a list: a shard of 600,000 rows has 6,000 row groups

@@ -9,7 +9,8 @@ import re
 import stat
 from pathlib import Path
 
-from _newsclippings.errors import BadFileError, DataNotFoundError, bad_file, changed_file, unreadable
+from _newsclippings.errors import BadFileError, DataNotFoundError, bad_file
+from _newsclippings.storage.disk import changed_file, unreadable
 
 try:
     import resource

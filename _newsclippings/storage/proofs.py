@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 from _newsclippings.errors import ConfigError
-from _newsclippings.storage.disk import full_disk_told
+from _newsclippings.storage.disk import report_full_disk
 from _newsclippings.storage.kept import DamagedError, open_kept, write_kept
 
 ALWAYS = 256 << 20  # bytes that are compared at each look; larger files only if the system says that they were touched
@@ -61,7 +61,7 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
             return False
         known[name][2] = states[name]
     if changed:  # by somebody who copied or touched them: compared only once
-        with contextlib.suppress(OSError, ConfigError):  # no room, no right to write
+        with contextlib.suppress(OSError, ConfigError):  # the disk is full, or read-only
             _write(proof, known)
     _PROVED[proof] = states
     return True
@@ -77,7 +77,7 @@ def _read(proof: Path) -> dict[str, list[Any]]:
 
 
 def _write(proof: Path, known: dict[str, list[Any]]) -> None:
-    with full_disk_told(proof.parent), write_kept(proof, proof.name) as temporary:
+    with report_full_disk(proof.parent), write_kept(proof, proof.name) as temporary:
         Path(temporary).write_bytes(json.dumps(known).encode())
 
 

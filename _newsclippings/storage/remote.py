@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from _newsclippings.errors import NewsCLIPpingsError, bad_file, no_ranges, without_secrets
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage.local import LocalFile, RandomFile
 from _newsclippings.storage.network import answered, file_system, is_url, remote_info, try_again
 from _newsclippings.storage.threads import as_many, map_ahead
+from _newsclippings.text import without_secrets
 
 THREADS = 16  # requests at a time
 PIECE = 2 << 20  # bytes of a request at most: what is in memory is 2 * THREADS of them
@@ -37,13 +38,14 @@ class RemoteFile:
         """Ask for its size.
 
         Raises:
-            DataNotFoundError: it is not there.
+            DataNotFoundError: it does not exist, or access is refused.
+            RemoteReadError: its server does not answer.
             BadFileError: its size is not known, so that ranges cannot be asked for.
         """
         self._url, self.path = url, without_secrets(url)
         size = remote_info(url).get("size")
         if not isinstance(size, int):
-            raise no_ranges(self.path)
+            raise _no_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
         self.size = size
@@ -59,7 +61,7 @@ class RemoteFile:
 
         Raises:
             BadFileError: the file ends before.
-            DataNotFoundError: all tries failed.
+            RemoteReadError: all tries failed.
         """
         wanted = sum(map(len, buffers))
         if offset + wanted > self.size:
@@ -77,7 +79,7 @@ class RemoteFile:
         """Read many ranges, `THREADS` at a time; they come in the order asked for.
 
         Raises:
-            DataNotFoundError: all tries of one of them failed.
+            RemoteReadError: all tries of one of them failed.
         """
         return map_ahead(self._executor(), lambda one: self._read(*one), ranges, 2 * THREADS)
 
@@ -110,7 +112,7 @@ class RemoteFile:
             except ValueError:  # how fsspec says that there are no ranges
                 data = None
             if data is None:
-                raise no_ranges(self.path)
+                raise _no_ranges(self.path)
             if len(data) != stop - start:
                 message = f"got {len(data)} bytes"
                 raise OSError(message)
@@ -155,6 +157,13 @@ class _LookAhead:
         if offset - self.last >= LOOK_AHEAD[0]:
             self.hits, self.last = self.hits + 1, offset
         return self.window[place : place + length]
+
+
+def _no_ranges(url: str) -> BadFileError:
+    return BadFileError(
+        f"{url}: the server does not answer range requests (206), and only some of the file is needed. Use another "
+        "server, or download the file and pass the local path."
+    )
 
 
 def pieces(start: int, stop: int) -> Iterator[Range]:

@@ -1,10 +1,10 @@
 """Uncompressed tar archives: walk and index them, find and read their members."""
 
-from _newsclippings.tar.archive import TarArchive, identity
+from _newsclippings.tar.archive import TarArchive, damaged_tar, identity
 from _newsclippings.tar.end import longest_end
 from _newsclippings.tar.files import TarPictures, read_whole
 from _newsclippings.tar.headers import BLOCK
-from _newsclippings.tar.index import index_tar, keep_index, load_kept_index
+from _newsclippings.tar.index import changed_tar, index_tar, keep_index, load_kept_index
 from _newsclippings.tar.index_file import write_index
 from _newsclippings.tar.segments import check_magic, walk_headers
 
@@ -12,7 +12,9 @@ __all__ = [
     "BLOCK",
     "TarArchive",
     "TarPictures",
+    "changed_tar",
     "check_magic",
+    "damaged_tar",
     "identity",
     "index_tar",
     "keep_index",

@@ -5,14 +5,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.errors import changed_tar, damaged_tar
+from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
 from _newsclippings.storage import RandomFile, RemoteFile, computed_once, fingerprint, is_url, open_random
 from _newsclippings.tables import array_of
 from _newsclippings.tar.files import TarPictures
-from _newsclippings.tar.index import TarIndex, load_index
+from _newsclippings.tar.index import TarIndex, changed_tar, load_index
 from _newsclippings.tar.index_file import load_given_index
 from _newsclippings.tar.members import Members, TarCopy
+
+
+def damaged_tar(tar: str, damage: str) -> BadTarError:
+    """The error of a tar that could not be read to its end; `damage` is a sentence without its full stop."""
+    return BadTarError(
+        f"{tar}: {damage}. Fetch it again (the complete file has 97,916,641,280 bytes), or use its whole part with "
+        "missing='null' or missing='drop_pair'."
+    )
 
 
 def identity(location: str) -> str:

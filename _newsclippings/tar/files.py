@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import zeros_in_tar
+from _newsclippings.errors import BadTarError
 from _newsclippings.pictures import TAIL, Pictures, is_cut_by_zeros
 from _newsclippings.storage import Lock, RandomFile, Rows, read_binary
 from _newsclippings.tables import as_array
@@ -92,5 +92,11 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
             if not any(file[-TAIL:]) if texts else is_cut_by_zeros(file):
                 row = int(rows[k])
                 byte = pictures.byte_of(row) + len(file.rstrip(b"\0"))
-                raise zeros_in_tar(pictures.file.path, pictures.paths[row].as_py(), byte)
+                message = (
+                    f"{pictures.file.path}: {pictures.paths[row].as_py()} is damaged: from byte {byte} of the tar to "
+                    "its end it is zeros, as in a download that was broken off. Fetch the tar again (the complete file "
+                    "has 97,916,641,280 bytes), or pass check_images=True with missing='null' or missing='drop_pair' "
+                    "to count such a picture as missing."
+                )
+                raise BadTarError(message)
     return data

@@ -18,8 +18,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from _newsclippings.errors import BadFileError, BadTarError, changed_tar, damaged_cache
-from _newsclippings.storage import HEAD, DamagedError, KeptFile, LocalFile, RandomFile, open_kept, write_kept
+from _newsclippings.errors import BadFileError, BadTarError
+from _newsclippings.storage import (
+    HEAD,
+    DamagedError,
+    KeptFile,
+    LocalFile,
+    RandomFile,
+    damaged_cache,
+    open_kept,
+    write_kept,
+)
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.segments import check_magic, walk_headers
@@ -132,6 +141,13 @@ def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
     if damage:
         metadata["damage"] = f"{damage}. The whole part has {_count_pictures(one_chunk(members['name']))}"
     return members.replace_schema_metadata(metadata)
+
+
+def changed_tar(tar: str) -> BadTarError:
+    """The error of a tar that is not what it was when reading it began."""
+    return BadTarError(
+        f"{tar}: the tar changed while it was read. Nothing was kept: try again when nothing writes to it."
+    )
 
 
 def identify_tar(file: RandomFile) -> dict[str, str]:

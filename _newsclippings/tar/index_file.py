@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file, other_tar, printable, without_secrets
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     INDEX,
     BadName,
@@ -30,7 +30,9 @@ from _newsclippings.storage import (
 from _newsclippings.tables import int64s, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.index import TarIndex, identify_tar, keep_index, load_kept_index, sort_keys
+from _newsclippings.tar.members import other_tar
 from _newsclippings.tar.walk import SCHEMA
+from _newsclippings.text import printable, without_secrets
 
 INDEX_MOST = 256 << 20  # bytes of an index; the 1.3 million files of VisualNews take a tenth of it
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")

@@ -8,7 +8,6 @@ Data that do not match their record are fetched again and never used.
 
 import contextlib
 import os
-import shutil
 import stat
 import struct
 import zlib
@@ -22,31 +21,24 @@ import pyarrow as pa
 import xxhash
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import (
-    BadTarError,
-    NewsCLIPpingsError,
-    bad_file,
-    bad_tar,
-    disk_full,
-    is_full,
-    no_copy,
-    other_tar,
-    printable,
-)
+from _newsclippings.errors import BadTarError, ConfigError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     ELSEWHERE,
     PIECE,
     LocalFile,
     RandomFile,
     RemoteFile,
+    check_space,
     extend,
     flush,
-    full_disk_told,
+    is_full,
     pieces,
+    report_full_disk,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK, is_header_of
 from _newsclippings.tar.index import TarIndex
+from _newsclippings.text import printable
 
 WASTE = 1 / 16  # largest share of a request that may be bytes between members, fetched to save another request
 NEXT = 2048  # most bytes between neighbouring members: padding, and a header for a long name
@@ -102,7 +94,11 @@ class Members:
             if self.kept is None:
                 raise other_tar(self.index, tar, expected, "another there")
             self.kept.unlink(missing_ok=True)  # the index may be the cause: build it again next time
-            raise bad_tar(tar, expected, "another there")
+            message = (
+                f"{tar}: expected {expected}, as when it was indexed, found another there. The tar changed, or was "
+                "not read correctly: its index was thrown away, load again."
+            )
+            raise BadTarError(message)
 
 
 Sink = Callable[[int, int, memoryview], None]  # takes a member's row, a position in its data, and the data from there
@@ -264,6 +260,14 @@ class VerifiedRange:
         return self.read_at
 
 
+def other_tar(index: str, tar: str, expected: str, found: str) -> BadTarError:
+    """The error of a tar that is not the one that was indexed."""
+    return BadTarError(
+        f"{index} is not the index of {tar}: expected {expected}, found {found}. The tar is another version, or was "
+        "replaced: make an index of this one (`newsclippings index`), or leave visual_news_index out."
+    )
+
+
 def record(members: Members, k: int, digest: bytes) -> bytes:
     """Make the record that the copy has in place of the header of the k-th member; `digest` is XXH3-128 of its data."""
     fields = _RECORD.pack(_MAGIC, int(members.crcs[k]), int(members.sizes[k]), digest)
@@ -281,19 +285,18 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = 
 
     Raises:
         BadTarError: as `read_members`.
-        ConfigError: the disk is too small.
-        DataNotFoundError: the server does not answer. Members that were fetched before are kept.
+        NoSpaceError: the disk is too small.
+        RemoteReadError: the server does not answer. Members that were fetched before are kept.
     """
     open_copy(copy, file.size).close()
-    with full_disk_told(copy.parent), _open_to_write(copy) as descriptor:
+    with report_full_disk(copy.parent), _open_to_write(copy) as descriptor:
         _fetch_into(descriptor, copy, file, members, again)
 
 
 def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members, again: bool) -> None:
     rows = np.flatnonzero([again or not _has_record(descriptor, members, k) for k in range(len(members.offsets))])
-    needed, free = int(members.sizes[rows].sum()) + BLOCK * len(rows), shutil.disk_usage(copy.parent).free
-    if needed > free:
-        raise disk_full(copy.parent, needed, free, "what has to be fetched", ELSEWHERE)
+    needed = int(members.sizes[rows].sum()) + BLOCK * len(rows)
+    check_space(copy.parent, needed, "what has to be fetched", ELSEWHERE)
     hashes: dict[int, xxhash.xxh3_128] = {}
 
     def sink(row: int, at: int, data: memoryview) -> None:
@@ -345,23 +348,31 @@ def open_copy(copy: Path, size: int) -> LocalFile:
     """Open a sparse copy for reading; if there is none, create it as one hole of `size` bytes.
 
     Raises:
-        ConfigError: it cannot be created, or something that is not a file has its name.
+        NoSpaceError: the disk is full.
+        ConfigError: it cannot be created for another reason, or something that is not a file has its name.
     """
-    with full_disk_told(copy.parent):
+    with report_full_disk(copy.parent):
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
             with _open_to_write(copy, os.O_CREAT) as descriptor:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
-                    raise no_copy(copy, "something that is not a file has its name")
+                    raise _no_copy(copy, "something that is not a file has its name")
                 if status.st_size != size:
                     extend(descriptor, size)
         except OSError as error:
             if is_full(error):
                 raise
             why = "a link has its name" if os.path.islink(copy) else error.strerror or type(error).__name__
-            raise no_copy(copy, why) from None
+            raise _no_copy(copy, why) from None
     return LocalFile(str(copy), at_rest=False)  # other processes may write to it
+
+
+def _no_copy(copy: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{copy}: what is fetched of a remote tar cannot be kept there ({why}). Remove what is there, or point "
+        "cache_dir= or HF_DATASETS_CACHE to a folder of your own."
+    )
 
 
 @contextlib.contextmanager

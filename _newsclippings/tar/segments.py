@@ -16,12 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import BadFileError, BadTarError, printable
+from _newsclippings.errors import BadFileError, BadTarError
 from _newsclippings.storage import DamagedError, Lock, RandomFile, as_many, open_kept, write_kept
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
 from _newsclippings.tar.walk import SCHEMA, GlobalFieldsError, Segment, walk_segment
+from _newsclippings.text import printable
 
 SEGMENT = 256 << 20  # bytes of a segment: the most that is walked again after an interruption
 SEGMENTS = 1024  # most segments, whatever size a file claims to have

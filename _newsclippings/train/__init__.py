@@ -6,7 +6,7 @@ torch and other large packages are imported when a function is called.
 from importlib.util import find_spec
 from typing import Any
 
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import MissingDependencyError
 
 __all__ = [
     "run",
@@ -26,7 +26,7 @@ def train(arguments: list[str]) -> dict[str, Any]:
         The measures on test, as in measures.json; empty in all processes of `torchrun` but the first.
 
     Raises:
-        ConfigError: the extra `train` is not installed.
+        MissingDependencyError: the extra `train` is not installed.
         NewsCLIPpingsError, ValueError, OSError: something is missing, damaged or contradictory.
         SystemExit: a flag is unknown, or `--help` was given.
     """
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         The exit code: 0 for success, 1 for a failure, 2 for wrong usage.
 
     Raises:
-        ConfigError: the extra `train` is not installed.
+        MissingDependencyError: the extra `train` is not installed.
     """
     _require_extra()
     from _newsclippings.train.command import run_command
@@ -61,4 +61,4 @@ def _require_extra() -> None:
             f"Training needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed: "
             "pip install 'newsclippings[train]'."
         )
-        raise ConfigError(message)
+        raise MissingDependencyError(message)

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
 from _newsclippings.facts import OUTLETS
-from _newsclippings.storage import Patient, forget_unprinted, free_at, in_our_words, not_printed
+from _newsclippings.storage import Patient, describe_os_error, forget_unprinted, free_at, not_printed
 from _newsclippings.text import as_message
 from _newsclippings.train import model as models
 from _newsclippings.train import untrusted
@@ -296,7 +296,7 @@ def run_command(arguments: list[str]) -> int:
 def format_error(error: Exception) -> str:
     """Format an error for people: what is wrong, and what to do."""
     if isinstance(error, OSError | MemoryError) and not isinstance(error, NewsCLIPpingsError):
-        return as_message(in_our_words(error))
+        return as_message(describe_os_error(error))
     lines = str(error).splitlines()
     from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, which adds the traceback of its worker
     message = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)

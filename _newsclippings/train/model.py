@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
-from _newsclippings.errors import printable
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.storage import write_text
+from _newsclippings.text import printable
 from _newsclippings.train.options import FEATURES, Options
 from _newsclippings.train.places import NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config

@@ -8,7 +8,7 @@ from typing import Final
 from transformers import TrainingArguments
 
 from _newsclippings.builder import NewsCLIPpingsConfig
-from _newsclippings.errors import ConfigError, printable
+from _newsclippings.errors import ConfigError
 from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
@@ -19,6 +19,7 @@ from _newsclippings.storage import (
     foreign_output,
     is_url,
 )
+from _newsclippings.text import printable
 from _newsclippings.train.data import builder_fields
 from _newsclippings.train.options import Options
 from _newsclippings.train.untrusted import LARGEST_JSON, NOTES, WEIGHTS

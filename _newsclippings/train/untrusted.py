@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
-from _newsclippings.errors import printable
 from _newsclippings.facts import OUTLETS
+from _newsclippings.text import printable
 from _newsclippings.train.options import Options
 
 NOTES: Final = "classifier.json"

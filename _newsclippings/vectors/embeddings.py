@@ -15,9 +15,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.errors import bad_file, changed_file, damaged_cache, printable
-from _newsclippings.storage import DamagedError, KeptFile, cache_told, open_kept, write_kept
+from _newsclippings.errors import bad_file
+from _newsclippings.storage import (
+    DamagedError,
+    KeptFile,
+    changed_file,
+    damaged_cache,
+    open_kept,
+    report_cache_errors,
+    write_kept,
+)
 from _newsclippings.tables import Int64s, as_array, lookup
+from _newsclippings.text import printable
 from _newsclippings.vectors.pickled_arrays import NONE, Form, PickledArrays
 
 Float32s = npt.NDArray[np.float32]
@@ -175,7 +184,7 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
     converted = folder / f"{key}.vectors"
 
     def convert() -> _ConvertedFile:
-        with cache_told(folder):
+        with report_cache_errors(folder):
             converted.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:

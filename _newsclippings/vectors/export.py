@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.errors import ConfigError, bad_file, bad_value
+from _newsclippings.config import bad_value
+from _newsclippings.errors import MissingDependencyError, bad_file
 from _newsclippings.storage import EMBEDDINGS, check_apart, check_output, foreign_output, read_edges, write_atomically
 from _newsclippings.tables import as_array
 from _newsclippings.vectors.embeddings import read_embeddings, read_faces
@@ -32,8 +33,9 @@ def convert_embeddings(file: str, out: Path, faces: bool = False) -> list[Path]:
         The files that were written.
 
     Raises:
-        ConfigError: the ending is unknown or cannot hold faces, the package safetensors is not installed, or a file to
-            write is the pickle itself or was not written by this function.
+        ConfigError: the ending is unknown or cannot hold faces, or a file to write is the pickle itself or was not
+            written by this function.
+        MissingDependencyError: the package safetensors is not installed.
         BadPickleError, BadFileError: as `read_embeddings`.
     """
     if out.suffix not in FORMATS:
@@ -57,7 +59,7 @@ def convert_embeddings(file: str, out: Path, faces: bool = False) -> list[Path]:
             from safetensors.numpy import save_file
         except ImportError as error:
             message = "Writing .safetensors needs the package safetensors: pip install safetensors."
-            raise ConfigError(message) from error
+            raise MissingDependencyError(message) from error
         with write_atomically(out, EMBEDDINGS) as temporary:
             save_file({"ids": ids, "vectors": vectors}, temporary, metadata={WRITTEN_BY: EMBEDDINGS.name})
         return [out]

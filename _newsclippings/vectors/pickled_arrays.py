@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from _newsclippings.errors import BadPickleError, bad_pickle, changed_file, unreadable
-from _newsclippings.storage import open_file
+from _newsclippings.errors import BadPickleError
+from _newsclippings.storage import changed_file, open_file, unreadable
 
 __all__ = ["Form", "PickledArrays"]
 
@@ -312,7 +312,8 @@ class PickledArrays:
     def _refusal(self, expected: str, found: str, do: str = "") -> BadPickleError:
         """Make the error for the current instruction."""
         after = f" after id {self._ids[-1]} (entry {len(self._ids)})" if self._ids else ""
-        return bad_pickle(self.path, self._at, after, expected, found, do)
+        do = do or "Nothing in it was executed. Get a fresh copy of the file from its authors."
+        return BadPickleError(f"{self.path}: byte {self._at}{after}: expected {expected}, found {found}. {do}")
 
     def _hold(self, count: int) -> None:
         """Have the next `count` bytes in memory, or all that are left."""

@@ -49,7 +49,7 @@ def test_a_folder_of_parquet_is_of_one_state_of_the_inputs(
         return joined
 
     monkeypatch.setattr(build, "join_config", change)
-    with pytest.raises(BadFileError, match="changed since it began"):
+    with pytest.raises(BadFileError, match="changed since the build began"):
         build_folder(tmp_path / "out", ["merged_balanced"], data_dir=str(world.root))
     assert not (tmp_path / "out").exists()
 
@@ -102,4 +102,4 @@ def test_workers_that_are_spawned_see_what_was_joined(
     if change == "no":
         assert found == [len(world.rows()), 0]
     else:
-        assert "found one of them changed since it began" in found
+        assert "one of the input files changed since the build began" in found

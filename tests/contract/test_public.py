@@ -23,7 +23,9 @@ PARAMETERS = {
     "BadTarError": ["message"],
     "ConfigError": ["message"],
     "DataNotFoundError": ["message"],
+    "HubError": ["message"],
     "MissingDataError": ["message"],
+    "MissingDependencyError": ["message"],
     "NewsCLIPpings": ["cache_dir", "arguments"],
     "NewsCLIPpingsConfig": [
         "name",
@@ -42,6 +44,8 @@ PARAMETERS = {
         "check_images",
     ],
     "NewsCLIPpingsError": ["message"],
+    "NoSpaceError": ["message", "number"],
+    "RemoteReadError": ["message"],
     "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
     "UnsafePathError": ["message"],
     "decode_small": ["image", "side"],

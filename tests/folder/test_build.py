@@ -368,9 +368,7 @@ def test_a_full_disk_is_found_out_before(world: World, tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=pictures))
     result = run("build", tmp_path / "out", "--data-dir", world.root, "--split", "test")
     assert result.exit_code == 1
-    match = re.search(
-        r"expected ([\d,]+) bytes of free disk for what has to be written, found ([\d,]+)\.", result.stderr
-    )
+    match = re.search(r"([\d,]+) bytes are needed for what has to be written, and ([\d,]+) are free\.", result.stderr)
     assert match
     needed, free = (int(number.replace(",", "")) for number in match.groups())
     assert free == pictures < needed < pictures + 4096 * len(world.rows(split="test"))
@@ -387,7 +385,7 @@ def test_a_disk_for_some_of_the_configs(
     def refused(free: int, *configs: str) -> tuple[int, str]:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
         result = run("build", tmp_path / "out", *configs, *options)
-        found = re.search(r"expected ([\d,]+) bytes of free disk for .*, found [\d,]+\. (.*): make", result.stderr)
+        found = re.search(r"([\d,]+) bytes are needed for .*, and [\d,]+ are free\. (.*): free some", result.stderr)
         assert found
         assert not (tmp_path / "out").exists()
         return int(found[1].replace(",", "")), found[2]
@@ -396,7 +394,7 @@ def test_a_disk_for_some_of_the_configs(
     assert done == "Of merged_balanced nothing was written, others stay"
     both, done = refused(one, *TWO)
     assert both > one
-    assert done == "Nothing was done"
+    assert done == "Nothing was written"
     assert run("build", tmp_path / "out", *TWO[:2], *options).exit_code == 0
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=both - one))
     assert run("build", tmp_path / "out", *TWO, *options).exit_code == 0

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.tars import BODY, END, header, walk
 
-from _newsclippings.errors import damaged_tar
 from _newsclippings.storage.paths import relative_path
+from _newsclippings.tar import damaged_tar
 from newsclippings import BadTarError, NewsCLIPpingsError
 
 FIRST, NEXT = header(b"first") + BODY, header(b"next") + BODY
@@ -96,7 +96,7 @@ def test_damage_is_told_with_its_byte(tmp_path: Path, what: str) -> None:
     assert re.match(rf"it is damaged at byte {1024 + at}, after 1 whole members: .*{says}.*\. The", found.damage)
     assert found.members["name"].to_pylist() == ["first"]
     message = str(damaged_tar(str(path), found.damage))
-    assert message.startswith(f"{path}: expected a whole tar, found that it is damaged at byte")
+    assert message.startswith(f"{path}: it is damaged at byte")
     assert "Fetch it again" in message
 
 

@@ -197,7 +197,7 @@ def test_old_pictures_are_not_opened(
     hub.push(bare)
     before = hub.repo()
     pushed = hub.push(bare, "--public", code=1)
-    assert f"{REPO} is private: expected nothing in its history but what is uploaded now, found " in pushed.err
+    assert f"{REPO} is private, and --public would show its whole history. Commit " in pushed.err
     assert "choose another name, or make it public on the Hub yourself." in pushed.err
     assert len(pushed.err.splitlines()) == 1
     assert hub.repo() == before
@@ -269,7 +269,7 @@ def test_what_others_wrote_is_refused(hub: Hub, bare: Path, files: dict[str, str
     """A repository with files that `push` did not write is refused, and stays as it is."""
     before = hub.make(files=files)
     pushed = hub.push(bare, code=1)
-    assert f"Error: {REPO}: expected a new repository, or one that `newsclippings push` filled, found" in pushed.err
+    assert f"Error: {REPO}: the repository has other files in it: expected a new one, or one that" in pushed.err
     assert hub.repo() == before
     assert hub.uploaded() == []
 
@@ -388,7 +388,7 @@ def test_a_flipped_byte_is_refused(hub: Hub, bare: Path) -> None:
     data[100] ^= 1
     file.write_bytes(data)
     pushed = hub.push(bare, code=1)
-    assert f"Error: {file}: expected the SHA-256 " in pushed.err
+    assert f"Error: {file}: its content changed: expected the SHA-256 " in pushed.err
     assert "Its content changed. Remove the folder of the config" in pushed.err
     assert len(pushed.err.splitlines()) == 1
     assert hub.log() == []

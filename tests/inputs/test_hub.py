@@ -241,7 +241,7 @@ def test_an_answer_that_never_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """What a client of fsspec is still waiting for when its time is over is an error that names the file."""
     fsspec.register_implementation("endless", Endless, clobber=True)
     change_constant(monkeypatch, "TIMEOUT", 0.1)
-    with pytest.raises(newsclippings.DataNotFoundError, match=rf"endless://{name}.*no whole answer"):
+    with pytest.raises(newsclippings.RemoteReadError, match=rf"endless://{name}.*no whole answer"):
         local_copy(f"endless://{name}", tmp_path)
 
 

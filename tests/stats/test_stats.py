@@ -304,7 +304,7 @@ def test_a_damaged_file_is_named(world: World, tmp_path: Path, damage: str) -> N
     result = run("stats", folder)
     assert (result.exit_code, result.stdout) == (1, "")
     says = {
-        "cut": "Parquet as `newsclippings build` wrote it, found that it cannot",
+        "cut": "cannot be read as Parquet that `newsclippings build` wrote",
         "gone": "a file to read, found none",
     }
     assert f"Error: {shard}: expected {says[damage]}" in result.stderr

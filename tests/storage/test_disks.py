@@ -23,9 +23,9 @@ from support.sampling import sampled
 from support.vectors import make_plan, same, write
 from support.world import SPLITS, World
 
-from newsclippings import ConfigError, NewsCLIPpings, verify_built
+from newsclippings import ConfigError, NewsCLIPpings, NoSpaceError, verify_built
 
-SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ were free|expected [\d,]+ bytes of free disk"
+SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ are free|not enough disk space: [\d,]+ b"
 mounts = pytest.mark.skipif(not may_mount(), reason="a small disk has to be mounted, by root")
 
 
@@ -56,12 +56,12 @@ def perhaps_full(disk: Path) -> Iterator[list[str]]:
     said: list[str] = []
     try:
         yield said
-    except ConfigError as error:
+    except NoSpaceError as error:
         said.append(str(error))
     for text in said:
         assert re.search(SAYS_FULL, text), text
         assert str(disk) in text
-        assert "make room" in text
+        assert "free some space" in text
 
 
 @mounts
@@ -86,7 +86,7 @@ def test_pictures_that_cannot_fit_are_told_before_they_are_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     needed = sum(len(row["image"]["bytes"]) for split in SPLITS for row in world.rows(split=split))
-    with pytest.raises(ConfigError, match=f"expected {needed:,} bytes of free disk for the pictures, found 1,000"):
+    with pytest.raises(NoSpaceError, match=f"{needed:,} bytes are needed for the pictures, and 1,000 are free"):
         load(world)
     assert raw_splits(load(world, images="path")) == expected_splits(world, images="path")
 
@@ -173,7 +173,7 @@ def test_data_that_did_not_reach_the_disk(
     change_constant(monkeypatch, "BATCH", 1, of="members")
     index = make_index(published.tar, tmp_path / "x.parquet")
     options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
-    with pytest.raises(ConfigError, match=SAYS_FULL):
+    with pytest.raises(NoSpaceError, match=SAYS_FULL):
         published.load(**options)
     assert failed
     assert raw_splits(published.load(**options)) == {"train": published.world.rows()}
@@ -206,7 +206,7 @@ def test_a_cache_that_may_not_be_written(world: World, tmp_path: Path, built: bo
     before = sorted(cache.rglob("*"))
     with as_anybody(), read_only(cache):
         for streaming in (False, True):
-            with pytest.raises(ConfigError, match=f"{cache}: expected a cache folder that may be written") as caught:
+            with pytest.raises(ConfigError, match=f"{cache}: the cache folder cannot be written to") as caught:
                 load(world, cache_dir=str(cache), streaming=streaming)
             for way in ("cache_dir=", "HF_DATASETS_CACHE", "newsclippings build", "save_to_disk"):
                 assert way in str(caught.value)
@@ -218,7 +218,7 @@ def test_the_usual_cache_may_not_be_written(world: World, tmp_path: Path) -> Non
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     cache.mkdir(parents=True)
     with as_anybody(), read_only(cache):
-        with pytest.raises(ConfigError, match=f"{cache}: expected a cache folder"):
+        with pytest.raises(ConfigError, match=f"{cache}: the cache folder cannot be written to"):
             NewsCLIPpings(data_dir=str(world.root))
         for command in (["build", tmp_path / "out"], ["preview", "-o", tmp_path / "x.png"]):
             done = run(*command, "--data-dir", world.root)

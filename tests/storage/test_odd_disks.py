@@ -25,10 +25,10 @@ from support.remote import Origin, Published, make_index
 from support.world import World
 
 import newsclippings
-from _newsclippings.errors import ConfigError, became_full
+from _newsclippings.errors import ConfigError
 from _newsclippings.storage import disk
-from _newsclippings.storage.disk import in_our_words
-from newsclippings import verify_built
+from _newsclippings.storage.disk import describe_os_error, ran_out_of_space
+from newsclippings import NoSpaceError, verify_built
 
 pytestmark = pytest.mark.sweep
 
@@ -94,7 +94,7 @@ def test_a_cache_without_locks(world: World, tmp_path: Path, monkeypatch: pytest
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("filelock.BaseFileLock.acquire", locked)
-    with pytest.raises(ConfigError, match=r"expected a cache on a file system with locks.*cache_dir="):
+    with pytest.raises(ConfigError, match=r"the file system of the cache has no locks.*cache_dir="):
         load(world, cache_dir=str(tmp_path / "cache"))
 
 
@@ -110,7 +110,7 @@ def test_a_file_system_without_locks(world: World, tmp_path: Path, kind: str, na
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
     assert done.returncode == 0, done.stderr
     if done.stdout != "built\n":
-        assert re.search(r"ConfigError .*expected a cache on a file system with locks.*cache_dir=", done.stdout)
+        assert re.search(r"ConfigError .*the file system of the cache has no locks.*cache_dir=", done.stdout)
     assert (done.stdout == "built\n") <= ((kind, name) == ("new filelock", "ENOSYS"))
 
 
@@ -127,7 +127,7 @@ def acquire(lock, *_, **__):
         fcntl.flock(0, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno == errno.ENOSYS:
-            raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+            raise NotImplementedError("FileSystem does not appear to support flock") from error
         time.sleep(1000)
 
 import newsclippings
@@ -165,14 +165,18 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A quota is no full disk, and neither is a limit on files, or on their number."""
 
     def said(number: int) -> str:
-        return str(became_full(tmp_path, 5000, 10**9, "go elsewhere", OSError(number, os.strerror(number))))
+        error = ran_out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
+        assert isinstance(error, NoSpaceError)
+        assert error.errno == number
+        return str(error)
 
-    assert "the disk is full: about 5,000 bytes are needed, 1,000,000,000 were free" in said(errno.ENOSPC)
-    assert "your quota there is used up: about 5,000 bytes are needed, although 1,000,000,000 are free" in said(
-        errno.EDQUOT
-    )
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+    assert "the disk is full: about 5,000 bytes are needed, 1,000,000,000 are free" in said(errno.ENOSPC)
+    needed = "about 5,000 bytes are needed, although 1,000,000,000 bytes of the disk are free"
+    assert f"your quota is used up: {needed}" in said(errno.EDQUOT)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (200_000, 200_000))
-    assert "a file became too large: 200,000 bytes at most" in said(errno.EFBIG)
+    assert "a file became too large: the limit is 200,000 bytes" in said(errno.EFBIG)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     assert "a file became too large: its file system allows no larger ones" in said(errno.EFBIG)
     for number in (errno.EDQUOT, errno.EFBIG):
@@ -200,7 +204,7 @@ datasets.load_dataset("newsclippings", data_dir={str(world.root)!r}, num_proc={p
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         )
         assert done.returncode == 1
-        assert f"a file became too large: {most:,} bytes at most" in done.stderr
+        assert f"a file became too large: the limit is {most:,} bytes" in done.stderr
         assert "the disk is full" not in done.stderr
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
@@ -212,7 +216,7 @@ def test_a_disk_for_few_files(world: World, tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,nr_inodes=4", str(place)], check=True)
         done = run("build", place / "out", "--data-dir", world.root, "--split", "test")
         assert done.exit_code == 1
-        assert "the disk is full: it holds no more files, although" in done.stderr
+        assert "the disk is full: it can hold no more files, although" in done.stderr
 
 
 # Times
@@ -280,7 +284,7 @@ def test_urls_are_no_places_to_write_to(world: World, place: str) -> None:
 def test_every_refusal_is_a_sentence(tmp_path: Path, number: int) -> None:
     """Where, what is wrong, and what to do; no bare number."""
     path = str(tmp_path / "a\nb")
-    said = in_our_words(OSError(number, os.strerror(number), path))
+    said = describe_os_error(OSError(number, os.strerror(number), path))
     assert said.startswith(f"{tmp_path}/a\\nb: ")
     assert os.strerror(number) in said
     assert "Errno" not in said

@@ -56,6 +56,7 @@ from newsclippings import (
     MissingDataError,
     NewsCLIPpings,
     NewsCLIPpingsError,
+    RemoteReadError,
 )
 
 LARGE = 150_000  # bytes added to each picture where gaps between pictures should be gaps to a network, too
@@ -198,7 +199,7 @@ def test_any_location_that_fsspec_reads(published: Published) -> None:
 def test_a_protocol_that_nobody_knows(published: Published, streaming: bool) -> None:
     """An address of a kind that fsspec does not know is told as just that."""
     with pytest.raises(
-        ConfigError, match=r"^foo://host/origin\.tar: expected https://, hf://, s3:// or another protocol"
+        ConfigError, match=r"^foo://host/origin\.tar: there is no such protocol\. Use https://, hf://, s3://"
     ):
         load(published.world, visual_news="foo://host/origin.tar", streaming=streaming)
 
@@ -621,10 +622,10 @@ def test_not_there(origin: Origin, published: Published, streaming: bool) -> Non
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_no_server(published: Published, tmp_path: Path, origin: Origin, streaming: bool) -> None:
-    """A connection that is refused is DataNotFoundError, which names the address."""
+    """A connection that is refused is RemoteReadError, which names the address."""
     with serving(tmp_path) as gone:
         url = gone.url(tmp_path / "origin.tar")
-    with pytest.raises(DataNotFoundError, match=url):
+    with pytest.raises(RemoteReadError, match=url):
         load(published.world, visual_news=url, streaming=streaming)
 
 
@@ -901,7 +902,7 @@ def test_a_place_where_nothing_can_be_kept(
         copy.parent.write_text("in the way")
     with refusal(ConfigError) as said:
         raw_splits(large.load(missing="null", **options))
-    assert "expected a place to keep what is fetched of a remote tar" in said[0]
+    assert "what is fetched of a remote tar cannot be kept there" in said[0]
     assert what != "link" or Path("mine").read_text() == "mine"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -11,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets.exceptions import DatasetGenerationError
 from support.reading import answer, environment, expected_splits, jsonable, load, raw_splits, start
 from support.world import World
 
-from _newsclippings.builder.failures import plainly
 from _newsclippings.corpus import Corpus
 from _newsclippings.matches import read_matches
 from _newsclippings.rows import joiner
+from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.storage.threads import map_ahead
-from newsclippings import BadFileError, MissingDataError
+from newsclippings import BadFileError, MissingDataError, NoSpaceError, RemoteReadError
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
@@ -137,13 +139,34 @@ def test_two_builders_at_once_keep_their_rows(world: World) -> None:
             assert [row["id"] for row in got[split]] == [row["id"] for row in expected]
 
 
-@pytest.mark.parametrize("after", ["", "\n\nThe above exception was the direct cause of the following one:\n\nX\n"])
-def test_what_a_worker_says_is_said_whole(after: str) -> None:
-    """A worker that was spawned sends its traceback as text: the whole message comes out of it."""
-    message = "merged_balanced/train: expected 16 complete rows, found 13.\n  Looked in: here.\n  Complete the files."
-    text = f'\n"""\nTraceback (most recent call last):\n_newsclippings.errors.MissingDataError: {message}{after}\n"""'
-    error = RuntimeError("of datasets")
-    error.__cause__ = type("RemoteTraceback", (Exception,), {"__str__": lambda self: text})()
-    found = plainly(error, None, {})
-    assert isinstance(found, MissingDataError)
-    assert str(found) == message
+MESSAGE = "merged_balanced/train: expected 16 complete rows, found 13.\n  Looked in: here.\n  Complete the files."
+# What a worker raises -> what its caller gets: the class, the and the message
+RAISED: dict[str, tuple[Exception, type[Exception], str]] = {
+    "rows are missing": (MissingDataError(MESSAGE), MissingDataError, MESSAGE),
+    "a quota": (NoSpaceError("/data: it is full.", errno.EDQUOT), NoSpaceError, "/data: it is full."),
+    "a server": (RemoteReadError("http://h/: no answer."), RemoteReadError, "http://h/: no answer."),
+    "the disk": (OSError(errno.ENOSPC, "no"), NoSpaceError, "the disk is full: about"),
+    "a defect": (ZeroDivisionError("by 0"), DatasetGenerationError, "An error occurred"),
+}
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+@pytest.mark.parametrize("what", RAISED)
+def test_an_error_of_a_worker_comes_home(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, num_proc: int | None
+) -> None:
+    """Its class, whole message and number are those that were raised, in another process as in this one."""
+    raised, case, says = RAISED[what]
+
+    def tables(*_: object, **__: object) -> Iterator[object]:
+        raise raised
+        yield
+
+    monkeypatch.setattr(JoinedSplit, "tables", tables)
+    with pytest.raises(case) as caught:
+        load(world, num_proc=num_proc, cache_dir=str(tmp_path / "cache"))
+    assert type(caught.value) is case
+    assert str(caught.value) == says or what in ("the disk", "a defect")
+    assert says in str(caught.value)
+    if isinstance(raised, OSError):
+        assert getattr(caught.value, "errno", None) == raised.errno

@@ -93,13 +93,13 @@ def _refused(world: World, options: dict[str, Any], kind: type[NewsCLIPpingsErro
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_that_may_not_be_read(new_world: Callable[..., World], kind: str) -> None:
-    """Its name, that it may not be read, and the way on; once it may be, the right rows."""
+    """Its name, that permission is denied, and the way on; once it may be, the right rows."""
     world, options, file = _arrange(new_world, kind)
     file.chmod(0)
     with as_anybody():
         for said in _refused(world, options, DataNotFoundError):
             assert str(file) in said
-            assert "may not be read" in said
+            assert "permission denied" in said
             assert "chmod" in said
     file.chmod(0o644)
     if kind in ("annotations", "data.json", "tar", "tar index", "picture"):
@@ -115,7 +115,7 @@ def test_a_folder_that_may_not_be_read(new_world: Callable[..., World], kind: st
         with as_anybody():
             for said in _refused(world, {**options, "missing": "null"}, DataNotFoundError):
                 assert str(file.parent) in said
-                assert "may not be read" in said
+                assert "permission denied" in said
     finally:
         file.parent.chmod(0o755)
 
@@ -186,13 +186,13 @@ def test_a_picture_that_may_not_be_read_in_a_worker(new_world: Callable[..., Wor
     """Processes that write rows say the same, as an error of this package."""
     world, _, file = _arrange(new_world, "picture")
     file.chmod(0)
-    with as_anybody(), pytest.raises(DataNotFoundError, match=f"{file}.*may not be read"):
+    with as_anybody(), pytest.raises(DataNotFoundError, match=f"{file}.*permission denied"):
         load(world, num_proc=num_proc)
 
 
 @pytest.mark.parametrize("command", ["index", "convert-embeddings"])
 def test_commands_that_take_a_file(tmp_path: Path, command: str) -> None:
-    """No command waits for a pipe, and what may not be read is told by name."""
+    """No command waits for a pipe, and what may not be read is named."""
     file, out = tmp_path / "file", tmp_path / "out.parquet"
     file.write_bytes(bytes(2000))
     file.chmod(0)
@@ -200,7 +200,7 @@ def test_commands_that_take_a_file(tmp_path: Path, command: str) -> None:
         done = run(command, file, *(["-o"] if command == "index" else []), out)
     assert done.exit_code in (1, 2)
     assert str(file) in done.stderr
-    assert "readable" in done.stderr or "may not be read" in done.stderr
+    assert "readable" in done.stderr or "permission denied" in done.stderr
     file.unlink()
     os.mkfifo(file)
     done = run(command, file, *(["-o"] if command == "index" else []), out)
@@ -235,7 +235,7 @@ def test_verify_says_what_may_not_be_read(new_world: Callable[..., World]) -> No
     assert isinstance(done.exception, SystemExit)
     for file in files:
         assert str(file) in done.output
-    assert done.output.count("may not be read") >= 2
+    assert done.output.count("permission denied") >= 2
 
 
 @pytest.mark.parametrize("what", ["link", "dangling", "folder", "pipe"])

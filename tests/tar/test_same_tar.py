@@ -205,6 +205,6 @@ def test_an_index_that_is_damaged_while_it_is_open(tmp_path: Path, how: str) -> 
         os.truncate(index.kept, 1000)
     else:
         index.kept.write_bytes(index.kept.read_bytes().replace(b"images", b"Images"))
-    with pytest.raises(BadFileError, match=r"some of it is damaged or gone\. Load again"):
+    with pytest.raises(BadFileError, match=r"this file of the cache is damaged, or gone\. Load again"):
         index.find(names)
     assert load_index(tar, tmp_path / "indexes").find(names).tolist() == list(range(len(FILES)))

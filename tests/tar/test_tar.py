@@ -134,9 +134,7 @@ def test_damage_is_found_in_streaming_too(tar_world: World, streaming: bool) -> 
 def test_an_appended_archive(tar_world: World) -> None:
     """A second archive behind the first (cat a.tar >> b.tar) is refused: its members would be lost."""
     tar_world.tar.write_bytes(tar_world.tar.read_bytes() * 2)
-    with pytest.raises(
-        BadTarError, match=r"origin\.tar: expected a whole tar.* byte \d+.*a second archive was appended"
-    ):
+    with pytest.raises(BadTarError, match=r"origin\.tar: it is damaged at byte \d+.*a second archive was appended"):
         load(tar_world)
 
 

@@ -751,7 +751,7 @@ def test_a_file_that_changes_is_an_error_at_the_end(file: Path, change: Callable
     """The size and the time of the last change are compared when all is read; the file is closed in any case."""
     entries = read(file)
     change(file)
-    with pytest.raises(BadFileError, match="stays as it is while it is read, found that it changed"):
+    with pytest.raises(BadFileError, match="the file changed while it was read"):
         entries.close()
     entries.close()
 
@@ -761,7 +761,7 @@ def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable
     """Where a value is read, and not only when the file is closed."""
     entries = read(file)
     change(file)
-    with pytest.raises(BadFileError, match="found that it changed"):
+    with pytest.raises(BadFileError, match="the file changed while it was read"):
         entries.copy(np.array([1400]), np.empty((1, 64), np.uint8))
     with pytest.raises(BadFileError):
         entries.close()
@@ -771,7 +771,7 @@ def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
     """Likewise."""
     entries = read(file)
     truncate(file)
-    with pytest.raises(BadFileError, match="found that it changed"):
+    with pytest.raises(BadFileError, match="the file changed while it was read"):
         entries.copy(np.arange(1500), np.empty((1500, 64), np.uint8))
     with pytest.raises(BadFileError):
         entries.close()
@@ -799,5 +799,5 @@ def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.
         return skip(reader)
 
     monkeypatch.setattr(PickledArrays, "_skip_known_entries", changing)
-    with pytest.raises(BadFileError, match="found that it changed"):
+    with pytest.raises(BadFileError, match="the file changed while it was read"):
         read(file)
