@@ -1,4 +1,4 @@
-"""A few rows at a time: the same as all at once, whatever the layout of the files and the order of asking."""
+"""Reading a few rows at a time gives the same as reading all, in any layout and any order."""
 
 import json
 import re
@@ -34,7 +34,7 @@ quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 def test_slices_of_the_matches_are_those_of_the_whole(
     tmp_path: Path, plan: list[Row], slices: list[tuple[int, int]], dialect: str, block: int
 ) -> None:
-    """Any slices in any order hold exactly the rows of the plan, in any layout, however much is decoded at once."""
+    """Slices in any order have exactly the planned rows, in any layout, with any block size."""
     file = tmp_path / "train.json"
     file.write_text(dump({"annotations": plan}, dialect))
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def test_slices_of_the_matches_are_those_of_the_whole(
 
 
 def test_a_file_of_matches_that_changes_is_an_error(tmp_path: Path) -> None:
-    """Rows are counted when the file is opened; another number later is no answer."""
+    """Rows are counted when the file is opened; if their number is different later, that is an error."""
     row = {"id": 1, "image_id": 1, "similarity_score": 1, "source_dataset": 0, "falsified": False}
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": [row] * 6}))
@@ -66,10 +66,10 @@ def test_a_file_of_matches_that_changes_is_an_error(tmp_path: Path) -> None:
     st.sampled_from(sorted(LAYOUTS)),
     st.booleans(),
 )
-def test_records_at_their_places(
+def test_indexed_records_are_those_of_the_plan(
     tmp_path: Path, ids: set[int], data: st.DataObject, layout: str, awkward: bool
 ) -> None:
-    """Some records of a stretch of a file are exactly those of the plan; or the layout is not vouched for."""
+    """Records read by the index are exactly those of the plan, or the index declines the layout."""
     order = data.draw(st.permutations(sorted(ids)))
     plan = [make(number, caption=f"{number}" + "}, {" * awkward) for number in order]
     text = LAYOUTS[layout](plan).encode()
@@ -86,8 +86,8 @@ def test_records_at_their_places(
 
 
 @pytest.mark.parametrize("unknown", [-1, 3, 5, 10**12])
-def test_a_record_that_is_not_there_is_left_to_the_exact_way(tmp_path: Path, unknown: int) -> None:
-    """That there is no such record can only be said by who has read every one."""
+def test_a_missing_record_is_left_to_the_exact_scan(tmp_path: Path, unknown: int) -> None:
+    """The index declines an id that it does not find: only a scan of every record can show that it is missing."""
     path = tmp_path / "data.json"
     path.write_text(json.dumps([make(2), make(4)]))
     with LocalFile(str(path)) as file:
@@ -97,8 +97,8 @@ def test_a_record_that_is_not_there_is_left_to_the_exact_way(tmp_path: Path, unk
         assert index.pick(np.array([2, 4], np.int64), SCHEMA) is not None
 
 
-def test_an_id_twice_is_left_to_the_exact_way(tmp_path: Path) -> None:
-    """Which of two records of one id is meant cannot be told."""
+def test_a_repeated_id_is_left_to_the_exact_scan(tmp_path: Path) -> None:
+    """The index declines an id that two records have."""
     path = tmp_path / "data.json"
     path.write_text(json.dumps([make(2), make(4), make(2)]))
     with LocalFile(str(path)) as file:
@@ -116,7 +116,7 @@ def test_an_id_twice_is_left_to_the_exact_way(tmp_path: Path) -> None:
 def test_streams_are_joined_in_slices(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, rows_at_once: int, source: str, options: Row
 ) -> None:
-    """However many rows are joined at once, a stream has all rows of the plan, from whatever file the records come."""
+    """A stream gives all planned rows, whatever the size of its slices and the file of its records."""
     world = new_world(folder=source == "data.json", tar=True)
     if source == "metadata":
         world.write_tar(data_json="absent")
@@ -132,7 +132,7 @@ def test_streams_are_joined_in_slices(
 def test_first_row_reads_few_records(
     new_world: Callable[..., World], touched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first row of a stream opens no picture but those of its slice, and no file of another split."""
+    """The first row of a stream opens only the pictures of its slice, and no file of another split."""
     world = new_world(tar=False)
     with touched(world.root) as seen:
         next(iter(load(world, streaming=True, split="test", splits=["test"])))
@@ -143,8 +143,8 @@ def test_first_row_reads_few_records(
     assert not {path for path in opened if path.endswith(("train.json", "val.json"))}
 
 
-def test_the_slice_with_something_missing_is_named(new_world: Callable[..., World]) -> None:
-    """A stream stops at the slice that is not complete, and says which rows these are."""
+def test_the_error_names_the_incomplete_slice(new_world: Callable[..., World]) -> None:
+    """A stream stops at an incomplete slice, and the error names its rows."""
     world = new_world(tar=False)
     stream = load(world, streaming=True, split="train")
     lost = world.used_once().image_path
@@ -157,10 +157,10 @@ def test_the_slice_with_something_missing_is_named(new_world: Callable[..., Worl
     assert int(found[1]) <= row <= int(found[2])
 
 
-def test_shards_of_which_nothing_is_left_may_be_read_again(
+def test_an_empty_shard_read_twice_is_not_an_empty_split(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading the same rows over and over, none of which come out, does not make the whole split an empty one."""
+    """Reading a shard again whose rows are all dropped does not count as a split without rows."""
     change_constant(monkeypatch, "SLICE", 2)
     world = new_world(tar=False)
     for row in world.rows()[:6]:
