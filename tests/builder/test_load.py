@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -16,7 +15,7 @@ from datasets import get_dataset_config_names, get_dataset_split_names, load_dat
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
 from support.world import CONFIGS, SPLITS, World
 
-from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings
+from newsclippings import DataNotFoundError, NewsCLIPpings
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
@@ -91,30 +90,11 @@ def test_chosen_splits_need_no_other_file(new_world: Callable[..., World]) -> No
     assert raw_splits(load(world, splits=["test"])) == {"test": world.rows(split="test")}
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"images": "pixels"}, {"missing": "skip"}, {"splits": ["dev"]}, {"images": True}],
-    ids=lambda wrong: str(next(iter(wrong.items()))),
-)
-def test_a_wrong_option_is_named(world: World, wrong: dict[str, Any]) -> None:
-    """An invalid value is a ConfigError that names the option and the value."""
-    name, value = next(iter(wrong.items()))
-    with pytest.raises(ConfigError, match=name) as error:
-        load(world, **wrong)
-    assert str(value[0] if isinstance(value, list) else value) in str(error.value)
-
-
 def test_an_unknown_config_lists_the_five(world: World) -> None:
     """The error for an unknown config lists the five configs."""
     with pytest.raises(ValueError, match="nonsense") as error:
         load(world, "nonsense")
     assert all(config in str(error.value) for config in CONFIGS)
-
-
-def test_unknown_option_is_refused(world: World) -> None:
-    """A misspelt option is an error; it is never ignored."""
-    with pytest.raises((TypeError, ValueError), match="imagez"):
-        load(world, imagez="none")
 
 
 @pytest.mark.parametrize("make_empty", [False, True], ids=["absent", "empty"])

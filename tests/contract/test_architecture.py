@@ -202,6 +202,13 @@ def test_no_lock_outlives_a_fork(module: str) -> None:
 FILES_OF_TESTS = {str(file.relative_to(TESTS)): file for file in TESTS.rglob("*.py")}
 
 
+def test_tests_mirror_the_packages() -> None:
+    """Every package has a folder of tests; four more folders are for what is not about one package."""
+    folders = {Path(name).parts[0] for name in FILES_OF_TESTS if "/" in name}
+    packages = {room for room in ROOMS if (PACKAGE / room).is_dir()}
+    assert packages <= folders <= ROOMS | {"contract", "hostile", "support", "sweeps"}
+
+
 def test_no_test_imports_a_test() -> None:
     """Shared code is in tests/support, so each test module can be moved, run and deleted alone."""
     asked = {name: imports(file) for name, file in FILES_OF_TESTS.items()}
