@@ -1,4 +1,4 @@
-"""Every test works in an empty folder, with caches of its own, offline and without progress bars."""
+"""Every test runs in an empty folder, with its own caches, offline and without progress bars."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that the helpers are found under every import mode
+sys.path.insert(0, str(Path(__file__).parent))  # so that `support` and `sweeps` are importable in every import mode
 
 _HOME = tempfile.mkdtemp(prefix="newsclippings-tests-")  # read at import by both libraries, before any fixture runs
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith(("HF_", "NEWSCLIPPINGS_"))]:
     if _name != "NEWSCLIPPINGS_OTHER_PYTHON":  # for hub/test_push.py
         del os.environ[_name]
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch: there is a worker of pytest for each core
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch: pytest has a worker on each core
 os.environ.update(
     HF_HOME=_HOME,
     XDG_CACHE_HOME=os.path.join(_HOME, "xdg"),
@@ -41,14 +41,14 @@ from support.world import World, make_world  # noqa: E402
 
 import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
 
-# How long an example takes says more about the machine than about the code.
+# How long an example takes depends on the machine more than on the code.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches below tmp_path, an empty current directory, no setting of the user's."""
+    """Caches below tmp_path, an empty current directory, none of the user's settings."""
     home, cwd = tmp_path / "hf", tmp_path / "cwd"
     cwd.mkdir()
     monkeypatch.chdir(cwd)
@@ -74,13 +74,13 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The whole small world, folder and tar. Shared: never change it."""
+    """The complete small world, as folder and tar. Shared: never change it."""
     return make_world(tmp_path_factory.mktemp("world") / "data")
 
 
 @pytest.fixture
 def new_world(tmp_path: Path) -> Callable[..., World]:
-    """Make a world of one's own below tmp_path, to be broken."""
+    """Make a private world below tmp_path, which a test may damage."""
 
     def make(name: str = "data", **kwargs: Any) -> World:
         return make_world(tmp_path / name, **kwargs)
@@ -97,7 +97,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
 
 @pytest.fixture
 def origin(server: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
-    """A file server on the loopback that answers byte ranges, with an empty log and no faults."""
+    """A file server on the loopback that answers byte ranges; its log is empty and no fault is set."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     server.mode()
@@ -108,7 +108,7 @@ def origin(server: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Origin]:
 
 @pytest.fixture(scope="session")
 def published(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The whole small world with its tar on the server. Shared: never change it; take `origin`, too."""
+    """The complete small world with its tar on the server. Shared: never change it. Use it with `origin`."""
     world = make_world(tmp_path_factory.mktemp("published") / "data", folder=False, tar=False)
     return publish(world, server, "published")
 
@@ -121,14 +121,14 @@ def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
         listener(event, args)
 
 
-sys.addaudithook(_on_audit_event)  # cannot be taken away again, so there is one for all tests
+sys.addaudithook(_on_audit_event)  # cannot be removed again, so there is one for all tests
 
 
 @pytest.fixture
 def touched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Path], AbstractContextManager[list[tuple[str, str]]]]:
-    """`with touched(folder) as seen`: (how, path) of all below it that is opened, listed or asked about."""
+    """`with touched(folder) as seen`: collects (how, path) of everything below it that is opened, listed or stat'ed."""
 
     @contextmanager
     def watch(folder: Path) -> Iterator[list[tuple[str, str]]]:

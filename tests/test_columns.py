@@ -1,4 +1,4 @@
-"""The columns of a build: as plain values and as an Arrow schema they are what `datasets` makes of them."""
+"""The columns of a build: plain values and Arrow schema equal those of `datasets`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = list(chain.from_iterable(combinations(EMBEDDINGS, k) for k in range(len(
 
 @pytest.mark.parametrize("images", ["bytes", "path", "none"])
 def test_datasets_reads_the_same(images: str) -> None:
-    """For every combination of options, features made of the columns have our Arrow schema, and our names."""
+    """For every combination of options, features made of the columns have our Arrow schema and names."""
     for kinds, metadata, articles in product(KINDS, (False, True), (False, True)):
         columns = columns_of(images, kinds, metadata, articles)
         features = datasets.Features.from_dict(columns)
@@ -27,7 +27,7 @@ def test_datasets_reads_the_same(images: str) -> None:
 
 
 def test_the_plain_values_are_those_of_version_1() -> None:
-    """Files that version 1 wrote have these bytes in their metadata: lists are called sequences, for all versions."""
+    """The metadata are those of version 1's files, in which list types are called sequences."""
     every = [json.dumps(columns_of(images, EMBEDDINGS, True, True)) for images in ("bytes", "none")]
     text = "\n".join([*every, json.dumps(IMAGE_COLUMNS)])
     assert (

@@ -1,4 +1,4 @@
-"""Reading the official matches: the quick way and the careful way agree, and faults are named with their row."""
+"""Reading the matches: the fast and the exact reader agree, and an error names the row."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Row = dict[str, Any]
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows, st.sampled_from([None, 1, 4]), st.sampled_from([None, (",", ":")]))
-def test_values_come_through_to_the_bit(tmp_path: Path, plan: list[Row], indent: int | None, separators: Any) -> None:
-    """Any numbers, in any layout: exactly those numbers, in the order of the file."""
+def test_values_are_read_exactly(tmp_path: Path, plan: list[Row], indent: int | None, separators: Any) -> None:
+    """Any numbers in any layout are read exactly, in the order of the file."""
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": plan}, indent=indent, separators=separators))
     assert read_matches(str(file), "merged_balanced").to_pylist() == plan
 
 
-def test_the_official_layout_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file as the authors wrote it is not decoded row by row."""
+def test_the_official_layout_takes_the_fast_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the authors' layout is not decoded row by row."""
     monkeypatch.setattr("_newsclippings.matches._read_exact", None)
     row = {"id": 620701, "image_id": 1179991, "similarity_score": 0.847127, "source_dataset": 2, "falsified": True}
     names = {"0": "semantics_clip_text_image", "1": "semantics_clip_text_text"}
@@ -87,7 +87,7 @@ def changed(**fields: Any) -> str:
     ],
 )
 def test_a_malformed_file_is_named_with_its_row(tmp_path: Path, text: str, says: str) -> None:
-    """Each fault gives one error of ours that names file, row, what was expected and what was found."""
+    """Each fault is one error that names the file, the row, what was expected and what was found."""
     file = tmp_path / "val.json"
     file.write_text(text)
     with pytest.raises(BadFileError, match=f"(?s)val.json.*{says}"):
@@ -97,7 +97,7 @@ def test_a_malformed_file_is_named_with_its_row(tmp_path: Path, text: str, says:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=12), st.integers(0, 200), st.integers(0, 12))
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, noise: bytes, at: int, cut: int) -> None:
-    """Whatever is put into a good file: what a strict JSON decoder would read, or BadFileError."""
+    """A damaged file gives what a strict JSON decoder reads, or BadFileError."""
     good = changed().encode()
     file = tmp_path / "val.json"
     text = good[:at] + noise + good[at + cut :]
@@ -145,8 +145,8 @@ def test_rows_that_carry_their_record(tmp_path: Path, carried: str, dialect: str
         ({"falsified": "true"}, {"falsified": True}),
     ],
 )
-def test_columns_of_text_or_floats_are_what_they_say(tmp_path: Path, fields: Row, row: Row) -> None:
-    """Of matches that went through a table or a CSV file: numbers as text or floats, truths as words, in every row."""
+def test_columns_of_text_or_floats_are_converted(tmp_path: Path, fields: Row, row: Row) -> None:
+    """Numbers as text or floats, and booleans as words, as a CSV file leaves them, are converted in every row."""
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": [{**GOOD, **fields}] * 3}))
     assert read_matches(str(file), "merged_balanced").to_pylist() == [{**GOOD, **row}] * 3
@@ -154,7 +154,7 @@ def test_columns_of_text_or_floats_are_what_they_say(tmp_path: Path, fields: Row
 
 @pytest.mark.parametrize("value", ["1x", "1_0", "9" * 19, 1e17, 1.5, "", "true"])
 def test_columns_of_other_values_are_refused(tmp_path: Path, value: Any) -> None:
-    """Text and floats that are no whole numbers, in every row: the first row is named."""
+    """Text and floats that are no integers, in every row, are an error that names the first row."""
     file = tmp_path / "train.json"
     file.write_text(json.dumps({"annotations": [{**GOOD, "id": value}] * 3}))
     with pytest.raises(BadFileError, match="row 0: expected an integer as id, found "):

@@ -1,4 +1,4 @@
-"""Arrays made and read by buffers are those that pyarrow's own conversions, which import pandas, make and read."""
+"""Arrays built and read by buffers equal those of pyarrow's conversions, which import pandas."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ VALUES: list[tuple[list[Any], pa.DataType]] = [
 
 
 @pytest.mark.parametrize(("values", "kind"), VALUES, ids=[str(kind)[:20] for _, kind in VALUES])
-def test_python_values_become_what_pyarrow_makes_of_them(values: list[Any], kind: pa.DataType) -> None:
-    """With and without nulls, and none at all."""
+def test_arrays_of_python_values_equal_those_of_pyarrow(values: list[Any], kind: pa.DataType) -> None:
+    """Arrays with nulls, without nulls and without values equal pyarrow's."""
     for some in (values, values[:1], []):
         made = array_of(some, kind)
         made.validate(full=True)
@@ -53,8 +53,8 @@ def test_python_values_become_what_pyarrow_makes_of_them(values: list[Any], kind
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64", "float32", "float64", "bool"])
-def test_numbers_come_back(dtype: str) -> None:
-    """Also out of slices, of arrays in pieces, and with nulls; a mask makes nulls, and a stride is no matter."""
+def test_numbers_are_read_back(dtype: str) -> None:
+    """Numbers are read back from slices, chunked arrays, arrays with nulls, masks and strides."""
     values = (np.arange(40) % 3).astype(dtype)[::2]
     mask = np.arange(20) % 5 == 0
     for array in (as_array(values), as_array(values, np.zeros(20, bool))):
@@ -71,7 +71,7 @@ def test_numbers_come_back(dtype: str) -> None:
 
 
 def test_tables_are_made_of_rows() -> None:
-    """A column that a row does not have is null; without rows each column is one empty array."""
+    """A column that a row lacks is null; without rows each column is one empty array."""
     schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), 2))])
     assert empty_table(schema).equals(schema.empty_table())
     rows: list[dict[str, Any]] = [{"id": 1, "text": "a", "more": 0}, {"id": 2}]
@@ -89,6 +89,6 @@ def test_tables_are_made_of_rows() -> None:
     ],
 )
 def test_other_values_are_refused(value: Any, kind: pa.DataType, error: type[Exception]) -> None:
-    """No value is taken for another one."""
+    """A value that the type cannot hold is refused."""
     with pytest.raises(error):
         array_of([value], kind)

@@ -1,4 +1,4 @@
-"""Messages hold no secrets, and nothing that a terminal obeys; and they keep all else."""
+"""Messages have no secrets and no control characters, and are otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "SeCrEt"
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secrets are known from other tests."""
+    """Forget the secrets of other tests."""
     monkeypatch.setattr(foreign_text, "_known", {})
 
 
@@ -63,8 +63,8 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         (f'"aws_secret_access_key": "{SECRET}"', '"aws_secret_access_key": "***"'),
     ],
 )
-def test_secrets_are_taken_out(text: str, left: str) -> None:
-    """What may be a secret goes, the rest stays; doing it again changes nothing."""
+def test_secrets_are_removed(text: str, left: str) -> None:
+    """What may be a secret is removed, the rest is kept; a second pass changes nothing."""
     assert without_secrets(text) == left
     assert without_secrets(left) == left
     assert str(NewsCLIPpingsError(text)) == left
@@ -90,13 +90,13 @@ def test_secrets_are_taken_out(text: str, left: str) -> None:
         "/data/token=abc/origin.tar",
     ],
 )
-def test_all_else_stays(text: str) -> None:
-    """Paths, plain URLs and sentences are left as they are."""
+def test_other_text_is_unchanged(text: str) -> None:
+    """Paths, plain URLs and sentences are unchanged."""
     assert without_secrets(text) == harmless(text) == str(NewsCLIPpingsError(text)) == text
 
 
-def test_what_a_terminal_obeys_is_shown_as_escapes() -> None:
-    """Control characters, bidi overrides, separators and zero-width characters are never raw in a message."""
+def test_control_characters_are_escaped() -> None:
+    """Control characters, bidi overrides, separators and zero-width characters are escaped in messages."""
     forbidden = [chr(c) for c in (*range(32), *range(127, 160), *range(0x200B, 0x2010), *range(0x2028, 0x202F))]
     forbidden += [chr(c) for c in (*range(0x2060, 0x2070), 0xFEFF, 0xAD, 0xD800, 0xE0001)]
     for char in forbidden:
@@ -109,7 +109,7 @@ def test_what_a_terminal_obeys_is_shown_as_escapes() -> None:
 
 @pytest.mark.parametrize("kind", [NewsCLIPpingsError, *NewsCLIPpingsError.__subclasses__()])
 def test_errors_cross_processes(kind: type[NewsCLIPpingsError]) -> None:
-    """A message is the same after pickling, and after an error was made of the message of another."""
+    """A message is the same after pickling, and if an error is created from another's message."""
     error = kind(f"http://u:{SECRET}@h/x: line\n  line \x1b[2J")
     assert error.args == ("http://h/x: line\n  line \\x1b[2J",)
     twin = pickle.loads(pickle.dumps(error))
@@ -139,8 +139,8 @@ def test_known_secrets_are_taken_out_in_any_form() -> None:
     assert str(ConfigError("user, host, x and a=1 stay")) == "user, host, x and a=1 stay"
 
 
-def test_a_cleaned_cause_tells_types_and_texts() -> None:
-    """The chain of causes stays readable, and holds no secret, in a traceback and by its attributes."""
+def test_a_cleaned_cause_keeps_types_and_texts() -> None:
+    """The chain of causes stays readable, without secrets in the traceback or the attributes."""
     failure: NewsCLIPpingsError
     try:
         try:
@@ -161,16 +161,16 @@ def test_a_cleaned_cause_tells_types_and_texts() -> None:
     assert "OSError: [Errno 99] no http://h/" in text
 
 
-def test_no_text_takes_long() -> None:
-    """A server's long answer costs no more than its length."""
+def test_cleaning_takes_linear_time() -> None:
+    """Cleaning a long text takes time proportional to its length."""
     began = time.perf_counter()
     for part in (",", "token", "a:", "http://", "http://a@", "'secret':'", "?x=", "hf_", "a,b:/", '"GET /'):
         without_secrets(part * (200_000 // len(part)))
     assert time.perf_counter() - began < 10
 
 
-def test_the_module_loads_nothing_of_others() -> None:
-    """Errors are made where little is loaded."""
+def test_the_module_imports_little() -> None:
+    """text.py can be imported without loading fsspec or `datasets`."""
     code = "import sys, _newsclippings.text; print('fsspec' in sys.modules, 'datasets' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"

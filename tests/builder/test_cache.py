@@ -1,4 +1,4 @@
-"""The cache never lies: changed files give new rows, unchanged ones are not read again."""
+"""The cache is never stale: changed files give new rows, unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from newsclippings import BadFileError, NewsCLIPpings
 
 
 def _other(picture: bytes) -> bytes:
-    """Another picture of the same length: one byte of the scan changed."""
+    """A picture of the same length with one byte of the scan changed."""
     change = 1 if picture[-10] not in (0xFE, 0x01) else 2
     return picture[:-10] + bytes([picture[-10] ^ change]) + picture[-9:]
 
@@ -101,7 +101,7 @@ CHANGES: dict[str, tuple[Callable[[World], Path], dict[str, Any], dict[str, Any]
 
 @pytest.mark.parametrize(("how", "older"), crossed(list(CHANGES), {"newer": False, "older": True}))
 def test_a_changed_file_gives_new_rows(new_world: Callable[..., World], how: str, older: bool) -> None:
-    """After one byte of an input changed, the next load gives the new rows, whatever the date of the file."""
+    """If an input changed, the next load gives the new rows, even if the file now has an older date."""
     change, layout, options = CHANGES[how]
     world = new_world(**layout)
     if layout.get("folder") is False and "tar" not in layout:
@@ -119,7 +119,7 @@ def test_a_changed_file_gives_new_rows(new_world: Callable[..., World], how: str
 
 
 def test_a_direct_builder_sees_the_change_too(new_world: Callable[..., World]) -> None:
-    """The builder used by itself does not give old rows either."""
+    """The builder used directly gives the new rows, too."""
     world = new_world(tar=False)
     for change in (None, _change_annotation, _change_caption, _change_picture):
         if change:
@@ -130,8 +130,8 @@ def test_a_direct_builder_sees_the_change_too(new_world: Callable[..., World]) -
 
 
 @pytest.mark.parametrize("then", ["annotation changed", "other options"])
-def test_a_folder_written_before(new_world: Callable[..., World], tmp_path: Path, then: str) -> None:
-    """Preparing into a folder of an older build gives the rows asked for, not the old ones."""
+def test_an_output_dir_with_an_older_build(new_world: Callable[..., World], tmp_path: Path, then: str) -> None:
+    """Preparing into the folder of an older build gives the new rows, not the old ones."""
     world = new_world(tar=False)
     out, options = str(tmp_path / "out"), {}
     NewsCLIPpings(data_dir=str(world.root)).download_and_prepare(out)
@@ -145,19 +145,19 @@ def test_a_folder_written_before(new_world: Callable[..., World], tmp_path: Path
 
 
 def test_files_replaced_under_a_stream(new_world: Callable[..., World]) -> None:
-    """A tar replaced while a stream of it is open is an error: its old offsets give no picture of another."""
+    """If the tar is replaced under an open stream, that is an error and never another picture."""
     world = new_world(folder=False)
     stream = load(world, streaming=True, split="train")
     assert raw(stream) == world.rows()
     world.pictures = {path: picture + bytes(600) for path, picture in world.pictures.items()}
     world.write_tar()
-    with suppress(BadFileError):  # right rows would do as well; anything else would not
+    with suppress(BadFileError):  # the right rows are fine, too
         assert raw(stream) == world.rows()
 
 
 @pytest.mark.parametrize("layout", [{"tar": False}, {"folder": False}], ids=["folder", "tar"])
-def test_a_picture_that_comes_later(new_world: Callable[..., World], layout: dict[str, Any]) -> None:
-    """A picture missing at first (missing="null") is in the rows as soon as it is there."""
+def test_a_picture_added_later_appears(new_world: Callable[..., World], layout: dict[str, Any]) -> None:
+    """A picture that was missing (missing="null") is in the rows of the next load once it exists."""
     world = new_world(**layout)
     path = world.used_once().image_path
     picture = world.pictures.pop(path)
@@ -173,8 +173,8 @@ def test_a_picture_that_comes_later(new_world: Callable[..., World], layout: dic
     assert raw_splits(load(world, missing="null")) == expected_splits(world)
 
 
-def test_captions_that_come_later(new_world: Callable[..., World]) -> None:
-    """Once data.json is there, the captions are VisualNews's own, not the metadata's as before."""
+def test_captions_of_a_data_json_added_later_are_used(new_world: Callable[..., World]) -> None:
+    """Once data.json exists, captions come from it and no longer from the metadata."""
     world = new_world(folder=False, tar=False)
     expected = expected_splits(world, images="none", captions="metadata")
     assert raw_splits(load(world, images="none")) == expected
@@ -183,7 +183,7 @@ def test_captions_that_come_later(new_world: Callable[..., World]) -> None:
 
 
 def test_options_do_not_share_rows(new_world: Callable[..., World]) -> None:
-    """Each set of options has a cache of its own."""
+    """Each set of options has its own cache."""
     world = new_world()
     for images in ("bytes", "none", "path", "bytes"):
         assert raw_splits(load(world, images=images)) == expected_splits(world, images=images)
@@ -197,7 +197,7 @@ def test_options_do_not_share_rows(new_world: Callable[..., World]) -> None:
 def test_an_unchanged_world_is_not_read_again(
     new_world: Callable[..., World], layout: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second load parses no input and makes no row: it maps the very tables of the first."""
+    """A second load parses no input and builds no row: it maps the tables of the first."""
     world = new_world(**layout)
     first = load(world)
     tables = {split: [_identity(file["filename"]) for file in first[split].cache_files] for split in first}
@@ -219,7 +219,7 @@ def _identity(path: str) -> tuple[str, int, int, int]:
 
 
 def _forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let json read what `datasets` keeps beside its tables, but neither matches nor records."""
+    """Make json refuse matches and records, but not what `datasets` keeps beside its tables."""
     loads = json.loads
 
     def guarded(text: str | bytes, *args: Any, **kwargs: Any) -> Any:
@@ -230,8 +230,8 @@ def _forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json, "loads", guarded)
 
 
-def test_the_same_files_elsewhere_or_touched(new_world: Callable[..., World]) -> None:
-    """A file written again with the same content gives the same rows."""
+def test_rewritten_files_give_the_same_rows(new_world: Callable[..., World]) -> None:
+    """Files that were written again with the same content give the same rows."""
     world = new_world(tar=False)
     load(world)
     world.write_folder()
@@ -240,8 +240,10 @@ def test_the_same_files_elsewhere_or_touched(new_world: Callable[..., World]) ->
 
 
 @pytest.mark.parametrize("layout", [{"tar": False}, {"folder": False}], ids=["folder", "tar"])
-def test_two_processes_at_once(new_world: Callable[..., World], tmp_path: Path, layout: dict[str, Any]) -> None:
-    """Two processes that build the same at once both give all rows."""
+def test_two_processes_at_once_give_all_rows(
+    new_world: Callable[..., World], tmp_path: Path, layout: dict[str, Any]
+) -> None:
+    """Two processes that build the same rows at the same time both give all rows."""
     world = new_world(**layout)
     code = "say(raw_splits(load_dataset('newsclippings', data_dir=sys.argv[1])))"
     env = environment(tmp_path / "hf")

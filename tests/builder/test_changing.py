@@ -1,4 +1,4 @@
-"""Inputs that change while they are read: rows of one version or a clear error, and right rows afterwards."""
+"""Inputs that change while they are read give rows of one version or a clear error, and correct rows afterwards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from newsclippings import BadFileError
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("what", CONTENTS)
 @pytest.mark.sweep
-def test_an_input_that_changes(tmp_path: Path, what: str, how: str) -> None:
-    """At its first, a middle and its last opening or reading; `python -m tests.sweeps.soak` tries more."""
+def test_an_input_that_changes_while_it_is_read(tmp_path: Path, what: str, how: str) -> None:
+    """The file changes at its first, middle or last read; `python -m tests.sweeps.soak` tries more moments."""
     if how == "parquet" and what == "embeddings" and int(pa.__version__.partition(".")[0]) < 26:
         pytest.skip("`datasets` writes rows without a vector with pyarrow 26 only")
     case = make_case(tmp_path / "data", what)
@@ -37,10 +37,10 @@ def test_an_input_that_changes(tmp_path: Path, what: str, how: str) -> None:
             assert problem(case, place, change, moment, how) is None, f"{change} at {moment} of {many}"
 
 
-def test_a_folder_of_parquet_is_of_one_state_of_the_inputs(
+def test_a_built_folder_has_one_version_of_the_inputs(
     new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a file changes after it was read, nothing is put in its place, and nothing is left to go on from."""
+    """If an input changes after it was joined, `build` fails and leaves no folder."""
     world = new_world(tar=False)
 
     def change(*args: Any) -> Any:
@@ -87,10 +87,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("change", ["no", "yes"])
 @pytest.mark.sweep
-def test_workers_that_are_spawned_see_what_was_joined(
+def test_spawned_workers_refuse_inputs_that_changed(
     new_world: Callable[..., World], tmp_path: Path, change: str
 ) -> None:
-    """A worker that was not forked looks at the folder anew; rows that would differ from the report are an error."""
+    """A spawned worker reads the inputs itself; rows that differ from the join report are an error."""
     world = new_world(tar=False)
     (tmp_path / "spawned.py").write_text(SPAWNED)
     gone = str(world.origin / world.used_once().image_path)

@@ -1,4 +1,4 @@
-"""What is replaced or removed is what a build wrote: `download_and_prepare(output_dir=)`, and configs of `build`."""
+"""Only files that a build wrote are replaced or removed, by `download_and_prepare(output_dir=)` and `build`."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ FOREIGN: dict[str, Change] = {
 
 @pytest.mark.parametrize("mode", ["reuse_dataset_if_exists", "reuse_cache_if_exists", "force_redownload"])
 @pytest.mark.parametrize("foreign", sorted(FOREIGN))
-def test_a_folder_of_somebody_elses(world: World, tmp_path: Path, foreign: str, mode: str) -> None:
-    """`datasets` would remove it with all that is in it."""
+def test_a_folder_with_other_files_is_refused(world: World, tmp_path: Path, foreign: str, mode: str) -> None:
+    """An output_dir with other files is refused; `datasets` alone would remove it."""
     out = tmp_path / "place" / "out"
     out.parent.mkdir()
     FOREIGN[foreign](out)
@@ -65,7 +65,7 @@ def test_a_folder_of_somebody_elses(world: World, tmp_path: Path, foreign: str, 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
 def test_an_earlier_build_is_replaced(world: World, tmp_path: Path, form: str) -> None:
-    """Also a damaged one, one that was killed, one with what `map` keeps, and an empty folder."""
+    """An empty folder and an earlier build are replaced, also if damaged, interrupted, or with caches of `map`."""
     out = tmp_path / "out"
     out.mkdir()
     for change in (
@@ -91,19 +91,21 @@ def test_an_earlier_build_is_replaced(world: World, tmp_path: Path, form: str) -
 
 @pytest.mark.parametrize("place", ["news_clippings", "visual_news/origin", "visual_news/origin/new", "."])
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_folder_of_inputs(new_world: Callable[..., World], tmp_path: Path, place: str, scheme: str) -> None:
-    """It is, lies in or holds inputs."""
+def test_a_folder_of_inputs_is_refused(
+    new_world: Callable[..., World], tmp_path: Path, place: str, scheme: str
+) -> None:
+    """An output_dir that is, contains or is inside a folder of inputs is refused."""
     world = new_world()
     before = digests(world.root)
     with pytest.raises(ConfigError, match=r"is one of the inputs|lies in a folder of inputs|holds the inputs"):
         builder(world, tmp_path / "cache").download_and_prepare(scheme + str((world.root / place).resolve()))
     with pytest.raises(ConfigError, match="lies in a folder of inputs"):
         builder(world, world.root / "visual_news" / "origin").download_and_prepare()
-    assert before.items() <= digests(world.root).items()  # `datasets` left a lock there, before it asked
+    assert before.items() <= digests(world.root).items()  # `datasets` creates a lock there before it calls this package
 
 
-def test_hidden_files_of_a_config_that_goes(world: World, tmp_path: Path) -> None:
-    """Of the config of pictures, which serves nobody any more, what `build` wrote goes, and nothing else."""
+def test_removing_the_pictures_keeps_files_of_others(world: World, tmp_path: Path) -> None:
+    """When the config of pictures is no longer used, only the files that `build` wrote are removed from it."""
     out = tmp_path / "out"
     more = ["--data-dir", world.root, "--split", "test", "--config", "scene_resnet_place"]
     assert run("build", out, *more, "--images", "once").exit_code == 0
@@ -119,8 +121,10 @@ def test_hidden_files_of_a_config_that_goes(world: World, tmp_path: Path) -> Non
     assert run("build", out, *more).exit_code == 0
 
 
-def test_hidden_files_of_a_killed_build(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between two renames, it leaves them to the next build, which puts them where they belong."""
+def test_the_next_build_puts_files_of_others_back(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of others in a config that was being replaced when `build` was killed are put back by the next build."""
     out = tmp_path / "out"
     more = ["--data-dir", world.root, "--images", "none"]
     assert run("build", out, *more, "--split", "test").exit_code == 0

@@ -1,4 +1,4 @@
-"""Streams divide: shards, ranks and resumed runs see every row, and see it once."""
+"""Shards, ranks and resumed runs of a stream give every row exactly once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_number_of_shards(world: World, config: str, split: str) -> None:
 
 
 def test_lists_of_gen_kwargs_have_one_length(world: World) -> None:
-    """The lists among the gen_kwargs of a split, which `datasets` divides, have a multiple of eight items."""
+    """The lists in the gen_kwargs of a split, which `datasets` divides, have one length, a multiple of eight."""
     builder = NewsCLIPpings(data_dir=str(world.root))
     for generator in builder._split_generators(DownloadManager(dataset_name="newsclippings")):
         lengths = {len(value) for value in generator.gen_kwargs.values() if isinstance(value, list)}
@@ -43,7 +43,7 @@ def test_lists_of_gen_kwargs_have_one_length(world: World) -> None:
 
 @pytest.mark.parametrize("pairs", [1, 2, 3])
 def test_a_split_smaller_than_its_shards(new_world: Callable[..., World], pairs: int) -> None:
-    """A split of a few rows works: map-style, streamed, and streamed shard by shard."""
+    """A split of a few rows can be loaded, streamed, and streamed shard by shard."""
     world = new_world(tar=False, pairs={"train": pairs + 3, "validation": 4, "test": pairs + 3})
     for split in SPLITS:
         world.matches["merged_balanced", split] = world.matches["merged_balanced", split][: 2 * pairs]
@@ -65,7 +65,7 @@ def test_shards_are_disjoint_and_complete(world: World, stream: Any, count: int,
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_shards_of_a_map_style_dataset(world: World, count: int) -> None:
-    """So do those of the map-style dataset."""
+    """The shards of a map-style dataset hold every row exactly once."""
     data = load(world, split="train")
     assert _in_order([raw(data.shard(count, n)) for n in range(count)]) == world.rows()
 
@@ -73,7 +73,7 @@ def test_shards_of_a_map_style_dataset(world: World, count: int) -> None:
 @pytest.mark.parametrize("map_style", [True, False], ids=["map", "stream"])
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8])
 def test_ranks_are_disjoint_and_complete(world: World, world_size: int, map_style: bool) -> None:
-    """Distributed ranks see disjoint rows that together are all, whether shards divide evenly or not."""
+    """Distributed ranks give every row exactly once, whether shards divide evenly or not."""
     data = load(world, split="train", streaming=not map_style)
     parts = [raw(split_dataset_by_node(data, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert _in_order(parts) == world.rows()
@@ -82,13 +82,13 @@ def test_ranks_are_disjoint_and_complete(world: World, world_size: int, map_styl
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_every_worker_has_something_to_do(stream: Any, count: int, contiguous: bool) -> None:
-    """Up to eight workers or ranks of a split of 24 rows: none goes without."""
+    """With up to eight workers or ranks and 24 rows, each gets rows."""
     parts = [raw_indices(stream.shard(count, n, contiguous=contiguous)) for n in range(count)]
     assert all(parts)
 
 
 def test_workers_within_ranks(world: World, stream: Any) -> None:
-    """Two ranks of four workers each: still every row once."""
+    """Two ranks with four workers each give every row exactly once."""
     ranks = [split_dataset_by_node(stream, rank=rank, world_size=2) for rank in range(2)]
     parts = [raw(rank.shard(num_shards=4, index=n)) for rank in ranks for n in range(4)]
     assert _in_order(parts) == world.rows()
@@ -100,7 +100,7 @@ def _in_order(parts: list[list[Row]]) -> list[Row]:
 
 @pytest.mark.parametrize("seen", [0, 1, 2, 3, 7, 12, 23, 24])
 def test_a_stream_resumes_exactly(world: World, seen: int) -> None:
-    """A stream loaded anew goes on at the very row after the last one seen."""
+    """A stream that is loaded again continues with the row after the last one read."""
     first = load(world, streaming=True, split="train")
     rows = iter(first)
     for _ in range(seen):
@@ -113,7 +113,7 @@ def test_a_stream_resumes_exactly(world: World, seen: int) -> None:
 
 @pytest.mark.parametrize("seen", [1, 5, 9])
 def test_a_shard_resumes_exactly(world: World, seen: int) -> None:
-    """So does one rank's part of it, pictures and all."""
+    """One rank's part of a stream continues in the same way, with pictures."""
     part = split_dataset_by_node(load(world, streaming=True, split="train"), rank=1, world_size=2)
     whole = raw(part)
     rows = iter(part)
@@ -129,21 +129,21 @@ def raw_indices(data: Any) -> list[int]:
 
 
 def test_a_stream_can_be_read_again(world: World, stream: Any) -> None:
-    """Two epochs and two readers at once get the same rows."""
+    """Two epochs, and two iterators at the same time, give the same rows."""
     assert raw(stream) == raw(stream) == world.rows()
     one, two = iter(stream), iter(stream)
     assert [row["index"] for pair in zip(one, two, strict=True) for row in pair] == [i // 2 for i in range(48)]
 
 
 def test_shuffled_streams_keep_their_shards(world: World, stream: Any) -> None:
-    """Shuffling a stream loses and doubles nothing, and leaves it divisible."""
+    """Shuffling a stream loses and repeats no row, and keeps its number of shards."""
     shuffled = stream.shuffle(seed=7, buffer_size=10)
     assert shuffled.num_shards == stream.num_shards
     assert _in_order([raw(shuffled)]) == world.rows()
 
 
 def test_batches_and_columns(world: World) -> None:
-    """Batches of a stream and a choice of columns hold the same values."""
+    """Batches of a stream, and a selection of columns, have the same values."""
     stream = load(world, streaming=True, split="test").select_columns(["index", "caption", "falsified"])
     batches = list(stream.batch(5))
     expected = world.rows(split="test")

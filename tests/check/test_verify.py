@@ -1,4 +1,4 @@
-"""`newsclippings verify`: every state of the inputs and of a built folder, told exactly, and no fault hides another."""
+"""`newsclippings verify` reports every state of the inputs and of a built folder, and no fault hides another."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def verify(world: World, **options: Any) -> Report:
 
 
 def from_command(world: World, *options: str, code: int) -> dict[str, Any]:
-    """The report of the command as JSON; its exit code is as it should be, and the text says the same."""
+    """Return the command's JSON report; assert its exit code, and that the text report agrees."""
     result = run("verify", "--data-dir", world.root, "--format", "json", *options)
     assert result.exit_code == code, result.output
     report: dict[str, Any] = json.loads(result.stdout)
@@ -66,12 +66,12 @@ def counts(report: Report, name: str, config: str = "merged_balanced") -> dict[s
     return {split: about.get(name) for split, about in report.counts[config].items()}
 
 
-# Every state
+# States of the inputs
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_complete(new_world: Callable[..., World], layout: str) -> None:
-    """All five configs are there, whole and sound, out of the folder or out of the tar; the counts are the plan's."""
+    """Complete inputs are sound for all five configs, from the folder or the tar, with the planned counts."""
     world = new_world(**LAYOUTS[layout])
     report = verify(world)
     assert (report.missing, report.invalid, report.sound) == ({}, {}, True)
@@ -92,11 +92,14 @@ def test_complete(new_world: Callable[..., World], layout: str) -> None:
             pictures = sum(len(row["image"]["bytes"]) for row in rows)
             assert pictures < size < pictures + 1000 * len(rows)
     found = from_command(world, code=0)
-    assert {**found, "notes": []} == {**verify(world).as_dict(), "notes": []}  # free disk changes
+    assert {**found, "notes": []} == {
+        **verify(world).as_dict(),
+        "notes": [],
+    }  # without the notes, because the free disk space changes
 
 
 def test_configs_and_paths_of_any_kind(new_world: Callable[..., World]) -> None:
-    """Configs may come as an iterator, and places as paths."""
+    """configs= may be an iterator, and places may be paths."""
     world = new_world()
     world.annotations("merged_balanced", "test").write_bytes(HTML)
     report = newsclippings.verify(world.root, world.tar, configs=iter(["merged_balanced"]))
@@ -105,7 +108,7 @@ def test_configs_and_paths_of_any_kind(new_world: Callable[..., World]) -> None:
 
 
 def test_absent(tmp_path: Path) -> None:
-    """With no folder, an empty one, or nothing named at all, what is not there is missing, and nothing is invalid."""
+    """Without a folder, or with an empty one, everything is missing and nothing is invalid."""
     (tmp_path / "empty").mkdir()
     for place, says in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "an empty folder")):
         report = newsclippings.verify(str(place))
@@ -120,7 +123,7 @@ def test_absent(tmp_path: Path) -> None:
 
 
 def test_partial(new_world: Callable[..., World]) -> None:
-    """Lost pictures are counted by outlet and split; the first are named; other splits stay complete."""
+    """Lost pictures are counted by outlet and split, and the first are named; other splits stay complete."""
     world = new_world(tar=False)
     record = world.used_once()
     (world.origin / record.image_path).unlink()
@@ -134,11 +137,11 @@ def test_partial(new_world: Callable[..., World]) -> None:
     assert counts(report, "complete") == {"train": 23, "validation": 10}
     found = from_command(world, "--config", "merged_balanced", code=1)
     assert found["missing"] == report.missing
-    assert verify(world).counts.keys() == set(CONFIGS) - {"merged_balanced"}  # whose matches are not all here
+    assert verify(world).counts.keys() == set(CONFIGS) - {"merged_balanced"}  # some of its matches are missing
 
 
 def test_without_visual_news(new_world: Callable[..., World]) -> None:
-    """Matches and metadata alone: only VisualNews is missing, and everything else was checked."""
+    """With matches and metadata alone, only VisualNews is missing, and everything else is checked."""
     world = new_world(folder=False, tar=False)
     report = verify(world, configs=["merged_balanced"])
     assert list(report.missing) == ["VisualNews"]
@@ -146,7 +149,7 @@ def test_without_visual_news(new_world: Callable[..., World]) -> None:
 
 
 def test_visual_news_that_is_not_there(world: World, tmp_path: Path) -> None:
-    """A wrong visual_news= is one entry; what data_dir holds is looked at all the same."""
+    """A wrong visual_news= is one entry in the report; the files of data_dir are still checked."""
     report = verify(world, visual_news=str(tmp_path / "none.tar"))
     assert list(report.missing) == ["visual_news"]
     assert set(report.counts) == set(CONFIGS)
@@ -171,8 +174,8 @@ BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("how", BREAKS)
 @pytest.mark.parametrize("what", ["matches", "data.json", "metadata", "tar", "unused tar"])
-def test_a_file_that_is_not_what_it_claims(new_world: Callable[..., World], what: str, how: str) -> None:
-    """One file is cut off, a web page, a pointer or empty: it is invalid by its name, and nothing else is."""
+def test_one_invalid_file_is_the_only_fault(new_world: Callable[..., World], what: str, how: str) -> None:
+    """A file that is truncated, a web page, an LFS pointer or empty is invalid, and no other file is."""
     world = new_world(folder=what not in ("tar",), tar="tar" in what)
     places = {"matches": world.annotations("merged_balanced", "validation"), "data.json": world.data_json}
     place = places.get(what, world.metadata("test") if what == "metadata" else world.tar)
@@ -182,7 +185,7 @@ def test_a_file_that_is_not_what_it_claims(new_world: Callable[..., World], what
     assert list(report.invalid) == [str(place)]
     assert says in report.invalid[str(place)]
     cut_tar = what == "tar" and how == "truncated"
-    assert bool(report.missing) == cut_tar  # its second half
+    assert bool(report.missing) == cut_tar  # the pictures in its second half
     splits = [split for split in SPLITS if (what, split) != ("matches", "validation")]
     assert list(report.counts["merged_balanced"]) == splits
     if not cut_tar:
@@ -191,7 +194,7 @@ def test_a_file_that_is_not_what_it_claims(new_world: Callable[..., World], what
 
 
 def test_no_fault_hides_another(new_world: Callable[..., World]) -> None:
-    """Five faults of five kinds are five entries, in one go."""
+    """Five faults in different files are all reported by one run."""
     world = new_world()
     for place in (world.annotations("merged_balanced", "train"), world.metadata("train"), world.data_json, world.tar):
         _cut(place)
@@ -200,13 +203,15 @@ def test_no_fault_hides_another(new_world: Callable[..., World]) -> None:
     (world.origin / row["image_path"]).write_bytes(b"")
     report = verify(world, configs=["merged_balanced"], images="header")
     broken = [world.tar, world.annotations("merged_balanced", "train"), world.metadata("validation"), world.data_json]
-    assert set(report.invalid) == {str(place) for place in broken}  # no row of train wants train's metadata
+    assert set(report.invalid) == {
+        str(place) for place in broken
+    }  # train's metadata are not needed: its matches cannot be read
     assert set(report.missing) == {"merged_balanced/test"}
     assert row["image_path"] in report.missing["merged_balanced/test"]
 
 
 def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A tar that is a link to nowhere, a folder called data.json, pictures that are links: all else is looked at."""
+    """A dangling link as tar, a folder named data.json and linked pictures are reported; all else is still checked."""
     world = new_world()
     world.tar.unlink()
     world.tar.symlink_to(tmp_path / "nowhere")
@@ -230,13 +235,13 @@ def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path
 
 
 def test_ids_that_no_corpus_knows(new_world: Callable[..., World]) -> None:
-    """A record that neither data.json nor the metadata have is counted, and its rows are missing."""
+    """An id that neither data.json nor the metadata have is counted, and its rows are incomplete."""
     world = new_world(tar=False)
     record = world.used_once()
     del world.records[record.id]
     world.write_data_json()
     report = verify(world, configs=["merged_balanced"])
-    assert counts(report, "unknown_ids") == dict.fromkeys(SPLITS, 0)  # the metadata know it
+    assert counts(report, "unknown_ids") == dict.fromkeys(SPLITS, 0)  # the metadata have it
     world.write_metadata()
     report = verify(world, configs=["merged_balanced"])
     assert counts(report, "unknown_ids") == {"train": 1, "validation": 0, "test": 0}
@@ -283,7 +288,7 @@ def _compressed(world: World) -> None:
 
 
 def _only_the_tar_has_records(world: World) -> None:
-    """data.json is in a tar that is damaged, pictures are in a folder: captions come from the metadata."""
+    """Put data.json into a damaged tar beside a folder of pictures: captions then come from the metadata."""
     world.data_json.unlink()
     world.write_tar()
     data = bytearray(world.tar.read_bytes())
@@ -291,8 +296,7 @@ def _only_the_tar_has_records(world: World) -> None:
     world.tar.write_bytes(data)
 
 
-# what is done -> (how, the end of the name of the only place that is not right, part of the message, rows of train
-# that have everything)
+# name -> (change, end of the name of the only faulty place, part of the message, complete rows of train)
 HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
     "a link that leaves": (_link, ".jpg", "found a link that leaves it", 23),
@@ -306,7 +310,7 @@ HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_hostile_inputs(new_world: Callable[..., World], what: str) -> None:
-    """What a build refuses is an entry with the build's own words; all else is still looked at."""
+    """What a build would refuse is one entry with the build's message; all else is still checked."""
     world = new_world(tar=False)
     act, place, says, complete = HOSTILE[what]
     act(world)
@@ -322,7 +326,7 @@ def test_hostile_inputs(new_world: Callable[..., World], what: str) -> None:
 
 
 def test_a_remote_tar(published: Published, origin: Origin, tmp_path: Path) -> None:
-    """Of a tar at a URL each picture can be looked at; one that is not there is missing, and says so."""
+    """Every picture of a remote tar can be checked; a tar that does not exist is missing."""
     index = tmp_path / "index.parquet"
     assert run("index", published.url, "--out", index).exit_code == 0
     for given in (None, str(index)):
@@ -338,7 +342,7 @@ def test_a_remote_tar(published: Published, origin: Origin, tmp_path: Path) -> N
 
 
 def test_the_index_of_another_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """An index that does not fit is a fault, and a mistake where there is no tar."""
+    """The index of another tar is a fault; an index without a tar is an error."""
     world, other = new_world(folder=False), new_world("other", folder=False, seed=1)
     index = tmp_path / "index.parquet"
     assert run("index", other.tar, "--out", index).exit_code == 0
@@ -349,7 +353,7 @@ def test_the_index_of_another_tar(new_world: Callable[..., World], tmp_path: Pat
         newsclippings.verify(visual_news_index=str(index))
 
 
-# What must hold
+# Rules of the official files
 
 
 def _rewrite(world: World, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -377,8 +381,8 @@ RULES: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], d
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_invariants(new_world: Callable[..., World], rule: str) -> None:
-    """Twins, labels and keys that are not as in the official files are told, each by itself."""
+def test_rules_of_the_matches(new_world: Callable[..., World], rule: str) -> None:
+    """Each broken rule on twins, labels, scores, sources or keys is reported separately."""
     world = new_world(tar=False)
     change, expected = RULES[rule]
     _rewrite(world, change)
@@ -387,22 +391,22 @@ def test_invariants(new_world: Callable[..., World], rule: str) -> None:
     assert all(says in report.invalid[f"merged_balanced/{place}"] for place, says in expected.items())
 
 
-def test_splits_share_nothing(new_world: Callable[..., World]) -> None:
-    """In merged_balanced another split's file in place of one is seen, whatever its name."""
+def test_splits_share_no_ids(new_world: Callable[..., World]) -> None:
+    """In merged_balanced, a copy of another split's file is detected by its ids."""
     world = new_world(tar=False)
     shutil.copyfile(world.annotations("merged_balanced", "test"), world.annotations("merged_balanced", "validation"))
     report = verify(world, configs=["merged_balanced"])
     assert list(report.invalid) == ["merged_balanced: validation and test"]
     shared = {row[key] for row in world.rows(split="test") for key in ("id", "image_id")}
     assert f"found {len(shared)} ids in both" in report.invalid["merged_balanced: validation and test"]
-    thin = "scene_resnet_place"  # of the others nobody says that they share nothing
+    thin = "scene_resnet_place"  # splits of other configs may share ids
     shutil.copyfile(world.annotations(thin, "test"), world.annotations(thin, "validation"))
     assert verify(world, configs=[thin]).missing.keys() <= {f"{thin}/validation"}
     assert verify(world, configs=[thin]).invalid == {}
 
 
 def test_published_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where some files have the published rows, one that has not is invalid; where none has, that is a note."""
+    """If some files have the published number of rows, another number is invalid; if none has, there is a note."""
     assert any("published" in note for note in verify(world).notes)
     rows = {config: {split: len(world.rows(config, split)) for split in SPLITS} for config in CONFIGS}
     for config, by_split in rows.items():
@@ -427,7 +431,7 @@ def jpeg(size: tuple[int, int] = (64, 48), mode: str = "RGB", kind: str = "JPEG"
 
 
 def _bomb(side: int) -> bytes:
-    """A PNG that says it has so many pixels, in a few bytes."""
+    """A PNG of a few bytes that claims `side` x `side` pixels."""
     import struct
     import zlib
 
@@ -440,12 +444,12 @@ def _bomb(side: int) -> bytes:
 
 
 def _spoiled(data: bytes) -> bytes:
-    """A PNG whose compressed data are not."""
+    """Damage the compressed data of a PNG."""
     start = data.index(b"IDAT") + 4
     return data[:start] + b"\xff" * 40 + data[start + 40 :]
 
 
-# what -> (bytes, problem by the header, problem when decoded)
+# name -> (bytes, problem in the header, problem in decoding)
 SPECIMENS: dict[str, tuple[bytes, str | None, str | None]] = {
     "jpeg": (jpeg(), None, None),
     "grey": (jpeg(mode="L"), None, None),
@@ -471,7 +475,7 @@ HARMLESS = ("not_jpeg", "odd_mode")
 @pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
 @pytest.mark.parametrize("layout", ["folder", "tar"])
 def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) -> None:
-    """Every kind of broken or odd picture is listed by its path, by the header or not until it is decoded."""
+    """Every broken or unusual picture is listed by its path, after a look at the header or after decoding."""
     world = new_world(folder=layout == "folder", tar=False)
     needed = paths_of(world)
     specimens = dict(zip(needed, SPECIMENS.values(), strict=False))
@@ -501,7 +505,7 @@ def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) ->
 
 
 def test_pictures_of_records_in_several_files(new_world: Callable[..., World]) -> None:
-    """Without data.json each split has records of its own: what is broken in any of them is listed together."""
+    """Without data.json, when each split has its own records, broken pictures of all splits are in one list."""
     world = new_world(tar=False)
     world.data_json.unlink()
     broken = [world.rows(split=split)[0]["image_path"] for split in SPLITS]
@@ -515,7 +519,7 @@ def test_pictures_of_records_in_several_files(new_world: Callable[..., World]) -
 
 
 def test_sound_pictures(world: World) -> None:
-    """Where all decode, formats and modes are counted, each picture once; odd ones are listed and no fault."""
+    """If all pictures decode, formats and modes are counted, each picture once; unusual ones are no fault."""
     report = verify(world, images="decode")
     assert report.sound
     kinds: Counter[str] = Counter()
@@ -527,8 +531,8 @@ def test_sound_pictures(world: World) -> None:
     assert report.looked_at["GIF P"] == len(report.pictures["not_jpeg"])
 
 
-def test_the_text() -> None:
-    """Sizes, counts in columns, lists of which the first are shown, faults with their places, and a last line."""
+def test_the_text_of_the_report() -> None:
+    """The text has sizes, counts in columns, shortened lists, faults with their places, and a last line."""
     report = Report(
         missing={"a/b": "a/b: expected a file,\nfound none."},
         invalid={"c": "expected x, found y."},
@@ -558,11 +562,13 @@ def test_the_text() -> None:
     assert str(Report(next="Go on.")) == "Sound. Go on."
 
 
-def test_a_picture_that_may_not_be_read(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without the right to read it is found without reading any, and no build is said to be able to do so."""
+def test_a_picture_without_read_permission(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture without read permission is invalid, even if no picture is read; check_images is not suggested."""
     world = new_world(tar=False)
     place, access = str(world.origin / world.used_once().image_path), os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: path != place and access(path, mode))  # root may read all
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != place and access(path, mode)
+    )  # patched, because root may read everything
     for images in (None, "decode"):
         report = verify(world, images=images)
         assert not report.sound
@@ -570,8 +576,10 @@ def test_a_picture_that_may_not_be_read(new_world: Callable[..., World], monkeyp
         assert "check_images" not in report.invalid[place]
 
 
-def test_a_picture_that_shrinks_meanwhile(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be read any more is found out one by one, and the others are looked at."""
+def test_a_picture_that_shrinks_during_the_check(
+    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that becomes unreadable during the check is listed, and the others are still checked."""
     world = new_world(tar=False)
     record, look = world.used_once(), threads.map_ahead
 
@@ -589,7 +597,7 @@ def test_a_picture_that_shrinks_meanwhile(new_world: Callable[..., World], monke
 
 
 def test_embeddings(new_world: Callable[..., World]) -> None:
-    """Rows with a vector are the plan's, by kind and split; a broken pickle is one fault, and one that is not there."""
+    """Rows with a vector are counted by kind and split; a broken pickle is one fault, a missing one another."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write_embeddings(world, plan)
@@ -625,7 +633,7 @@ def test_embeddings(new_world: Callable[..., World]) -> None:
 
 
 def test_vectors_of_another_split(new_world: Callable[..., World]) -> None:
-    """A file in which not one row finds a vector is no file of these rows."""
+    """A file of vectors without one for any row is invalid."""
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     files = world.root / "news_clippings" / "embeddings" / "clip_text_embeddings"
@@ -636,8 +644,10 @@ def test_vectors_of_another_split(new_world: Callable[..., World]) -> None:
     assert "found none. Is it the file of another split?" in report.invalid[str(train)]
 
 
-def test_room_is_told_where_a_build_writes(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`newsclippings build` writes to the current folder, `load_dataset` to the cache: they may be on two disks."""
+def test_free_disk_space_of_the_current_folder_and_the_cache(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report has the free space of the current folder, for `build`, and of the cache, for `load_dataset`."""
     there = {".": 100_000}
     monkeypatch.setattr(_verify, "free_at", lambda place: there.get(str(place), 10**12))
     report = verify(world)
@@ -648,8 +658,8 @@ def test_room_is_told_where_a_build_writes(world: World, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("source", ["\x1b[31mevil\x1b[0m", "a\nINVALID forged"])
-def test_names_are_shown_as_they_are_spelt(new_world: Callable[..., World], source: str) -> None:
-    """An outlet can neither colour the terminal nor forge a line."""
+def test_control_characters_in_names_are_escaped(new_world: Callable[..., World], source: str) -> None:
+    """An outlet's name can neither colour the terminal nor forge a line of the report."""
     world = new_world(tar=False)
     record = world.used_once()
     (world.origin / record.image_path).unlink()
@@ -663,7 +673,7 @@ def test_names_are_shown_as_they_are_spelt(new_world: Callable[..., World], sour
 
 
 def test_checksums(new_world: Callable[..., World]) -> None:
-    """The SHA-256 of each file that is there; what the Hub knows to compare with is another test's."""
+    """checksums=True gives the SHA-256 of each file; offline it compares nothing and says why."""
     world = new_world()
     report = verify(world, checksums=True)
     files = [world.annotations(config, split) for config in CONFIGS for split in SPLITS]
@@ -676,11 +686,11 @@ def test_checksums(new_world: Callable[..., World]) -> None:
     assert note.startswith("Nothing is compared: the Hub could not be asked for digests (Offline")
 
 
-# What it does to the machine
+# Side effects
 
 
-def test_it_changes_nothing(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Only the cache that was named is written to: the index of a tar, which a build then uses."""
+def test_it_writes_only_the_index_of_the_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """verify writes only the index of the tar, into the given cache."""
     world = new_world(folder=False)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
     report = verify(world, images="decode", embeddings=True, checksums=True, cache_dir=tmp_path / "cache")
@@ -691,8 +701,8 @@ def test_it_changes_nothing(new_world: Callable[..., World], tmp_path: Path) -> 
     assert {file: after[file] for file in files} == files
 
 
-def test_mistakes() -> None:
-    """A value that means nothing is an error and no report; on the command line it is code 2."""
+def test_wrong_arguments() -> None:
+    """An invalid value is a ConfigError; on the command line the exit code is 2."""
     with pytest.raises(ConfigError, match="images='all'"):
         newsclippings.verify(images="all")
     with pytest.raises(ConfigError, match="configs='all'"):
@@ -710,7 +720,7 @@ def test_mistakes() -> None:
 
 @pytest.fixture(scope="module")
 def built_once(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two configs and their pictures, eight files a split. Shared: `built` copies it."""
+    """A folder of two configs with shared pictures, eight files per split. Shared: `built` copies it."""
     out = tmp_path_factory.mktemp("built") / "out"
     options = ["--config", "merged_balanced", "--config", "scene_resnet_place", "--images", "once"]
     with pytest.MonkeyPatch.context() as patch:
@@ -726,7 +736,7 @@ def built(built_once: Path, tmp_path: Path) -> Path:
 
 
 def test_built(built: Path, world: World) -> None:
-    """What was just built is sound; rows, files and bytes are counted."""
+    """A new folder is sound; its rows, files and bytes are counted."""
     report = newsclippings.verify_built(built)
     assert (report.missing, report.invalid, report.notes) == ({}, {}, [])
     assert counts(report, "rows") == {split: len(world.rows(split=split)) for split in SPLITS}
@@ -753,7 +763,7 @@ def _change_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> N
 
 
 SHARD = "merged_balanced/train-00003-of-00008.parquet"
-# what is done -> (how, place, whether it is missing, part of the message)
+# name -> (change, faulty place, whether it is missing, part of the message)
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
     "a bit": (lambda out: _flip(out / SHARD, 3_000), SHARD, False, "SHA-256"),
     "a short file": (lambda out: os.truncate(out / SHARD, 500), SHARD, False, "It is short"),
@@ -780,14 +790,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_of_a_built_folder(built: Path, damage: str) -> None:
-    """One thing is changed: it is told by its name, with what to do, and the exit code is 1."""
+    """Each change is reported with its place and what to do, and the exit code is 1."""
     act, name, absent, says = DAMAGE[damage]
     act(built)
     report = newsclippings.verify_built(built)
     entries = report.missing if absent else report.invalid
     assert says in entries[str(built / name)]
     others = {*report.missing, *report.invalid} - {str(built / name)}
-    # card and croissant tell of all manifests
+    # card and croissant depend on all manifests
     of_all = ("README.md", "dataset_infos.json", "SHA256SUMS", "croissant.json")
     assert others == ({str(built / name) for name in of_all} if damage == "no manifest" else set())
     result = run("verify", "--built", built, "--format", "json")
@@ -797,7 +807,7 @@ def test_damage_of_a_built_folder(built: Path, damage: str) -> None:
 
 @pytest.mark.parametrize(("every", "times"), sampled([(3, 1), (1, 9)], 2))
 def test_any_flipped_bit_is_found(built: Path, every: int, times: int) -> None:
-    """Wherever a bit is flipped, in any file: the folder is not sound, and nothing but a report comes of it."""
+    """After a bit flip anywhere in any file the report says that the folder is not sound, without an exception."""
     random = np.random.default_rng(0)
     files = sorted(file for file in built.rglob("*") if file.is_file())
     small = [file for file in files if file.suffix != ".parquet"]
@@ -812,8 +822,8 @@ def test_any_flipped_bit_is_found(built: Path, every: int, times: int) -> None:
     assert newsclippings.verify_built(built).sound
 
 
-def test_configs_under_another_name(built: Path) -> None:
-    """A config whose folder was renamed, or whose pictures are gone, is not whole, nor to `card` or `push`."""
+def test_renamed_configs_and_removed_pictures(built: Path) -> None:
+    """verify, `card` and `push` refuse a config whose folder was renamed or whose shared pictures are missing."""
     shutil.rmtree(built / "images")
     place = str(built / "images")
     expected = f"{place}: expected the config images, which has the pictures of scene_resnet_place, found none."
@@ -827,7 +837,7 @@ def test_configs_under_another_name(built: Path) -> None:
 
 
 def test_sums_are_those_of_coreutils(built: Path) -> None:
-    """`sha256sum --check` agrees, and names all files but croissant.json, which has digests of its own."""
+    """`sha256sum --check` accepts SHA256SUMS, which has all files except croissant.json and itself."""
     done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=built, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     named = {line.removesuffix(": OK") for line in done.stdout.splitlines()}
@@ -836,7 +846,7 @@ def test_sums_are_those_of_coreutils(built: Path) -> None:
 
 
 def test_other_rows_than_the_manifest_says(built: Path) -> None:
-    """Rows and ids are counted in the files: a manifest that was made to fit a changed file does not hide it."""
+    """Rows and ids are compared with the files, so a manifest adapted to a changed file does not hide the change."""
     file = built / "scene_resnet_place" / "test-00000-of-00001.parquet"
     file = file if file.exists() else built / "scene_resnet_place" / "test-00000-of-00008.parquet"
     table = pq.read_table(file)
@@ -870,7 +880,7 @@ def test_other_rows_than_the_manifest_says(built: Path) -> None:
     ],
 )
 def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """A manifest that somebody edited is a fault, whatever is in it, and other configs are still checked."""
+    """An edited manifest of any content is a fault, and other configs are still checked."""
     (built.parent / "secret").write_bytes(b"secret")
     _change_manifest(built / "scene_resnet_place", change)
     _flip(built / SHARD, 200)
@@ -881,7 +891,7 @@ def test_a_manifest_of_another_shape(built: Path, change: Callable[[dict[str, An
 
 
 def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> None:
-    """What killed builds left is told, and is no fault; the next build takes it away."""
+    """Files that a killed build left are a note, not a fault, and the next build removes them."""
     (built / ".building" / "images-0123").mkdir(parents=True)
     (built / "README.md.1-0123abcd.tmp").touch()
     (built / "images" / "manifest.json.1-0123abcd.tmp").touch()
@@ -895,8 +905,8 @@ def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> No
     assert run("verify", "--built", built).exit_code == 0
 
 
-def test_a_file_that_cannot_be_read_did_not_change(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told as such; nobody is told to remove it."""
+def test_an_unreadable_file_is_not_called_changed(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be read is reported as unreadable, and the report does not advise to remove it."""
     opened = os.open
 
     def refuse(path: Any, *args: Any, **kwargs: Any) -> int:
@@ -944,7 +954,7 @@ ODD: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_odd_places_hide_nothing(built: Path, what: str) -> None:
-    """Nothing waits for a pipe or ends in a traceback; and what else is wrong is told, too."""
+    """A pipe, or a folder in place of a file, is reported without waiting or a traceback, beside other faults."""
     act, name = ODD[what]
     act(built)
     stray = built / "a\nSound. b"
@@ -958,7 +968,7 @@ def test_odd_places_hide_nothing(built: Path, what: str) -> None:
 
 
 def test_no_built_folder(tmp_path: Path) -> None:
-    """No folder, or one without configs, is missing."""
+    """A folder that does not exist, or has no config, is missing."""
     for place in (tmp_path / "none", tmp_path):
         report = newsclippings.verify_built(place)
         assert (list(report.missing), report.sound) == ([str(place)], False)

@@ -1,4 +1,4 @@
-"""The command line: results on stdout, what went wrong on stderr in a line, exit codes 0, 1 and 2."""
+"""The command line: results on stdout, errors as one line on stderr, exit codes 0, 1 and 2."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import datasets
 import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
@@ -18,20 +16,17 @@ import pytest
 from support.command import run
 from support.constants import change_constant
 from support.reading import environment
-from support.vectors import make_plan
-from support.vectors import write as write_embeddings
 from support.world import World
 
 from _newsclippings.cli.commands import main
 from _newsclippings.facts import COLUMNS, CONFIGS, ROWS, VERSION
 from _newsclippings.show import sheet as preview
-from newsclippings import ConfigError, NewsCLIPpings
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
-    """`--help` says what the command does and shows a call that begins with its name."""
-    if command == "train":  # whose flags are those of `transformers`
+    """`--help` says what a command does, with an example that begins with its name."""
+    if command == "train":  # its flags are those of `transformers`
         pytest.importorskip("transformers")
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -40,13 +35,13 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 
 def test_the_group_lists_its_commands() -> None:
-    """Without arguments, and with -h, the commands are shown; --version tells the version."""
+    """Without arguments, and with -h, the commands are listed; --version prints the version."""
     assert all(command in run("-h").stdout for command in main.commands)
     assert run("--version").stdout == f"newsclippings, version {VERSION}\n"
 
 
 def test_train_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch or transformers are not installed, a line says how to install them."""
+    """If torch or transformers are not installed, one line says how to install them."""
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "transformers", None)
     for arguments in (["train", "--help"], ["train", "--data_dir", "nowhere"]):
@@ -58,14 +53,14 @@ def test_train_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_module_is_the_command(tmp_path: Path) -> None:
-    """`python -m newsclippings` is the same, and the builder it uses has its usual name."""
+    """`python -m newsclippings` is the same command, and its builder has the usual name."""
     command = [sys.executable, "-m", "newsclippings", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path), check=True)
     assert done.stdout == f"newsclippings, version {VERSION}\n"
 
 
 def test_info_shows_where_files_come_from(world: World) -> None:
-    """Local files by their path, what is not there by its place on the Hub; the same as JSON."""
+    """`info` shows local files by path and missing ones by their place on the Hub, as text and JSON."""
     result = run("info", "--data-dir", world.root, "--config", "scene_resnet_place")
     assert result.exit_code == 0, result.output
     assert f"{world.root}/news_clippings/data/scene_resnet_place/val.json" in result.stdout
@@ -80,7 +75,7 @@ def test_info_shows_where_files_come_from(world: World) -> None:
 
 
 def test_info_needs_no_data() -> None:
-    """With nothing on this machine, the Hub is named and pictures are not found."""
+    """Without local files, `info` names the Hub, and reports no pictures."""
     result = run("info")
     assert result.exit_code == 0
     assert "hf://g-luo/news-clippings@" in result.stdout
@@ -88,7 +83,7 @@ def test_info_needs_no_data() -> None:
 
 
 def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """With a picture missing nothing is written, the message is one of ours without a traceback, and the code is 1."""
+    """If a picture is missing, nothing is written, the error has no traceback, and the exit code is 1."""
     world = new_world(tar=False)
     (world.origin / world.used_once().image_path).unlink()
     result = run("build", tmp_path / "out", "--data-dir", world.root)
@@ -113,15 +108,15 @@ def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path
         (["infos", "--check", "nowhere.json"], 1, "out of date. Run `newsclippings infos"),
     ],
 )
-def test_mistakes_end_with_the_right_code(args: list[str], code: int, says: str) -> None:
-    """A wrong option is 2, a failure 1; the message is on stderr and stdout is empty."""
+def test_exit_codes_of_wrong_calls(args: list[str], code: int, says: str) -> None:
+    """The exit code is 2 for a wrong option and 1 for a failure; the message is on stderr, stdout is empty."""
     result = run(*args)
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr
 
 
 def test_preview_draws_pairs(world: World, tmp_path: Path) -> None:
-    """Twins side by side, a green frame round the pristine picture and a red one round the falsified."""
+    """Twins are side by side, the pristine picture in a green frame and the falsified one in a red."""
     out = tmp_path / "pairs.png"
     result = run("preview", "--data-dir", world.root, "--pairs", 3, "--out", out)
     assert result.exit_code == 0, result.output
@@ -134,7 +129,7 @@ def test_preview_draws_pairs(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["\u2029", "\u2028", "\x85", "\x1c", "\x0b", "\t", "\x00", "\u202e", "\ufeff"])
 def test_preview_draws_any_caption(new_world: Callable[..., World], tmp_path: Path, odd: str) -> None:
-    """Separators and other signs that cannot be seen do not end the drawing, of `preview` and of `build`."""
+    """Captions with separators and invisible characters can be drawn by `preview` and `build`."""
     world = new_world()
     records = json.loads(world.data_json.read_text())
     for record in records:
@@ -157,7 +152,7 @@ def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tm
 
 
 def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only Pillow's own font is there, which has ASCII letters only, accents and quotes become plain."""
+    """If only Pillow's own font exists, which is ASCII only, accents and quotes become plain characters."""
     caption = "Fédèle’s “Békés” – 日本"
     change_constant(monkeypatch, "FONTS", ())
     preview._load_font.cache_clear()
@@ -167,7 +162,7 @@ def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A picture that cannot be decoded is drawn as such."""
+    """`preview` succeeds although a picture cannot be decoded."""
     world = new_world(tar=False)
     for row in world.rows("merged_balanced", "test")[:2]:
         (world.origin / row["image_path"]).write_bytes(b"GIF89a but not really")
@@ -178,7 +173,7 @@ def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World]
 
 @pytest.mark.parametrize("ending", [".npy", ".parquet", ".txt", ".safetensors"])
 def test_convert_embeddings(tmp_path: Path, ending: str) -> None:
-    """Vectors and ids as another format; an ending that is none is named."""
+    """Vectors and ids are converted to each format; an unknown suffix is refused by name."""
     source, out = tmp_path / "x.pkl", tmp_path / f"x{ending}"
     vectors = {9: np.arange(4, dtype=np.float32), 3: np.ones(4, np.float32)}
     source.write_bytes(pickle.dumps(vectors, protocol=4))
@@ -199,7 +194,7 @@ def test_convert_embeddings(tmp_path: Path, ending: str) -> None:
 
 
 def test_convert_faces(tmp_path: Path) -> None:
-    """Any number of vectors per id is a list of them."""
+    """Faces, with any number of vectors per id, become lists."""
     source, out = tmp_path / "x.pkl", tmp_path / "x.parquet"
     source.write_bytes(pickle.dumps({9: None, 3: np.ones((2, 4), np.float32)}))
     assert run("convert-embeddings", source, out).exit_code == 1
@@ -207,25 +202,8 @@ def test_convert_faces(tmp_path: Path) -> None:
     assert pq.read_table(out).to_pylist() == [{"id": 9, "vector": []}, {"id": 3, "vector": [[1.0] * 4] * 2}]
 
 
-def test_build_with_everything(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Embeddings, metadata and articles reach the Parquet files, and load from there."""
-    world = new_world(tar=False)
-    plan = make_plan(world)
-    write_embeddings(world, plan)
-    options = ["--embeddings", "all", "--metadata", "--articles"]
-    result = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", *options)
-    assert result.exit_code == 0, result.output
-    built = datasets.load_dataset(str(tmp_path / "out"))
-    direct = datasets.load_dataset(
-        "newsclippings", data_dir=str(world.root), images="none", embeddings="all", metadata=True, articles=True
-    )
-    assert built["test"].features == direct["test"].features
-    assert list(built["test"]) == list(direct["test"])
-    assert len(built["test"][0]["article"]) > 0
-
-
-def test_addresses_are_shown_without_what_is_secret(tmp_path: Path) -> None:
-    """Passwords and signatures of URLs are in no output of `info`, as text or JSON, and in no error."""
+def test_urls_are_shown_without_secrets(tmp_path: Path) -> None:
+    """Passwords and signatures of URLs are in no output of `info`, in text or JSON, and in no error."""
     place = "https://user:pw@host.invalid/origin.tar?sig=SECRET"
     said = [run("info", "--visual-news", place, "--format", form) for form in ("text", "json")]
     said.append(run("info", "--visual-news-index", place))
@@ -235,15 +213,15 @@ def test_addresses_are_shown_without_what_is_secret(tmp_path: Path) -> None:
         assert not {"pw@", "SECRET"} & {word for word in ("pw@", "SECRET") if word in result.output + result.stderr}
 
 
-def test_a_file_that_was_never_there(tmp_path: Path) -> None:
-    """A typing error is told as one."""
+def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
+    """A file that does not exist is an error that says so."""
     result = run("index", tmp_path / "nope.tar")
     assert result.exit_code == 1
     assert "found none (No such file or directory). Correct the path, or put the file there" in result.stderr
 
 
-def test_folders_of_results_are_made(tmp_path: Path) -> None:
-    """Whatever is written, the folder it is to lie in need not be there."""
+def test_folders_of_results_are_created(tmp_path: Path) -> None:
+    """Commands create the folder of their output."""
     pickled, out = tmp_path / "v.pkl", tmp_path / "new"
     pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
     assert run("convert-embeddings", pickled, out / "a" / "v.npy").exit_code == 0
@@ -252,28 +230,9 @@ def test_folders_of_results_are_made(tmp_path: Path) -> None:
     assert (out / "b" / "infos.json").exists()
 
 
-def test_no_vectors_are_told(tmp_path: Path) -> None:
-    """A pickle of nothing is no file of vectors."""
+def test_an_empty_pickle_is_refused(tmp_path: Path) -> None:
+    """A pickle without vectors is refused."""
     (tmp_path / "v.pkl").write_bytes(pickle.dumps({}, 2))
     result = run("convert-embeddings", tmp_path / "v.pkl", tmp_path / "v.parquet")
     assert result.exit_code == 1
     assert "expected vectors by id, found none" in result.stderr
-
-
-def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
-    """`newsclippings info | head -1` ends without a word."""
-    command = [sys.executable, "-m", "newsclippings", "info"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == ""
-
-
-@pytest.mark.parametrize("value", [True, 5, ["clip"]], ids=str)
-def test_embeddings_that_mean_nothing(value: Any) -> None:
-    """The error names the field and what it may be."""
-    with pytest.raises(ConfigError, match=r"embeddings=.*clip_image"):
-        NewsCLIPpings(embeddings=value)

@@ -1,4 +1,4 @@
-"""The shape of the code: imports point down, slow ones are late, and nothing forbidden is used."""
+"""The shape of the code: imports follow a table, slow ones are late, and forbidden calls do not occur."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def module_name(file: Path) -> str:
 FILES = {module_name(file): file for file in (ROOT / "newsclippings.py", *sorted(PACKAGE.rglob("*.py")))}
 del FILES["_newsclippings"]
 
-# What each room may import, beyond the rooms that all may: those that `BASE` names, each from those before it.
+# The rooms that each room may import, besides those in `BASE`. A room in `BASE` may import those before it.
 BASE = ["text", "facts", "errors", "tables", "config", "storage"]
 MAY_IMPORT = {
     "inputs": [],
     "matches": [],
     "vectors": [],
     "pictures": [],
-    "tar": ["pictures"],  # the end of a picture shows whether a member is whole
+    "tar": ["pictures"],  # the end of a picture shows whether a member is complete
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
     "show": ["pictures"],
@@ -54,7 +54,7 @@ MOST_LEVELS, MOST_ROOMS = 14, 28
 
 
 def room_of(module: str) -> str:
-    """The package, or the single module, that a module is in."""
+    """Return the room of a module: its package, or the module itself if it is in none."""
     return module.removeprefix("_newsclippings.").partition(".")[0]
 
 
@@ -74,7 +74,7 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
 
 
 def own_imports(file: Path) -> Iterator[tuple[str, str]]:
-    """Each name of this project that a file imports: the module that it names, and the name, empty for the module."""
+    """Yield each import of this project in a file: the module, and the name from it (empty for the module itself)."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names if room_of(alias.name) in ROOMS)
@@ -85,14 +85,14 @@ def own_imports(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_the_table_names_every_room() -> None:
-    """No room is missing from the table, and none is in it that does not exist."""
+    """Every room is in the table, and every room in the table exists."""
     assert {*BASE, *MAY_IMPORT} == ROOMS
     assert len(ROOMS) <= MOST_ROOMS
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_rooms_import_along_the_table(module: str) -> None:
-    """A room imports the rooms that the table names; newsclippings, run as a program, calls the command line."""
+    """A room imports only rooms that the table allows; newsclippings may also call cli, when run as a program."""
     room = room_of(module)
     allowed = {*BASE, *MAY_IMPORT[room]} if room in MAY_IMPORT else {*BASE[: BASE.index(room)]}
     found = {room_of(name) for name, _ in own_imports(FILES[module])} - {room}
@@ -101,7 +101,7 @@ def test_rooms_import_along_the_table(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_rooms_are_entered_by_their_fronts(module: str) -> None:
-    """From elsewhere a package is imported by its front, and for names that the front hands out."""
+    """Other rooms import a package by its front (`__init__.py`), and only names that the front exports."""
     for name, imported in own_imports(FILES[module]):
         if room_of(name) != room_of(module):
             assert name.count(".") == 1, name
@@ -109,8 +109,8 @@ def test_rooms_are_entered_by_their_fronts(module: str) -> None:
             assert not imported or not hasattr(front, "__path__") or imported in front.__all__, (name, imported)
 
 
-def test_there_is_no_circle_and_few_levels() -> None:
-    """Neither between rooms nor between the modules of one; the longest way down is short."""
+def test_imports_have_no_cycle_and_few_levels() -> None:
+    """There is no cycle between rooms or between the modules of a room, and the longest chain of rooms is short."""
     rooms: dict[str, set[str]] = {room: set() for room in ROOMS}
     for module, file in FILES.items():
         rooms[room_of(module)] |= {room_of(name) for name, _ in own_imports(file)} - {room_of(module)}
@@ -129,7 +129,7 @@ def test_there_is_no_circle_and_few_levels() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
-    """`datasets` stays at the edge; below it there are tables and bytes. torch is in the training, nothing else."""
+    """Only the outermost rooms import `datasets`, and only train imports torch; no room imports a pickle reader."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
     assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train")
     assert not outside & {"torch", "transformers"} or room_of(module) == "train"
@@ -137,26 +137,26 @@ def test_only_the_edge_knows_datasets(module: str) -> None:
 
 
 def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
-    """tarfile loses members of damaged archives in silence, so that only the sample may use it, to write."""
+    """Only the sample uses tarfile, to write: tarfile silently loses members of damaged archives."""
     users = {module for module, file in FILES.items() if "tarfile" in imports(file)}
     assert users == {"_newsclippings.show.sample"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_errors_are_raised_and_never_asserted(module: str) -> None:
-    """`assert` is gone under -O; eval, exec and extraction have no place here."""
+    """No `assert`, which -O removes; no eval, exec or archive extraction."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "extractall", "extract", "iter_archive", "download_and_extract"}
 
 
-# Private names of other libraries: only where their absence is met with one line, and nothing else breaks.
+# Private names of other libraries may be used only here, where a missing name costs one message and nothing else.
 GUARDED = {("_newsclippings.builder.register", "_PACKAGED_DATASETS_MODULES")}
 
 
 def private_names(file: Path) -> set[str]:
-    """Names with an underscore of other libraries: imported, or reached from a module that is imported."""
+    """Find private names of other libraries that a file imports or reaches from an imported module."""
     tree, foreign, found = ast.parse(file.read_text(encoding="utf-8")), set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -185,13 +185,13 @@ def private_names(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_private_names_of_others_are_guarded(module: str) -> None:
-    """None is imported or reached outside of the places that are listed, which do without it."""
+    """Private names of other libraries are used only in the listed places, which work without them."""
     assert {(module, name) for name in private_names(FILES[module])} <= GUARDED
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_no_lock_outlives_a_fork(module: str) -> None:
-    """Locks are those of `threads`, which are new in a child; functools.cached_property has one of its own."""
+    """Only locks of `threads` are used, which are new in a forked child; functools.cached_property hides another."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
     locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
@@ -202,8 +202,15 @@ def test_no_lock_outlives_a_fork(module: str) -> None:
 FILES_OF_TESTS = {str(file.relative_to(TESTS)): file for file in TESTS.rglob("*.py")}
 
 
+def test_tests_mirror_the_packages() -> None:
+    """Every package has a folder of tests; four more folders are for what is not about one package."""
+    folders = {Path(name).parts[0] for name in FILES_OF_TESTS if "/" in name}
+    packages = {room for room in ROOMS if (PACKAGE / room).is_dir()}
+    assert packages <= folders <= ROOMS | {"contract", "hostile", "support", "sweeps"}
+
+
 def test_no_test_imports_a_test() -> None:
-    """What test modules share is in tests/support, so that each can be moved, run and deleted alone."""
+    """Shared code is in tests/support, so each test module can be moved, run and deleted alone."""
     asked = {name: imports(file) for name, file in FILES_OF_TESTS.items()}
     assert len(asked) > 90
     parts = {(name, part) for name, modules in asked.items() for module in modules for part in module.split(".")}
@@ -211,7 +218,7 @@ def test_no_test_imports_a_test() -> None:
 
 
 def test_constants_are_changed_through_one_helper() -> None:
-    """No test sets a constant of a module by itself: support/constants.py finds the modules that have it."""
+    """No test sets a module's constant directly: support/constants.py changes it in every module that imports it."""
     wrong = []
     for name, file in FILES_OF_TESTS.items():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -223,7 +230,7 @@ def test_constants_are_changed_through_one_helper() -> None:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Done]]:
-    """Run code in a process that has imported `datasets`, and nothing of this package."""
+    """Run code in a process that has imported `datasets` but not this package."""
     folder = tmp_path_factory.mktemp("fresh")
     env = environment(folder / "hf")
     ready = Ready("import datasets.load, datasets.packaged_modules", env, folder / "ready")
@@ -258,7 +265,7 @@ assert isinstance(builder, datasets.DatasetBuilder)
     ],
 )
 def test_import_does_without_private_names(world: World, fresh: Callable[..., Done], change: str) -> None:
-    """Where `datasets` lacks what the lookup by name needs, one line says so, and the builder works."""
+    """If `datasets` lacks what the lookup by name needs, one warning says so, and the builder still works."""
     done = fresh(GONE.format(change=change), str(world.root))
     assert done.code == 0, done.err
     lines = [line for line in done.err.splitlines() if "load_dataset('newsclippings')" in line]
@@ -279,7 +286,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
-    """Of local inputs, only `push` and `train` import `datasets`, pandas, the Hub's client, torch or fsspec."""
+    """With local inputs, every command except `push` and `train` imports none of these slow libraries."""
     data, out = str(world.root), str(tmp_path / "out")
     commands = [
         ["info", "--data-dir", data],
@@ -302,7 +309,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
     assert found == [[arguments[0], []] for arguments in commands], done.stderr
 
 
-# Calls at which pyarrow imports pandas. Rooms that import `datasets`, which imports it anyway, are free to use them.
+# Calls in which pyarrow imports pandas. Rooms that import `datasets` may use them: it imports pandas anyway.
 CONVERSIONS = {"pa.array", "pa.scalar", "pa.repeat", "pq.read_table", "np.asarray"}
 METHODS = {"empty_table", "fill_null", "from_pydict", "from_pylist", "to_numpy", "to_pandas"}
 NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray")}
@@ -310,15 +317,15 @@ NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray")}
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_conversions_go_through_tables(module: str) -> None:
-    """Arrays are made and read by the functions of tables.py, with which pyarrow does not import pandas."""
+    """Arrays are made and read with the functions of tables.py, because pyarrow's own import pandas."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     used = {(ast.unparse(node), node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found = {(module, name) for name, method in used if name in CONVERSIONS or method in METHODS}
     assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings", "train")
 
 
-def test_importing_makes_the_name_known_and_nothing_else(fresh: Callable[..., Done]) -> None:
-    """The import writes no file, sets up no logging, and leaves other names of `datasets` alone."""
+def test_importing_registers_the_name_and_nothing_else(fresh: Callable[..., Done]) -> None:
+    """The import writes no file, configures no logging, and leaves other names of `datasets` alone."""
     code = """
 import logging, os, datasets.packaged_modules as p
 assert "newsclippings" not in sys.modules

@@ -1,4 +1,4 @@
-"""The benchmarks run from nothing, on a very small corpus, and say what came of it."""
+"""The benchmarks run in an empty folder on a very small corpus, and report their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from support.reading import TESTS, environment
 
-sys.path.append(str(TESTS.parent))  # last: the package may be tested where it is installed
+sys.path.append(str(TESTS.parent))  # last, because the tests may run against an installed package
 
 from benchmarks import corpus, report
 from benchmarks.__main__ import RECORDS, main
@@ -33,7 +33,7 @@ OURS = Contender("ours", "floors.nothing")
 
 @pytest.mark.sweep
 def test_a_small_run_writes_table_ratios_and_plot(tmp_path: Path) -> None:
-    """Ours is 1.00, others have ratios or the reason why not, and nothing but corpus and results is left."""
+    """Our ratio is 1.00, others have a ratio or a reason; only the corpus and the results are left behind."""
     command = [sys.executable, "-m", "benchmarks", "--scale", "0.002", "--runs", "1", "--work", "work", "--out", "out"]
     command += ["--only", "captions_largest", "--only", "pictures_tar"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path / "hf"), capture_output=True, text=True)
@@ -56,7 +56,7 @@ def test_a_small_run_writes_table_ratios_and_plot(tmp_path: Path) -> None:
 
 
 def test_every_contender_exists() -> None:
-    """What the table of works names can be called, where its package is there."""
+    """Every contender in the table is a function that exists, if its packages are installed."""
     for contender in (contender for work in WORKS.values() for contender in work.contenders):
         module, _, function = contender.run.partition(".")
         needs = {"shards": ["webdataset"], "loaders": ["webdataset", "torch", "transformers"]}.get(module, [])
@@ -66,15 +66,15 @@ def test_every_contender_exists() -> None:
 
 @pytest.mark.parametrize("scale", ["0", "2", "half", "nan"])
 def test_a_scale_is_a_fraction(scale: str) -> None:
-    """Anything else is refused before anything is written."""
+    """Any other scale is refused before anything is written."""
     result = CliRunner().invoke(main, ["--scale", scale])
     assert result.exit_code == 2
     assert "expected 'full' or a fraction" in result.output
     assert not Path("build").exists()
 
 
-def test_a_corpus_is_the_same_each_time(tmp_path: Path) -> None:
-    """Two corpora of one size have the same bytes, whether or not other parts were made before."""
+def test_a_corpus_is_deterministic(tmp_path: Path) -> None:
+    """Two corpora of one size have the same bytes, in whatever order their parts were made."""
     parts = list(corpus.PARTS)
     corpus.make(tmp_path / "a", 0.0005, parts)
     for part in parts:
@@ -92,8 +92,8 @@ def modest(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_a_failure_is_told_and_stops_nothing(modest: Path, tmp_path: Path) -> None:
-    """A contender that fails has its last words, one without its package is named; the others still run."""
+def test_a_failing_contender_is_reported_and_the_others_run(modest: Path, tmp_path: Path) -> None:
+    """The report has the error of a contender that fails and the package of one that is not installed."""
     floor, large = Contender("imports", "floors.import_datasets"), Contender("large", "floors.copy", until=0.1)
     absent, broken = Contender("absent", "floors.copy", "no_such_thing"), Contender("broken", "floors.copy")
     seen: list[str] = []
@@ -109,15 +109,15 @@ def test_a_failure_is_told_and_stops_nothing(modest: Path, tmp_path: Path) -> No
     assert "not installed: no_such_thing" in table
 
 
-def test_a_run_that_takes_too_long_is_ended(modest: Path, tmp_path: Path) -> None:
-    """After the timeout the process and what it started are killed."""
+def test_a_run_that_takes_too_long_is_killed(modest: Path, tmp_path: Path) -> None:
+    """After the timeout the process and its children are killed."""
     work = Work("nothing", (), (Contender("imports", "floors.import_datasets"),))
     (result,) = measure(work, {1: modest}, tmp_path / "run", lambda _: None, scale=1, runs=1, timeout=0.05)
     assert result.problem.startswith("failed: killed (after 0.05 s")
 
 
 def test_ratios_are_medians_of_pairs() -> None:
-    """Each run is compared with our run of the same round; a noisy round moves both."""
+    """Each run is compared with our run of the same round, so that a noisy round affects both."""
     ours = Result(OURS, [Run(1.0, 1.0, 100, 0), Run(4.0, 4.0, 100, 0), Run(1.0, 1.0, 100, 0)])
     other = Result(
         dataclasses.replace(OURS, label="other"),
@@ -129,7 +129,7 @@ def test_ratios_are_medians_of_pairs() -> None:
 
 
 def test_rows_are_compared_however_they_are_stored(tmp_path: Path) -> None:
-    """The digest knows neither batches nor file formats nor how a label is kept, but any other row."""
+    """The digest of rows ignores batches, file formats and label types, and changes with any value."""
     rows = {"index": [0, 1, 2], "id": [7, 7, 8], "image_id": [7, 9, 8], "caption": ["a", "b", "c"]}
     rows |= {"image_path": ["x", "y", "z"], "similarity_score": [1.0, 0.5, 1.0], "image_caption": ["a", "d", "c"]}
     table = pa.table({**rows, "falsified": [False, True, False]})
@@ -149,7 +149,7 @@ def test_rows_are_compared_however_they_are_stored(tmp_path: Path) -> None:
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """A server of a file of 1,000 bytes."""
+    """The URL of a file of 1,000 bytes on a server."""
     file = tmp_path / "origin.tar"
     file.write_bytes(bytes(range(250)) * 4)
     command = [sys.executable, "-m", "benchmarks.range_server", str(file), "--delay", "0"]
@@ -161,7 +161,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_server_sends_ranges_and_counts(url: str) -> None:
-    """Whole file, a part, the end; past the end is 416; bytes and requests add up until they are reset."""
+    """The server sends a file, a range or its end, and 416 beyond it; it counts bytes and requests until reset."""
 
     def fetch(wanted: str | None) -> tuple[int, bytes]:
         headers = {"Range": wanted} if wanted else {}
@@ -180,8 +180,8 @@ def test_the_server_sends_ranges_and_counts(url: str) -> None:
     assert counted(url) == (0, 0)
 
 
-def test_what_publishing_costs() -> None:
-    """Pictures in five configs are stored several times, `--images once` stores them little more than once."""
+def test_storage_cost_of_publishing() -> None:
+    """Five configs store pictures several times; with `--images once` each is stored little more than once."""
     pytest.importorskip("hf_xet")
     from benchmarks import publishing
 

@@ -1,4 +1,4 @@
-"""What is written is true: commands and snippets run, tables are those of the code, generated files agree."""
+"""The documentation is true: commands and snippets run, tables match the code, generated files are up to date."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLOCKS = re.findall(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```", README, re.DOTAL
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the table below a heading, cell by cell."""
+    """Return the rows of the table below a heading, as lists of cells."""
     section = README.split(f"# {heading}\n")[1].split("\n#")[0]
     lines = next(part for part in section.split("\n\n") if part.lstrip().startswith("|")).strip().splitlines()
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -52,7 +52,7 @@ def run_python(code: str, cwd: Path, tmp_path: Path, *flags: str) -> str:
 
 
 def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
-    """Read from top to bottom, in a folder with the sample at demo/data."""
+    """The README's Python snippets run in order, in a folder with the sample at demo/data."""
     write_sample(tmp_path / "cwd" / "demo" / "data")
     (once,) = [
         line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines() if "once" in line
@@ -64,7 +64,7 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
-    """Each `newsclippings` line of the README, in its order; then the snippet that needs no import."""
+    """Each `newsclippings` command of the README runs, in order; then the snippet that needs no import."""
     blocks = [code for note, language, code in BLOCKS if language == "bash" and not note.startswith("not run")]
     commands = [line for code in blocks for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
@@ -89,14 +89,14 @@ def test_make_targets_exist() -> None:
     assert named <= targets
 
 
-def test_the_tree_is_said_once() -> None:
-    """The tree to make by hand is the same in README and error, word for word."""
+def test_the_tree_is_the_same_everywhere() -> None:
+    """The README and the error message show the same directory tree, word for word."""
     (tree,) = [code for _, language, code in BLOCKS if language == "text"]
     assert tree.strip().splitlines() == [line.strip() for line in schema.VISUAL_NEWS_TREE.splitlines()]
 
 
-def test_fields_and_splits_are_those_of_the_code() -> None:
-    """The tables of columns and counts in the README are those that the code uses."""
+def test_readme_tables_match_the_code() -> None:
+    """The README's tables of columns, counts and options match the code."""
     assert table("Fields") == [[name, kind, meaning] for name, (kind, meaning) in schema.COLUMNS.items()]
     counts = {row[0].removesuffix("` (default)"): row[1:] for row in table("Splits")}
     assert counts == {
@@ -108,8 +108,8 @@ def test_fields_and_splits_are_those_of_the_code() -> None:
     assert {row[0] for row in table("Options")} == fields - inherited
 
 
-def test_card_infos_and_code_agree() -> None:
-    """YAML, dataset_infos.json and the tables of the code say the same."""
+def test_card_and_infos_match_the_code() -> None:
+    """The README's YAML, dataset_infos.json and the code agree."""
     assert (ROOT / "dataset_infos.json").read_text(encoding="utf-8") == dataset_infos_text()
     infos = DatasetInfosDict({k: datasets.DatasetInfo.from_dict(v) for k, v in dataset_infos().items()})
     known = {config: {s: n for s, n in rows.items() if n is not None} for config, rows in schema.ROWS.items()}
@@ -126,7 +126,7 @@ def test_card_infos_and_code_agree() -> None:
 
 
 def test_versions_agree() -> None:
-    """Package, builder, changelog and citation have one version, and the builder tells what is new in it."""
+    """Package, builder, changelog and citation have the same version, and the release notes mention it."""
     version = schema.VERSION
     assert newsclippings.__version__ == version == str(newsclippings.NewsCLIPpings.VERSION)
     assert version in newsclippings.NewsCLIPpings.RELEASE_NOTES
@@ -137,7 +137,7 @@ def test_versions_agree() -> None:
 
 
 def test_public_names_have_docstrings() -> None:
-    """Every exported class and public method explains itself."""
+    """Every exported name and public method has a docstring."""
     for name in newsclippings.__all__:
         thing = getattr(newsclippings, name)
         assert thing.__doc__, name
@@ -147,7 +147,7 @@ def test_public_names_have_docstrings() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_the_demo_runs(tmp_path: Path) -> None:
-    """`make demo` prints splits, columns, rows and the join report, and names the picture it drew."""
+    """The demo prints splits, columns, rows, the join report and the path of its picture."""
     env = environment(tmp_path / "hf")
     command = [sys.executable, str(ROOT / "examples" / "demo.py"), "demo"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -1,4 +1,4 @@
-"""The examples are scripts that run, each short enough to be read at once."""
+"""The examples run, and each is short."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def example(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_it_is_short(file: Path) -> None:
-    """Fewer than 60 lines, and the README names it."""
+def test_each_example_is_short_and_in_the_readme(file: Path) -> None:
+    """Each example has fewer than 60 lines, and the README names it."""
     assert len(file.read_text().splitlines()) < 60
     if file.stem != "demo":
         assert f"examples/{file.name}" in (PACKAGE / "README.md").read_text()
@@ -33,12 +33,12 @@ def test_it_is_short(file: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torch_loop(world: World, workers: int) -> None:
-    """A plain loop, also with workers."""
+    """The torch loop runs, with and without workers."""
     assert 0 <= example("torch_loop")["main"](str(world.root), epochs=1, workers=workers) <= 1
 
 
 def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A CLIP out of a folder; its pairs are right about as often as not, since it knows nothing."""
+    """A random CLIP, loaded from a folder, is right about half of the time."""
     from transformers import AutoModel, CLIPImageProcessor, CLIPProcessor
 
     from _newsclippings.train.tiny import byte_tokenizer, tiny_config
@@ -56,7 +56,7 @@ def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_finetune_on_the_sample(tmp_path: Path) -> None:
-    """From an empty folder to predictions, in less than a minute."""
+    """Fine-tuning takes less than a minute from an empty folder to predictions."""
     env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
     command = [sys.executable, "-m", "examples.finetune"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)

@@ -1,6 +1,6 @@
-"""A golden digest of rows: whatever is moved or mended, these rows stay to the byte.
+"""Golden digests: no change of the code changes a byte of these rows.
 
-The digests were taken from version 1.0.0. A change of rows on purpose raises `VERSION` and takes new ones, which the
+The digests were taken from version 1.0.0. A deliberate change of rows raises `VERSION` and takes new digests, which the
 failing tests print.
 """
 
@@ -111,7 +111,7 @@ DIGESTS = {
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
-    """The same world as a folder and as a tar, with vectors beside it."""
+    """The same world as a folder and as a tar, with vectors."""
     made = {}
     for place in ("folder", "tar"):
         world = make_world(tmp_path_factory.mktemp("golden") / place, folder=place == "folder", tar=place == "tar")
@@ -121,7 +121,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
 
 
 def plain(value: Any, names: dict[bytes, str], root: str) -> Any:
-    """A value for a digest: a picture as the name of the file with its bytes, which differ from encoder to encoder."""
+    """A value as it is digested: a picture becomes the name of its file, because encoders differ in bytes."""
     if isinstance(value, dict):
         return {key: plain(each, names, root) for key, each in value.items()}
     if isinstance(value, list):
@@ -134,7 +134,7 @@ def plain(value: Any, names: dict[bytes, str], root: str) -> Any:
 
 
 def digest(world: World, splits: Any) -> str:
-    """Of all rows of all splits, their order and their columns."""
+    """Digest all rows of all splits, with their order and columns."""
     names = {data: path for path, data in world.pictures.items()}
     rows = {split: plain(raw(splits[split]), names, str(world.root)) for split in SPLITS}
     return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest()[:16]
@@ -159,7 +159,7 @@ COMBINATIONS = list(itertools.product(CONFIGS, ("bytes", "path", "none"), EXTRAS
 
 @pytest.mark.parametrize("number", range(len(COMBINATIONS)), ids=["-".join(one) for one in COMBINATIONS])
 def test_rows_are_those_of_version_1(worlds: dict[str, World], tmp_path: Path, number: int) -> None:
-    """Five configs, three kinds of pictures, five sets of columns: each by one way of six, which take turns."""
+    """Every config, kind of pictures and set of columns has its digest, each read in one of six ways in turn."""
     config, images, extra = COMBINATIONS[number]
     ways = [one for one in WAYS if images != "path" or (one[0] == "folder" and one[1] is not by_built_folder)]
     place, way = ways[(number + number // len(EXTRAS)) % len(ways)]
@@ -168,5 +168,5 @@ def test_rows_are_those_of_version_1(worlds: dict[str, World], tmp_path: Path, n
 
 
 def test_the_digests_are_those_of_this_version() -> None:
-    """Rows of another version have other digests."""
+    """The digests were taken from the rows of this `VERSION`."""
     assert VERSION == ROWS_OF_VERSION

@@ -1,4 +1,4 @@
-"""Options: each has an effect, or is refused with what to do instead; misspelt ones are answered with the right one."""
+"""Every option has an effect or is refused with advice; for a misspelt one the error suggests the right one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLI
 
 FEATURES = datasets.Features({"id": datasets.Value("int32")})
 
-# What is given, and what the error says.
+# name -> (options, text of the error)
 OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "data_files": ({"data_files": {"train": __file__}}, "data_files= would change nothing"),
     "token": ({"token": "hf_secret"}, r"token= would change nothing here.*HF_TOKEN"),
@@ -71,7 +71,7 @@ NAMES: dict[str, tuple[Any, str]] = {
 
 
 def make(world: World, streaming: bool | None, **given: Any) -> Any:
-    """A build, a stream, or (None) the builder class alone."""
+    """Make a build, a stream, or (None) only the builder."""
     given = {"data_dir": str(world.root), **given}
     if streaming is None:
         return NewsCLIPpings(**given)
@@ -80,8 +80,8 @@ def make(world: World, streaming: bool | None, **given: Any) -> Any:
 
 @pytest.mark.parametrize("streaming", [False, True, None], ids=["map", "stream", "builder"])
 @pytest.mark.parametrize("case", OF_ANY)
-def test_no_option_is_ignored(world: World, case: str, streaming: bool | None) -> None:
-    """An option with no effect, of another type or name is a ConfigError, however rows are asked for."""
+def test_an_option_without_effect_is_refused(world: World, case: str, streaming: bool | None) -> None:
+    """An option without effect, or with a wrong type or name, is a ConfigError, in builds and in streams."""
     given, says = OF_ANY[case]
     with pytest.raises(ConfigError, match=says) as error:
         make(world, streaming, **given)
@@ -91,8 +91,8 @@ def test_no_option_is_ignored(world: World, case: str, streaming: bool | None) -
 
 @pytest.mark.parametrize("streaming", [False, True, None], ids=["map", "stream", "builder"])
 @pytest.mark.parametrize("case", NAMES)
-def test_no_other_config_is_built(world: World, case: str, streaming: bool | None) -> None:
-    """A name that no config has is refused, with the one that was perhaps meant."""
+def test_an_unknown_config_is_refused(world: World, case: str, streaming: bool | None) -> None:
+    """An unknown config is refused, and the error suggests a similar name."""
     name, says = NAMES[case]
     with pytest.raises(ConfigError, match=says):
         make(world, streaming, **{"config_name" if streaming is None else "name": name})
@@ -115,8 +115,8 @@ def test_no_other_config_is_built(world: World, case: str, streaming: bool | Non
     ],
     ids=str,
 )
-def test_the_builder_ignores_nothing_either(given: dict[str, Any], says: str) -> None:
-    """What `load_dataset` keeps to itself, or other builders know, is refused by this one."""
+def test_the_builder_refuses_options_of_load_dataset(given: dict[str, Any], says: str) -> None:
+    """The builder refuses options of `load_dataset` and of other builders."""
     with pytest.raises(ConfigError, match=says):
         NewsCLIPpings(**given)
 
@@ -124,8 +124,8 @@ def test_the_builder_ignores_nothing_either(given: dict[str, Any], says: str) ->
 @pytest.mark.parametrize(
     "given", [case for case in OF_ANY if not {"token", "storage_options", "features"} & {*OF_ANY[case][0]}]
 )
-def test_a_config_made_by_hand_is_checked_alike(given: str) -> None:
-    """NewsCLIPpingsConfig(...) refuses the same fields with the same words."""
+def test_the_config_class_refuses_the_same(given: str) -> None:
+    """NewsCLIPpingsConfig(...) refuses the same values with the same messages."""
     fields, says = OF_ANY[given]
     with pytest.raises(ConfigError, match=says):
         NewsCLIPpingsConfig(**fields)
@@ -133,10 +133,10 @@ def test_a_config_made_by_hand_is_checked_alike(given: str) -> None:
 
 @pytest.mark.parametrize("first", ["scene_resnet_place", "merged_balanced", "Scene_ResNet_Place", "scene-resnet-place"])
 @pytest.mark.parametrize("by_name", [False, True], ids=["first", "cache_dir="])
-def test_a_config_is_no_cache_folder(
+def test_a_config_name_as_cache_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, by_name: bool
 ) -> None:
-    """NewsCLIPpings("scene_resnet_place") never builds another config into a folder of that name."""
+    """NewsCLIPpings("scene_resnet_place") is an error: its first argument is the cache folder."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ConfigError, match=r"is the folder of the cache.*NewsCLIPpings\(config_name='") as error:
@@ -146,16 +146,16 @@ def test_a_config_is_no_cache_folder(
     assert not list(Path().iterdir())
 
 
-def test_arguments_after_the_cache_folder_have_names(tmp_path: Path) -> None:
-    """A config as the second argument is not taken for the name of the dataset."""
+def test_arguments_after_the_cache_folder_are_given_by_name(tmp_path: Path) -> None:
+    """A second positional argument is refused."""
     with pytest.raises(ConfigError, match="all arguments but the cache folder are given by name"):
         NewsCLIPpings(str(tmp_path), "scene_resnet_place")
 
 
-def test_a_cache_folder_may_be_called_like_a_config(
+def test_a_cache_folder_may_have_the_name_of_a_config(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written as a path it is one; by the name of the argument, too, where it exists."""
+    """It is accepted when written as a path, or as cache_dir= if it exists."""
     monkeypatch.chdir(tmp_path)
     builder = NewsCLIPpings("./scene_resnet_place", data_dir=str(world.root))
     assert builder.config.name == "merged_balanced"
@@ -165,24 +165,24 @@ def test_a_cache_folder_may_be_called_like_a_config(
         NewsCLIPpings("scene_resnet_place", data_dir=str(world.root))
 
 
-def test_the_builder_knows_the_name_load_dataset_has(world: World) -> None:
-    """`name=` is a config's name there, so it is one here."""
+def test_the_builder_accepts_name_for_a_config(world: World) -> None:
+    """`name=` selects a config, as it does in `load_dataset`."""
     assert NewsCLIPpings(name="scene_resnet_place", data_dir=str(world.root)).config_id.startswith(
         "scene_resnet_place-"
     )
 
 
-def test_what_changes_nothing_by_its_value_may_stay(world: World) -> None:
-    """None, the version that this is, no settings, and the very columns that are built: nothing is ignored."""
+def test_options_with_their_default_value_are_accepted(world: World) -> None:
+    """None, the current version, empty settings and the columns that are built anyway change nothing."""
     plain = load(world)
     given = {"token": None, "storage_options": {}, "version": "1.0.0", "features": plain["test"].features}
     again = load(world, data_files=None, images=None, metadata=None, splits=None, **given)
     assert raw_splits(again) == raw_splits(plain)
-    assert again["test"].cache_files == plain["test"].cache_files  # nothing was built again
+    assert again["test"].cache_files == plain["test"].cache_files  # it was not built again
 
 
-def test_types_of_columns_may_be_asked_for(world: World) -> None:
-    """`features=` of other types, in another order, gives those, built and streamed; token=True is the login's."""
+def test_columns_may_have_other_types(world: World) -> None:
+    """`features=` sets types and order of columns, built and streamed; token=True uses the saved login."""
     plain = load(world)["test"]
     asked = {
         **plain.features,
@@ -203,23 +203,25 @@ def test_types_of_columns_may_be_asked_for(world: World) -> None:
         assert built.column_names == list(features)
         assert built.to_list() == rows
     assert list(load(world, features=features, streaming=True)["test"]) == rows
-    assert load(world)["test"].features == plain.features  # in a folder of its own
+    assert load(world)["test"].features == plain.features  # it has its own cache folder
 
 
 @pytest.mark.parametrize(
     ("name", "kind"), [("caption", "int64"), ("id", "int16"), ("similarity_score", "int64"), ("image", "string")]
 )
 @pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
-def test_types_that_columns_cannot_have_are_refused(world: World, name: str, kind: str, streaming: bool) -> None:
-    """Before anything is read, with the name of the column."""
+def test_types_that_a_column_cannot_have_are_refused(world: World, name: str, kind: str, streaming: bool) -> None:
+    """The error comes before anything is read, and names the column."""
     features = datasets.Features({**load(world)["test"].features, name: datasets.Value(kind)})
     with pytest.raises(ConfigError, match=rf"features=: the column {name} is .*cannot be .*{kind}.*cast\(\)"):
         load(world, features=features, streaming=streaming)
 
 
 @pytest.mark.parametrize("value", ["nowhere", "http://me:secret@host/", "  ", "a\nb"], ids=str)
-def test_the_variable_is_named(world: World, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """A folder out of the environment that is none is told with the variable that it comes from."""
+def test_an_error_of_the_environment_variable_names_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """If NEWSCLIPPINGS_DATA_DIR is no data folder, the error names the variable."""
     monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", value)
     with pytest.raises((ConfigError, DataNotFoundError), match=r"^NEWSCLIPPINGS_DATA_DIR=") as error:
         datasets.load_dataset("newsclippings", images="none")
@@ -242,7 +244,7 @@ def test_the_variable_is_named(world: World, monkeypatch: pytest.MonkeyPatch, va
     ids=str,
 )
 def test_verify_is_as_strict(given: dict[str, Any], says: str) -> None:
-    """`newsclippings.verify` takes no value for another either."""
+    """`newsclippings.verify` refuses wrong values, too."""
     call: Callable[..., Any] = verify
     with pytest.raises(ConfigError, match=says):
         call(**given)
@@ -261,7 +263,7 @@ def test_verify_is_as_strict(given: dict[str, Any], says: str) -> None:
     ids=str,
 )
 def test_the_command_line_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, says: str) -> None:
-    """A misspelt option or value is answered with the right one."""
+    """For a misspelt option or value the command line suggests the right one."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, command.split())
     assert result.exit_code

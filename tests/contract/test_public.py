@@ -1,4 +1,4 @@
-"""What users call: public names, their parameters, the help of the command line. None changes unnoticed."""
+"""The public interface: names, parameters and help texts. None changes unnoticed."""
 
 from __future__ import annotations
 
@@ -64,41 +64,41 @@ PARAMETERS = {
     ],
     "verify_built": ["folder"],
 }
-OPTIONS = PARAMETERS["NewsCLIPpingsConfig"][5:]  # but the five that every builder of `datasets` has
+OPTIONS = PARAMETERS["NewsCLIPpingsConfig"][5:]  # without the five that every builder of `datasets` has
 
 
 def test_public_names() -> None:
-    """A name that is added, lost or renamed is a decision: this list is changed with it."""
+    """The public names are exactly those of the list above."""
     assert sorted(newsclippings.__all__) == sorted(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
-    """Those of each public function and class, in their order."""
+    """Every public function and class has these parameters, in this order."""
     assert list(inspect.signature(getattr(newsclippings, name)).parameters) == PARAMETERS[name]
 
 
 def test_options_of_a_build() -> None:
-    """The fields of the config, beside those of `datasets`, in their order."""
+    """The config has these fields besides those of `datasets`, in this order."""
     own = [field.name for field in dataclasses.fields(newsclippings.NewsCLIPpingsConfig)]
     of_datasets = {field.name for field in dataclasses.fields(datasets.BuilderConfig)}
     assert [name for name in own if name not in of_datasets] == OPTIONS
 
 
 def test_help_of_every_command() -> None:
-    """Word for word; `python -m tests.support.help` writes what is kept again."""
+    """The help texts equal the stored ones word for word; `python -m tests.support.help` updates those."""
     assert help_of_commands() == KEPT.read_text(encoding="utf-8")
 
 
-def test_types_are_those_of_the_module() -> None:
-    """What users' type checkers read is what `python -m tests.support.stubs` writes now."""
+def test_the_stubs_match_the_module() -> None:
+    """The types that users' type checkers see are up to date: `python -m tests.support.stubs` writes them."""
     kept, made = STUBS.read_text(encoding="utf-8"), stubs_of(Path(newsclippings.__file__).read_text(encoding="utf-8"))
     assert ast.dump(ast.parse(kept)) == ast.dump(ast.parse(made)), "run `python -m tests.support.stubs`"
 
 
 @pytest.mark.parametrize("folder", ["clone", "built"])
 def test_a_folder_of_the_same_name_does_not_hide_it(tmp_path: Path, folder: str) -> None:
-    """An installed package is imported beside a folder ./newsclippings: a clone of this project, or a built folder."""
+    """The installed package is imported although a folder ./newsclippings exists: a clone, or a built folder."""
     if folder == "clone":
         (tmp_path / "newsclippings").symlink_to(Path(newsclippings.__file__).parent)
     else:

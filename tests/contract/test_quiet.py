@@ -1,4 +1,4 @@
-"""A guest's manners: nothing is written where nobody asked for it, and offline means offline."""
+"""The package writes only where it was asked to, and opens no connection when offline."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def content(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder with a short name: names of sockets in it have a limit."""
+    """A folder with a short path, because the paths of sockets in it are limited."""
     with tempfile.TemporaryDirectory(prefix="nc-") as folder:
         yield Path(folder)
 
 
 @pytest.mark.parametrize("offline", sampled(["1", "0"], 2))
-def test_nothing_is_written_elsewhere_and_nobody_is_called(
+def test_local_work_writes_only_to_the_cache_and_stays_offline(
     world: World, tmp_path: Path, short_folder: Path, offline: str
 ) -> None:
-    """All that is done with local files leaves files in the cache and in what was named, and opens no connection.
+    """With local inputs, files are written only to the cache and the named outputs, and no connection is opened.
 
-    That holds with HF_HUB_OFFLINE=1; without it `datasets` itself may ask the Hub whether a script of this name is
-    known, and goes on without an answer.
+    No connection is promised with HF_HUB_OFFLINE=1 only: without it `datasets` may ask the Hub for a script of this
+    name, and continues without an answer.
     """
     before = content(world.root)
     folders = {name: tmp_path / name for name in ("home", "hf", "out", "cwd_of_child")}

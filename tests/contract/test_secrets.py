@@ -1,4 +1,4 @@
-"""No secret of a URL is in a message, a traceback, a log or a file: whatever fails, however it is asked for."""
+"""No secret of a URL appears in a message, traceback, log or file, whatever fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "SeCrEt"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, and the time that a silent server has, are short; no secrets are known before."""
+    """Shorten pauses between tries and the timeout for silent servers; forget secrets of other tests."""
     change_constant(monkeypatch, "PAUSE", 0.001)
     change_constant(monkeypatch, "TIMEOUT", 0.2)
     monkeypatch.setattr(foreign_text, "_known", {})
@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Server]]:
-    """A world, and a server with its tar, its index and a zip of it."""
+    """A world, and a server with its tar, the tar's index and a zip of it."""
     world, files = make_files(tmp_path_factory.mktemp("secrets") / "data")
     with serving(files) as server:
         yield world, server
@@ -61,7 +61,7 @@ FAILURES: dict[str, Habit] = {
 
 
 def urls(port: int, path: str) -> list[str]:
-    """Addresses with secrets in them, in all the places where they may be."""
+    """URLs with secrets in every place where a URL may have one."""
     return [
         f"http://127.0.0.1:{port}{path}?X-Amz-Signature={SECRET}&x={SECRET}",
         f"http://user:{SECRET}@127.0.0.1:{port}{path}#{SECRET}",
@@ -77,7 +77,7 @@ def urls(port: int, path: str) -> list[str]:
 
 
 def everything_of(error: BaseException) -> str:
-    """All texts of an error and of all that it refers to and that somebody may print."""
+    """Collect every text of an error, its causes and its traceback that may be printed."""
     seen: set[int] = set()
     texts, todo = ["".join(traceback.format_exception(error))], [error]
     while todo:
@@ -92,14 +92,14 @@ def everything_of(error: BaseException) -> str:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["build", "stream"])
 @pytest.mark.parametrize("failure", FAILURES)
-def test_calls_that_fail(
+def test_failing_calls_show_no_secret(
     served: tuple[World, Server],
     tmp_path: Path,
     failure: str,
     streaming: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Every address meets a failure, as a tar and as its index; nothing of it shows a secret, at any level of logs."""
+    """Whatever fails for a URL, as tar or as index, neither the error nor a log of any level has its secret."""
     world, server = served
     server.habit = FAILURES[failure]
     caplog.set_level(logging.DEBUG)
@@ -116,7 +116,7 @@ def test_calls_that_fail(
     for options in some:
         try:
             first(options)
-        except NewsCLIPpingsError as error:  # an index is read from front to back, which needs no ranges
+        except NewsCLIPpingsError as error:  # an index is read from start to end, which needs no ranges
             failed.append(error)
     assert len(failed) >= len(some) - (failure == "no ranges")
     for one in failed:
@@ -129,8 +129,8 @@ def test_calls_that_fail(
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("command", ["index", "verify", "info", "build", "preview"])
-def test_commands_that_fail(served: tuple[World, Server], tmp_path: Path, command: str, form: str) -> None:
-    """Nor does a command print one, whether it fails or only names the address."""
+def test_commands_show_no_secret(served: tuple[World, Server], tmp_path: Path, command: str, form: str) -> None:
+    """A command prints no secret, whether it fails or only shows the URL."""
     world, server = served
     server.habit = FAILURES["403"]
     for url in urls(server.port, "/origin.tar"):
@@ -146,10 +146,10 @@ def test_commands_that_fail(served: tuple[World, Server], tmp_path: Path, comman
     assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
 
 
-def test_what_is_made_shows_no_secret(
+def test_a_build_writes_no_secret(
     served: tuple[World, Server], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A build that works, by processes: no folder's name, no file, no log shows the address's secrets."""
+    """After a successful build with num_proc, no folder name, file or log has a secret of the URL."""
     world, server = served
     server.habit = honest
     caplog.set_level(logging.DEBUG)
@@ -161,8 +161,8 @@ def test_what_is_made_shows_no_secret(
     assert [file for file in tmp_path.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()] == []
 
 
-def test_a_builder_shows_no_secret_in_its_name(served: tuple[World, Server], tmp_path: Path) -> None:
-    """The folder that a builder writes to is named by digests."""
+def test_a_builder_shows_no_secret(served: tuple[World, Server], tmp_path: Path) -> None:
+    """A builder's cache folder, config and info show no secret of the URL."""
     world, server = served
     server.habit = honest
     url = f"http://user:{SECRET}@127.0.0.1:{server.port}/origin.tar?sig={SECRET}"
@@ -172,8 +172,8 @@ def test_a_builder_shows_no_secret_in_its_name(served: tuple[World, Server], tmp
     assert f"visual_news='http://127.0.0.1:{server.port}/origin.tar'" in repr(builder.config)
 
 
-def test_a_token_of_the_hub_that_its_server_repeats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A mirror may have tokens of any form; none is in a message or log, whether of the environment or of a login."""
+def test_a_token_that_the_server_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A token of any form, from the environment or a login, is in no message or log, even if the server repeats it."""
     monkeypatch.setenv("HF_TOKEN", f"of-the-environment.{SECRET}")
     network.keep_secret("hf://datasets/me/it")
     assert SECRET not in str(NewsCLIPpingsError(f"401: bad token of-the-environment.{SECRET}"))

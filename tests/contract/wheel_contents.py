@@ -12,7 +12,7 @@ PACKAGES = ("_newsclippings/", "newsclippings-stubs/")
 
 
 def main(dist: Path) -> None:
-    """Compare the names in the only wheel and the only sdist below `dist` with the files that are committed."""
+    """Compare the names in the wheel and the sdist in `dist` with the committed files."""
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
     committed = set(done.stdout.splitlines())
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")

@@ -1,4 +1,4 @@
-"""Metadata and articles in the rows: of the caption's article and of the picture's, whatever is missing."""
+"""Metadata and articles in the rows: those of the caption's and of the picture's article."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ STRUCT = {
 
 
 def files_of(world: World) -> dict[str, Any]:
-    """The metadata files as they were written."""
+    """Read the metadata files of a world."""
     folder = world.root / "news_clippings" / "metadata"
     return {split: json.loads((folder / f"{name}.json").read_bytes()) for split, name in FILES.items()}
 
 
 @pytest.mark.parametrize("captions", ["data.json", "metadata"])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_both_articles_are_told_of(new_world: Callable[..., World], captions: str, streaming: bool) -> None:
-    """`metadata` is of the caption's id, `image_metadata` of the picture's, each with every field of the file."""
+def test_metadata_of_both_articles(new_world: Callable[..., World], captions: str, streaming: bool) -> None:
+    """`metadata` has the record of the caption's id, `image_metadata` of the picture's, with every field."""
     world = new_world(tar=False)
     if captions == "metadata":
         (world.origin / "data.json").unlink()
@@ -63,7 +63,7 @@ def test_both_articles_are_told_of(new_world: Callable[..., World], captions: st
 
 
 def test_the_file_is_read_once(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it gives the captions, too, one pass gives both."""
+    """If captions come from the metadata, too, one pass reads both."""
     world = new_world(tar=False)
     (world.origin / "data.json").unlink()
     opened: list[str] = []
@@ -78,8 +78,8 @@ def test_the_file_is_read_once(new_world: Callable[..., World], monkeypatch: pyt
     assert sorted(opened) == ["test.json", "train.json", "val.json"]
 
 
-def test_what_the_file_does_not_know_is_null_and_counted(new_world: Callable[..., World]) -> None:
-    """An id without metadata has null, and the report counts those that have some."""
+def test_ids_without_metadata_are_null_and_counted(new_world: Callable[..., World]) -> None:
+    """A row without metadata has null, and the report counts rows with metadata."""
     world = new_world(tar=False)
     plan = files_of(world)["test"]
     gone = world.rows("merged_balanced", "test")[0]["id"]
@@ -97,7 +97,7 @@ def test_what_the_file_does_not_know_is_null_and_counted(new_world: Callable[...
 
 
 def test_a_changed_metadata_file_gives_new_rows(new_world: Callable[..., World]) -> None:
-    """Asked for, the file counts for the cache, though the captions come from elsewhere."""
+    """With metadata=True, a changed file gives new rows, although captions come from data.json."""
     world = new_world(tar=False)
     load(world, images="none", metadata=True)
     file = world.root / "news_clippings/metadata/test.json"
@@ -127,7 +127,7 @@ def test_a_changed_metadata_file_gives_new_rows(new_world: Callable[..., World])
     ],
 )
 def test_times_are_utc_and_placeholders_are_none(text: str | None, expected: datetime | None) -> None:
-    """ISO-8601 in any zone; what is no time, or stands for an unknown one, is null."""
+    """ISO-8601 times of any zone become UTC; placeholders and other text become null."""
     assert parse_timestamp(text) == expected
 
 
@@ -144,7 +144,7 @@ def test_times_are_utc_and_placeholders_are_none(text: str | None, expected: dat
     ],
 )
 def test_a_malformed_record_is_named(new_world: Callable[..., World], field: str, value: Any, says: str) -> None:
-    """A field of another kind is an error with file, id and field."""
+    """A field of a wrong type is an error with file, id and field."""
     world = new_world(tar=False)
     plan = files_of(world)["test"]
     row = world.rows("merged_balanced", "test")[0]
@@ -162,7 +162,7 @@ def article(world: World, number: int) -> str:
 @pytest.mark.parametrize("where", ["folder", "tar"])
 @pytest.mark.parametrize("images", ["bytes", "none"])
 def test_articles_are_those_of_the_captions(new_world: Callable[..., World], where: str, images: str) -> None:
-    """The text of the caption's article, from the folder or out of the tar, with pictures or without."""
+    """`article` is the text of the caption's article, from folder or tar, with and without pictures."""
     world = new_world()
     texts = {row["id"]: article(world, row["id"]) for s in SPLITS for row in world.rows("merged_balanced", s)}
     kwargs = {"visual_news": str(world.tar)} if where == "tar" else {}
@@ -176,7 +176,7 @@ def test_articles_are_those_of_the_captions(new_world: Callable[..., World], whe
 
 @pytest.mark.parametrize("missing", ["error", "null", "drop_pair"])
 def test_missing_articles_follow_the_policy(new_world: Callable[..., World], missing: str) -> None:
-    """Like missing pictures: an error that names them, a null, or a dropped pair; counted by the caption's outlet."""
+    """A missing article is an error that names it, a null, or a dropped pair, and counted by the caption's outlet."""
     world = new_world(tar=False)
     row = world.rows("merged_balanced", "test")[2]
     (path,) = world.origin.glob(f"*/articles/{row['id']}.txt")
@@ -196,7 +196,7 @@ def test_missing_articles_follow_the_policy(new_world: Callable[..., World], mis
 
 
 def test_a_changed_article_gives_new_rows(new_world: Callable[..., World]) -> None:
-    """An article that is overwritten in the folder is noticed."""
+    """An article that changed in the folder gives new rows."""
     world = new_world(tar=False)
     row = world.rows("merged_balanced", "test")[0]
     load(world, images="none", articles=True)
@@ -206,7 +206,7 @@ def test_a_changed_article_gives_new_rows(new_world: Callable[..., World]) -> No
 
 
 def test_an_article_that_is_no_text_is_named(new_world: Callable[..., World]) -> None:
-    """Bytes that are not UTF-8 are an error with the file."""
+    """An article that is not UTF-8 is an error that names the file."""
     world = new_world(tar=False)
     row = world.rows("merged_balanced", "test")[0]
     (path,) = world.origin.glob(f"*/articles/{row['id']}.txt")
@@ -216,7 +216,7 @@ def test_an_article_that_is_no_text_is_named(new_world: Callable[..., World]) ->
 
 
 def test_hostile_article_paths_are_refused(new_world: Callable[..., World]) -> None:
-    """A path that leaves the tree is refused with file and id, when articles are asked for."""
+    """With articles=True, a path that leaves the tree is refused with file and id."""
     world = new_world(tar=False)
     file = world.origin / "data.json"
     records = json.loads(file.read_bytes())
@@ -231,7 +231,7 @@ def test_hostile_article_paths_are_refused(new_world: Callable[..., World]) -> N
 
 
 def test_without_visual_news_there_are_no_articles(new_world: Callable[..., World]) -> None:
-    """The error is the one for missing pictures, also without pictures."""
+    """Articles without VisualNews give the error of missing pictures, also with images="none"."""
     world = new_world(tar=False)
     shutil.rmtree(world.root / "visual_news")
     with pytest.raises(FileNotFoundError, match="nor its articles"):

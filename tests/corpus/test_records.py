@@ -1,4 +1,4 @@
-"""Picking records out of big JSON: the fast way and the exact way agree, and neither is fooled."""
+"""Picking records from a large JSON file: the fast and the exact scan agree, and neither is misled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ captions = st.lists(st.sampled_from(["a", " ", '"', "\\", "{", "}", "[", ", ", "
     data=st.data(),
 )
 def test_every_layout_gives_the_same_records(texts: list[str], layout: str, block: int, data: st.DataObject) -> None:
-    """Whatever the layout, the block size and the captions: the wanted records and no others, sorted by id."""
+    """For any layout, block size and captions, exactly the wanted records are found, sorted by id."""
     ids = data.draw(st.lists(st.integers(0, 3000), min_size=len(texts), max_size=len(texts), unique=True))
     rows = [make(number, text) for number, text in zip(ids, texts, strict=True)]
     wanted = data.draw(st.lists(st.sampled_from([*ids, 3001, 10**12]), unique=True))
@@ -49,8 +49,8 @@ def test_every_layout_gives_the_same_records(texts: list[str], layout: str, bloc
 
 
 @pytest.mark.parametrize("layout", FAST)
-def test_usual_layouts_take_the_fast_way(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layouts of json.dump are read without decoding every record."""
+def test_usual_layouts_take_the_fast_scan(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files in the layouts of json.dump are read without decoding every record."""
     monkeypatch.setattr(records, "walk_records", None)
     rows = [make(n, 'a { b "quoted" \\ word, { and é}') for n in range(1, 60_000, 7)]  # several blocks
     wanted = [rows[k]["id"] for k in (0, 1, 500, len(rows) - 1)]
@@ -59,7 +59,7 @@ def test_usual_layouts_take_the_fast_way(layout: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("number", [0, 9, 10, 9_999_999, 10_000_000, 123_456_789, 2**53 + 1, 2**63 - 1, -5])
 def test_ids_of_any_size(number: int) -> None:
-    """Ids are compared in full, whatever their number of digits."""
+    """Ids are compared completely, with any number of digits."""
     rows = [make(12), make(number), make(34)]
     assert pick(json.dumps(rows), [number, 1]) == exactly(rows, [number])
 
@@ -97,13 +97,13 @@ def test_ids_of_any_size(number: int) -> None:
     ],
 )
 def test_a_malformed_file_is_named_with_record_and_byte(text: str, says: str) -> None:
-    """Each fault gives one error of ours that names the file and what was found."""
+    """Each fault is one error that names the file, the record and the byte."""
     with pytest.raises(BadFileError, match=f"(?s)x.json.*{says}"):
         pick(text, [1, 2])
 
 
-def test_a_fault_behind_the_wanted_records_is_found_by_the_exact_way() -> None:
-    """A truncated file whose wanted records are all there is still an error."""
+def test_a_fault_after_the_wanted_records_is_found() -> None:
+    """A truncated file is an error even if it has all wanted records."""
     with pytest.raises(BadFileError, match="truncated"):
         pick(json.dumps([make(1), make(2), make(3)])[:-9], [1])
 
@@ -111,7 +111,7 @@ def test_a_fault_behind_the_wanted_records_is_found_by_the_exact_way() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 400), st.integers(0, 12))
 def test_damaged_bytes_never_raise_anything_else(noise: bytes, at: int, cut: int) -> None:
-    """Whatever is put into a good file: the records, or BadFileError; never another exception, never a wrong record."""
+    """A damaged file gives the right records or BadFileError; never another exception or a wrong record."""
     rows = [make(n, f"caption {n}") for n in (5, 6, 7)]
     good = json.dumps(rows).encode()
     text = good[:at] + noise + good[at + cut :]
@@ -123,14 +123,14 @@ def test_damaged_bytes_never_raise_anything_else(noise: bytes, at: int, cut: int
 
 
 def test_a_record_larger_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caption longer than the window costs time only."""
+    """A record that is longer than the window is read."""
     change_constant(monkeypatch, "BLOCK", 512, of="fast_scan")
     rows = [make(1, "x" * 5000), make(2), make(3, "y" * 700)]
     assert pick(json.dumps(rows), [1, 3]) == exactly(rows, [1, 3])
 
 
-def test_memory_is_bounded_by_what_is_kept() -> None:
-    """Reading a stream of 40 MB for two records never asks for more than a block at a time."""
+def test_memory_is_bounded_by_the_block_size() -> None:
+    """Reading two records of a 40 MB stream never requests more than a block at a time."""
 
     class Counting(io.BytesIO):
         largest = 0

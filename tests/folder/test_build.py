@@ -1,4 +1,4 @@
-"""`newsclippings build`: a folder of Parquet files that is right, complete, and survives being killed."""
+"""`newsclippings build` writes a correct, complete folder of Parquet files, even after it was killed."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ BESIDE = {"README.md", "dataset_infos.json", "SHA256SUMS"}
 
 @pytest.fixture
 def many_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Splits of eight rows are large enough for eight files."""
+    """Lower the limit, so that a split of eight rows gets eight files."""
     change_constant(monkeypatch, "FEWEST", 1)
 
 
-# What is in the folder
+# Content of the folder
 
 
 def test_a_folder_that_loads_by_name(world: World, tmp_path: Path) -> None:
-    """Parquet files, card, infos and manifests: every row, readable by name and by other libraries."""
+    """The folder has Parquet files, card, infos and manifests; every row loads by the folder's name."""
     out = tmp_path / "cwd" / "newsclippings"
     result = run("build", out, *TWO, "--data-dir", world.root)
     assert result.exit_code == 0, result.output
@@ -72,7 +72,7 @@ def test_a_folder_that_loads_by_name(world: World, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("many_files")
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_many_files(world: World, tmp_path: Path, streaming: bool) -> None:
-    """Splits that are large enough have eight files: all rows in order, twins never apart."""
+    """Large splits have eight files, with all rows in order and twins in the same file."""
     build(world, tmp_path / "out")
     files = sorted((tmp_path / "out" / "merged_balanced").glob("train-*-of-00008.parquet"))
     assert len(files) == 8
@@ -87,7 +87,7 @@ def test_many_files(world: World, tmp_path: Path, streaming: bool) -> None:
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
 def test_other_libraries_read_it(world: World, tmp_path: Path, library: str) -> None:
-    """Those that know nothing of `datasets` find rows, captions and the bytes of pictures."""
+    """Libraries other than `datasets` read rows, captions and the bytes of pictures."""
     module = pytest.importorskip(library)
     build(world, tmp_path / "out")
     files = str(tmp_path / "out" / "merged_balanced" / "test-*.parquet")
@@ -104,7 +104,7 @@ def test_other_libraries_read_it(world: World, tmp_path: Path, library: str) -> 
 
 
 def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Embeddings, metadata and articles reach the Parquet files, and load from there."""
+    """Embeddings, metadata and articles are in the Parquet files, and load from there."""
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     options = ["--embeddings", "all", "--metadata", "--articles", "--images", "none"]
@@ -122,7 +122,7 @@ def test_with_everything(new_world: Callable[..., World], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_vectors_that_some_rows_lack(new_world: Callable[..., World], tmp_path: Path, streaming: bool) -> None:
-    """Nulls among vectors are written and read by every version of pyarrow; the features keep the length."""
+    """Vectors with nulls are written and read by every version of pyarrow; the features keep the length."""
     world, out = new_world(tar=False), tmp_path / "out"
     plan = make_plan(world)
     write_embeddings(world, plan)
@@ -146,7 +146,7 @@ def test_vectors_that_some_rows_lack(new_world: Callable[..., World], tmp_path: 
 
 
 def test_vectors_that_no_row_lacks(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """They stay lists of a fixed length in the files."""
+    """Vectors without nulls are stored as lists of a fixed length."""
     world, out = new_world(tar=False), tmp_path / "out"
     plan = make_plan(world)
     for split in SPLITS:
@@ -160,8 +160,8 @@ def test_vectors_that_no_row_lacks(new_world: Callable[..., World], tmp_path: Pa
     assert [row["sbert"] for row in loaded["test"]] == [one.tolist()] * len(world.rows(split="test"))
 
 
-def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
-    """No path of this machine stands in any file of the folder."""
+def test_no_path_of_this_machine_is_in_the_folder(world: World, tmp_path: Path) -> None:
+    """No file of the folder has a path of this machine."""
     build(world, tmp_path / "out", *TWO, "--images", "once")
     for file in (p for p in (tmp_path / "out").rglob("*") if p.is_file()):
         assert str(world.root).encode() not in file.read_bytes()
@@ -169,7 +169,7 @@ def test_it_tells_nothing_of_this_machine(world: World, tmp_path: Path) -> None:
 
 
 def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small row groups, an index of pages, pictures as they are and the rest compressed, content-defined chunks."""
+    """Files have small row groups, a page index, uncompressed pictures, compressed texts, content-defined chunks."""
     change_constant(monkeypatch, "ROWS_OF_PICTURES", 10, of="joined")
     build(world, tmp_path / "out")
     file = pq.ParquetFile(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet")
@@ -187,7 +187,7 @@ def test_parquet_as_the_hub_wants_it(world: World, tmp_path: Path, monkeypatch: 
 
 
 def test_row_groups_of_large_pictures_are_small(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many rows to a group as have room in it, one at least."""
+    """A row group has as many rows as fit into the limit, and at least one."""
     size = sum(len(row["image"]["bytes"]) for row in world.rows(split="test")) // 4
     change_constant(monkeypatch, "MAX_GROUP", size)
     build(world, tmp_path / "out", "--split", "test")
@@ -199,7 +199,7 @@ def test_row_groups_of_large_pictures_are_small(world: World, tmp_path: Path, mo
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=200), st.integers(1, 300), st.sampled_from([1, 4, 100]))
 def test_a_plan_of_files(sizes: list[int], largest: int, fewest: int) -> None:
-    """All rows in order, once; twins together; one file or a multiple of eight; none too large that can be divided."""
+    """A plan has all rows once and in order, twins together, one or a multiple of eight files, none too large."""
     with pytest.MonkeyPatch.context() as patch:
         change_constant(patch, "MAX_SHARD", largest)
         change_constant(patch, "FEWEST", fewest)
@@ -213,8 +213,8 @@ def test_a_plan_of_files(sizes: list[int], largest: int, fewest: int) -> None:
     ) >= len(sizes)
 
 
-def test_the_manifest_says_what_is_there(world: World, tmp_path: Path) -> None:
-    """Rows, sizes and digests of files; digests of ids; counts of labels; the join report."""
+def test_the_manifest_describes_the_files(world: World, tmp_path: Path) -> None:
+    """The manifest has rows, sizes and digests of files, digests of ids, counts of labels, and the join report."""
     reports = build(world, tmp_path / "out", "--split", "test", "--split", "train")
     folder = tmp_path / "out" / "merged_balanced"
     found = manifest(folder)
@@ -235,7 +235,7 @@ def test_the_manifest_says_what_is_there(world: World, tmp_path: Path) -> None:
 
 
 def test_another_build_replaces_a_config_and_keeps_the_others(world: World, tmp_path: Path) -> None:
-    """A second build of one config takes the place of the first; the card then still knows both."""
+    """A second build of a config replaces it; the card still has the other config."""
     out = tmp_path / "out"
     build(world, out, "--config", "merged_balanced")
     build(world, out, "--config", "person_sbert_text_text")
@@ -250,10 +250,10 @@ def test_another_build_replaces_a_config_and_keeps_the_others(world: World, tmp_
 
 
 @pytest.mark.parametrize("layout", ["bytes", "once", "none"])
-def test_the_same_again_writes_nothing(
+def test_the_same_build_again_writes_nothing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    """What was built of the same inputs is left alone, file by file."""
+    """Building again from the same inputs writes no Parquet file and changes no byte."""
     build(world, tmp_path / "out", *TWO, "--images", layout)
     before = content(tmp_path / "out")
 
@@ -266,7 +266,7 @@ def test_the_same_again_writes_nothing(
 
 
 def test_a_changed_picture_is_written(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A picture that is another one now is noticed, though no file of ours was touched."""
+    """A changed picture is written, although the files of the build are complete."""
     world = new_world(tar=False)
     build(world, tmp_path / "out")
     record = world.used_once()
@@ -279,8 +279,8 @@ def test_a_changed_picture_is_written(new_world: Callable[..., World], tmp_path:
     assert [row["image"]["bytes"] for row in rows] == [row["image"]["bytes"] for row in world.rows()]
 
 
-def test_a_damaged_file_is_written_anew(world: World, tmp_path: Path) -> None:
-    """A file of another size than the manifest says is no complete config."""
+def test_a_damaged_file_is_written_again(world: World, tmp_path: Path) -> None:
+    """A file whose size differs from the manifest's is written again."""
     build(world, tmp_path / "out")
     before = content(tmp_path / "out")
     file = tmp_path / "out" / "merged_balanced" / "test-00000-of-00001.parquet"
@@ -351,7 +351,7 @@ print(point - 1)
 @pytest.mark.parametrize("new", [True, False], ids=["new folder", "over an older build"])
 @pytest.mark.sweep
 def test_killed_at_any_step(world: World, tmp_path: Path, new: bool) -> None:
-    """Killed before any file is written, flushed, renamed or removed, the next build gives the same bytes."""
+    """Killed before any write, flush, rename or removal, the next build gives the same bytes."""
     if not new:
         build(world, tmp_path / "older", *TWO, "--split", "validation", "--split", "test")
     command = [sys.executable, "-c", CRASH, str(tmp_path / "out"), str(world.root), str(tmp_path / "older")]
@@ -361,8 +361,8 @@ def test_killed_at_any_step(world: World, tmp_path: Path, new: bool) -> None:
     assert raw(datasets.load_dataset(str(tmp_path / "out"), split="test")) == world.rows(split="test")
 
 
-def test_a_full_disk_is_found_out_before(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has to be written is compared with what is free, pictures to the byte; nothing is begun."""
+def test_a_full_disk_is_reported_before_writing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes to write, exact for pictures, are compared with the free disk before anything is written."""
     pictures = sum(len(row["image"]["bytes"]) for row in world.rows(split="test"))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=pictures))
@@ -376,10 +376,10 @@ def test_a_full_disk_is_found_out_before(world: World, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("layout", ["bytes", "once"])
-def test_a_disk_for_some_of_the_configs(
+def test_a_disk_with_space_for_one_config_of_two(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    """All that is asked for is added up before any of it is written, but for what is complete already."""
+    """The needed disk space counts all requested configs before any is written, except complete ones."""
     usage, options = shutil.disk_usage(tmp_path), ["--data-dir", world.root, "--images", layout]
 
     def refused(free: int, *configs: str) -> tuple[int, str]:
@@ -403,7 +403,7 @@ def test_a_disk_for_some_of_the_configs(
 def test_reports_are_logged_once(
     new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though configs are joined once more, to look whether they fit."""
+    """Each report is logged once, although configs are joined a second time to compute the disk space."""
     world = new_world(tar=False)
     (world.origin / world.used_once().image_path).unlink()
     build(world, tmp_path / "out", *TWO, "--missing", "null")
@@ -411,8 +411,10 @@ def test_reports_are_logged_once(
     assert len(logged) == len(set(logged)) > 0
 
 
-def test_a_disk_that_is_large_enough_for_texts(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts are compressed: what fits is not refused, since the plain texts would not have fitted."""
+def test_the_needed_disk_space_counts_compressed_texts(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is large enough for the compressed texts is accepted."""
     build(world, tmp_path / "first", "--images", "none", "--articles", *ALL)
     manifests = [manifest(file.parent) for file in tmp_path.rglob("manifest.json")]
     plain = sum(split["plain_bytes"] for one in manifests for split in one["splits"].values())
@@ -421,8 +423,8 @@ def test_a_disk_that_is_large_enough_for_texts(world: World, tmp_path: Path, mon
     build(world, tmp_path / "second", "--images", "none", "--articles", *ALL)
 
 
-def test_two_at_once_in_one_folder(world: World, tmp_path: Path) -> None:
-    """The second waits for the first, and finds the work done."""
+def test_two_builds_at_once_in_one_folder(world: World, tmp_path: Path) -> None:
+    """The second build waits for the first, and reports the same."""
     command = [sys.executable, "-m", "newsclippings", "build", str(tmp_path / "out"), "--data-dir", str(world.root)]
     env = environment(tmp_path / "hf")
     both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -447,7 +449,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_it_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, name: str) -> None:
-    """A folder with files of others is refused before anything is done, and every file stays as it is."""
+    """A folder with other files is refused before anything is written, and every file stays as it is."""
     out = tmp_path / "out"
     file = out / name
     file.parent.mkdir(parents=True)
@@ -461,7 +463,7 @@ def test_it_never_replaces_what_it_did_not_write(world: World, tmp_path: Path, n
 
 @pytest.mark.parametrize("name", ["merged_balanced", "images"])
 def test_a_config_that_is_a_link_is_refused(world: World, tmp_path: Path, name: str) -> None:
-    """A symbolic link in the place of a config cannot be replaced as a folder is: told before anything is done."""
+    """A config folder that is a symbolic link is refused before anything is written."""
     out = tmp_path / "out"
     build(world, out, "--config", "scene_resnet_place", "--images", "once")
     (out / "images" if name == "images" else out / "scene_resnet_place").rename(tmp_path / "elsewhere")
@@ -474,15 +476,15 @@ def test_a_config_that_is_a_link_is_refused(world: World, tmp_path: Path, name: 
     assert not (out / ".building").exists()
 
 
-def test_into_the_current_folder_names_it(world: World) -> None:
-    """`build .` works, and the card's snippet has the folder's name."""
+def test_the_card_of_the_current_folder_has_its_name(world: World) -> None:
+    """`build .` works, and the card's snippet uses the folder's name."""
     assert run("build", ".", "--data-dir", world.root, "--images", "none").exit_code == 0
     assert 'load_dataset("cwd", "merged_balanced")' in Path("README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "größe"])
 def test_a_folder_of_any_name(world: World, tmp_path: Path, name: str) -> None:
-    """Its card is what it should be, and names it in Python's words."""
+    """The card's snippet has the folder's name as a valid Python literal."""
     out = tmp_path / name
     build(world, out, "--images", "none")
     card = (out / "README.md").read_text(encoding="utf-8")
@@ -492,8 +494,8 @@ def test_a_folder_of_any_name(world: World, tmp_path: Path, name: str) -> None:
     assert stale_files(out) == []
 
 
-def test_a_folder_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
-    """Bytes that are no UTF-8 are refused: Arrow could not write there."""
+def test_a_folder_name_that_is_not_utf8_is_refused(world: World, tmp_path: Path) -> None:
+    """A folder name that is not UTF-8 is refused, because Arrow cannot write there."""
     result = run("build", tmp_path / b"x\xff".decode(errors="surrogateescape"), "--data-dir", world.root)
     assert result.exit_code == 1
     assert "expected a name in UTF-8, found bytes that are not UTF-8. Choose another." in result.stderr
@@ -501,7 +503,7 @@ def test_a_folder_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
 
 
 def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """The card is written with each config; what could not be built is not in it. With pictures it is told before."""
+    """The card has only configs that were built. With pictures, the fault is found before anything is written."""
     world = new_world(tar=False)
     (world.root / "news_clippings/data/scene_resnet_place/test.json").write_text("{}")
     result = run("build", tmp_path / "out", *TWO, "--data-dir", world.root)
@@ -513,11 +515,11 @@ def test_a_second_config_that_fails_leaves_the_first_loadable(new_world: Callabl
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*BESIDE, "merged_balanced"}
 
 
-# Pictures once
+# `--images once`: shared pictures
 
 
 def test_each_picture_is_stored_once(world: World, tmp_path: Path) -> None:
-    """Only merged_balanced has pictures in its rows; those of the others are in a config of their own, once."""
+    """With `--images once`, merged_balanced keeps its pictures; a config `images` has each of the others once."""
     out = tmp_path / "out"
     build(world, out, *ALL, "--images", "once")
     thin = [config for config in CONFIGS if config != "merged_balanced"]
@@ -538,8 +540,8 @@ def test_each_picture_is_stored_once(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_join_images_gives_the_full_rows_back(world: World, tmp_path: Path, streaming: bool) -> None:
-    """Thin rows and the config of pictures together are the rows with pictures, columns in their order."""
+def test_join_images_restores_the_full_rows(world: World, tmp_path: Path, streaming: bool) -> None:
+    """join_images gives the rows with pictures, with the columns in their usual order."""
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
     thin = datasets.load_dataset(str(out), "scene_resnet_place", split="train", streaming=streaming)
@@ -552,7 +554,7 @@ def test_join_images_gives_the_full_rows_back(world: World, tmp_path: Path, stre
 
 
 def test_join_images_of_another_split_is_an_error(world: World, tmp_path: Path) -> None:
-    """A row whose picture is not there is no row without a picture."""
+    """join_images with another split's pictures is an error; no row silently loses its picture."""
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
     thin = datasets.load_dataset(str(out), "scene_resnet_place", split="train")
@@ -566,7 +568,7 @@ def test_join_images_of_another_split_is_an_error(world: World, tmp_path: Path) 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_join_images_of_other_columns_is_an_error(streaming: bool) -> None:
-    """Absent, null, of another type: an error of ours, never another picture; other widths of whole numbers are ids."""
+    """join_images refuses ids that are absent, null or no integers; any width of integer is accepted."""
     pictures = [{"bytes": bytes([k]), "path": None} for k in (1, 2)]
     image = datasets.Features({"image_id": datasets.Value("int64"), "image": datasets.Image(decode=False)})
 
@@ -594,7 +596,7 @@ def test_join_images_of_other_columns_is_an_error(streaming: bool) -> None:
 
 
 def test_join_images_of_all_splits_is_an_error(world: World, tmp_path: Path) -> None:
-    """All splits together, or pictures as a stream: one line says what is expected."""
+    """join_images refuses all splits at once, and streamed pictures, with one line that says what it expects."""
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
     thin, images = (datasets.load_dataset(str(out), config) for config in ("scene_resnet_place", "images"))
@@ -605,7 +607,7 @@ def test_join_images_of_all_splits_is_an_error(world: World, tmp_path: Path) -> 
 
 
 def test_pictures_that_are_missing_stay_null(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """With --missing null a picture that is not there is null in the config of pictures, and in the joined rows."""
+    """With --missing null a missing picture is null in the config of pictures and in the joined rows."""
     world = new_world(tar=False)
     lost = world.used_once("scene_resnet_place").image_path
     (world.origin / lost).unlink()
@@ -617,8 +619,8 @@ def test_pictures_that_are_missing_stay_null(new_world: Callable[..., World], tm
     assert sum(row["image"] is None for row in full) == 1
 
 
-def test_the_pictures_of_an_earlier_build_are_not_lost(world: World, tmp_path: Path) -> None:
-    """The config of pictures serves all thin configs of the folder, or is not written."""
+def test_shared_pictures_cover_configs_of_earlier_builds(world: World, tmp_path: Path) -> None:
+    """The config of pictures has the pictures of every config that needs it, or `build` refuses to write it."""
     out = tmp_path / "out"
     build(world, out, "--config", "scene_resnet_place", "--images", "once")
     before = content(out)
@@ -634,8 +636,8 @@ def test_the_pictures_of_an_earlier_build_are_not_lost(world: World, tmp_path: P
         assert raw(join_images(thin, images)) == world.rows(config, "test")
 
 
-def test_the_config_of_pictures_goes_with_the_last_one_it_serves(world: World, tmp_path: Path) -> None:
-    """Built again with pictures in the rows, nothing is left of the other layout, and the card does not speak of it."""
+def test_shared_pictures_are_removed_with_the_last_config_that_needs_them(world: World, tmp_path: Path) -> None:
+    """Built again with pictures in the rows, the folder has no config of pictures, and the card does not mention it."""
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
     build(world, out, *TWO)
@@ -647,10 +649,10 @@ def test_the_config_of_pictures_goes_with_the_last_one_it_serves(world: World, t
     assert run("card", out, "--check").exit_code == 0
 
 
-def test_a_build_killed_before_the_pictures_does_not_lose_them(
+def test_a_build_killed_before_the_shared_pictures_is_noticed(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thin config whose pictures were not written yet is known by its manifest, and has to be named."""
+    """A config whose shared pictures were not written is known by its manifest, and the next build must include it."""
     out = tmp_path / "out"
     first = ["--config", "scene_resnet_place", "--config", "semantics_clip_text_text", "--images", "once"]
     write = parquet_folder.write_config
@@ -673,7 +675,7 @@ def test_a_build_killed_before_the_pictures_does_not_lose_them(
 
 
 def test_pictures_in_a_folder_of_the_users_are_refused(world: World, tmp_path: Path) -> None:
-    """A folder `images` that somebody else filled is not replaced."""
+    """A folder `images` with the user's files is not replaced."""
     out = tmp_path / "out"
     (out / "images").mkdir(parents=True)
     (out / "images" / "mine.parquet").write_bytes(b"mine")
@@ -686,7 +688,7 @@ def test_pictures_in_a_folder_of_the_users_are_refused(world: World, tmp_path: P
 def test_rows_without_a_record_stay_when_pictures_are_stored_once(
     new_world: Callable[..., World], tmp_path: Path
 ) -> None:
-    """An image_id that nothing knows has a null picture in the config of pictures, and the rows can be joined."""
+    """An image_id without a record has a null picture in the config of pictures, and join_images accepts it."""
     world = new_world(tar=False)
     lost = world.used_once("scene_resnet_place")
     del world.records[lost.id]
@@ -698,14 +700,14 @@ def test_rows_without_a_record_stay_when_pictures_are_stored_once(
 
 
 def test_a_new_folder_that_cannot_be_made_is_named(world: World) -> None:
-    """The reason is told, and not hidden by tidying up."""
+    """If the folder cannot be created, the error gives the reason; cleaning up does not hide it."""
     result = run("build", "/proc/no/such", "--data-dir", world.root)
     assert result.exit_code == 1
     assert "/proc/no" in result.stderr
 
 
 def test_errors_name_the_options_of_the_command_line(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """What Python calls missing='null' is --missing null here."""
+    """Errors of the command name the option --missing null, not missing='null'."""
     world = new_world(tar=False)
     (world.origin / world.used_once().image_path).unlink()
     told = run("build", tmp_path / "out", "--data-dir", world.root).stderr
@@ -716,8 +718,8 @@ def test_errors_name_the_options_of_the_command_line(new_world: Callable[..., Wo
     assert "Without pictures: --images none builds" in told
 
 
-def test_an_input_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
-    """The error comes through the lock of the folder, and leaves no folder."""
+def test_a_missing_input_leaves_no_folder(world: World, tmp_path: Path) -> None:
+    """A missing input is an error, and the folder that was locked for the build is removed."""
     result = run("build", tmp_path / "out", "--data-dir", world.root, "--visual-news", "nowhere.tar")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
@@ -725,8 +727,8 @@ def test_an_input_that_is_not_there_is_told(world: World, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_two_that_lock_a_folder_which_one_removes(tmp_path: Path) -> None:
-    """Who waited for a folder that is removed meanwhile gets a new one, alone."""
+def test_a_build_that_waited_for_a_removed_folder_creates_it_again(tmp_path: Path) -> None:
+    """A build that waited for the lock of a folder that was then removed locks a new folder, exclusively."""
     with alone_in(tmp_path / "out"):
         waiting = subprocess.Popen(
             [sys.executable, "-c", LOCK, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
@@ -749,8 +751,10 @@ with alone_in(Path(sys.argv[1])):
 """
 
 
-def test_a_config_that_was_away_is_put_back(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between two renames, then short of disk: the older build is there again."""
+def test_an_older_config_is_restored_after_a_kill(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill between two renames, a next build that fails for lack of disk space restores the older config."""
     out = tmp_path / "out"
     build(world, out)
     before = content(out)
@@ -772,7 +776,7 @@ def card(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Configs, features and sizes for programs; counts, report and snippet for people."""
+    """The card has configs, features and sizes in YAML, and counts, report and snippet in text."""
     world = new_world(tar=False)
     lost = world.used_once().image_path
     (world.origin / lost).unlink()
@@ -808,8 +812,10 @@ def test_the_card_says_what_was_counted(new_world: Callable[..., World], tmp_pat
 
 
 @pytest.mark.parametrize("missing", ["error", "null"])
-def test_the_card_says_what_became_of_rows(new_world: Callable[..., World], tmp_path: Path, missing: str) -> None:
-    """Whether rows with nulls were kept, or none lacks anything."""
+def test_the_card_says_what_happened_to_incomplete_rows(
+    new_world: Callable[..., World], tmp_path: Path, missing: str
+) -> None:
+    """The card says whether rows with nulls were kept, or that all rows are complete."""
     world = new_world(tar=False)
     if missing == "null":
         (world.origin / world.used_once().image_path).unlink()
@@ -821,7 +827,7 @@ def test_the_card_says_what_became_of_rows(new_world: Callable[..., World], tmp_
 
 
 def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Types as they are; nulls are told where there are any, however many rows were left out."""
+    """The card has the stored types of vectors, and mentions nulls only if there are any."""
     world = new_world(tar=False)
     plan = make_plan(world)
     test = [row["id"] for row in world.rows(split="test")]
@@ -840,7 +846,7 @@ def test_the_card_of_vectors(new_world: Callable[..., World], tmp_path: Path) ->
 
 
 def test_the_card_of_vectors_that_the_first_version_wrote(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """What it says of pyarrow is true of those files and stays, whatever the name; not when they are written anew."""
+    """The card of files of the first version keeps its note on pyarrow until the files are written again."""
     world, out = new_world(tar=False), tmp_path / "out"
     write_embeddings(world, make_plan(world))
     build(world, out, "--images", "none", "--embeddings", "sbert")
@@ -860,7 +866,7 @@ def test_the_card_of_vectors_that_the_first_version_wrote(new_world: Callable[..
 
 
 def test_the_card_of_thin_configs_shows_the_join(world: World, tmp_path: Path) -> None:
-    """Its second snippet runs, too."""
+    """The card of configs with shared pictures has a second snippet, for join_images, and it runs."""
     out = tmp_path / "cwd" / "newsclippings"
     build(world, out, *TWO, "--images", "once")
     text = card(out)[1]
@@ -876,7 +882,7 @@ def test_the_card_of_thin_configs_shows_the_join(world: World, tmp_path: Path) -
 
 
 def test_infos_and_card_agree(world: World, tmp_path: Path) -> None:
-    """dataset_infos.json has the same configs, columns and counts as the YAML, and `datasets` reads it."""
+    """dataset_infos.json has the configs, columns and counts of the card's YAML, and `datasets` reads it."""
     from datasets.info import DatasetInfosDict
 
     build(world, tmp_path / "out", *TWO, "--images", "once")
@@ -894,7 +900,7 @@ def test_infos_and_card_agree(world: World, tmp_path: Path) -> None:
 
 
 def test_card_check(world: World, tmp_path: Path) -> None:
-    """`card --check` knows a card that somebody edited; `card` writes it anew."""
+    """`card --check` detects an edited card; `card` writes it again."""
     out = tmp_path / "out"
     build(world, out)
     before = content(out)
@@ -913,7 +919,7 @@ def test_card_check(world: World, tmp_path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_data(world: World, tmp_path: Path) -> None:
-    """A folder that an earlier version built keeps that version: a later one finds its card as it should be."""
+    """A folder of an earlier version keeps its version, and its card still counts as up to date."""
     out = tmp_path / "out"
     build(world, out, *TWO)
     for config, version in {"merged_balanced": "0.9.10", "scene_resnet_place": "0.9.9"}.items():
@@ -926,7 +932,7 @@ def test_the_version_is_that_of_the_data(world: World, tmp_path: Path) -> None:
 
 
 def test_a_card_that_another_version_of_datasets_wrote(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """The word for lists in the YAML differs between versions of `datasets`; the card is the same."""
+    """Versions of `datasets` write list types differently in YAML; the card counts as up to date in both forms."""
     world, out = new_world(), tmp_path / "out"
     build(world, out, "--images", "none", "--metadata")
     readme, sums = out / "README.md", out / "SHA256SUMS"
@@ -942,8 +948,8 @@ def test_a_card_that_another_version_of_datasets_wrote(new_world: Callable[..., 
     assert readme.read_text(encoding="utf-8") == theirs
 
 
-def test_what_file_managers_leave(world: World, tmp_path: Path) -> None:
-    """A hidden file is no matter: nothing is refused, written again or not sound."""
+def test_hidden_files_are_ignored(world: World, tmp_path: Path) -> None:
+    """A hidden file in a config is ignored by `build` and `verify`."""
     out = tmp_path / "out"
     build(world, out)
     before = content(out)
@@ -954,8 +960,8 @@ def test_what_file_managers_leave(world: World, tmp_path: Path) -> None:
     assert {name: data for name, data in content(out).items() if not name.endswith(".DS_Store")} == before
 
 
-def test_beside_a_damaged_config(world: World, tmp_path: Path) -> None:
-    """The config that the card's pairs come from cannot be read: one line says so, and what to do."""
+def test_a_damaged_config_stops_the_card_with_one_line(world: World, tmp_path: Path) -> None:
+    """If the config for the card's example pairs cannot be read, one line says so and what to do."""
     out = tmp_path / "out"
     build(world, out)
     shard = next((out / "merged_balanced").glob("test-*.parquet"))

@@ -1,4 +1,4 @@
-"""`newsclippings croissant`: metadata that is true, the same each time, and leads mlcroissant to every row."""
+"""`newsclippings croissant` writes true, deterministic metadata, with which mlcroissant reads every row."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ needs_embeddings = pytest.mark.skipif(int(pa.__version__.partition(".")[0]) < 26
 
 
 def croissant(folder: Path) -> dict[str, Any]:
-    """What the command writes of a folder."""
+    """Return what the command writes for a folder."""
     result = run("croissant", folder)
     assert result.exit_code == 0, result.output
     metadata: dict[str, Any] = json.loads((folder / "croissant.json").read_text(encoding="utf-8"))
@@ -64,25 +64,25 @@ def croissant(folder: Path) -> dict[str, Any]:
 
 
 def of_type(metadata: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The nodes of a type by their id; RecordSets without the enumerations."""
+    """The nodes of a type by their id, without the RecordSets of enumerations."""
     nodes = metadata["recordSet" if kind == "RecordSet" else "distribution"]
     return {node["@id"]: node for node in nodes if node["@type"] == f"cr:{kind}" and "data" not in node}
 
 
 def types(fields: list[dict[str, Any]]) -> dict[str, Any]:
-    """Name -> data type, in a list if repeated, or those of the fields within."""
+    """Name -> data type, in a list if repeated, or a dict for a field with subfields."""
     found = {field["name"]: types(field["subField"]) if "subField" in field else field["dataType"] for field in fields}
     return {
         field["name"]: [found[field["name"]]] if field.get("repeated") else found[field["name"]] for field in fields
     }
 
 
-# What it says
+# Content of the metadata
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_column_is_a_field(world: World, tmp_path: Path, layout: str) -> None:
-    """One record set per config: the split, then the columns in their order, with types and meanings."""
+    """Each config has one record set: the split, then the columns in order, with types and descriptions."""
     build(world, tmp_path / "out", *TWO, "--images", layout)
     metadata = croissant(tmp_path / "out")
     sets = of_type(metadata, "RecordSet")
@@ -97,8 +97,8 @@ def test_every_column_is_a_field(world: World, tmp_path: Path, layout: str) -> N
             assert field["name"] == "split" or field["description"].startswith(COLUMNS[field["name"]][1])
 
 
-def test_what_it_says_of_the_whole(world: World, tmp_path: Path) -> None:
-    """Version, licence and citation are those of the data; labels have their names; no date is made up."""
+def test_version_licence_and_citation(world: World, tmp_path: Path) -> None:
+    """Version, licence and citation are those of the data; labels have their names; no date is invented."""
     build(world, tmp_path / "out")
     metadata = croissant(tmp_path / "out")
     assert metadata["conformsTo"] == "http://mlcommons.org/croissant/1.0"
@@ -114,7 +114,7 @@ def test_what_it_says_of_the_whole(world: World, tmp_path: Path) -> None:
 
 
 def test_every_file_has_its_checksum(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each Parquet file has its size and SHA-256, and is in the file set of its config and in no other."""
+    """Each Parquet file has its size and SHA-256, and is in the file set of its config only."""
     change_constant(monkeypatch, "FEWEST", 1)
     out = tmp_path / "out"
     build(world, out, *TWO, "--images", "once")
@@ -135,7 +135,7 @@ def test_every_file_has_its_checksum(world: World, tmp_path: Path, monkeypatch: 
 
 @needs_embeddings
 def test_vectors_and_structs_are_fields(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Vectors are repeated numbers, metadata has fields within, entities are repeated records."""
+    """Vectors are repeated numbers, metadata has subfields, entities are repeated records."""
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     build(world, tmp_path / "out", *EVERYTHING)
@@ -156,7 +156,7 @@ def test_vectors_and_structs_are_fields(new_world: Callable[..., World], tmp_pat
 
 
 def test_the_same_folder_gives_the_same_bytes(world: World, tmp_path: Path) -> None:
-    """Written again, elsewhere, of a copy: not a byte differs, and no path of this machine is in it."""
+    """Written again, elsewhere, or for a copy, the metadata are identical, and have no path of this machine."""
     build(world, tmp_path / "out", *TWO, "--images", "once")
     croissant(tmp_path / "out")
     text = (tmp_path / "out" / "croissant.json").read_bytes()
@@ -172,16 +172,16 @@ def test_the_same_folder_gives_the_same_bytes(world: World, tmp_path: Path) -> N
 # Command, build and push
 
 
-def test_the_command_says_what_it_wrote(world: World) -> None:
-    """Without arguments it is the folder of that name, and the file in it."""
+def test_the_command_prints_what_it_wrote(world: World) -> None:
+    """Without arguments, the command describes the folder ./newsclippings, in a file in it."""
     build(world, Path("newsclippings"), "--split", "test", "--images", "none")
     result = run("croissant")
     assert (result.exit_code, result.stdout) == (0, "newsclippings/croissant.json\n")
     assert Path("newsclippings/croissant.json").is_file()
 
 
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    """The error is one line that says what was expected; nothing is written."""
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    """For a folder that `build` did not write, the error is one line, and nothing is written."""
     (tmp_path / "photos").mkdir()
     result = run("croissant", tmp_path / "photos")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -191,7 +191,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_build_leaves_it_alone(world: World, tmp_path: Path) -> None:
-    """`build` does not write it, does not mind it, and the folder loads with it as without."""
+    """`build` neither writes nor removes croissant.json, and the folder loads with and without it."""
     out = tmp_path / "out"
     build(world, out)
     assert not (out / "croissant.json").exists()
@@ -203,7 +203,7 @@ def test_build_leaves_it_alone(world: World, tmp_path: Path) -> None:
 
 
 def test_push_takes_it_along_if_it_is_true(world: World, tmp_path: Path) -> None:
-    """It is uploaded where it is; one that describes other files is not, and the error says what to do."""
+    """`push` uploads croissant.json if it is up to date; otherwise it refuses, and the error says what to do."""
     out = tmp_path / "out"
     options: dict[str, Any] = {"with_images": False, "have_the_rights": False}
     build(world, out, "--split", "test", "--images", "none")
@@ -218,15 +218,15 @@ def test_push_takes_it_along_if_it_is_true(world: World, tmp_path: Path) -> None
     assert "croissant.json" in plan_upload(out, "me/news-clippings", **options).files
 
 
-# What mlcroissant makes of it
+# Rows as mlcroissant reads them
 
 
 def records(folder: Path, config: str, split: str | None = None) -> list[Row]:
     """The rows that mlcroissant reads, as the plan has them: text decoded, pictures as bytes."""
     mlc = pytest.importorskip("mlcroissant")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls what rdflib and pandas are going to drop
-        dataset = mlc.Dataset(folder / "croissant.json")  # one for each call, as filters stay with it
+        warnings.simplefilter("ignore")  # it calls what rdflib and pandas have deprecated
+        dataset = mlc.Dataset(folder / "croissant.json")  # a new one for each call, because filters stay with it
         found = list(dataset.records(config, filters=split and {f"{config}/split": split}))
     issues = dataset.metadata.ctx.issues
     assert not issues.errors
@@ -248,7 +248,7 @@ def _plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("layout", sampled(LAYOUTS, 2))
 def test_mlcroissant_reads_every_row(world: World, tmp_path: Path, layout: str) -> None:
-    """It validates without errors, and each config gives the planned rows: captions, ids, labels and picture bytes."""
+    """mlcroissant finds no error, and reads the planned rows of each config: captions, ids, labels, picture bytes."""
     pytest.importorskip("mlcroissant")
     out = tmp_path / "out"
     build(world, out, *ALL, "--images", layout)
@@ -267,7 +267,7 @@ def test_mlcroissant_reads_every_row(world: World, tmp_path: Path, layout: str) 
 
 
 def test_mlcroissant_reads_many_files_in_order(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Splits of several files are read one file after the other, rows in order."""
+    """The rows of splits with several files are read in order."""
     pytest.importorskip("mlcroissant")
     change_constant(monkeypatch, "FEWEST", 1)
     build(world, tmp_path / "out", "--split", "train", "--images", "none")
@@ -277,7 +277,7 @@ def test_mlcroissant_reads_many_files_in_order(world: World, tmp_path: Path, mon
 
 
 def test_mlcroissant_reads_the_names_of_labels(world: World, tmp_path: Path) -> None:
-    """The enumerations are record sets, too."""
+    """mlcroissant reads the names of labels from their record sets."""
     pytest.importorskip("mlcroissant")
     build(world, tmp_path / "out", "--split", "test", "--images", "none")
     croissant(tmp_path / "out")
@@ -285,8 +285,8 @@ def test_mlcroissant_reads_the_names_of_labels(world: World, tmp_path: Path) -> 
     assert [row["name"] for row in records(tmp_path / "out", "source_dataset")] == list(SOURCE_DATASETS)
 
 
-def test_mlcroissant_reads_what_is_missing_as_none(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A row without caption or picture has None in their place."""
+def test_mlcroissant_reads_nulls_as_none(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """For a row without caption or picture, mlcroissant gives None."""
     pytest.importorskip("mlcroissant")
     world = new_world(tar=False)
     lost = world.used_once(split="test").image_path
@@ -300,7 +300,7 @@ def test_mlcroissant_reads_what_is_missing_as_none(new_world: Callable[..., Worl
 
 @needs_embeddings
 def test_mlcroissant_reads_vectors_and_metadata(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Vectors to the bit, any number of faces, structs and the lists in them."""
+    """mlcroissant reads vectors to the bit, any number of faces, and structs with lists."""
     pytest.importorskip("mlcroissant")
     world = new_world(tar=False)
     plan: Plan = make_plan(world)

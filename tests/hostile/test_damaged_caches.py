@@ -1,4 +1,4 @@
-"""Tables, vectors and downloads that are kept: damaged in any way, they give the right rows or an error of ours."""
+"""Cached tables, vectors and downloads with any damage give the right rows or one of this package's errors."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.sweep
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_of_what_a_load_keeps_changes_no_row(new_world: Callable[..., World], tmp_path: Path, kind: str) -> None:
-    """Some rounds of `python -m tests.sweeps.damaging`: right rows, or an error of ours and right rows after it."""
+def test_damage_of_a_cache_changes_no_row(new_world: Callable[..., World], tmp_path: Path, kind: str) -> None:
+    """A sample of `python -m tests.sweeps.damaging`: right rows, or an error and then right rows."""
     world = new_world()
     write(world, make_plan(world))
     outcomes, wrong = sweep(kind, world, tmp_path / "sweep", rounds=4)
@@ -41,8 +41,8 @@ def test_damage_of_what_a_load_keeps_changes_no_row(new_world: Callable[..., Wor
 
 
 @pytest.mark.parametrize("memory", [False, True])
-def test_a_table_cut_between_batches_is_made_again(world: World, memory: bool) -> None:
-    """Half of the rows in a file that is sound otherwise: all rows come, and the report's count is theirs."""
+def test_a_table_cut_between_batches_is_built_again(world: World, memory: bool) -> None:
+    """A valid table with half of its rows is built again, and the report counts all rows."""
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
     builder.download_and_prepare()
     (file,) = Path(builder.cache_dir).glob("*-train.arrow")
@@ -55,7 +55,7 @@ def test_a_table_cut_between_batches_is_made_again(world: World, memory: bool) -
 
 
 def test_a_builder_alone_opens_no_damaged_table(world: World) -> None:
-    """`as_dataset` without a build says what is damaged and what to do; doing it helps."""
+    """`as_dataset` without a build names the damaged table and what to do, which then works."""
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
     builder.download_and_prepare()
     (file,) = Path(builder.cache_dir).glob("*-test.arrow")
@@ -69,8 +69,8 @@ def test_a_builder_alone_opens_no_damaged_table(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"splits": null}', '{"features": 5}'])
-def test_facts_that_are_no_facts_are_made_again(world: World, content: str) -> None:
-    """dataset_info.json empty, cut, or something else: the builder does without it, and a load replaces it."""
+def test_a_damaged_dataset_info_is_replaced(world: World, content: str) -> None:
+    """With an empty, truncated or unrelated dataset_info.json the builder still works, and a load replaces it."""
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
     builder.download_and_prepare()
     info = Path(builder.cache_dir, "dataset_info.json")
@@ -82,7 +82,7 @@ def test_facts_that_are_no_facts_are_made_again(world: World, content: str) -> N
 
 
 def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build that wrote other rows than its report says is no build."""
+    """A build with another number of rows than its report is an error."""
     tables = NewsCLIPpings._generate_tables
 
     def fewer(self: NewsCLIPpings, *args: object, **kwargs: object) -> object:
@@ -95,7 +95,7 @@ def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.Mon
 
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that are read in order to be compared, from here on."""
+    """Collect the names of files that are read to be compared."""
     read: list[str] = []
     original = proofs.file_sum
 
@@ -107,8 +107,8 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_large_files_are_read_when_they_were_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a limit a file counts as proved while its times are the same; written to or copied, it is compared."""
+def test_large_files_are_compared_if_their_times_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is compared only if it was written to or copied; otherwise unchanged times are enough."""
     folder, proof = tmp_path / "folder", tmp_path / "folder" / "proof"
     folder.mkdir()
     (folder / "small").write_bytes(b"s" * 10)
@@ -135,8 +135,8 @@ def test_large_files_are_read_when_they_were_touched(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("how", ["gone", "a folder", "longer", "other proof"])
-def test_what_is_not_there_is_not_proved(tmp_path: Path, how: str) -> None:
-    """A file that is missing, something else, or longer; and a proof that is damaged."""
+def test_missing_or_other_files_are_not_proved(tmp_path: Path, how: str) -> None:
+    """A file that is missing, longer or no file is not proved, nor one with a damaged proof."""
     file, proof = tmp_path / "file", tmp_path / "proof"
     file.write_bytes(b"content")
     write_proof(proof, tmp_path, ["file"])
@@ -154,14 +154,14 @@ def test_what_is_not_there_is_not_proved(tmp_path: Path, how: str) -> None:
 
 @pytest.fixture
 def pickled(tmp_path: Path) -> tuple[Path, dict[int, np.ndarray]]:
-    """A pickle of 300 vectors, some 600 kB, and what is in it."""
+    """A pickle of 300 vectors, some 600 kB, and its content."""
     vectors = {(n * 37) % 301: vector("clip_text", n) for n in range(1, 301)}
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(vectors, 4))
     return tmp_path / "x.pkl", vectors
 
 
 def test_vectors_damaged_while_they_are_used(tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]]) -> None:
-    """Each vector is compared when it is first taken: what was damaged until then is converted again at once."""
+    """Each vector is compared when it is first used; a damaged one is converted again at once."""
     path, vectors = pickled
     kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
     (file,) = (tmp_path / "kept").iterdir()
@@ -177,7 +177,7 @@ def test_vectors_damaged_while_they_are_used(tmp_path: Path, pickled: tuple[Path
 @pytest.mark.parametrize("how", ["flip", "cut", "empty"])
 @pytest.mark.parametrize("faces", [False, True])
 def test_vectors_damaged_after_they_were_compared(tmp_path: Path, how: str, faces: bool) -> None:
-    """Who has the file open sees that it was written to: no other vector, and no bus error where it was cut off."""
+    """If an open file changes after the comparison, no other vector is read, and truncation gives no bus error."""
     vectors = {
         n: np.stack([vector("clip_text", n), vector("clip_text", n + 1)][: 2 if faces else 1]) for n in range(50)
     }
@@ -200,7 +200,7 @@ def test_vectors_damaged_after_they_were_compared(tmp_path: Path, how: str, face
 
 
 def test_vectors_of_another_file(tmp_path: Path) -> None:
-    """Sound vectors of one split, copied over those of another, are converted again."""
+    """Valid vectors of another split, copied over the right ones, are converted again."""
     for split, number in (("a", 5), ("b", 7)):
         (tmp_path / f"{split}.pkl").write_bytes(pickle.dumps({1: vector("clip_text", number)}, 4))
         load_embeddings(str(tmp_path / f"{split}.pkl"), split, 512, False, tmp_path / "kept")
@@ -213,8 +213,8 @@ IN_THE_WAY = r"a folder is there, and should be a file\. .*: remove it, and run 
 
 
 @pytest.mark.parametrize("place", ["dataset_info.json", "lock"])
-def test_a_folder_in_the_place_of_what_is_kept(world: World, place: str) -> None:
-    """It is not removed; an error of ours says which, and what to do."""
+def test_a_folder_in_place_of_a_cached_table(world: World, place: str) -> None:
+    """A folder in place of a cached table is not removed; the error names it and says what to do."""
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
     builder.download_and_prepare()
     folder = Path(f"{builder.cache_dir}_builder.lock" if place == "lock" else f"{builder.cache_dir}/{place}")
@@ -225,8 +225,8 @@ def test_a_folder_in_the_place_of_what_is_kept(world: World, place: str) -> None
     assert (folder / "precious").is_dir()
 
 
-def test_a_folder_in_the_place_of_vectors(tmp_path: Path) -> None:
-    """The same of a file that is converted."""
+def test_a_folder_in_place_of_cached_vectors(tmp_path: Path) -> None:
+    """A folder in place of converted vectors is not removed; the error names it and says what to do."""
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({1: vector("clip_text", 5)}, 4))
     (tmp_path / "kept" / "key.vectors" / "precious").mkdir(parents=True)
     with pytest.raises(ConfigError, match=IN_THE_WAY):
@@ -235,10 +235,10 @@ def test_a_folder_in_the_place_of_vectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOSPC])
-def test_a_cache_that_cannot_be_written_to(
+def test_a_cache_that_refuses_writes(
     tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Vectors and copies that have to be made again say what to do; a proof with old times is one."""
+    """If the cache refuses writes, vectors and copies are an error with what to do; a proof still holds."""
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({1: vector("clip_text", 5)}, 4))
     (origin.root / "unwritten.json").write_text("content")
     (tmp_path / "file").write_text("content")
@@ -258,7 +258,7 @@ def test_a_cache_that_cannot_be_written_to(
 
 
 def test_a_file_that_grew_by_terabytes_is_not_read(tmp_path: Path) -> None:
-    """Its size alone says that it is another."""
+    """A file that grew by terabytes is recognised by its size, without reading it."""
     file, proof = tmp_path / "file", tmp_path / "proof"
     file.write_bytes(b"content")
     write_proof(proof, tmp_path, ["file"])
@@ -268,7 +268,7 @@ def test_a_file_that_grew_by_terabytes_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_proof_of_another_copy_proves_nothing(origin: Origin, tmp_path: Path) -> None:
-    """Two files of one server: the proof of one, copied over that of the other, which is damaged."""
+    """A proof copied from another file of the same server proves nothing."""
     files = [origin.root / f"proof-{name}.json" for name in "ab"]
     copies = []
     for file in files:
@@ -284,7 +284,7 @@ def test_the_proof_of_another_copy_proves_nothing(origin: Origin, tmp_path: Path
 def test_damaged_vectors_that_cannot_be_converted_again(
     tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]], then: str
 ) -> None:
-    """The pickle is gone, or has other ids by now: an error of ours, and the damaged file is not used again."""
+    """If the pickle is missing or changed, damaged vectors are an error, and are not used again."""
     path, vectors = pickled
     kept = load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
     (file,) = (tmp_path / "kept").iterdir()
@@ -302,10 +302,10 @@ def test_damaged_vectors_that_cannot_be_converted_again(
     assert again.take(np.array([5])).to_pylist() == [vectors[5].tolist()]
 
 
-def test_only_the_vectors_that_are_taken_are_compared(
+def test_only_the_vectors_that_are_used_are_compared(
     tmp_path: Path, pickled: tuple[Path, dict[int, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Damage of vectors that nobody asks for costs nothing."""
+    """Damage of vectors that no row uses has no effect."""
     path, vectors = pickled
     load_embeddings(str(path), "key", 512, False, tmp_path / "kept")
     (file,) = (tmp_path / "kept").iterdir()
@@ -320,7 +320,7 @@ def test_only_the_vectors_that_are_taken_are_compared(
 
 @pytest.mark.parametrize("damaged", ["copy", "proof", "cut", "gone"])
 def test_a_copy_of_a_url_is_fetched_again_when_it_is_damaged(origin: Origin, tmp_path: Path, damaged: str) -> None:
-    """A local copy is fetched once, and once more after damage of it or of its checksum."""
+    """A copy is fetched once, and again after damage to it or its checksum."""
     file = origin.root / f"copy-{damaged}.json"
     file.write_bytes(bytes(range(256)) * 300)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What is kept of a remote tar, damaged in any way: the right rows, by fetching again what is damaged."""
+"""A cached copy of a remote tar with any damage gives the right rows, by fetching the damaged part again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ pytestmark = pytest.mark.sweep
 
 
 @pytest.mark.parametrize("kind", REMOTE)
-def test_damage_of_what_is_kept_of_a_remote_tar(
+def test_damage_of_a_cached_remote_tar(
     new_world: Callable[..., World], origin: Origin, tmp_path: Path, kind: str
 ) -> None:
-    """Some rounds of `python -m tests.sweeps.damaging`: right rows each time, and never an error or a signal."""
+    """A sample of `python -m tests.sweeps.damaging`: right rows each time, never an error or a signal."""
     remote = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
     index = Path(make_index(remote.tar, remote.tar.with_name("index.parquet")))
     kinds = remote_kinds(remote, origin.url(index))

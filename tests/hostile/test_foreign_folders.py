@@ -1,4 +1,4 @@
-"""Built folders that somebody made to do harm: errors of ours, in 2 GB of address space, and nothing is sent of them.
+"""Malicious built folders give one of this package's errors, in 2 GB of address space, and are not uploaded.
 
 A sample of `python -m tests.sweeps.foreign_folders`, which tries every change with every command.
 """
@@ -38,8 +38,8 @@ def commands(sound: Path) -> Iterator[foreign.Commands]:
     running.stop()
 
 
-def test_a_sound_folder_is_taken(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
-    """Every command takes the folder that the changes begin from, in the same 2 GB, and sends all of it."""
+def test_a_valid_folder_is_accepted(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
+    """Every command accepts the unchanged folder in the same 2 GB, and `push` uploads all of it."""
     folder = shutil.copytree(sound, tmp_path / "folder")
     files = {file.relative_to(sound).as_posix() for file in sound.rglob("*") if file.is_file()}
     for name in foreign.ALL:
@@ -50,7 +50,7 @@ def test_a_sound_folder_is_taken(sound: Path, commands: foreign.Commands, tmp_pa
 
 
 def test_manifests(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
-    """Fields that are absent, of other kinds, huge, nested, or texts of harm: one of each field, and of each value."""
+    """Manifests with missing, wrong, huge, nested or malicious values are refused: a sample of fields and values."""
     todo = list(foreign.manifest_cases(sound))
     random.Random(0).shuffle(todo)
     kinds: dict[str, foreign.Case] = {}
@@ -63,19 +63,19 @@ def test_manifests(sound: Path, commands: foreign.Commands, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", foreign.SHARDS)
 def test_shards(sound: Path, commands: foreign.Commands, tmp_path: Path, name: str) -> None:
-    """Bombs, lies, other columns, labels and numbers, with a manifest that fits."""
+    """Shards that are bombs, lie, or have other columns, labels or numbers are refused, although the manifest fits."""
     case = foreign.Case(name, foreign.SHARDS[name], () if name in foreign.NO_FAULTS else ("verify",))
     assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", "push")) == []
 
 
 def test_shards_with_changed_bytes(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
-    """Whatever bytes change, in pages or footers, no command ends by a signal or takes them for what was built."""
+    """With changed bytes in pages or footers no command ends by a signal or accepts the shard."""
     for case in list(foreign.shard_cases(8))[-8:]:
         assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats")) == []
 
 
 def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
-    """Pipes, devices, links, files of a terabyte, sums that lead out of the folder, cards that are bombs of YAML."""
+    """Pipes, devices, links, terabyte files, checksums of files outside, and YAML bombs in the folder are refused."""
     todo = list(foreign.beside_cases())
     random.Random(0).shuffle(todo)
     for case in todo[:12]:
@@ -111,7 +111,7 @@ print(json.dumps(said))
 
 
 def test_footers_with_a_flipped_bit(sound: Path, tmp_path: Path) -> None:
-    """A flipped bit in the footer of a shard never ends the process: Arrow's accessors of columns abort at some."""
+    """A flipped bit in the footer of a shard never ends the process, although some abort Arrow's column accessors."""
     arguments = [sys.executable, "-c", FLIPS, str(sound / foreign.CONFIG), str(tmp_path / "spoilt.parquet"), "1500"]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment(tmp_path / "home"))
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""What fuzzing found does not crash any more; and what is in order is read."""
+"""Inputs that fuzzing found no longer crash a reader, and valid files are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps import fuzz
 
 @pytest.mark.parametrize("target", sorted(fuzz.TARGETS))
 def test_seeds_and_findings(target: str, tmp_path: Path) -> None:
-    """Files that are in order, cut anywhere, and every input that once crashed a reader: rows or an error of ours."""
+    """Valid files, truncated files, and inputs that once crashed a reader give rows or one of our errors."""
     found = [file.read_bytes() for file in sorted((fuzz.FINDINGS / target).glob("*"))]
     for data in [*fuzz.seeds(target), *found]:
         fuzz.read(target, data, tmp_path / "input")

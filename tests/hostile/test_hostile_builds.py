@@ -1,4 +1,4 @@
-"""Hostile files where they would lie: a build, a stream and `verify` name file and fault, and nothing is built."""
+"""With a hostile file among the inputs, a build, a stream and `verify` name file and fault; nothing is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from newsclippings import NewsCLIPpingsError
 
 
 def of_record(world: World, old: str, new: str) -> Callable[[str], str]:
-    """Change what a wanted record says."""
+    """Return a change of a wanted record."""
     wanted = world.rows()[3]["image_id"]
 
     def change(text: str) -> str:
@@ -41,7 +41,7 @@ def record(old: str, new: str) -> Callable[[World], Callable[[str], str]]:
     return lambda world: of_record(world, old, new)
 
 
-# what -> (file, how it is changed, what is said of it)
+# name -> (file, change, part of the message)
 CASES: dict[str, tuple[str, Callable[[World], Callable[[str], str]], str]] = {
     "null before a row": ("matches", swap("[{", "[null{"), 'expected JSON, found \'{"id"'),
     "no comma": ("matches", swap("}, {", "} {"), 'expected JSON, found \'{"id"'),
@@ -63,7 +63,7 @@ CASES: dict[str, tuple[str, Callable[[World], Callable[[str], str]], str]] = {
 
 @pytest.mark.parametrize("what", CASES)
 def test_json(new_world: Callable[..., World], tmp_path: Path, what: str) -> None:
-    """Map and stream refuse the file by its name, and verify lists it and nothing else."""
+    """Builds and streams refuse the file by name, and verify lists only this file."""
     world = new_world(tar=False)
     kind, change, says = CASES[what]
     with_metadata = kind == "metadata"
@@ -74,7 +74,7 @@ def test_json(new_world: Callable[..., World], tmp_path: Path, what: str) -> Non
         with pytest.raises(NewsCLIPpingsError, match=rf"{re.escape(str(file))}.*{says}"):
             raw_splits(load(world, images="none", metadata=with_metadata, streaming=streaming))
     assert not [path for path in tmp_path.rglob("*.arrow") if path.name.startswith("newsclippings")]
-    if not with_metadata:  # metadata are read by verify where captions come from them
+    if not with_metadata:  # verify reads the metadata if captions come from them
         report = newsclippings.verify(str(world.root), configs=["merged_balanced"])
         assert list(report.invalid) == [str(file)]
         assert re.search(says, report.invalid[str(file)])
@@ -82,7 +82,7 @@ def test_json(new_world: Callable[..., World], tmp_path: Path, what: str) -> Non
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_pickles(new_world: Callable[..., World], tmp_path: Path, streaming: bool) -> None:
-    """A pickle that would run a command is refused by file and byte, and the command is not run."""
+    """A pickle that would run a command is refused with file and byte, and the command does not run."""
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     canary = tmp_path / "canary"

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 # one bomb a line
-"""Parquet files of strangers, given as the index of a tar: in 2 GB of address space each is refused by one error."""
+"""Hostile Parquet files as the index of a tar: each is refused with one error, in 2 GB of address space."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ MANY = (1 << 31) - 1
 
 
 def answers(folder: Path, home: Path, *right: str) -> dict[str, str]:
-    """What a process with 2 GB of address space says of each file of a folder, which may be compared with one."""
+    """Read each file of a folder in a process with 2 GB of address space, and return its answers."""
     command = [sys.executable, "-c", PRELUDE + READ, str(folder), *right]
     env = environment(home, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=600)
@@ -93,7 +93,7 @@ def answers(folder: Path, home: Path, *right: str) -> dict[str, str]:
 
 
 def one(name: str, column: Column, rows: int = 10, **said: Any) -> bytes:
-    """An index of which one column is another."""
+    """An index with one column replaced."""
     return write({**plain(NAMES), name: column}, rows, **said)
 
 
@@ -103,20 +103,20 @@ def of_page(data: bytes, encoding: int = PLAIN, **said: int) -> Column:
 
 
 def all_repeated(rows: int, name: bytes = b"bbc/x.jpg", padding: int = 0, **column: Any) -> bytes:
-    """An index whose columns are dictionaries of one value each; padding before its columns, as its size is looked at."""
+    """An index whose columns are dictionaries of one value, padded, because its size is checked."""
     columns = {"name": repeated(name, rows, **column), **{key: repeated(1024, rows) for key in list(KINDS)[1:]}}
     columns["size"].pages += bytes(padding)
     return write(columns, rows)
 
 
 def undeclared(column: Column) -> Column:
-    """A column that has a dictionary and does not say so."""
+    """A column with a dictionary that it does not declare."""
     column.said |= {2: [I32(PLAIN)], 11: None}
     return column
 
 
 def nested(depth: int) -> bytes:
-    """A group in a group in a group, and at the end a name."""
+    """Groups nested in groups, with a name inside."""
     groups = [{4: "schema" if k == 0 else "name", 5: I32(1), 3: I32(0)} for k in range(depth)]
     leaf = {1: I32(KINDS["name"]), 3: I32(0), 4: "name"}
     column = plain(NAMES)["name"]
@@ -129,7 +129,7 @@ def footer_of(data: bytes) -> bytes:
 
 
 def arrow_schema(schema: pa.Schema | bytes) -> bytes:
-    """An honest file whose metadata claim another schema of Arrow."""
+    """A valid file whose metadata claim another Arrow schema."""
     data = schema if isinstance(schema, bytes) else schema.serialize().to_pybytes()
     return write(plain(NAMES), 10, about={**IDENTITY, "ARROW:schema": base64.b64encode(data).decode()})
 
@@ -148,7 +148,7 @@ def by_pyarrow(table: pa.Table, **options: Any) -> bytes:
 
 
 def v2(data: bytes, **said: Any) -> Column:
-    """A data page of the second version."""
+    """A data page of version 2."""
     about = {1: I32(10), 2: I32(0), 3: I32(10), 4: I32(PLAIN), 5: I32(0), 6: I32(0)}
     about |= {
         {"values": 1, "nulls": 2, "rows": 3, "definitions": 5, "repetitions": 6}[k]: I32(v) for k, v in said.items()
@@ -263,32 +263,32 @@ def packed_name(**said: Any) -> bytes:
 
 
 def prefixes(name: bytes, rows: int) -> bytes:
-    """A long name, each time as what it has in common with the one before."""
+    """A long name, stored each time as the prefix it shares with the one before."""
     column = Column(page(same_prefixes(name, rows), rows, DELTA_BYTES), rows, [DELTA_BYTES])
     return write({"name": column, **{key: repeated(1024, rows) for key in list(KINDS)[1:]}}, rows)
 
 
 def packed_negative() -> bytes:
-    """Lengths of -5."""
+    """A column with lengths of -5."""
     return (varint(128) + varint(4) + varint(10) + zigzag(-5) + zigzag(0) + bytes(4)) * 2
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.sweep)])
 def test_bombs(tmp_path: Path, step: int) -> None:
-    """Rows, names, pages, footers and nesting beyond all measure: one error that names the file, never a signal."""
+    """Huge rows, names, pages, footers and nesting give one error that names the file, never a signal."""
     (tmp_path / "bombs").mkdir()
     for name, make in list(BOMBS.items())[::step]:
         (tmp_path / "bombs" / name.replace("/", "-")).write_bytes(make())
     (tmp_path / "honest").write_bytes(write(plain(NAMES), 10))
     for name, said in answers(tmp_path / "bombs", tmp_path / "hf", str(tmp_path / "honest")).items():
-        if said == "10 members":  # a lie that this reader does not need: all members are there, and right
+        if said == "10 members":  # a lie that does not matter to this reader: all members are right
             continue
         assert said.startswith(f"BadFileError: {name}: expected "), (name, said)
         assert len(said) < 1000, said
 
 
 def spoilt(data: bytes, count: int, seed: int) -> dict[str, bytes]:
-    """Copies of a file with a bit flipped, a stretch of zeros or of anything, or cut off; many of them in its footer."""
+    """Copies of a file with a flipped bit, a range of zeros or random bytes, or truncated; many in the footer."""
     dice, files = random.Random(seed), dict[str, bytes]()
     footer = int.from_bytes(data[-8:-4], "little") + 8
     for k in range(count):
@@ -318,8 +318,8 @@ def index_of(count: int) -> pa.Table:
     return pa.table([pa.array(names), offsets, sizes, crcs], schema=schema.with_metadata(IDENTITY))
 
 
-def test_a_spoilt_index(tmp_path: Path) -> None:
-    """Bits flipped, bytes overwritten, cut anywhere: the members that were written, or one error; never a signal."""
+def test_a_damaged_index(tmp_path: Path) -> None:
+    """A damaged index gives the members that were written, or one error; never a signal."""
     good = tmp_path / "good.parquet"
     write_index(index_of(300), good, "origin.tar")
     assert read_index(str(good), "good").equals(index_of(300))
@@ -335,7 +335,7 @@ def test_a_spoilt_index(tmp_path: Path) -> None:
 
 
 def test_members_are_compared_with_what_was_written(tmp_path: Path) -> None:
-    """Another value in sound Parquet is damage, too, where the file says what was written; and nothing else is."""
+    """A changed value in valid Parquet is detected if the index has a checksum, and nothing else is refused."""
     good, other = tmp_path / "good.parquet", tmp_path / "other.parquet"
     write_index(index_of(300), good, "origin.tar")
     table = pq.read_table(good)

@@ -1,4 +1,4 @@
-"""Hostile JSON: every kind of damage, given to each of the three readers, is refused with what was found and where."""
+"""Hostile JSON: each of the three readers refuses every kind of damage, with what was found and where."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GOOD = {"annotations": MATCHES, "data.json": RECORDS, "metadata": BY_ID}
 
 
 @pytest.mark.parametrize("reader", GOOD)
-def test_the_sound_file(reader: str, tmp_path: Path) -> None:
-    """What the others are made of is in order; so it is behind a byte order mark, or many blanks."""
+def test_the_valid_file_is_read(reader: str, tmp_path: Path) -> None:
+    """The valid file that the others are made from is read, also after a byte order mark or many blanks."""
     for text in (GOOD[reader], "\ufeff" + GOOD[reader], " \n" * 90 + GOOD[reader], GOOD[reader] + "\r\n\t "):
         assert [row["id"] for row in read(reader, text, tmp_path)] == [1, 2, 3]
 
@@ -58,8 +58,8 @@ WHOLE: dict[str, tuple[Callable[[str], str | bytes], str]] = {
 
 @pytest.mark.parametrize("what", WHOLE)
 @pytest.mark.parametrize("reader", GOOD)
-def test_files_that_are_none(reader: str, what: str, tmp_path: Path) -> None:
-    """What came instead of the file, or only a part of it, is called by its name."""
+def test_other_files_are_recognised(reader: str, what: str, tmp_path: Path) -> None:
+    """For another file in place of JSON, or a part of it, the error says what it is."""
     change, says = WHOLE[what]
     refuse(reader, change(GOOD[reader]), tmp_path, says)
 
@@ -81,7 +81,7 @@ def test_files_that_are_none(reader: str, what: str, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_json_of_something_else(text: str, of_matches: str, of_records: str, tmp_path: Path) -> None:
-    """A sound JSON file of another kind: what it is instead."""
+    """For valid JSON of another structure, the error says what it is instead."""
     for reader in GOOD:
         found = of_matches if reader == "annotations" else of_records
         with pytest.raises(BadFileError, match=f"{reader}: .*{found}") as error:
@@ -89,7 +89,7 @@ def test_json_of_something_else(text: str, of_matches: str, of_records: str, tmp
         assert len(str(error.value)) < 400
 
 
-# what stands in the place of `"id": 2` -> what is found there
+# replacement of `"id": 2` -> what the error says was found
 FAULTS = {
     '"id": NaN': "NaN, which is not JSON",
     '"id": Infinity': "Infinity, which is not JSON",
@@ -117,10 +117,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS, ids=range(len(FAULTS)))
 @pytest.mark.parametrize("reader", GOOD)
-def test_what_only_looks_like_json(reader: str, fault: str, tmp_path: Path) -> None:
-    """What Python or JavaScript would let pass, and JSON does not: the text that is wrong, and the record it is in."""
+def test_extensions_of_json_are_refused(reader: str, fault: str, tmp_path: Path) -> None:
+    """What only Python or JavaScript accept is refused, with the wrong text and its record."""
     text = GOOD[reader].replace('"id": 2', fault)
-    if (reader, fault) == ("data.json", '"id": 2, "x": -Infinity'):  # in a field that nobody reads
+    if (reader, fault) == ("data.json", '"id": 2, "x": -Infinity'):  # in a field that is not read
         assert [row["id"] for row in read(reader, text, tmp_path)] == [1, 2, 3]
         return
     refuse(reader, text, tmp_path, f"found {FAULTS[fault]}")
@@ -130,8 +130,8 @@ def test_what_only_looks_like_json(reader: str, fault: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("reader", GOOD)
-def test_bad_bytes_are_told_by_their_place(reader: str, tmp_path: Path) -> None:
-    """Bytes that are no UTF-8, or half of a surrogate pair in it: at which byte."""
+def test_bad_bytes_are_named_by_their_place(reader: str, tmp_path: Path) -> None:
+    """For invalid UTF-8 or a lone surrogate, the error has the byte."""
     for bad in (b"\xff", b"\xc3(", b"\xed\xa0\x80"):
         data = GOOD[reader].encode().replace(b'"id": 3', b'"id": 3, "x' + bad + b'": 1')
         place = data.index(bad)
@@ -144,7 +144,7 @@ def test_bad_bytes_are_told_by_their_place(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("between", ["", ",,", ";", ", null,", ", 5,", ",\0"], ids=ascii)
 @pytest.mark.parametrize("reader", GOOD)
 def test_rows_without_one_comma_between_them(reader: str, between: str, tmp_path: Path) -> None:
-    """No row is lost or made up where the commas are not right."""
+    """Missing or extra commas between rows are refused; no row is lost or invented."""
     text = re.sub(r"}, (?=.{1,8}\b2)", "}" + between.replace("\0", r"\\0") + " ", GOOD[reader], count=1)
     assert text != GOOD[reader]
     with pytest.raises(BadFileError, match=f"{reader}: .*expected .*found "):
@@ -152,8 +152,8 @@ def test_rows_without_one_comma_between_them(reader: str, between: str, tmp_path
 
 
 @pytest.mark.parametrize("reader", GOOD)
-def test_a_comma_before_the_first_row_or_behind_the_last(reader: str, tmp_path: Path) -> None:
-    """These, too, are no JSON; nor are brackets of another kind."""
+def test_a_comma_before_the_first_row_or_after_the_last(reader: str, tmp_path: Path) -> None:
+    """A leading or trailing comma, and wrong brackets, are refused."""
     good, closing = GOOD[reader], {"annotations": "]}", "data.json": "]", "metadata": "}"}[reader]
     for end in (",", ", ", ",\n\n", "}", "]]", "x"):
         with pytest.raises(BadFileError, match=f"{reader}: .*expected .*found "):
@@ -173,7 +173,7 @@ ONE = json.dumps(MATCH)
         (f'{{"x": "annotations", "y": [{ONE}], "annotations": []}}', "at least one match.*an empty list"),
         (f'{{"x": {{"annotations": [{ONE}]}}, "annotations": []}}', "at least one match.*an empty list"),
         (f'{{"x": {{"annotations": [{ONE}]}}, "annotations": [0]}}', "an object, found 0"),
-        (f'{{"annotations": [null{ONE}]}}', "'{\"id\": 1, "),  # at which Arrow crashes
+        (f'{{"annotations": [null{ONE}]}}', "'{\"id\": 1, "),  # Arrow crashes at it
         (f'{{"annotations": [null, {ONE}]}}', "an object, found None"),
         (f'{{"annotations": [{ONE}, null]}}', "an object, found None"),
         (f'{{"annotations": [{ONE[:-1]}\0{ONE[1:]}]}}', r"'\\x00\"id"),
@@ -187,7 +187,7 @@ ONE = json.dumps(MATCH)
     ],
 )  # fmt: skip
 def test_lists_that_are_not_the_matches(text: str, says: str, tmp_path: Path) -> None:
-    """Only the list under the top-level key counts, and the quick way judges what it leaves out as the careful one."""
+    """Only the list under the top-level key counts, and the fast and the exact reader refuse the same other lists."""
     refuse("annotations", text, tmp_path, says)
 
 
@@ -197,7 +197,7 @@ WRONG = {"null": None, "text": "2", "float": 2.0, "bool": True, "list": [2], "ta
 @pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("reader", GOOD)
 def test_ids_of_another_type(reader: str, kind: str, tmp_path: Path) -> None:
-    """An id is an integer, however alike another value may look; the row or record is told, and the value."""
+    """An id must be an integer; the error has the row or record, and the value."""
     value = WRONG[kind]
     text = GOOD[reader].replace('"id": 2', f'"id": {json.dumps(value)}')
     says = {
@@ -214,7 +214,7 @@ def test_ids_of_another_type(reader: str, kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["image_id", "similarity_score", "source_dataset", "falsified"])
 @pytest.mark.parametrize("value", ["2", [2], {"x": 2}, 2**70, float("inf"), -0.5], ids=repr)
 def test_matches_with_a_value_of_another_type(name: str, value: Any, tmp_path: Path) -> None:
-    """Every column has one type; 0 and 1 are labels, -0.5 is a score."""
+    """Values of a wrong type are refused; 0 and 1 are labels, -0.5 is a score."""
     text = MATCHES.replace(f'"{name}": {json.dumps(MATCH[name])}', f'"{name}": {json.dumps(value)}', 1)
     if (name, value) == ("similarity_score", -0.5):
         assert read("annotations", text, tmp_path)[0][name] == value
@@ -226,8 +226,8 @@ def test_matches_with_a_value_of_another_type(name: str, value: Any, tmp_path: P
 @pytest.mark.parametrize("name", ["caption", "image_path", "source", "topic"])
 @pytest.mark.parametrize("value", [None, 5, 5.0, True, ["c"], {"c": 1}, "\ud800", "a\udfffb"], ids=ascii)
 @pytest.mark.parametrize("reader", ["data.json", "metadata"])
-def test_records_with_a_text_that_is_none(reader: str, name: str, value: Any, tmp_path: Path) -> None:
-    """What must be text is text, and whole characters: the id, the field, and what it holds instead."""
+def test_records_with_a_field_that_is_no_text(reader: str, name: str, value: Any, tmp_path: Path) -> None:
+    """A field that is no text, or has half a character, is refused with id, field and value."""
     old = '"id": 2, "caption": "c"' if name == "caption" else f'"{name}": {json.dumps(RECORD[name])}'
     new = old[: old.index(f'"{name}"')] + f'"{name}": {json.dumps(value)}'
     text = GOOD[reader].replace(old, new)
@@ -239,14 +239,14 @@ def test_records_with_a_text_that_is_none(reader: str, name: str, value: Any, tm
 
 
 def many(reader: str, count: int) -> str:
-    """A sound file with so many rows more, which nobody wants."""
+    """A valid file with many more rows, which are not wanted."""
     more = [(f'"{n}": ' if reader == "metadata" else "") + json.dumps({**RECORD, "id": n}) for n in range(4, 4 + count)]
     return ", ".join([GOOD[reader][:-1], *more]) + GOOD[reader][-1]
 
 
 @pytest.mark.parametrize("reader", ["data.json", "metadata"])
 def test_a_fault_far_from_the_end(reader: str, tmp_path: Path) -> None:
-    """However much comes behind a fault, it is the fault that is told, and its record."""
+    """A fault far from the end is reported with its record."""
     text = many(reader, 17_000)
     assert len(text) > 5 << 20
     refuse(reader, text.replace('"id": 2', '"id": NaN'), tmp_path, "found NaN, which is not JSON")
@@ -257,7 +257,7 @@ def test_a_fault_far_from_the_end(reader: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ['"id": 2', '"id": 3'])
 @pytest.mark.parametrize("reader", ["data.json", "metadata"])
 def test_a_record_of_50_megabytes(reader: str, where: str, tmp_path: Path) -> None:
-    """It is refused by its length, without being held."""
+    """A record of 50 MB is refused by its length, without being kept in memory."""
     data = GOOD[reader].replace(where, where + ', "x": "' + "a" * 50_000_000 + '"').encode()
     tracemalloc.start()
     try:
@@ -269,7 +269,7 @@ def test_a_record_of_50_megabytes(reader: str, where: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("end", ["t", "fals", "n", "nul", "", '"x'])
 def test_a_file_that_ends_in_a_word(tmp_path: Path, end: str) -> None:
-    """A file cut off in the middle of true, false or null is told to be just that."""
+    """For a file truncated within true, false or null, the error says that it is truncated."""
     file = tmp_path / "test.json"
     file.write_text('{"annotations": [{"id": 1, "image_id": 1, "similarity_score": 1, "falsified": ' + end)
     with pytest.raises(BadFileError, match=r"expected JSON, found the end of the file \(truncated\)"):

@@ -1,4 +1,4 @@
-"""Files of JSON in which a token or two changed: what Python's own decoder reads, or an error of ours."""
+"""JSON files with one or two changed tokens give what Python's decoder reads, or one of our errors."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def mutant(good: str, made: list[tuple[str, int, int]]) -> str:
 
 
 def plain(text: str) -> Any:
-    """What Python's own decoder makes of a text."""
+    """Return what Python's decoder reads from a text."""
     return json.loads(text.removeprefix("\ufeff"))
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(LAYOUTS), changes)
 def test_mutants_of_matches(tmp_path: Path, layout: dict[str, Any], made: list[tuple[str, int, int]]) -> None:
-    """Whatever becomes of a file: the rows that Python's decoder gives, all of them, or an error of ours."""
+    """A mutant of the matches gives all rows that Python's decoder reads, or one of our errors."""
     names = {"0": "semantics_clip_text_image", "1": "semantics_clip_text_text", "2": "scene_resnet_place"}
     names |= {"3": "person_sbert_text_text"}
     text = mutant(json.dumps({"source_datasets": names, **json.loads(MATCHES)}, **layout), made)
@@ -79,7 +79,7 @@ def test_mutants_of_matches(tmp_path: Path, layout: dict[str, Any], made: list[t
 def test_mutants_of_records(
     tmp_path: Path, reader: str, by_id: bool, layout: dict[str, Any], made: list[tuple[str, int, int]]
 ) -> None:
-    """The same of both readers of records, in both layouts: what every wanted record holds, or an error of ours."""
+    """A mutant of the records, in both layouts and readers, gives every wanted record, or one of our errors."""
     text = mutant(json.dumps(json.loads(BY_ID if by_id else RECORDS), **layout), made)
     try:
         rows = read(reader, text, tmp_path)
@@ -87,7 +87,7 @@ def test_mutants_of_records(
         return
     try:
         content = plain(text)
-    except ValueError:  # in a record that nobody wants, which is not decoded
+    except ValueError:  # in a record that is not wanted, and so not decoded
         assert set(re.findall(r'{\s*"id"\s*:\s*([^\s,}]+)', text)) - {"1", "2", "3"}
         return
     records = list(content.values()) if isinstance(content, dict) else content

@@ -1,4 +1,4 @@
-"""Metadata that are sound JSON and still no metadata: the id, the field, and what it holds."""
+"""Metadata that are valid JSON with wrong content: the error has id, field and value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_metadata_of_another_shape(name: str, tmp_path: Path) -> None:
-    """A field of another type is named with id and value, be it empty or zero; null stands for nothing known."""
+    """A field of another type, even empty or zero, is refused with id and value; null means unknown."""
     for value in ODD[name]:
         text = json.dumps({str(n): {**RECORD, "id": n, **({name: value} if n == 2 else {})} for n in (1, 2, 3)})
         refuse("metadata", text, tmp_path, f" as {name}, found {re.escape(repr(value))}")
@@ -47,7 +47,7 @@ def test_metadata_of_another_shape(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_metadata_that_no_table_can_hold(old: str, new: str, says: str, tmp_path: Path) -> None:
-    """JSON that is in order but holds what is no text and no number: the id, and what was found."""
+    """Values that a table cannot hold are refused, with the id and what was found."""
     head, _, tail = BY_ID.rpartition(old)
     with pytest.raises(BadFileError, match=f"metadata: id 3: {says}. Fetch the file again."):
         read("metadata", head + new + tail, tmp_path)

@@ -1,4 +1,4 @@
-"""Pickles in which opcodes changed places: what pickle itself makes of them, or a refusal that names the byte."""
+"""Pickles with shuffled opcodes give what pickle itself reads, or an error that names the byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.pickles import Value, dump, long_mappings, numbers, read, reframed,
 from newsclippings import BadPickleError
 
 KNOWN = {"_reconstruct", "ndarray", "dtype", "scalar", "encode", "_frombuffer", "bytes"}
-# Opcodes to be put anywhere: names, calls, numbers, what pops, doubles, marks, remembers
+# Opcodes to insert: names, calls, numbers, and those that pop, duplicate, mark and memoise
 ODD = [
     *(bytes([op]) for op in b"N012(teusabRo.}])\x85\x86\x88\x89\x94\x81\x90"),
     *(b"q\x00", b"q\x63", b"h\x00", b"h\x01", b"h\x02", b"h\x07", b"\x80\x04", b"\x95" + bytes(8)),
@@ -39,7 +39,7 @@ LONG = {k: numbers("f4", (2,), k) for k in range(30, 60)}
 
 
 class Restricted(pickle.Unpickler):
-    """Python's own, which imports nothing but what numpy's arrays need."""
+    """Python's unpickler, which imports only what numpy's arrays need."""
 
     def find_class(self, module: str, name: str) -> Any:
         assert name in KNOWN
@@ -70,7 +70,7 @@ def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
 
 
 def alike(found: Value, expected: Value) -> bool:
-    """Equal bit for bit, but for the byte order, which numpy makes the machine's as it loads some arrays."""
+    """Whether two arrays are equal bit for bit, except for the byte order, which numpy changes for some arrays."""
     if found is None or expected is None:
         return found is expected
     one, other = (a if a.dtype.isnative else a.byteswap() for a in (found, expected))
@@ -79,7 +79,7 @@ def alike(found: Value, expected: Value) -> bool:
 
 
 def compare(path: Path, data: bytes, patterns: bool) -> bool:
-    """Whether a file is read; then it must be what Python reads."""
+    """Return whether a file is read; if so, assert that the result is what Python reads."""
     path.write_bytes(data)
     refused = ""
     try:
@@ -91,7 +91,7 @@ def compare(path: Path, data: bytes, patterns: bool) -> bool:
         assert refused.isprintable()
         return False
     with entries, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, of names that it gave up
+        warnings.simplefilter("ignore")  # numpy warns of names that it deprecated
         expected: dict[Any, Value] = Restricted(io.BytesIO(data), encoding="bytes").load()
         assert entries.ids.tolist() == list(expected)
         assert all(map(alike, values(entries), expected.values()))
@@ -100,10 +100,10 @@ def compare(path: Path, data: bytes, patterns: bool) -> bool:
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([SMALL, LONG, {**SMALL, **LONG}]), st.integers(2, 5), changes, st.booleans())
-def test_mutants_are_read_as_pickle_reads_them(
+def test_mutants_are_read_as_by_pickle(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]], patterns: bool
 ) -> None:
-    """Whatever opcodes change, come twice, or are lost: pickle's own result, to the bit, or a refusal."""
+    """If opcodes change, repeat or disappear, the result is pickle's to the bit, or an error."""
     data = reframed(dump(mapping, protocol), [-20])
     assert compare(tmp_path / "x.pkl", data, patterns)
     compare(tmp_path / "x.pkl", mutant(data, made), patterns)
@@ -114,7 +114,7 @@ def test_mutants_are_read_as_pickle_reads_them(
 def test_mutants_of_long_ones(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]]
 ) -> None:
-    """The same where most is read by its pattern, frames included."""
+    """Mutants of long pickles, which are mostly read by pattern, give pickle's result or an error."""
     data = dump(mapping, protocol)
     assert compare(tmp_path / "x.pkl", data, True)
     compare(tmp_path / "x.pkl", mutant(data, made), True)

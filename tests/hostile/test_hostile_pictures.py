@@ -1,4 +1,4 @@
-"""Hostile and odd pictures, by the header and by decoding: what each is called by `verify` and `check_images=True`."""
+"""Hostile and unusual pictures: what `verify` and `check_images=True` report, by header and by decoding."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def picture(kind: str = "JPEG", image: PIL.Image.Image = IMAGE, **options: Any) 
 JPEG, PNG, BMP = picture(), picture("PNG"), picture("BMP")
 GIF, WEBP = picture("GIF", save_all=True, append_images=[IMAGE.rotate(90)] * 3), picture("WEBP")
 SIXTEEN = picture("PNG", PIL.Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 200))
-SIZE = JPEG.index(b"\xff\xc0") + 5  # where a JPEG says how large it is
+SIZE = JPEG.index(b"\xff\xc0") + 5  # the place of a JPEG's size
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -44,7 +44,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG that says it is so large."""
+    """A PNG that claims this size."""
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return PNG[:8] + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
@@ -66,7 +66,7 @@ LARGE = "8001 x 8001 pixels, more than 64,000,000"
 NO_END = "bytes without an end-of-image marker"
 HEADER = "but its header cannot be read"
 
-# what -> (bytes, problem, how it is told); those that are not seen in the header have a star
+# name -> (bytes, problem, message); a star marks those that the header does not show
 BAD: dict[str, tuple[bytes, str, str]] = {
     "one byte": (b"\xff", "no_picture", OTHERS + r"\xff'"),
     "a web page": (b"<!DOCTYPE html><html><head><title>404", "no_picture", "an HTML page"),
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[bytes, str, str]] = {
     "a PNG of 64 megapixels": (png_of(8001, 8001), "bomb", LARGE),
     "81 MB of text in a PNG": (PNG[:33] + TEXTS + PNG[33:], "corrupt", "text"),
 }
-GOOD: dict[str, tuple[bytes, str]] = {  # what -> (bytes, what it is)
+GOOD: dict[str, tuple[bytes, str]] = {  # name -> (bytes, kind)
     "plain": (JPEG, "JPEG RGB"),
     "progressive": (picture(progressive=True), "JPEG RGB"),
     "grey": (picture(image=IMAGE.convert("L")), "JPEG L"),
@@ -127,8 +127,8 @@ HARMLESS = ("not_jpeg", "odd_mode")
 
 @pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
 @pytest.mark.parametrize("what", BAD)
-def test_bad_pictures_are_told_by_what_they_are(what: str, decode: bool) -> None:
-    """Each is called broken, at the latest when it is decoded; never another exception, nor a program started."""
+def test_bad_pictures_are_named_by_their_problem(what: str, decode: bool) -> None:
+    """Every bad picture counts as broken, at the latest when decoded, without another exception or a program."""
     data, problem, says = BAD[what]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as outside this suite; DecompressionBombWarning, for one
@@ -149,7 +149,7 @@ def test_bad_pictures_are_told_by_what_they_are(what: str, decode: bool) -> None
 @pytest.mark.parametrize("decode", [False, True], ids=["header", "decode"])
 @pytest.mark.parametrize("what", GOOD)
 def test_odd_pictures_are_good(what: str, decode: bool) -> None:
-    """What decodes is no fault, whatever its format and mode."""
+    """A picture that decodes is no fault, in any format and mode."""
     data, kind = GOOD[what]
     inspection = inspect_image(data, decode)
     assert (inspection.problem, inspection.why, f"{inspection.format} {inspection.mode}") == (None, "", kind)
@@ -157,7 +157,7 @@ def test_odd_pictures_are_good(what: str, decode: bool) -> None:
 
 @pytest.fixture
 def gallery(new_world: Callable[..., World]) -> Callable[[str], tuple[World, dict[str, str]]]:
-    """A world whose pictures are all of these; and path -> what is there."""
+    """A world with all of these pictures, and path -> kind."""
 
     def make(layout: str) -> tuple[World, dict[str, str]]:
         world = new_world(tar=False, folder=layout == "folder", pairs={"train": 30, "validation": 4, "test": 4})
@@ -178,7 +178,7 @@ def gallery(new_world: Callable[..., World]) -> Callable[[str], tuple[World, dic
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("layout", ["folder", "tar"])
 def test_check_images(gallery: Callable[[str], tuple[World, dict[str, str]]], layout: str, streaming: bool) -> None:
-    """Bad ones are null, odd ones are there to the byte and decode, and the whole split can be gone through."""
+    """With check_images=True bad pictures are null, unusual ones are unchanged and decode."""
     world, titles = gallery(layout)
     whole = set(world.pictures) - {path for path, title in titles.items() if title in BAD}
     data = load(world, missing="null", check_images=True, streaming=streaming)
@@ -192,7 +192,7 @@ def test_check_images(gallery: Callable[[str], tuple[World, dict[str, str]]], la
 
 
 def test_check_images_counts_and_names_them(gallery: Callable[[str], tuple[World, dict[str, str]]]) -> None:
-    """Rows of bad pictures are counted by outlet; missing="error" names the first, and what tells their faults."""
+    """Rows with bad pictures are counted by outlet; missing="error" names the first, and how to list all."""
     world, titles = gallery("folder")
     bad = {path for path, title in titles.items() if title in BAD}
     builder = NewsCLIPpings(data_dir=str(world.root), missing="null", check_images=True)
@@ -213,7 +213,7 @@ def test_check_images_counts_and_names_them(gallery: Callable[[str], tuple[World
 @pytest.mark.parametrize("images", ["header", "decode"])
 @pytest.mark.parametrize("layout", ["folder", "tar"])
 def test_verify(gallery: Callable[[str], tuple[World, dict[str, str]]], layout: str, images: str) -> None:
-    """Each bad picture is listed under its problem, odd ones under theirs, all others under none."""
+    """verify lists each bad or unusual picture under its problem, and no other picture."""
     world, titles = gallery(layout)
     report = newsclippings.verify(str(world.root), configs=["merged_balanced"], images=images)
     expected: dict[str, set[str]] = {}
@@ -233,15 +233,15 @@ def test_verify(gallery: Callable[[str], tuple[World, dict[str, str]]], layout: 
 
 
 def test_no_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript behind .jpg is not given to Ghostscript: only five formats are ever tried."""
+    """PostScript named .jpg does not start Ghostscript: only five formats are tried."""
     monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(os, "system", None)
     for decode in (False, True):
         assert inspect_image(BAD["EPS"][0], decode).problem == "no_picture"
 
 
-def test_what_lies_behind_a_jpeg_does_not_count() -> None:
-    """Bytes after the end of the picture, whatever they look like, and a thumbnail before it, decide nothing."""
+def test_bytes_after_a_jpeg_do_not_count() -> None:
+    """Bytes after the end of a picture, and a thumbnail before it, have no effect."""
     scan, end = b"\xff\xda", b"\xff\xd9"
     for tail in (scan, scan + b"x" * 400, b"\xff" * 9 + scan, end + scan, random.Random(0).randbytes(400_000)):
         assert inspect_image(JPEG + tail, decode=False).problem is None

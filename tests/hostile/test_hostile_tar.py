@@ -1,4 +1,4 @@
-"""Hostile tars, header by header: what is wrong, at which byte, after how many members; and mutants against tarfile."""
+"""Hostile tars, header by header: the fault, its byte, the members before it; and mutants compared with tarfile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pax(**fields: bytes) -> bytes:
 
 
 def extra(kind: bytes, data: bytes) -> bytes:
-    """A header before a header."""
+    """An extra header before a header."""
     return header(b"x", kind=kind, size=b"%011o\0" % len(data)) + data.ljust(-(-len(data) // 512) * 512, b"\0")
 
 
@@ -86,8 +86,8 @@ DAMAGE: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_damage_is_told_with_its_byte(tmp_path: Path, what: str) -> None:
-    """The walk ends where the headers cannot be believed, and says at which byte, after how much, and why."""
+def test_damage_is_reported_with_its_byte(tmp_path: Path, what: str) -> None:
+    """The walk ends at the first invalid header, with its byte, the members before it, and the reason."""
     content, at, says = DAMAGE[what]
     path = tmp_path / "x.tar"
     path.write_bytes(FIRST + content + END)
@@ -119,8 +119,8 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_members_that_are_no_files(tmp_path: Path, what: str) -> None:
-    """Links, devices and sparse files are refused by name and byte, whatever missing= says."""
+def test_members_that_are_no_files_are_refused(tmp_path: Path, what: str) -> None:
+    """Links, devices and sparse files are refused with name and byte, for any missing=."""
     content, at, says = REFUSED[what]
     path = tmp_path / "x.tar"
     path.write_bytes(FIRST + content + NEXT + END)
@@ -167,7 +167,7 @@ WAYS = {
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("way", WAYS)
 def test_hostile_names(tmp_path: Path, way: str, name: bytes) -> None:
-    """A name that could leave the root, or is no text, is refused however it is written: byte, name and reason."""
+    """A name that could leave the root, or is no text, is refused in every encoding, with byte, name and reason."""
     path = tmp_path / "x.tar"
     made = WAYS[way](name)
     path.write_bytes(FIRST + made + END)
@@ -179,8 +179,8 @@ def test_hostile_names(tmp_path: Path, way: str, name: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"\0", b"a" * 5000])
-def test_names_of_no_length_or_too_much(tmp_path: Path, name: bytes) -> None:
-    """An empty name is refused, and one that no picture can have; the message shows its beginning."""
+def test_empty_and_very_long_names(tmp_path: Path, name: bytes) -> None:
+    """An empty name, and one too long for a picture, are refused; the error shows the beginning."""
     path = tmp_path / "x.tar"
     path.write_bytes(FIRST + extra(b"L", name + b"\0") + A + END)
     says = "it is empty" if name == b"\0" else "it has 5000 characters, more than 1024"
@@ -189,7 +189,7 @@ def test_names_of_no_length_or_too_much(tmp_path: Path, name: bytes) -> None:
     assert len(str(error.value)) < 400 + len(str(path))
 
 
-# Mutants whose checksums are right, so that only what the headers say can be wrong
+# Mutants with right checksums, so that only the content of headers can be wrong
 
 FIELDS: dict[str, tuple[int, int, list[bytes]]] = {
     "name": (0, 100, [b"b.jpg", b"d/", b"../x", b"./a//b.jpg", b"", b"a\0b", b"a\\b", b"n" * 100, b"\xff", b"/x"]),
@@ -216,7 +216,7 @@ def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
         if how in FIELDS and blocks:
             start, length, values = FIELDS[how]
             raw = bytearray(blocks[at][:512])
-            if how in ("magic", "prefix"):  # only POSIX headers have a prefix, and tarfile does not look
+            if how in ("magic", "prefix"):  # only POSIX headers have a prefix, which tarfile does not check
                 raw[257:265], raw[345:500] = b"ustar\x0000", bytes(155)
             raw[start : start + length] = values[two % len(values)].ljust(length, b"\0")
             raw[148:156] = b" " * 8
@@ -234,8 +234,8 @@ def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes, st.booleans())
-def test_mutants_are_read_as_tarfile_reads_them(tmp_path: Path, made: list[tuple[str, int, int]], cut: bool) -> None:
-    """Whatever becomes of an archive: tarfile's members, as many of them as it has at least, or an error of ours."""
+def test_mutants_are_read_as_by_tarfile(tmp_path: Path, made: list[tuple[str, int, int]], cut: bool) -> None:
+    """A mutant gives at least tarfile's members, unchanged, or one of our errors."""
     path = tmp_path / "x.tar"
     sound = b"".join(header(name) + BODY for name in (b"a.jpg", b"bbc/b.jpg", b"z.jpg"))
     data = mutant(sound + END, made)
@@ -245,7 +245,7 @@ def test_mutants_are_read_as_tarfile_reads_them(tmp_path: Path, made: list[tuple
     except NewsCLIPpingsError:
         return
     if "PAX header of" in (found.damage or ""):
-        return  # so many bytes tarfile would ask for
+        return  # tarfile would request so many bytes
     ours = [tuple(member.values()) for member in found.members.select(["name", "offset", "size"]).to_pylist()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -257,12 +257,12 @@ def test_mutants_are_read_as_tarfile_reads_them(tmp_path: Path, made: list[tuple
                         theirs.append((relative_path(member.name), member.offset_data, member.size))
         except (tarfile.TarError, ValueError, OSError) as error:
             given_up = str(error)
-    assert not given_up or found.damage is not None or "end of file header" in given_up  # behind a global header
+    assert not given_up or found.damage is not None or "end of file header" in given_up  # after a global header
     assert ours == (theirs if found.damage is None else theirs[: len(ours)])
 
 
 def test_fields_that_do_not_matter_fill_no_memory(tmp_path: Path) -> None:
-    """Any number of PAX headers before a member: what matters of them is kept, and nothing else."""
+    """Of any number of PAX headers before a member, only the fields that matter are kept in memory."""
     import tracemalloc
 
     path = tmp_path / "x.tar"
@@ -280,8 +280,8 @@ def test_fields_that_do_not_matter_fill_no_memory(tmp_path: Path) -> None:
     assert peak < 12 << 20
 
 
-def test_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
-    """A name of a megabyte is not kept until many of them are checked together."""
+def test_impossible_names_are_refused_at_once(tmp_path: Path) -> None:
+    """A name of 9,000 characters is refused at once, not kept to be checked with many others."""
     path = tmp_path / "x.tar"
     path.write_bytes(FIRST + extra(b"L", b"n" * 9000) + header(b"n") + BODY + END)
     with pytest.raises(BadTarError, match=r"byte \d+: the member name .* was refused: it has 9000 characters"):
@@ -289,7 +289,7 @@ def test_names_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_header_of_too_many_fields(tmp_path: Path) -> None:
-    """Ten thousand fields are more than any program writes."""
+    """A PAX header of ten thousand fields, more than any program writes, is refused."""
     path = tmp_path / "x.tar"
     path.write_bytes(FIRST + extra(b"x", b"".join(pax(**{f"k{n}": b""}) for n in range(10_001))) + END)
     assert "a PAX header of more than 10,000 fields" in str(walk(str(path)).damage)

@@ -1,4 +1,4 @@
-"""Foreign text is data: nothing of it is obeyed by a terminal, reordered, or taken for a line of ours."""
+"""Foreign text is data: it cannot control or reorder a terminal, or forge a line of output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.sweep
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Case]]:
-    """The folder of the inputs, and all cases by name."""
+    """The folder of inputs, and all cases by name."""
     root = tmp_path_factory.mktemp("text") / "root"
     _, cases = prepare(root)
     return root, {case[0]: case for case in cases}
@@ -36,7 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     ],
 )
 def test_a_hostile_text(prepared: tuple[Path, dict[str, Case]], tmp_path: Path, name: str) -> None:
-    """All commands, with a hostile text in one place of the inputs (`tests.sweeps.hostile_text` has every place)."""
+    """All commands run safely with a hostile text in one input (`tests.sweeps.hostile_text` tries every place)."""
     root, cases = prepared
     count, wrong = attempt(root, cases[name], tmp_path)
     assert wrong == []
@@ -44,21 +44,21 @@ def test_a_hostile_text(prepared: tuple[Path, dict[str, Case]], tmp_path: Path, 
 
 
 def test_captions_are_shown_in_one_line() -> None:
-    """Blanks of all kinds are spaces, letters of all languages stay, and the rest is shown as escapes."""
+    """All kinds of blanks become spaces, letters of all languages stay, other characters are escaped."""
     assert one_line("a\xa0b\r\n\u2028c\td") == "a b c d"
     assert one_line("é 中文 \u05d0\u202eb") == "é 中文 \u05d0\\u202eb"
     assert problems(one_line(HOSTILE)) == ""
 
 
-def test_messages_have_the_lines_that_we_made() -> None:
-    """An end of a line stays where we indent behind it, and in the traceback of a worker."""
+def test_messages_have_only_our_line_breaks() -> None:
+    """Line breaks of messages are kept only before our indentation, and in the traceback of a worker."""
     assert as_message("one\n  two\nthree\r\n") == "one\n  two\\nthree\\r\\n"
     traceback = 'Caught X.\nTraceback (most recent call last):\n  File "x"\nX: y'
     assert as_message(traceback) == traceback
 
 
-def test_files_of_json_hold_escapes() -> None:
-    """What people look at has no character that is obeyed, and is the same JSON."""
+def test_json_files_are_escaped() -> None:
+    """JSON output has no control character, and parses to the same value."""
     value = {HOSTILE: [HOSTILE, "é 中文", "\U000e0001"]}
     assert json.loads(json_text(value)) == value
     assert problems(json_text(value)) == ""

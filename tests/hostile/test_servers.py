@@ -1,4 +1,4 @@
-"""Servers that lie: about the size of a tar, about ranges, about which tar it is. No row is wrong, and no one waits."""
+"""Servers that lie about size, ranges or identity of a tar: no row is wrong, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SPLITS = ("test", "train")
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, and the time that a silent server has, are short."""
+    """Shorten the pauses between tries and the timeout for silent servers."""
     change_constant(monkeypatch, "PAUSE", 0.001)
     change_constant(monkeypatch, "TIMEOUT", 0.5)
 
 
 def right_or_refused(remote: Published, **options: Any) -> str | None:
-    """What a load says; nothing where the rows are right."""
+    """Return the error of a load; an empty text if the rows are right."""
     try:
         found = raw_splits(remote.load(splits=SPLITS, **options))
     except NewsCLIPpingsError as error:
@@ -57,16 +57,16 @@ LIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("lie", "streaming"), crossed(list(LIES), WAYS))
-def test_lies(origin: Origin, published: Published, lie: str, streaming: bool) -> None:
-    """An error of ours that names the address, or right rows; and right rows when the server is honest again.
+def test_servers_that_lie(origin: Origin, published: Published, lie: str, streaming: bool) -> None:
+    """A lying server gives an error with the URL, or right rows; once it is honest, right rows.
 
-    An index that was made of other bytes costs one more error: it is thrown away when it is found not to fit.
+    An index of wrong bytes costs one more error, after which it is discarded.
     """
     origin.mode(**LIES[lie])
     said = right_or_refused(published, streaming=streaming)
     assert said is None or published.url in said
     if lie == "another ETag each time" and not streaming:
-        assert said is not None  # one has to take it for a tar that changes
+        assert said is not None  # looks like a tar that changes
     origin.mode()
     said = right_or_refused(published, streaming=streaming)
     assert said is None or (lie == "other bytes after a while" and "thrown away" in said)
@@ -76,10 +76,10 @@ def test_lies(origin: Origin, published: Published, lie: str, streaming: bool) -
 @pytest.mark.parametrize(
     ("content", "streaming", "when"), crossed(["page", "other tar", "nothing"], WAYS, ["at once", "later"])
 )
-def test_sent_to_something_else(
+def test_a_redirect_to_something_else(
     new_world: Callable[..., World], origin: Origin, published: Published, content: str, streaming: bool, when: str
 ) -> None:
-    """A redirect to a login page, or to another tar, gives an error, or right rows where all had been read."""
+    """A redirect to a login page or another tar gives an error, or right rows if everything was fetched before."""
     index = make_index(published.tar, Path("x.parquet").absolute())
     other = origin.root / "other" / f"{content}.bin"
     other.parent.mkdir(exist_ok=True)
@@ -103,7 +103,7 @@ def _same_but_for_pixels(world: World) -> None:
 def test_a_tar_that_changes_and_changes_back(
     new_world: Callable[..., World], origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """What was fetched of another tar with the very same headers is not kept as that of the first."""
+    """Bytes of another tar with equal headers are not cached as those of the first."""
     remote = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
     index = make_index(remote.tar, tmp_path / "x.parquet")
     other = new_world("other", folder=False, tar=False)
@@ -114,7 +114,7 @@ def test_a_tar_that_changes_and_changes_back(
 
     def swapped(self: RemoteFile, ranges: Any) -> Any:
         calls[0] += 1
-        if calls[0] == 2:  # of the pictures, after data.json
+        if calls[0] == 2:  # requests for pictures, after data.json
             remote.tar.rename(old)
             new.rename(remote.tar)
         return read_ranges(self, ranges)
@@ -129,7 +129,7 @@ def test_a_tar_that_changes_and_changes_back(
             where = ["--data-dir", str(remote.world.root), "--visual-news", remote.url, "--visual-news-index", index]
             assert CliRunner().invoke(main, ["build", "out", "--split", "train", *where]).exit_code == 1
     assert old.exists()
-    os.replace(old, remote.tar)  # the same file as at first, to the ETag
+    os.replace(old, remote.tar)  # the first file again, with its ETag
     assert raw_splits(remote.load(**options)) == {"train": remote.world.rows()}
 
 
@@ -143,7 +143,7 @@ def test_a_tar_that_is_replaced_while_it_is_indexed(
     remote: bool,
     command: bool,
 ) -> None:
-    """The index of one tar is never kept as that of another, nor written for others."""
+    """The index of one tar is never cached or written as that of another."""
     served = publish(new_world(folder=False, tar=False), origin, tmp_path.name)
     world, place = served.world, served.url if remote else str(served.tar)
     old_rows = world.rows(split="test")

@@ -1,4 +1,4 @@
-"""`newsclippings push`: what is on the Hub afterwards is the folder, all of it, and nobody sees more than they may."""
+"""`newsclippings push` uploads the folder completely, and nobody sees more than they may."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from _newsclippings.cli.commands import main
 from _newsclippings.folder import shards
 
 HF = Path(sys.executable).with_name("hf")
-OLD_CLIENT = int(huggingface_hub.__version__.partition(".")[0]) < 1  # of requests, not of httpx
+OLD_CLIENT = int(huggingface_hub.__version__.partition(".")[0]) < 1  # it uses requests instead of httpx
 needs_xet = pytest.mark.skipif(not importlib.util.find_spec("hf_xet"), reason="hf_xet is not installed")
 RIGHTS = ("--with-images", "--i-have-the-rights")
 OTHER_PYTHON = "NEWSCLIPPINGS_OTHER_PYTHON"
@@ -62,7 +62,7 @@ def xet_hub(running_xet_hub: Hub) -> Iterator[Hub]:
 
 @pytest.fixture(scope="session")
 def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Folders that were built once; copies of them are given away."""
+    """Folders that are built once; tests get copies."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def copy(to: Path, *options: str, files: int = 1) -> Path:
@@ -90,11 +90,11 @@ def eight(built: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def parquet(files: dict[str, str]) -> Counter[str]:
-    """Digests of the Parquet files among some."""
+    """The digests of the Parquet files among some files."""
     return Counter(digest for name, digest in files.items() if name.endswith(".parquet"))
 
 
-# Pushed, and read by others
+# Pushed and loaded
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
@@ -102,7 +102,7 @@ def parquet(files: dict[str, str]) -> Counter[str]:
 def test_pushed_and_loaded(
     world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path, part: int | None, streaming: bool
 ) -> None:
-    """Every row, pictures as they were, by the repository's name, where this package is not; streams read ranges."""
+    """Without this package, the repository's name loads every row, with unchanged pictures; streams read ranges."""
     hub.ask("/_reset", {"page": 3, "part": part})
     folder = built(tmp_path / "out", *TWO)
     pushed = hub.push(folder, *RIGHTS)
@@ -125,15 +125,15 @@ def test_pushed_and_loaded(
 @pytest.mark.parametrize(
     "hub", [False, pytest.param(True, marks=[needs_xet, pytest.mark.sweep])], ids=["lfs", "xet"], indirect=True
 )
-def test_no_bars_where_nobody_watches(hub: Hub, bare: Path) -> None:
-    """Progress is for terminals: neither ours nor the client's is written to a file."""
+def test_no_progress_bars_in_a_file(hub: Hub, bare: Path) -> None:
+    """Progress bars, ours and the client's, are shown on terminals only, and not written to a file."""
     env = {name: value for name, value in hub.environment().items() if "DISABLE_PROGRESS_BARS" not in name}
     assert checked(python(PUSH, ["push", REPO, str(bare)], env, bare.parent), 0).err == ""
     assert hub.files() == content(bare)
 
 
 def test_the_default_config(world: World, hub: Hub, bare: Path, tmp_path: Path) -> None:
-    """From the real command line: the repository's name alone gives merged_balanced; the card's snippet names it."""
+    """The repository's name alone loads merged_balanced, and the card's snippet has that name."""
     command = [sys.executable, "-m", "newsclippings", "push", REPO, str(bare)]
     done = subprocess.run(command, env=hub.environment(), capture_output=True, text=True, check=True, cwd=tmp_path)
     url, commit = f"{hub.endpoint}/datasets/{REPO}", hub.repo()["branches"]["main"]
@@ -156,7 +156,7 @@ def test_the_hf_command_reads_it(hub: Hub, bare: Path, tmp_path: Path) -> None:
     assert commit in info.stdout
 
 
-# Who may see it
+# Visibility
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_the_hf_command_reads_it(hub: Hub, bare: Path, tmp_path: Path) -> None:
         (("--public", "--gated"), False, "manual"),
     ],
 )
-def test_who_may_see_it(hub: Hub, bare: Path, options: tuple[str, ...], private: bool, gated: str | bool) -> None:
-    """Private unless told otherwise; gated if told; the same for a repository that is there."""
+def test_visibility(hub: Hub, bare: Path, options: tuple[str, ...], private: bool, gated: str | bool) -> None:
+    """A repository is private unless --public, and gated with --gated, whether it is new or exists."""
     hub.make("tester/there")
     for repo in (REPO, "tester/there"):
         hub.push(bare, *options, repo=repo)
@@ -178,7 +178,7 @@ def test_who_may_see_it(hub: Hub, bare: Path, options: tuple[str, ...], private:
         assert hub.files(name=repo) == content(bare)
 
 
-# What an earlier push left, and is not in the folder that is pushed now: in main, on a branch, under a tag.
+# Where pictures of an earlier push may be that the folder no longer has: in main, on a branch, under a tag.
 HISTORIES = {
     "before": lambda hub, full: hub.push(full, *RIGHTS),
     "branch": lambda hub, full: hub.push(full, *RIGHTS, "--revision", "other"),
@@ -187,10 +187,10 @@ HISTORIES = {
 
 
 @pytest.mark.parametrize("where", HISTORIES)
-def test_old_pictures_are_not_opened(
+def test_old_pictures_are_not_made_public(
     hub: Hub, bare: Path, built: Callable[..., Path], tmp_path: Path, where: str
 ) -> None:
-    """--public opens no private repository whose history holds what nobody said may be seen; with rights it does."""
+    """--public is refused if the history has more than is uploaded now, unless the rights are confirmed."""
     full = built(tmp_path / "full")
     hub.make()
     HISTORIES[where](hub, full)
@@ -206,8 +206,8 @@ def test_old_pictures_are_not_opened(
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
-def test_a_failed_upload_opens_nothing(hub: Hub, bare: Path, there: bool) -> None:
-    """A repository becomes public when all is uploaded, and not before; the same command then goes on."""
+def test_a_failed_upload_makes_nothing_public(hub: Hub, bare: Path, there: bool) -> None:
+    """A repository becomes public only after the upload is complete; the same command then continues."""
     if there:
         hub.push(bare)
         (bare / "dataset_infos.json").unlink()
@@ -225,7 +225,7 @@ def test_a_failed_upload_opens_nothing(hub: Hub, bare: Path, there: bool) -> Non
     assert (hub.repo()["private"], hub.files()) == (False, content(bare))
 
 
-def test_never_open_for_a_moment(hub: Hub, bare: Path) -> None:
+def test_gated_before_public(hub: Hub, bare: Path) -> None:
     """A private repository is gated before it is made public."""
     hub.push(bare)
     hub.faults({"method": "PUT", "path": "/settings$", "after": 1, "times": 99, "do": 400})
@@ -234,7 +234,7 @@ def test_never_open_for_a_moment(hub: Hub, bare: Path) -> None:
 
 
 def test_nobody_else_reads_a_private_one(hub: Hub, bare: Path, tmp_path: Path) -> None:
-    """Without the owner's token there is nothing to load."""
+    """A private repository cannot be loaded without the owner's token."""
     hub.push(bare)
     for token in (None, OTHER):
         env = hub.environment(token, HF_HOME=str(tmp_path / f"of {token}"), PYTHONPATH="")
@@ -246,7 +246,7 @@ def test_nobody_else_reads_a_private_one(hub: Hub, bare: Path, tmp_path: Path) -
 
 
 def test_a_public_one_is_refused(hub: Hub, bare: Path) -> None:
-    """An existing public repository is left alone without --public."""
+    """Without --public, pushing to an existing public repository is refused."""
     before = hub.make(private=False)
     pushed = hub.push(bare, code=1)
     assert f"{REPO} is public: pass --public" in pushed.err
@@ -266,7 +266,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("files", FOREIGN, ids=lambda files: next(iter(files)))
 def test_what_others_wrote_is_refused(hub: Hub, bare: Path, files: dict[str, str]) -> None:
-    """A repository with files that `push` did not write is refused, and stays as it is."""
+    """A repository with files that `push` did not write is refused and stays unchanged."""
     before = hub.make(files=files)
     pushed = hub.push(bare, code=1)
     assert f"Error: {REPO}: the repository has other files in it: expected a new one, or one that" in pushed.err
@@ -274,8 +274,8 @@ def test_what_others_wrote_is_refused(hub: Hub, bare: Path, files: dict[str, str
     assert hub.uploaded() == []
 
 
-def test_a_branch_of_others_is_refused(hub: Hub, bare: Path) -> None:
-    """What counts is the branch that would be written to."""
+def test_files_of_others_count_on_the_target_branch(hub: Hub, bare: Path) -> None:
+    """Files of others matter only on the branch that would be written to."""
     hub.make()
     before = hub.make(branch="mine", files={"README.md": "---\na: b\n---\nMine."})
     pushed = hub.push(bare, "--revision", "mine", code=1)
@@ -297,7 +297,7 @@ def test_a_branch_of_others_is_refused(hub: Hub, bare: Path) -> None:
     ],
 )
 def test_tokens_that_will_not_do(hub: Hub, bare: Path, token: str | None, name: str, message: str) -> None:
-    """One line says what is wrong with the token; nothing is uploaded."""
+    """For an insufficient token one line says what is wrong, and nothing is uploaded."""
     before = hub.make("tester/there")
     pushed = hub.push(bare, repo=name, token=token, code=1)
     assert message in pushed.err
@@ -307,11 +307,11 @@ def test_tokens_that_will_not_do(hub: Hub, bare: Path, token: str | None, name: 
     assert bool(hub.log()) == (token is not None)
 
 
-# What is uploaded, and what not
+# What is uploaded
 
 
 def test_a_dry_run(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
-    """--dry-run says what would be uploaded, to the byte, changes no file and sends nothing."""
+    """--dry-run reports what would be uploaded, to the byte, changes no file and sends nothing."""
     folder = built(tmp_path / "out")
     before = content(folder)
     pushed = hub.push(folder, *RIGHTS, "--dry-run", "--format", "text", token=None)
@@ -326,7 +326,7 @@ def test_a_dry_run(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None
 
 
 def test_charts(hub: Hub, bare: Path) -> None:
-    """Numbers and charts of the rows are uploaded, too; charts of other rows are not, and are deleted there."""
+    """Numbers and charts are uploaded, too; outdated charts are not, and are deleted on the Hub."""
     pytest.importorskip("matplotlib")
     drawn = CliRunner().invoke(main, ["stats", str(bare), "--plot", str(bare / "charts")])
     charts = {f"charts/{Path(line).name}" for line in drawn.output.splitlines()}
@@ -347,7 +347,7 @@ def test_charts(hub: Hub, bare: Path) -> None:
 def test_pictures_need_rights(
     hub: Hub, built: Callable[..., Path], tmp_path: Path, options: tuple[str, ...], layout: str
 ) -> None:
-    """Pictures are uploaded only if both options say so: one line, no request."""
+    """Without both options, pictures are refused with one line, before any request."""
     folder = built(tmp_path / "out", *TWO, "--images", layout)
     pushed = hub.push(folder, *options, code=1)
     assert f"{folder} holds pictures of VisualNews" in pushed.err
@@ -361,7 +361,7 @@ NO_NAMES = ["newsclippings", "a/b/c", "me/bad name!", "me/news--clippings", "me/
 
 @pytest.mark.parametrize("name", [*BESIDE_US, *NO_NAMES])
 def test_names_that_will_not_do(hub: Hub, bare: Path, name: str) -> None:
-    """A name under which nothing could be loaded beside newsclippings.py, or that the Hub refuses: no request."""
+    """A name that the Hub refuses, or that could not be loaded, is refused before any request."""
     for more in ([], ["--dry-run"]):
         pushed = hub.push(bare, *more, repo=name, code=1)
         assert pushed.err.startswith(f"Error: {name!r}: ")
@@ -370,7 +370,7 @@ def test_names_that_will_not_do(hub: Hub, bare: Path, name: str) -> None:
 
 
 def test_a_damaged_folder_is_refused(hub: Hub, bare: Path) -> None:
-    """A file of another size than its manifest says is not published."""
+    """A file whose size differs from its manifest's is not published."""
     file = bare / "merged_balanced" / "test-00000-of-00001.parquet"
     size = file.stat().st_size
     file.write_bytes(file.read_bytes()[:-10])
@@ -382,7 +382,7 @@ def test_a_damaged_folder_is_refused(hub: Hub, bare: Path) -> None:
 
 
 def test_a_flipped_byte_is_refused(hub: Hub, bare: Path) -> None:
-    """A file of the size that its manifest says, and of another content, is not published: one line, as of verify."""
+    """A file with the right size but other content is not published; the error is one line, like verify's."""
     file = bare / "merged_balanced" / "test-00000-of-00001.parquet"
     data = bytearray(file.read_bytes())
     data[100] ^= 1
@@ -406,7 +406,7 @@ def _secret(folder: Path) -> Path:
 
 
 def _link(name: str) -> Callable[[Path], None]:
-    """A link to the very same file or folder, moved elsewhere: what is read through it is right."""
+    """Move a file or folder away, and link to it: the content behind the link is right."""
 
     def act(folder: Path) -> None:
         moved = (folder / name).rename(folder.parent / "moved")
@@ -416,7 +416,7 @@ def _link(name: str) -> Callable[[Path], None]:
 
 
 def _instead(make: Callable[[Path], Any]) -> Callable[[Path], None]:
-    """Something else in place of a shard."""
+    """Replace a shard by something else."""
 
     def act(folder: Path) -> None:
         _own(folder).unlink()
@@ -467,7 +467,7 @@ NOT_PLAIN: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("what", NOT_PLAIN)
 def test_only_plain_files_are_sent(hub: Hub, bare: Path, what: str) -> None:
-    """Links, pipes, devices and names that lead elsewhere are refused before any request, and nothing is changed."""
+    """Links, pipes, devices and names outside the folder are refused before any request; nothing is changed."""
     NOT_PLAIN[what](bare)
     before = content(bare.parent)
     for more in ([], ["--dry-run"]):
@@ -479,14 +479,14 @@ def test_only_plain_files_are_sent(hub: Hub, bare: Path, what: str) -> None:
 
 
 def test_a_hard_link_is_a_plain_file(hub: Hub, bare: Path) -> None:
-    """It has the content that the manifest says, and is in the folder."""
+    """A hard link is accepted, because it is in the folder and has the right content."""
     os.link(_own(bare), bare.parent / "other name")
     hub.push(bare)
     assert hub.files() == content(bare)
 
 
-def test_columns_that_the_manifest_does_not_tell_of(hub: Hub, bare: Path, built: Callable[..., Path]) -> None:
-    """A file with pictures is no file without, whatever its manifest says: it would need rights."""
+def test_pictures_that_the_manifest_hides_are_refused(hub: Hub, bare: Path, built: Callable[..., Path]) -> None:
+    """A file with pictures is refused if its manifest claims it has none."""
     full = built(bare.parent / "full")
     about = json.loads((full / "merged_balanced" / "manifest.json").read_text())["files"][_own(bare).name]
     shutil.copyfile(_own(full), _own(bare))
@@ -500,7 +500,7 @@ def test_columns_that_the_manifest_does_not_tell_of(hub: Hub, bare: Path, built:
     assert hub.log() == []
 
 
-# Runs in the process that pushes; `FILE` is a shard, `SECRET` another file of the same size.
+# Code that runs in the pushing process; `FILE` is a shard, `SECRET` another file of the same size.
 CHANGES = {
     "replaced": "os.replace(SECRET, FILE)",
     "linked": "os.unlink(FILE); os.symlink(SECRET, FILE)",
@@ -514,7 +514,7 @@ CHANGES = {
 @pytest.mark.parametrize("hub", [False, pytest.param(True, marks=needs_xet)], ids=["lfs", "xet"], indirect=True)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changes_after_the_check(hub: Hub, bare: Path, change: str) -> None:
-    """Nothing but what was checked is committed, whatever is put in its place once that is done."""
+    """Only checked bytes are committed, whatever replaces a file after the check."""
     file = _own(bare)
     right, secret = sha256(file), bare.parent / "other"
     secret.write_bytes(b"x" * file.stat().st_size)
@@ -542,7 +542,7 @@ push._checked = swapped
 
 
 def test_a_failed_push_leaves_the_folder(hub: Hub, bare: Path) -> None:
-    """The card in the folder names a repository when that is there; `card --name` gives it any name."""
+    """After a failed push the folder's card keeps its name; `card --name` can set any."""
     before = content(bare)
     hub.faults(fault("POST", "/commit/", 400, times=99))
     hub.push(bare, code=1)
@@ -561,7 +561,7 @@ def test_a_failed_push_leaves_the_folder(hub: Hub, bare: Path) -> None:
 
 
 def test_from_a_medium_that_is_read_only(hub: Hub, bare: Path) -> None:
-    """All that is uploaded comes from memory and from files that are only read; the card there keeps its name."""
+    """A folder on a read-only medium can be pushed; its card keeps its name."""
     before = content(bare)
     refuse = "import _newsclippings.hub.upload as push, errno\n"
     refuse += "def write_text(*_): raise OSError(errno.EROFS, 'Read-only file system')\npush.write_text = write_text\n"
@@ -572,8 +572,8 @@ def test_from_a_medium_that_is_read_only(hub: Hub, bare: Path) -> None:
     assert hub.load() == hub.load(str(bare))
 
 
-def test_nothing_but_the_dataset_is_uploaded(hub: Hub, bare: Path) -> None:
-    """What else lies in the folder stays at home."""
+def test_only_the_dataset_is_uploaded(hub: Hub, bare: Path) -> None:
+    """Other files in the folder are not uploaded."""
     (bare / "notes.txt").write_text("mine")
     (bare / "pairs.png").write_bytes(b"a picture, which would need rights")
     (bare / ".building").mkdir()
@@ -585,11 +585,11 @@ def test_nothing_but_the_dataset_is_uploaded(hub: Hub, bare: Path) -> None:
     assert hub.files().keys() == ours | {"merged_balanced/manifest.json"}
 
 
-# Again, and other versions
+# Pushing again, branches and tags
 
 
-def test_pushed_again_nothing_is_sent(hub: Hub, bare: Path) -> None:
-    """The same folder again: no bytes, no commit, the tag where it was."""
+def test_pushing_again_sends_nothing(hub: Hub, bare: Path) -> None:
+    """Pushing the same folder again sends no bytes, makes no commit and leaves the tag."""
     first = hub.push(bare)
     before, uploads = hub.repo(), len(hub.uploaded())
     again = hub.push(bare)
@@ -601,7 +601,7 @@ def test_pushed_again_nothing_is_sent(hub: Hub, bare: Path) -> None:
 
 
 def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[..., Path], tmp_path: Path) -> None:
-    """What is no longer in the folder is deleted, the tag moves, and the old commit still gives the old files."""
+    """Files that are no longer in the folder are deleted, the tag moves, and the old commit keeps the old files."""
     first = hub.push(eight)
     assert parquet(hub.files()).total() == 24
     old = hub.files()
@@ -617,7 +617,7 @@ def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[.
 
 
 def test_a_branch_and_the_tag(world: World, hub: Hub, eight: Path, bare: Path) -> None:
-    """--revision writes to a branch; main, and the tag of the data version, stay as they are."""
+    """--revision writes to a branch; main and the version's tag stay as they are."""
     first = hub.push(bare)
     assert hub.load(revision="1.0.0") == jsonable(expected_splits(world, images="none"))
     before = hub.files()
@@ -632,8 +632,8 @@ def test_a_branch_and_the_tag(world: World, hub: Hub, eight: Path, bare: Path) -
 
 
 @pytest.mark.parametrize("branch", ["", "1.0.0"])
-def test_branches_that_will_not_do(hub: Hub, bare: Path, branch: str) -> None:
-    """No name, or that of the tag: one line, no request."""
+def test_invalid_branches_are_refused(hub: Hub, bare: Path, branch: str) -> None:
+    """An empty branch name, or the tag's name, is refused with one line, before any request."""
     for more in ([], ["--dry-run"]):
         pushed = hub.push(bare, "--revision", branch, *more, code=1)
         assert pushed.err.startswith(f"Error: --revision {branch!r}: expected a branch, and 1.0.0 is the tag.")
@@ -646,7 +646,7 @@ def fault(method: str, path: str, do: int | str, times: int = 1, after: int = 0)
 
 
 def test_a_server_that_tags_branches_only(hub: Hub, bare: Path) -> None:
-    """The head of main is tagged by the branch's name, where a server knows no other way."""
+    """If the server can tag only branches, the head of main is tagged by the branch's name."""
     hub.faults(fault("POST", "/tag/[0-9a-f]{40}$", 500, times=100))
     pushed = hub.push(bare)
     assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
@@ -655,7 +655,7 @@ def test_a_server_that_tags_branches_only(hub: Hub, bare: Path) -> None:
 
 
 def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
-    """Where the setting is taken and nothing is gated, nothing is uploaded."""
+    """If the server accepts the setting but gates nothing, nothing is uploaded."""
     hub.faults(fault("PUT", "/settings$", 200))
     pushed = hub.push(bare, "--gated", code=1)
     assert "took the setting but does not gate repositories. Nothing was uploaded." in pushed.err
@@ -663,12 +663,12 @@ def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
     assert hub.files() == {}
 
 
-# When things go wrong
+# Failures
 
 
 @pytest.mark.parametrize("path", ["^/api/datasets/tester/[^/]+$", "/refs$", "/revision/"])
 def test_an_answer_byte_by_byte(hub: Hub, bare: Path, path: str) -> None:
-    """A reply that does not end in time ends the push in one line, and is not asked for again."""
+    """A reply that takes too long ends the push with one line, and is not requested again."""
     hub.faults(fault("GET", path, "drip", times=99))
     pushed = hub.push(bare, code=1, before="import _newsclippings.storage.network as n; n.TIMEOUT = 0.25\n")
     assert "no whole answer in 1 seconds" in pushed.err
@@ -691,8 +691,8 @@ PASSING = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_failures_that_pass(hub: Hub, bare: Path, name: str) -> None:
-    """What fails once is tried again: all is there, in one commit, no file is sent more often than it has to be."""
+def test_temporary_failures_are_retried(hub: Hub, bare: Path, name: str) -> None:
+    """After a temporary failure the push succeeds, in one commit, and sends no file more often than necessary."""
     hub.faults(*PASSING[name])
     pushed = hub.push(bare)
     assert [entry for entry in hub.log() if entry["status"] in (None, 408, 412, 429, 500, 503)] != []
@@ -705,8 +705,8 @@ def test_failures_that_pass(hub: Hub, bare: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("do", [503, "drop"])
-def test_failures_when_it_is_pushed_again(hub: Hub, bare: Path, do: int | str) -> None:
-    """The card of a repository that is there is looked at, however often it takes."""
+def test_temporary_failures_of_a_second_push_are_retried(hub: Hub, bare: Path, do: int | str) -> None:
+    """A second push reads the existing card, with as many tries as it takes."""
     hub.push(bare)
     before = hub.repo()
     shutil.rmtree(hub.folder / "hf", ignore_errors=True)  # with the card in it
@@ -715,8 +715,8 @@ def test_failures_when_it_is_pushed_again(hub: Hub, bare: Path, do: int | str) -
     assert hub.repo() == before
 
 
-def test_failures_that_do_not_pass(hub: Hub, bare: Path) -> None:
-    """After some tries it gives up: one line, what to do, nothing half done."""
+def test_permanent_failures_end_the_push(hub: Hub, bare: Path) -> None:
+    """After some tries the push ends with one line that says what to do, and leaves nothing half done."""
     hub.faults(fault("POST", "/commit/", 409, times=99))
     pushed = hub.push(bare, code=1)
     assert f"Error: {REPO}: could not be uploaded (tried 6 times; the last time: " in pushed.err
@@ -730,7 +730,7 @@ def test_failures_that_do_not_pass(hub: Hub, bare: Path) -> None:
 
 
 def test_an_upload_that_is_refused(hub: Hub, bare: Path) -> None:
-    """A refusal that will not pass is told at once, in one line."""
+    """A permanent refusal ends the push at once, with one line."""
     hub.faults(fault("PUT", "^/_lfs/", 400, times=99))
     pushed = hub.push(bare, code=1)
     assert pushed.err.splitlines()[-1].startswith(
@@ -741,7 +741,7 @@ def test_an_upload_that_is_refused(hub: Hub, bare: Path) -> None:
 
 @pytest.mark.parametrize("through", sampled(["HF_ENDPOINT", "http_proxy"], 2))
 def test_no_server(hub: Hub, bare: Path, through: str) -> None:
-    """Where nobody answers, or no proxy does: some tries, one line."""
+    """If no server or proxy answers, the push ends with one line after some tries."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     env = hub.environment(**{"NO_PROXY": "", "no_proxy": "", through: address})
@@ -753,7 +753,7 @@ def test_no_server(hub: Hub, bare: Path, through: str) -> None:
 
 
 def test_offline(hub: Hub, bare: Path) -> None:
-    """HF_HUB_OFFLINE=1 is no failure that may pass: one line names it, at once."""
+    """With HF_HUB_OFFLINE=1 the push ends at once, with one line that names the variable."""
     done = checked(python(PUSH, ["push", REPO, str(bare)], hub.environment(HF_HUB_OFFLINE="1"), bare.parent), 1)
     assert done.err == "Error: HF_HUB_OFFLINE is set, and nothing can be uploaded: unset it. Nothing was uploaded.\n"
     assert hub.log() == []
@@ -761,19 +761,19 @@ def test_offline(hub: Hub, bare: Path) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_reading_survives_failures(world: World, hub: Hub, bare: Path, streaming: bool) -> None:
-    """500 and 503 while rows are read are tried again by `datasets`: not a row is lost."""
+    """While rows are streamed, `datasets` retries after 500 and 503, and no row is lost."""
     if OLD_CLIENT and not streaming:
         pytest.skip("this version of huggingface_hub gives up at once")
     hub.push(bare)
     method, path = ("GET", "^/_cdn/.*parquet") if streaming else ("HEAD", "/resolve/.*parquet")
-    other = 503 if OLD_CLIENT else 500  # which it takes as final
+    other = 503 if OLD_CLIENT else 500  # which `datasets` takes as final
     hub.faults(fault(method, path, 503), fault(method, path, other, after=1))
     assert hub.load(streaming=streaming) == jsonable(expected_splits(world, images="none"))
     assert [entry["status"] in (500, 503) for entry in hub.log(method, path)].count(True) == 2
 
 
 def test_killed_while_uploading(hub: Hub, eight: Path) -> None:
-    """Killed after eleven files, the next push sends the others, and then all is there."""
+    """After a kill in the middle of the upload, the next push sends the other files, and all are there."""
     hub.faults(fault("PUT", "^/_lfs/", "stall", times=99, after=11))
     hub.start_push(eight).kill_when(
         lambda: len(hub.uploaded()) == 11 and any(entry["status"] is None for entry in hub.log("PUT"))
@@ -789,7 +789,7 @@ def test_killed_while_uploading(hub: Hub, eight: Path) -> None:
 
 
 def test_killed_between_commit_and_tag(hub: Hub, bare: Path) -> None:
-    """The next push has only the tag to set."""
+    """After a kill between commit and tag, the next push only sets the tag."""
     hub.faults(fault("POST", "/tag/", "stall"))
     hub.start_push(bare).kill_when(lambda: bool(hub.log("POST", "/tag/")))
     hub.faults()
@@ -801,7 +801,7 @@ def test_killed_between_commit_and_tag(hub: Hub, bare: Path) -> None:
 
 
 def test_two_at_once(hub: Hub, bare: Path, eight: Path) -> None:
-    """Of two pushes at a time one comes later: the repository is one of the folders, never a mixture."""
+    """After two pushes at the same time the repository has one of the folders, never a mixture."""
     hub.faults(fault("POST", "/commit/", "hold"))
     first = hub.start_push(eight)
     first.until(lambda: bool(hub.log("POST", "/commit/")))
@@ -819,7 +819,7 @@ def test_two_at_once(hub: Hub, bare: Path, eight: Path) -> None:
 @needs_xet
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_through_xet(world: World, xet_hub: Hub, built: Callable[..., Path], tmp_path: Path, streaming: bool) -> None:
-    """The real hf_xet stores the files and reads them; again, it stores nothing new."""
+    """The real hf_xet stores and reads the files; pushing again stores nothing new."""
     hub, folder = xet_hub, built(tmp_path / "out")
     assert hub.push(folder, *RIGHTS)["new"] is True
     assert hub.files() == content(folder)
@@ -836,7 +836,7 @@ def test_through_xet(world: World, xet_hub: Hub, built: Callable[..., Path], tmp
 
 @needs_xet
 def test_killed_before_the_commit_through_xet(xet_hub: Hub, eight: Path) -> None:
-    """What was stored is not stored again."""
+    """After a kill before the commit, chunks that were stored are not stored again."""
     hub = xet_hub
     hub.faults(fault("POST", "/commit/", "stall"))
     hub.start_push(eight).kill_when(lambda: bool(hub.log("POST", "/commit/")))
@@ -848,8 +848,8 @@ def test_killed_before_the_commit_through_xet(xet_hub: Hub, eight: Path) -> None
 
 
 @needs_xet
-def test_xet_failures_that_pass(xet_hub: Hub, bare: Path) -> None:
-    """A token for the Xet store that was not given at once, and a commit that was not taken at once."""
+def test_temporary_xet_failures_are_retried(xet_hub: Hub, bare: Path) -> None:
+    """The push is retried if the Xet token or the commit fails at first."""
     xet_hub.faults(fault("GET", "/xet-write-token/", "drop"), fault("POST", "/commit/", 412))
     xet_hub.push(bare)
     assert xet_hub.files() == content(bare)
@@ -857,8 +857,8 @@ def test_xet_failures_that_pass(xet_hub: Hub, bare: Path) -> None:
 
 
 @needs_xet
-def test_xet_failures_that_do_not_pass(xet_hub: Hub, bare: Path) -> None:
-    """No access to the Xet store is told in one line, at once."""
+def test_permanent_xet_failures_end_the_push(xet_hub: Hub, bare: Path) -> None:
+    """Without access to the Xet store the push ends at once, with one line."""
     xet_hub.faults(fault("GET", "/xet-write-token/", 403, times=99))
     pushed = xet_hub.push(bare, code=1)
     assert pushed.err.splitlines()[-1].startswith(f"Error: {REPO}: your token may not write there (403)")
@@ -868,7 +868,7 @@ def test_xet_failures_that_do_not_pass(xet_hub: Hub, bare: Path) -> None:
 
 @needs_xet
 def test_all_in_one_commit(xet_hub: Hub, eight: Path, built: Callable[..., Path], tmp_path: Path) -> None:
-    """A branch has all of an old or all of a new folder; killed before the commit it has the old one."""
+    """A branch has the complete old or the complete new folder; after a kill before the commit, the old one."""
     hub = xet_hub
     hub.push(eight)
     assert hub.files() == content(eight) == hub.files("1.0.0")
@@ -886,7 +886,7 @@ def test_all_in_one_commit(xet_hub: Hub, eight: Path, built: Callable[..., Path]
 
 @needs_xet
 def test_a_hub_without_xet(xet_hub: Hub, bare: Path) -> None:
-    """A server that knows no Xet is no matter of the token: one line says what to set."""
+    """If the server has no Xet, one line says what to set, and does not blame the token."""
     xet_hub.faults(fault("GET", "/xet-write-token/", 404, times=99))
     pushed = xet_hub.push(bare, code=1)
     assert pushed.err.splitlines()[-1].startswith(f"Error: {REPO}: this Hub does not store files by Xet")
@@ -894,11 +894,11 @@ def test_a_hub_without_xet(xet_hub: Hub, bare: Path) -> None:
     assert xet_hub.files() == {}
 
 
-# Secrets, and other versions
+# Secrets and other versions of `datasets`
 
 
-def test_the_token_is_told_to_nobody(hub: Hub, bare: Path) -> None:
-    """No file of the folder or of the repository holds it (nor do stdout and stderr, see `push`)."""
+def test_the_token_is_stored_nowhere(hub: Hub, bare: Path) -> None:
+    """No file of the folder or repository has the token (nor do stdout and stderr, see `checked`)."""
     hub.push(bare)
     hub.faults(fault("POST", "/preupload/", 400, times=99))
     hub.push(bare, code=1)
@@ -912,7 +912,7 @@ def test_the_token_is_told_to_nobody(hub: Hub, bare: Path) -> None:
 def test_another_version_reads_it(
     world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path, streaming: bool, place: str
 ) -> None:
-    """What one version of `datasets` wrote, another reads: pictures, texts and nested metadata."""
+    """Another version of `datasets` reads what this one wrote: pictures, texts and nested metadata."""
     env = hub.environment(PYTHONPATH="", HF_HOME=str(tmp_path / "hf"))
     assert THEIRS
     for name, options in {"two": TWO, "texts": ["--images", "none", "--metadata", "--articles"]}.items():

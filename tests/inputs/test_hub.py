@@ -1,4 +1,4 @@
-"""Matches and metadata that are not on this machine come from the Hub, at one pinned revision."""
+"""Matches and metadata that are not on this machine are fetched from the Hub, at one pinned revision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def running_hub(world: World, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def hub(running_hub: Hub, world: World) -> Hub:
-    """A Hub that nobody has asked for anything yet."""
+    """A Hub with an empty log."""
     running_hub.serve(world)
     return running_hub
 
@@ -52,18 +52,18 @@ else:
 
 
 def _build(hub: Hub, *, offline: bool = False, **options: Any) -> Any:
-    """The rows as a child loads them."""
+    """Load the rows in a child process."""
     return hub.run(BUILD, json.dumps(options), offline=offline)
 
 
 def _refusal(hub: Hub, *, offline: bool = False, **options: Any) -> Any:
-    """Class and message of the error that a child ends with."""
+    """Return class and message of the error that a load in a child raises."""
     return hub.run(ERROR, json.dumps(options), offline=offline)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_no_pictures_needs_nothing_on_this_machine(hub: Hub, streaming: bool) -> None:
-    """images="none" needs no local file: matches and captions come from the Hub, at a pinned revision."""
+    """images="none" needs no local file: matches and captions come from the Hub."""
     rows = _build(hub, name="merged_balanced", images="none", streaming=streaming)
     assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
     names = ("train", "val", "test")
@@ -103,15 +103,15 @@ def test_visual_news_alone_is_enough(hub: Hub) -> None:
 
 
 def test_metadata_from_the_hub_beside_local_matches(hub: Hub, tmp_path: Path) -> None:
-    """With the matches of download.sh here, which leaves the metadata out, only the metadata is fetched."""
+    """If the matches are local but not the metadata, as after download.sh, only the metadata are fetched."""
     local = make_world(tmp_path / "data", folder=False, tar=False, metadata=False)
     rows = _build(hub, data_dir=str(local.root), images="none")
     assert rows == jsonable(expected_splits(hub.world, images="none", captions="metadata"))
     assert hub.fetched() == {f"metadata/{n}.json" for n in ("train", "val", "test")}
 
 
-def test_what_was_fetched_serves_offline(hub: Hub) -> None:
-    """What one build fetched and made is there offline."""
+def test_fetched_files_are_used_offline(hub: Hub) -> None:
+    """What one build fetched and built is available offline."""
     options: dict[str, Any] = {"images": "none", "splits": ["test"]}
     online = _build(hub, **options)
     offline = _build(hub, offline=True, **options)
@@ -145,7 +145,7 @@ def test_what_was_fetched_and_got_damaged_is_fetched_again(hub: Hub) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_offline_with_nothing_here(hub: Hub, streaming: bool) -> None:
-    """Offline mode is honoured: no request is made, and the error says that it is on and what to do."""
+    """In offline mode no request is made, and the error says that it is on and what to do."""
     kind, message = _refusal(hub, offline=True, images="none", streaming=streaming)
     assert kind == "DataNotFoundError"
     assert re.search("(?i)offline", message)
@@ -155,7 +155,7 @@ def test_offline_with_nothing_here(hub: Hub, streaming: bool) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_pictures_cannot_be_fetched(hub: Hub, streaming: bool) -> None:
-    """With no VisualNews anywhere, the error shows the expected tree and the two ways on."""
+    """Without VisualNews, the error shows the expected tree and two alternatives."""
     kind, message = _refusal(hub, streaming=streaming)
     assert kind == "DataNotFoundError"
     for part in ("visual_news/", "origin.tar", "data.json", "visual_news=", "http"):
@@ -166,7 +166,7 @@ def test_pictures_cannot_be_fetched(hub: Hub, streaming: bool) -> None:
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("token", ["hf_right", "hf_wrong"])
 def test_the_token_is_sent(hub: Hub, world: World, token: str, streaming: bool) -> None:
-    """HF_TOKEN goes along, so that a private mirror works; a wrong one gives a clear error."""
+    """HF_TOKEN is sent, so that a private mirror works; a wrong token is a clear error."""
     hub.serve(world, "hf_right")
     options = json.dumps({"images": "none", "splits": ["test"], "streaming": streaming})
     if token == "hf_right":
@@ -189,7 +189,7 @@ def poor_hub(hub: Hub, new_world: Callable[..., World]) -> Hub:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_a_file_the_hub_does_not_have(poor_hub: Hub, streaming: bool) -> None:
-    """A file that is neither here nor there is named."""
+    """A file that is neither local nor on the Hub is an error that names it."""
     kind, message = _refusal(poor_hub, images="none", splits=["test"], streaming=streaming)
     assert kind == "DataNotFoundError"
     assert "metadata/test.json" in message
@@ -197,7 +197,7 @@ def test_a_file_the_hub_does_not_have(poor_hub: Hub, streaming: bool) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_embeddings_and_metadata_come_from_the_hub(hub: Hub, new_world: Callable[..., World], streaming: bool) -> None:
-    """With nothing on this machine, vectors and metadata are fetched, once, and only those that are asked for."""
+    """Without local files, only the requested vectors and metadata are fetched, and each once."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write_embeddings(world, plan)
@@ -222,7 +222,7 @@ say([[row['id'], row['clip_text'], row['metadata']['title']] for row in rows])
 
 
 class Endless(fsspec.AbstractFileSystem):  # type: ignore[misc]
-    """A client that waits for an answer which comes byte by byte."""
+    """An fsspec file system whose answer comes byte by byte."""
 
     protocol = "endless"
     cachable = False
@@ -238,7 +238,7 @@ class Endless(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
 @pytest.mark.parametrize("name", ["info", "content"])
 def test_an_answer_that_never_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
-    """What a client of fsspec is still waiting for when its time is over is an error that names the file."""
+    """If an fsspec client still waits after its timeout, that is an error that names the file."""
     fsspec.register_implementation("endless", Endless, clobber=True)
     change_constant(monkeypatch, "TIMEOUT", 0.1)
     with pytest.raises(newsclippings.RemoteReadError, match=rf"endless://{name}.*no whole answer"):
@@ -254,7 +254,7 @@ say(newsclippings.verify(sys.argv[1], configs=["merged_balanced"], embeddings=Tr
 
 @pytest.mark.parametrize("short", [False, True], ids=["their names", "names of their README"])
 def test_digests_of_the_hub(hub: Hub, new_world: Callable[..., World], tmp_path: Path, short: bool) -> None:
-    """verify --checksums compares with the Hub: files of the authors are the same, and one that is not is a fault."""
+    """verify --checksums compares with the Hub's digests, and reports a file that differs from the authors'."""
     published = new_world("published")
     write_embeddings(published, make_plan(published))
     hub.serve(published)
@@ -288,7 +288,7 @@ def test_digests_of_the_hub(hub: Hub, new_world: Callable[..., World], tmp_path:
 
 
 def test_digests_of_files_of_your_own(hub: Hub, tmp_path: Path) -> None:
-    """Where no file is the authors' they are other data, which is no fault."""
+    """If no file is the authors', they are other data, and no fault is reported."""
     local = make_world(tmp_path / "data", seed=5)
     report = hub.run(VERIFY, str(local.root))
     assert any("None of 6 files has the digest of the authors' file: these are" in note for note in report["notes"])
@@ -297,7 +297,7 @@ def test_digests_of_files_of_your_own(hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["offline", "no server"])
 def test_digests_without_the_hub(hub: Hub, tmp_path: Path, how: str) -> None:
-    """The SHA-256 are there, nothing is compared, and the report says why."""
+    """Without the Hub the report has the SHA-256, and says why nothing was compared."""
     if how == "offline":
         report = hub.run(VERIFY, str(hub.world.root), offline=True)
     else:

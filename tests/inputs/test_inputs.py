@@ -1,4 +1,4 @@
-"""Where inputs are found, what counts as changed, and what is said when something else lies in their place."""
+"""Where inputs are found, what counts as a change, and the error when something else is in their place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundEr
 
 
 def test_an_explicit_tar_wins_over_the_folder_beside_it(new_world: Callable[..., World]) -> None:
-    """visual_news= a tar: its pictures and no others, though an extracted folder (here a partial one) lies there."""
+    """With visual_news= a tar, pictures come only from it, even beside an extracted folder (here a partial one)."""
     world = new_world()
     for path in world.pictures:
         (world.origin / path).write_bytes(b"of the folder")
@@ -31,7 +31,7 @@ def test_an_explicit_tar_wins_over_the_folder_beside_it(new_world: Callable[...,
 
 
 def test_files_that_are_not_read_do_not_count(new_world: Callable[..., World]) -> None:
-    """A tar beside a whole folder, and pictures that are not asked for, change no name in the cache."""
+    """A tar beside a complete folder, and pictures that are not needed, do not change the cache folder."""
     world = new_world()
 
     def key(**fields: Any) -> str:
@@ -46,7 +46,7 @@ def test_files_that_are_not_read_do_not_count(new_world: Callable[..., World]) -
 
 @pytest.mark.parametrize("size", [7, 4000])
 def test_a_broken_tar_that_is_not_needed_is_no_error(new_world: Callable[..., World], size: int) -> None:
-    """With pictures in the folder and captions in the metadata, half a tar is only a reason for a warning."""
+    """If pictures come from the folder and captions from the metadata, half a tar is only a warning."""
     world = new_world()
     (world.origin / "data.json").unlink()
     world.tar.write_bytes(world.tar.read_bytes()[:size])
@@ -60,7 +60,7 @@ def test_a_broken_tar_that_is_not_needed_is_no_error(new_world: Callable[..., Wo
 @pytest.mark.parametrize("place", ["visual_news/origin/data.json", "news_clippings/data/merged_balanced/test.json"])
 @pytest.mark.parametrize("what", ["folder", "dangling link"])
 def test_something_else_in_the_place_of_a_file(new_world: Callable[..., World], place: str, what: str) -> None:
-    """A folder or a dangling link where a file belongs is an error, no reason to take another file."""
+    """A folder or a dangling link where a file belongs is an error; no other file is used instead."""
     world = new_world(tar=False)
     file = world.root / place
     file.unlink()
@@ -73,13 +73,13 @@ def test_something_else_in_the_place_of_a_file(new_world: Callable[..., World], 
 
 
 def test_a_tar_as_data_dir_is_explained(world: World) -> None:
-    """A file given as data_dir is called a file, and the right field is named."""
+    """If data_dir is a tar, the error says so and names the right option."""
     with pytest.raises(DataNotFoundError, match=r"found a file(?s:.*)visual_news="):
         find_inputs("merged_balanced", ["test"], str(world.tar))
 
 
-def test_a_folder_without_pictures_is_called_so(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """What was looked at and what it lacks stands in the error."""
+def test_a_folder_without_pictures_is_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """The error says where pictures were looked for, and what is missing there."""
     (tmp_path / "empty").mkdir()
     world = new_world()
     with pytest.raises(DataNotFoundError, match=f"{tmp_path}/empty: a folder without guardian, bbc"):
@@ -101,19 +101,19 @@ def test_a_folder_without_pictures_is_called_so(new_world: Callable[..., World],
     ],
 )
 def test_fields_of_the_wrong_kind_are_named(fields: dict[str, Any], says: str) -> None:
-    """A value that means nothing is an error that names the field and what is allowed."""
+    """An invalid value is an error that names the option and the allowed values."""
     with pytest.raises(ConfigError, match=says):
         NewsCLIPpings(**fields)
 
 
 @pytest.mark.parametrize("splits", [datasets.Split.TEST, "test", ("test",), ["test", "test"], {"test"}])
-def test_splits_may_be_said_in_many_ways(splits: Any) -> None:
-    """A name, a Split of `datasets`, or several of them."""
+def test_splits_accepts_several_forms(splits: Any) -> None:
+    """splits= accepts a name, a Split of `datasets`, or several of them."""
     assert NewsCLIPpingsConfig(splits=splits).wanted_splits() == ["test"]
 
 
 def test_save_infos_leaves_the_package_alone(world: World) -> None:
-    """`save_infos=True` of `datasets` 3 would write README.md and dataset_infos.json beside newsclippings.py."""
+    """save_infos=True changes no file beside newsclippings.py, as it did in `datasets` 3."""
     folder = TESTS.parent
     before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     load(world, images="none", save_infos=True)
@@ -121,7 +121,7 @@ def test_save_infos_leaves_the_package_alone(world: World) -> None:
 
 
 def test_the_variable_wins_over_a_folder_of_parquet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NEWSCLIPPINGS_DATA_DIR asks for a build, whatever lies in the current folder."""
+    """NEWSCLIPPINGS_DATA_DIR selects the builder, even beside a folder ./newsclippings."""
     Path("newsclippings").mkdir()
     Path("newsclippings", "README.md").write_text("---\nconfigs: []\n---\n")
     monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
@@ -130,8 +130,8 @@ def test_the_variable_wins_over_a_folder_of_parquet(world: World, monkeypatch: p
 
 @pytest.mark.parametrize("garbage", [b"", b"ARROW1\0\0", b"x" * 100])
 @pytest.mark.parametrize("name", ["inputs.arrow", "join_report.json"])
-def test_damaged_notes_beside_the_data_are_no_obstacle(world: World, name: str, garbage: bytes) -> None:
-    """What lies beside the built data may be damaged: the data are built anew, or the report is absent."""
+def test_damaged_files_beside_the_data_are_tolerated(world: World, name: str, garbage: bytes) -> None:
+    """If a file beside the built data is damaged, the data are built again, or the report is absent."""
     builder = NewsCLIPpings(data_dir=str(world.root))
     builder.download_and_prepare()
     (Path(builder.cache_dir) / name).write_bytes(garbage)
@@ -141,8 +141,8 @@ def test_damaged_notes_beside_the_data_are_no_obstacle(world: World, name: str, 
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_split_of_which_no_id_is_known(new_world: Callable[..., World], streaming: bool) -> None:
-    """With not one record of a split, missing="null" gives its rows with nulls."""
+def test_a_split_without_any_record(new_world: Callable[..., World], streaming: bool) -> None:
+    """If a split has no record at all, missing="null" gives its rows with nulls."""
     world = new_world(tar=False)
     record = {"id": 1, "caption": "c", "topic": "t", "source": "bbc", "image_path": "x"}
     (world.origin / "data.json").write_text(json.dumps([record]))
@@ -152,7 +152,7 @@ def test_a_split_of_which_no_id_is_known(new_world: Callable[..., World], stream
 
 
 def test_a_file_that_changes_during_the_build(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two states of the inputs are never kept."""
+    """If a file changes during the build, the build fails and keeps nothing."""
     world = new_world()
     builder = NewsCLIPpings(data_dir=str(world.root), images="none")
 
@@ -168,7 +168,7 @@ def test_a_file_that_changes_during_the_build(new_world: Callable[..., World], m
 
 
 def test_remote_output_is_written(world: World) -> None:
-    """A folder on another file system gets the rows; the notes that only serve reuse are left out."""
+    """An output_dir on another file system gets the rows, without the files that only serve reuse."""
     builder = NewsCLIPpings(data_dir=str(world.root), images="none", splits=["test"])
     builder.download_and_prepare("memory://bucket/news", file_format="parquet")
     assert [Path(p).name for p in fsspec.filesystem("memory").glob("/bucket/news/*.parquet")] == [

@@ -1,4 +1,4 @@
-"""`check_images=True`: a picture that does not decode is found while joining, and is to `missing` as if not there."""
+"""`check_images=True` finds pictures that do not decode during the join; `missing` treats them as missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYOUTS: dict[str, dict[str, bool]] = {"folder": {"tar": False}, "tar": {"folder
 
 
 def spoil(world: World, *paths: str, data: bytes = b"<!DOCTYPE html>") -> set[str]:
-    """Put something else in the place of pictures; returns those that are left."""
+    """Replace pictures by damaged ones; return those that are left."""
     for path in paths:
         world.pictures[path] = data
     if world.data_json.exists():
@@ -40,7 +40,7 @@ def reused(world: World, split: str = "train") -> str:
 
 
 def lost(world: World, split: str, broken: str) -> dict[str, int]:
-    """What the report must count of a picture that does not decode."""
+    """The counts that the report must have for a picture that does not decode."""
     outlets = [row["image_source"] for row in world.rows(split=split) if row["image_path"] == broken]
     return {outlet: outlets.count(outlet) for outlet in outlets}
 
@@ -51,7 +51,7 @@ def lost(world: World, split: str, broken: str) -> dict[str, int]:
 def test_rows_with_a_broken_picture(
     new_world: Callable[..., World], layout: str, missing: str, streaming: bool
 ) -> None:
-    """With "null" its rows stay without a picture, with "drop_pair" both twins go; and every picture left decodes."""
+    """With "null" its rows stay without a picture, with "drop_pair" both twins are dropped; all others decode."""
     world = new_world(**LAYOUTS[layout])
     broken = reused(world)
     whole = spoil(world, broken, data=world.pictures[broken][:-20])
@@ -64,8 +64,8 @@ def test_rows_with_a_broken_picture(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_error_names_it(new_world: Callable[..., World], layout: str, tmp_path: Path) -> None:
-    """missing="error" stops before a row is written, and says which picture, and that it is there but broken."""
+def test_the_error_names_a_broken_picture(new_world: Callable[..., World], layout: str, tmp_path: Path) -> None:
+    """missing="error" stops before a row is written, and names the picture as broken, not missing."""
     world = new_world(**LAYOUTS[layout])
     record = world.used_once()
     spoil(world, record.image_path)
@@ -77,11 +77,11 @@ def test_error_names_it(new_world: Callable[..., World], layout: str, tmp_path: 
     assert not [path for path in tmp_path.rglob("newsclippings-*") if path.is_file()]
     with pytest.raises(MissingDataError, match="does not decode"):
         raw_splits(load(world, check_images=True, streaming=True))
-    assert raw_splits(load(world)) == expected_splits(world)  # unchecked, the bytes are taken as they are
+    assert raw_splits(load(world)) == expected_splits(world)  # without the check, the bytes are used as they are
 
 
-def test_the_report_tells_broken_from_absent(new_world: Callable[..., World]) -> None:
-    """A picture that is not there and one that does not decode are counted apart, by outlet."""
+def test_the_report_counts_broken_and_missing_pictures_separately(new_world: Callable[..., World]) -> None:
+    """Missing pictures and pictures that do not decode are counted separately, by outlet."""
     world = new_world(tar=False)
     broken, absent = reused(world), reused(world, "test")
     whole = spoil(world, broken) - {absent}
@@ -128,8 +128,8 @@ def test_each_is_decoded_once(
         assert builder.join_reports["validation"]["missing"]["undecodable"] == lost(world, "validation", broken)
 
 
-def test_the_cache_tells_them_apart(new_world: Callable[..., World]) -> None:
-    """Checked and unchecked builds have folders of their own."""
+def test_checked_and_unchecked_builds_have_separate_caches(new_world: Callable[..., World]) -> None:
+    """Checked and unchecked builds have different cache folders."""
     world = new_world(tar=False)
     spoil(world, world.used_once().image_path)
     builders = [NewsCLIPpings(data_dir=str(world.root), missing="null", check_images=c) for c in (False, True)]
@@ -141,7 +141,7 @@ def test_the_cache_tells_them_apart(new_world: Callable[..., World]) -> None:
 
 @pytest.mark.parametrize("options", [{"num_proc": 2}, {"images": "path"}, {"images": "none"}], ids=str)
 def test_with_other_options(new_world: Callable[..., World], options: dict[str, Any]) -> None:
-    """Worker processes know what was found; paths of broken pictures are null; without pictures there is no check."""
+    """Workers get the result; with images="path" broken pictures are null; without pictures nothing is checked."""
     world = new_world(tar=False)
     whole = spoil(world, reused(world))
     images = options.get("images", "bytes")
@@ -151,7 +151,7 @@ def test_with_other_options(new_world: Callable[..., World], options: dict[str, 
 
 @pytest.mark.parametrize("images", ["bytes", "once"])
 def test_built_folders(new_world: Callable[..., World], tmp_path: Path, images: str) -> None:
-    """`newsclippings build --check-images` keeps broken pictures out, also of the config they are stored once in."""
+    """`newsclippings build --check-images` leaves out broken pictures, also from the shared pictures."""
     world = new_world(tar=False)
     paths = [row["image_path"] for row in world.rows("scene_resnet_place")]
     broken = max(paths, key=paths.count)
@@ -171,7 +171,7 @@ def test_built_folders(new_world: Callable[..., World], tmp_path: Path, images: 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_a_remote_tar(new_world: Callable[..., World], origin: Origin, streaming: bool) -> None:
-    """Pictures of a tar at a URL are fetched, then decoded."""
+    """Pictures of a remote tar are checked, too."""
     world = new_world(folder=False, tar=False)
     whole = spoil(world, reused(world))
     published = publish(world, origin, f"check-{streaming}")
@@ -179,10 +179,8 @@ def test_a_remote_tar(new_world: Callable[..., World], origin: Origin, streaming
     assert raw_splits(data) == expected_splits(world, pictures=whole)
 
 
-def test_what_could_not_be_read_is_looked_at_again(
-    new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failure that passes ends one check; the next one still finds every broken picture."""
+def test_a_check_that_failed_is_repeated(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a temporary read error ended a check, the next check finds every broken picture."""
     world = new_world(tar=False)
     first, second = sorted(world.pictures)[:2]
     spoil(world, first, second)

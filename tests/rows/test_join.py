@@ -1,4 +1,4 @@
-"""The join: pure, by id, with a report that counts whatever is not there."""
+"""The join by id, and its report, which counts what is missing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def records(*ids: int, outlets: tuple[str, ...] = ("bbc", "guardian")) -> pa.Tab
 
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)), min_size=1, max_size=20), st.randoms())
 def test_every_row_gets_its_own_caption_and_picture(pairs: list[tuple[int, int]], random: Any) -> None:
-    """Captions by id and pictures by image_id, in order, whatever the ids; null where no record has the id."""
+    """Captions are joined by id and pictures by image_id, in order, for any ids; null if no record has the id."""
     ids = sorted({n for pair in pairs for n in pair})
     known = set(random.sample(ids, random.randint(0, len(ids))))
     table = matches(*pairs)
@@ -80,9 +80,9 @@ def test_every_row_gets_its_own_caption_and_picture(pairs: list[tuple[int, int]]
 
 
 def test_the_report_counts_by_kind_and_outlet() -> None:
-    """Rows, not pictures, are counted: by the picture's outlet where a record tells it, else as unknown."""
+    """The report counts rows, not pictures, by the picture's outlet, or as unknown if no record has the id."""
     table = matches((1, 2), (3, 4), (5, 99), (98, 1))
-    present = np.array([True, False, True, True, False])  # of records 1 to 5: 2 (bbc) and 5 (guardian) are not there
+    present = np.array([True, False, True, True, False])  # of records 1 to 5, 2 (bbc) and 5 (guardian) are missing
     _, report = join(table, records(1, 2, 3, 4, 5), present, "null")
     assert report.missing == {
         "caption": {"unknown": 2},
@@ -100,7 +100,7 @@ def test_the_report_counts_by_kind_and_outlet() -> None:
 
 
 def test_drop_pair_drops_twins_together() -> None:
-    """A pair with one incomplete row is left out whole; the others keep their row numbers."""
+    """A pair with one incomplete row is dropped as a whole; the other rows keep their numbers."""
     rows, report = join(matches((1, 2), (3, 4), (5, 1)), records(1, 3, 4, 5), None, "drop_pair")
     assert rows.table(0, 6)[0]["index"].to_pylist() == [2, 3, 4, 5]
     assert rows.table(1, 3)[0]["index"].to_pylist() == [2]
@@ -108,7 +108,7 @@ def test_drop_pair_drops_twins_together() -> None:
 
 
 def test_rows_that_are_no_twins_are_counted() -> None:
-    """An order other than pristine, falsified of the same caption is reported, and every row still comes out."""
+    """Rows that do not alternate pristine and falsified with the same caption are counted, and none is lost."""
     table = matches((1, 2), (3, 4)).take([1, 0, 2, 3])
     rows, report = join(table, records(1, 2, 3, 4), None, "null")
     assert report.broken_pairs == 1
@@ -118,15 +118,15 @@ def test_rows_that_are_no_twins_are_counted() -> None:
 
 
 def test_drop_pair_needs_twins() -> None:
-    """Where rows are no twins, dropping by pairs would take rows that have nothing to do with each other."""
+    """If rows are no twins, dropping a pair is an error, because unrelated rows would be dropped."""
     table = matches((1, 2), (3, 4)).slice(1)
     with pytest.raises(BadFileError, match="found 2 pairs of rows that are not"):
         join(table, records(1, 2, 3), None, "drop_pair")
-    assert join(table, records(1, 2, 3, 4), None, "drop_pair")[1].written == 3  # nothing is to be dropped
+    assert join(table, records(1, 2, 3, 4), None, "drop_pair")[1].written == 3  # no row has to be dropped
 
 
-def test_the_error_says_what_how_much_and_why() -> None:
-    """Only bbc present: the error names the truncated download; otherwise it does not."""
+def test_the_error_counts_what_is_missing_and_names_a_likely_cause() -> None:
+    """The error suggests a truncated download if only bbc is present, and not otherwise."""
     table = matches((2, 3), (4, 1))
     _, complete = join(table, records(1, 2, 3, 4), np.ones(4, bool), "error")
     present = np.array([False, True, False, True])  # records 1 to 4: even ones are bbc
@@ -158,7 +158,7 @@ def test_the_error_says_what_how_much_and_why() -> None:
 @given(st.integers(0, 400), st.integers(1, 40))
 @example(1, 2)
 def test_parts_are_disjoint_complete_and_keep_twins_together(rows: int, parts: int) -> None:
-    """Every row is in one part, each that has rows begins at an even one, and neighbours merge into one range."""
+    """Every row is in exactly one part, parts begin at even rows, and neighbouring parts merge into one range."""
     ranges = [part_ranges(rows, [(k, parts)]) for k in range(parts)]
     seen = [row for part in ranges for start, stop in part for row in range(start, stop)]
     assert seen == list(range(rows))

@@ -1,4 +1,4 @@
-"""What is not there: stop before writing, keep the row with a null, or drop the pair, and say how much."""
+"""Missing files and records: stop before writing, keep the row with a null, or drop the pair; and count them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NONE: dict[str, dict[str, int]] = {"caption": {}, "picture_record": {}, "picture
 
 
 def _lose(world: World, what: str) -> tuple[dict[str, dict[str, int]], str]:
-    """Take something of train away; returns the counts of the report and a name that must be told."""
+    """Remove something that train needs; return the counts of the report and a name that the error must have."""
     record = world.used_once()
     if what == "picture":
         del world.pictures[record.image_path]
@@ -30,7 +30,7 @@ def _lose(world: World, what: str) -> tuple[dict[str, dict[str, int]], str]:
     elif what == "picture record":
         del world.records[record.id]
         counts, name = {**NONE, "picture_record": {"unknown": 1}}, str(record.id)
-    else:  # a caption that no other row shows the picture of
+    else:  # a record whose picture no row shows
         matches = world.matches["merged_balanced", "train"]
         shown = [m.image_id for m in matches if m.falsified]
         id = next(m.id for m in matches if m.id not in shown)
@@ -53,14 +53,14 @@ LAYOUTS = {"folder": {"tar": False}, "tar": {"folder": False}}
 
 
 def _written(folder: Path) -> list[Path]:
-    """Files of rows that a build left behind, finished or not."""
+    """The files of rows that a build left behind, complete or not."""
     return [path for path in folder.rglob("*") if path.is_file() and path.name.startswith("newsclippings-")]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("what", LOSSES)
 def test_error_stops_before_writing(new_world: Callable[..., World], tmp_path: Path, what: str, layout: str) -> None:
-    """missing="error" names what is missing and how much of which outlet, and leaves nothing behind."""
+    """missing="error" counts what is missing by outlet, and leaves no file behind."""
     world = new_world(**LAYOUTS[layout])
     counts, name = _lose(world, what)
     builder = NewsCLIPpings(data_dir=str(world.root), cache_dir=str(tmp_path / "cache"))
@@ -78,7 +78,7 @@ def test_error_stops_before_writing(new_world: Callable[..., World], tmp_path: P
 
 @pytest.mark.parametrize("what", LOSSES)
 def test_error_in_streaming(new_world: Callable[..., World], what: str) -> None:
-    """A stream stops too, before it gives a wrong row."""
+    """A stream stops before it gives an incomplete row."""
     world = new_world(tar=False)
     _lose(world, what)
     with pytest.raises(MissingDataError):
@@ -91,7 +91,7 @@ def test_error_in_streaming(new_world: Callable[..., World], what: str) -> None:
 def test_rows_with_something_missing(
     new_world: Callable[..., World], what: str, layout: str, missing: str, streaming: bool
 ) -> None:
-    """With "null" every row stays, with "drop_pair" both twins go; the other rows keep their index."""
+    """With "null" every row stays, with "drop_pair" both twins are dropped; the other rows keep their index."""
     world = new_world(**LAYOUTS[layout])
     _lose(world, what)
     rows = raw_splits(load(world, missing=missing, streaming=streaming))
@@ -102,7 +102,7 @@ def test_rows_with_something_missing(
 @pytest.mark.parametrize("what", ["picture record", "caption"])
 @pytest.mark.parametrize("missing", ["null", "drop_pair"])
 def test_ids_missing_without_visual_news(new_world: Callable[..., World], what: str, missing: str) -> None:
-    """Built from the metadata alone, an id that it does not know is treated the same way."""
+    """An id that the metadata lack is treated in the same way when rows are built from the metadata alone."""
     world = new_world(folder=False, tar=False)
     _lose(world, what)
     expected = expected_splits(world, missing=missing, images="none", captions="metadata")
@@ -111,8 +111,8 @@ def test_ids_missing_without_visual_news(new_world: Callable[..., World], what: 
         load(world, images="none")
 
 
-def test_a_lost_picture_is_no_matter_without_pictures(new_world: Callable[..., World]) -> None:
-    """images="none" asks for no picture, so none can be missing."""
+def test_images_none_ignores_missing_pictures(new_world: Callable[..., World]) -> None:
+    """With images="none" a missing picture is not reported."""
     world = new_world(tar=False)
     _lose(world, "picture")
     assert raw_splits(load(world, images="none")) == expected_splits(world, images="none")
@@ -121,7 +121,7 @@ def test_a_lost_picture_is_no_matter_without_pictures(new_world: Callable[..., W
 @pytest.mark.parametrize("missing", ["null", "drop_pair"])
 @pytest.mark.parametrize("what", LOSSES)
 def test_the_report(new_world: Callable[..., World], tmp_path: Path, what: str, missing: str) -> None:
-    """The join report counts rows, dropped pairs and what is missing, and lies beside the data."""
+    """The join report beside the data counts rows, dropped pairs and what is missing."""
     world = new_world(tar=False)
     counts, name = _lose(world, what)
     builder = NewsCLIPpings(data_dir=str(world.root), missing=missing)
@@ -142,8 +142,8 @@ def _nonempty(missing: Row) -> Row:
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])
-def test_the_report_of_a_whole_world(world: World, num_proc: int | None) -> None:
-    """Where nothing is missing the report says so; it lies beside the data that load_dataset cached."""
+def test_the_report_of_complete_inputs(world: World, num_proc: int | None) -> None:
+    """If nothing is missing the report says so; it is beside the data that load_dataset cached."""
     data = load(world, num_proc=num_proc)
     folder = Path(data["train"].cache_files[0]["filename"]).parent
     reports = json.loads((folder / "join_report.json").read_text())
@@ -163,8 +163,8 @@ def _keep_only_bbc(world: World) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_only_bbc_is_a_truncated_download(new_world: Callable[..., World], layout: str) -> None:
-    """Where only bbc's pictures are there, the error names outlets, likely cause and some pictures."""
+def test_only_bbc_suggests_a_truncated_download(new_world: Callable[..., World], layout: str) -> None:
+    """If only bbc's pictures exist, the error names outlets, the likely cause and some pictures."""
     world = new_world(**LAYOUTS[layout])
     lost = [row["image_path"] for row in world.rows() if not row["image_path"].startswith("bbc/")]
     _keep_only_bbc(world)
@@ -176,10 +176,10 @@ def test_only_bbc_is_a_truncated_download(new_world: Callable[..., World], layou
 
 @pytest.mark.parametrize("missing", ["null", "drop_pair"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_only_bbc_counts(new_world: Callable[..., World], layout: str, missing: str) -> None:
-    """What bbc alone gives is built, and the report counts the rows without a picture by outlet."""
+def test_rows_of_bbc_alone_are_built(new_world: Callable[..., World], layout: str, missing: str) -> None:
+    """Rows are built from bbc alone, and the report counts the rows without a picture by outlet."""
     pairs = {"train": 16, "validation": 12, "test": 12}
-    world = new_world(**LAYOUTS[layout], pairs=pairs, seed=3)  # of each split at least one pair is bbc's alone
+    world = new_world(**LAYOUTS[layout], pairs=pairs, seed=3)  # in each split, at least one pair has only bbc pictures
     _keep_only_bbc(world)
     assert raw_splits(load(world, missing=missing)) == expected_splits(world, missing=missing)
     builder = NewsCLIPpings(data_dir=str(world.root), missing=missing)
@@ -192,8 +192,8 @@ def test_only_bbc_counts(new_world: Callable[..., World], layout: str, missing: 
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_split_of_which_nothing_is_left(new_world: Callable[..., World], streaming: bool) -> None:
-    """Where dropping pairs would leave no row of a split, that is an error and no empty split."""
+def test_a_split_without_any_row_left_is_an_error(new_world: Callable[..., World], streaming: bool) -> None:
+    """If dropping pairs would leave no row of a split, that is an error, not an empty split."""
     world = new_world(tar=False)
     for row in world.rows(split="validation"):
         (world.origin / row["image_path"]).unlink(missing_ok=True)
@@ -204,7 +204,7 @@ def test_a_split_of_which_nothing_is_left(new_world: Callable[..., World], strea
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("missing", ["error", "null", "drop_pair"])
 def test_no_visual_news(new_world: Callable[..., World], missing: str, streaming: bool, tmp_path: Path) -> None:
-    """Without VisualNews the error shows the tree, what was found, where to ask, and the two ways on."""
+    """Without VisualNews the error shows the expected tree, what was found, where to get it, and two alternatives."""
     world = new_world(folder=False, tar=False)
     with pytest.raises(DataNotFoundError) as error:
         load(world, missing=missing, streaming=streaming)
@@ -224,7 +224,7 @@ def test_no_visual_news(new_world: Callable[..., World], missing: str, streaming
 
 
 def test_no_visual_news_at_the_place_named(world: World, tmp_path: Path) -> None:
-    """A visual_news= folder that holds no VisualNews is an error that names it, though data_dir has one."""
+    """A visual_news= folder without VisualNews is an error that names it, even if data_dir has VisualNews."""
     (tmp_path / "wrong").mkdir()
     with pytest.raises(DataNotFoundError, match="wrong"):
         load(world, visual_news=str(tmp_path / "wrong"))
@@ -232,13 +232,13 @@ def test_no_visual_news_at_the_place_named(world: World, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("options", [{}, {"images": "none"}], ids=["pictures", "no pictures"])
 def test_nothing_at_all_offline(options: dict[str, Any]) -> None:
-    """Offline and with nothing on this machine, the error says how to name the folder."""
+    """Offline and without any local file, the error says how to set the folder."""
     with pytest.raises(DataNotFoundError, match="data_dir"):
         load_dataset("newsclippings", "merged_balanced", **options)
 
 
-def test_a_stream_tells_of_rows_once(new_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
-    """What became of the rows is logged once for each that are joined together, not for each shard of them."""
+def test_a_stream_logs_dropped_rows_once(new_world: Callable[..., World], caplog: pytest.LogCaptureFixture) -> None:
+    """Dropped rows are logged once per group of rows that is joined together, not once per shard."""
     world = new_world(tar=False)
     _lose(world, "picture")
     with caplog.at_level("WARNING"):
@@ -250,8 +250,8 @@ def test_a_stream_tells_of_rows_once(new_world: Callable[..., World], caplog: py
     assert sum(counted) <= len(rows) == 24
 
 
-def test_each_split_has_lines_of_its_own(new_world: Callable[..., World]) -> None:
-    """Where several splits lack something, the error is in lines, and holds no written-out end of a line."""
+def test_the_error_has_separate_lines_for_each_split(new_world: Callable[..., World]) -> None:
+    """If several splits are incomplete, the error has real line breaks, not escaped ones."""
     world = new_world(tar=False)
     for path in world.pictures:
         (world.origin / path).unlink()

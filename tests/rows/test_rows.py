@@ -1,4 +1,4 @@
-"""What is in a row: columns, types, order and values, whatever dialect the files are written in."""
+"""The content of a row: columns, types, order and values, whatever the layout of the files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_columns_types_and_order(world: World, images: str, streaming: bool) -> 
 
 
 def test_pictures_decode(world: World) -> None:
-    """`row["image"]` is the decoded picture, also where GIF bytes lie behind .jpg."""
+    """`row["image"]` is the decoded picture, also if a .jpg holds a GIF."""
     for row, expected in zip(load(world, split="train"), world.rows(), strict=True):
         picture = PIL.Image.open(io.BytesIO(expected["image"]["bytes"]))
         assert (row["image"].size, row["image"].mode) == (picture.size, picture.mode)
@@ -59,7 +59,7 @@ def test_pictures_decode(world: World) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_official_lookup_gives_the_same(world: World, config: str) -> None:
+def test_rows_match_the_official_lookup(world: World, config: str) -> None:
     """The official README's loop gives the same caption, picture and label for every row of every split."""
     corpus = {record["id"]: record for record in json.loads(world.data_json.read_text())}
     for split, name in SPLITS.items():
@@ -76,8 +76,8 @@ def test_the_official_lookup_gives_the_same(world: World, config: str) -> None:
 
 @pytest.mark.parametrize("images", ["bytes", "path", "none"])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_examples_are_the_rows_of_the_tables(world: World, config: str, images: str) -> None:
-    """_generate_examples yields the very rows that _generate_tables writes, each under a key of its own."""
+def test_generate_examples_gives_the_rows_of_the_tables(world: World, config: str, images: str) -> None:
+    """_generate_examples yields the rows that _generate_tables writes, each with a unique key."""
     builder = NewsCLIPpings(config_name=config, data_dir=str(world.root), images=images)
     assert isinstance(builder, datasets.GeneratorBasedBuilder)
     manager = datasets.DownloadManager(dataset_name="newsclippings")
@@ -105,13 +105,13 @@ def test_images_path_refers_to_the_folder(world: World, streaming: bool) -> None
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_images_path_needs_the_folder(new_world: Callable[..., World], streaming: bool) -> None:
-    """images="path" with nothing but a tar is an error that says that a folder is needed."""
+    """images="path" with only a tar is an error that says that a folder is needed."""
     with pytest.raises(ConfigError, match=r"(?s)path.*(folder|tar)"):
         raw_splits(load(new_world(folder=False), images="path", streaming=streaming))
 
 
 def test_images_none_needs_no_pictures(new_world: Callable[..., World]) -> None:
-    """With no VisualNews at all, images="none" builds every config from the matches and the metadata."""
+    """Without VisualNews, images="none" builds every config from the matches and the metadata."""
     world = new_world(folder=False, tar=False)
     for config in CONFIGS:
         expected = expected_splits(world, config, images="none", captions="metadata")
@@ -120,7 +120,7 @@ def test_images_none_needs_no_pictures(new_world: Callable[..., World]) -> None:
 
 
 def test_images_none_prefers_the_original_captions(world: World) -> None:
-    """Where VisualNews is there, its captions are used, not the stripped ones of the metadata."""
+    """If VisualNews exists, its captions are used, not those of the metadata, which lack punctuation."""
     assert raw_splits(load(world, images="none")) == expected_splits(world, images="none")
 
 
@@ -130,8 +130,8 @@ def test_metadata_is_not_needed_beside_visual_news(new_world: Callable[..., Worl
     assert raw_splits(load(world)) == expected_splits(world)
 
 
-def test_metadata_stands_in_for_a_missing_data_json(new_world: Callable[..., World]) -> None:
-    """Pictures without data.json get their captions from the metadata."""
+def test_metadata_replaces_a_missing_data_json(new_world: Callable[..., World]) -> None:
+    """Without data.json, captions come from the metadata."""
     world = new_world(tar=False)
     world.data_json.unlink()
     assert raw_splits(load(world)) == expected_splits(world, captions="metadata")
@@ -168,8 +168,8 @@ def test_json_in_any_layout(new_world: Callable[..., World], dialect: str, file:
     ],
     ids=lambda written: " ".join(f"{k}={getattr(v, '__name__', v)}" for k, v in written.items()),
 )
-def test_annotation_dialects(new_world: Callable[..., World], written: dict[str, Any]) -> None:
-    """source_datasets as list, renumbered or absent, labels as 0/1, scores as 1.0: the same rows."""
+def test_dialects_of_the_matches(new_world: Callable[..., World], written: dict[str, Any]) -> None:
+    """source_datasets as a list, renumbered or absent, labels as 0/1, scores as 1.0 give the same rows."""
     world = new_world(tar=False)
     world.write_annotations(**written)
     assert raw_splits(load(world)) == expected_splits(world)
@@ -177,7 +177,7 @@ def test_annotation_dialects(new_world: Callable[..., World], written: dict[str,
 
 @pytest.mark.parametrize("source_datasets", ["dict", "absent"])
 def test_merged_balanced_without_source_dataset(new_world: Callable[..., World], source_datasets: str) -> None:
-    """Where merged_balanced does not say which measure made a pair, that column is null."""
+    """If merged_balanced lacks source_dataset, that column is null."""
     world = new_world(tar=False)
     world.write_annotations(source_dataset=False, source_datasets=source_datasets)
     expected = [{**row, "source_dataset": None} for row in world.rows()]
@@ -186,7 +186,7 @@ def test_merged_balanced_without_source_dataset(new_world: Callable[..., World],
 
 @pytest.mark.parametrize("config", SOURCES)
 def test_source_dataset_of_a_sub_config(new_world: Callable[..., World], config: str) -> None:
-    """In the four sub-configs source_dataset is the config's own name, in the file or not."""
+    """In the four sub-configs source_dataset is the config's name, whether or not the file has it."""
     world = new_world(tar=False)
     own = SOURCES.index(config)
     assert {row["source_dataset"] for row in raw(load(world, config, split="train"))} == {own}
@@ -194,7 +194,7 @@ def test_source_dataset_of_a_sub_config(new_world: Callable[..., World], config:
     assert raw_splits(load(world, config)) == expected_splits(world, config)
 
 
-# Files that happen to lie about
+# Files that happen to be in the current folder
 
 
 def _decoys(world: World, folder: Path) -> None:
@@ -208,7 +208,7 @@ def _decoys(world: World, folder: Path) -> None:
 def test_a_local_file_at_image_path_never_reaches_the_rows(
     new_world: Callable[..., World], folder: bool, streaming: bool, tmp_path: Path
 ) -> None:
-    """A file lying at image_path in the current directory is never taken for the picture, nor published."""
+    """A file at image_path in the current directory is never used as the picture, nor published."""
     world = new_world(folder=folder, tar=not folder)
     lost = world.used_once().image_path
     picture = world.pictures.pop(lost)
@@ -228,7 +228,7 @@ def test_a_local_file_at_image_path_never_reaches_the_rows(
         assert b"a private key" not in (tmp_path / "published.parquet").read_bytes()
 
 
-# Files that are no such files
+# Invalid files
 
 
 def _damage(rows: list[Any], kind: str) -> list[Any]:
@@ -263,7 +263,7 @@ def _damage(rows: list[Any], kind: str) -> list[Any]:
     ],
 )
 def test_a_bad_match_is_refused(new_world: Callable[..., World], kind: str) -> None:
-    """A match without one of its keys, or with a value of the wrong kind, is an error that names the file."""
+    """A match without a required key, or with a value of the wrong type, is an error that names the file."""
     world = new_world(tar=False)
     path = world.annotations("merged_balanced", "train")
     content = json.loads(path.read_text())
@@ -274,7 +274,7 @@ def test_a_bad_match_is_refused(new_world: Callable[..., World], kind: str) -> N
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html></html>", b"[]", b"{}", b"\xff\xfe{}", b"half"])
 def test_a_file_of_something_else_is_refused(new_world: Callable[..., World], content: bytes) -> None:
-    """An empty, cut or foreign annotation file is an error that names the file."""
+    """An empty, truncated or unrelated file of matches is an error that names the file."""
     world = new_world(tar=False)
     path = world.annotations("merged_balanced", "train")
     path.write_bytes(path.read_bytes()[:900] if content == b"half" else content)
@@ -284,7 +284,7 @@ def test_a_file_of_something_else_is_refused(new_world: Callable[..., World], co
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html></html>", b"{}", b"half", b"caption", b"twice"])
 def test_a_broken_corpus_is_refused(new_world: Callable[..., World], content: bytes) -> None:
-    """An empty, cut or foreign data.json, a caption that is no text or an id standing twice is an error."""
+    """An empty, truncated or unrelated data.json, a caption that is no text, or a repeated id is an error."""
     world = new_world(tar=False)
     whole = world.data_json.read_bytes()
     records = json.loads(whole)

@@ -1,4 +1,4 @@
-"""`newsclippings preview --html`: a page that shows just the pairs of the plan, loads nothing and runs nothing else."""
+"""`newsclippings preview --html`: a page with exactly the planned pairs, which loads and runs nothing else."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ HOSTILE = [
     "</SCRIPT foo>\n<style>* { display: none }</style>",
 ]
 
-Shown = tuple[str, list[str]]  # what stands above a pair, and which of its twins can be seen
+Shown = tuple[str, list[str]]  # the heading of a pair, and its visible twins
 
 
 def shown(value: Any) -> Any:
-    """A text as the page shows it: in one line, with blanks as spaces."""
+    """A text as the page shows it: on one line, with every blank as a space."""
     return one_line(value) if isinstance(value, str) else value
 
 
@@ -48,14 +48,14 @@ def write(world: World, page: Path, *args: object) -> Path:
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """What the page's script reads: the text of the element, as a parser of HTML finds its end."""
+    """The data of the page's script: the text of the element, as an HTML parser delimits it."""
     text = page.read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(re.split(r"</script", text.split('id="data">')[1], flags=re.IGNORECASE)[0])
     return found
 
 
 def plan(world: World, configs: tuple[str, ...] = TWO, pairs: int = 100) -> list[Row]:
-    """The pairs that a page of some configs has, but for the pictures."""
+    """The expected pairs of a page of some configs, without the pictures."""
     return [
         {
             "config": config,
@@ -85,11 +85,11 @@ def row(index: int, **fields: Any) -> Row:
     return {**whose, **texts, **numbers, "image": picture(), **fields}
 
 
-# What is in the page
+# Content of the page
 
 
 def test_the_pairs_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
-    """Every config and split in its usual order, both twins of every pair, every text as it is."""
+    """The page has every config and split in order, both twins of every pair, and unchanged texts."""
     result = run("preview", "--data-dir", world.root, "--html", tmp_path / "new" / "pairs.html", *reversed(EVERYTHING))
     expected = plan(world)
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/new/pairs.html ({len(expected)} pairs)\n")
@@ -115,7 +115,7 @@ def test_the_pairs_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
 
 
 def test_the_pictures_are_those_of_the_plan(world: World, tmp_path: Path) -> None:
-    """Each is there once, as a JPEG that looks like it, however many rows show it."""
+    """Each picture is stored once, as a similar JPEG, however many rows show it."""
     data = data_of(write(world, tmp_path / "pairs.html", *EVERYTHING))
     stored = {row["image_id"]: row["image"]["bytes"] for pair in plan(world) for row in pair["rows"]}
     places = {row["image_id"]: row["picture"] for pair in data["pairs"] for row in pair["rows"]}
@@ -131,7 +131,7 @@ def test_the_pictures_are_those_of_the_plan(world: World, tmp_path: Path) -> Non
 
 
 def test_pairs_are_counted_by_split(world: World, tmp_path: Path) -> None:
-    """`--pairs` is of each split; unset it is 100, and the split is test."""
+    """`--pairs` counts per split; the defaults are 100 pairs of test."""
     page = write(world, tmp_path / "a.html", "--pairs", 2, *EVERYTHING)
     assert [(p["config"], p["split"], p["number"]) for p in data_of(page)["pairs"]] == [
         (p["config"], p["split"], p["number"]) for p in plan(world, pairs=2)
@@ -141,15 +141,15 @@ def test_pairs_are_counted_by_split(world: World, tmp_path: Path) -> None:
 
 
 def test_the_same_rows_give_the_same_page(world: World, tmp_path: Path) -> None:
-    """Byte for byte, and nothing of this machine in it."""
+    """The same rows give the same bytes, without a path of this machine."""
     first, again = (write(world, tmp_path / name, *EVERYTHING).read_bytes() for name in ("a.html", "b.html"))
     assert first == again
     assert str(tmp_path).encode() not in first
     assert str(world.root).encode() not in first
 
 
-def test_pictures_that_are_not_there(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Missing (or empty) and damaged ones are shown as such, and the others are there."""
+def test_missing_and_damaged_pictures(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Missing (or empty) and damaged pictures are marked as such, and the others are shown."""
     world = new_world(tar=False)
     rows = world.rows(split="test")
     for k, data in ((3, b"GIF89a but not really"), (5, b"")):
@@ -164,7 +164,7 @@ def test_pictures_that_are_not_there(new_world: Callable[..., World], tmp_path: 
 
 
 def test_rows_that_lack_records(tmp_path: Path) -> None:
-    """Nulls stay nulls, a sub-split that nobody knows too, and a pair may have lost its twin."""
+    """Nulls and an unknown sub-split are kept as null, and a row without its twin is shown."""
     none = dict.fromkeys(("caption", "image_caption", "source", "topic", "image_source", "image_topic", "image"))
     rows = [row(0, **none, source_dataset=None), row(1, image=None), row(6)]
     assert write_page([Rows("x", "test", rows)], tmp_path / "x.html") == 2
@@ -173,8 +173,8 @@ def test_rows_that_lack_records(tmp_path: Path) -> None:
     assert (last["number"], len(last["rows"])) == (3, 1)
 
 
-def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
-    """Whatever a caption holds, the page has its own two scripts only, and the caption comes out in one line."""
+def test_texts_cannot_break_out_of_the_data(tmp_path: Path) -> None:
+    """For any caption, the page has only its own two scripts, and the caption is read back on one line."""
     rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
     write_page([Rows("x", "test", rows)], tmp_path / "x.html")
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
@@ -187,7 +187,7 @@ def test_texts_cannot_leave_their_place(tmp_path: Path) -> None:
 
 
 def test_the_page_may_load_nothing(world: World, tmp_path: Path) -> None:
-    """Nothing in it points elsewhere, and its policy lets only its own script run and no address be asked."""
+    """The page has no external reference, and its policy allows only its own script and no connection."""
     text = write(world, tmp_path / "pairs.html").read_text(encoding="utf-8")
     before, _, rest = text.partition('id="data">')
     own = before + rest.partition("</script>")[2]
@@ -205,7 +205,7 @@ def test_the_page_may_load_nothing(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1600, 1200), (900, 1600), (640, 480), (4000, 90), (321, 1)])
 def test_thumbnails_are_small(size: tuple[int, int]) -> None:
-    """Even noise, of which a JPEG is largest, stays below the limit; the frame is filled as far as the shape lets."""
+    """Even a JPEG of noise stays below the size limit; the frame is filled as far as the shape allows."""
     data = preview_html._make_thumbnail(picture(size))
     assert len(data) <= LARGEST
     with Image.open(io.BytesIO(data)) as small:
@@ -214,7 +214,7 @@ def test_thumbnails_are_small(size: tuple[int, int]) -> None:
 
 
 def test_a_smooth_picture_keeps_its_size() -> None:
-    """What is small enough is 320 wide, whatever it was, and one that is smaller is not blown up."""
+    """A large picture becomes 320 wide, and a smaller one is not enlarged."""
     for size, expected in (((1600, 1066), (320, 213)), ((80, 60), (80, 60))):
         file = io.BytesIO()
         Image.linear_gradient("L").resize(size).save(file, "PNG")
@@ -223,7 +223,7 @@ def test_a_smooth_picture_keeps_its_size() -> None:
 
 
 def test_five_hundred_pairs_are_below_20_mb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If every picture were as large as one may be, and every text long."""
+    """Five hundred pairs with the largest pictures and long texts are below 20 MB."""
     monkeypatch.setattr(preview_html, "_make_thumbnail", lambda _: b"\xff" * LARGEST)
     texts = {"caption": "ö" * 150, "image_caption": "ö" * 150, "image": {"bytes": b"", "path": None}}
     rows = [row(k, image_id=k, **texts) for k in range(1000)]
@@ -232,7 +232,7 @@ def test_five_hundred_pairs_are_below_20_mb(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_colours_can_be_told_apart() -> None:
-    """Text has the contrast that WCAG's level AA asks for, 4.5, and what fields are edged with 3, light and dark."""
+    """Contrast is at least 4.5 for text and 3 for borders of fields (WCAG AA), in light and dark mode."""
 
     def luminance(color: str) -> float:
         channels = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
@@ -264,8 +264,8 @@ def test_colours_can_be_told_apart() -> None:
         (["--html", "x.html", "--pairs", "0"], "not in the range"),
     ],
 )
-def test_mistakes_are_said(args: list[str], says: str) -> None:
-    """What a picture cannot show is a usage error that names the flags, and nothing is written."""
+def test_wrong_options_are_refused(args: list[str], says: str) -> None:
+    """Options that a PNG cannot show are a usage error that names the flags, and nothing is written."""
     result = run("preview", *args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert says in result.stderr
@@ -293,7 +293,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a page from its file. Afterwards it has asked for nothing but itself, and said nothing on the console."""
+    """Open a page from its file; afterwards assert that it made no other request and logged nothing."""
     contexts, said, asked = [], [], []
 
     def open_page(file: Path, **options: Any) -> Any:
@@ -317,12 +317,12 @@ def show(browser: Any) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="module")
 def many(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of two configs and all splits. Shared: it is only looked at."""
+    """A page of two configs and all splits. Shared: never change it."""
     return write(world, tmp_path_factory.mktemp("page") / "pairs.html", *EVERYTHING)
 
 
 def seen(page: Any) -> list[Shown]:
-    """The pairs that can be seen, in their order."""
+    """The visible pairs, in order."""
     script = """() => [...document.querySelectorAll("article")].filter((one) => one.checkVisibility()).map((one) => [
         one.querySelector("p").textContent,
         [...one.querySelectorAll("figure")].filter((twin) => twin.checkVisibility()).map((twin) => twin.className)])"""
@@ -332,7 +332,7 @@ def seen(page: Any) -> list[Shown]:
 def expected(
     world: World, wanted: Callable[[Row], Any] = bool, of_pair: Callable[[Row], Any] = bool, label: str = ""
 ) -> list[Shown]:
-    """The pairs of the plan that are like that, of which a twin with the label is."""
+    """The planned pairs for which the condition holds for a twin with the label."""
     labels = [label] if label else LABELS
     return [
         (f"Pair {pair['number']} · {pair['split']} · {pair['config']}", labels)
@@ -342,7 +342,7 @@ def expected(
 
 
 def on_page(text: str) -> str:
-    """A caption as the page has it: in one line."""
+    """A caption as the page has it: on one line."""
     return " ".join(text.split())
 
 
@@ -351,7 +351,7 @@ def plain(text: str) -> str:
 
 
 def test_every_pair_is_drawn(world: World, many: Path, show: Callable[..., Any]) -> None:
-    """Caption, the picture's own caption, score, outlets and topics of each; pictures decoded, with a text for each."""
+    """Each pair shows caption, the picture's own caption, score, outlets and topics; pictures have an alt text."""
     page = show(many)
     assert seen(page) == expected(world)
     assert page.text_content("#count") == f"{len(plan(world))} pairs"
@@ -379,7 +379,7 @@ FILTERS = {"config": TWO, "split": tuple(SPLITS), "label": tuple(LABELS), "measu
 
 
 def filtered(world: World, field: str, value: str) -> list[Shown]:
-    """The pairs of the plan that a filter lets through."""
+    """The planned pairs that pass a filter."""
     if field == "label":
         return expected(world, label=value)
     if field == "outlet":
@@ -389,7 +389,7 @@ def filtered(world: World, field: str, value: str) -> list[Shown]:
 
 @pytest.mark.parametrize("field", FILTERS)
 def test_a_filter(world: World, many: Path, show: Callable[..., Any], field: str) -> None:
-    """Each value shows just the pairs of the plan that are like that; "Show all" brings the others back."""
+    """Each value of a filter shows exactly the planned pairs; "Show all" shows all again."""
     page = show(many)
     for value in FILTERS[field]:
         page.select_option(f"#{field}", value)
@@ -412,7 +412,7 @@ def found(world: World, text: str) -> list[Shown]:
 
 
 def test_the_search(world: World, many: Path, show: Callable[..., Any]) -> None:
-    """All of its words, in any order, in captions, topics or ids of a twin; accents and case do not count."""
+    """A search finds pairs with all words, in any order, in captions, topics or ids; it ignores accents and case."""
     page = show(many)
     for text in ("stokes", "NAIVE cafe", "naïve", "}}, {{", 'a "sign', "exhibit 1", "東京", "cities", "no such"):
         page.fill("#search", text)
@@ -422,7 +422,7 @@ def test_the_search(world: World, many: Path, show: Callable[..., Any]) -> None:
 
 
 def test_filters_together(world: World, many: Path, show: Callable[..., Any]) -> None:
-    """Outlet and search are asked of the same twin, and of those that the label lets be seen."""
+    """Outlet and search must hold for the same twin, among those with the selected label."""
     page = show(many)
     page.select_option("#split", "train")
     page.select_option("#label", "falsified")
@@ -441,7 +441,7 @@ def test_filters_together(world: World, many: Path, show: Callable[..., Any]) ->
 
 
 def test_the_keyboard(many: Path, show: Callable[..., Any]) -> None:
-    """j, k and arrows go from pair to pair that is shown; / goes to the search, where letters are letters; Esc back."""
+    """j, k and arrows move between visible pairs; / focuses the search, where letters are typed; Esc leaves it."""
     page = show(many)
 
     def focused() -> Any:
@@ -483,8 +483,8 @@ def test_the_keyboard(many: Path, show: Callable[..., Any]) -> None:
         assert key in page.locator("kbd").all_text_contents()
 
 
-def test_a_tab_leads_through_all_there_is(many: Path, show: Callable[..., Any]) -> None:
-    """Search, five filters, then the first of the pairs; each field has a label."""
+def test_tab_reaches_every_field(many: Path, show: Callable[..., Any]) -> None:
+    """Tab moves through search, five filters and the first pair; each field has a label."""
     page = show(many)
     stops = []
     for _ in range(7):
@@ -496,7 +496,7 @@ def test_a_tab_leads_through_all_there_is(many: Path, show: Callable[..., Any]) 
 
 
 def test_captions_are_text(tmp_path: Path, show: Callable[..., Any]) -> None:
-    """Markup in a caption is shown as it is written, and nothing of it happens."""
+    """Markup in a caption is shown as text and has no effect."""
     rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
     write_page([Rows("x", "test", rows)], tmp_path / "x.html")
     page = show(tmp_path / "x.html")
@@ -506,8 +506,8 @@ def test_captions_are_text(tmp_path: Path, show: Callable[..., Any]) -> None:
     assert len(seen(page)) == len(HOSTILE)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, show: Callable[..., Any]) -> None:
-    """No picture, a damaged one, no record; a filter of one value is not offered."""
+def test_missing_pictures_and_records_are_labelled(tmp_path: Path, show: Callable[..., Any]) -> None:
+    """Missing and damaged pictures and missing records are labelled; a filter with one value is not offered."""
     none = dict.fromkeys(("caption", "image_caption", "source", "topic", "image_source", "image_topic", "image"))
     rows = [
         row(0, **none, source_dataset=None),
@@ -527,7 +527,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, show: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize(("width", "columns"), [(360, 1), (800, 2), (1280, 2)])
 def test_narrow_and_wide(many: Path, show: Callable[..., Any], width: int, columns: int) -> None:
-    """On a phone twins are one below the other, elsewhere side by side; nothing is wider than the screen."""
+    """Twins are stacked on a phone and side by side elsewhere; nothing is wider than the screen."""
     page = show(many, viewport={"width": width, "height": 800})
     twins = page.evaluate(
         "[...document.querySelectorAll('article:first-of-type figure')].map((one) => one.getBoundingClientRect())"
@@ -537,11 +537,11 @@ def test_narrow_and_wide(many: Path, show: Callable[..., Any], width: int, colum
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if columns == 1:
         sizes = page.evaluate("[...document.querySelectorAll('input, select, button')].map((one) => one.offsetHeight)")
-        assert min(sizes) >= 44  # for fingers
+        assert min(sizes) >= 44  # large enough for fingers
 
 
 def test_dark_mode(many: Path, show: Callable[..., Any]) -> None:
-    """What is light on dark by night is dark on light by day."""
+    """Dark mode has light text on dark, light mode dark text on light."""
     script = "['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])"
     day, night = (show(many, color_scheme=scheme).evaluate(script) for scheme in ("light", "dark"))
     bright = [[sum(map(int, re.findall(r"\d+", color))) for color in mode] for mode in (day, night)]

@@ -1,4 +1,4 @@
-"""The bundled sample: whole, true to the official layout, free to use, and the same each time."""
+"""The bundled sample is complete, in the official layout, free to use and deterministic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_builds_completely_from_folder_and_tar(sample: Path, config: str) -> None:
-    """All rows of all splits, the same from either, with a picture that can be decoded."""
+    """All rows of all splits have a picture that decodes, the same from folder and tar."""
     folder = datasets.load_dataset("newsclippings", config, data_dir=str(sample))
     tar = str(sample / "visual_news" / "origin.tar")
     assert raw_splits(folder) == raw_splits(
@@ -40,7 +40,7 @@ def test_every_config_builds_completely_from_folder_and_tar(sample: Path, config
 
 
 def test_merged_balanced_is_balanced(sample: Path) -> None:
-    """As many pairs of each sub-split, and no id or picture in two splits, as in the official file."""
+    """merged_balanced has equally many pairs of each sub-split, and no id or picture in two splits."""
     splits = datasets.load_dataset("newsclippings", data_dir=str(sample), images="none")
     assert {name: len(rows) for name, rows in splits.items()} == {name: 2 * pairs for name, pairs in PAIRS.items()}
     for rows in splits.values():
@@ -51,7 +51,7 @@ def test_merged_balanced_is_balanced(sample: Path) -> None:
 
 
 def test_metadata_gives_the_same_rows(sample: Path, tmp_path: Path) -> None:
-    """Captions from the metadata are those of data.json."""
+    """Captions from the metadata equal those of data.json."""
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "news_clippings").symlink_to(sample / "news_clippings")
@@ -60,12 +60,12 @@ def test_metadata_gives_the_same_rows(sample: Path, tmp_path: Path) -> None:
     assert raw_splits(with_json) == raw_splits(without)
 
 
-def test_it_is_the_same_each_time(sample: Path, tmp_path: Path) -> None:
-    """Two samples have the same bytes; writing one again over itself changes nothing."""
+def test_the_sample_is_deterministic(sample: Path, tmp_path: Path) -> None:
+    """Two samples have the same bytes; writing one again in place changes nothing."""
     again = write_sample(write_sample(tmp_path / "again"))
     (again / "visual_news" / "mine.txt").write_text("mine")
     write_sample(again)
-    (again / "visual_news" / "mine.txt").unlink()  # still there
+    (again / "visual_news" / "mine.txt").unlink()  # it still exists
     files = sorted(p.relative_to(sample) for p in sample.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert all((sample / name).read_bytes() == (again / name).read_bytes() for name in files)
@@ -84,7 +84,7 @@ def test_the_tar_holds_the_folder(sample: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_nothing_of_others_is_overwritten(tmp_path: Path, kind: str) -> None:
+def test_other_files_are_not_overwritten(tmp_path: Path, kind: str) -> None:
     """A folder with other files, or a file, is refused and left as it is."""
     place = tmp_path / "mine"
     if kind == "folder":
@@ -98,7 +98,7 @@ def test_nothing_of_others_is_overwritten(tmp_path: Path, kind: str) -> None:
 
 
 def test_photographs_are_listed_with_licence_and_source() -> None:
-    """Every picture in the package is in photos.json and SOURCES.md, and free: public domain or CC0; under 2 MB."""
+    """Every picture is in photos.json and SOURCES.md, and public domain or CC0; together they are below 2 MB."""
     photos = json.loads((PHOTOS / "photos.json").read_text(encoding="utf-8"))
     table = (PHOTOS / "SOURCES.md").read_text(encoding="utf-8")
     assert {photo["file"] for photo in photos} == {p.name for p in PHOTOS.glob("*.jpg")}
@@ -114,8 +114,8 @@ def test_photographs_are_listed_with_licence_and_source() -> None:
     assert len({photo["caption"] for photo in photos}) == len(photos)
 
 
-def test_an_interrupted_one_is_completed(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was killed midway is no folder of somebody else's."""
+def test_an_interrupted_sample_is_completed(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample that was interrupted is completed by the next run, not refused as a foreign folder."""
     from _newsclippings.show import sample as module
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""`newsclippings stats`: the numbers are those of the plan, and the charts show them."""
+"""`newsclippings stats`: the numbers match the plan, and the charts show them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def check_distribution(found: dict[str, Any], values: list[float], width: float | None) -> None:
-    """Summary and histogram of some values; `width`: of its bins, None where they grow."""
+    """Assert summary and histogram of some values; `width` of the bins, None if they grow."""
     if not values:
         assert found == {"count": 0}
         return
@@ -81,7 +81,7 @@ def by_label(rows: list[Row], column: str) -> dict[str, dict[str, int]]:
 
 
 def check_config(found: dict[str, Any], rows: dict[str, list[Row]]) -> None:
-    """All numbers of a config, but those of its pictures."""
+    """Assert all numbers of a config, except those of its pictures."""
     everything = [row for of_split in rows.values() for row in of_split]
     assert found["rows"] == {
         split: {label: sum(row["falsified"] == k for row in some) for k, label in enumerate(LABELS)}
@@ -128,7 +128,7 @@ def of_plan(world: World, config: str, **options: Any) -> dict[str, list[Row]]:
 
 
 def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every config of a folder, however few rows are read at a time."""
+    """The numbers of every config match the plan, with any number of rows read at a time."""
     folder = build(world, tmp_path / "out", *CONFIGS)
     found = numbers(folder)
     assert list(found) == list(schema.CONFIGS)
@@ -142,7 +142,7 @@ def test_the_numbers_are_those_of_the_plan(world: World, tmp_path: Path, monkeyp
 
 
 def test_without_pictures(world: World, tmp_path: Path) -> None:
-    """A folder without image columns has all other numbers; and one of few splits only theirs."""
+    """A folder without pictures has all other numbers; one with few splits has only theirs."""
     result = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
     assert result.exit_code == 0, result.output
     found = numbers(tmp_path / "out")["merged_balanced"]
@@ -150,8 +150,8 @@ def test_without_pictures(world: World, tmp_path: Path) -> None:
     check_config(found, {"test": world.rows(split="test")})
 
 
-def test_pictures_of_a_config_of_their_own(world: World, tmp_path: Path) -> None:
-    """`--images once`: the thin config has no numbers of pictures, the config of pictures no others."""
+def test_shared_pictures_have_their_own_numbers(world: World, tmp_path: Path) -> None:
+    """With `--images once`, numbers of pictures are in the config `images`, and it has no others."""
     found = numbers(build(world, tmp_path / "out", *TWO, images="once"))
     assert list(found) == [*TWO, "images"]
     for config in TWO:
@@ -163,8 +163,8 @@ def test_pictures_of_a_config_of_their_own(world: World, tmp_path: Path) -> None
     check_pictures(found["images"]["pictures"], thin)
 
 
-def test_what_is_not_there_is_counted(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Rows without a record are of an unknown outlet and topic; missing and damaged pictures are told apart."""
+def test_missing_records_and_pictures_are_counted(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Rows without a record have an unknown outlet and topic; missing and damaged pictures are counted separately."""
     world = new_world(tar=False, metadata=False)
     first, second, third = list({row["image_id"]: row for row in world.rows(split="test")}.values())[:3]
     del world.records[first["image_id"]]
@@ -183,7 +183,7 @@ def test_what_is_not_there_is_counted(new_world: Callable[..., World], tmp_path:
 
 
 def test_only_the_most_frequent_topics(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """Twenty of them, and all others together, so that no row goes uncounted."""
+    """The twenty most frequent topics are counted, and all others together, so that every row counts."""
     world = new_world(tar=False, metadata=False)
     for k, record in enumerate(world.records.values()):
         record.topic = f"topic {k % 31:02}"
@@ -198,7 +198,7 @@ def test_only_the_most_frequent_topics(new_world: Callable[..., World], tmp_path
 
 
 def test_a_table_for_people(world: World, tmp_path: Path) -> None:
-    """Counts of splits, sub-splits, outlets and pictures in lines of a terminal's width."""
+    """The text output has counts of splits, sub-splits, outlets and pictures, in lines of a terminal's width."""
     result = run("stats", build(world, tmp_path / "out", *TWO, images="once"))
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -219,7 +219,7 @@ def test_a_table_for_people(world: World, tmp_path: Path) -> None:
 
 
 def test_charts(world: World, tmp_path: Path) -> None:
-    """Of each config those that there are numbers for, nothing cut off at an edge, the same bytes each time."""
+    """Each config has charts for its numbers, with nothing cut off at an edge, and the same bytes each time."""
     pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[1], images="once")
     result = run("stats", folder, "--plot", tmp_path / "new" / "charts")
@@ -245,7 +245,7 @@ def test_charts(world: World, tmp_path: Path) -> None:
 
 
 def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
-    """What is drawn into the folder's `charts` is shown by its card, as long as it is of the rows that are there."""
+    """The card shows charts in the folder's `charts` as long as they match the rows."""
     pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0])
     plain = (folder / "README.md").read_text(encoding="utf-8")
@@ -273,8 +273,8 @@ def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8") == plain
 
 
-def test_a_chart_that_there_is_nothing_for_any_more_goes(world: World, tmp_path: Path) -> None:
-    """Charts of pictures that an earlier build had are neither shown nor kept; other files are left alone."""
+def test_outdated_charts_are_removed(world: World, tmp_path: Path) -> None:
+    """Charts of pictures that an earlier build had are removed from card and folder; other files are kept."""
     pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0])
     chart = folder / "charts" / "merged_balanced-pictures.png"
@@ -294,7 +294,7 @@ def test_a_chart_that_there_is_nothing_for_any_more_goes(world: World, tmp_path:
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_file_is_named(world: World, tmp_path: Path, damage: str) -> None:
-    """One line says which, and what to do."""
+    """A damaged file is an error of one line that names it and what to do."""
     folder = build(world, tmp_path / "out", TWO[0])
     shard = next((folder / TWO[0]).glob("test-*.parquet"))
     if damage == "cut":
@@ -311,7 +311,7 @@ def test_a_damaged_file_is_named(world: World, tmp_path: Path, damage: str) -> N
 
 
 def test_charts_do_not_go_among_the_data(world: World, tmp_path: Path) -> None:
-    """A folder of a config is no place for charts."""
+    """Charts are refused in the folder of a config."""
     pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0])
     result = run("stats", folder, "--plot", folder / TWO[0])
@@ -320,8 +320,8 @@ def test_charts_do_not_go_among_the_data(world: World, tmp_path: Path) -> None:
     assert run("verify", "--built", folder).exit_code == 0
 
 
-def test_charts_of_next_to_nothing(tmp_path: Path) -> None:
-    """No rows, no pictures and one value are no errors."""
+def test_charts_of_empty_data(tmp_path: Path) -> None:
+    """Charts can be drawn without rows, without pictures, and for a single value."""
     pytest.importorskip("matplotlib")
     none: dict[str, Any] = {"count": 0}
     one = stats._distribution(np.array([0.3]), "score")
@@ -335,7 +335,7 @@ def test_charts_of_next_to_nothing(tmp_path: Path) -> None:
 
 
 def test_numbers_need_no_matplotlib(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not installed, a line names the extra that brings it, before anything is read or written."""
+    """Without matplotlib, --plot is one line that names the extra, before anything is read or written."""
     folder = build(world, tmp_path / "out", "merged_balanced")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("stats", folder).exit_code == 0
@@ -347,14 +347,14 @@ def test_numbers_need_no_matplotlib(world: World, tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
-    """Is named, with what was expected."""
+    """Another folder is an error that names it and what was expected."""
     result = run("stats", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "expected a folder that `newsclippings build` wrote" in result.stderr
 
 
 def test_odd_names_and_scores(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A dollar is no formula, a long name does not push the bars away, one far score does not make a million bins."""
+    """Dollars are no formulas, long names leave space for bars, and an outlier does not create a million bins."""
     pytest.importorskip("matplotlib")
     world = new_world(tar=False)
     for k, record in enumerate(world.records.values()):
@@ -375,8 +375,8 @@ def test_odd_names_and_scores(new_world: Callable[..., World], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("score", [1e16, 1e307, -1e300, float("nan"), float("inf")])
-def test_numbers_without_charts(world: World, tmp_path: Path, score: float) -> None:
-    """A score that no axis has room for is told in a line, before anything is drawn."""
+def test_scores_that_cannot_be_drawn(world: World, tmp_path: Path, score: float) -> None:
+    """A score that no axis can show is an error of one line, before anything is drawn."""
     pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0], images="none")
     shard = next((folder / TWO[0]).glob("test-*.parquet"))
@@ -392,7 +392,7 @@ def test_numbers_without_charts(world: World, tmp_path: Path, score: float) -> N
 
 
 def test_a_folder_that_something_else_wrote(world: World, tmp_path: Path) -> None:
-    """Other columns, and a manifest that lacks something, are told in a line."""
+    """Other columns, or an incomplete manifest, are an error of one line."""
     folder = build(world, tmp_path / "out", TWO[0])
     shard = next((folder / TWO[0]).glob("test-*.parquet"))
     pq.write_table(pq.read_table(shard).drop_columns(["image_id"]), shard)

@@ -1,4 +1,4 @@
-"""Disks without room, and folders that nobody may write to: a clear error, and nothing that is wrong later."""
+"""Full disks and read-only folders give a clear error, and correct results once the obstacle is gone."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ mounts = pytest.mark.skipif(not may_mount(), reason="a small disk has to be moun
 
 
 def in_a_line(done: Result, says: str) -> None:
-    """The command failed as commands do, and said so."""
+    """Assert that the command failed with exit code 1 and one line that matches."""
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit), repr(done.exception)
     assert re.match(f"Error: .*({says})", done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
 
 
-# No room
+# Full disks
 
 
 def sizes(build: Callable[[Path], object], place: Path, steps: int = 4) -> Iterator[Path]:
-    """Disks on which a build has more and more room, up to what it needs and somewhat more."""
+    """Yield disks of growing size, up to what the build needs."""
     with small_disk(place, 64 << 20):
         build(place)
         needed = used(place)
@@ -52,7 +52,7 @@ def sizes(build: Callable[[Path], object], place: Path, steps: int = 4) -> Itera
 
 @contextmanager
 def perhaps_full(disk: Path) -> Iterator[list[str]]:
-    """Where the disk became full, the error says so, of which one, and what to do."""
+    """If the disk becomes full in the block, the error must say so, with the place and what to do; yields it."""
     said: list[str] = []
     try:
         yield said
@@ -68,8 +68,8 @@ def perhaps_full(disk: Path) -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     "options", sampled([{}, {"num_proc": 2}, {"images": "none"}], 2), ids=["alone", "by two", "texts"]
 )
-def test_a_cache_without_room(world: World, tmp_path: Path, options: dict[str, Any]) -> None:
-    """The error says that the disk is full, what is needed and what is free; with room, the rows are right."""
+def test_a_full_disk_of_the_cache(world: World, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The error says that the disk is full, and needed and free bytes; on a larger disk the rows are right."""
     images = options.get("images", "bytes")
     for disk in sizes(lambda place: load(world, cache_dir=str(place), **options), tmp_path / "disk"):
         with perhaps_full(disk):
@@ -79,10 +79,10 @@ def test_a_cache_without_room(world: World, tmp_path: Path, options: dict[str, A
         assert raw_splits(load(world, cache_dir=str(disk), **options)) == expected_splits(world, images=images)
 
 
-def test_pictures_that_cannot_fit_are_told_before_they_are_written(
+def test_pictures_that_do_not_fit_are_reported_before_writing(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing is written to find out that 98 GB do not fit."""
+    """The error comes before any picture is written."""
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     needed = sum(len(row["image"]["bytes"]) for split in SPLITS for row in world.rows(split=split))
@@ -92,8 +92,8 @@ def test_pictures_that_cannot_fit_are_told_before_they_are_written(
 
 
 @mounts
-def test_a_parquet_folder_without_room(world: World, tmp_path: Path) -> None:
-    """One line; what was finished stays, and with room the folder is right."""
+def test_a_full_disk_of_a_built_folder(world: World, tmp_path: Path) -> None:
+    """The error is one line, and on a larger disk the folder is right."""
     where = ["--data-dir", world.root]
     for disk in sizes(lambda place: run("build", place / "out", *where), tmp_path / "disk"):
         done = run("build", disk / "out", *where)
@@ -109,8 +109,10 @@ def test_a_parquet_folder_without_room(world: World, tmp_path: Path) -> None:
 
 @mounts
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_vectors_and_an_index_without_room(new_world: Callable[..., World], tmp_path: Path, streaming: bool) -> None:
-    """What is kept of a pickle and of a tar is whole or not there; a stream says it as a build does."""
+def test_a_full_disk_while_vectors_and_an_index_are_cached(
+    new_world: Callable[..., World], tmp_path: Path, streaming: bool
+) -> None:
+    """Cached vectors and indexes are complete or absent, in builds and in streams."""
     world = new_world(folder=False)
     plan = make_plan(world)
     write(world, plan)
@@ -129,8 +131,8 @@ def test_vectors_and_an_index_without_room(new_world: Callable[..., World], tmp_
 
 
 @mounts
-def test_a_kept_copy_without_room(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """A picture of a remote tar of which a part could not be written is fetched again, and never shown."""
+def test_a_full_disk_while_a_remote_tar_is_cached(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """A picture of a remote tar that was written in part is fetched again, and never appears in a row."""
     index = make_index(published.tar, tmp_path / "x.parquet")
     options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
     told = 0
@@ -147,7 +149,7 @@ def test_a_kept_copy_without_room(origin: Origin, published: Published, tmp_path
 def test_writes_that_are_cut_short(
     origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A system that takes half of what it is given, as it may on a nearly full disk, is given the rest."""
+    """If the system writes only half of the bytes, the rest is written, too."""
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[: max(1, len(data) // 2)], at))
     found = raw_splits(published.load(splits=["train"]))
@@ -157,14 +159,14 @@ def test_writes_that_are_cut_short(
 def test_data_that_did_not_reach_the_disk(
     origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system tells a failed write once; what was lost by then does not count as fetched."""
+    """After a failed fsync, bytes that were lost do not count as fetched."""
     fsync = os.fsync
     failed: list[int] = []
 
     def once(descriptor: int) -> None:
         if not failed and os.readlink(f"/proc/self/fd/{descriptor}").endswith(".tar"):
             failed.append(descriptor)
-            os.truncate(descriptor, 0)  # nothing of it is there
+            os.truncate(descriptor, 0)  # all bytes are lost
             os.truncate(descriptor, published.tar.stat().st_size)
             raise OSError(28, "No space left on device")
         fsync(descriptor)
@@ -179,14 +181,14 @@ def test_data_that_did_not_reach_the_disk(
     assert raw_splits(published.load(**options)) == {"train": published.world.rows()}
 
 
-# No right to write
+# Read-only folders
 
 
 @pytest.mark.parametrize("command", ["verify", "index"])
-def test_a_tar_is_indexed_where_nothing_can_be_kept(
+def test_a_tar_is_indexed_without_a_writable_cache(
     new_world: Callable[..., World], tmp_path: Path, command: str
 ) -> None:
-    """A cache that may not be written to costs the walk, and nothing else; so does one without room."""
+    """With a read-only cache `verify` and `index` still succeed; they only cannot cache the index."""
     world = new_world(folder=False)
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     cache.mkdir(parents=True)
@@ -197,8 +199,8 @@ def test_a_tar_is_indexed_where_nothing_can_be_kept(
 
 
 @pytest.mark.parametrize("built", [False, True], ids=["empty", "built"])
-def test_a_cache_that_may_not_be_written(world: World, tmp_path: Path, built: bool) -> None:
-    """`datasets` locks what it reads: the error names the cache, and the ways on; nothing is written."""
+def test_a_read_only_cache(world: World, tmp_path: Path, built: bool) -> None:
+    """A read-only cache is an error, because `datasets` locks it; the error names it and the alternatives."""
     cache = tmp_path / "cache"
     cache.mkdir()
     if built:
@@ -213,8 +215,8 @@ def test_a_cache_that_may_not_be_written(world: World, tmp_path: Path, built: bo
     assert sorted(cache.rglob("*")) == before
 
 
-def test_the_usual_cache_may_not_be_written(world: World, tmp_path: Path) -> None:
-    """Without cache_dir= as well; commands that keep nothing there do without it."""
+def test_a_read_only_default_cache(world: World, tmp_path: Path) -> None:
+    """The default cache gives the same error; commands that do not need it succeed."""
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     cache.mkdir(parents=True)
     with as_anybody(), read_only(cache):
@@ -227,8 +229,8 @@ def test_the_usual_cache_may_not_be_written(world: World, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", ["parquet", "parquet stream", "save_to_disk"])
-def test_what_can_be_read_where_nobody_may_write(world: World, tmp_path: Path, how: str) -> None:
-    """A folder of Parquet files, or of save_to_disk, on a medium that is read-only."""
+def test_built_folders_can_be_read_on_a_read_only_medium(world: World, tmp_path: Path, how: str) -> None:
+    """Folders of `build` and of save_to_disk() can be read on a read-only medium."""
     medium = tmp_path / "medium"
     if how == "save_to_disk":
         load(world).save_to_disk(str(medium))
@@ -245,8 +247,8 @@ def test_what_can_be_read_where_nobody_may_write(world: World, tmp_path: Path, h
             assert run("stats", medium).exit_code == 0
 
 
-def test_outputs_that_may_not_be_written(world: World, tmp_path: Path) -> None:
-    """Every command that writes says so in a line that names the place."""
+def test_read_only_outputs(world: World, tmp_path: Path) -> None:
+    """For a read-only output every command prints one line that names the place."""
     built, out = tmp_path / "built", tmp_path / "out"
     where = ["--data-dir", world.root]
     assert run("build", built, *where).exit_code == 0
@@ -281,7 +283,7 @@ def test_outputs_that_may_not_be_written(world: World, tmp_path: Path) -> None:
 
 
 def _vectors(world: World, tmp_path: Path) -> Path:
-    """A pickle of vectors."""
+    """Write a pickle of vectors, and return its path."""
     other = World(tmp_path / "vectors", world.records, world.pictures, world.matches)
     write(other, make_plan(world))
     return other.root / "news_clippings/embeddings/clip_text_embeddings/clip_text_embeddings_test.pkl"

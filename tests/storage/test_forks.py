@@ -1,4 +1,4 @@
-"""Processes forked while threads hold locks, import, or read: no child waits for a thread that is not there."""
+"""Processes forked while threads hold locks, import or read: no child waits for a thread that it does not have."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from newsclippings import BadFileError
 
 pytestmark = pytest.mark.sweep
 
-SOON = 20.0  # seconds in which a child must end
+SOON = 20.0  # seconds until a child must end
 
 
 def ends_well(action: Callable[[], object]) -> bool:
-    """Whether an action ends soon, and without an error, in a child that is forked now."""
+    """Whether an action ends soon and without an error in a child that is forked now."""
     return wait(in_child(action), SOON) == 0
 
 
 @contextmanager
 def held(lock: Any) -> Iterator[None]:
-    """A lock that another thread holds while the block runs."""
+    """Let another thread hold a lock while the block runs."""
     taken, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -74,12 +74,12 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kind]]:
     "way", ["stream, tar", "stream, remote tar", "stream, checked", "stream, vectors", "table, folder"]
 )
 def test_children_read_what_threads_read(ways: dict[str, Kind], way: str) -> None:
-    """Forked at random moments of reading, each child ends with the right rows: `tests.sweeps.soak --only forks`."""
+    """Forked at random moments of a read, each child gives the right rows (more: `tests.sweeps.soak --only forks`)."""
     assert forked(ways[way], 8) == (0, 0)
 
 
 def test_a_lock_is_free_in_a_child() -> None:
-    """It excludes threads of one process, and a fork forgets who held it."""
+    """A Lock excludes threads of one process, and is free in a forked child."""
     lock = Lock()
     with held(lock), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lock.__enter__)
@@ -90,8 +90,8 @@ def test_a_lock_is_free_in_a_child() -> None:
         waiting.result(10)
 
 
-def test_who_forks_under_a_lock_gives_it_back() -> None:
-    """In the parent and in the child, and both can take it again."""
+def test_a_thread_that_forks_under_a_lock_can_release_it() -> None:
+    """Parent and child can both release the lock, and take it again."""
     lock = Lock()
 
     def again() -> None:
@@ -124,10 +124,8 @@ def test_a_split_is_joined_in_a_child(world: World) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same tar", "another"])
-def test_an_index_that_a_thread_makes(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
-) -> None:
-    """While a thread is making the index of a tar, a child makes it, of that one or another."""
+def test_a_tar_is_indexed_in_a_child(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """While a thread of the parent indexes a tar, a child can index that tar or another."""
     began, go_on, parent = threading.Event(), threading.Event(), os.getpid()
     load_index = vars(tar_source)["load_index"]
 
@@ -149,7 +147,7 @@ def test_an_index_that_a_thread_makes(
 
 
 def test_a_value_is_computed_once() -> None:
-    """As functools.cached_property, but threads that come at once do not wait: the first value counts for all."""
+    """Like functools.cached_property, except that concurrent threads do not wait: the first value counts for all."""
     calls = []
 
     class Thing:
@@ -166,8 +164,8 @@ def test_a_value_is_computed_once() -> None:
     assert Thing.value.__doc__ == "What it is."
 
 
-def test_bars_are_free_in_a_child(world: World) -> None:
-    """tqdm's lock, which every bar takes, shown or not; and the parent does not wait for a child that took it."""
+def test_progress_bars_work_in_a_child(world: World) -> None:
+    """tqdm's lock, which every bar takes, is free in a child, and a child that took it does not block the parent."""
     for bar in (tqdm.tqdm, tqdm.auto.tqdm):
         with held(bar.get_lock()):
             assert ends_well(lambda: list(tqdm.auto.tqdm(range(3), disable=True)))
@@ -176,8 +174,8 @@ def test_bars_are_free_in_a_child(world: World) -> None:
         assert pool.submit(lambda: list(tqdm.auto.tqdm(range(3), disable=True))).result(SOON) == [0, 1, 2]
 
 
-def test_the_network_is_free_in_a_child(published: Published) -> None:
-    """fsspec's lock, and its thread, which stayed behind."""
+def test_the_network_works_in_a_child(published: Published) -> None:
+    """fsspec works in a child, although its lock may be held and its thread is not in the child."""
     expected = expected_splits(published.world)
     assert raw_splits(published.load(streaming=True)) == expected  # its thread runs
     assert file_system(published.url)
@@ -189,8 +187,8 @@ def test_the_network_is_free_in_a_child(published: Published) -> None:
         assert ends_well(read)
 
 
-def test_nobody_forks_while_something_is_imported(tmp_path: Path) -> None:
-    """A module that a thread was importing could never be imported in the child: the fork waits for it."""
+def test_a_fork_waits_for_imports(tmp_path: Path) -> None:
+    """A fork waits for an import in another thread, because the child could never complete it."""
     (tmp_path / "slow_module.py").write_text("import time\ntime.sleep(1)\nready = True\n")
     code = """
 import os, signal, sys, threading, time
@@ -210,12 +208,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment(tmp_path), timeout=60)
     assert done.returncode == 0
-    with no_fork():  # who forks in there does not wait for itself
+    with no_fork():  # a thread that forks in the block does not wait for itself
         assert ends_well(lambda: no_fork().__enter__())
 
 
-def test_work_ahead_goes_on_in_a_child() -> None:
-    """Results that threads owed are computed by the child itself, in order; the parent's come from its threads."""
+def test_map_ahead_continues_in_a_child() -> None:
+    """Results that are still due are computed by the child itself, in order; the parent gets those of its threads."""
     with ThreadPoolExecutor(2) as pool:
         results = map_ahead(pool, lambda k: (k, threading.current_thread() is threading.main_thread()), range(9), 3)
         assert next(results) == (0, (0, False))
@@ -229,7 +227,7 @@ def test_work_ahead_goes_on_in_a_child() -> None:
 
 
 def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
-    """Threads of a child may come at once; each reads the right bytes, and no descriptor of the parent is closed."""
+    """Concurrent threads of a child read the right bytes, and no descriptor of the parent is closed."""
     path = tmp_path / "x"
     path.write_bytes(bytes(range(256)))
     file = LocalFile(str(path))
@@ -256,7 +254,7 @@ def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
 
 
 def test_a_build_in_a_thread_with_workers(world: World) -> None:
-    """num_proc=2 started in a thread, while another one reads a stream."""
+    """A build with num_proc=2 works in a thread while another thread reads a stream."""
     stopped = threading.Event()
     stream = load(world, streaming=True, visual_news=str(world.tar))["train"]
 
@@ -303,7 +301,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(("way", "form"), [("fork", "stream"), ("fork", "table"), ("forkserver", "stream")])
 def test_workers_of_a_data_loader(published: Published, tmp_path: Path, way: str, form: str) -> None:
-    """torch's workers, however they are started, while a thread reads the same files: all rows, in every epoch."""
+    """torch's workers, forked or spawned, give all rows in every epoch while a thread reads the same files."""
     pytest.importorskip("torch")
     script = tmp_path / "loader.py"
     script.write_text(LOADER)
@@ -332,7 +330,7 @@ while True:
 def test_an_interrupted_process_ends(
     world: World, published: Published, origin: Origin, tmp_path: Path, what: str, after: float
 ) -> None:
-    """Ctrl-C in the middle of threads: the process ends by itself, soon."""
+    """After Ctrl-C while threads work, the process ends soon by itself."""
     arguments = [str(world.root)] if what == "folder" else [str(published.world.root), published.url]
     command = [sys.executable, "-c", INTERRUPTED, *arguments]
     env = environment(tmp_path / "hf")

@@ -1,4 +1,4 @@
-"""Kept files: every byte is proved before it is used."""
+"""Kept files: every byte is compared with its checksum before it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(path: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 17])
 def test_what_was_written_comes_back(tmp_path: Path, size: int) -> None:
-    """The content is that which was written, whatever its size, and its pieces are sound."""
+    """Content of any size is read back as it was written, and its pieces are sound."""
     content = os.urandom(size)
     file = open_kept(write(tmp_path / "kept", content))
     assert file is not None
@@ -29,7 +29,7 @@ def test_what_was_written_comes_back(tmp_path: Path, size: int) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
-    """Of the content, the checksums, or the trailer: the file does not open, or the check refuses it."""
+    """After a bit flip in content, checksums or trailer the file does not open, or the check refuses it."""
     path = write(tmp_path / "kept", bytes(range(256)) * 2)
     whole = path.read_bytes()
     for byte in range(len(whole)):
@@ -44,7 +44,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_cut_or_longer_does_not_open(tmp_path: Path) -> None:
-    """Cut at any byte, or with bytes behind its end, a kept file is none."""
+    """A kept file that is cut at any byte, or has extra bytes, does not open."""
     path = write(tmp_path / "kept", b"content" * 20)
     whole = path.read_bytes()
     for size in range(len(whole)):
@@ -54,7 +54,7 @@ def test_a_file_that_is_cut_or_longer_does_not_open(tmp_path: Path) -> None:
     assert open_kept(path) is None
 
 
-def test_only_the_pieces_that_are_asked_for_are_compared(tmp_path: Path) -> None:
+def test_only_the_needed_pieces_are_compared(tmp_path: Path) -> None:
     """Damage of one piece leaves the others usable."""
     path = write(tmp_path / "kept", bytes(4 * PIECE))
     whole = bytearray(path.read_bytes())
@@ -70,7 +70,7 @@ def test_only_the_pieces_that_are_asked_for_are_compared(tmp_path: Path) -> None
 
 
 def test_many_stretches_are_compared_at_once(tmp_path: Path) -> None:
-    """Exactly the pieces that hold some bytes of a stretch: an empty one holds none."""
+    """Exactly the pieces that overlap a stretch are compared; an empty stretch needs none."""
     path = write(tmp_path / "kept", bytes(6 * PIECE + 10))
     whole = bytearray(path.read_bytes())
     for piece in (1, 4):
@@ -91,8 +91,8 @@ def test_many_stretches_are_compared_at_once(tmp_path: Path) -> None:
                 file.check_many(starts, stops)
 
 
-def test_what_fails_halfway_is_not_kept(tmp_path: Path) -> None:
-    """An error while the content is written leaves nothing."""
+def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """An error while the content is written leaves no file."""
 
     def fail() -> None:
         with write_kept(tmp_path / "kept") as temporary:
@@ -106,7 +106,7 @@ def test_what_fails_halfway_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_key_does_not_open(tmp_path: Path) -> None:
-    """A sound file that was copied over another, which was made of something else, is none."""
+    """A valid kept file with another key, copied over this one, does not open."""
     path = tmp_path / "kept"
     with write_kept(path, "of a") as temporary:
         Path(temporary).write_bytes(b"content")
@@ -116,12 +116,12 @@ def test_a_file_of_another_key_does_not_open(tmp_path: Path) -> None:
 
 
 def test_damage_of_an_open_file_is_found(tmp_path: Path) -> None:
-    """What was compared is compared again when the file was written to, and not read when it was cut off."""
+    """A piece is compared again after the file was written to, and not read after it was truncated."""
     path = write(tmp_path / "kept", os.urandom(3 * PIECE))
     file = open_kept(path)
     assert file is not None
     file.check()
-    os.link(path, tmp_path / "link")  # another time, and the same content
+    os.link(path, tmp_path / "link")  # another modification time, the same content
     file.check()
     with path.open("r+b") as damaged:
         damaged.seek(PIECE + 5)
@@ -139,7 +139,7 @@ def test_damage_of_an_open_file_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_an_open_file_outlives_its_name(tmp_path: Path, how: str) -> None:
-    """Another process may have made it again, or emptied the cache: what is mapped is still what was written."""
+    """An open file keeps its content even if another process replaces or removes it."""
     path = write(tmp_path / "kept", b"content")
     file = open_kept(path)
     assert file is not None

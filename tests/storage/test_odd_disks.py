@@ -1,4 +1,4 @@
-"""File systems that lack what others have, quotas, limits, odd times and odd names."""
+"""File systems without common features, quotas, limits, unusual times and unusual names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LACKING = ["EINVAL", "ENOSYS", "ENOTSUP", "EBADF", "ENOTTY", "ENOLCK"]
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, number: int, folders: bool | None = None) -> None:
-    """Let a call of the system fail; `folders`: only of folders, or only of files."""
+    """Let a system call fail; `folders` restricts it to folders (True) or files (False)."""
     real = getattr(module, name)
 
     def call(descriptor: int, *arguments: Any) -> Any:
@@ -49,10 +49,10 @@ def refusing(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, number: in
 
 @pytest.mark.parametrize("name", LACKING)
 @pytest.mark.parametrize("call", ["fsync of folders", "fsync of files", "flock", "posix_fadvise"])
-def test_a_folder_is_built_without(
+def test_a_folder_is_built_without_optional_calls(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
 ) -> None:
-    """Of what only makes it safer or faster, the lack is no error, and the rows are right."""
+    """A missing call that only makes a build safer or faster is no error, and the folder is right."""
     module: Any = fcntl if call == "flock" else os
     folders = {"fsync of folders": True, "fsync of files": False, "flock": True}.get(call)
     with monkeypatch.context() as patch:
@@ -66,7 +66,7 @@ def test_a_folder_is_built_without(
 def test_a_disk_that_fails_is_an_error(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: bool
 ) -> None:
-    """A flush that did not succeed is not passed over."""
+    """A failed fsync is an error."""
     with monkeypatch.context() as patch:
         refusing(patch, os, "fsync", errno.EIO, folders)
         done = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
@@ -75,10 +75,10 @@ def test_a_disk_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("name", ["EINVAL", "EPERM", "ENOTSUP"])
-def test_a_copy_where_files_have_no_holes(
+def test_a_cached_copy_without_ftruncate(
     origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Where a file cannot be made larger by its size alone, it is by its last byte."""
+    """If ftruncate cannot extend a file, its last byte is written instead."""
     refusing(monkeypatch, os, "ftruncate", getattr(errno, name))
     index = make_index(published.tar, tmp_path / "x.parquet")
     found = raw_splits(published.load(splits=["train"], visual_news_index=index))
@@ -87,7 +87,7 @@ def test_a_copy_where_files_have_no_holes(
 
 @pytest.mark.parametrize("name", ["ENOLCK", "ENOTSUP", "EINVAL"])
 def test_a_cache_without_locks(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """`datasets` cannot do without: the error says of which cache, and what to do, and does not wait for ever."""
+    """A cache on a file system without locks is an error that says what to do, because `datasets` needs locks."""
     number = getattr(errno, name)
 
     def locked(*_: Any, **__: Any) -> Any:
@@ -101,7 +101,7 @@ def test_a_cache_without_locks(world: World, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("name", ["ENOLCK", "ENOTSUP", "ENOSYS"])
 @pytest.mark.parametrize("kind", ["old filelock", "new filelock"])
 def test_a_file_system_without_locks(world: World, tmp_path: Path, kind: str, name: str) -> None:
-    """Whatever `filelock` does where there are none: old versions wait for ever, or raise NotImplementedError."""
+    """Old versions of `filelock` wait for ever or raise NotImplementedError; the error is the same."""
     script = tmp_path / "script.py"
     script.write_text(WITHOUT_LOCKS)
     arguments = [kind, name, str(world.root), str(tmp_path / "cache")]
@@ -145,24 +145,24 @@ else:
 
 @pytest.mark.parametrize("name", ["ENOSYS", "EOPNOTSUPP"])
 def test_pictures_are_read_without_preadv(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Where a file system or a sandbox does not have that call, another one reads the same."""
+    """Without preadv, as in some sandboxes, pictures are read with another call."""
     refusing(monkeypatch, os, "preadv", getattr(errno, name))
     assert raw_splits(load(world, visual_news=str(world.tar))) == expected_splits(world)
 
 
 def test_a_system_without_limits_and_locks(tmp_path: Path) -> None:
-    """The package is imported all the same."""
+    """The package can be imported on a system without the modules for limits and locks."""
     script = "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; import newsclippings"
     env = environment(tmp_path / "hf", PYTHONPATH=str(Path(newsclippings.__file__).parent))
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=env)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# No room, said as it is
+# Quotas and limits
 
 
 def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quota is no full disk, and neither is a limit on files, or on their number."""
+    """The error distinguishes a full disk, a used-up quota and a limit on file sizes."""
 
     def said(number: int) -> str:
         error = ran_out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
@@ -185,7 +185,7 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_limit_on_the_size_of_files(world: World, tmp_path: Path, processes: int) -> None:
-    """The limit is named, in a line and in an error, also where workers write."""
+    """The error names the limit on file sizes, also if workers write."""
     most = 20_000 // processes
     code = f"""
 import datasets, newsclippings
@@ -211,7 +211,7 @@ datasets.load_dataset("newsclippings", data_dir={str(world.root)!r}, num_proc={p
 
 @pytest.mark.skipif(not may_mount(), reason="a small disk has to be mounted, by root")
 def test_a_disk_for_few_files(world: World, tmp_path: Path) -> None:
-    """Where no more files can be made, room for bytes is not what is lacking."""
+    """If no more files can be created, the error says so, and does not ask for more bytes."""
     with small_disk(tmp_path / "disk", 64 << 20) as place:
         subprocess.run(["mount", "-o", "remount,nr_inodes=4", str(place)], check=True)
         done = run("build", place / "out", "--data-dir", world.root, "--split", "test")
@@ -224,7 +224,7 @@ def test_a_disk_for_few_files(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [-(2**31), -1, 0, 2**33, 9_223_372_036, 9_223_372_037, 99_999_999_999])
 def test_pictures_of_any_time(new_world: Callable[..., World], seconds: int) -> None:
-    """Times that are no int64 of nanoseconds change no row; and that a time changed is noticed."""
+    """File times outside of int64 nanoseconds change no row, and a changed time is noticed."""
     world = new_world(tar=False)
     for path in world.origin.rglob("*.jpg"):
         os.utime(path, (seconds, seconds))
@@ -241,7 +241,7 @@ def test_pictures_of_any_time(new_world: Callable[..., World], seconds: int) -> 
 
 @pytest.mark.parametrize("name", ["run:1", "s3:x", "a%20b", "file:x", "~", "-x", "~nobody"])
 def test_names_that_look_like_something_else(world: World, name: str) -> None:
-    """A relative name is a name: of outputs and of inputs."""
+    """Relative names that look like something else work as outputs and inputs."""
     Path("in:1").symlink_to(world.root)
     pickled = Path("v:1.pkl")
     pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
@@ -268,8 +268,8 @@ def test_names_that_look_like_something_else(world: World, name: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/x", "hf://datasets/me/it", "file:///tmp/x", "https://host.invalid/x"])
-def test_urls_are_no_places_to_write_to(world: World, place: str) -> None:
-    """A URL does not become a folder of that name."""
+def test_a_url_as_output_is_refused(world: World, place: str) -> None:
+    """A URL as output is refused; no folder of that name is created."""
     for arguments in (["build", place, "--data-dir", world.root], ["infos", place], ["index", world.tar, "-o", place]):
         done = run(*arguments)
         assert done.exit_code == 2
@@ -277,12 +277,12 @@ def test_urls_are_no_places_to_write_to(world: World, place: str) -> None:
     assert list(Path().iterdir()) == []
 
 
-# What the system says
+# Errors of the system
 
 
 @pytest.mark.parametrize("number", sorted(disk._WORDS), ids=lambda number: errno.errorcode[number])
-def test_every_refusal_is_a_sentence(tmp_path: Path, number: int) -> None:
-    """Where, what is wrong, and what to do; no bare number."""
+def test_every_system_error_becomes_a_sentence(tmp_path: Path, number: int) -> None:
+    """The error says where, what is wrong and what to do, without a bare number."""
     path = str(tmp_path / "a\nb")
     said = describe_os_error(OSError(number, os.strerror(number), path))
     assert said.startswith(f"{tmp_path}/a\\nb: ")
@@ -292,7 +292,7 @@ def test_every_refusal_is_a_sentence(tmp_path: Path, number: int) -> None:
 
 
 def test_refusals_of_commands(world: World, tmp_path: Path) -> None:
-    """Real ones: names that are too long, files in the place of folders, links in a circle."""
+    """Real system errors become one line: too long names, files in place of folders, circular links."""
     (tmp_path / "file").write_text("it")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     refused: dict[str, list[object]] = {

@@ -1,4 +1,4 @@
-"""An output is never an input, nor a file that the command did not write."""
+"""An output is never an input or a file that the command did not write."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from newsclippings import ConfigError
 
 pytestmark = pytest.mark.sweep
 
-SHARE = 9  # of the attacks, one in so many; `python -m tests.sweeps.overwriting` tries all
+SHARE = 9  # one of so many attacks is tried here; `python -m tests.sweeps.overwriting` tries all
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """All that commands read. Shared: nothing may change it."""
+    """All inputs of commands. Shared: nothing may change it."""
     return make_scene(tmp_path_factory.mktemp("outputs") / "scene")
 
 
 def test_outputs_are_never_inputs(scene: Scene) -> None:
-    """Every command sent to inputs and files of others by path, link and hard link: refused, and no byte changes."""
+    """An output that is an input or a foreign file, by path, link or hard link, is refused, and no byte changes."""
     before = digests(scene.root)
     wrong = {}
     for k, (name, arguments) in enumerate(attacks(scene)):
@@ -58,7 +58,7 @@ NAMES = {
 
 @pytest.mark.parametrize("command", sorted(NAMES))
 def test_a_command_may_be_given_again(scene: Scene, tmp_path: Path, command: str) -> None:
-    """What it wrote itself it replaces, with the same bytes; and a hard link to that keeps what it has."""
+    """A command replaces its own output with the same bytes; a hard link to the old output keeps its content."""
     pytest.importorskip({"stats --plot": "matplotlib"}.get(command, "numpy"))
     arguments = commands(scene)[command](tmp_path / NAMES[command])
     assert run(*arguments).exit_code == 0
@@ -71,7 +71,7 @@ def test_a_command_may_be_given_again(scene: Scene, tmp_path: Path, command: str
 
 @pytest.mark.parametrize("command", sorted(set(NAMES) - {"build", "sample", "stats --plot"}))
 def test_what_another_command_wrote_stays(scene: Scene, tmp_path: Path, command: str) -> None:
-    """The files of one command are not another's, though their names end alike."""
+    """A command does not replace another command's file, even with the same name suffix."""
     ending = Path(NAMES[command]).suffix
     others = {
         name: tmp_path / f"{k}{ending}" for k, name in enumerate(sorted(NAMES)) if Path(NAMES[name]).suffix == ending
@@ -88,7 +88,7 @@ def test_what_another_command_wrote_stays(scene: Scene, tmp_path: Path, command:
 
 
 def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for rows, walks or vectors to be told that the name will not do."""
+    """A bad output is refused before rows, tars or vectors are read."""
 
     def too_long(*_: Any, **__: Any) -> Any:
         message = "it began"
@@ -113,8 +113,8 @@ def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkey
             assert "exists and was not written by" in done.stderr, command
 
 
-def test_a_file_that_comes_to_be_there_meanwhile(tmp_path: Path) -> None:
-    """It is asked again when the file is to take its name."""
+def test_a_file_created_during_the_command_is_not_replaced(tmp_path: Path) -> None:
+    """The output is checked again just before the file gets its name."""
     file = tmp_path / "infos.json"
 
     def write() -> None:
@@ -128,8 +128,8 @@ def test_a_file_that_comes_to_be_there_meanwhile(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_vectors_of_another_pickle_stay(scene: Scene, tmp_path: Path) -> None:
-    """A .npy has no place for a mark: the same bytes are no loss, others are; and both files stay, or none."""
+def test_vectors_of_another_pickle_are_not_replaced(scene: Scene, tmp_path: Path) -> None:
+    """A .npy cannot be marked as ours: it is replaced only by equal bytes, and both files or none are written."""
     other = tmp_path / "other.pkl"
     other.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
     assert run("convert-embeddings", scene.vectors, tmp_path / "x.npy").exit_code == 0
@@ -145,7 +145,7 @@ def test_vectors_of_another_pickle_stay(scene: Scene, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_parts_of_an_index_are_ours(scene: Scene, tmp_path: Path, kind: str) -> None:
-    """The folder beside an index, which is removed when that is written, holds nothing of anybody else's."""
+    """The folder of parts beside an index, which is removed at the end, must not hold other files."""
     parts, elsewhere = tmp_path / "x.parquet.parts", tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "mine.txt").write_text("mine")
@@ -172,7 +172,7 @@ def copy_of_built(scene: Scene, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", ["build", "card", "push"])
 @pytest.mark.parametrize("name", ["README.md", "dataset_infos.json", "SHA256SUMS"])
 def test_a_card_of_somebody_elses(scene: Scene, tmp_path: Path, command: str, name: str) -> None:
-    """A file that took the place of one of the card's is not replaced, and nothing is uploaded."""
+    """A foreign file in place of one of the card's is not replaced, and nothing is uploaded."""
     built = copy_of_built(scene, tmp_path)
     (built / name).write_text(f"{'0' * 64}  mine\n")
     before = digests(built)
@@ -187,8 +187,8 @@ def test_a_card_of_somebody_elses(scene: Scene, tmp_path: Path, command: str, na
     assert digests(built) == before
 
 
-def test_a_picture_in_the_place_of_the_pairs(scene: Scene, tmp_path: Path) -> None:
-    """`build` replaces its own picture, also that of the first version, which has no mark, and no other."""
+def test_a_foreign_pairs_png_is_not_replaced(scene: Scene, tmp_path: Path) -> None:
+    """`build` replaces only its own pairs.png, also the unmarked one of the first version."""
     built = copy_of_built(scene, tmp_path)
     arguments = ["build", built, "--data-dir", scene.data, "--split", "test"]
     marked = (built / "pairs.png").read_bytes()
@@ -204,8 +204,8 @@ def test_a_picture_in_the_place_of_the_pairs(scene: Scene, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["notes.tmp", "notes.unfinished", "README.md.notes.tmp", "pairs.png.1-notes.tmp"])
-def test_names_that_only_end_like_leftovers(scene: Scene, tmp_path: Path, name: str) -> None:
-    """What a killed build leaves behind is removed; what only ends like it is not."""
+def test_only_real_leftovers_are_removed(scene: Scene, tmp_path: Path, name: str) -> None:
+    """Files of a killed build are removed; files with only a similar suffix are not."""
     built = copy_of_built(scene, tmp_path)
     folder = built if name.endswith("notes.tmp") and "." in name[:-9] else built / "merged_balanced"
     (folder / name).write_text("mine")
@@ -214,7 +214,7 @@ def test_names_that_only_end_like_leftovers(scene: Scene, tmp_path: Path, name: 
 
 
 def test_hidden_files_move_to_the_new_config(scene: Scene, tmp_path: Path) -> None:
-    """Of a config that is written again, hidden files stay: they are not ours to remove."""
+    """Hidden files of a config are kept when the config is written again."""
     built = copy_of_built(scene, tmp_path)
     (built / "merged_balanced" / ".notes").write_text("mine")
     done = run("build", built, "--data-dir", scene.data, "--split", "train")
@@ -223,7 +223,7 @@ def test_hidden_files_move_to_the_new_config(scene: Scene, tmp_path: Path) -> No
     assert list(json.loads((built / "merged_balanced/manifest.json").read_text())["splits"]) == ["train"]
 
 
-def test_charts_of_somebody_elses_stay(scene: Scene, tmp_path: Path) -> None:
+def test_foreign_charts_are_not_replaced(scene: Scene, tmp_path: Path) -> None:
     """A PNG by the name of a chart is neither replaced nor removed."""
     pytest.importorskip("matplotlib")
     for name in ("scores", "pictures"):
@@ -239,7 +239,7 @@ def test_charts_of_somebody_elses_stay(scene: Scene, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["changed", "link", "folder that is a link"])
 def test_a_sample_that_was_changed(tmp_path: Path, how: str) -> None:
-    """A sample with other data in the place of its own is not written over, and neither is what a link leads to."""
+    """A changed sample is not overwritten, and neither is the target of a link."""
     sample = write_sample(tmp_path / "sample")
     file = sample / "visual_news" / "origin" / "data.json"
     if how == "changed":
@@ -256,8 +256,8 @@ def test_a_sample_that_was_changed(tmp_path: Path, how: str) -> None:
     assert digests(tmp_path) == before
 
 
-def test_one_file_by_other_names(tmp_path: Path) -> None:
-    """Inputs are known by what they are: through links, hard links, dots, and where they are not there yet."""
+def test_an_input_is_recognised_by_any_name(tmp_path: Path) -> None:
+    """Inputs are recognised through links, hard links and dots, even if they do not exist yet."""
     data = tmp_path / "data"
     data.mkdir()
     file = data / "file"
@@ -276,7 +276,7 @@ def test_one_file_by_other_names(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
-    """It is told as such."""
+    """The error says that the folder of the output is a file."""
     (tmp_path / "file").write_text("mine")
     done = run("infos", tmp_path / "file" / "infos.json")
     assert done.exit_code == 1
@@ -285,8 +285,8 @@ def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["index", "preview --html", "croissant"])
-def test_an_input_is_called_one(scene: Scene, command: str) -> None:
-    """Nobody is told to remove an input, as a file that something else wrote would have to be."""
+def test_the_error_calls_an_input_an_input(scene: Scene, command: str) -> None:
+    """If the output is an input, the error says so; it does not call it a file of something else."""
     targets = {
         "index": scene.data / "visual_news/origin.tar",
         "preview --html": scene.data / "visual_news/origin/data.json",

@@ -1,4 +1,4 @@
-"""Names become keys: dialects have one normal form, and what could leave the root is refused."""
+"""Names of pictures: every spelling has one normal form, and names that leave the root are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects_have_one_normal_form(name: str) -> None:
-    """Every way in which the files name one picture becomes the same key."""
+    """Every spelling of one picture's name becomes the same key."""
     assert relative_path(name) == NORMAL
     assert relative_paths(pa.array([name, None])).to_pylist() == [NORMAL, None]
 
@@ -90,13 +90,13 @@ def test_dialects_have_one_normal_form(name: str) -> None:
     ],
 )
 def test_odd_but_good_names_stay(name: str) -> None:
-    """Dots, spaces and other letters in a name are no reason to refuse it."""
+    """Names with dots, spaces and other letters are accepted."""
     assert relative_paths(pa.array([name])).to_pylist() == [relative_path(name)] == [name]
 
 
 @pytest.mark.parametrize(("name", "why"), HOSTILE.items(), ids=range(len(HOSTILE)))
 def test_hostile_names_are_refused_with_the_reason(name: str, why: str) -> None:
-    """Whatever could lead out of the root is refused, and the position of the first one is told."""
+    """A name that could leave the root is refused, with its position."""
     with pytest.raises(ValueError, match=why):
         relative_path(name)
     with pytest.raises(BadName, match=why) as error:
@@ -111,7 +111,7 @@ parts = st.sampled_from(
 
 @given(st.lists(parts, max_size=6).map("/".join))
 def test_one_by_one_and_all_at_once_agree(name: str) -> None:
-    """The quick way for arrays gives what the careful way gives, and the result never leaves the root."""
+    """The fast function for arrays gives the same as the one for single names, and no result leaves the root."""
     try:
         expected = relative_path(name)
     except ValueError:

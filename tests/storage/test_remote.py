@@ -1,4 +1,4 @@
-"""Pictures out of a tar on a server: the rows of the local tar, for the bytes of the pictures that they show."""
+"""Pictures from a tar on a server: the rows of the local tar, fetching little more than their pictures."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ from newsclippings import (
     RemoteReadError,
 )
 
-LARGE = 150_000  # bytes added to each picture where gaps between pictures should be gaps to a network, too
+LARGE = 150_000  # bytes added to each picture, so that neighbours are not fetched with one request
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, and the time that a silent server has, are short."""
+    """Shorten the pauses between tries and the timeout for silent servers."""
     change_constant(monkeypatch, "PAUSE", 0.001)
     change_constant(monkeypatch, "TIMEOUT", 0.5)
 
 
 @pytest.fixture
 def own(new_world: Callable[..., World], origin: Origin, tmp_path: Path) -> Callable[..., Published]:
-    """Publish a world of one's own, to be changed and broken."""
+    """Publish a private world, which a test may change."""
 
     def make(name: str = "origin.tar", **how: Any) -> Published:
         return publish(new_world(folder=False, tar=False), origin, tmp_path.name, name, **how)
@@ -81,7 +81,7 @@ def own(new_world: Callable[..., World], origin: Origin, tmp_path: Path) -> Call
 
 @pytest.fixture(scope="module")
 def large(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """A world of large pictures, each of its own bytes to the end. Shared: never change it."""
+    """A world of large pictures with different bytes. Shared: never change it."""
     world = make_world(tmp_path_factory.mktemp("large") / "data", folder=False, tar=False)
     rng = random.Random(0)
     world.pictures = {path: data + rng.randbytes(LARGE + len(data)) for path, data in world.pictures.items()}
@@ -98,21 +98,21 @@ def long(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture
 def index(large: Published, tmp_path: Path) -> str:
-    """An index of the tar of large pictures, so that nothing needs to be asked for but members."""
+    """An index of the tar of large pictures, so that only members need to be fetched."""
     return make_index(large.tar, tmp_path / "large.parquet")
 
 
 def kept(tmp_path: Path) -> Path:
-    """Where a build in this process keeps what it fetched."""
+    """The folder where builds in this process cache what they fetch."""
     return tmp_path / "hf" / "datasets" / "newsclippings"
 
 
-# The same rows
+# Rows
 
 
 @pytest.mark.parametrize(("data_json", "streaming"), crossed(["first", "middle", "last", "absent"], WAYS))
 def test_the_rows_of_the_local_tar(own: Callable[..., Published], data_json: str, streaming: bool) -> None:
-    """The URL of a tar alone gives every row, wherever data.json lies in it; without one, captions of the metadata."""
+    """The URL of a tar gives every row, wherever data.json is in it; without it, captions come from the metadata."""
     remote = own(data_json=data_json)
     captions = "metadata" if data_json == "absent" else "origin"
     assert raw_splits(remote.load(streaming=streaming)) == expected_splits(remote.world, captions=captions)
@@ -129,16 +129,16 @@ def test_the_rows_of_the_local_tar(own: Callable[..., Published], data_json: str
     ],
     ids=["./origin", "visual_news/origin", "no prefix", "GNU long names", "PAX"],
 )
-def test_archive_formats(
+def test_archive_formats_of_a_remote_tar(
     new_world: Callable[..., World], origin: Origin, tmp_path: Path, how: dict[str, Any], plan: dict[str, Any]
 ) -> None:
-    """Prefixes, long names and PAX headers are read as in a local tar."""
+    """Prefixes, long names and PAX headers of a remote tar are read as in a local one."""
     remote = publish(new_world(folder=False, tar=False, **plan), origin, tmp_path.name, **how)
     assert raw_splits(remote.load()) == expected_splits(remote.world)
     assert raw_splits(remote.load(streaming=True)) == expected_splits(remote.world)
 
 
-def test_the_builder_by_itself(origin: Origin, published: Published) -> None:
+def test_the_builder_takes_a_url(origin: Origin, published: Published) -> None:
     """The builder class takes the URL as `load_dataset` does, and reports the join."""
     builder = NewsCLIPpings(data_dir=str(published.world.root), visual_news=published.url, splits=["test"])
     builder.download_and_prepare()
@@ -149,8 +149,8 @@ def test_the_builder_by_itself(origin: Origin, published: Published) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_articles(origin: Origin, published: Published, streaming: bool) -> None:
-    """The texts of the captions' articles come out of the remote tar, too, with pictures and without."""
+def test_articles_come_from_the_remote_tar(origin: Origin, published: Published, streaming: bool) -> None:
+    """The captions' articles come from the remote tar, too, with and without pictures."""
     rows = published.world.rows(split="test")
     for images in ("bytes", "none"):
         found = raw(published.load(split="test", articles=True, images=images, streaming=streaming))
@@ -159,7 +159,7 @@ def test_articles(origin: Origin, published: Published, streaming: bool) -> None
 
 
 def test_data_json_beside_the_matches_is_taken_first(own: Callable[..., Published]) -> None:
-    """data.json below data_dir wins, and the one in the tar is not fetched."""
+    """data.json below data_dir is used, and the one in the tar is not fetched."""
     remote = own(data_json="middle")
     (place,) = [place for name, place in remote.places().items() if name == "data.json"]
     record = remote.world.records[remote.world.matches["merged_balanced", "test"][0].id]
@@ -172,8 +172,8 @@ def test_data_json_beside_the_matches_is_taken_first(own: Callable[..., Publishe
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_picture_that_is_not_in_the_tar(own: Callable[..., Published], streaming: bool) -> None:
-    """missing= means what it means for a local tar."""
+def test_a_picture_missing_in_the_remote_tar(own: Callable[..., Published], streaming: bool) -> None:
+    """missing= has the same effect as for a local tar."""
     remote = own()
     remote.world.pictures.pop(remote.world.used_once().image_path)
     remote.world.write_tar(remote.tar)
@@ -196,8 +196,8 @@ def test_any_location_that_fsspec_reads(published: Published) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_protocol_that_nobody_knows(published: Published, streaming: bool) -> None:
-    """An address of a kind that fsspec does not know is told as just that."""
+def test_an_unknown_protocol(published: Published, streaming: bool) -> None:
+    """For a URL with a protocol that fsspec does not know, the error says so."""
     with pytest.raises(
         ConfigError, match=r"^foo://host/origin\.tar: there is no such protocol\. Use https://, hf://, s3://"
     ):
@@ -205,8 +205,8 @@ def test_a_protocol_that_nobody_knows(published: Published, streaming: bool) -> 
 
 
 @pytest.mark.parametrize("name", ["my origin.tar", "größe 100%.tar", "a#b?c.tar"])
-def test_addresses_with_odd_characters(own: Callable[..., Published], name: str) -> None:
-    """A quoted address is sent as it is given."""
+def test_quoted_urls_are_sent_unchanged(own: Callable[..., Published], name: str) -> None:
+    """A quoted URL is sent as it is given."""
     remote = own(name)
     url = remote.origin.address + "/" + quote(remote.tar.relative_to(remote.origin.root).as_posix())
     found = raw(load(remote.world, visual_news=url, split="test"))
@@ -214,8 +214,10 @@ def test_addresses_with_odd_characters(own: Callable[..., Published], name: str)
 
 
 @pytest.mark.parametrize(("manner", "streaming"), crossed(["redirect", "no_head", "no_etag"], WAYS))
-def test_manners_of_servers(origin: Origin, published: Published, manner: str, streaming: bool) -> None:
-    """Stores that send the client elsewhere, refuse HEAD, or tell no version of a file are read all the same."""
+def test_servers_that_redirect_refuse_head_or_lack_versions(
+    origin: Origin, published: Published, manner: str, streaming: bool
+) -> None:
+    """Servers that redirect, refuse HEAD, or give no version of a file can be read."""
     origin.mode(**{manner: True})
     url = published.url + "?signature=a%2Fb"
     found = raw(load(published.world, visual_news=url, split="test", streaming=streaming))
@@ -223,7 +225,7 @@ def test_manners_of_servers(origin: Origin, published: Published, manner: str, s
 
 
 def test_the_command_line(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """`info`, `preview` and `build` take the URL; the built folder has every row and tells nothing of the server."""
+    """`info`, `preview` and `build` take the URL; the built folder has every row, and does not mention the server."""
     where = ["--data-dir", str(published.world.root), "--visual-news", published.url + "?signature=secret"]
     said = CliRunner().invoke(main, ["info", *where])
     assert said.exit_code == 0, said.output
@@ -239,7 +241,7 @@ def test_the_command_line(origin: Origin, published: Published, tmp_path: Path) 
 
 
 def test_a_renewed_signature_is_the_same_tar(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
-    """What was fetched by an address whose signature ran out is not fetched again by the next one."""
+    """With a renewed signature in the URL, nothing is fetched again."""
     for signature in ("1", "2"):
         url = f"{large.url}?signature={signature}"
         rows = load(large.world, visual_news=url, visual_news_index=index, splits=["test"], split="test")
@@ -249,19 +251,19 @@ def test_a_renewed_signature_is_the_same_tar(origin: Origin, large: Published, i
 
 
 @pytest.mark.parametrize("url", ["http://", "https://host:99999/origin.tar", "hf://nope"])
-def test_addresses_that_are_none(url: str) -> None:
-    """They are told at once, and are no matter of ranges or of a server that is slow."""
+def test_invalid_urls(url: str) -> None:
+    """An invalid URL is an error at once, which does not mention ranges or slow servers."""
     with pytest.raises(DataNotFoundError, match="could not be fetched") as error:
         NewsCLIPpings(visual_news=url, splits=["test"])
     assert "range requests" not in str(error.value)
     assert "tried" not in str(error.value)
 
 
-# Bytes
+# Fetched bytes
 
 
-def test_only_what_a_split_needs_and_once(origin: Origin, large: Published, index: str) -> None:
-    """A build of a split fetches its pictures, each once, and next to nothing else."""
+def test_a_build_fetches_only_what_its_split_needs(origin: Origin, large: Published, index: str) -> None:
+    """A build of a split fetches each of its pictures once, and next to nothing else."""
     rows = large.world.rows(split="test")
     assert raw(large.load(splits=["test"], visual_news_index=index)["test"]) == rows
     times, needed, inner = large.times(), large.mask(shown(rows) | {"data.json"}), large.inner()
@@ -272,7 +274,7 @@ def test_only_what_a_split_needs_and_once(origin: Origin, large: Published, inde
 
 
 def test_neighbours_are_fetched_together(origin: Origin, long: Published, tmp_path: Path) -> None:
-    """Small pictures side by side do not cost a request each."""
+    """Small pictures side by side are fetched with few requests."""
     index = make_index(long.tar, tmp_path / "x.parquet")
     rows = long.world.rows()
     assert raw(long.load(split="train", splits=["train"], visual_news_index=index)) == rows
@@ -282,8 +284,8 @@ def test_neighbours_are_fetched_together(origin: Origin, long: Published, tmp_pa
     assert long.times()[long.inner()].max() == 1
 
 
-def test_articles_are_fetched_only_when_asked_for(origin: Origin, large: Published, index: str) -> None:
-    """With articles, those of the captions and no others; without pictures, no picture."""
+def test_articles_are_fetched_only_on_request(origin: Origin, large: Published, index: str) -> None:
+    """With articles=True only the captions' articles are fetched; without pictures, no picture."""
     rows = large.world.rows(split="test", images="none")
     found = raw(large.load(split="test", splits=["test"], visual_news_index=index, images="none", articles=True))
     assert [row.pop("article") for row in found] == [f"Article {row['id']}.\n" for row in rows]
@@ -301,8 +303,8 @@ def test_no_pictures_and_no_articles_fetch_neither(origin: Origin, large: Publis
     assert times[large.mask(large.world.pictures) & large.inner()].sum() < LARGE
 
 
-def test_a_second_build_fetches_what_is_new(origin: Origin, large: Published, index: str) -> None:
-    """Another split, another config, other options: nothing that was fetched before is fetched again."""
+def test_a_second_build_fetches_only_what_is_new(origin: Origin, large: Published, index: str) -> None:
+    """A build of another split or config, or with other options, fetches nothing a second time."""
     first: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
     large.load(**first)
     before = large.times() > 0
@@ -320,8 +322,8 @@ def test_a_second_build_fetches_what_is_new(origin: Origin, large: Published, in
         before |= again > 0
 
 
-def test_a_build_that_is_there_asks_for_no_picture(origin: Origin, published: Published) -> None:
-    """The second load maps the tables of the first; the server is asked whether the tar is the same, at most."""
+def test_a_second_load_fetches_no_picture(origin: Origin, published: Published) -> None:
+    """The second load maps the tables of the first; it asks the server at most whether the tar is the same."""
     first = published.load()
     origin.forget()
     again = published.load()
@@ -339,10 +341,8 @@ def test_a_rebuild_from_scratch_has_the_same_rows(origin: Origin, large: Publish
         assert found == large.world.rows(split="test")
 
 
-def test_the_kept_copy_takes_the_room_of_what_was_fetched(
-    origin: Origin, large: Published, index: str, tmp_path: Path
-) -> None:
-    """What is kept of a tar is sparse: it takes the room of the members that were fetched."""
+def test_the_cached_copy_is_sparse(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """The cached copy of a tar takes only the disk space of the fetched members."""
     rows = large.world.rows(split="test")
     large.load(splits=["test"], visual_news_index=index)
     room = sum(path.stat().st_blocks * 512 for path in kept(tmp_path).rglob("*") if path.is_file())
@@ -350,8 +350,8 @@ def test_the_kept_copy_takes_the_room_of_what_was_fetched(
     assert room - table <= 1.2 * large.mask(shown(rows) | {"data.json"}).sum() + (1 << 20)
 
 
-def test_nothing_is_written_elsewhere(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """What is fetched lies in the cache of `datasets`, below newsclippings; no picture becomes a file."""
+def test_fetched_bytes_are_kept_in_the_cache_only(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """Fetched bytes are in the cache of `datasets`, below newsclippings; no picture is a separate file."""
     before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "hf")}
     world = sorted(published.world.root.rglob("*"))
     published.load()
@@ -360,8 +360,8 @@ def test_nothing_is_written_elsewhere(origin: Origin, published: Published, tmp_
     assert list(tmp_path.rglob("*.jpg")) == []
 
 
-def test_cache_dir_is_where_it_is_kept(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """With cache_dir=, nothing of the tar lands in the usual cache."""
+def test_fetched_bytes_are_kept_in_cache_dir(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """With cache_dir=, nothing of the tar is in the default cache."""
     picture = published.world.pictures[published.world.rows()[0]["image_path"]]
     published.load(cache_dir=str(tmp_path / "elsewhere"))
     holding = [path for path in tmp_path.rglob("*") if path.is_file() and picture in path.read_bytes()]
@@ -373,7 +373,7 @@ def test_cache_dir_is_where_it_is_kept(origin: Origin, published: Published, tmp
 
 
 def test_a_stream_reads_the_pictures_of_its_rows(origin: Origin, long: Published, tmp_path: Path) -> None:
-    """The first rows of a stream cost their pictures, those of a shard its own: not those of the whole split."""
+    """Reading a few rows or a shard of a stream fetches their pictures, not those of the whole split."""
     index = make_index(long.tar, tmp_path / "x.parquet")
     stream = long.load(split="train", streaming=True, visual_news_index=index)
     rows, pictures = long.world.rows(), long.mask(long.world.pictures) & long.inner()
@@ -385,12 +385,12 @@ def test_a_stream_reads_the_pictures_of_its_rows(origin: Origin, long: Published
     assert part == [row for row in rows if row["index"] in {row["index"] for row in part}]
     sent = long.times()[long.mask(shown(part)) & pictures]
     assert sent.min() == 1
-    assert (sent > 1).mean() < 0.05  # a picture of rows that are not joined together
+    assert (sent > 1).mean() < 0.05  # a picture of rows in different slices
     assert long.times()[pictures].sum() < 1.1 * long.mask(shown(part)).sum()
 
 
 def test_a_stream_keeps_no_pictures(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """After a whole stream no picture lies in the cache."""
+    """After a complete stream no picture is in the cache."""
     assert raw_splits(published.load(streaming=True)) == expected_splits(published.world)
     pictures = [published.world.pictures[path] for path in sorted(shown(published.world.rows()))][::5]
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
@@ -399,7 +399,7 @@ def test_a_stream_keeps_no_pictures(origin: Origin, published: Published, tmp_pa
 
 
 def test_a_stream_can_be_sent_to_a_worker(origin: Origin, published: Published) -> None:
-    """A stream can be pickled before it was read, and after."""
+    """A stream can be pickled before and after it was read."""
     stream = published.load(split="train", streaming=True)
     rows = published.world.rows()
     assert raw(pickle.loads(pickle.dumps(stream))) == rows
@@ -407,9 +407,9 @@ def test_a_stream_can_be_sent_to_a_worker(origin: Origin, published: Published) 
     assert raw(pickle.loads(pickle.dumps(stream))) == rows
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # by Python 3.12: this process has threads
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns because this process has threads
 def test_a_stream_that_was_read_is_read_in_a_forked_process(origin: Origin, published: Published) -> None:
-    """A worker that begins as a copy of a process that has read, as those of torch do, reads as well."""
+    """A forked worker, as of torch, can read a stream that its parent has read."""
     stream = published.load(split="train", streaming=True)
     assert raw_length(stream) == len(published.world.rows())
     context = multiprocessing.get_context("fork")
@@ -423,14 +423,14 @@ def test_a_stream_that_was_read_is_read_in_a_forked_process(origin: Origin, publ
 
 
 def test_the_shards_of_a_stream(origin: Origin, long: Published) -> None:
-    """Shards read what is theirs, and together they are the split."""
+    """Each shard fetches its own pictures, and together they give the split."""
     stream = long.load(split="train", streaming=True)
     shards = [raw(stream.shard(4, k)) for k in range(4)]
     assert sorted((row for shard in shards for row in shard), key=lambda row: row["index"]) == long.world.rows()
 
 
-def test_a_stream_that_is_given_up(origin: Origin, published: Published) -> None:
-    """A stream may be left in the middle, and begun anew."""
+def test_a_stream_can_be_abandoned(origin: Origin, published: Published) -> None:
+    """A stream can be abandoned in the middle and started again."""
     stream = published.load(split="train", streaming=True)
     iterator = iter(stream)
     first = next(iterator)["id"]
@@ -453,18 +453,18 @@ say(raw_splits(load_dataset('newsclippings', 'merged_balanced', **options)))
 
 
 def whole(remote: Published) -> list[Request]:
-    """The answers that were sent to their end."""
+    """The answers that were sent completely."""
     return [r for r in remote.asked() if r.status == 206 and str(r.range).endswith(f"-{r.stop - 1}")]
 
 
 def child(tmp_path: Path, **options: Any) -> Any:
-    """A process of its own that builds."""
+    """Start a build in a child process."""
     env = environment(tmp_path / "hf", NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
     return start(BUILD, tmp_path / "cwd", env, json.dumps(options))
 
 
 def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
-    """Two processes write the rows, and no byte of a picture is fetched twice."""
+    """With num_proc=2 no byte of a picture is fetched twice."""
     options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
     process = child(tmp_path, splits=["test"], num_proc=2, **options)
     try:
@@ -476,8 +476,8 @@ def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) 
     assert large.times()[large.inner()].max() == 1, large.asked()
 
 
-def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
-    """What a build had fetched when it was killed is not fetched again."""
+def test_a_killed_build_continues(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """After a kill, what was fetched before is not fetched again."""
     origin.mode(delay=0.1)
     options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
     process = child(tmp_path, splits=["train"], **options)
@@ -488,8 +488,8 @@ def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tm
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    origin.mode(delay=60)  # nothing more comes
-    time.sleep(0.3)  # long enough to put away what had come by then
+    origin.mode(delay=60)  # no more bytes arrive
+    time.sleep(0.3)  # long enough to store what had arrived
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     origin.mode()
@@ -501,14 +501,14 @@ def test_a_killed_build_goes_on(origin: Origin, large: Published, index: str, tm
     assert (again[before > 0] == 0).all()
 
 
-def test_two_processes_at_once(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """Two processes that build the same at once, or parts of it, both give all rows."""
+def test_two_builds_at_once(origin: Origin, published: Published, tmp_path: Path) -> None:
+    """Two processes that build the same rows, or overlapping ones, at the same time both give all rows."""
     options = {"data_dir": str(published.world.root), "visual_news": published.url}
     children = [child(tmp_path, **options, **more) for more in ({}, {"missing": "null"})]
     assert [answer(one) for one in children] == [jsonable(expected_splits(published.world))] * 2
 
 
-# Faults
+# Faults of the server
 
 FAULTS: dict[str, dict[str, Any]] = {
     "dropped": {"drop": 3},
@@ -526,27 +526,27 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("fault", "streaming"), crossed(list(FAULTS), WAYS))
-def test_passing_faults(origin: Origin, published: Published, fault: str, streaming: bool) -> None:
-    """Dropped connections, a server in trouble, a stall: tried again, and every row is right."""
+def test_temporary_faults_are_retried(origin: Origin, published: Published, fault: str, streaming: bool) -> None:
+    """After dropped connections, server errors and stalls the request is retried, and every row is right."""
     origin.mode(**FAULTS[fault])
     found = raw_splits(published.load(splits=["test", "train"], streaming=streaming))
     assert found == {split: published.world.rows(split=split) for split in ("train", "test")}
 
 
 def test_an_index_is_fetched_again(origin: Origin, published: Published) -> None:
-    """Of an index at a URL, too, half a file is none."""
+    """An index at a URL that arrives in part is fetched again."""
     name = "index-of-it.parquet"
     make_index(published.tar, origin.root / name)
     rows = published.world.rows(split="test")
     for fault in ({"drop": 2, "after": 1}, {"status": [503, 3], "after": 1}):
-        os.utime(origin.root / name)  # another state, which is not kept yet
+        os.utime(origin.root / name)  # another version, which is not cached yet
         origin.mode(**fault)
         found = published.load(splits=["test"], split="test", visual_news_index=f"{origin.address}/{name}")
         assert raw(found) == rows
 
 
 def test_a_tar_in_an_archive(published: Published, tmp_path: Path) -> None:
-    """Whatever fsspec reads by ranges: a tar that is stored in a zip file, for one."""
+    """A tar stored in a zip file can be read, like everything that fsspec reads by ranges."""
     with zipfile.ZipFile(tmp_path / "o.zip", "w", zipfile.ZIP_STORED) as archive:
         archive.write(published.tar, "origin.tar")
     url = f"zip://origin.tar::file://{tmp_path}/o.zip"
@@ -555,7 +555,7 @@ def test_a_tar_in_an_archive(published: Published, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_a_server_that_sends_other_bytes(origin: Origin, published: Published, streaming: bool) -> None:
-    """A range that is not the one asked for gives no row of other bytes."""
+    """A range other than the requested one never gives a row with wrong bytes."""
     origin.mode(shift=1000, after=2)
     try:
         found = raw_splits(published.load(splits=["test"], streaming=streaming))
@@ -568,14 +568,14 @@ TROUBLE: dict[str, dict[str, Any]] = {"unavailable": {"status": [503, 10_000]}, 
 
 
 @pytest.mark.parametrize(("fault", "streaming"), crossed(TROUBLE, WAYS))
-def test_a_server_that_stays_in_trouble(
+def test_a_permanent_server_error(
     origin: Origin, published: Published, tmp_path: Path, fault: dict[str, Any], streaming: bool
 ) -> None:
-    """After a few tries the error tells the address, the bytes and how often they were asked for."""
+    """After a few tries the error has the URL, the range and the number of tries."""
     index = make_index(published.tar, tmp_path / "x.parquet")
     stream = published.load(split="test", splits=["test"], visual_news_index=index, streaming=True)
     if streaming:
-        next(iter(stream))  # so that all but the pictures has been read
+        next(iter(stream))  # so that everything but the pictures is read before
     origin.mode(**fault)
     with pytest.raises(NewsCLIPpingsError) as caught:
         raw(stream) if streaming else published.load(splits=["test"], visual_news_index=index)
@@ -583,11 +583,11 @@ def test_a_server_that_stays_in_trouble(
 
 
 @pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE)
-def test_the_fetched_part_survives_a_failure(
+def test_fetched_pictures_survive_a_failure(
     origin: Origin, large: Published, index: str, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
-    """What came before the server failed is not fetched again."""
-    change_constant(monkeypatch, "THREADS", 1, of="remote")  # so that nothing is on its way when one request fails
+    """Pictures that arrived before the server failed are not fetched again."""
+    change_constant(monkeypatch, "THREADS", 1, of="remote")  # so that no other request is active when one fails
     origin.mode(**fault, after=24)
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
@@ -598,7 +598,7 @@ def test_the_fetched_part_survives_a_failure(
     origin.mode()
     origin.forget()
     assert raw_splits(large.load(splits=["train"], visual_news_index=index)) == {"train": large.world.rows()}
-    # An answer that the server had sent, and the client had not read when the connection broke, counts as one of them.
+    # An answer that was sent but not read when the connection broke counts as one of them.
     assert (large.times()[before > 0] > 0).sum() <= max(request.stop - request.start for request in answered)
 
 
@@ -606,15 +606,15 @@ def test_the_fetched_part_survives_a_failure(
 
 
 def refused(remote: Published, streaming: bool, **options: Any) -> str:
-    """The message of the error that a load, or the first row, ends with."""
+    """Return the message of the error that a load or the first row raises."""
     with pytest.raises(NewsCLIPpingsError) as caught:
         raw_splits(remote.load(streaming=streaming, **options))
     return f"{type(caught.value).__name__}: {caught.value}"
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_not_there(origin: Origin, published: Published, streaming: bool) -> None:
-    """404 is DataNotFoundError, which names the address."""
+def test_a_missing_remote_tar(origin: Origin, published: Published, streaming: bool) -> None:
+    """404 is a DataNotFoundError that names the URL."""
     url = published.url.replace("origin.tar", "nowhere.tar")
     with pytest.raises(DataNotFoundError, match=r"http://127\.0\.0\.1:\d+/published/nowhere\.tar"):
         load(published.world, visual_news=url, streaming=streaming)
@@ -630,8 +630,8 @@ def test_no_server(published: Published, tmp_path: Path, origin: Origin, streami
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_not_allowed(origin: Origin, published: Published, status: int) -> None:
-    """A server that wants a password is an error at once that names the address and the status."""
+def test_a_server_that_requires_a_password(origin: Origin, published: Published, status: int) -> None:
+    """A server that requires a password is an error at once, with the URL and the status."""
     origin.mode(status=[status, 10_000])
     message = refused(published, False)
     assert published.url in message
@@ -641,9 +641,9 @@ def test_not_allowed(origin: Origin, published: Published, status: int) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_a_server_without_ranges(own: Callable[..., Published], streaming: bool) -> None:
-    """A server that sends the whole file is an error that says so, and the whole file is not read."""
+    """If the server ignores ranges, the error says so, and the whole file is not read."""
     remote = own()
-    os.truncate(remote.tar, 256 << 20)  # zeros behind the end marker are a good tar
+    os.truncate(remote.tar, 256 << 20)  # zeros after the end marker are valid
     remote.origin.mode(whole=True)
     message = refused(remote, streaming)
     assert remote.url in message
@@ -651,8 +651,8 @@ def test_a_server_without_ranges(own: Callable[..., Published], streaming: bool)
     assert remote.origin.sent(remote.tar) < 64 << 20
 
 
-def test_a_server_that_forgets_ranges_later(origin: Origin, large: Published, index: str) -> None:
-    """The same when it happens only to the pictures."""
+def test_a_server_that_ignores_ranges_later(origin: Origin, large: Published, index: str) -> None:
+    """The error is the same if the server ignores ranges only for the pictures."""
     stream = large.load(split="train", streaming=True, visual_news_index=index)
     next(iter(stream))
     origin.mode(whole=True)
@@ -663,7 +663,7 @@ def test_a_server_that_forgets_ranges_later(origin: Origin, large: Published, in
 
 
 def test_paths_need_a_folder(published: Published) -> None:
-    """images="path" with a URL is ConfigError: there are no files to refer to."""
+    """images="path" with a URL is a ConfigError, because there are no local files."""
     with pytest.raises(ConfigError, match="folder"):
         published.load(images="path")
     with pytest.raises(ConfigError, match="folder"):
@@ -682,8 +682,8 @@ def test_paths_need_a_folder(published: Published) -> None:
     ],
     ids=["gzip", "HTML", "LFS pointer", "text", "empty"],
 )
-def test_no_tar(own: Callable[..., Published], content: bytes, says: str, streaming: bool) -> None:
-    """What is no plain tar is refused as it is on a disk, by its address."""
+def test_a_url_that_is_no_plain_tar(own: Callable[..., Published], content: bytes, says: str, streaming: bool) -> None:
+    """A file that is no plain tar is refused as on disk, with its URL."""
     remote = own()
     remote.tar.write_bytes(content)
     with pytest.raises(BadTarError, match=says) as caught:
@@ -691,8 +691,8 @@ def test_no_tar(own: Callable[..., Published], content: bytes, says: str, stream
     assert remote.url in str(caught.value)
 
 
-def test_a_truncated_tar(own: Callable[..., Published]) -> None:
-    """A remote tar that is cut short says where; with missing="null" the whole part is used."""
+def test_a_truncated_remote_tar(own: Callable[..., Published]) -> None:
+    """For a truncated remote tar the error says where; with missing="null" the intact part is used."""
     remote = own(data_json="first")
     places = {name: place for name, place in remote.places().items() if name in remote.world.pictures}
     cut = sorted(places.values(), key=lambda place: place.start)[len(places) * 2 // 3]
@@ -706,8 +706,10 @@ def test_a_truncated_tar(own: Callable[..., Published]) -> None:
         assert found == expected_splits(remote.world, pictures=whole)
 
 
-def test_a_full_disk(own: Callable[..., Published], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the pictures would not fit, the error says so before any is fetched."""
+def test_a_full_disk_is_reported_before_fetching(
+    own: Callable[..., Published], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If the pictures do not fit on the disk, the error says so before any is fetched."""
     remote = own()
     index = make_index(remote.tar, tmp_path / "x.parquet")
     usage = shutil.disk_usage(tmp_path)
@@ -736,11 +738,11 @@ def test_errors_on_the_command_line(origin: Origin, published: Published, path: 
     assert "Traceback" not in done.output
 
 
-# Changes
+# Changes of the tar and of its copy
 
 
 def _swap(remote: Published) -> None:
-    """Two pictures of the plan change places; the tar is of the same size."""
+    """Swap two pictures of the plan; the tar keeps its size."""
     world = remote.world
     lengths: dict[int, list[str]] = {}
     for path in sorted(shown(world.rows())):
@@ -764,7 +766,7 @@ def test_a_tar_that_is_replaced_gives_new_rows(
 ) -> None:
     """When the tar on the server changes, the next load has the new rows, built or streamed."""
     remote = own()
-    for path, data in remote.world.pictures.items():  # so that some are of one length
+    for path, data in remote.world.pictures.items():  # so that some have the same length
         remote.world.pictures[path] = data.ljust(2048, b"\0")
     remote.world.write_tar(remote.tar)
     before = expected_splits(remote.world)
@@ -777,7 +779,7 @@ def test_a_tar_that_is_replaced_gives_new_rows(
 
 
 def test_a_tar_that_is_replaced_under_a_stream(own: Callable[..., Published]) -> None:
-    """Old offsets give no picture of another tar: an error, or the old rows."""
+    """A tar replaced under a stream gives an error or the old rows, never another picture."""
     remote = own()
     stream = remote.load(split="train", streaming=True)
     before = remote.world.rows()
@@ -788,7 +790,7 @@ def test_a_tar_that_is_replaced_under_a_stream(own: Callable[..., Published]) ->
 
 
 def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin, tmp_path: Path) -> None:
-    """A tar that changes while it is fetched is an error, or gives rows of one of the two; never a mixture."""
+    """A tar replaced during a build gives an error, or the rows of one version; never a mixture."""
     remote = publish(large.world, origin, tmp_path.name)
     other = publish(large.world, origin, tmp_path.name, "other.tar", data_json="first")
     index = make_index(remote.tar, tmp_path / "x.parquet")
@@ -811,8 +813,10 @@ def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin,
 @pytest.mark.parametrize(
     "spoil", sampled(["truncated", "zeroed", "a bit", "deleted", "as the tar has it", "other bytes"], 2)
 )
-def test_a_spoilt_copy_is_mended(origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str) -> None:
-    """What happens to the kept copy between builds is found, and fetched again: that, and nothing else."""
+def test_a_damaged_copy_is_fetched_again(
+    origin: Origin, large: Published, index: str, tmp_path: Path, spoil: str
+) -> None:
+    """Damage to the cached copy between builds is detected; the damaged part, and no other, is fetched again."""
     options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
     large.load(**options)
     rows = large.world.rows(split="test")
@@ -828,7 +832,7 @@ def test_a_spoilt_copy_is_mended(origin: Origin, large: Published, index: str, t
         elif spoil == "a bit":
             file.seek(at + len(picture) // 2)
             file.write(bytes([picture[len(picture) // 2] ^ 4]))
-        elif spoil == "as the tar has it":  # what an earlier version kept, which proves nothing
+        elif spoil == "as the tar has it":  # files of an earlier version, which are not trusted
             file.write(large.tar.read_bytes()[at - BLOCK : at] + bytes(len(picture)))
         else:
             file.write(bytes(BLOCK + 100) if spoil == "zeroed" else random.Random(1).randbytes(BLOCK + 100))
@@ -841,10 +845,10 @@ def test_a_spoilt_copy_is_mended(origin: Origin, large: Published, index: str, t
             assert (large.times()[large.inner() & large.mask(again)] == 1).all()
 
 
-def test_a_spoilt_copy_without_a_server(
+def test_a_damaged_copy_without_a_server(
     origin: Origin, large: Published, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be fetched again is one error that names the address, and no row of other bytes."""
+    """If the damaged part cannot be fetched, one error names the URL, and no row has wrong bytes."""
     options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
     large.load(**options)
     picture = large.world.pictures[large.world.rows(split="test")[0]["image_path"]]
@@ -868,8 +872,8 @@ def test_a_spoilt_copy_without_a_server(
     assert raw_splits(large.load(missing="null", **options)) == {"test": large.world.rows(split="test")}
 
 
-def test_a_copy_that_is_spoilt_while_it_is_read(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
-    """data.json is read again and again by a stream: each time it is what was fetched, whatever became of the copy."""
+def test_a_copy_that_is_damaged_while_it_is_read(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+    """A stream that reads data.json repeatedly always gets what was fetched, whatever happens to the copy."""
     rows = large.world.rows(split="test", images="none")
     stream = large.load(split="test", splits=["test"], visual_news_index=index, images="none", streaming=True)
     assert raw(stream) == rows
@@ -884,10 +888,10 @@ def test_a_copy_that_is_spoilt_while_it_is_read(origin: Origin, large: Published
 
 
 @pytest.mark.parametrize("what", ["folder", "link", "nothing writable"])
-def test_a_place_where_nothing_can_be_kept(
+def test_a_place_where_no_copy_can_be_kept(
     origin: Origin, large: Published, index: str, tmp_path: Path, what: str
 ) -> None:
-    """One error that names the place; a link there leads to no file that is written to."""
+    """The error names the place; if it is a link, its target is not written to."""
     options: dict[str, Any] = {"splits": ["test"], "visual_news_index": index}
     large.load(**options)
     (copy,) = (kept(tmp_path) / "remote_tars").iterdir()
@@ -906,7 +910,7 @@ def test_a_place_where_nothing_can_be_kept(
     assert what != "link" or Path("mine").read_text() == "mine"
 
 
-# Members, by the classes themselves
+# The classes for members
 
 
 @pytest.mark.parametrize(("piece", "waste"), crossed([512, 1500, 4096, 1 << 20], [0, 1 / 16, 1.0]))
@@ -915,7 +919,7 @@ def test_a_place_where_nothing_can_be_kept(
 def test_any_members_in_any_order_are_fetched_exactly(
     origin: Origin, tmp_path: Path, sizes: list[int], data: st.DataObject, piece: int, waste: float
 ) -> None:
-    """Any members, in any order, with any gaps between them: their bytes and no others, and nothing twice."""
+    """Members in any order, with any gaps, give exactly their bytes; none is fetched twice."""
     tar = origin.root / f"{tmp_path.name}.tar"
     plan = {f"bbc/images/0000/{k:03d}.jpg": random.Random(k).randbytes(size) for k, size in enumerate(sizes)}
     with tarfile.open(tar, "w") as out:
@@ -941,7 +945,7 @@ def test_any_members_in_any_order_are_fetched_exactly(
         tar_members.read_members(remote_module.RemoteFile(origin.url(tar)), members, chosen, views)
         assert [bytes(buffer) for buffer in buffers] == [plan[f"bbc/images/0000/{k:03d}.jpg"] for k in chosen]
         read = Published(World(tmp_path), origin, tar).times()
-        for some in (chosen[: len(chosen) // 2], chosen):  # the second time, only what is new
+        for some in (chosen[: len(chosen) // 2], chosen):  # the second call fetches only what is new
             origin.forget()
             tar_members.fetch_members(remote_module.RemoteFile(origin.url(tar)), copy, members.take(some))
     kept, original, fetched = copy.read_bytes(), tar.read_bytes(), Published(World(tmp_path), origin, tar).times()
@@ -951,7 +955,7 @@ def test_any_members_in_any_order_are_fetched_exactly(
         wanted, before = k in chosen, k in chosen[: len(chosen) // 2]
         body = slice(place.start + BLOCK, place.stop)
         assert kept[body] == (original[body] if wanted else bytes(sizes[k]))
-        assert any(kept[place.start : body.start]) == wanted  # a record in the place of the header
+        assert any(kept[place.start : body.start]) == wanted  # a record where the header should be
         assert (read[place] == 1).all() or not wanted
         assert (fetched[place] == 1).all() or not wanted or before
         assert waste or not fetched[place].any() or (wanted and not before)
@@ -959,7 +963,7 @@ def test_any_members_in_any_order_are_fetched_exactly(
 
 
 def test_ends_of_the_plan(large: Published) -> None:
-    """The helpers of these tests are right about where members lie."""
+    """The helpers of these tests compute the right places of members."""
     data = large.tar.read_bytes()
     for path, place in list(large.places().items())[:50]:
         if path in large.world.pictures:
@@ -968,7 +972,7 @@ def test_ends_of_the_plan(large: Published) -> None:
     assert np.count_nonzero(large.inner()) == len(data) - 2 * ENDS
 
 
-def test_a_request_covers_members_that_lie_in_one_another() -> None:
-    """Wherever an index says that members lie, each is within the range that is asked for it."""
+def test_a_request_covers_overlapping_members() -> None:
+    """Wherever an index places the members, even overlapping, each is within its requested range."""
     starts, stops = np.array([0, 600, 1200]), np.array([9000, 1100, 1700])
     assert list(tar_members.plan_requests(starts, stops)) == [(0, 9000, 0, 3)]

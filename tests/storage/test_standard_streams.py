@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or read by nobody: exit code 1, one line, and files that are whole."""
+"""Standard streams that are closed, full or broken pipes: exit code 1, one line, and complete files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 def shell(arguments: list[str], streams: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """A command with streams as a shell redirects them."""
+    """Run a command with streams redirected by a shell."""
     script = f'exec "$@" {streams}'
     command = ["sh", "-c", script, "sh", *NEWSCLIPPINGS, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
@@ -37,7 +37,7 @@ def shell(arguments: list[str], streams: str, tmp_path: Path) -> subprocess.Comp
 @pytest.mark.parametrize("streams", [">&-", "> /dev/full"])
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_result_that_cannot_be_printed(tmp_path: Path, command: str, streams: str) -> None:
-    """It is said in a line, the exit code is 1, and what was to be written to files is there."""
+    """If the result cannot be printed, the exit code is 1, stderr has one line, and output files are complete."""
     done = shell(COMMANDS[command], streams, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(NOT_PRINTED)
@@ -47,8 +47,8 @@ def test_a_result_that_cannot_be_printed(tmp_path: Path, command: str, streams: 
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2> /dev/full", "> /dev/full 2> /dev/full"])
-def test_what_is_printed_goes_into_no_file(world: World, tmp_path: Path, streams: str) -> None:
-    """Without its usual streams `build` works, and none of its files gets the number of one of them."""
+def test_closed_streams_do_not_end_up_in_files(world: World, tmp_path: Path, streams: str) -> None:
+    """With closed or full streams `build` writes a sound folder, and prints into none of its files."""
     out = tmp_path / "out"
     done = shell(["build", str(out), "--data-dir", str(world.root), "--split", "test"], streams, tmp_path)
     assert done.returncode == (1 if streams.startswith((">", "<")) else 0)
@@ -58,7 +58,7 @@ def test_what_is_printed_goes_into_no_file(world: World, tmp_path: Path, streams
 
 @pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full"])
 def test_an_error_that_cannot_be_printed(tmp_path: Path, streams: str) -> None:
-    """The exit code says it, though nothing else can."""
+    """If the error cannot be printed, the exit code still shows it."""
     done = shell(["preview", "--data-dir", "nowhere"], streams, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     assert not list(tmp_path.glob("*.png"))
@@ -69,13 +69,13 @@ def test_an_error_that_cannot_be_printed(tmp_path: Path, streams: str) -> None:
 def test_a_mistake_in_the_command_line_that_cannot_be_printed(
     tmp_path: Path, streams: str, arguments: list[str]
 ) -> None:
-    """It is one of usage all the same."""
+    """A usage error that cannot be printed still has the exit code of usage errors."""
     assert shell(arguments, streams, tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_reader_who_went_away(tmp_path: Path, stream: str) -> None:
-    """A pipe that nobody reads ends a command without a word, and with 1."""
+def test_a_broken_pipe(tmp_path: Path, stream: str) -> None:
+    """A broken pipe ends the command silently, with exit code 1."""
     reading, writing = os.pipe()
     os.close(reading)
     arguments = ["info"] if stream == "stdout" else ["preview", "--data-dir", "nowhere"]

@@ -1,4 +1,4 @@
-"""Work ahead, and workers: rows in order, errors in their turn, nothing joined twice."""
+"""Calls ahead of time and worker processes: results in order, errors in their place, nothing joined twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from newsclippings import BadFileError, MissingDataError, NoSpaceError, RemoteRe
 
 
 def test_results_come_in_the_order_of_the_arguments() -> None:
-    """A slow call does not let a later one overtake it."""
+    """Results come in the order of the arguments, even if the first call is slow."""
     later = threading.Event()
 
     def call(k: int) -> int:
@@ -40,8 +40,8 @@ def test_results_come_in_the_order_of_the_arguments() -> None:
         assert list(map_ahead(pool, call, range(50), 4)) == [(k, k * k) for k in range(50)]
 
 
-def test_no_more_is_done_ahead_than_asked_for() -> None:
-    """Arguments are taken only as results are: what lies in memory does not grow with the work."""
+def test_arguments_are_taken_only_as_far_ahead_as_asked() -> None:
+    """Arguments are taken as results are consumed, so memory does not grow with the work."""
     taken = itertools.count()
 
     def arguments() -> Iterator[int]:
@@ -51,12 +51,12 @@ def test_no_more_is_done_ahead_than_asked_for() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = map_ahead(pool, str, arguments(), 3)
         assert [next(results) for _ in range(10)] == [(k, str(k)) for k in range(10)]
-        assert next(taken) == 12  # 10 given out, 2 waiting
+        assert next(taken) == 12  # 10 results taken, 2 calls ahead
         results.close()  # type: ignore[attr-defined]  # a generator
 
 
-def test_an_error_comes_in_its_turn() -> None:
-    """What was before the failing call is given out; what is behind it is not begun, as far as it can be helped."""
+def test_an_error_comes_in_its_place() -> None:
+    """Results before the failing call are given first; at most the calls ahead of it have started."""
     calls = []
 
     def call(k: int) -> int:
@@ -88,7 +88,7 @@ def test_workers_do_not_read_the_inputs_again(world: World, monkeypatch: pytest.
 
 
 def test_a_forked_worker_opens_the_tar_itself(tmp_path: Path) -> None:
-    """Each process has a descriptor of its own; a file that was replaced meanwhile is not read."""
+    """Each process opens the tar itself; if the file was replaced, that is an error."""
     path = tmp_path / "x.tar"
     path.write_bytes(b"before")
     file = LocalFile(str(path))
@@ -118,7 +118,7 @@ def test_a_forked_worker_opens_the_tar_itself(tmp_path: Path) -> None:
 
 
 def test_spawned_workers_build_the_same_rows(world: World, tmp_path: Path) -> None:
-    """Where processes are spawned (macOS, Windows) a worker joins its own rows, and they are the same."""
+    """Spawned workers (macOS, Windows) join their own rows, with the same result."""
     code = """
 import multiprocess
 multiprocess.set_start_method("spawn")
@@ -129,7 +129,7 @@ say(raw_splits(load_dataset("newsclippings", "merged_balanced", data_dir=sys.arg
 
 
 def test_two_builders_at_once_keep_their_rows(world: World) -> None:
-    """Builds of one process in two threads do not see each other's joined rows."""
+    """Builds in two threads of one process keep their rows apart."""
     with ThreadPoolExecutor(2) as pool:
         ours = pool.submit(load, world, "merged_balanced", images="none")
         theirs = pool.submit(load, world, "scene_resnet_place", images="none")

@@ -1,4 +1,4 @@
-"""Inputs that cannot be read: the error names the file and says what to do; nothing hangs, nothing is left out."""
+"""Inputs that cannot be read: the error names the file and says what to do; nothing hangs, no row is dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from _newsclippings.storage.files import read_json_text, write_text
 from _newsclippings.storage.local import LocalFile
 from newsclippings import BadFileError, DataNotFoundError, NewsCLIPpingsError, read_embeddings
 
-NO_BYTES = "/proc/self/mem"  # a plain file that opens, and whose first byte cannot be read: EIO
+NO_BYTES = "/proc/self/mem"  # a plain file that opens, but cannot be read: EIO
 
 
 def _picture(world: World) -> Path:
@@ -42,7 +42,7 @@ def _index(world: World) -> Path:
     return Path(make_index(world.tar, world.root / "index.parquet"))
 
 
-# How the world is laid out, the options, the file that is spoilt, and whether it is one of many.
+# Layout of the world, options, the unreadable file, and whether it is one of many.
 FILES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[World], Path]]] = {
     "annotations": ({"tar": False}, {}, lambda world: world.annotations("merged_balanced", "test")),
     "data.json": ({"tar": False}, {}, lambda world: world.data_json),
@@ -66,7 +66,7 @@ def _arrange(new_world: Callable[..., World], kind: str) -> tuple[World, dict[st
 
 
 def _arguments(world: World, options: dict[str, Any]) -> list[str]:
-    """The options of a load as those of the command line."""
+    """Convert options of a load to those of the command line."""
     arguments = ["--data-dir", str(world.root), "--split", "test"]
     for name, value in options.items():
         if name in ("images", "visual_news_index"):
@@ -77,7 +77,7 @@ def _arguments(world: World, options: dict[str, Any]) -> list[str]:
 
 
 def _refused(world: World, options: dict[str, Any], kind: type[NewsCLIPpingsError]) -> list[str]:
-    """What a load, a stream and the command line say."""
+    """Return the errors of a load, a stream and the command line."""
     said = []
     for streaming in (False, True):
         with pytest.raises(kind) as caught:
@@ -93,7 +93,7 @@ def _refused(world: World, options: dict[str, Any], kind: type[NewsCLIPpingsErro
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_that_may_not_be_read(new_world: Callable[..., World], kind: str) -> None:
-    """Its name, that permission is denied, and the way on; once it may be, the right rows."""
+    """The error names the file, the reason and what to do; with permission, the rows are right."""
     world, options, file = _arrange(new_world, kind)
     file.chmod(0)
     with as_anybody():
@@ -107,8 +107,8 @@ def test_a_file_that_may_not_be_read(new_world: Callable[..., World], kind: str)
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_folder_that_may_not_be_read(new_world: Callable[..., World], kind: str) -> None:
-    """A file below it is not taken for one that is not there: nobody looks elsewhere, no row is left out."""
+def test_a_folder_without_permission(new_world: Callable[..., World], kind: str) -> None:
+    """A file below a folder without permission does not count as missing: no other place is used, no row dropped."""
     world, options, file = _arrange(new_world, kind)
     file.parent.chmod(0)
     try:
@@ -140,8 +140,8 @@ def _in_its_place(file: Path, what: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "link to nothing", "unreadable bytes"])
 @pytest.mark.parametrize("kind", FILES)
-def test_something_else_in_its_place(new_world: Callable[..., World], kind: str, what: str) -> None:
-    """A folder, a pipe (nobody waits for it), a dead link or a bad disk is an error that names the place."""
+def test_something_else_in_place_of_a_file(new_world: Callable[..., World], kind: str, what: str) -> None:
+    """A folder, a pipe (without waiting for it), a dangling link or a failing disk is an error that names the place."""
     world, options, file = _arrange(new_world, kind)
     with _in_its_place(file, what):
         for said in _refused(world, options, NewsCLIPpingsError):
@@ -151,8 +151,10 @@ def test_something_else_in_its_place(new_world: Callable[..., World], kind: str,
 
 
 @pytest.mark.parametrize("kind", ONE_OF_MANY)
-def test_one_of_many_on_a_bad_disk(new_world: Callable[..., World], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture or an article whose bytes do not come is no picture that is missing."""
+def test_a_read_error_of_one_of_many_files(
+    new_world: Callable[..., World], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture or article that the disk cannot read does not count as missing."""
     world, options, file = _arrange(new_world, kind)
     readv = os.readv
 
@@ -167,8 +169,8 @@ def test_one_of_many_on_a_bad_disk(new_world: Callable[..., World], kind: str, m
         assert "cannot be read (Input/output error)" in said
 
 
-def test_a_disk_that_does_not_say_whether_there_is_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a mount that is broken, matches are not fetched from the Hub instead, and no picture counts as missing."""
+def test_a_broken_mount(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a broken mount, matches are not fetched from the Hub instead, and no picture counts as missing."""
     stat = os.stat
 
     def broken(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
@@ -182,8 +184,8 @@ def test_a_disk_that_does_not_say_whether_there_is_a_file(world: World, monkeypa
 
 
 @pytest.mark.parametrize("num_proc", [None, 2])
-def test_a_picture_that_may_not_be_read_in_a_worker(new_world: Callable[..., World], num_proc: int | None) -> None:
-    """Processes that write rows say the same, as an error of this package."""
+def test_an_unreadable_picture_in_a_worker(new_world: Callable[..., World], num_proc: int | None) -> None:
+    """Worker processes raise the same error of this package."""
     world, _, file = _arrange(new_world, "picture")
     file.chmod(0)
     with as_anybody(), pytest.raises(DataNotFoundError, match=f"{file}.*permission denied"):
@@ -192,7 +194,7 @@ def test_a_picture_that_may_not_be_read_in_a_worker(new_world: Callable[..., Wor
 
 @pytest.mark.parametrize("command", ["index", "convert-embeddings"])
 def test_commands_that_take_a_file(tmp_path: Path, command: str) -> None:
-    """No command waits for a pipe, and what may not be read is named."""
+    """Commands do not wait for a pipe, and name a file that cannot be read."""
     file, out = tmp_path / "file", tmp_path / "out.parquet"
     file.write_bytes(bytes(2000))
     file.chmod(0)
@@ -210,8 +212,8 @@ def test_commands_that_take_a_file(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists(NO_BYTES), reason="no such file on this system")
-def test_readers_of_bytes_that_do_not_come() -> None:
-    """Each of them names the file."""
+def test_readers_name_the_file_of_a_read_error() -> None:
+    """Each reader of bytes names the file that the disk cannot read."""
     for read in (
         lambda: read_json_text(NO_BYTES),
         lambda: LocalFile(NO_BYTES).read_at(0, 10),
@@ -223,8 +225,8 @@ def test_readers_of_bytes_that_do_not_come() -> None:
             read()
 
 
-def test_verify_says_what_may_not_be_read(new_world: Callable[..., World]) -> None:
-    """One fault does not hide another, nor end the report."""
+def test_verify_reports_unreadable_files(new_world: Callable[..., World]) -> None:
+    """verify reports unreadable files, and still checks the others."""
     world = new_world(tar=False)
     files = [world.annotations("merged_balanced", "test"), world.data_json]
     for file in files:
@@ -239,8 +241,8 @@ def test_verify_says_what_may_not_be_read(new_world: Callable[..., World]) -> No
 
 
 @pytest.mark.parametrize("what", ["link", "dangling", "folder", "pipe"])
-def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path, what: str) -> None:
-    """A link may lead to what nobody meant to write to, and a device is gone once it is replaced."""
+def test_only_plain_files_are_replaced(tmp_path: Path, what: str) -> None:
+    """A link, a folder or a pipe in place of an output is not replaced."""
     place, target = tmp_path / "out.json", tmp_path / "target"
     if what == "link":
         target.write_text("of somebody")

@@ -1,1 +1,1 @@
-"""What tests share: worlds, servers, readers and commands, one subject a module."""
+"""Helpers that several test modules use: worlds, servers, readers and commands, one subject per module."""

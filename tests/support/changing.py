@@ -1,4 +1,4 @@
-"""Inputs that are cut off, replaced, written over or appended to at any moment of a build."""
+"""Inputs that are cut off, replaced, overwritten, appended to or removed at a chosen moment of a build."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ CONTENTS = ("annotations", "data.json", "metadata", "tar", "tar index", "embeddi
 
 @dataclass(frozen=True)
 class Case:
-    """A world of which one file has two versions, and the rows of each."""
+    """A world with two versions of one file, and the rows that each version gives."""
 
     world: World
     options: dict[str, Any]
     file: Path
     old: bytes
     new: bytes
-    rows: tuple[list[Row], list[Row] | None]  # of the old version, and of the new one if it makes sense
+    rows: tuple[list[Row], list[Row] | None]  # of the old version; of the new one, or None if it cannot be read
 
     def reset(self) -> None:
-        """The old version again, of long ago: a change shows in the time of the file."""
+        """Restore the old version with an old modification time, so that a later change shows in the file's times."""
         self.file.write_bytes(self.old)
         os.utime(self.file, (1_600_000_000, 1_600_000_000))
 
     def load(self, place: Path, how: str) -> list[Row]:
-        """The rows as a user gets them: "built", as a "stream", or out of a folder of "parquet" files."""
+        """Load the rows as a user would: "built", as a "stream", or from a folder of "parquet" files."""
         options = {"splits": [SPLIT], "cache_dir": str(place), **self.options}
         if how == "parquet":
             build_folder(place / "out", ["merged_balanced"], data_dir=str(self.world.root), **options)
@@ -54,7 +54,7 @@ class Case:
         return raw_splits(found)[SPLIT]
 
     def allowed(self, change: str) -> list[list[Row]]:
-        """What a load while it changes may give, if anything: rows of one version."""
+        """The rows that a load may give while the file changes: those of one version."""
         allowed = [rows for rows in self.rows[: 2 if change in ("replaced", "written over") else 1] if rows is not None]
         if change == "removed" and self.file == self.world.data_json:  # captions then come from the metadata
             allowed.append(self.world.rows(split=SPLIT, captions="metadata"))
@@ -67,7 +67,7 @@ def _with_tar(world: World, name: str) -> bytes:
 
 
 def make_case(root: Path, what: str) -> Case:
-    """A world below a folder, whose file of some content has another version, of the same length where that can be."""
+    """Make a world in which the file of this content has a second version, of the same length where possible."""
     from_tar = what.startswith("tar")
     world = make_world(root, folder=not from_tar and what != "metadata", tar=from_tar)
     new, options = copy.deepcopy(world), dict[str, Any]()
@@ -160,7 +160,7 @@ CHANGES: dict[str, Callable[[Case], None]] = {
 
 @contextmanager
 def at_moment(case: Case, moment: int, change: Callable[[Case], None]) -> Iterator[list[int]]:
-    """Change the file just before it is opened or read for the n-th time; gives how many times it was, so far."""
+    """Change the file just before it is opened or read for the n-th time; yields the count so far, in a list."""
     inode, seen = os.stat(case.file).st_ino, [0]
 
     def count() -> None:
@@ -186,14 +186,14 @@ def at_moment(case: Case, moment: int, change: Callable[[Case], None]) -> Iterat
 
 
 def moments(case: Case, place: Path, how: str) -> int:
-    """How many moments a load has at which the file is opened or read."""
+    """Count how often a load opens or reads the file."""
     with at_moment(case, 0, CHANGES["removed"]) as seen:
         case.load(place, how)
     return seen[0]
 
 
 def problem(case: Case, place: Path, change: str, moment: int, how: str) -> str | None:
-    """Load while the file changes, and again when it is at rest; what was wrong, if anything."""
+    """Load while the file changes, then again without a change; return what was wrong, or None."""
     case.reset()
     try:
         with at_moment(case, moment, CHANGES[change]):

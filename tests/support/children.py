@@ -1,4 +1,4 @@
-"""Processes of their own that do something in silence, are waited for, and killed."""
+"""Child processes: start them silently, wait for them, kill them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATIENCE = 120  # seconds after which a load counts as hanging
 
 
 def in_child(action: Callable[[], object]) -> int:
-    """Start an action in a process group of its own, silent; its exit code says whether it raised."""
+    """Run an action in a silent child with its own process group; the exit code shows whether it raised."""
     child = os.fork()
     if child:
         return child
@@ -31,7 +31,7 @@ def in_child(action: Callable[[], object]) -> int:
 
 
 def wait(child: int, patience: float = PATIENCE) -> int | None:
-    """Exit code of a child, negative for a signal; None if it hangs, and is killed."""
+    """Wait for a child and return its exit code, negative for a signal. A child that hangs is killed: None."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -44,7 +44,7 @@ def wait(child: int, patience: float = PATIENCE) -> int | None:
 
 
 def kill(child: int) -> None:
-    """Kill a process and all that it started, without warning."""
+    """Kill a process and its process group with SIGKILL."""
     try:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:

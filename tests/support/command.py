@@ -1,4 +1,4 @@
-"""The command line in this process."""
+"""The command line, run in this process."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from _newsclippings.cli.commands import main
 
 
 def run(*args: object) -> Result:
-    """Run `newsclippings` with these arguments; stdout and stderr are apart."""
+    """Run `newsclippings` with these arguments; the result has stdout and stderr separately."""
     return CliRunner().invoke(main, [str(arg) for arg in args])

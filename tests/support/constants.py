@@ -1,4 +1,4 @@
-"""Private constants of the package, changed for a test wherever they are used."""
+"""Change a private constant of the package for a test, in every module that uses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(newsclippings.__file__).parent
 
 @functools.cache
 def _homes(name: str) -> dict[str, list[str]]:
-    """The modules that define a constant, each with itself and the modules that import the name from it."""
+    """Each module that defines the constant, with the list of modules to change: itself and all that import it."""
     homes: dict[str, list[str]] = {}
     imports: list[tuple[str, str]] = []
     for file in [Path(newsclippings.__file__), *sorted((ROOT / "_newsclippings").rglob("*.py"))]:
@@ -32,7 +32,7 @@ def _homes(name: str) -> dict[str, list[str]]:
                 if name in stored:
                     homes[module] = [module]
     for users in homes.values():
-        for user in users:  # the list grows meanwhile: the front of a package hands names on
+        for user in users:  # the list grows during the loop, because the front of a package re-exports names
             users += [module for module, source in imports if source == user and module not in users]
     return homes
 
@@ -41,18 +41,18 @@ def change_constant(patch: pytest.MonkeyPatch, name: str, value: object, of: str
     """Set a constant in the module that defines it, and in each that imports it by name.
 
     Args:
-        patch: undoes it.
-        name: of the constant.
-        value: what it is from now on.
-        of: last part of the name of the module that defines it; needed where several define one of that name.
+        patch: undoes the change after the test.
+        name: the constant's name.
+        value: its new value.
+        of: last part of the defining module's name; needed if several modules define this name.
 
     Raises:
-        LookupError: no module defines the constant, or several do.
+        LookupError: no module defines the constant, or several do and `of` does not select one.
     """
     homes = {home: users for home, users in _homes(name).items() if of in (None, home.rpartition(".")[2])}
     if len(homes) != 1:
         message = f"{name} of {of or 'any module'}: expected one module that defines it, found {sorted(homes)}"
         raise LookupError(message)
     for user in next(iter(homes.values())):
-        # a module that was first imported while the constant is changed would keep the changed one
+        # Import it before the change: a module first imported afterwards would keep the changed value for good.
         patch.setattr(importlib.import_module(user), name, value)

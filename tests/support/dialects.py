@@ -1,4 +1,4 @@
-"""One JSON value in the many layouts a file may have."""
+"""One JSON value in the many layouts that a file may have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 def dump(value: Any, dialect: str) -> str:
-    """`value` as JSON in one of DIALECTS: all say the same."""
+    """Write `value` as JSON in one of DIALECTS; the parsed value is the same in each."""
     if dialect == "compact":
         return json.dumps(value, separators=(",", ":"))
     if dialect == "indented":
@@ -44,7 +44,7 @@ def _with_extra_keys(entry: Row) -> Row:
 
 
 def _each(value: Any, change: Any) -> Any:
-    """Apply `change` to every record of a list, of a dict by id or of an annotation file."""
+    """Apply `change` to every record of a list, of a dict by id, or of a file of matches."""
     if isinstance(value, list):
         return [change(entry) for entry in value]
     if "annotations" in value:

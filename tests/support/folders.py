@@ -1,4 +1,4 @@
-"""Folders that `newsclippings build` writes: made, and looked into."""
+"""Make folders with `newsclippings build`, and read what is in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(world: World, out: Path, *args: object) -> dict[str, Any]:
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Every file below a folder, by the digest of its bytes."""
+    """Every file below a folder, with the SHA-256 of its bytes."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 

@@ -1,4 +1,4 @@
-"""Children that import nothing: forks of a process that has imported what takes seconds to import."""
+"""Fast child processes: forks of a process that has already imported the slow libraries."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ class Done:
     err: str
 
     def __getitem__(self, name: str) -> Any:
-        """A value of the JSON object that the command wrote."""
+        """Return a value of the JSON object that the command printed."""
         return json.loads(self.out.splitlines()[-1])[name]
 
     def rows(self) -> Any:
-        """What the code printed as JSON after a #, last."""
+        """Return the last value that the code printed as JSON after a #."""
         assert self.code == 0, f"{self.out}\n{self.err}"
         return json.loads([line for line in self.out.splitlines() if line.startswith("#")][-1][1:])
 
 
 @dataclass(frozen=True)
 class Child:
-    """A forked process, and where it writes what."""
+    """A forked process, and the files that it writes its output to."""
 
     pid: int
     folder: Path
@@ -79,7 +79,7 @@ class Child:
         return Done(int((self.folder / "done").read_text()), out, err)
 
     def until(self, reached: Callable[[], bool]) -> None:
-        """Wait for something, or the end of the process."""
+        """Wait until a condition holds or the process ends."""
         deadline = time.monotonic() + 60
         while not (self.folder / "done").exists() and not reached():
             assert time.monotonic() < deadline, (self.folder / "err").read_text()
@@ -92,7 +92,7 @@ class Child:
 
 
 class Ready:
-    """A process that has imported what is needed, and forks."""
+    """A process that has imported everything needed, and forks a child for each call."""
 
     def __init__(self, imports: str, env: dict[str, str], folder: Path) -> None:
         folder.mkdir()
@@ -123,14 +123,14 @@ def run_module(
 
     Args:
         module: what `python -m` would run.
-        arguments: what comes after it.
+        arguments: the command line after the module's name.
         folder: the program's current folder.
-        before: called in the fork first.
-        stdout: where the program's output goes, in the place of `out`.
+        before: called first, in the fork.
+        stdout: where the program's output goes instead of `out`.
     """
     out, err = folder / "stdout.txt", folder / "stderr.txt"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python 3.12 warns of threads of this process
+        warnings.simplefilter("ignore")  # Python 3.12 warns because this process has threads
         child = os.fork()
     if not child:
         code = 1

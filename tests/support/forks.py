@@ -1,4 +1,4 @@
-"""Processes that are forked while threads read: children read the same, and must end soon with the right rows."""
+"""Fork processes while threads read: each child reads the same data, and must end soon with the right rows."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from support.remote import publish, serving
 from support.vectors import make_plan, write
 from support.world import SPLITS, Row, World
 
-PATIENCE = 30.0  # seconds that a child has: it reads a few rows
-WRONG, ROWS = 3, 12  # exit code; rows that a child reads at most
+PATIENCE = 30.0  # seconds until a child counts as hanging; it reads only a few rows
+WRONG, ROWS = 3, 12  # exit code for wrong rows; the most rows that a child reads
 
 Made = dict[str, Any]  # split -> rows, streamed or not
 
 
 class Kind:
-    """A way to read rows, and the rows that it has to give."""
+    """A way to read rows, and the rows that it must give."""
 
     def __init__(self, make: Callable[[], Made], expected: dict[str, list[Row]], decoded: bool = False) -> None:
         self._make, self.expected, self.decoded = make, expected, decoded
 
     def make(self) -> Made:
-        """New objects; of streams, with pictures as they are stored."""
+        """Load the splits again; streams give pictures as stored bytes."""
         made = {split: rows for split, rows in self._make().items() if split in self.expected}
         if self.decoded or not all(isinstance(rows, datasets.IterableDataset) for rows in made.values()):
             return made
         return {split: rows.cast_column("image", datasets.Image(decode=False)) for split, rows in made.items()}
 
     def problem(self, made: Made, split: str, count: int) -> str | None:
-        """What is wrong with the first rows of a split, if anything is."""
+        """Return what is wrong with the first rows of a split, or None."""
         if self.decoded:
             rows = list(itertools.islice(made[split], count))
             found: list[Any] = [row["image"].size for row in rows]
@@ -59,7 +59,7 @@ class Kind:
 
 @contextmanager
 def kinds(folder: Path, world: World) -> Iterator[dict[str, Kind]]:
-    """Every way: from the folder, the tar, a tar on a server, with vectors and metadata, as a stream and as a table."""
+    """All ways: from the folder, the tar and a remote tar, with vectors and metadata, streamed and as a table."""
     plan = {split: world.rows(split=split) for split in SPLITS}
     vectors = make_plan(world)["clip_text"]
     write(world, make_plan(world))
@@ -95,19 +95,19 @@ def kinds(folder: Path, world: World) -> Iterator[dict[str, Kind]]:
 
 
 def forked(kind: Kind, children: int, seed: int = 0, warm: bool = False) -> tuple[int, int]:
-    """Fork at random moments while threads read; returns how many children hung, and how many had wrong rows.
+    """Fork at random moments while threads read; return the numbers of children that hung and that had wrong rows.
 
     Args:
-        kind: what is read.
-        children: how many.
-        seed: of the moments.
-        warm: whether what is read was read before. If not, each child finds objects that were never read to the end.
+        kind: the way of reading.
+        children: number of forks.
+        seed: chooses the moments.
+        warm: whether all children share objects that were read before. If not, each fork gets new objects.
     """
     dice, stopped = random.Random(seed), threading.Event()
     made = [kind.make()]
     faults: list[str] = []
 
-    def read(split: str) -> None:  # a stream of `datasets` has one place, so that only one thread may read it
+    def read(split: str) -> None:  # a stream of `datasets` has one position, so only one thread may read it
         own = random.Random(f"{seed} {split}")
         while not stopped.is_set():
             problem = kind.problem(made[0], split, own.randrange(1, ROWS))
@@ -117,7 +117,7 @@ def forked(kind: Kind, children: int, seed: int = 0, warm: bool = False) -> tupl
 
     threads = [threading.Thread(target=read, args=(split,), daemon=True) for split in SPLITS]
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)  # so that threads are found anywhere
+    sys.setswitchinterval(1e-4)  # so that a fork may find a thread anywhere
     hung = wrong = 0
     running: dict[int, float] = {}
 
@@ -166,11 +166,11 @@ def forked(kind: Kind, children: int, seed: int = 0, warm: bool = False) -> tupl
 
 
 def _in_child(kind: Kind, made: Made, split: str, count: int) -> None:
-    """Read in a child, and end."""
+    """Read in the child, then end the process."""
     code = WRONG
     try:
         os.setpgid(0, 0)
-        faulthandler.dump_traceback_later(PATIENCE - 2, file=2)  # says where it hangs
+        faulthandler.dump_traceback_later(PATIENCE - 2, file=2)  # shows where it hangs
         logging.disable()
         problem = kind.problem(made, split, count)
         if problem:

@@ -1,4 +1,4 @@
-"""The `--help` of every command, as it is kept in help.txt: `python -m tests.support.help` writes that file again."""
+"""The `--help` text of every command, stored in help.txt; `python -m tests.support.help` updates that file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEPT = Path(__file__).with_name("help.txt")
 
 
 def help_of_commands() -> str:
-    """What `newsclippings --help` and that of each command print on a terminal of 80 columns."""
+    """Return the `--help` text of `newsclippings` and of each command, for a terminal of 80 columns."""
     group = main.make_context("newsclippings", [], resilient_parsing=True, terminal_width=80)
     pages = [("newsclippings", main.get_help(group))]
     for name, command in sorted(main.commands.items()):

@@ -1,4 +1,4 @@
-"""Parquet files by hand: what no library writes, and what a stranger may."""
+"""Parquet files written byte by byte: files that no library writes but an attacker may."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class I32:
 
 @dataclass
 class Many:
-    """A list of one element, said to be of so many; a thousand are there at most."""
+    """A list that claims `count` copies of one element, and has at most a thousand."""
 
     element: Any
     count: int
 
 
 def encode(value: Any) -> tuple[int, bytes]:
-    """Type and bytes of a value: int is i64, dict a struct of its fields by number."""
+    """Return the Thrift type and the bytes of a value: an int is an i64, a dict is a struct (field number -> value)."""
     if isinstance(value, I32):
         return 5, zigzag(value.value)
     if isinstance(value, int):
@@ -72,7 +72,7 @@ def encode(value: Any) -> tuple[int, bytes]:
 
 @dataclass
 class Column:
-    """The pages of a column, and what its metadata say; whatever is not set is the truth."""
+    """The pages of a column and its metadata; metadata that are not set are true."""
 
     pages: bytes
     values: int
@@ -85,7 +85,7 @@ class Column:
 def page(
     data: bytes, values: int, encoding: int = PLAIN, *, dictionary: bool = False, codec: int = NONE, **said: int
 ) -> bytes:
-    """A page; `said` may give another unpacked= or packed= size than that of its data, count=, or MiB of zeros=."""
+    """A page; `said` may claim another size (unpacked=, packed=) or count=, or append zeros= MiB of zeros."""
     packed = gzip(data, said.get("zeros", 0)) if codec == GZIP else data
     about: dict[int, Any] = {
         1: I32(2 if dictionary else 0),
@@ -98,7 +98,7 @@ def page(
 
 
 def gzip(data: bytes, zeros: int) -> bytes:
-    """Some bytes and MiB of zeros, packed without packing each of these."""
+    """Compress some bytes and `zeros` MiB of zeros, compressing one MiB and repeating it."""
     packer, mebibyte = zlib.compressobj(9, zlib.DEFLATED, -15), bytes(1 << 20)
     head = packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
     piece = packer.compress(mebibyte) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -114,12 +114,12 @@ def strings(values: Iterable[bytes]) -> bytes:
 
 
 def runs(value: int, count: int) -> bytes:
-    """Indices of a dictionary, all the same: an RLE run of 8 bits each."""
+    """Dictionary indices that are all equal: one RLE run of 8-bit values."""
     return b"\x08" + varint(count << 1) + bytes([value])
 
 
 def repeated(value: int | bytes, rows: int, **column: Any) -> Column:
-    """A column of one value, as a dictionary of it and a run."""
+    """A column that repeats one value: a dictionary with it, and runs."""
     entry = strings([value]) if isinstance(value, bytes) else struct.pack("<q", value)
     codec = column.pop("codec", NONE)
     first = page(entry, 1, dictionary=True, codec=codec)
@@ -133,7 +133,7 @@ def repeated(value: int | bytes, rows: int, **column: Any) -> Column:
 def write(
     columns: dict[str, Column], rows: int, *, about: dict[str, str] | None = None, schema: Any = None, **said: Any
 ) -> bytes:
-    """A Parquet file. `said`: other groups=, num_rows=, group_rows=, kinds=, footer= (its length)."""
+    """A Parquet file; `said` may claim other groups=, num_rows=, group_rows=, kinds=, or footer= (its length)."""
     body, chunks, kinds = b"PAR1", [], said.get("kinds", KINDS)
     for name, column in columns.items():
         size = len(column.pages)
@@ -182,13 +182,13 @@ def packed_deltas(first: int, delta: int, count: int) -> bytes:
 
 
 def same_prefixes(value: bytes, rows: int) -> bytes:
-    """One long string again and again, as DELTA_BYTE_ARRAY."""
+    """One long string, repeated, as DELTA_BYTE_ARRAY."""
     size = len(value)
     return packed_deltas(0, size, rows) + packed_deltas(size, -size, rows) + value
 
 
 def plain(names: list[bytes], first: int = 1024) -> dict[str, Column]:
-    """The columns of an honest index."""
+    """The columns of a valid index."""
     count = len(names)
     offsets = b"".join(struct.pack("<q", first + 1024 * k) for k in range(count))
     numbers = {

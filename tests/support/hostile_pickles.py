@@ -1,4 +1,4 @@
-"""Hand-assembled pickles that must be refused: each attack is a few opcodes put where a number array should be."""
+"""Hand-assembled pickles that must be refused: each attack puts a few opcodes where an array should be."""
 
 # ruff: noqa: E501  (an attack a line)
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-MANY = 50_000  # more entries than are allowed, with the limit set to this
+MANY = 50_000  # the limit on entries in these tests
 
 
 def num(n: int) -> bytes:
@@ -79,7 +79,7 @@ GOOD = num(1) + array()
 
 
 def calls(canary: str) -> dict[str, tuple[str, str, list[str]]]:
-    """Callables with arguments that make the canary file."""
+    """Callables, each with arguments that create the canary file."""
     code = f"open({canary!r}, 'w').close()"
     shell = f"touch {canary}"
     return {
@@ -119,7 +119,7 @@ def calls(canary: str) -> dict[str, tuple[str, str, list[str]]]:
 
 
 def call_pickles(canary: str) -> dict[str, bytes]:
-    """Every callable through every opcode that calls, in every place where a value may stand."""
+    """Call every callable through every opcode that calls, in every place where a value may be."""
     styles: dict[str, Callable[[str, str, list[bytes]], bytes]] = {
         "REDUCE": lambda m, n, a: name(m, n) + tup(*a) + b"R",
         "STACK_GLOBAL": lambda m, n, a: stack_name(m, n) + tup(*a) + b"R",
@@ -180,7 +180,7 @@ def name_pickles() -> dict[str, bytes]:
 
 
 def numpy_pickles() -> dict[str, bytes]:
-    """Numpy's own constructors with arguments and states that it never writes."""
+    """Numpy's own constructors, with arguments and states that numpy never writes."""
     two = tup(num(2))
     states = {
         "flags": tup(num(3), text("<"), b"NNN", num(-1), num(-1), num(63)),
@@ -447,7 +447,7 @@ def machine_pickles() -> dict[str, bytes]:
 
 
 def other_files() -> dict[str, bytes]:
-    """No pickles of protocol 2 to 5 at all; the message says what they look like."""
+    """Files that are no pickles of protocol 2 to 5; the error names the format they look like."""
     return {
         "an empty file": b"",
         "an HTML page": b"<!DOCTYPE html><html></html>",

@@ -1,4 +1,4 @@
-"""A running hub_server.py, what it was asked for, and processes that ask it."""
+"""A running hub_server.py, its log of requests, and child processes that use it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Hub:
         self._ready: dict[bool, Ready] = {}
 
     def serve(self, world: World, token: str | None = None) -> None:
-        """Serve another world, to those with a token if one is given; what its children kept and the log are gone."""
+        """Serve another world, with a token if one is given; the children's caches and the log are cleared."""
         self.world = world
         shutil.rmtree(self.home, ignore_errors=True)
         self._ask("_serve", json.dumps({"root": str(world.root / "news_clippings"), "token": token}).encode())
@@ -35,7 +35,7 @@ class Hub:
         return [tuple(entry) for entry in self._ask("_log")]
 
     def fetched(self) -> set[str]:
-        """Files whose bytes were asked for."""
+        """Return the files whose bytes were requested."""
         return {
             m[1]
             for method, path, _, _ in self.log()
@@ -52,7 +52,7 @@ class Hub:
         return environment(self.home, **{**online, **extra})
 
     def run(self, code: str, *args: str, offline: bool = False, **extra: str) -> Any:
-        """What code says in a child whose current folder is empty; `extra` of its environment is read when used."""
+        """Run code in a child with an empty current folder; return what it `say`s. `extra` is set after its imports."""
         env = self.environment(HF_HUB_OFFLINE=str(int(offline)))
         if offline not in self._ready:
             self._ready[offline] = Ready(PRELUDE, env, self.folder / ("offline" if offline else "online"))
@@ -71,7 +71,7 @@ class Hub:
 
 @contextmanager
 def serving(world: World, folder: Path) -> Iterator[Hub]:
-    """Run a server over a world while the block runs; its children have their places below a folder."""
+    """Run a server for a world while the block runs; its children keep their files below `folder`."""
     command = [sys.executable, str(TESTS / "support/hub_server.py"), str(world.root / "news_clippings")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

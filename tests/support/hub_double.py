@@ -1,17 +1,17 @@
-"""A stand-in for the Hub on the loopback: dataset repositories that are written and read through its HTTP API.
+"""A stand-in for the Hub on the loopback: dataset repositories, written and read through the Hub's HTTP API.
 
     python -m support.hub_double ROOT [--xet]
 
 keeps what it is sent below ROOT and prints its address. With --xet the bytes go through a Xet store, see
-hub_double_xet.py. For tests there are these:
+hub_double_xet.py. Tests control it with these requests:
 
     POST /_reset    forget everything; {"page": entries a page, "part": bytes above which files are sent in parts}
     GET  /_log      requests so far: method, path, query, range, user, received, sent, status, handled
     GET  /_repo/ID  everything about a repository
-    POST /_repo/ID  make one, or a branch of it: {"private", "files": {path: text}, "branch"}
+    POST /_repo/ID  create one, or a branch of it: {"private", "files": {path: text}, "branch"}
     POST /_faults   what goes wrong from now on: [{"method", "path" (regex), "after", "times", "do"}], "do" being
                     a status; "drop"; "lose": it is carried out, but gets no reply; "hold": it waits for the next
-                    /_faults; "stall": likewise, and is then dropped; "drip": the reply comes byte by byte
+                    /_faults; "stall": the same, then it is dropped; "drip": the reply comes byte by byte
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # which clients cause that are killed
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # caused by clients that are killed
             super().handle_error(request, client_address)
 
 
@@ -45,7 +45,7 @@ class Handler(Requests):
         return ({"type": "user", "name": self.entry["user"], "orgs": [], "auth": {"type": "access_token"}},)
 
     def harnesses(self) -> Any:
-        """Of no use here; the command `hf` asks for it."""
+        """An answer that the command `hf` asks for and does not use."""
         return ({"standardEnvVars": [], "harnesses": {}},)
 
     def create(self) -> Any:

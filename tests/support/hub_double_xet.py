@@ -1,6 +1,6 @@
 """Xet for hub_double.py: clients are sent to a store in a folder (local://...), in which the real hf_xet keeps chunks.
 
-What a commit names is read back from there by hf_xet, and its SHA-256 compared before it counts.
+The files that a commit names are read back with hf_xet, and their SHA-256 is compared before the commit counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WITH_CHECKS, WITH_SHA256 = 0x8000_0000, 0x4000_0000  # flags of a file's record
 
 
 def enable(hub: Hub) -> tuple[str, str, Callable[..., Any]]:
-    """Keep new files in a Xet store below the root. Returns the route to add."""
+    """Store new files in a Xet store below the root. Returns the route to add."""
     place = hub.root / "xet"
     address = f"local://{place}"
 
@@ -38,7 +38,7 @@ def enable(hub: Hub) -> tuple[str, str, Callable[..., Any]]:
             return
         import hf_xet  # type: ignore[import-untyped,unused-ignore]
 
-        known = hashes(place)  # of a copy below, since a client may still have the store open, which nobody else may
+        known = hashes(place)  # read from a copy below: only one process may open the store, and a client may have it
         if lost := [sha256 for sha256, _ in new if sha256 not in known]:
             raise Refused(400, "LfsObjectMissing", f"not in the Xet store: {lost}")
         with tempfile.TemporaryDirectory() as copy:

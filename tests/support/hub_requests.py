@@ -1,4 +1,4 @@
-"""How hub_double.py takes requests and reads from its repositories: log, faults, rights, listings, bytes."""
+"""How hub_double.py handles requests and reads its repositories: log, faults, permissions, listings, bytes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ USERS = {"hf_write_of_tester": "tester", "hf_read_of_tester": "tester", "hf_writ
 ID = r"([\w.-]+/[\w.-]+)"
 API = f"/api/datasets/{ID}"
 DATE = "2026-11-01T00:00:00.000Z"
-SIGNED = "Signature=only-who-was-told-this"  # of addresses that need no token, as those of a CDN
+SIGNED = "Signature=only-who-was-told-this"  # signs addresses that need no token, like those of a CDN
 
 
 class Hub:
-    """What all requests share."""
+    """The state that all requests share."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.calm = root, threading.Event()  # set when the faults of a stalled request are over
-        self.endpoint = self.cdn = ""  # two names of one server: clients treat a CDN as another host
+        self.root, self.calm = root, threading.Event()  # set when new faults replace those of a stalled request
+        self.endpoint = self.cdn = ""  # two names for one server, because clients treat a CDN as another host
         self.fetch_from_xet: Callable[[list[tuple[str, int]]], None] = lambda wanted: None
         self.reset()
 
@@ -44,10 +44,10 @@ class Hub:
 
 
 class Requests(BaseHTTPRequestHandler):
-    """Everything that the answers of hub_double.py have in common, and those that change nothing."""
+    """What all answers of hub_double.py have in common, and the answers that only read."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer waits 40 ms for the kernel of the client
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms for the client's kernel
     hub: Hub
     routes: list[tuple[str, str, Callable[..., Any]]]
     entry: dict[str, Any]
@@ -104,7 +104,7 @@ class Requests(BaseHTTPRequestHandler):
             return act(self, *(unquote(group or "") for group in match.groups()))
         except Refused:
             raise
-        except Exception as error:  # something was sent that this knows nothing of
+        except Exception as error:  # a request that this server does not know
             self.entry["handled"] = False
             raise Refused(400, "BadRequest", repr(error)) from error
 
@@ -131,7 +131,7 @@ class Requests(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         self.entry["received"] = len(data)
-        if len(data) < int(self.headers.get("Content-Length") or 0):  # the client is gone
+        if len(data) < int(self.headers.get("Content-Length") or 0):  # the client closed the connection
             self.close_connection = True
             raise ConnectionResetError
         return data
@@ -151,7 +151,7 @@ class Requests(BaseHTTPRequestHandler):
                 time.sleep(0.2)
             self.wfile.write(b"" if self.dripping else data)
 
-    # Who may do what
+    # Permissions
 
     def repo(self, name: str, *, write: bool = False) -> Repo:
         user, repo = self.entry["user"], self.hub.store.repos.get(name)

@@ -1,10 +1,10 @@
-"""A read-only stand-in for the Hub on the loopback: one model repository, whatever revision is asked for.
+"""A read-only stand-in for the Hub on the loopback: one model repository, the same at every revision.
 
     python hub_server.py ROOT [TOKEN]
 
 serves the files below ROOT as g-luo/news-clippings and prints its address. With TOKEN, requests need it.
 GET /_log gives the requests so far as [method, path, range, authorised]; POST /_serve with {"root": ROOT,
-"token": TOKEN} begins with other files, and a new log.
+"token": TOKEN} serves other files, and clears the log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOG: list[tuple[str, str, str | None, bool]] = []
 
 
 def commit(revision: str) -> str:
-    """The commit a revision stands for: itself, or something made of a branch's name."""
+    """The commit that a revision names: itself, or a digest of a branch's name."""
     return revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(revision.encode()).hexdigest()
 
 

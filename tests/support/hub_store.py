@@ -1,6 +1,6 @@
-"""What the stand-in for the Hub keeps: dataset repositories with commits, branches and tags, and the bytes of files.
+"""The storage of the stand-in for the Hub: dataset repositories with commits, branches and tags, and file bytes.
 
-It takes nothing on trust: what a client sends is checked, and refused as the Hub would refuse it.
+It trusts nothing: what a client sends is checked, and refused as the Hub would refuse it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 LFS_SUFFIXES = (".parquet", ".png", ".jpg")
-LARGEST_REGULAR = 10 * 2**20  # bytes of a file that is in git itself
+LARGEST_REGULAR = 10 * 2**20  # largest file, in bytes, that is stored in git itself
 
 
 class Refused(Exception):
-    """A request that the Hub would not carry out."""
+    """A request that the Hub would refuse."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a commit: digest and size of its bytes, its git object id, and whether it is in LFS."""
+    """A file of a commit: SHA-256 and size, its git object id, and whether it is in LFS."""
 
     sha256: str
     size: int
@@ -68,7 +68,7 @@ class Repo:
         return self.commits[found]
 
     def history(self, revision: str) -> list[Commit]:
-        """Commits up to a revision, the newest first."""
+        """The commits up to a revision, newest first."""
         found = [self.at(revision)]
         while found[-1].parent is not None:
             found.append(self.commits[found[-1].parent])
@@ -76,13 +76,13 @@ class Repo:
 
     def add(self, branch: str, title: str, files: dict[str, Entry]) -> Commit:
         parent = self.branches.get(branch)
-        oid = os.urandom(20).hex()  # as good as a digest of everything, and never in anybody's cache
+        oid = os.urandom(20).hex()  # as good as a digest of the content, and never in a client's cache
         self.commits[oid] = Commit(oid, parent, title, files)
         self.branches[branch] = oid
         return self.commits[oid]
 
     def described(self) -> dict[str, Any]:
-        """Everything, for a test to look at."""
+        """The whole state, for a test to inspect."""
         commits = [
             {"oid": c.oid, "title": c.title, "files": {path: entry.sha256 for path, entry in c.files.items()}}
             for c in self.commits.values()
@@ -125,7 +125,7 @@ class Store:
         return Entry(sha256, len(data), hashlib.sha1(b"blob %d\0" % len(in_git) + in_git).hexdigest(), lfs)
 
     def create(self, name: str, private: bool, files: dict[str, str], branch: str = "main") -> None:
-        """Make a repository, or a branch of one, with some files."""
+        """Create a repository, or a branch of one, with some files."""
         repo = self.repos.setdefault(name, Repo(name, private))
         attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
         texts = {".gitattributes": attributes, **files}
@@ -133,7 +133,7 @@ class Store:
         repo.add(branch, "initial commit", entries)
 
     def commit(self, repo: Repo, branch: str, lines: Iterable[bytes]) -> Commit:
-        """Carry out a commit as a whole or not at all."""
+        """Apply a commit completely, or not at all."""
         header, *changes = (json.loads(line) for line in lines)
         if header["key"] != "header" or not header["value"]["summary"]:
             raise Refused(400, "BadRequest", "expected a header with a summary first")
@@ -162,7 +162,7 @@ class Store:
         return repo.add(branch, header["value"]["summary"], files)
 
     def sent(self, path: str, value: dict[str, Any], *, lfs: bool) -> Entry:
-        """The entry of a file that a commit adds."""
+        """Return the entry of a file that a commit adds."""
         if lfs:
             if value["algo"] != "sha256" or not self.blob(value["oid"]).exists():
                 message = f"LFS pointer pointed to a file that does not exist: {path}"
@@ -184,7 +184,7 @@ def is_lfs(path: str, size: int) -> bool:
 
 
 def checked(path: str, touched: set[str]) -> str:
-    """A path of a commit, unless it is a bad one or was there before."""
+    """Return a path of a commit; refuse one that is invalid or was already named."""
     parts = path.rstrip("/").split("/")
     if path in touched or any(part in ("", ".", "..", ".git") for part in parts):
         raise Refused(400, "BadRequest", f"bad path {path!r}")

@@ -89,7 +89,7 @@ def invent_matches(rng: random.Random, pool: Sequence[int], pairs: int) -> dict[
     captions, shown = (
         order[:pairs],
         order[pairs - 2 :],
-    )  # pictures are reused, two of them also as pristine ones
+    )  # pictures are reused, two of them in pristine rows, too
     for k, id in enumerate(captions):
         pair = _pair(rng, id, shown, SOURCES[k % 4], k)
         result["merged_balanced"] += pair
@@ -111,7 +111,7 @@ def _pair(rng: random.Random, id: int, shown: Sequence[int], source: str, k: int
 
 @cache
 def invent_picture(seed: int, n: int) -> bytes:
-    """A tiny picture of its own: JPEG, and now and then what hides behind .jpg in the wild."""
+    """Make a tiny unique picture: JPEG, or sometimes another format named .jpg, as in the real files."""
     rng, size = random.Random(f"{seed} {n}"), (8 + n % 5, 6 + n % 7)
     mode = {5: "L", 6: "P"}.get(n % 11, "RGB")
     image = Image.frombytes(mode, size, rng.randbytes(size[0] * size[1] * len(mode)))

@@ -1,4 +1,4 @@
-"""The readers of JSON: sound files, and what they make of others."""
+"""The three readers of JSON, valid files for each, and how each refuses an invalid one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WANTED = np.array([1, 2, 3], np.int64)
 
 
 def read(reader: str, text: str | bytes, folder: Path) -> Rows:
-    """What one of the three readers makes of a file."""
+    """Return what one of the three readers reads from a file."""
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if reader == "annotations":
         file = folder / "annotations"
@@ -51,7 +51,7 @@ def read(reader: str, text: str | bytes, folder: Path) -> Rows:
 
 
 def refuse(reader: str, text: str | bytes, folder: Path, says: str) -> None:
-    """The reader names file, what it found, and what to do."""
+    """Assert that a reader refuses a file, and names the file, what it found, and what to do."""
     with pytest.raises(BadFileError) as error:
         read(reader, text, folder)
     message = str(error.value)

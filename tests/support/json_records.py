@@ -1,4 +1,4 @@
-"""Matches and records, and the layouts in which their files may be written."""
+"""Matches and records, and the layouts that their files may have."""
 
 from __future__ import annotations
 

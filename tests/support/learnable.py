@@ -1,4 +1,4 @@
-"""A world in which falsified pictures are of another colour than pristine ones, or, to compare, of no colour at all."""
+"""A world whose falsified pictures have a tint that a classifier can learn, or, for comparison, none."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COLOURS = {"pristine": (60, 90, 200), "falsified": (200, 90, 60)}
 
 
 def write_world(root: Path, *, learnable: bool, pairs: dict[str, int]) -> None:
-    """Write the official tree. Captions say nothing; pictures are noise, tinted if something can be learned from them.
+    """Write the official tree. Captions carry no information; pictures are noise, tinted if `learnable`.
 
     Args:
         root: the data_dir.
-        learnable: whether the pictures of falsified rows have a tint of their own.
-        pairs: official name of a split -> pairs.
+        learnable: whether the pictures of falsified rows have a tint.
+        pairs: official name of a split -> number of pairs.
     """
     random = np.random.default_rng(0)
     records: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The metadata that a row should hold."""
+"""The expected `metadata` column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def in_our_words(record: dict[str, Any]) -> dict[str, Any]:
-    """What a row should hold of a record of the file."""
+    """The expected value of a row for a complete record of the file."""
     text = record["timestamp"]
     time = None if text.startswith("1900") else datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
     names = ("title", "type", "mention", "confidence")
@@ -23,7 +23,7 @@ def in_our_words(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(record: dict[str, Any]) -> dict[str, Any]:
-    """What a row should hold of a record that may lack fields."""
+    """The expected value of a row for a record that may lack fields."""
     unknown: dict[str, Any] = {"title": None, "timestamp": "1900", "image_has_person": None}
     unknown |= {"caption_entities_spacy": [], "caption_entities_rel": []}
     known = {name: value for name, value in record.items() if value is not None}

@@ -1,6 +1,6 @@
-"""What gets in the way: disks that are too small, folders that nobody may write to, files that may not be read.
+"""Obstacles: disks that are too small, folders that nobody may write to, files that may not be read.
 
-Small disks are real ones, a tmpfs each, where this process may mount one.
+A small disk is a real one: a tmpfs, where this process may mount one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 DAC = 0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: what makes root read everything
-PAGE = 4096  # bytes; a tmpfs of none at all has no limit
+PAGE = 4096  # bytes; a tmpfs of size 0 has no limit
 
 
 def _mount(*arguments: object) -> bool:
@@ -27,7 +27,7 @@ def _mount(*arguments: object) -> bool:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A disk of some bytes at a folder, empty; gone with the block, whatever still has files of it open."""
+    """Mount an empty disk of some bytes at a folder for the block; unmount it even if files are still open."""
     folder.mkdir(parents=True, exist_ok=True)
     if not _mount("-t", "tmpfs", "-o", f"size={max(size, PAGE)}", "none", folder):
         message = f"{folder}: no tmpfs can be mounted"
@@ -45,8 +45,8 @@ def make_room(folder: Path, size: int = 64 << 20) -> None:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Let nobody, not even root, write below a folder."""
-    if not may_mount():  # then this is not root either, which permissions do not stop
+    """Make a folder read-only for everybody, also for root."""
+    if not may_mount():  # then this process is not root, and permissions are enough
         modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
         for path in reversed(modes):
             path.chmod(modes[path] & ~0o222)
@@ -76,14 +76,14 @@ def may_mount() -> bool:
 
 
 def used(folder: Path) -> int:
-    """Bytes that files take on the disk of a folder."""
+    """Bytes used on the disk of a folder."""
     status = os.statvfs(folder)
     return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 @contextmanager
 def as_anybody() -> Iterator[None]:
-    """Let permissions of files count for this thread even if it is root's."""
+    """Apply file permissions to this thread even if it runs as root."""
     if os.geteuid():
         yield
         return

@@ -1,4 +1,4 @@
-"""Pickles of arrays as numpy and others write them, and what changes them."""
+"""Pickles of arrays as numpy and other programs write them, and mutations of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CODES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
 def pristine_pickle() -> Any:
-    """The module anew: `dill`, which `datasets` imports, has changed the table of the pickler written in Python."""
+    """Import `pickle` again: `dill`, which `datasets` imports, has changed the table of the Python pickler."""
     spec = importlib.util.find_spec("pickle")
     assert spec is not None
     assert spec.loader is not None
@@ -41,7 +41,7 @@ PurePickler = pristine_pickle()._Pickler
 
 def dump(values: dict[Any, Value], protocol: int, pure: bool = False) -> bytes:
     stream = io.BytesIO()
-    # that of Python 3.11 cannot write two equal small buffers in protocol 5 (an assertion of its own)
+    # in Python 3.11 it fails an assertion of its own on two equal small buffers in protocol 5
     pickler = PurePickler(stream, min(protocol, 4)) if pure else pickle.Pickler(stream, protocol)
     pickler.dump(values)
     return stream.getvalue()
@@ -58,7 +58,7 @@ def numbers(code: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def read(path: Path, patterns: bool = True) -> PickledArrays:
-    """Open a pickle, with the short cut past entries like earlier ones or without."""
+    """Open a pickle, with or without the fast path for entries that look like earlier ones."""
     with pytest.MonkeyPatch.context() as patch:
         if not patterns:
             change_constant(patch, "MAX_LEARNT", 0)
@@ -66,7 +66,7 @@ def read(path: Path, patterns: bool = True) -> PickledArrays:
 
 
 def values(file: PickledArrays) -> list[Value]:
-    """The arrays of a pickle, in its order."""
+    """The arrays of a pickle, in file order."""
     made: list[Value] = []
     for k, number in enumerate(file.forms.tolist()):
         if number == NONE:
@@ -87,7 +87,7 @@ def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = Fal
         sound = rng.choice(seeds)
         data = bytearray(sound)
         for _ in range(1 if late else rng.choice((1, 1, 1, 2, 4))):
-            first = 2 if late else 0  # half of the file is left alone
+            first = 2 if late else 0  # half of the file is unchanged
             at = rng.choice(places[sound][len(places[sound]) * first // 4 :])
             at = at if rng.random() < 0.6 else rng.randrange(len(data) * first // 4, len(data))
             at = min(at, len(data) - 1)
@@ -100,13 +100,13 @@ def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = Fal
                 data[at : at + rng.choice((1, 2, 8, 30))] = b""
             elif how == 3:
                 data[at:at] = bytes([rng.choice(opcodes)])
-            elif how == 4:  # a piece of another seed, or of this one
+            elif how == 4:  # a piece of another seed, or of the same
                 other = rng.choice(seeds)
                 begin, end = sorted(rng.choices(places[other], k=2))
                 data[at:at] = other[begin : min(end, begin + 300)]
             elif how == 5:
                 data[at + 1 : at + 5] = rng.choice((b"\xff" * 4, bytes(4), struct.pack("<I", rng.randrange(600))))
-            elif how == 6:  # entries change places
+            elif how == 6:  # swap two entries
                 length = rng.choice((40, 90, 130))
                 data[at : at + length] = data[at + length : at + 2 * length]
             else:
@@ -116,7 +116,7 @@ def mutants(seeds: list[bytes], count: int, seed: int = 20_260, late: bool = Fal
 
 
 def reframed(data: bytes, lengths: list[int]) -> bytes:
-    """The same opcodes in other frames: so many in each, over and over; none where the length is negative."""
+    """The same opcodes in other frames: `lengths` opcodes each, in turn; no frame where the length is negative."""
     starts = [(op.name, at or 0) for op, _, at in pickletools.genops(data)] + [("", len(data))]
     pieces = [data[at:end] for (name, at), (_, end) in itertools.pairwise(starts) if name != "FRAME"][1:]
     made, k = data[:2], 0

@@ -1,4 +1,4 @@
-"""A running hub_double.py, and processes that push to it and load from it."""
+"""A running hub_double.py, and child processes that push to it and load from it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ time.sleep = lambda seconds: wait(min(seconds, 0.05))
 
 @dataclass(frozen=True)
 class Hub:
-    """A stand-in for the Hub, with processes that were told its address."""
+    """A stand-in for the Hub; the child processes it starts know its address."""
 
     endpoint: str
     folder: Path
@@ -57,11 +57,11 @@ class Hub:
             return json.load(reply)
 
     def log(self, method: str = "", path: str = "") -> list[dict[str, Any]]:
-        """Requests whose method is this, if one is given, and whose path has this pattern in it."""
+        """Return the requests with this method, if one is given, and with a path that matches this pattern."""
         return [e for e in self.ask("/_log") if method in ("", e["method"]) and re.search(path, e["path"])]
 
     def uploaded(self) -> list[str]:
-        """SHA-256 of each file whose bytes came by LFS, as often as they came."""
+        """SHA-256 of each file uploaded by LFS, repeated for each upload."""
         return [entry["path"].split("/")[2] for entry in self.log("PUT", "^/_lfs/") if entry["received"]]
 
     def stored(self) -> int:
@@ -75,7 +75,7 @@ class Hub:
     def make(
         self, name: str = REPO, *, private: bool = True, branch: str = "main", files: dict[str, str] | None = None
     ) -> Any:
-        """A repository, or a branch of one, that others have filled. Returns all about it."""
+        """Create a repository, or a branch of one, filled by somebody else. Returns its state."""
         self.ask(f"/_repo/{name}", {"private": private, "files": files or {}, "branch": branch})
         return self.repo(name)
 
@@ -83,7 +83,7 @@ class Hub:
         return self.ask(f"/_repo/{name}")
 
     def files(self, revision: str = "main", name: str = REPO) -> dict[str, str]:
-        """Path -> SHA-256 of what a branch or tag has, but for .gitattributes."""
+        """Path -> SHA-256 of the files of a branch or tag, except .gitattributes."""
         repo = self.repo(name)
         oid = {**repo["branches"], **repo["tags"]}[revision]
         found: dict[str, str] = next(commit["files"] for commit in repo["commits"] if commit["oid"] == oid)
@@ -99,7 +99,7 @@ class Hub:
     def start_push(
         self, folder: Path, *options: str, repo: str = REPO, token: str | None = WRITE, before: str = ""
     ) -> Child:
-        """`newsclippings push` in a process of its own, whose pauses between tries are short."""
+        """Start `newsclippings push` in a child process, with short pauses between tries."""
         form = [] if "--format" in options else ["--format", "json"]
         args = ["push", repo, str(folder), *form, *options]
         return self.ready["push"].call(before + PUSH, args, self.environment(token))
@@ -108,13 +108,13 @@ class Hub:
         return checked(self.start_push(folder, *options, **how).result(), code)
 
     def load(self, path: str = REPO, **options: Any) -> Any:
-        """The rows of all splits, loaded by a process that cannot find this package."""
+        """Load the rows of all splits in a child process that cannot import this package."""
         env = self.environment()
         return self.ready["load"].call(LOAD, [json.dumps({"path": path, **options})], env).result().rows()
 
 
 def checked(done: Done, code: int) -> Done:
-    """A push that ended with this code, without a traceback. Whatever happens, the token is told to nobody."""
+    """Assert that a push ended with this code, without a traceback, and printed the token nowhere."""
     assert done.code == code, f"{done.out}\n{done.err}"
     assert "Traceback" not in done.err
     for token in (WRITE, READ, OTHER):
@@ -123,7 +123,7 @@ def checked(done: Done, code: int) -> Done:
 
 
 def python(code: str, args: list[str], env: dict[str, str], cwd: Path, executable: str = sys.executable) -> Done:
-    """Run code in a new process."""
+    """Run code in a new Python process."""
     cwd.mkdir(exist_ok=True)
     command = [executable, "-c", "import sys\n" + code, *args]
     done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=120)
@@ -152,7 +152,7 @@ def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
 
 
 def used(hub: Hub) -> Iterator[Hub]:
-    """A hub with nothing in it; afterwards, nothing it was asked for may have been unknown to it."""
+    """Empty the hub for a test; afterwards, fail if it got a request that it does not know."""
     hub.ask("/_reset", {"page": 3})
     shutil.rmtree(hub.folder / "hf", ignore_errors=True)
     yield hub

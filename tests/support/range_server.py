@@ -6,21 +6,21 @@ serves the files below ROOT and prints its address (`remote.serving` does that, 
 
 GET /_log gives the requests so far as [method, path, range, bytes sent, status, first byte sent]; DELETE /_log
 forgets them.
-POST /_mode sets the faults, in the place of all that were set before (`{}`: none):
+POST /_mode sets the faults and clears those that were set before (`{}`: none):
 
     {"drop": 3}              close the connection in mid-body, for the next 3 GETs
     {"stall": 1}             send half of the body, then nothing until the client goes away or 5 s have passed
     {"short": 2}             answer with a shorter range than asked for, which a server may do
-    {"shift": 2}             say that it is the range asked for, and send what lies 512 bytes further on
+    {"shift": 2}             claim to send the requested range, and send the bytes 512 further on
     {"status": [503, 2]}     answer with a status of failure, for the next 2 requests
-    {"hang_up": 2}           close the connection in the place of an answer, for the next 2 requests
+    {"hang_up": 2}           close the connection instead of answering, for the next 2 requests
     {"whole": true}          ignore Range: 200 and the whole file
     {"delay": 0.02}          wait before each answer
     {"redirect": true}       send the client elsewhere, as the Hub and other stores do
     {"no_head": true}        refuse HEAD, as presigned addresses do
     {"no_etag": true}        no ETag and no Last-Modified
     {"refuse": 2}            416 for the next 2 GETs: no such range
-    {"larger": 4096}         say that the file is larger than it is, by so many bytes
+    {"larger": 4096}         claim that the file is larger than it is, by so many bytes
     {"another": 2}           answer with a range of the same length at the start of the file, and say so
     {"more": 2}              send more bytes than the range has, and say so
     {"other": "b.tar"}       send the client to another file
@@ -53,7 +53,7 @@ LOCK = threading.Lock()
 
 
 def due(fault: str) -> bool:
-    """Whether a counted fault strikes now; counts it."""
+    """Whether a counted fault applies to this request; if so, count it."""
     with LOCK:
         left = MODE.get(fault, 0)
         if not left or MODE.get("after", 0) > 0:
@@ -76,10 +76,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.entry: list[Any] = [self.command, path, self.headers.get("Range"), 0, 0, 0]
         with LOCK:
-            LOG.append(self.entry)  # before the answer: whoever has the answer finds it in the log
+            LOG.append(self.entry)  # before the answer, so that a client that has its answer finds it in the log
         try:
             self.answer(path)
-        except OSError:  # the client went away
+        except OSError:  # the client closed the connection
             self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_DELETE = handle_any
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.send_file(file)
 
     def other(self) -> str | None:
-        """The file to send the client to, if it is not the one asked for."""
+        """The file to redirect the client to, if it is not the requested one."""
         with LOCK:
             later = MODE.get("other_later")
             if later and self.command == "GET":
@@ -204,7 +204,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients that are killed, or go away
+        pass  # from clients that are killed or disconnect
 
 
 if __name__ == "__main__":

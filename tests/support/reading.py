@@ -1,4 +1,4 @@
-"""Reading what was built, in this process or in one of its own."""
+"""Read what was built, in this process or in a child."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(world: World, config: str | None = "merged_balanced", **kwargs: Any) ->
 
 
 def raw(data: Any) -> list[Row]:
-    """The rows of one split, map-style or streamed, pictures as stored and not decoded."""
+    """The rows of one split, map-style or streamed, with pictures as stored bytes."""
     if "image" in (data.features or {}):
         data = data.cast_column("image", datasets.Image(decode=False))
     return list(data)
@@ -39,19 +39,19 @@ def expected_splits(world: World, config: str = "merged_balanced", **kwargs: Any
 
 
 def raw_length(data: Any) -> int:
-    """Count streamed rows; importable, so that a spawned worker can call it."""
+    """Count streamed rows. Importable, so that a spawned worker can call it."""
     return len(raw(data))
 
 
 def jsonable(value: Any) -> Any:
-    """Rows as they come back from a child process: bytes as hex."""
+    """Rows as a child process returns them: bytes as hex."""
     return json.loads(json.dumps(value, default=lambda data: data.hex()))
 
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
-    """Environment of a child: this package, these helpers, none of the user's caches or settings.
+    """The environment of a child: this package, these helpers, none of the user's caches or settings.
 
-    `datasets` imports torch for every stream if it may, which takes longer than all else a child does.
+    USE_TORCH=0 because `datasets` imports torch for every stream, which takes longer than all else a child does.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "NEWSCLIPPINGS_", "PYTHON", "XDG_"))}
     quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
@@ -70,7 +70,7 @@ def say(value): print("\\n#" + json.dumps(value, default=lambda data: data.hex()
 
 
 def start(code: str, cwd: Path, env: dict[str, str], *args: str) -> subprocess.Popen[str]:
-    """Start a child that runs `code` after PRELUDE; what it `say`s comes back from `answer`."""
+    """Start a child that runs `code` after PRELUDE; `answer` returns what it `say`s."""
     cwd.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", PRELUDE + code, *args]
     pipe = subprocess.PIPE

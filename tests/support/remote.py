@@ -1,4 +1,4 @@
-"""A tar on a server of its own process, what its log tells, and what a build should have asked it for."""
+"""A tar on a server in a child process, the server's log, and the requests that a build should make."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.reading import TESTS, load
 from support.world import Row, World
 
 BLOCK = 512
-ENDS = 64 * 1024  # bytes at either end of a tar that tell it from others: read whenever somebody wants to know
+ENDS = 64 * 1024  # bytes at either end of a tar that identify it; read whenever it is identified
 
 
 class Request(NamedTuple):
@@ -52,15 +52,15 @@ class Origin:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def url(self, path: Path) -> str:
-        """Address of a file of the folder."""
+        """The URL of a file of the folder."""
         return f"{self.address}/{path.relative_to(self.root).as_posix()}"
 
     def mode(self, **faults: Any) -> None:
-        """Set the faults, in the place of all others."""
+        """Set the faults, and clear all others."""
         self._ask("_mode", json.dumps(faults).encode(), "POST")
 
     def forget(self) -> None:
-        """Begin a new log."""
+        """Clear the log."""
         self._ask("_log", None, "DELETE")
 
     def log(self, path: Path | None = None) -> list[Request]:
@@ -74,7 +74,7 @@ class Origin:
         return [request for request in self.log(path) if request.method == "GET"]
 
     def sent(self, path: Path | None = None) -> int:
-        """Bytes of bodies so far."""
+        """Bytes of response bodies so far."""
         return sum(request.sent for request in self.log(path))
 
     def _ask(self, what: str, data: bytes | None = None, method: str = "GET") -> Any:
@@ -111,11 +111,11 @@ class Published:
         return load(self.world, config, visual_news=self.url, **options)
 
     def asked(self) -> list[Request]:
-        """What the server was asked for, of the tar."""
+        """The requests for the tar."""
         return self.origin.gets(self.tar)
 
     def times(self, requests: Iterable[Request] | None = None) -> npt.NDArray[np.int32]:
-        """How many times each byte of the tar was sent."""
+        """How often each byte of the tar was sent."""
         counts = np.zeros(self.tar.stat().st_size + 1, np.int32)
         for request in self.asked() if requests is None else requests:
             counts[request.start] += 1
@@ -123,27 +123,27 @@ class Published:
         return np.cumsum(counts, dtype=np.int32)[:-1]
 
     def places(self) -> dict[str, slice]:
-        """Where each file lies: its header and its bytes."""
+        """Where each file is in the tar: its header and its bytes."""
         with tarfile.open(self.tar) as tar:
             files = [member for member in tar.getmembers() if member.isfile()]
         return {m.name.removeprefix("origin/"): slice(m.offset, m.offset_data + m.size) for m in files}
 
     def mask(self, names: Iterable[str]) -> npt.NDArray[np.bool_]:
-        """Which bytes of the tar are those of some files and their headers."""
+        """Mark the bytes of some files and their headers in the tar."""
         places, mask = self.places(), np.zeros(self.tar.stat().st_size, np.bool_)
         for name in names:
             mask[places[name]] = True
         return mask
 
     def inner(self) -> npt.NDArray[np.bool_]:
-        """Which bytes of the tar are neither in its first nor in its last 64 KiB."""
+        """Mark the bytes of the tar outside its first and last 64 KiB."""
         mask = np.ones(self.tar.stat().st_size, np.bool_)
         mask[:ENDS] = mask[-ENDS:] = False
         return mask
 
 
 def publish(world: World, origin: Origin, folder: str, name: str = "origin.tar", **how: Any) -> Published:
-    """Write the tar of a world to a folder of a server."""
+    """Write the tar of a world to a folder that a server serves."""
     tar = origin.root / folder / name
     world.write_tar(tar, **how)
     return Published(world, origin, tar)
@@ -151,7 +151,7 @@ def publish(world: World, origin: Origin, folder: str, name: str = "origin.tar",
 
 @contextmanager
 def refusal(kind: type[NewsCLIPpingsError] = NewsCLIPpingsError) -> Iterator[list[str]]:
-    """An error of ours, also where `datasets` wrapped it while rows were written; gives its message."""
+    """Expect one of this package's errors, also one that `datasets` wrapped; yields its message when raised."""
     said: list[str] = []
     with pytest.raises((kind, DatasetGenerationError)) as caught:
         yield said

@@ -1,4 +1,4 @@
-"""Some of many cases are tried by default; the rest has the marker `sweep`, and `make sweep` tries it."""
+"""Run some of many cases by default; the others have the marker `sweep`, and run with `make sweep`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WAYS = {"map": False, "stream": True}  # ids and values of a parameter `streamin
 
 
 def sampled(values: Iterable[Any], every: int) -> list[Any]:
-    """Cases for `parametrize`: of these values (or tuples of them), the first and every n-th after it by default."""
+    """Cases for `parametrize`, from values or tuples; by default the first runs, and every n-th after it."""
     return [
         pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.sweep if k % every else ())
         for k, value in enumerate(values)
@@ -20,13 +20,13 @@ def sampled(values: Iterable[Any], every: int) -> list[Any]:
 
 
 def crossed(*axes: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-    """Cases for `parametrize`: all combinations, of which the fewest are tried by default that have every value.
+    """Cases for `parametrize`: all combinations. By default the fewest run in which every value occurs.
 
     Args:
-        axes: the values of each parameter; a mapping has their ids, too.
+        axes: the values of each parameter, or a mapping of ids to values.
     """
     named = [axis if isinstance(axis, Mapping) else {str(value): value for value in axis} for axis in axes]
-    # Axis by axis the values come in turn; each axis but the first falls behind by as many at the end of each turn.
+    # Values take turns on each axis; at the end of each turn, axis number n shifts by n, so that combinations vary.
     default = {
         tuple((k + k // len(axis) * number) % len(axis) for number, axis in enumerate(named))
         for k in range(max(map(len, named)))

@@ -1,6 +1,6 @@
 """Write the types of newsclippings.py for users: `python -m tests.support.stubs`.
 
-A module that is one file cannot say that it has types: PEP 561 asks for a package. They are in `newsclippings-stubs`.
+A single-file module cannot declare that it has types (PEP 561 requires a package); `newsclippings-stubs` holds them.
 """
 
 import ast
@@ -11,7 +11,7 @@ STUBS = ROOT / "newsclippings-stubs" / "__init__.pyi"
 
 
 def stubs_of(source: str) -> str:
-    """Signatures of the public functions and classes of a module, and what they are made of."""
+    """Signatures of the public functions and classes of a module, and the imports that they need."""
     tree = ast.parse(source)
     assigned = {ast.unparse(node.targets[0]): node for node in tree.body if isinstance(node, ast.Assign)}
     public = ast.literal_eval(assigned["__all__"].value)
@@ -32,7 +32,7 @@ def stubs_of(source: str) -> str:
 
 
 def _signatures(node: ast.stmt) -> ast.stmt:
-    """A function or a class without bodies and defaults, private members, and fields whose types are inherited."""
+    """Strip bodies, defaults, private members, and fields whose types are inherited."""
     if isinstance(node, ast.FunctionDef):
         node.body = [ast.Expr(ast.Constant(...))]
         node.args.defaults = [ast.Constant(...) for _ in node.args.defaults]
@@ -49,7 +49,7 @@ def _is_public(node: ast.FunctionDef | ast.AnnAssign) -> bool:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the stubs."""
     STUBS.write_text(stubs_of((ROOT / "newsclippings.py").read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Tars by hand, header by header, and what a walk finds in them."""
+"""Tars built header by header, and what a walk finds in them."""
 
 from __future__ import annotations
 

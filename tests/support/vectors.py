@@ -1,4 +1,4 @@
-"""The plan of vectors in a small world, and the authors' pickles of it."""
+"""The planned vectors of a small world, and pickles of them like the authors'."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FILES = {"train": "train", "validation": "val", "test": "test"}
 
 
 def vector(kind: str, number: int) -> Any:
-    """The plan's vector of an id: exact in float16, different for each id and kind."""
+    """The planned vector of an id: exact in float16, different for each id and kind."""
     width = EMBEDDINGS[kind].width
     values = ((np.arange(width) * 7 + number * 13 + len(kind)) % 1024 - 512) / 64
     return values.astype(np.float32)
 
 
 def make_plan(world: World, config: str = "merged_balanced") -> Plan:
-    """A vector for every id but some; for faces None, none, one or several."""
+    """A vector for every id except some; for faces, None or any number of them."""
     plan: Plan = {}
     for kind, about in EMBEDDINGS.items():
         plan[kind] = {}
@@ -42,7 +42,7 @@ def make_plan(world: World, config: str = "merged_balanced") -> Plan:
 def write(
     world: World, plan: Plan, how: Callable[[Any], Any] = lambda v: v, *, short: bool = False, protocol: int = 3
 ) -> None:
-    """The plan as the authors' files; `how` changes each array, `short` takes the names of their README."""
+    """Write the plan like the authors' files; `how` changes each array, `short` uses the names of their README."""
     for kind, splits in plan.items():
         folder = world.root / "news_clippings" / "embeddings" / EMBEDDINGS[kind].folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def write(
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Equal to the bit, None and empty included."""
+    """Whether two values are equal to the bit; None and empty are different."""
     if expected is None or found is None:
         return found is None and expected is None
     return bool(np.array_equal(np.asarray(found, np.float32).reshape(np.shape(expected)), expected))

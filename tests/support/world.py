@@ -1,8 +1,8 @@
-"""A small true world of NewsCLIPpings and VisualNews: real names, nesting and quirks, made-up content.
+"""A small NewsCLIPpings and VisualNews: real names, nesting and quirks, invented content.
 
 `make_world` plans captions, pictures and matches from a seed and writes them as the official tree. The plan
-stays changeable: alter `records`, `pictures` or `matches`, write the file again, and `World.rows` says what a
-correct loader must then give.
+can be changed: alter `records`, `pictures` or `matches`, write the file again, and `World.rows` gives what a
+correct loader must give.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class World:
     def metadata(self, split: str) -> Path:
         return self.root / "news_clippings" / "metadata" / f"{SPLITS[split]}.json"
 
-    # What a correct loader gives
+    # The rows of a correct loader
 
     def rows(
         self,
@@ -84,7 +84,7 @@ class World:
         pictures: Iterable[str] | None = None,
         missing: str = "null",
     ) -> list[Row]:
-        """Rows of a split; `pictures` names the paths that can be read (default: all in the plan)."""
+        """The expected rows of a split; `pictures` names the readable paths (default: all in the plan)."""
         there = set(self.pictures if pictures is None else pictures)
         rows = [self._row(i, m, captions, images, there) for i, m in enumerate(self.matches[config, split])]
         if missing == "drop_pair":
@@ -123,7 +123,7 @@ class World:
         return row
 
     def used_once(self, config: str = "merged_balanced", split: str = "train") -> Record:
-        """A record that one falsified row of the split shows and no other row has anything to do with."""
+        """A record that one falsified row of the split shows and no other row uses."""
         matches = self.matches[config, split]
         for match in matches:
             uses = [m for m in matches if match.image_id in (m.id, m.image_id)]
@@ -242,7 +242,7 @@ class World:
                 info = _info(member, tarfile.REGTYPE)
                 info.size = len(files[name])
                 if pax:
-                    info.mtime = 1.5  # no integer: every member gets a PAX header of its own
+                    info.mtime = 1.5  # not an integer, so that every member gets a PAX header
                 tar.addfile(info, io.BytesIO(files[name]))
         with tarfile.open(path) as tar:
             return tar.getmembers()
@@ -261,7 +261,7 @@ def make_world(
     """Plan a world and write it below `root` as the official tree."""
     rng, pairs, world = random.Random(seed), pairs or PAIRS, World(root)
     sizes = {split: 2 * n + 2 for split, n in pairs.items()}
-    orphans = 15  # VisualNews knows many more pictures than are ever matched
+    orphans = 15  # VisualNews has many more pictures than are matched
     ids = rng.sample(range(39136, 1686700), sum(sizes.values()) + orphans)
     records = [invent_record(rng, n, i, ids, long_paths) for n, i in enumerate(ids)]
     world.pictures = {r.image_path: invent_picture(seed, n) for n, r in enumerate(records)}

@@ -1,4 +1,4 @@
-"""The soak, in short; and that it can fail."""
+"""A short run of the soak, and a check that it can fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.sweep
 def test_a_short_soak() -> None:
-    """Builds that were killed, crowded or out of room leave nothing that makes a later load wrong."""
+    """Builds that were killed, concurrent or out of disk space never make a later load wrong."""
     done = run("-m", "tests.sweeps.soak", "--kills", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|")[1:4] for line in done.stdout.splitlines()[2:]]
@@ -48,7 +48,7 @@ def test_a_short_soak() -> None:
 
 
 def test_wrong_rows_end_the_soak() -> None:
-    """With a plan that is one row short every round is wrong, and so is the exit code."""
+    """If the plan lacks one row, every round counts as wrong, and the exit code is 1."""
     done = run("-c", FAILS)
     assert done.returncode == 1
     assert "| killed, folder | 1 | 1 |" in done.stdout

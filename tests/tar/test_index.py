@@ -1,4 +1,4 @@
-"""The index of a tar as a file for others: what it says, whom it serves, and what is refused as one."""
+"""The index of a tar as a file: its content, the tars it can be used for, and files that are refused."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ SCHEMA = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.i
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries are short."""
+    """Shorten the pauses between tries."""
     change_constant(monkeypatch, "PAUSE", 0.001)
 
 
 @pytest.fixture
 def own(new_world: Callable[..., World], origin: Origin, tmp_path: Path) -> Published:
-    """A world of one's own, to be changed and broken, with its tar on the server."""
+    """Make a private world, which a test may change, with its tar on the server."""
     return publish(new_world(folder=False, tar=False), origin, tmp_path.name)
 
 
@@ -59,7 +59,7 @@ def index(published: Published, tmp_path: Path) -> str:
 
 
 def expected(tar: Path) -> list[dict[str, Any]]:
-    """The rows of an index, by tarfile."""
+    """The expected rows of an index, from tarfile."""
     data = tar.read_bytes()
     with tarfile.open(tar) as archive:
         files = [member for member in archive.getmembers() if member.isfile()]
@@ -75,18 +75,18 @@ def expected(tar: Path) -> list[dict[str, Any]]:
 
 
 def about(tar: Path) -> dict[bytes, bytes]:
-    """What an index says of its tar."""
+    """Read the metadata of an index about its tar."""
     data = tar.read_bytes()
     ends = {b"head_sha256": data[:ENDS], b"tail_sha256": data[-ENDS:]}
     return {b"tar_size": b"%d" % len(data)} | {k: hashlib.sha256(v).hexdigest().encode() for k, v in ends.items()}
 
 
-# What it says
+# Content
 
 
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_the_file(origin: Origin, published: Published, tmp_path: Path, where: str) -> None:
-    """Name, place, size and checksum of each file in tar order, the tar's identity, a checksum; nothing else."""
+    """An index has name, place, size and checksum of each file in tar order, the tar's identity, and a checksum."""
     out = make_index(published.tar if where == "local" else published.url, tmp_path / "x.parquet")
     table = pq.read_table(out)
     assert table.schema.equals(SCHEMA)
@@ -98,13 +98,13 @@ def test_the_file(origin: Origin, published: Published, tmp_path: Path, where: s
 
 
 def test_local_and_remote_give_the_same_file(origin: Origin, published: Published, tmp_path: Path) -> None:
-    """The same bytes have the same index, to the byte, wherever they lie."""
+    """A local and a remote tar with the same bytes have byte-identical indexes."""
     one, other = make_index(published.tar, tmp_path / "1.parquet"), make_index(published.url, tmp_path / "2.parquet")
     assert Path(one).read_bytes() == Path(other).read_bytes()
 
 
-def test_what_the_command_says(origin: Origin, published: Published) -> None:
-    """The file's name and the count on stdout; nothing on stderr where nobody watches."""
+def test_what_the_command_prints(origin: Origin, published: Published) -> None:
+    """The command prints the file's name and the count on stdout, and nothing on stderr without a terminal."""
     env = environment(Path("hf"), NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
     command = [sys.executable, "-m", "newsclippings", "index", published.url, "-o", "x.parquet"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
@@ -115,7 +115,7 @@ def test_what_the_command_says(origin: Origin, published: Published) -> None:
 
 
 def test_an_index_is_replaced_and_its_folder_made(published: Published, own: Published, tmp_path: Path) -> None:
-    """OUT may lie in a folder that is not there yet, and takes the place of an older one; nothing else is left."""
+    """The folder of OUT is created, an older OUT is replaced, and no other file is left."""
     out = tmp_path / "new" / "x.parquet"
     make_index(own.tar, out)
     own.world.write_tar(own.tar, data_json="first")
@@ -125,7 +125,7 @@ def test_an_index_is_replaced_and_its_folder_made(published: Published, own: Pub
 
 
 def test_an_index_of_a_damaged_tar_says_so(own: Published, tmp_path: Path) -> None:
-    """The index of a truncated tar has its whole part, and says what is wrong; so does a load with it."""
+    """The index of a truncated tar has the intact part and the damage; a load with it reports the damage."""
     own.world.write_tar(own.tar, data_json="first")
     whole = expected(own.tar)
     cut = next(row["offset"] for row in whole[len(whole) * 2 // 3 :] if row["name"].endswith(".jpg"))
@@ -154,8 +154,8 @@ def test_an_index_of_a_damaged_tar_says_so(own: Published, tmp_path: Path) -> No
         (["index"], 2, "Missing"),
     ],
 )
-def test_mistakes(origin: Origin, args: list[str], code: int, says: str) -> None:
-    """One line on stderr, the usual exit codes, and no file."""
+def test_wrong_arguments_of_the_command(origin: Origin, args: list[str], code: int, says: str) -> None:
+    """Wrong arguments give one line on stderr, the usual exit codes, and no file."""
     Path("folder.tar").mkdir()
     Path("text.tar").write_text("not a tar at all " * 100)
     done = CliRunner().invoke(main, [arg.format(server=origin.address) for arg in args])
@@ -166,14 +166,14 @@ def test_mistakes(origin: Origin, args: list[str], code: int, says: str) -> None
     assert {path.name for path in Path().iterdir()} == {"folder.tar", "text.tar"}
 
 
-# Whom it serves
+# Using an index
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_the_index_of_the_local_tar_serves_the_remote_one(
+def test_the_index_of_the_local_tar_is_used_for_the_remote_one(
     origin: Origin, published: Published, index: str, streaming: bool
 ) -> None:
-    """No header is walked: what is asked for are the ends of the tar, and members."""
+    """With the index of the local copy, only the ends and members of the remote tar are fetched."""
     found = raw(published.load(split="test", splits=["test"], visual_news_index=index, streaming=streaming))
     assert found == published.world.rows(split="test")
     names = {row["name"] for row in expected(published.tar)} - shown(published.world.rows(split="test"))
@@ -182,7 +182,7 @@ def test_the_index_of_the_local_tar_serves_the_remote_one(
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_the_index_of_the_remote_tar_serves_the_local_one(
+def test_the_index_of_the_remote_tar_is_used_for_the_local_one(
     origin: Origin, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
 ) -> None:
     """A local tar with an index is not walked."""
@@ -207,7 +207,7 @@ def forbid_walks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_index_for_the_tar_below_data_dir(
     new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """visual_news_index alone goes with the tar that is found below data_dir."""
+    """visual_news_index alone belongs to the tar that is found below data_dir."""
     world = new_world(folder=False)
     index = make_index(world.tar, tmp_path / "x.parquet")
     forbid_walks(monkeypatch)
@@ -215,14 +215,14 @@ def test_an_index_for_the_tar_below_data_dir(
 
 
 def test_an_index_without_a_tar(new_world: Callable[..., World], index: str) -> None:
-    """With nothing but the extracted folder, an index is a contradiction."""
+    """An index without a tar, with only the extracted folder, is an error."""
     with pytest.raises(ConfigError, match="visual_news_index"):
         load(new_world(tar=False), visual_news_index=index)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_an_index_at_an_address(origin: Origin, published: Published, index: str, streaming: bool) -> None:
-    """The index may lie on a server as well, and is fetched once."""
+def test_an_index_at_a_url(origin: Origin, published: Published, index: str, streaming: bool) -> None:
+    """An index can be on a server, and is fetched once."""
     copy = published.tar.with_suffix(".parquet")
     copy.write_bytes(Path(index).read_bytes())
     for _ in range(2):
@@ -232,7 +232,7 @@ def test_an_index_at_an_address(origin: Origin, published: Published, index: str
 
 
 def test_tar_and_index_on_the_hub(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """hf:// locations of both, beside the matches: nothing of it on this machine, built or streamed."""
+    """Tar and index can both be at hf://, beside the matches, for builds and for streams."""
     world = new_world(folder=False)
     folder = world.root / "news_clippings"
     world.tar.rename(folder / "origin.tar")
@@ -253,8 +253,8 @@ for streaming in (True, False):
     assert all(span for _, _, span, _ in whole)
 
 
-def test_a_moved_index_or_none_gives_the_same_cache(origin: Origin, published: Published, index: str) -> None:
-    """Where the index lies does not change the rows."""
+def test_the_place_of_the_index_does_not_change_the_rows(origin: Origin, published: Published, index: str) -> None:
+    """A moved index, or none, gives the same rows."""
     first = published.load(splits=["test"], visual_news_index=index)
     copy = Path("moved.parquet")
     Path(index).rename(copy)
@@ -270,7 +270,7 @@ def test_a_moved_index_or_none_gives_the_same_cache(origin: Origin, published: P
 def test_the_index_of_another_tar(
     origin: Origin, published: Published, own: Published, tmp_path: Path, where: str, streaming: bool
 ) -> None:
-    """An index of another tar is refused, and both are named."""
+    """An index of another tar is refused, and the error names both."""
     own.world.write_tar(own.tar, data_json="first")
     index = make_index(own.tar, tmp_path / "other.parquet")
     location = str(published.tar) if where == "local" else published.url
@@ -280,7 +280,7 @@ def test_the_index_of_another_tar(
 
 
 def _exchange(remote: Published) -> None:
-    """Two neighbours in the middle of the tar change places: same size, same ends, other offsets."""
+    """Swap two neighbours in the middle of the tar: same size, same ends, other offsets."""
     needed = shown(remote.world.rows())
     places = sorted((place.start, name) for name, place in remote.places().items())
     data = bytearray(remote.tar.read_bytes())
@@ -303,7 +303,7 @@ def _exchange(remote: Published) -> None:
 def test_a_tar_that_was_replaced_after_the_index_was_made(
     own: Published, tmp_path: Path, where: str, streaming: bool
 ) -> None:
-    """A tar of the same size and the same ends, but other places: an error that names both, and no wrong row."""
+    """If the tar was replaced by one with the same size and ends, an error names both, and no row is wrong."""
     own.world.pictures = {path: data + bytes(3000 + len(data)) for path, data in own.world.pictures.items()}
     own.world.write_tar(own.tar)
     index = make_index(own.tar, tmp_path / "x.parquet")
@@ -320,7 +320,7 @@ def test_a_tar_that_was_replaced_after_the_index_was_made(
     assert location in said[0]
 
 
-# What is no index
+# Invalid indexes
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -337,7 +337,7 @@ def _column(name: str, values: Callable[[list[Any]], list[Any]], kind: pa.DataTy
 
 
 def _about(**fields: str | bytes | None) -> Change:
-    """Change what the index says of its tar."""
+    """Change the metadata of an index about its tar."""
 
     def change(table: pa.Table) -> pa.Table:
         kept = {**table.schema.metadata, **{name.encode(): value for name, value in fields.items()}}
@@ -394,7 +394,7 @@ def _altered(index: str, change: Change) -> str:
 
 @pytest.mark.parametrize("change", sampled(NO_INDEX, 2))
 def test_a_parquet_file_that_is_no_index(origin: Origin, published: Published, index: str, change: str) -> None:
-    """A table that no tar can have is refused by its name, built or streamed, for a remote tar or a local one."""
+    """A table that is no valid index is refused by name, built or streamed, for a remote or a local tar."""
     options = {"visual_news_index": _altered(index, NO_INDEX[change])}
     for location in (published.url, str(published.tar)):
         for streaming in (False, True):
@@ -413,7 +413,7 @@ def test_a_parquet_file_that_is_no_index(origin: Origin, published: Published, i
 def test_a_file_that_is_no_index(
     origin: Origin, published: Published, index: str, content: bytes | None, streaming: bool
 ) -> None:
-    """Any other file is refused by its name."""
+    """Any other file is refused by name."""
     data = Path(index).read_bytes()
     Path("hostile.parquet").write_bytes(data[: len(data) // 2] if content is None else content)
     with pytest.raises(BadFileError, match=r"hostile\.parquet"):
@@ -421,8 +421,8 @@ def test_a_file_that_is_no_index(
 
 
 @pytest.mark.parametrize("place", ["nowhere.parquet", "{server}/nowhere.parquet", "."])
-def test_an_index_that_is_not_there(origin: Origin, published: Published, place: str) -> None:
-    """An index that does not exist is said so, by its name, even where the tar is a local one."""
+def test_an_index_that_does_not_exist(origin: Origin, published: Published, place: str) -> None:
+    """An index that does not exist is an error that names it, also with a local tar."""
     place = place.format(server=origin.address)
     for location in (published.url, str(published.tar)):
         with pytest.raises((DataNotFoundError, BadFileError)) as caught:
@@ -431,13 +431,13 @@ def test_an_index_that_is_not_there(origin: Origin, published: Published, place:
 
 
 def test_a_value_that_is_no_location(origin: Origin, published: Published) -> None:
-    """A number is no index."""
+    """A number as visual_news_index is refused."""
     with pytest.raises(ConfigError, match="visual_news_index"):
         published.load(visual_news_index=5)
 
 
 def _swapped(columns: list[str]) -> Change:
-    """Two pictures exchange some columns."""
+    """Swap some columns of two pictures in the index."""
 
     def change(table: pa.Table) -> pa.Table:
         pictures = [k for k, name in enumerate(table["name"].to_pylist()) if name.endswith(".jpg")]
@@ -464,9 +464,9 @@ WRONG: dict[str, Change] = {
 
 
 @pytest.mark.parametrize(("change", "streaming"), crossed(list(WRONG), WAYS))
-def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streaming: bool) -> None:
-    """A plausible index with wrong places is an error that names it, and never another picture or part of one."""
-    own.world.write_data_json()  # so that pictures are the first that is read by the index
+def test_an_index_with_wrong_places(own: Published, tmp_path: Path, change: str, streaming: bool) -> None:
+    """A plausible index with wrong places is an error that names it, and never gives another picture."""
+    own.world.write_data_json()  # so that pictures are the first members that are read by the index
     hostile = _altered(make_index(own.tar, tmp_path / "x.parquet"), WRONG[change])
     for location in (own.url, str(own.tar)):
         with refusal(BadFileError) as said:
@@ -475,7 +475,7 @@ def test_an_index_that_lies(own: Published, tmp_path: Path, change: str, streami
         assert location in said[0]
 
 
-# Walks that are interrupted
+# Interrupted walks
 
 INDEX = """
 from _newsclippings.tar import segments as tar_segments
@@ -485,8 +485,8 @@ main(sys.argv[2:])
 """
 
 
-def test_a_killed_walk_goes_on(own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a walk had read when it was killed is not read again, and the index is the same."""
+def test_a_killed_walk_continues(own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill, finished segments are not read again, and the index is the same."""
     own.world.pictures = {path: data + bytes(40_000) for path, data in own.world.pictures.items()}
     own.world.write_tar(own.tar)
     segment, out = 400_000, tmp_path / "x.parquet"
@@ -504,7 +504,7 @@ def test_a_killed_walk_goes_on(own: Published, tmp_path: Path, monkeypatch: pyte
     own.origin.mode()
     change_constant(monkeypatch, "SEGMENT", segment)
     hops = []
-    for path in (out, tmp_path / "y.parquet"):  # the one that goes on, and one from the start
+    for path in (out, tmp_path / "y.parquet"):  # the one that continues, and one from the start
         own.origin.forget()
         make_index(own.url, path)
         hops.append(sum(request.sent <= 8192 for request in own.asked()))
@@ -514,10 +514,10 @@ def test_a_killed_walk_goes_on(own: Published, tmp_path: Path, monkeypatch: pyte
     assert [path for path in tmp_path.iterdir() if "parquet." in path.name] == []
 
 
-def test_the_beginning_of_another_walk_is_not_taken(
+def test_the_segments_of_another_tar_are_not_used(
     own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A walk that was interrupted goes on with the tar it began with; the same OUT for another begins anew."""
+    """An interrupted walk continues for the same tar only; another tar with the same OUT starts from the beginning."""
     change_constant(monkeypatch, "SEGMENT", 20_000)
     walk_segment, walked = tar_walk.walk_segment, list[int]()
 
@@ -540,7 +540,7 @@ def test_the_beginning_of_another_walk_is_not_taken(
 
 
 def _renumbered(data: bytes) -> bytes:
-    """A tar whose files have other names."""
+    """A tar whose files have other names of the same length."""
     changed = bytearray(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive.getmembers():
@@ -551,7 +551,7 @@ def _renumbered(data: bytes) -> bytes:
 
 
 def test_a_failed_index_leaves_no_file(own: Published, tmp_path: Path) -> None:
-    """A walk that ends with an error writes nothing, and its message is one line."""
+    """A walk that fails leaves no file, and its error is one line."""
     own.origin.mode(status=[503, 100_000], after=2)
     done = CliRunner().invoke(main, ["index", own.url, "-o", str(tmp_path / "x.parquet")])
     assert done.exit_code == 1
@@ -562,8 +562,8 @@ def test_a_failed_index_leaves_no_file(own: Published, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == expected(own.tar)
 
 
-def test_errors_of_ours_only(own: Published) -> None:
-    """A tar that holds a link is refused on the server as on a disk."""
+def test_a_tar_with_a_link_is_refused_on_a_server(own: Published) -> None:
+    """A remote tar with a link is refused like a local one."""
     info = tarfile.TarInfo("origin/bbc/images/link.jpg")
     info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
     own.world.write_tar(own.tar, extra=[(info, b"")])
@@ -588,7 +588,7 @@ def packed(files: dict[str, bytes], form: int = tarfile.GNU_FORMAT, **fields: An
 
 
 def _decoy(name: str, size: int) -> bytes:
-    """A header that looks like that of a member: inside a picture it is none."""
+    """Bytes inside a picture that look like the header of a member."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.GNU_FORMAT)
@@ -597,7 +597,7 @@ def _decoy(name: str, size: int) -> bytes:
 plain = st.binary(max_size=2000)
 decoys = st.builds(_decoy, st.sampled_from(["origin/bbc/decoy.jpg", "decoy" * 30, "../x"]), st.integers(0, 9000))
 nested = st.dictionaries(st.sampled_from("abc"), plain, min_size=1).map(packed)
-# None ends in zeros: the last file of a tar that does is one that a download left half empty.
+# None ends in zeros: a last file that does would count as a broken download.
 bodies = st.lists(st.one_of(plain, decoys, nested, st.just(bytes(BLOCK))), max_size=4).map(
     lambda parts: b"".join([*parts, b"."]) if parts else b""
 )
@@ -616,10 +616,10 @@ names = st.builds(
     st.sampled_from([512, 1024, 1536, 5120]),
     st.sampled_from([None, {"comment": "a world"}]),
 )
-def test_segments_see_the_members_and_no_decoys(
+def test_segments_find_the_members_and_no_decoys(
     tmp_path: Path, files: dict[str, bytes], form: int, segment: int, comment: dict[str, str] | None
 ) -> None:
-    """However a tar is cut for the walk, its members are found, and headers inside pictures are not taken for any."""
+    """A walk in any segments finds the members, and takes no header inside a picture for one."""
     path = tmp_path / "x.tar"
     path.write_bytes(packed(files, form, pax_headers=comment if form == tarfile.PAX_FORMAT else None))
     with pytest.MonkeyPatch.context() as patch:
@@ -643,7 +643,7 @@ def test_segments_see_the_members_and_no_decoys(
 def test_segments_find_the_damage_of_a_walk_in_one(
     tmp_path: Path, files: dict[str, bytes], segment: int, at: int, bit: int, cut: bool
 ) -> None:
-    """Cut or with a bit flipped, a tar has the same index, the same damage or the same error however it is walked."""
+    """For a truncated or damaged tar, a walk in segments gives the index, damage or error of a walk in one."""
     data = bytearray(packed(files))
     at %= len(data)
     if cut:
@@ -667,7 +667,7 @@ def test_segments_find_the_damage_of_a_walk_in_one(
 def test_a_finished_part_of_a_walk_is_not_walked_again(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A walk that was interrupted goes on from its finished segments; spoilt ones are walked again."""
+    """An interrupted walk continues after its finished segments; damaged segment files are walked again."""
     change_constant(monkeypatch, "SEGMENT", 20_000)
     walked: list[int] = []
 
@@ -685,7 +685,7 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
         cut, flipped, of_another, sound, *_ = sorted((tmp_path / "parts").rglob("*.arrow"))
         cut.write_bytes(cut.read_bytes()[:-100])
         data = flipped.read_bytes()
-        at = data.index(b"/images/")  # a name: what Arrow itself would not look at
+        at = data.index(b"/images/")  # in a name, which Arrow itself does not check
         flipped.write_bytes(data[:at] + b"?" + data[at + 1 :])
         of_another.write_bytes(sound.read_bytes())
         before, walked[:], limit = set(walked), [], 1000
@@ -693,8 +693,8 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
     assert len(before & set(walked)) == 3
 
 
-def test_a_tar_with_a_member_twice_gets_no_index(tmp_path: Path) -> None:
-    """Nobody could use it: the command says which member it is, and writes nothing."""
+def test_a_tar_with_a_repeated_member_gets_no_index(tmp_path: Path) -> None:
+    """For a tar with two members of one name, the command names it and writes no index."""
     path, out = tmp_path / "twice.tar", tmp_path / "x.parquet"
     with tarfile.open(path, "w") as tar:
         for _ in range(2):

@@ -1,6 +1,6 @@
-"""Downloads that were given their size before their content, and were broken off: the rest, or a hole, is zeros.
+"""Broken downloads of preallocated files: the rest of the tar, or a hole in it, is zeros.
 
-The plan of a tar says where each member is. From it follows what is whole, and whether zeros can be the end of a tar.
+The plan of a tar has the place of each member, and so what is intact, and whether zeros can be a tar's end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from newsclippings import BadFileError, BadTarError, MissingDataError, NewsCLIPp
 
 pytestmark = pytest.mark.sweep
 
-USUAL = 10_752  # zeros of a tar in records of 10,240 bytes, at most: 20 blocks, and one of the two before them
+USUAL = 10_752  # most zeros at the end of a tar with records of 10,240 bytes: 20 blocks, and one of the two before them
 
 
 FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(3000 + 700 * k) for k in range(12)} | {"bbc/articles/1.txt": b"Text.\n"}
@@ -44,7 +44,7 @@ FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(3000 + 700 * k) for k in range(12)
 @pytest.mark.parametrize("blocks", [1, 2, 3, 8, 20, 40, 64, 126, 128, 512, 2048, 4096])
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_usual_padding_is_sound(tmp_path: Path, blocks: int, form: int) -> None:
-    """The end of a record of one block, of the usual twenty, and of the larger ones that tapes have."""
+    """A tar padded to records of one block, of the usual twenty, or of larger sizes for tapes is sound."""
     path = tmp_path / "x.tar"
     path.write_bytes(plan(FILES, blocks, form).data)
     assert walk(path) == (list(FILES), None)
@@ -52,7 +52,7 @@ def test_every_usual_padding_is_sound(tmp_path: Path, blocks: int, form: int) ->
 
 @pytest.mark.parametrize("zeros", [1024, 1025, 1536, 5000, 10_240, 10_752])
 def test_other_writers_pad_as_they_like(tmp_path: Path, zeros: int) -> None:
-    """Two blocks are enough; as many zeros as the usual record has are sound, wherever the file ends."""
+    """Two blocks of zeros are enough, and up to a usual record of zeros is sound, wherever the file ends."""
     tar = plan(FILES)
     (tmp_path / "x.tar").write_bytes(tar.data[: tar.end] + bytes(zeros))
     assert walk(tmp_path / "x.tar") == (list(FILES), None)
@@ -61,7 +61,7 @@ def test_other_writers_pad_as_they_like(tmp_path: Path, zeros: int) -> None:
 @pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar")
 @pytest.mark.parametrize("options", ["-b 1", "-b 20", "-b 128", "-b 2048", "--format=v7", "--format=posix", "-b 63"])
 def test_what_tar_writes_is_sound(tmp_path: Path, options: str) -> None:
-    """Tars by the program itself, if it is there; and none once their second half is zeros."""
+    """Tars of the program `tar` are sound, and damaged once their second half is zeros."""
     for k, name in enumerate(FILES):
         file = tmp_path / "origin" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +88,15 @@ def test_what_tar_writes_is_sound(tmp_path: Path, options: str) -> None:
     ],
     ids=lambda last: next(iter(last)),
 )
-def test_a_last_member_that_may_end_so_is_sound(tmp_path: Path, last: dict[str, bytes]) -> None:
-    """Zeros behind the end of a picture, black pixels, files of other programs: no damage of the tar."""
+def test_a_last_member_that_may_end_in_zeros_is_sound(tmp_path: Path, last: dict[str, bytes]) -> None:
+    """Zeros after the end of a picture, black pixels and other formats do not count as damage of the tar."""
     path = tmp_path / "x.tar"
     path.write_bytes(plan(FILES | last).data)
     assert walk(path) == ([*FILES, *last], None)
 
 
 def test_the_longest_end() -> None:
-    """Two blocks and a record, less one block; a record counts if the file is made of such."""
+    """The longest end is two blocks and a record minus one block, for record sizes that fit the file."""
     assert longest_end(97_916_641_280) == 81 * 512 or longest_end(97_916_641_280) == 41 * 512
     assert longest_end(10_240 * 7) == longest_end(12_345) == USUAL
     assert longest_end(5 << 20) == (1 << 20) + 512
@@ -112,7 +112,7 @@ places = st.integers(0, 10**6)
 def test_zeros_from_any_byte_on(
     tmp_path: Path, world: dict[str, bytes], blocks: int, place: int, at_member: bool, off: int
 ) -> None:
-    """Whatever is left of a tar before its zeros: the whole members, no other, and the verdict that the plan has."""
+    """If a tar is zeros from any byte on, exactly the intact members are found, and the verdict is the plan's."""
     tar = plan(world, blocks)
     starts = [start for start, _, _ in tar.members.values()][1:]
     cut = starts[place % len(starts)] + off if at_member else 512 + place % (len(tar.data) - 512)
@@ -124,7 +124,7 @@ def test_zeros_from_any_byte_on(
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(worlds, st.sampled_from([1, 20, 64]), places, places)
 def test_a_hole_that_a_download_left(tmp_path: Path, world: dict[str, bytes], blocks: int, one: int, two: int) -> None:
-    """Zeros from within one member to within another: nothing from the hole on is believed."""
+    """For a hole from one member into another, nothing from the hole on is used."""
     tar = plan(world, blocks)
     start, stop = sorted(512 + place % (tar.end - 512) for place in (one, two))
     assume(not is_within_data(tar, start, stop) and not cannot_be_told(tar, start))  # of pictures, see below
@@ -144,7 +144,7 @@ def _compare(tmp_path: Path, tar: Planned, start: int, stop: int) -> None:
 
 @pytest.fixture
 def tar_world(new_world: Callable[..., World]) -> tuple[World, list[tarfile.TarInfo]]:
-    """A world whose pictures are in origin.tar only, data.json first."""
+    """A world with pictures in origin.tar only, and data.json first."""
     world = new_world(folder=False)
     return world, [member for member in world.write_tar(data_json="first") if member.isfile()]
 
@@ -168,10 +168,10 @@ CUTS = ["between members", "in a header", "in a picture"]
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("where", CUTS)
-def test_a_build_says_that_the_tar_is_not_whole(
+def test_a_build_reports_the_damage(
     tar_world: tuple[World, list[tarfile.TarInfo]], where: str, streaming: bool
 ) -> None:
-    """Every row must be whole: the error names the tar and the byte. Else the whole part is used, and no more."""
+    """With missing="error" the error names the tar and the byte; otherwise exactly the intact part is used."""
     world, members = tar_world
     cut = cut_of(members, where)
     fill(world, cut)
@@ -187,7 +187,7 @@ def test_a_build_says_that_the_tar_is_not_whole(
 def test_the_report_index_and_verify_name_it(
     tar_world: tuple[World, list[tarfile.TarInfo]], tmp_path: Path, where: str
 ) -> None:
-    """The report of a build, `index` with exit code 1, and `verify`: damage, with its byte."""
+    """The build report, `index` (exit code 1) and `verify` have the damage with its byte."""
     world, members = tar_world
     fill(world, cut_of(members, where))
     builder = NewsCLIPpings(data_dir=str(world.root), missing="null")
@@ -199,8 +199,8 @@ def test_the_report_index_and_verify_name_it(
     assert any("damaged at byte" in fault for fault in report.invalid.values())
 
 
-def test_a_tar_beside_the_folder_is_looked_at(new_world: Callable[..., World]) -> None:
-    """`verify` names a tar that pictures do not come from, too; one that ends as it should is none of its faults."""
+def test_verify_checks_a_tar_beside_the_folder(new_world: Callable[..., World]) -> None:
+    """`verify` reports a damaged tar also if pictures come from the folder, and no fault for an intact one."""
     world = new_world()
     assert verify(world.root, configs="merged_balanced").sound
     fill(world, world.tar.stat().st_size // 2)
@@ -208,8 +208,8 @@ def test_a_tar_beside_the_folder_is_looked_at(new_world: Callable[..., World]) -
     assert [place for place in report.invalid if place == str(world.tar)]
 
 
-def test_rows_that_are_left_out_say_why(tar_world: tuple[World, list[tarfile.TarInfo]]) -> None:
-    """Where nothing would be left of a split, the error says that the tar is not whole."""
+def test_the_error_for_an_empty_split_mentions_the_damage(tar_world: tuple[World, list[tarfile.TarInfo]]) -> None:
+    """If no row of a split would be left, the error says that the tar is damaged."""
     world, members = tar_world
     fill(world, members[3].offset)
     with pytest.raises(MissingDataError, match="The tar is not whole: it is damaged at byte"):
@@ -218,7 +218,7 @@ def test_rows_that_are_left_out_say_why(tar_world: tuple[World, list[tarfile.Tar
 
 @pytest.mark.parametrize("length", [300, 600, 2000])
 def test_a_picture_whose_end_was_not_written(new_world: Callable[..., World], length: int) -> None:
-    """A hole that ends where the next member begins leaves every header right: the picture is not given out."""
+    """A picture whose last bytes are a hole is not used, although every header is intact."""
     world = new_world(folder=False)
     victim = world.used_once()
     world.pictures[victim.image_path] = noise("JPEG")
@@ -241,7 +241,7 @@ def test_a_picture_whose_end_was_not_written(new_world: Callable[..., World], le
 
 
 def test_an_article_that_was_not_written(tar_world: tuple[World, list[tarfile.TarInfo]]) -> None:
-    """A text of zeros is no article."""
+    """An article of zeros is not used."""
     world, members = tar_world
     caption = world.matches["merged_balanced", "train"][0].id
     (member,) = (m for m in members if m.name.endswith(f"/{caption}.txt"))
@@ -254,7 +254,7 @@ def test_an_article_that_was_not_written(tar_world: tuple[World, list[tarfile.Ta
 @pytest.mark.parametrize("padded", [0, 511, 512, 4000])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
 def test_the_end_of_a_picture(form: str, padded: int) -> None:
-    """Each format has its end, with any zeros behind it; without it, and with zeros instead, it is cut."""
+    """A picture is complete if it has its format's end, with any zeros after it, and cut if zeros replace the end."""
     data = noise(form)
     assert len(data) > 2500
     assert has_end(data + bytes(padded)) is (None if form == "BMP" else True)
@@ -262,20 +262,18 @@ def test_the_end_of_a_picture(form: str, padded: int) -> None:
     for length in (513, 1000, len(data) - 1500, len(data) - 20, len(data) - 2, len(data)):
         cut = data[:-length] + bytes(length)
         assert is_cut_by_zeros(cut) or (form == "BMP" and length < len(data) - 54), length
-    assert not is_cut_by_zeros(data[:-600])  # shorter, and not zeros: others tell
+    assert not is_cut_by_zeros(data[:-600])  # shorter, but without zeros, which other checks find
 
 
 @pytest.mark.parametrize("padded", [0, 700])
 @pytest.mark.parametrize("share", [0.3, 1.0], ids=["flat below", "flat"])
 def test_zeros_that_are_data(share: float, padded: int) -> None:
-    """Flat parts of a WEBP and black BMPs are zeros that were written; where more is zeros, they are damaged."""
+    """Zeros in flat parts of a WEBP and in a black BMP are data; with more zeros they are damaged."""
     for form, size in (("WEBP", (1200, 1600)), ("BMP", (60, 60))):
         picture = Image.new("RGB", size)
         noisy = Image.effect_noise((size[0], round(size[1] * (1 - share)) or 1), 80).convert("RGB")
         if share < 1:
-            picture.paste(
-                noisy, (0, size[1] - noisy.height if form == "BMP" else 0)
-            )  # the last row comes first in a BMP
+            picture.paste(noisy, (0, size[1] - noisy.height if form == "BMP" else 0))  # a BMP begins with the last row
         stream = io.BytesIO()
         picture.save(stream, form, method=0) if form == "WEBP" else picture.save(stream, form)
         data = stream.getvalue()
@@ -289,14 +287,14 @@ def test_zeros_that_are_data(share: float, padded: int) -> None:
 
 
 def test_sound_pictures_are_never_cut(world: World) -> None:
-    """Those of the small world, alone and with zeros behind them."""
+    """Intact pictures, alone and with zeros after them, never count as cut."""
     for data in world.pictures.values():
         assert not is_cut_by_zeros(data)
         assert not is_cut_by_zeros(data + bytes(1000))
 
 
 def test_the_walk_of_a_remote_tar_does_not_fetch_the_zeros(origin: Origin, tmp_path: Path) -> None:
-    """Its verdict is that on the local one, at the cost of samples."""
+    """The verdict on a remote tar is that on a local one, and only samples of the zeros are fetched."""
     tar = plan(FILES)
     path = origin.root / "preallocated" / "origin.tar"
     path.parent.mkdir(exist_ok=True)
@@ -313,8 +311,8 @@ def test_the_walk_of_a_remote_tar_does_not_fetch_the_zeros(origin: Origin, tmp_p
     assert origin.sent(path) < 64 << 20
 
 
-def test_a_remote_tar_that_is_not_whole(published: Published) -> None:
-    """A build from a URL is refused as one from a local file is."""
+def test_a_damaged_remote_tar(published: Published) -> None:
+    """A build from a damaged remote tar is refused like one from a local tar."""
     world = published.world
     data = published.tar.read_bytes()
     try:
@@ -327,8 +325,8 @@ def test_a_remote_tar_that_is_not_whole(published: Published) -> None:
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["behind a member", "in a member"])
-def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path, within: bool) -> None:
-    """What a file says of its size costs no time and no memory: 4 TiB of hole."""
+def test_a_huge_sparse_file_is_refused_soon(tmp_path: Path, within: bool) -> None:
+    """A sparse file of 4 TiB is refused without much time or memory."""
     path = tmp_path / "x.tar"
     tar = plan(FILES)
     info = tarfile.TarInfo("bbc/huge.jpg")
@@ -347,8 +345,8 @@ def test_a_huge_file_of_nothing_is_refused_soon(tmp_path: Path, within: bool) ->
     assert os.stat(path).st_blocks < 1000
 
 
-def test_what_is_no_picture_by_its_size_is_refused(new_world: Callable[..., World]) -> None:
-    """A member of 1.9 GB, most of it a hole, is no picture: an error names it, and takes no memory for it."""
+def test_a_member_too_large_for_a_picture_is_refused(new_world: Callable[..., World]) -> None:
+    """A member of 1.9 GB, mostly a hole, is an error that names it, without memory for it."""
     world = new_world(folder=False)
     victim, size = world.used_once(), 1_900_000_000
     (member,) = (m for m in world.write_tar(data_json="first") if m.name == f"origin/{victim.image_path}")

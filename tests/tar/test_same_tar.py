@@ -1,4 +1,4 @@
-"""A tar that was copied, moved, linked or touched is the same tar, whose index is kept; any other has its own."""
+"""A tar that was copied, moved, linked or touched keeps its cached index; any other tar has its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WAYS = [copied, moved, linked, reached_by_a_link, touched, with_other_rights, do
 def test_the_index_of_the_same_tar_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Path]
 ) -> None:
-    """Whatever became of the file, with the same content it is not walked again, and one index is kept of it."""
+    """A file with the same content is not walked again, and has one cached index."""
     tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
@@ -83,7 +83,7 @@ def test_the_index_of_the_same_tar_is_found_again(
 
 
 def test_two_copies_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In turns, too; and where the folder cannot be written to any more."""
+    """Two copies use one index, also in turns, and in a folder that became read-only."""
     tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
@@ -101,8 +101,8 @@ def test_two_copies_share_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("times", ["kept", "new"])
 @pytest.mark.parametrize("renamed", range(2, 10))
-def test_another_tar_of_that_size_is_not_taken_for_it(tmp_path: Path, renamed: int, times: str) -> None:
-    """The same size, ends and times: one other name in its middle, and its index is made anew."""
+def test_another_tar_of_the_same_size_has_its_own_index(tmp_path: Path, renamed: int, times: str) -> None:
+    """A tar with the same size, ends and times but another name in the middle is indexed again."""
     tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
     tar.write_bytes(plan(FILES).data)
     load_index(tar, folder)
@@ -117,7 +117,7 @@ def test_another_tar_of_that_size_is_not_taken_for_it(tmp_path: Path, renamed: i
 
 
 def test_the_index_of_a_damaged_tar_is_its_own(tmp_path: Path) -> None:
-    """A download that was completed has the size and the ends that it had before: it is walked again."""
+    """A preallocated download that was completed keeps its size and ends, and is walked again."""
     tar, folder, planned = tmp_path / "x.tar", tmp_path / "indexes", plan(FILES)
     start, stop = 150_000, 200_000
     tar.write_bytes(planned.data[:start] + bytes(stop - start) + planned.data[stop:])
@@ -128,8 +128,8 @@ def test_the_index_of_a_damaged_tar_is_its_own(tmp_path: Path) -> None:
     assert index.members["name"].to_pylist() == list(FILES)
 
 
-def test_a_tar_that_lost_its_middle_is_not_whole(tmp_path: Path) -> None:
-    """A hole in a copy: the index of the sound tar is not taken for its own."""
+def test_a_tar_with_a_hole_does_not_use_the_index_of_the_intact_one(tmp_path: Path) -> None:
+    """A copy with a hole does not use the index of the intact tar."""
     tar, folder, planned = tmp_path / "x.tar", tmp_path / "indexes", plan(FILES)
     tar.write_bytes(planned.data)
     assert load_index(tar, folder).damage is None
@@ -140,7 +140,7 @@ def test_a_tar_that_lost_its_middle_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_large_tars_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First and last headers, and some between, decide; reads of members compare the others."""
+    """A large tar is identified by its first, last and some other headers; reads of members check the rest."""
     tar, folder = tmp_path / "x.tar", tmp_path / "indexes"
     tar.write_bytes(plan(FILES).data)
     first = load_index(tar, folder).members.to_pylist()
@@ -160,7 +160,7 @@ def test_large_tars_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_changed_picture_is_read_from_the_tar(new_world: Callable[..., World]) -> None:
-    """Only places come from an index: other pictures at the same places, sizes and times are the new ones."""
+    """Pictures that changed at the same places are read from the tar, because an index has only places."""
     world = new_world(folder=False)
     world.write_tar(data_json="first")
     assert raw_splits(load(world)) == expected_splits(world)
@@ -173,7 +173,7 @@ def test_a_changed_picture_is_read_from_the_tar(new_world: Callable[..., World])
 
 
 def _two(tmp_path: Path) -> list[Path]:
-    """Two tars with other members at the same places."""
+    """Two tars with different members at the same places."""
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         folder.mkdir()
@@ -183,7 +183,7 @@ def _two(tmp_path: Path) -> list[Path]:
 
 
 def test_an_index_of_another_tar_is_none(tmp_path: Path) -> None:
-    """The kept index of one tar, copied over that of another, is not used."""
+    """The cached index of one tar, copied over another's, is not used."""
     tars = _two(tmp_path)
     kept = [load_index(tar, tmp_path / "indexes").kept for tar in tars]
     assert kept[0] is not None
@@ -195,7 +195,7 @@ def test_an_index_of_another_tar_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["flip", "cut"])
 def test_an_index_that_is_damaged_while_it_is_open(tmp_path: Path, how: str) -> None:
-    """No name is lost without a word, and nothing is read beyond the end: an error says to load again, which helps."""
+    """If an open index is damaged, an error says to load again, which works; no name is silently lost."""
     tar = _two(tmp_path)[0]
     index = load_index(tar, tmp_path / "indexes")
     names = pa.array([path.replace("bbc", "a") for path in FILES])

@@ -1,4 +1,4 @@
-"""Damaged and hostile archives: refused with the byte and what came before, never read as whole."""
+"""Damaged and hostile archives are refused with the byte and what precedes it, and never read as intact."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from newsclippings import BadFileError, BadTarError, NewsCLIPpings
 
 @pytest.fixture
 def tar_world(new_world: Callable[..., World]) -> World:
-    """A world whose pictures are in origin.tar only, data.json first."""
+    """A world with pictures in origin.tar only, and data.json first."""
     world = new_world(folder=False)
     world.write_tar(data_json="first")
     return world
 
 
 def _cut(world: World, where: str) -> tuple[int, set[str]]:
-    """A length to cut the tar at, and the picture paths that the part before it holds whole."""
+    """Return a length to cut the tar at, and the pictures that are complete before it."""
     members = [m for m in world.write_tar(data_json="first") if m.isfile()]
     size = world.tar.stat().st_size
     pictures = [m for m in members if m.name.endswith(".jpg")]
@@ -55,7 +55,7 @@ CUTS = [
 
 @pytest.mark.parametrize("where", CUTS)
 def test_a_truncated_tar_says_how_far_it_goes(tar_world: World, where: str) -> None:
-    """A cut archive is an error that tells the byte, the members so far and the outlets of the whole part."""
+    """A truncated tar is an error with the byte, the members before it, and the outlets of the intact part."""
     at, whole = _cut(tar_world, where)
     tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
     with pytest.raises(BadTarError, match=r"(?s)origin\.tar.*byte \d.*\d[\d,]* (whole |complete )?members?") as error:
@@ -65,7 +65,7 @@ def test_a_truncated_tar_says_how_far_it_goes(tar_world: World, where: str) -> N
 
 
 @pytest.mark.parametrize(("where", "missing", "streaming"), crossed(list(CUTS), ["null", "drop_pair"], WAYS))
-def test_the_whole_part_of_a_truncated_tar(tar_world: World, where: str, missing: str, streaming: bool) -> None:
+def test_the_intact_part_of_a_truncated_tar(tar_world: World, where: str, missing: str, streaming: bool) -> None:
     """With missing="null" or "drop_pair" the part before the cut is used."""
     at, whole = _cut(tar_world, where)
     tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
@@ -73,8 +73,8 @@ def test_the_whole_part_of_a_truncated_tar(tar_world: World, where: str, missing
     assert raw_splits(data) == expected_splits(tar_world, pictures=whole, missing=missing)
 
 
-def test_the_report_tells_of_the_damage(tar_world: World) -> None:
-    """The join report of a build from a cut archive says what was wrong with it."""
+def test_the_report_has_the_damage(tar_world: World) -> None:
+    """The join report of a build from a truncated tar has the damage."""
     at, _ = _cut(tar_world, "in the data")
     tar_world.tar.write_bytes(tar_world.tar.read_bytes()[:at])
     builder = NewsCLIPpings(data_dir=str(tar_world.root), missing="null")
@@ -82,8 +82,8 @@ def test_the_report_tells_of_the_damage(tar_world: World) -> None:
     assert all("byte" in report["damage"] for report in builder.join_reports.values())
 
 
-def test_data_json_behind_the_cut(new_world: Callable[..., World]) -> None:
-    """Where the cut took data.json away, the captions of the metadata are used."""
+def test_a_cut_before_data_json(new_world: Callable[..., World]) -> None:
+    """If the truncated tar lacks data.json, the captions of the metadata are used."""
     world = new_world(folder=False)
     members = world.write_tar(data_json="last")
     at = next(m.offset for m in members if m.name == "origin/data.json") + 700
@@ -112,7 +112,7 @@ FLIPS += ["zeroed to the end of a block of 1 MB"]
 
 @pytest.mark.parametrize("kind", FLIPS)
 def test_a_damaged_header(tar_world: World, kind: str) -> None:
-    """One flipped bit or a zeroed header is an error, never silently the end; the part before is usable."""
+    """A flipped bit or a zeroed header is an error, never the end of the tar; the part before can be used."""
     pictures = [m for m in tar_world.write_tar(data_json="first") if m.name.endswith(".jpg")]
     victim = pictures[len(pictures) // 2]
     _flip(tar_world, victim, kind)
@@ -132,15 +132,15 @@ def test_damage_is_found_in_streaming_too(tar_world: World, streaming: bool) -> 
 
 
 def test_an_appended_archive(tar_world: World) -> None:
-    """A second archive behind the first (cat a.tar >> b.tar) is refused: its members would be lost."""
+    """A second archive after the first (cat a.tar >> b.tar) is refused, because its members would be lost."""
     tar_world.tar.write_bytes(tar_world.tar.read_bytes() * 2)
     with pytest.raises(BadTarError, match=r"origin\.tar: it is damaged at byte \d+.*a second archive was appended"):
         load(tar_world)
 
 
 @pytest.mark.parametrize("name", ["origin/{}", "origin/./{}", "./origin//{}"])
-def test_a_member_that_stands_twice(tar_world: World, name: str) -> None:
-    """Two members of one name are refused: nobody can tell which is the picture."""
+def test_a_repeated_member(tar_world: World, name: str) -> None:
+    """Two members with one name are refused, because either may be the picture."""
     path = next(iter(tar_world.pictures))
     tar_world.write_tar(extra=[_member(name.format(path), data=b"other")])
     with pytest.raises(BadTarError, match=rf"origin\.tar: two members have the name '{path}'"):
@@ -169,7 +169,7 @@ def _member(
     ],
     ids=["symlink", "hard link", "character device", "block device", "FIFO", "..", "absolute", "backslash"],
 )
-def test_members_that_are_no_plain_files_inside(tar_world: World, name: str, kind: bytes, says: str) -> None:
+def test_members_that_are_no_plain_files(tar_world: World, name: str, kind: bytes, says: str) -> None:
     """Links, devices and names that leave the root are refused by name."""
     tar_world.write_tar(data_json="first", extra=[_member(name, kind, "/etc/passwd")])
     shown = name.split("/")[-1].split("\\")[-1]
@@ -178,7 +178,7 @@ def test_members_that_are_no_plain_files_inside(tar_world: World, name: str, kin
 
 
 def test_a_sparse_member(tar_world: World) -> None:
-    """A sparse member, whose bytes are not what lies in the file, is refused."""
+    """A sparse member, which is not stored as its plain bytes, is refused."""
     tar_world.write_tar(data_json="first", extra=[_member("origin/bbc/images/sparse.jpg", b"S")])
     with pytest.raises(BadTarError, match="sparse"):
         load(tar_world)
@@ -201,7 +201,7 @@ def test_a_sparse_member(tar_world: World) -> None:
     ids=["gzip", "bzip2", "xz", "zstd", "zip", "HTML", "LFS pointer", "empty", "zeros", "text"],
 )
 def test_no_plain_tar(tar_world: World, change: Callable[[bytes], bytes], says: str) -> None:
-    """A compressed archive, a login page or another file called origin.tar is refused with what it is."""
+    """For a compressed archive, a login page or another file named origin.tar, the error says what it is."""
     tar_world.tar.write_bytes(change(tar_world.tar.read_bytes()))
     with pytest.raises(BadTarError, match=says):
         load(tar_world)

@@ -1,4 +1,4 @@
-"""The tar walk against tarfile, which is right about whole archives."""
+"""The tar walk, compared with tarfile, which is right about intact archives."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write(path: Path, files: Members, form: int = tarfile.GNU_FORMAT, **fields: 
 
 
 def without_clashes(files: Members) -> Members:
-    """No name that is a folder of another, none that becomes another's normal form."""
+    """Drop names that are a folder of another, or have the same normal form."""
     return {
         name: data for name, data in files.items() if name.split("/")[0] not in ("origin", "visual_news", "visualnews")
     }
@@ -58,8 +58,8 @@ def without_clashes(files: Members) -> Members:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(members.map(without_clashes).filter(bool), formats, st.sampled_from([1, 2, 3, 8192]))
-def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Members, form: int, batch: int) -> None:
-    """Names, offsets and sizes of any GNU or PAX archive, long names and batch boundaries included."""
+def test_intact_archives_are_read_as_by_tarfile(tmp_path: Path, files: Members, form: int, batch: int) -> None:
+    """Names, offsets and sizes of any GNU or PAX archive equal tarfile's, with long names and batch boundaries."""
     path = write(tmp_path / "x.tar", files, form)
     with pytest.MonkeyPatch.context() as patch:
         change_constant(patch, "BATCH", batch, of="walk")
@@ -79,7 +79,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tmp_path: Path, files: Me
 def test_a_walk_in_segments_finds_the_same(
     tmp_path: Path, files: Members, form: int, segment: int, resumed: bool
 ) -> None:
-    """Wherever an archive is cut, in long names and bodies too, its members are those of one walk; resumed or not."""
+    """A walk in any segments, resumed or not, finds the members of a walk in one."""
     path = write(tmp_path / "x.tar", files, form)
     whole = walk(str(path))
     parts = tmp_path / "parts"
@@ -98,7 +98,7 @@ def test_a_walk_in_segments_finds_the_same(
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_no_segment_is_walked_twice(tmp_path: Path, form: int) -> None:
-    """A walk begins at what stands before a header, a long name or PAX fields, if that belongs to it."""
+    """A segment begins at the long name or PAX fields that belong to a header, so none is walked twice."""
     files = {f"origin/{'long' * 40}/{k}.jpg": b"x" * (900 + k) for k in range(60)}
     path = write(tmp_path / "x.tar", files, form)
     starts: list[int] = []
@@ -115,8 +115,8 @@ def test_no_segment_is_walked_twice(tmp_path: Path, form: int) -> None:
     assert len(starts) <= -(-path.stat().st_size // 5_000)
 
 
-def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> None:
-    """Headers inside a member look like any other; a walk that began at one of them does not count."""
+def test_an_archive_inside_an_archive_is_one_member(tmp_path: Path) -> None:
+    """Headers inside a member are ignored, even if a segment began at one of them."""
     inner = write(tmp_path / "inner.tar", {f"origin/{k}.jpg": b"x" * 900 for k in range(20)}).read_bytes()
     files = {"origin/a.jpg": b"A" * 700, "origin/inner.tar": inner, "origin/z.jpg": b"Z" * 700}
     path = write(tmp_path / "x.tar", files)
@@ -127,7 +127,7 @@ def test_an_archive_within_an_archive_leads_nobody_astray(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("at", [0, 3, 9])
 def test_damage_in_a_segment_ends_the_whole_walk(tmp_path: Path, at: int) -> None:
-    """What lies behind a damaged header does not count, though other segments were walked already."""
+    """Members after a damaged header do not count, even if their segments were walked already."""
     path = write(tmp_path / "x.tar", {f"origin/{k}.jpg": b"x" * 900 for k in range(10)})
     data = bytearray(path.read_bytes())
     data[at * 1536 + 148] ^= 1  # a digit of the checksum
@@ -160,8 +160,8 @@ def test_global_names_and_sizes_are_understood_in_segments_too(tmp_path: Path, f
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=30, unique=True), st.booleans())
-def test_names_are_found_by_their_hash_and_told_apart(names: list[str], colliding: bool) -> None:
-    """Every name is found at its place and no other is, even if all had one hash."""
+def test_names_are_found_by_their_hash(names: list[str], colliding: bool) -> None:
+    """Every name, and no other, is found at its place, even if all names have the same hash."""
     table = pa.table([names, range(600, 600 + len(names)), [1] * len(names), [0] * len(names)], schema=SCHEMA)
     with pytest.MonkeyPatch.context() as patch:
         if colliding:
@@ -180,7 +180,7 @@ def test_names_are_found_by_their_hash_and_told_apart(names: list[str], collidin
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 8000), st.integers(0, 7), st.integers(0, 3))
 def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, batch: int) -> None:
-    """One bit flipped in a header is damage, a refusal, or in a place that tells nothing; never lost members."""
+    """A flipped bit in a header is damage, an error, or without effect; it never loses members."""
     files = {f"bbc/images/0000/{k:03d}.jpg": bytes([65 + k]) * 700 for k in range(4)}
     path = write(tmp_path / "x.tar", files)
     data = bytearray(path.read_bytes())
@@ -204,7 +204,7 @@ def test_a_flipped_bit_is_named_or_harmless(tmp_path: Path, at: int, bit: int, b
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40), st.integers(0, 5000), st.integers(0, 600))
 def test_damaged_archives_never_raise_anything_else(tmp_path: Path, noise: bytes, at: int, cut: int) -> None:
-    """Whatever is put into an archive: an index of whole members, or an error of ours."""
+    """A damaged archive gives an index of intact members, or one of this package's errors."""
     path = write(tmp_path / "x.tar", {"origin/a.jpg": b"A" * 600, "origin/" + "b" * 120: b"B" * 10}, tarfile.PAX_FORMAT)
     data = path.read_bytes()
     path.write_bytes(data[:at] + noise + data[at + cut :])
@@ -233,7 +233,7 @@ def test_damaged_archives_never_raise_anything_else(tmp_path: Path, noise: bytes
     ],
 )
 def test_every_kind_of_header_is_read(tmp_path: Path, content: bytes, name: str) -> None:
-    """Headers of all ages of tar give the name and the place of the file."""
+    """Headers of every tar format give the name and the place of the file."""
     path = tmp_path / "x.tar"
     path.write_bytes(content + BODY + END)
     index = walk(str(path))
@@ -266,7 +266,7 @@ PAX = b"30 GNU.sparse.major=1\n"
     ],
 )
 def test_malformed_headers_are_damage(tmp_path: Path, content: bytes, says: str) -> None:
-    """A header that cannot be right stops the walk, which says why; nothing is read past the end of the file."""
+    """An invalid header stops the walk with the reason; nothing is read past the end of the file."""
     path = tmp_path / "x.tar"
     path.write_bytes(header(b"first") + BODY + content + END)
     index = walk(str(path))
@@ -277,8 +277,8 @@ def test_malformed_headers_are_damage(tmp_path: Path, content: bytes, says: str)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, END, bytes(512) + header(b"a") + BODY + END])
-def test_what_does_not_begin_with_a_header_is_no_tar(tmp_path: Path, content: bytes) -> None:
-    """A file of something else is refused at once, and the message says what was found."""
+def test_a_file_without_a_header_is_no_tar(tmp_path: Path, content: bytes) -> None:
+    """A file that is no tar is refused at once, and the error says what was found."""
     path = tmp_path / "x.tar"
     path.write_bytes(content)
     with pytest.raises(BadTarError, match=f"{len(content)} bytes that do not begin with a tar header"):
@@ -293,7 +293,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time the headers are not read again; the names are those of the first time."""
+    """A second walk maps the cached index, reads no headers, and gives the same names."""
     first = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
     monkeypatch.setattr(tar_index, "index_tar", None)
     allocated = pa.total_allocated_bytes()
@@ -303,12 +303,12 @@ def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch
     assert pa.total_allocated_bytes() == allocated
 
 
-def test_a_spoilt_index_is_made_anew(archive: Path, tmp_path: Path) -> None:
-    """An index of which any byte is another, or that ends anywhere, is never taken for one."""
+def test_a_damaged_cached_index_is_rebuilt(archive: Path, tmp_path: Path) -> None:
+    """A cached index with any changed byte, or cut anywhere, is not used."""
     key = fingerprint(str(archive))
     first = load_index(str(archive), key, tmp_path / "indexes")
     names = pa.array(["bbc/images/0000/001.jpg", "bbc/images/0000/002.jpg", "bbc/images/0000/003.jpg"])
-    expected = first.members.to_pylist(), first.find(names).tolist()  # not mapped, as the index is
+    expected = first.members.to_pylist(), first.find(names).tolist()  # not mapped, unlike the index
     assert expected[1] == [0, 1, -1]
     (kept,) = (tmp_path / "indexes").iterdir()
     data = kept.read_bytes()
@@ -320,14 +320,14 @@ def test_a_spoilt_index_is_made_anew(archive: Path, tmp_path: Path) -> None:
         assert kept.read_bytes() == data
 
 
-def test_a_folder_in_the_place_of_an_index(archive: Path, tmp_path: Path) -> None:
-    """It costs the walk each time, and nothing else."""
+def test_a_folder_in_place_of_a_cached_index(archive: Path, tmp_path: Path) -> None:
+    """If a folder is in place of the cached index, the tar is walked each time."""
     (tmp_path / "indexes" / "key.arrow").mkdir(parents=True)
     assert len(load_index(str(archive), "key", tmp_path / "indexes").members) == 2
 
 
 def test_the_hash_of_a_name_is_a_constant(archive: Path) -> None:
-    """Kept indexes hold it: it depends on no library's random numbers, and not on the machine."""
+    """The hash, which cached indexes contain, depends neither on a library's random seed nor on the machine."""
     names = ["", "a", "ab", "bbc/images/0000/001.jpg", "größe", "x" * 20_000]
     expected = [
         0,
@@ -341,8 +341,8 @@ def test_the_hash_of_a_name_is_a_constant(archive: Path) -> None:
     assert tar_index.hash_names(pa.array(names[:5] * 5000)).tolist() == expected[:5] * 5000
 
 
-def test_the_damage_is_kept_with_the_index(archive: Path, tmp_path: Path) -> None:
-    """A cached index of a truncated tar still says that it is one."""
+def test_the_damage_is_cached_with_the_index(archive: Path, tmp_path: Path) -> None:
+    """The cached index of a truncated tar has its damage."""
     data = archive.read_bytes()
     archive.write_bytes(data[:1100])
     key = fingerprint(str(archive))
@@ -353,8 +353,8 @@ def test_the_damage_is_kept_with_the_index(archive: Path, tmp_path: Path) -> Non
     assert load_index(str(archive), key, tmp_path / "indexes").damage == first.damage
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_error(archive: Path, tmp_path: Path) -> None:
-    """Without a place to keep the index, it is made each time."""
+def test_a_read_only_cache_is_no_error(archive: Path, tmp_path: Path) -> None:
+    """If the index cannot be cached, the tar is walked each time."""
     (tmp_path / "file").write_text("in the way")
     index = load_index(str(archive), "key", tmp_path / "file" / "indexes")
     assert len(index.members) == 2

@@ -1,4 +1,4 @@
-"""Runs, checkpoints and models that somebody else made: nothing is executed, asked for, or read outside of them."""
+"""Foreign runs, checkpoints and models: nothing is executed or asked, and nothing outside of them is read."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from _newsclippings.train.tiny import byte_tokenizer, tiny_config  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 Change = Callable[[Path], None]
-touched: list[str] = []  # what the audit hook saw of what is forbidden
-forbidden: list[str] = []  # folders that nobody may look into; empty: nothing is watched
+touched: list[str] = []  # forbidden events that the audit hook saw
+forbidden: list[str] = []  # folders that must not be read; if empty, nothing is watched
 
 
 def audit(event: str, args: tuple[Any, ...]) -> None:
@@ -50,7 +50,7 @@ sys.addaudithook(audit)
 
 
 class Evil:
-    """Unpickled, it leaves a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -71,7 +71,7 @@ class NoInput(io.StringIO):
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that nobody may look into; afterwards nobody did, nothing was executed, nothing was asked."""
+    """A folder that must not be read; afterwards assert that it was not, and that nothing was executed or asked."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in (*untrusted.TOKENS, "tokenizer_config.json", "config.json", "classifier.json", "optimizer.pt"):
@@ -91,7 +91,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as it is saved, never trained."""
+    """An untrained run, as it is saved."""
     home = tmp_path_factory.mktemp("made") / "run"
     classifier, tokenizer = model.make_classifier(Options(from_config="tiny", hidden=8))
     model.save_notes(home, classifier, tokenizer)
@@ -105,7 +105,7 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 
 def change_json(name: str, *path: str, **values: Any) -> Change:
-    """Sets values in a JSON file of a folder."""
+    """Return a change that sets values in a JSON file of a folder."""
 
     def change(folder: Path) -> None:
         file = folder / name
@@ -127,7 +127,7 @@ def put(name: str, data: bytes | str) -> Change:
 
 
 def link(name: str) -> Change:
-    """Has a link out of the folder for a file."""
+    """Return a change that replaces a file by a link out of the folder."""
 
     def change(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def pipe(name: str) -> Change:
 
 
 def tensors(**values: Any) -> Change:
-    """Has other tensors in the weights; None for none."""
+    """Return a change that sets tensors of the weights; None removes one."""
 
     def change(folder: Path) -> None:
         every = load_file(folder / "model.safetensors")
@@ -156,7 +156,7 @@ def tensors(**values: Any) -> Change:
 
 
 def evil(name: str) -> Change:
-    """A pickle that leaves a file when it is loaded, as torch saves it, too."""
+    """Write a pickle that creates a file when it is loaded, plain or as torch saves it."""
 
     def change(folder: Path) -> None:
         torch.save({"state": Evil(folder.parent / "canary")}, folder / name)
@@ -235,8 +235,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused(what: str, run: Path, watched: Path) -> None:
-    """One line that names the file, what was expected, and what was found; in seconds, with little memory."""
+def test_bad_runs_are_refused(what: str, run: Path, watched: Path) -> None:
+    """The error is one line with the file, what was expected and what was found, soon and with little memory."""
     change, says = REFUSED[what]
     change(run)
     with pytest.raises(ValueError, match=r"expected|damaged|it needs") as error:
@@ -289,8 +289,8 @@ IGNORED: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("what", IGNORED)
-def test_what_is_ignored(what: str, made: Path, run: Path, watched: Path) -> None:
-    """The classifier is that of the run as it was, and its tokens, too."""
+def test_other_content_of_a_run_is_ignored(what: str, made: Path, run: Path, watched: Path) -> None:
+    """Extra files and settings of a run are ignored: classifier and tokens are those of the original run."""
     IGNORED[what](run)
     classifier, tokenizer = model.load_classifier(run)
     sound, tokens = model.load_classifier(made)
@@ -308,8 +308,8 @@ def world_of_rows(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("rows"))
 
 
-def test_nothing_is_asked_at_a_terminal(run: Path, world_of_rows: World, tmp_path: Path) -> None:
-    """A run with code and a place of its own is evaluated where the user says; a terminal sees no question."""
+def test_no_question_is_asked_on_a_terminal(run: Path, world_of_rows: World, tmp_path: Path) -> None:
+    """A run that names code and a data folder is evaluated with the user's data, without a question on the terminal."""
     about("backbone", auto_map=REMOTE)(run)
     about("options", data_dir="/nowhere", data="evil/repo")(run)
     settings(run)
@@ -371,7 +371,7 @@ CHECKPOINTS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("what", CHECKPOINTS)
 def test_checkpoints_that_are_refused(what: str, trained: Path, tmp_path: Path, watched: Path) -> None:
-    """Before a training goes on from them: one line, and nothing in them was executed."""
+    """A bad checkpoint is refused with one line before training resumes, and nothing in it is executed."""
     checkpoint = Path(shutil.copytree(trained / "checkpoint-2", tmp_path / "checkpoint-2"))
     untrusted.check_checkpoint(checkpoint, sharded=False)
     change, says = CHECKPOINTS[what]
@@ -404,10 +404,10 @@ def other_groups(folder: Path) -> None:
     ],
     ids=["runs", "groups", "moments", "weights", "random", "schedule"],
 )
-def test_a_training_does_not_go_on_from_them(
+def test_training_does_not_resume_from_a_foreign_state(
     change: Change, says: str, trained: Path, world_of_rows: World, tmp_path: Path, watched: Path
 ) -> None:
-    """What fits no better than another's state is told in a line, too."""
+    """A checkpoint whose state does not fit is an error of one line."""
     home = Path(shutil.copytree(trained, tmp_path / "run"))
     change(home / "checkpoint-2")
     with pytest.raises(ValueError, match=r"expected|damaged|it needs") as error:
@@ -455,7 +455,7 @@ MODELS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("what", MODELS)
 def test_models_that_are_refused(what: str, clip: Path, tmp_path: Path, watched: Path) -> None:
-    """A folder for --model, likewise."""
+    """A bad folder for --model is refused with one line, and nothing in it is executed."""
     folder = Path(shutil.copytree(clip, tmp_path / "clip"))
     change, says = MODELS[what]
     change(folder)
@@ -466,7 +466,7 @@ def test_models_that_are_refused(what: str, clip: Path, tmp_path: Path, watched:
 
 
 def test_a_model_with_code_of_its_own(clip: Path, tmp_path: Path, watched: Path) -> None:
-    """What `transformers` has a class for is read by that class; code, kernels, files elsewhere are left alone."""
+    """A model is read by its class in `transformers`; its own code, kernels and files elsewhere are ignored."""
     folder = Path(shutil.copytree(clip, tmp_path / "clip"))
     change_json("config.json", auto_map=REMOTE, attn_implementation="evil/kernels", transformers_weights="x.bin")(
         folder
@@ -482,7 +482,7 @@ def test_a_model_with_code_of_its_own(clip: Path, tmp_path: Path, watched: Path)
 
 
 def test_models_larger_than_memory(tmp_path: Path, watched: Path) -> None:
-    """From a config alone, too."""
+    """A model larger than memory is refused, also if it is only a config."""
     folder = tmp_path / "config"
     folder.mkdir()
     raw = tiny_config().to_dict()

@@ -1,4 +1,4 @@
-"""The paper's benchmark: what can be learned is, what cannot is not, and every row is seen once."""
+"""The paper's benchmark: learnable data are learned, others are not, and every row is seen once."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def predictions(out: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("streaming", sampled(WAYS.values(), 2), ids=WAYS)
 def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> None:
-    """A world whose falsified pictures carry a signal is told apart, by rows and by pairs."""
+    """If falsified pictures carry a signal, rows and pairs are classified correctly."""
     found = run(learnable, "out", *FAST, "--max_steps", 80, *(["--streaming"] if streaming else []))
     assert found["rows"] == 512
     for name in ("accuracy", "auc", "pair_accuracy"):
@@ -101,14 +101,14 @@ def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> Non
 
 
 def test_what_cannot_be_learned_stays_at_chance(noise: Path) -> None:
-    """In a world without a signal half of the answers are right."""
+    """Without a signal half of the answers are right."""
     found = run(noise, "out", *FAST, "--max_steps", 40)
     assert abs(found["accuracy"]["value"] - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("ablation", sampled(["--text_only", "--image_only"], 2))
 def test_ablations(learnable: Path, ablation: str) -> None:
-    """The signal is in the pictures: captions alone know nothing, and then twins are the same."""
+    """The signal is in the pictures: with captions alone accuracy is at chance, and twins are equal."""
     found = run(learnable, "out", *FAST, "--max_steps", 60, ablation)
     if ablation == "--image_only":
         assert found["accuracy"]["value"] > 0.95
@@ -120,7 +120,7 @@ def test_ablations(learnable: Path, ablation: str) -> None:
 
 @pytest.mark.parametrize(("control", "streaming"), crossed(["shuffled_labels", "own_pictures"], WAYS))
 def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) -> None:
-    """With the caption's own picture everywhere, or labels by the toss of a coin, there is nothing to learn."""
+    """With only original pictures, or with random labels, accuracy ends at chance."""
     more = ["--streaming"] if streaming else []
     found = run(learnable, "out", *FAST, "--max_steps", 60, "--control", control, *more)
     text = Path("out/report.md").read_text()
@@ -135,7 +135,7 @@ def test_controls_end_at_chance(learnable: Path, control: str, streaming: bool) 
         assert [row["label"] for row in predictions("out")] != [0, 1] * 256
 
 
-def test_a_frozen_backbone_does_not_move(learnable: Path) -> None:
+def test_a_frozen_backbone_does_not_change(learnable: Path) -> None:
     """With --freeze_backbone only the head is trained."""
     options, arguments = parse([*QUICK, "--data_dir", str(learnable), "--freeze_backbone", "--max_steps", "3", *FAST])
     arguments.output_dir = "out"
@@ -149,8 +149,8 @@ def test_a_frozen_backbone_does_not_move(learnable: Path) -> None:
     assert not torch.equal(trained.head[0].weight, fresh.head[0].weight)
 
 
-def test_head_and_backbone_have_rates_of_their_own() -> None:
-    """The official rates, and whatever is asked for, reach the optimizer."""
+def test_head_and_backbone_have_separate_learning_rates() -> None:
+    """The optimizer gets the official learning rates by default, or those that are given."""
     options, arguments = parse(["--from_config", "tiny", "--use_cpu"])
     groups = model.make_classifier(options)[0].groups(arguments.learning_rate, arguments.weight_decay)
     assert [group["lr"] for group in groups] == [5e-5, 5e-7]
@@ -164,7 +164,7 @@ def test_head_and_backbone_have_rates_of_their_own() -> None:
 
 
 def test_stream_and_map_learn_the_same(little: Path) -> None:
-    """Same seed, same order: the same losses to 1e-5."""
+    """With the same seed, a stream and a map-style dataset give the same losses to 1e-5."""
     more = ["--max_steps", 12, "--shuffle", "false", "--logging_steps", 1, *FAST]
     run(little, "map", *more)
     run(little, "stream", *more, "--streaming")
@@ -180,8 +180,8 @@ def test_stream_and_map_learn_the_same(little: Path) -> None:
         pytest.param(["--streaming", "--dataloader_num_workers", "2"], id="workers", marks=pytest.mark.sweep),
     ],
 )
-def test_a_run_that_was_interrupted_goes_on_as_if_it_was_not(little: Path, more: list[str]) -> None:
-    """Stopped in the second of three epochs of 4 steps, then on from the checkpoint: the weights of a run at once."""
+def test_an_interrupted_run_ends_with_the_same_weights(little: Path, more: list[str]) -> None:
+    """A run that is stopped in an epoch and resumed from its checkpoint ends with the weights of a single run."""
     more = [*FAST, "--lr_scheduler_type", "constant", *more]
     run(little, "whole", *more, "--max_steps", 10)
     run(little, "parts", *more, "--max_steps", 6, "--save_steps", 6)
@@ -191,7 +191,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_was_not(little: Path, more:
 
 
 def test_epochs_of_a_stream(little: Path) -> None:
-    """--num_train_epochs works, since the length is known: two epochs of 64 rows are 8 batches of 16."""
+    """--num_train_epochs works for streams, because their length is known."""
     run(little, "out", *FAST, "--num_train_epochs", 2, "--streaming")
     (state,) = Path("out").glob("checkpoint-*/trainer_state.json")
     found = json.loads(state.read_text())
@@ -210,7 +210,7 @@ def indices(batches: Any) -> list[int]:
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2), (4, 1), (1, 3)])
 @pytest.mark.parametrize("buffer", sampled([7, 0], 2))
 def test_every_row_once_an_epoch(world: World, ranks: int, workers: int, buffer: int) -> None:
-    """Whatever ranks and workers there are, each row is read by one of them, and all ranks have as many batches."""
+    """For any ranks and workers each row is read exactly once per epoch, and all ranks have equally many batches."""
     rows = len(world.rows())  # 24: 12 pairs
     seen, lengths = [], []
     for rank in range(ranks):
@@ -228,7 +228,7 @@ def test_every_row_once_an_epoch(world: World, ranks: int, workers: int, buffer:
 
 
 def test_the_order_is_that_of_seed_and_epoch(world: World) -> None:
-    """Another epoch or seed, another order; the same again is the same; without a buffer it is that of the file."""
+    """The order depends on epoch and seed only; without a buffer it is that of the file."""
     orders = {}
     for seed in (0, 1):
         data = stream(world, seed=seed, buffer=10)
@@ -242,7 +242,7 @@ def test_the_order_is_that_of_seed_and_epoch(world: World) -> None:
 
 
 def test_what_does_not_fit_is_an_error(world: World) -> None:
-    """Shards that the ranks cannot share, and streams of another length than said."""
+    """Shards that the ranks cannot share, and streams of another length than stated, are errors."""
     with pytest.raises(ValueError, match=r"8 shards cannot be divided evenly between 3 ranks\. Use 1, 2, 4, 8 ranks"):
         stream(world, ranks=3)
     rows = load(world, streaming=True, split="train")
@@ -270,7 +270,7 @@ Path(sys.argv[1], f"rank-{os.environ['RANK']}.json").write_text(json.dumps(seen)
     "streaming", [pytest.param(False, id="map", marks=pytest.mark.sweep), pytest.param(True, id="stream")]
 )
 def test_two_ranks(little: Path, tmp_path: Path, streaming: bool) -> None:
-    """torchrun with two processes: each row of an epoch is seen exactly once over both, and both end with one model."""
+    """With torchrun and two processes each row is seen once per epoch, and both end with the same model."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     arguments = [*QUICK, *FAST, "--data_dir", str(little), "--output_dir", str(tmp_path / "out")]
@@ -302,8 +302,8 @@ def answer(index: int, label: int, score: float) -> dict[str, Any]:
     }
 
 
-def test_measures_are_those_of_a_naive_count() -> None:
-    """Accuracies, area under the curve and pair accuracy, counted one by one."""
+def test_measures_equal_a_naive_count() -> None:
+    """Accuracies, area under the curve and pair accuracy equal a naive count."""
     random = np.random.default_rng(1)
     rows = [answer(k, k % 2, float(np.round(random.uniform(0.05, 0.95), 1))) for k in range(400)]
     found = evaluate.measure(rows)
@@ -331,15 +331,15 @@ def test_measures_are_those_of_a_naive_count() -> None:
     assert 0.07 < spread < 0.13  # 2 x 1.96 x sqrt(0.25 / 400) is 0.098 for independent rows
 
 
-def test_a_control_that_is_not_at_chance_is_called_out(tmp_path: Path) -> None:
-    """The report says when what cannot be learned was learned."""
+def test_a_control_that_is_not_at_chance_is_reported(tmp_path: Path) -> None:
+    """The report warns if a control is not at chance."""
     rows = [answer(k, k % 2, 0.9 if k % 2 else 0.1) for k in range(100)]
     evaluate.write_report(tmp_path, rows, "x", "labels by a coin")
     assert "found 100.0%: NOT CHANCE" in (tmp_path / "report.md").read_text()
 
 
 def test_predictions_and_report(learnable: Path) -> None:
-    """One line for every row of test with ids, label, score and logits; a table, a picture; the same when run again."""
+    """A run writes a prediction for every row of test, a table and a picture, and the same again in a second run."""
     found = run(learnable, "out", *FAST, "--max_steps", 20)
     rows = predictions("out")
     assert [row["index"] for row in rows] == list(range(512))
@@ -360,7 +360,7 @@ def test_predictions_and_report(learnable: Path) -> None:
 
 
 def test_a_run_on_other_rows(world: World) -> None:
-    """What was trained on one config is evaluated on another, or on other outlets, into a folder of its own."""
+    """A run can be evaluated on another config or other outlets, into another folder."""
     run(world.root, "out", "--max_steps", 2)
     before = Path("out/predictions.jsonl").read_text()
     evaluated = ["--eval_only", "out", "--data_dir", str(world.root), "--use_cpu"]
@@ -381,7 +381,7 @@ def test_a_run_on_other_rows(world: World) -> None:
 
 
 def test_other_outlets(learnable: Path) -> None:
-    """Trained on captions of two outlets, tested on those of the other two; so it is when it is evaluated again."""
+    """A run trained on two outlets is tested on the other two, also when it is evaluated again."""
     found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
     assert found["rows"] == 256
     assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"]) == found
@@ -397,7 +397,7 @@ def test_other_outlets(learnable: Path) -> None:
 
 @pytest.mark.parametrize("features", sampled([["clip"], ["clip", "--products"], ["all", "--products"], ["facenet"]], 2))
 def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[str]) -> None:
-    """The same head on vectors, no pictures; rows without a vector count, as zeros."""
+    """The head can be trained on vectors, without pictures; rows without a vector count as zeros."""
     world = new_world(tar=False)
     write_embeddings(world, make_plan(world))
     arguments = ["--features", *features, "--data_dir", str(world.root), "--output_dir", "out", "--use_cpu"]
@@ -407,7 +407,7 @@ def test_on_the_authors_vectors(new_world: Callable[..., World], features: list[
 
 
 def test_vectors_of_a_row() -> None:
-    """Normalised, zero where there is none, faces as their mean, then product and difference."""
+    """Features are normalised vectors, zeros if missing, the mean of faces, and their product and difference."""
     from _newsclippings.train.collate import make_vectors
 
     row = {"clip_image": [3.0] + [0.0] * 511, "clip_text": [0.0, 2.0] + [0.0] * 510}
@@ -456,18 +456,18 @@ def test_vectors_of_a_row() -> None:
     ],
 )
 def test_contradictions_are_errors(arguments: list[str], says: str) -> None:
-    """What was expected, and what was found."""
+    """Contradictory options are an error with what was expected and what was found."""
     with pytest.raises(ValueError, match=re.escape(says)):
         parse([*arguments, "--use_cpu"])
 
 
-def test_false_is_no_checkpoint() -> None:
-    """As `Trainer` takes true for the last one."""
+def test_false_is_not_the_last_checkpoint() -> None:
+    """--resume_from_checkpoint false does not resume, although `true` means the last checkpoint."""
     assert parse(["--resume_from_checkpoint", "false", "--use_cpu"])[1].resume_from_checkpoint is None
 
 
 def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
-    """Exit code 1, what was looked for, no traceback."""
+    """An error has exit code 1 and one line without a traceback."""
     with pytest.raises(ValueError, match=r"nowhere is not the folder of a run .* it needs model\.safetensors"):
         training.main(["--eval_only", "nowhere", "--use_cpu"])
     done = run_module("newsclippings", ["train", "--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
@@ -477,7 +477,7 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
 
 
 def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours and those of TrainingArguments, with what they are without being asked."""
+    """--help has our flags and those of TrainingArguments, with their defaults."""
     with pytest.raises(SystemExit) as end:
         training.main(["--help"])
     assert end.value.code == 0
@@ -502,14 +502,14 @@ def test_more_ranks_than_pairs(world: World) -> None:
 
 
 def test_a_stream_travels_to_a_process_that_is_not_forked(world: World) -> None:
-    """Rows and their control can be sent to a spawned worker."""
+    """A stream with a control can be sent to a spawned worker."""
     for control in (None, "shuffled_labels"):
         data = stream(world, control=Control(control))
         assert list(pickle.loads(pickle.dumps(data))) == list(data)
 
 
 def test_siglip(learnable: Path, tmp_path: Path) -> None:
-    """Another family of models, with fewer places for tokens than the recipe has."""
+    """SigLIP, which has fewer token positions than the recipe, can be trained."""
     from transformers import SiglipConfig, SiglipModel
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -523,14 +523,14 @@ def test_siglip(learnable: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_pictures(world: World, tmp_path: Path) -> None:
-    """What is not there is named."""
+    """A folder without pictures is an error that names what is missing."""
     build_folder(tmp_path / "none", ["merged_balanced"], images="none", data_dir=str(world.root))
     with pytest.raises(ValueError, match="lacks the columns image, which training needs"):
         run(world.root, "out", "--data", tmp_path / "none", "--max_steps", 3)
 
 
 def spoil(world: World) -> dict[str, set[int]]:
-    """Empty a picture of test, cut others; gives the rows of pairs that are left, by split."""
+    """Empty a picture of test and truncate others; return the rows of the remaining pairs by split."""
     spoilt = set()
     for split, k, size in (("train", 5, 100), ("test", 2, 0), ("test", 9, 300)):
         spoilt.add(path := world.rows(split=split)[k]["image_path"])
@@ -546,7 +546,7 @@ def spoil(world: World) -> dict[str, set[int]]:
 def test_broken_pictures_do_not_end_a_run(
     new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool, built: bool
 ) -> None:
-    """Pairs with a picture that is missing or does not decode are left out, told of, and not among the predictions."""
+    """Pairs with a missing or broken picture are left out and reported, and have no prediction."""
     world = new_world(tar=False)
     left = spoil(world)
     more = ["--streaming"] if streaming else []
@@ -563,8 +563,8 @@ def test_broken_pictures_do_not_end_a_run(
     assert any(f"{len(world.rows(split='test')) - len(left['test'])} rows are left out" in text for text in told)
 
 
-def test_no_row_that_could_be_used(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """A split of which nothing is left is an error, and not a stream without an end."""
+def test_a_split_without_usable_rows_is_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A split without any usable row is an error, not an endless stream."""
     world = new_world(tar=False)
     options = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
     build_folder(tmp_path / "built", ["merged_balanced"], **options)
@@ -576,7 +576,7 @@ def test_no_row_that_could_be_used(new_world: Callable[..., World], tmp_path: Pa
 
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.sweep), 1])
 def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World], tmp_path: Path, workers: int) -> None:
-    """Where nobody asked for a check: the row, the picture, what to do; one line, also out of a worker."""
+    """Without check_images, a broken picture is one line with row, picture and what to do, also from a worker."""
     world = new_world(tar=False)
     row = world.rows()[3]
     (world.origin / row["image_path"]).write_bytes(b"<html>")
@@ -595,13 +595,13 @@ def test_a_broken_picture_is_named_with_its_row(new_world: Callable[..., World],
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_how_many_batches_a_stream_has(world: World, workers: int, drop_last: bool) -> None:
-    """The length is that of the batches, also where those that are not full are left out."""
+    """The length of a stream is its number of batches, with and without incomplete ones."""
     batches = StreamLoader(stream(world), batch_size=5, num_workers=workers, collate_fn=list, drop_last=drop_last)
     assert len(list(batches)) == len(batches)
 
 
-def test_a_model_that_diverged_is_no_control(tmp_path: Path) -> None:
-    """Scores that are no numbers are not taken for answers."""
+def test_nan_scores_are_an_error(tmp_path: Path) -> None:
+    """Scores that are not a number do not count as answers."""
     batch = {"facts": [{"index": 7, "falsified": 0}], "labels": None}
     diverged: Any = Diverged()
     with pytest.raises(ValueError, match=r"row 7: expected two numbers, found \[nan, nan\]"):
@@ -621,14 +621,14 @@ def test_order_of_batches_is_kept_by_a_plain_loader(world: World) -> None:
     assert indices(DataLoader(stream(world), batch_size=4, collate_fn=list)) == list(range(24))
 
 
-# Pairs that are not all there
+# Incomplete pairs
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (2, 2), (4, 1)])
-def test_a_built_folder_of_which_pairs_were_dropped(
+def test_a_built_folder_with_dropped_pairs(
     new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, workers: int
 ) -> None:
-    """Its files do not have the rows of a whole split: they are counted, and each row is still read once."""
+    """The rows of a built folder with dropped pairs are counted from its files, and each is read once."""
     change_constant(monkeypatch, "FEWEST", 1)
     world = new_world(tar=False)
     for record in list(world.records.values())[::9]:
@@ -647,16 +647,16 @@ def test_a_built_folder_of_which_pairs_were_dropped(
     kept = [row["index"] for row in load_dataset(str(tmp_path / "built"), "merged_balanced", split="train")]
     assert 0 < len(kept) < len(world.rows())
     assert set(seen) == set(kept)
-    assert len(seen) == len(kept) or ranks * max(1, workers) > 1  # parts that differ in size begin anew
+    assert len(seen) == len(kept) or ranks * max(1, workers) > 1  # parts of different size repeat rows
 
 
 def test_other_data_have_no_files_to_count(world: World) -> None:
-    """Rows straight from the sources are divided evenly."""
+    """Rows from the builder, without files to count, are divided evenly."""
     assert read_shard_sizes(Options(data_dir=str(world.root), streaming=True), "train") is None
 
 
 def test_rows_without_their_twins() -> None:
-    """They are no pairs: of four rows, one pair is won; and they are left out of training."""
+    """Rows without a twin do not count for pair accuracy, and are left out of training."""
     predictions = [
         {"index": index, "label": label, "score": score, "source_dataset": 0, "source": "bbc"}
         for index, label, score in [(0, 0, 0.1), (1, 1, 0.9), (2, 0, 0.5), (5, 1, 0.3), (6, 0, 0.4)]
@@ -670,11 +670,11 @@ def test_rows_without_their_twins() -> None:
     assert [row["index"] for row, _ in zip(streamed, range(6), strict=False)] == [0, 1, 6, 7, 0, 1]
 
 
-# Models and runs
+# Models and resumed runs
 
 
-def test_models_that_will_not_do(tmp_path: Path) -> None:
-    """Another family, and a tokenizer that is not there, are told; weights in half precision are read in full."""
+def test_unsuitable_models(tmp_path: Path) -> None:
+    """Another model family or a missing tokenizer is an error; half-precision weights are read as float32."""
     from transformers import BertConfig, BertModel, CLIPModel
 
     from _newsclippings.train.tiny import byte_tokenizer, tiny_config
@@ -690,8 +690,8 @@ def test_models_that_will_not_do(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
 
 
-def test_a_run_is_not_gone_on_with_as_another(tmp_path: Path) -> None:
-    """Other flags, and other numbers of readers of a stream, are refused before a file of the run is touched."""
+def test_a_run_is_not_resumed_with_other_options(tmp_path: Path) -> None:
+    """Resuming with other flags or another number of readers is refused before any file of the run changes."""
     run = tmp_path / "run"
     made = Options(from_config="tiny", hidden=64)
     two, turned = {"workers": 2, "ranks": 1}, {"workers": 1, "ranks": 2}
@@ -714,7 +714,7 @@ def test_a_run_is_not_gone_on_with_as_another(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_folder(world: World) -> None:
-    """A run that goes on elsewhere has to fit, too; and weights that are cut off are told in a line."""
+    """A checkpoint of another folder must fit, too; truncated weights are an error of one line."""
     more = ["--max_steps", 2, "--save_steps", 2, "--streaming"]
     run(world.root, "out", *more)
     checkpoint = Path("out/checkpoint-2")
@@ -729,8 +729,8 @@ def test_a_checkpoint_of_another_folder(world: World) -> None:
         run(world.root, "new", *elsewhere)
 
 
-def test_weights_that_are_cut_off(tmp_path: Path) -> None:
-    """Those of a model, too, are told in a line."""
+def test_truncated_weights_of_a_model(tmp_path: Path) -> None:
+    """Truncated weights of a model are an error of one line."""
     from transformers import CLIPModel
 
     from _newsclippings.train.tiny import tiny_config
@@ -741,10 +741,10 @@ def test_weights_that_are_cut_off(tmp_path: Path) -> None:
         model.make_classifier(Options(model=str(tmp_path / "clip")))
 
 
-def test_a_run_is_evaluated_where_its_data_are(
+def test_the_command_line_says_where_the_data_are(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The command line says where, and never the run; a line names what is not used."""
+    """The data folder comes from the command line, never from the run; one line names what is ignored."""
     build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root))
     found = run(world.root, "out", "--data", tmp_path / "built", "--max_steps", 1)
     (tmp_path / "built").rename(tmp_path / "moved")
@@ -764,7 +764,7 @@ def test_a_run_is_evaluated_where_its_data_are(
 
 
 def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:
-    """How many rows there are, the files know."""
+    """For a built folder without a card, rows are counted from the files."""
     build_folder(tmp_path / "built", ["merged_balanced"], data_dir=str(world.root))
     card = tmp_path / "built" / "README.md"
     card.write_text(re.sub(r"(?m)^ *- ?name: (train|test|validation)\n( +num_\w+: .*\n)+", "", card.read_text()))
@@ -772,10 +772,10 @@ def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:
     assert len(list(training.load_rows(options, "train", 0, 0, 1))) == len(world.rows())
 
 
-def test_what_test_lacks_is_told_before_training(
+def test_missing_test_data_are_reported_before_training(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not after hours of it."""
+    """If test data are missing, the error comes before training."""
     world = new_world(tar=False)
     (world.origin / world.rows(split="test")[0]["image_path"]).unlink()
     monkeypatch.setattr(training, "train", lambda *args: pytest.fail("training began"))
@@ -784,7 +784,7 @@ def test_what_test_lacks_is_told_before_training(
 
 
 def test_pixels_are_those_of_the_recipe() -> None:
-    """Transparency as Pillow's convert shows it, by which the authors trained; grey of 16 bits keeps its tones."""
+    """Pixels are those of Pillow's convert, as in the authors' training; 16-bit grey keeps its tones."""
     from sweeps import odd_pictures as odd
 
     from _newsclippings.train.collate import make_pixels

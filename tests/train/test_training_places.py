@@ -1,4 +1,4 @@
-"""`newsclippings train` writes over nothing that it reads, and nothing of others; and says so in a line."""
+"""`newsclippings train` never overwrites its inputs or other files; the error is one line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.parametrize("how", ["path", "link"])
 @pytest.mark.parametrize("name", sorted(INPUTS))
 def test_a_run_is_no_input(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: str) -> None:
-    """Neither by its path nor through a link; nothing changes."""
+    """A run folder that is an input, by path or link, is refused, and no file changes."""
     monkeypatch.chdir(scene)
     monkeypatch.setattr(training, "train", lambda *_: pytest.fail("training began"))
     place, more = INPUTS[name]
@@ -84,7 +84,7 @@ def test_a_run_is_no_input(scene: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", ["run/new", "data/visual_news/origin"])
 def test_results_are_no_input(scene: Path, name: str) -> None:
-    """Those of --eval_only neither."""
+    """Results of --eval_only are never written over inputs."""
     before = digests(scene)
     arguments = ["--eval_only", str(scene / "run"), "--data_dir", str(scene / "data"), "--use_cpu"]
     with pytest.raises(ConfigError, match=r"lies in a folder of inputs|is one of the inputs|holds the inputs"):
@@ -134,8 +134,10 @@ FOREIGN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(FOREIGN))
-def test_files_of_others_stay(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """What another program wrote, or what has another name elsewhere, is not written over, and that is said at once."""
+def test_other_files_are_not_overwritten(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Files of other programs, and links, are not overwritten, and the error comes at once."""
     monkeypatch.setattr(training, "train", lambda *_: pytest.fail("training began"))
     out = Path(shutil.copytree(scene / "run", tmp_path / "place" / "out"))
     change, more = FOREIGN[name]
@@ -146,8 +148,8 @@ def test_files_of_others_stay(scene: Path, tmp_path: Path, monkeypatch: pytest.M
     assert digests(tmp_path / "place") == before
 
 
-def test_an_earlier_run_is_written_over(scene: Path, tmp_path: Path) -> None:
-    """With notes of the user's beside it, which stay; a hard link of what is replaced keeps what it has."""
+def test_an_earlier_run_is_replaced(scene: Path, tmp_path: Path) -> None:
+    """An earlier run is replaced; the user's notes beside it stay, and hard links to old files keep their content."""
     out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
     (out / "log.txt").write_text("mine")
     os.link(out / "report.png", tmp_path / "kept.png")
@@ -165,8 +167,8 @@ def test_an_earlier_run_is_written_over(scene: Path, tmp_path: Path) -> None:
         assert training.main([*arguments, "--output_dir", str(tmp_path / "empty")]) == found
 
 
-def test_a_picture_of_an_earlier_version_is_written_over(scene: Path, tmp_path: Path) -> None:
-    """It was marked as of `python -m training`; without a mark it is somebody else's."""
+def test_a_report_picture_of_an_earlier_version_is_replaced(scene: Path, tmp_path: Path) -> None:
+    """A report.png marked by `python -m training` is replaced; one without a mark is not."""
     out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
     with PIL.Image.open(out / "report.png") as picture:
         picture.load()
@@ -179,7 +181,7 @@ def test_a_picture_of_an_earlier_version_is_written_over(scene: Path, tmp_path: 
         places.check_report(out, [])
 
 
-# The program
+# The command
 
 
 def shell(scene: Path, arguments: list[str], streams: str, tmp_path: Path, **more: Any) -> Any:
@@ -198,8 +200,8 @@ def shell(scene: Path, arguments: list[str], streams: str, tmp_path: Path, **mor
         ),
     ],
 )
-def test_a_run_goes_on_where_nothing_can_be_printed(scene: Path, tmp_path: Path, streams: str) -> None:
-    """Exit code 1 where the result was not printed, one line of why, and all files."""
+def test_a_run_continues_without_an_output(scene: Path, tmp_path: Path, streams: str) -> None:
+    """If the result cannot be printed, the exit code is 1, with one line why, and all files are written."""
     arguments = [*QUICK, "--logging_steps", "1", "--data_dir", str(scene / "data"), "--output_dir", "out"]
     if streams == "> /dev/full":
         forked = run_module("newsclippings", ["train", *arguments], tmp_path, stdout=Path("/dev/full"))
@@ -238,7 +240,7 @@ MISTAKES = [(["--nope"], 2), (["--text_only", "--image_only", "--use_cpu"], 2), 
     ],
 )
 def test_exit_codes(scene: Path, tmp_path: Path, arguments: list[str], code: int, streams: str) -> None:
-    """2 for a mistake in the command line, 1 for all else, also where nothing can be printed."""
+    """The exit code is 2 for a wrong command line and 1 for other errors, also if nothing can be printed."""
     done = shell(scene, arguments, streams, tmp_path)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -246,7 +248,7 @@ def test_exit_codes(scene: Path, tmp_path: Path, arguments: list[str], code: int
 
 
 def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
-    """`python -m training` prints its new name in a line on standard error, and is the same otherwise."""
+    """`python -m training` prints the new name on stderr, and otherwise works the same."""
     command, env = [sys.executable, "-W", "ignore", "-m", "training"], environment(tmp_path / "hf")
     done = subprocess.run([*command, "--text_only", "--image_only"], capture_output=True, text=True, env=env)
     assert (done.returncode, done.stdout) == (2, "")
@@ -257,7 +259,7 @@ def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [20_000, pytest.param(200_000, marks=pytest.mark.sweep)])
 def test_a_file_that_becomes_too_large(scene: Path, tmp_path: Path, most: int) -> None:
-    """What the system refuses while weights are written is a sentence, whichever library writes them."""
+    """A system error while weights are written is a sentence, for every library that writes them."""
     done = run_module(
         "newsclippings", ["train", *QUICK, "--data_dir", str(scene / "data"), "--output_dir", "out"], tmp_path,
         before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),

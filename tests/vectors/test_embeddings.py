@@ -1,4 +1,4 @@
-"""Embeddings in the rows: right vector in the right row, whatever the file looks like, and never unpickled."""
+"""Embeddings in the rows: each row has its own vectors, for any valid file, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_row_has_its_own_vectors(new_world: Callable[..., World], way: str) -> None:
-    """All kinds: image kinds by image_id, text kinds by id, null where the file has none; map-style and streamed."""
+    """Image kinds are joined by image_id and text kinds by id, with null where the file has no vector."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, plan, WAYS[way], protocol=2 + list(WAYS).index(way) % 4)
@@ -59,8 +59,8 @@ def test_every_row_has_its_own_vectors(new_world: Callable[..., World], way: str
         (None, []),
     ],
 )
-def test_columns_stand_in_their_own_order(new_world: Callable[..., World], asked: Any, columns: list[str]) -> None:
-    """Any subset in any order gives the same columns, behind the others, as fixed-size lists of float32."""
+def test_the_order_of_columns_is_fixed(new_world: Callable[..., World], asked: Any, columns: list[str]) -> None:
+    """Kinds in any order give the same columns, after the others, as fixed-size lists of float32."""
     world = new_world(tar=False)
     write(world, make_plan(world))
     features = load(world, images="none", embeddings=asked, split="test").features
@@ -71,7 +71,7 @@ def test_columns_stand_in_their_own_order(new_world: Callable[..., World], asked
 
 
 def test_pictures_and_vectors_together(new_world: Callable[..., World]) -> None:
-    """The other columns are what they are without embeddings; two processes write the same."""
+    """Embeddings change no other column; two processes write the same rows."""
     world = new_world(tar=False)
     write(world, make_plan(world))
     plain = raw_splits(load(world))
@@ -81,7 +81,7 @@ def test_pictures_and_vectors_together(new_world: Callable[..., World]) -> None:
 
 
 def test_the_report_counts_coverage(new_world: Callable[..., World]) -> None:
-    """By kind, the rows that have a vector."""
+    """The report counts the rows with a vector by kind."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, plan)
@@ -96,8 +96,8 @@ def test_the_report_counts_coverage(new_world: Callable[..., World]) -> None:
 
 
 @pytest.mark.parametrize("missing", ["null", "drop_pair"])
-def test_the_report_counts_the_rows_that_come_out(new_world: Callable[..., World], missing: str) -> None:
-    """Rows that were left out have no vectors and no metadata to count."""
+def test_the_report_counts_vectors_of_written_rows_only(new_world: Callable[..., World], missing: str) -> None:
+    """Dropped rows do not count for vectors and metadata."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, plan)
@@ -112,7 +112,7 @@ def test_the_report_counts_the_rows_that_come_out(new_world: Callable[..., World
 
 
 def test_the_short_names_are_found_too(new_world: Callable[..., World]) -> None:
-    """embeddings/<kind>/<split>.pkl, as the authors' README has it."""
+    """Files named embeddings/<kind>/<split>.pkl, as in the authors' README, are found."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, {"clip_text": plan["clip_text"]}, short=True)
@@ -121,7 +121,7 @@ def test_the_short_names_are_found_too(new_world: Callable[..., World]) -> None:
 
 
 def test_a_file_is_converted_once(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another config of the same files reads the converted vectors; a changed pickle is read anew."""
+    """Another config uses the converted vectors; a changed pickle is converted again."""
     world = new_world(tar=False)
     plan = make_plan(world)
     write(world, plan)
@@ -136,7 +136,7 @@ def test_a_file_is_converted_once(new_world: Callable[..., World], monkeypatch: 
 
 
 def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a file is converted in many pieces, each row still finds its own."""
+    """If a file is converted in many pieces, each row still has its own vectors."""
     change_constant(monkeypatch, "BATCH_BYTES", 4 * 512 * 3)
     world = new_world(tar=False)
     plan = make_plan(world)
@@ -150,7 +150,7 @@ def test_vectors_of_many_batches(new_world: Callable[..., World], monkeypatch: p
 @pytest.mark.parametrize("batch", [1, 4 * 512 * 3, 1 << 25])
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_ids_in_any_order(tmp_path: Path, batch: int, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose ids are not sorted, whose arrays are of several types, is converted and read."""
+    """A file with unsorted ids and arrays of several types is converted and read."""
     change_constant(monkeypatch, "BATCH_BYTES", batch)
     change_constant(monkeypatch, "READ_BYTES", batch)
     vectors: Vectors = {(n * 37) % 101 * 1000: vector("clip_text", n) for n in range(60)}
@@ -178,7 +178,7 @@ def test_ids_in_any_order(tmp_path: Path, batch: int, protocol: int, monkeypatch
 
 
 class Canary:
-    """Unpickling it would leave a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return os.mkdir, ("executed",)
@@ -187,8 +187,8 @@ class Canary:
 @pytest.mark.parametrize(
     "hostile", [Canary(), {7: Canary()}, [1], {"7": np.zeros(512)}, {7: "text"}, {7: np.array([None])}]
 )
-def test_what_is_no_dict_of_arrays_is_refused(new_world: Callable[..., World], hostile: Any) -> None:
-    """Nothing named in the file is executed; the error is one of ours and names file and byte."""
+def test_other_pickles_are_refused(new_world: Callable[..., World], hostile: Any) -> None:
+    """A pickle that is no dict of arrays is refused with file and byte, and nothing in it is executed."""
     world = new_world(tar=False)
     write(world, make_plan(world))
     folder = world.root / "news_clippings/embeddings/clip_text_embeddings"
@@ -209,8 +209,8 @@ def test_what_is_no_dict_of_arrays_is_refused(new_world: Callable[..., World], h
         (np.full(512, 1e300), "id 77: expected finite float32 numbers"),
     ],
 )
-def test_a_vector_that_is_none_is_named_with_its_id(tmp_path: Path, bad: Any, says: str) -> None:
-    """Another width, several vectors where one belongs, NaN and infinity: an error with file and id."""
+def test_an_invalid_vector_is_named_with_its_id(tmp_path: Path, bad: Any, says: str) -> None:
+    """A vector of another width, several for one id, NaN and infinity are errors with file and id."""
     path = tmp_path / "x.pkl"
     good = {5: np.ones(512, np.float32), 9: np.ones(512, np.float32)}
     path.write_bytes(pickle.dumps({**good, 77: bad}))
@@ -223,7 +223,7 @@ def test_a_vector_that_is_none_is_named_with_its_id(tmp_path: Path, bad: Any, sa
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_the_public_readers(tmp_path: Path, protocol: int) -> None:
-    """ids and one matrix, in the order of the file; for faces also where those of each id start."""
+    """The readers return ids and one matrix in file order, and for faces the start of each id's faces."""
     path = tmp_path / "x.pkl"
     vectors = {n: vector("clip_text", n) for n in (9, 3, 2**40)}
     path.write_bytes(pickle.dumps(vectors, protocol=protocol))
@@ -241,19 +241,22 @@ def test_the_public_readers(tmp_path: Path, protocol: int) -> None:
     assert np.array_equal(matrix[4], vector("facenet", 2))
 
 
-def test_the_pickles_here_are_pickles() -> None:
-    """The plan's files hold numpy arrays in the way of numpy, so that the tests test something."""
+def test_the_test_files_are_pickles_of_numpy() -> None:
+    """The files of these tests are pickles of numpy arrays, which pickle itself reads."""
     names = [arg for op, arg, _ in pickletools.genops(pickle.dumps({1: np.zeros(3)}, 3)) if op.name == "GLOBAL"]
     assert any("_reconstruct" in str(name) for name in names)
 
 
-def test_an_unknown_kind_is_named() -> None:
-    """The error lists the kinds."""
-    with pytest.raises(ConfigError, match="'clip_image', 'clip_text', 'sbert', 'places', 'facenet', 'all'"):
-        NewsCLIPpings(embeddings=["clip"])
+@pytest.mark.parametrize("kinds", [["clip"], True, 5], ids=str)
+def test_an_unknown_kind_is_refused(kinds: Any) -> None:
+    """The error names the option and lists the kinds."""
+    with pytest.raises(
+        ConfigError, match=r"embeddings=.*'clip_image', 'clip_text', 'sbert', 'places', 'facenet', 'all'"
+    ):
+        NewsCLIPpings(embeddings=kinds)
 
 
-def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
+def test_batches_are_tensors(new_world: Callable[..., World]) -> None:
     """With torch, a batch of rows is one float32 tensor for each kind; the example trains on them."""
     torch = pytest.importorskip("torch")
     world = new_world(tar=False)
@@ -273,7 +276,7 @@ def test_tensors_come_whole(new_world: Callable[..., World]) -> None:
 
 @pytest.mark.parametrize("read", [read_embeddings, read_faces])
 def test_a_small_file_does_not_unpack_to_gigabytes(tmp_path: Path, read: Callable[[str], Any]) -> None:
-    """An array that very many ids refer to is no way to fill the memory: it is refused."""
+    """An array that many ids share is refused, because it would fill the memory."""
     path = tmp_path / "bomb.pkl"
     path.write_bytes(pickle.dumps(dict.fromkeys(range(100_000), np.ones(4096, np.float32)), 4))
     with pytest.raises(BadPickleError, match=r"bomb\.pkl: byte .* found one that several ids share"):

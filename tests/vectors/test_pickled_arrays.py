@@ -1,4 +1,4 @@
-"""The reader of pickles of arrays: against pickle itself on what numpy writes, and against everything else."""
+"""The reader of pickled arrays: compared with pickle on what numpy writes, and tried on everything else."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 
 
 def same(found: Value, expected: Value) -> bool:
-    """Equal bit for bit, with the same type and shape."""
+    """Whether two arrays are equal bit for bit, with the same type and shape."""
     if found is None or expected is None:
         return found is expected
     return bool((found.dtype, found.shape, found.tobytes()) == (expected.dtype, expected.shape, expected.tobytes()))
 
 
 def check(path: Path, data: bytes, mapping: dict[int, Value]) -> None:
-    """The values are read as they were written, with patterns and without."""
+    """Assert that the values are read as they were written, with and without patterns."""
     path.write_bytes(data)
     places = []
     for patterns in (True, False):
@@ -94,14 +94,14 @@ mappings = st.dictionaries(keys, st.one_of(arrays, arrays, st.none()), max_size=
 @QUICK
 @given(mappings, st.integers(2, 5), st.booleans())
 def test_what_numpy_writes_is_read(tmp_path: Path, mapping: dict[int, Value], protocol: int, pure: bool) -> None:
-    """All number types, byte orders and shapes, ids of 64 bits, both picklers."""
+    """All number types, byte orders and shapes, and 64-bit ids, are read from both picklers."""
     check(tmp_path / "x.pkl", dump(mapping, protocol, pure), mapping)
 
 
 FEW = [numbers("f4", (6,), k) for k in range(3)]
 
 
-@pytest.mark.filterwarnings("ignore")  # the line leaves it to Python to close the two files
+@pytest.mark.filterwarnings("ignore")  # the suggested line does not close its two files
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize(
     ("mapping", "found"),
@@ -112,10 +112,10 @@ FEW = [numbers("f4", (6,), k) for k in range(3)]
         ({1: np.asfortranarray(numbers("f4", (2, 3), 1))}, "expected an array in C order, found one in Fortran order"),
     ],
 )
-def test_what_the_authors_files_do_not_have_is_refused_with_a_way_out(
+def test_unsupported_arrays_are_refused_with_a_conversion(
     tmp_path: Path, mapping: dict[Any, Any], found: str, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line of numpy in the message makes a file that is read, of the same numbers as float32."""
+    """The numpy line in the error converts the file into one that is read, with the same numbers as float32."""
     message = refuse(tmp_path / "x.pkl", dump(mapping, protocol))
     assert found in message
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_what_the_authors_files_do_not_have_is_refused_with_a_way_out(
 
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_single_bytes_are_shared(tmp_path: Path, protocol: int) -> None:
-    """Python keeps each of them once, so that arrays of one byte seem to be one array."""
+    """Python keeps single bytes once, so arrays of one byte share their data in the pickle."""
     mapping = {k: numbers("u1", (1,), 5) for k in range(2)}
     assert "found one that several ids share" in refuse(tmp_path / "x.pkl", dump(mapping, protocol))
 
@@ -138,7 +138,7 @@ def test_single_bytes_are_shared(tmp_path: Path, protocol: int) -> None:
 @pytest.mark.parametrize(("protocol", "pure"), [(2, False), (3, False), (4, False), (5, False), (2, True), (4, True)])
 @pytest.mark.parametrize("kind", ["vectors", "rows", "faces", "big-endian", "small", "float16"])
 def test_many_entries(tmp_path: Path, kind: str, protocol: int, pure: bool) -> None:
-    """Thousands of entries, over many batches and frames; most are read by their pattern."""
+    """Thousands of entries in many batches and frames are read, most by their pattern."""
     rng = np.random.default_rng(5)
     ids = rng.permutation(70_000)[:1200].tolist()
     make: dict[str, Callable[[int], Value]] = {
@@ -154,8 +154,8 @@ def test_many_entries(tmp_path: Path, kind: str, protocol: int, pure: bool) -> N
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_equal_types_made_anew_and_referred_to(tmp_path: Path, protocol: int) -> None:
-    """Arrays that share a number type of their own, in groups: what a pattern skipped can still be referred to."""
+def test_shared_number_types_in_groups(tmp_path: Path, protocol: int) -> None:
+    """Groups of arrays with a shared number type are read: skipped opcodes can still be referred to."""
     mapping: dict[int, Value] = {}
     for k in range(400):
         pair = numbers(">f4", (2, 16), k)
@@ -164,8 +164,8 @@ def test_equal_types_made_anew_and_referred_to(tmp_path: Path, protocol: int) ->
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_types_of_their_own_are_referred_to_later(tmp_path: Path, protocol: int) -> None:
-    """Entries that look alike but hold types that later ones refer to."""
+def test_number_types_that_later_entries_refer_to(tmp_path: Path, protocol: int) -> None:
+    """Entries that look alike are read although later entries refer to their types."""
     pairs = [numbers(">f4", (2, 16), k) for k in range(60)]
     mapping = {70_000 + 1000 * row + k: pair[row] for row in (0, 1) for k, pair in enumerate(pairs)}
     check(tmp_path / "x.pkl", dump(mapping, protocol), mapping)
@@ -174,7 +174,7 @@ def test_types_of_their_own_are_referred_to_later(tmp_path: Path, protocol: int)
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 999, 1000, 1001, 2000])
 def test_batches(tmp_path: Path, count: int, protocol: int) -> None:
-    """One entry, and none, are written with other opcodes; so are whole thousands."""
+    """Dicts of no entry, one entry and full thousands are written with other opcodes, and are read."""
     vector = numbers("f4", (8,), 1)
     mappings: list[dict[int, Value]] = [dict.fromkeys(range(count)), {k: vector + k for k in range(count)}]
     for mapping in mappings:
@@ -185,7 +185,7 @@ def test_batches(tmp_path: Path, count: int, protocol: int) -> None:
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("to", ["numpy.core", "numpy._core"])
 def test_both_names_of_numpy(tmp_path: Path, protocol: int, to: str) -> None:
-    """Numpy 2 renamed the modules in which its constructors live."""
+    """The constructors are accepted by the module names of numpy 1 and 2."""
     mapping = {k: numbers("f4", (16,), k) for k in range(40)}
     data = dump(mapping, protocol).replace(b"numpy._core.", b"numpy.core.").replace(b"numpy.core.", to.encode() + b".")
     check(tmp_path / "x.pkl", data, mapping)
@@ -194,7 +194,7 @@ def test_both_names_of_numpy(tmp_path: Path, protocol: int, to: str) -> None:
 @pytest.mark.parametrize("protocol", [4, 5])
 @pytest.mark.parametrize("to", [b"numpy.core.", b"numpy._core."])
 def test_both_names_of_numpy_in_frames(tmp_path: Path, protocol: int, to: bytes) -> None:
-    """The same where names are texts with a length."""
+    """Both names are accepted in frames, too, where names are strings with a length."""
     mapping = {k: numbers("f4", (16,), k) for k in range(40)}
     data = dump(mapping, protocol)
     for module in (b"multiarray", b"numeric"):
@@ -206,7 +206,7 @@ def test_both_names_of_numpy_in_frames(tmp_path: Path, protocol: int, to: bytes)
 
 
 class Python2:
-    """cPickle of Python 2.7: strings for bytes, memo numbers from 1, only for what has more than one reference."""
+    """A pickler like cPickle of Python 2.7: strings for bytes, memo numbers from 1, for shared objects only."""
 
     def __init__(self, long_strings: bool) -> None:
         self.memo: dict[object, bytes] = {}
@@ -267,7 +267,7 @@ class Python2:
 
 @pytest.mark.parametrize("long_strings", [False, True])
 def test_python_2(tmp_path: Path, long_strings: bool) -> None:
-    """Strings for bytes, numpy 1, memo numbers that begin at one."""
+    """Pickles of Python 2 are read: strings for bytes, numpy 1, memo numbers from one."""
     mapping: dict[Any, Value] = {k * 97: numbers("f4", (12,), k) for k in range(1500)}
     mapping |= {2**30: None, -(2**31): numbers(">f8", (2, 3), 1), 7: numbers("i2", (1, 4), 3)}
     data = Python2(long_strings).dump(mapping)
@@ -278,7 +278,7 @@ def test_python_2(tmp_path: Path, long_strings: bool) -> None:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The places of the opcodes that are executed one by one."""
+    """Collect the places of opcodes that are executed one by one."""
     steps: list[int] = []
     step = PickledArrays._step
 
@@ -291,7 +291,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_most_is_read_by_pattern(tmp_path: Path, steps: list[int]) -> None:
-    """The fast half is in use: few opcodes are executed one by one."""
+    """Most of a file is read by patterns: few opcodes are executed one by one."""
     mapping = {k: numbers("f4", (64,), k) for k in range(3000)}
     path = tmp_path / "x.pkl"
     for protocol in (2, 3, 4, 5):
@@ -305,8 +305,8 @@ def test_most_is_read_by_pattern(tmp_path: Path, steps: list[int]) -> None:
     assert len(steps) < 3000
 
 
-def test_the_result_and_its_places(tmp_path: Path) -> None:
-    """Columns and forms, as other code reads them in bulk."""
+def test_offsets_and_forms_of_the_result(tmp_path: Path) -> None:
+    """The result has the columns and forms that other code uses to read in bulk."""
     a, b = np.arange(3, dtype="<f4"), np.arange(6, dtype=">i2").reshape(2, 3)
     path = tmp_path / "x.pkl"
     path.write_bytes(dump({5: a, -1: None, 2**40: b, 7: a[:0], 8: a + 1}, 4))
@@ -319,12 +319,12 @@ def test_the_result_and_its_places(tmp_path: Path) -> None:
         place = int(entries.offsets[0])
         assert path.read_bytes()[place : place + 12] == a.tobytes()
         assert not any(column.flags.writeable for column in (entries.ids, entries.offsets, entries.forms))
-    assert entries.ids.tolist() == [5, -1, 2**40, 7, 8]  # outlive the file
+    assert entries.ids.tolist() == [5, -1, 2**40, 7, 8]  # usable after the file is closed
     entries.close()
 
 
 def test_two_million_ids_without_an_array(tmp_path: Path, steps: list[int]) -> None:
-    """As many as are allowed are read by pattern, and one more is refused."""
+    """The largest allowed number of entries is read by pattern, and one more is refused."""
     path = tmp_path / "x.pkl"
     path.write_bytes(dump(dict.fromkeys(range(2_000_000)), 4))
     with read(path) as entries:
@@ -337,7 +337,7 @@ def test_two_million_ids_without_an_array(tmp_path: Path, steps: list[int]) -> N
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """Nothing of the arrays is kept: some 50 bytes an entry while the file is walked, and what is read together."""
+    """Memory is some 50 bytes per entry while the file is walked, plus what is read together; no array is kept."""
     path = tmp_path / "x.pkl"
     vectors = np.zeros((20_000, 512), "f4")
     path.write_bytes(dump(dict(enumerate(vectors)), 4))
@@ -351,11 +351,11 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert peak < 20_000 * 50 + 500_000 + WINDOW
 
 
-# What is refused
+# Refused files
 
 
 class Watch:
-    """Audit events while a file is read. A hook cannot be taken away, so there is one for the process."""
+    """Collects audit events while a file is read. A hook cannot be removed, so there is one per process."""
 
     events: list[str] | None = None
     hooked = False
@@ -385,7 +385,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refuse(path: Path, data: bytes, seconds: float = 8, patterns: bool = True) -> str:
-    """Make sure that a file is refused without a trace; gives the message."""
+    """Assert that a file is refused without side effects, and return the message."""
     path.write_bytes(data)
     modules = set(sys.modules)
     began = time.perf_counter()
@@ -406,7 +406,7 @@ def refuse(path: Path, data: bytes, seconds: float = 8, patterns: bool = True) -
 
 
 def test_calls_are_refused(tmp_path: Path, canary: Path) -> None:
-    """Every callable, through every opcode that calls, wherever a value may stand."""
+    """Calls are refused for every callable, every opcode that calls, and every place of a value."""
     files = hostile_pickles.call_pickles(str(canary))
     assert len(files) > 500
     for title, data in files.items():
@@ -433,7 +433,7 @@ print("\\n".join(fired))
 
 
 def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
-    """The corpus is live: `pickle.load` executes it, so that the tests above test something."""
+    """`pickle.load` would execute these files, so that the tests above mean something."""
     files = hostile_pickles.call_pickles(str(canary))
     harmless = (
         "pdb.run",
@@ -465,8 +465,8 @@ def test_plain_pickle_would_have_run_them(tmp_path: Path, canary: Path) -> None:
 
 @pytest.mark.parametrize("group", ["name_pickles", "numpy_pickles", "machine_pickles"])
 def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look-alike names, numpy's own constructors misused, opcodes, frames, memo, exhaustion, structure."""
-    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)  # for time; it is two million
+    """Look-alike names, misused numpy constructors, bad opcodes, frames, memos and structures are refused."""
+    change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)  # to save time; it is two million
     files: dict[str, bytes] = getattr(hostile_pickles, group)()
     assert len(files) > 100
     for data in files.values():
@@ -474,12 +474,12 @@ def test_hostile_files_are_refused(tmp_path: Path, group: str, monkeypatch: pyte
 
 
 def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a file claims is compared with its size before anything is allocated."""
+    """A file's claims are compared with its size before memory is allocated."""
     change_constant(monkeypatch, "MAX_ENTRIES", hostile_pickles.MANY)
     path = tmp_path / "x.pkl"
     for title, data in hostile_pickles.machine_pickles().items():
         if len(data) > 1_000_000:
-            continue  # some 40 bytes an entry, see above; tracing is slow
+            continue  # some 40 bytes per entry, see above; tracing is slow
         path.write_bytes(data)
         tracemalloc.start()
         try:
@@ -491,8 +491,8 @@ def test_hostile_files_take_no_memory(tmp_path: Path, monkeypatch: pytest.Monkey
         assert peak < 2_000_000 + 10 * len(data), title
 
 
-def test_the_sound_parts_are_sound(tmp_path: Path) -> None:
-    """The pieces of the corpus make good files where nothing is wrong with them."""
+def test_the_corpus_has_valid_parts(tmp_path: Path) -> None:
+    """The pieces of the hostile files make valid files if nothing is wrong with them."""
     h = hostile_pickles
     zeros = np.zeros(2, "f4")
     good = {
@@ -505,8 +505,8 @@ def test_the_sound_parts_are_sound(tmp_path: Path) -> None:
     check(tmp_path / "x.pkl", b"\x80\x04" + h.framed(b"}(" + h.GOOD + b"u."), {1: zeros})
 
 
-def test_other_files_are_called_by_their_name(tmp_path: Path) -> None:
-    """What a failed download or another program leaves is named, and what to do about it."""
+def test_other_files_are_recognised(tmp_path: Path) -> None:
+    """For files of failed downloads and other programs, the error says what they are and what to do."""
     for says, data in hostile_pickles.other_files().items():
         assert says in refuse(tmp_path / "x.pkl", data)
 
@@ -533,13 +533,13 @@ def test_other_files_are_called_by_their_name(tmp_path: Path) -> None:
     ],
 )
 def test_messages(tmp_path: Path, data: bytes, says: str) -> None:
-    """Byte, last id and its entry, what was expected and what was found; nothing of the file is shown unchecked."""
+    """The error has byte, last id and entry, what was expected and found, and shows no unchecked text of the file."""
     assert says in refuse(tmp_path / "x.pkl", data)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
 def test_truncation_at_every_byte(tmp_path: Path, protocol: int) -> None:
-    """No beginning of a file is taken for a whole one. Protocol 0 stands for Python 2 here."""
+    """A file that is truncated at any byte is refused. Protocol 0 means Python 2 here."""
     mapping = {
         1: numbers("f4", (3,), 1),
         300: None,
@@ -552,7 +552,7 @@ def test_truncation_at_every_byte(tmp_path: Path, protocol: int) -> None:
 
 
 def outcome(path: Path, patterns: bool) -> object:
-    """What is read of a file, or that it is refused."""
+    """Return what is read from a file, or that it is refused."""
     try:
         with read(path, patterns) as entries:
             plain = [v if v is None else (v.tobytes(), v.dtype, v.shape) for v in values(entries)[:500]]
@@ -563,7 +563,7 @@ def outcome(path: Path, patterns: bool) -> object:
 
 @pytest.mark.sweep
 def test_mutants(tmp_path: Path) -> None:
-    """Whatever becomes of a file: it is refused by our own error, or read; with patterns as without."""
+    """A mutant is read or refused with our error, in the same way with and without patterns."""
     mapping: dict[Any, Value] = {k * 31: numbers("f4", (8,), k) for k in range(60)}
     mapping |= {5000 + k: numbers(">f4", (8,), k) for k in range(10)} | {6000: None}
     seeds = [dump(mapping, protocol) for protocol in (2, 3, 4, 5)] + [Python2(False).dump(mapping)]
@@ -585,10 +585,10 @@ lengths = st.lists(st.one_of(st.integers(1, 300), st.integers(-20, -1)), min_siz
 def test_runs_of_entries(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], again: bool
 ) -> None:
-    """Many alike and some not, with frames between any two opcodes, memo numbers of one byte and four."""
+    """Runs of similar entries with exceptions, frames anywhere, and short and long memo numbers are read."""
     data = dump(mapping, protocol)
     check(tmp_path / "x.pkl", reframed(data, lengths) if again and protocol > 3 else data, mapping)
-    check(tmp_path / "x.pkl", pickletools.optimize(data), mapping)  # memoises only what it refers to
+    check(tmp_path / "x.pkl", pickletools.optimize(data), mapping)  # memoises shared objects only
 
 
 @QUICK
@@ -597,7 +597,7 @@ def test_runs_of_entries(
 def test_mutants_of_runs(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, lengths: list[int], seed: int
 ) -> None:
-    """Damage late in the file, where nearly all is taken in runs: never another result than entry by entry."""
+    """With damage late in a file of runs, the result is that of reading entry by entry."""
     data = dump(mapping, protocol)
     seeds = [data, reframed(data, lengths) if protocol > 3 else data]
     for mutant in mutants(seeds, 6, seed, late=True):
@@ -608,7 +608,7 @@ def test_mutants_of_runs(
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.sweep
 def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
-    """Every bit of an entry in the middle of a run counts, but those of its numbers."""
+    """A flipped bit of an entry in a run is noticed, except in its numbers."""
     mapping = {70_000 + k: numbers("f4", (16,), k) for k in range(90)}
     data, path = dump(mapping, protocol), tmp_path / "x.pkl"
     begin, end = data.index(struct.pack("<i", 70_070)) - 1, data.index(struct.pack("<i", 70_071)) - 1
@@ -625,7 +625,7 @@ def test_a_flip_anywhere_in_a_run(tmp_path: Path, protocol: int) -> None:
 @pytest.mark.parametrize("odd", ["f4", "i4"])
 @pytest.mark.sweep
 def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int, odd: str) -> None:
-    """Frames begin between opcodes, and are as long as they say; in an entry that only seems alike, too."""
+    """A frame must begin between opcodes and have the stated length, also in the middle of a run."""
     mapping = {70_000 + k: numbers(odd if k in (20, 30) else "f4", (16,), k) for k in range(60)}
     data, path = dump(mapping, protocol), tmp_path / "x.pkl"
     begin, end = data.index(struct.pack("<i", 70_030)) - 1, data.index(struct.pack("<i", 70_031)) - 1
@@ -636,11 +636,11 @@ def test_a_frame_anywhere_in_a_run(tmp_path: Path, protocol: int, odd: str) -> N
             path.write_bytes(data[:2] + hostile_pickles.framed(data[11:at]) + rest)
             found = outcome(path, True)
             assert found == outcome(path, False), (at - begin, wrong)
-            assert (found is not None) == (at in sound and wrong <= 0)  # STOP may stand behind the frame
+            assert (found is not None) == (at in sound and wrong <= 0)  # STOP may be after the frame
 
 
 def test_frames_do_not_slow_a_run_down(tmp_path: Path, steps: list[int]) -> None:
-    """Only the entry that a frame begins in is read instruction by instruction."""
+    """Only the entry in which a frame begins is read opcode by opcode."""
     mapping = {70_000 + k: numbers("f4", (64,), k) for k in range(3000)}
     for protocol in (4, 5):
         (tmp_path / "x.pkl").write_bytes(dump(mapping, protocol))
@@ -650,8 +650,8 @@ def test_frames_do_not_slow_a_run_down(tmp_path: Path, steps: list[int]) -> None
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_arrays_out_of_other_processes_are_taken_in_runs(tmp_path: Path, protocol: int, steps: list[int]) -> None:
-    """Those were unpickled one by one, so that each has a number type of its own."""
+def test_arrays_from_other_processes_are_read_in_runs(tmp_path: Path, protocol: int, steps: list[int]) -> None:
+    """Arrays that were unpickled one by one, each with its own number type, are read in runs."""
     mapping = {70_000 + k: pickle.loads(pickle.dumps(numbers("f4", (64,), k))) for k in range(2000)}
     (tmp_path / "x.pkl").write_bytes(dump(mapping, protocol))
     read(tmp_path / "x.pkl").close()
@@ -659,7 +659,7 @@ def test_arrays_out_of_other_processes_are_taken_in_runs(tmp_path: Path, protoco
 
 
 def run_with(changed: dict[int, bytes], usual: Callable[[int], bytes], count: int = 60, after: bytes = b"") -> bytes:
-    """A dict of many entries, each `usual` but for some."""
+    """A dict of many entries, each `usual` with some exceptions."""
     h = hostile_pickles
     names = h.NDARRAY + b"r" + bytes(4)  # memo number 0
     first = h.num(1) + h.RECONSTRUCT + names + h.num(0) + b"\x85" + h.blob(b"b") + b"\x87R"
@@ -678,7 +678,7 @@ def plain_entry(k: int, data: bytes = bytes(64), puts: tuple[int, ...] = ()) -> 
 
 
 def test_what_differs_in_a_run(tmp_path: Path) -> None:
-    """What the machine would see, a run sees as well: entry by entry and taken together, files come out the same."""
+    """An entry that differs is noticed in a run: reading in runs and entry by entry give the same."""
     h, path = hostile_pickles, tmp_path / "x.pkl"
 
     def two(k: int) -> tuple[int, int]:
@@ -690,7 +690,7 @@ def test_what_differs_in_a_run(tmp_path: Path) -> None:
     def gaps(k: int) -> bytes:
         return plain_entry(k, puts=(1 + 3 * k, 3 + 3 * k))
 
-    def small(k: int) -> bytes:  # a str of Python 2 that is memoised
+    def small(k: int) -> bytes:  # a memoised str of Python 2
         return plain_entry(k, b"zz").replace(b"U\x02zz", b"U\x02zzr" + struct.pack("<I", 1 + k))
 
     def same(k: int) -> bytes:
@@ -726,8 +726,8 @@ def test_what_differs_in_a_run(tmp_path: Path) -> None:
         assert (found is not None) == sound, title
 
 
-def test_memoize_after_a_put_that_leaves_a_number_out(tmp_path: Path) -> None:
-    """The number of a MEMOIZE is not known then, be it in a run or not."""
+def test_memoize_after_a_put_that_skips_a_number(tmp_path: Path) -> None:
+    """A MEMOIZE after a PUT that skips a number is refused, in runs and outside."""
     ids = [*range(300, 320), *range(70_000, 70_020), *range(400, 420)]  # keys of two and of four bytes
     data = dump({k: numbers("f4", (16,), k) for k in ids}, 4)
     last = data.rindex(b"\x94", 0, data.index(b"M" + struct.pack("<H", 400)))
@@ -748,7 +748,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("change", [append, truncate, touch])
 def test_a_file_that_changes_is_an_error_at_the_end(file: Path, change: Callable[[Path], None]) -> None:
-    """The size and the time of the last change are compared when all is read; the file is closed in any case."""
+    """Size and modification time are compared at the end; the file is closed in any case."""
     entries = read(file)
     change(file)
     with pytest.raises(BadFileError, match="the file changed while it was read"):
@@ -757,8 +757,8 @@ def test_a_file_that_changes_is_an_error_at_the_end(file: Path, change: Callable
 
 
 @pytest.mark.parametrize("change", [append, truncate])
-def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable[[Path], None]) -> None:
-    """Where a value is read, and not only when the file is closed."""
+def test_a_file_whose_size_changed_is_an_error_at_once(file: Path, change: Callable[[Path], None]) -> None:
+    """The error comes when a value is read, not only when the file is closed."""
     entries = read(file)
     change(file)
     with pytest.raises(BadFileError, match="the file changed while it was read"):
@@ -768,7 +768,7 @@ def test_a_file_of_another_size_is_an_error_at_once(file: Path, change: Callable
 
 
 def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
-    """Likewise."""
+    """A file that is truncated while it is copied is an error."""
     entries = read(file)
     truncate(file)
     with pytest.raises(BadFileError, match="the file changed while it was read"):
@@ -780,7 +780,7 @@ def test_a_file_that_is_cut_while_it_is_copied(file: Path) -> None:
 @pytest.mark.parametrize("block", [1, 200, 1 << 19])
 @pytest.mark.parametrize("order", ["as it is", "backwards", "far apart", "one"])
 def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes of any entries in any order, whether they are read together or each alone."""
+    """Entries are copied in any order, together or one by one."""
     change_constant(monkeypatch, "BLOCK", block, of="pickled_arrays")
     places = {"backwards": np.arange(1500)[::-1], "far apart": np.array([3, 1400, 3, 700]), "one": np.array([9])}
     chosen = places.get(order, np.arange(1500))
@@ -791,7 +791,7 @@ def test_copies(file: Path, block: int, order: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_file_that_changes_while_it_is_walked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two entries, too."""
+    """A change between two entries is an error."""
     skip = PickledArrays._skip_known_entries
 
     def changing(reader: PickledArrays) -> bool:
