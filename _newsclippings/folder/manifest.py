@@ -154,26 +154,25 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
     """Check every field, and raise `ValueError` with the name of the first that `build` would not write."""
-    value = _object(value, "the manifest")
-    description = _text(value, "description")
+    if not isinstance(value, dict):
+        raise _odd("the manifest", value)
+    description = _get(
+        value, "description", lambda text: isinstance(text, str) and len(text) <= LONGEST_TEXT and text.isprintable()
+    )
     version, build_id = _match(value, "version", _VERSION), _match(value, "made_of", _SHA256)
     layout = value.get("layout")
     if layout not in _LAYOUTS:
         raise _odd("layout", layout)
-    features = _object(_field(value, "features"), "features")
+    features, splits, files = (_object(value, name) for name in ("features", "splits", "files"))
     _check_features(config, features)
-    splits = _object(_field(value, "splits"), "splits")
-    files = _object(_field(value, "files"), "files")
     if not splits or len(files) > MOST_SHARDS:
         message = f"{len(splits):,} splits in {len(files):,} files"
         raise ValueError(message)
-    shards = [
-        _parse_shard(config, name, _object(entry, f"files: {name[:40]!r}"), splits) for name, entry in files.items()
-    ]
+    shards = [_parse_shard(config, name, _object(files, name), splits) for name in files]
     entries = {}
-    for name, entry in splits.items():
-        own, checked = [shard for shard in shards if shard.split == name], _object(entry, f"splits: {name[:40]!r}")
-        entries[name] = _parse_split(name, checked, own, labelled=config != SHARED_PICTURES)
+    for name in splits:
+        own = [shard for shard in shards if shard.split == name]
+        entries[name] = _parse_split(name, _object(splits, name), own, labelled=config != SHARED_PICTURES)
     return Manifest(config, version, description, layout, build_id, features, entries, tuple(shards), sha256)
 
 
@@ -227,61 +226,50 @@ def _parse_split(name: str, value: Mapping[str, Any], shards: list[ShardEntry], 
     if pristine + falsified != entry.rows:
         message = f"pristine and falsified of {name}: {pristine:,} and {falsified:,} rows"
         raise ValueError(message)
-    report = _parse_report(_object(_field(value, "report"), "report"))
+    report = _parse_report(_object(value, "report"))
     return replace(entry, pristine=pristine, falsified=falsified, report=report)
 
 
 def _parse_report(value: Mapping[str, Any]) -> JoinReport:
-    missing = {}
-    for kind, by_outlet in _object(_field(value, "missing"), "missing").items():
+    names = ("rows", "written", "resolved", "dropped_pairs", "broken_pairs")
+    counts: dict[str, Any] = {name: _count(value, name) for name in names}
+    missing = _object(value, "missing")
+    for kind in missing:
         if not _KIND.fullmatch(kind):
             raise _odd("missing", kind)
-        missing[kind] = _counts(by_outlet, kind, lambda outlet: len(outlet) <= LONGEST_TEXT)
-    names = ("rows", "written", "resolved", "dropped_pairs", "broken_pairs")
-    rows, written, resolved, dropped, broken = (_count(value, name) for name in names)
-    coverage = _counts(_field(value, "coverage"), "coverage", lambda kind: kind in _known_features())
-    return JoinReport(rows, written, resolved, dropped, broken, missing, first_missing=[], coverage=coverage)
-
-
-def _counts(value: Any, what: str, is_known: Callable[[str], bool]) -> dict[str, int]:
-    for name in _object(value, what):
-        if not is_known(name):
-            raise _odd(what, name)
-    return {name: _count(value, name) for name in value}
-
-
-def _field(value: Mapping[str, Any], name: str) -> Any:
-    if name not in value:
-        message = f"no field {name!r}"
-        raise ValueError(message)
-    return value[name]
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _odd(what, value)
-    return value
+        missing[kind] = _counts(missing, kind, lambda outlet: len(outlet) <= LONGEST_TEXT)
+    coverage = _counts(value, "coverage", lambda kind: kind in _known_features())
+    return JoinReport(**counts, missing=missing, first_missing=[], coverage=coverage)
 
 
 def _count(value: Mapping[str, Any], name: str) -> int:
-    count = _field(value, name)
-    if type(count) is not int or not 0 <= count <= LARGEST_COUNT:  # True is an int, too
-        raise _odd(name[:40], count)
-    return count
+    return int(_get(value, name, lambda count: type(count) is int and 0 <= count <= LARGEST_COUNT))  # no True
 
 
-def _text(value: Mapping[str, Any], name: str) -> str:
-    text = _field(value, name)
-    if not isinstance(text, str) or len(text) > LONGEST_TEXT or not text.isprintable():
-        raise _odd(name, text)
-    return text
+def _counts(value: Mapping[str, Any], name: str, is_known: Callable[[str], bool]) -> dict[str, int]:
+    counts = _object(value, name)
+    for key in counts:
+        if not is_known(key):
+            raise _odd(name, key)
+    return {key: _count(counts, key) for key in counts}
 
 
 def _match(value: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
-    text = _field(value, name)
-    if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise _odd(name, text)
-    return text
+    return str(_get(value, name, lambda text: isinstance(text, str) and pattern.fullmatch(text)))
+
+
+def _object(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return dict(_get(value, name, lambda inner: isinstance(inner, dict)))
+
+
+def _get(value: Mapping[str, Any], name: str, is_valid: Callable[[Any], object]) -> Any:
+    """A field that passes a check."""
+    if name not in value:
+        message = f"no field {name!r}"
+        raise ValueError(message)
+    if not is_valid(value[name]):
+        raise _odd(name[:40], value[name])
+    return value[name]
 
 
 def _odd(what: str, value: Any) -> ValueError:

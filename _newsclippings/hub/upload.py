@@ -288,7 +288,7 @@ def _refuse_foreign_files(api: Any, repo: str, revision: str, files: list[str]) 
     if README in files:  # the first commit of every push has it
         card = api.hf_hub_download(repo, README, repo_type=KIND, revision=revision)
         if not all(mark in read_file(card, LARGEST_CARD) for mark in CARD.marks):
-            raise not_ours(repo, "a README.md that is not ours")
+            raise not_ours(repo, "a README.md that it did not write")
         known |= {README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT}
         folders = (*ALL_CONFIGS, CHARTS_FOLDER)
     other = [file for file in files if file not in known and file.partition("/")[0] not in folders]

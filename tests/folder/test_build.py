@@ -992,3 +992,18 @@ def test_beside_a_damaged_config(world: World, tmp_path: Path) -> None:
     result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place")
     assert result.exit_code == 1
     assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it" in result.stderr
+
+
+def test_beside_a_config_with_a_foreign_manifest(world: World, tmp_path: Path) -> None:
+    """The card would have to describe it: the build is refused before anything is written."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--split", "test")
+    edited = out / "scene_resnet_place" / "manifest.json"
+    edited.write_text(edited.read_text().replace('"splits"', '"parts"'))
+    before = content(out)
+    result = run("build", out, "--data-dir", world.root, "--split", "train")
+    assert result.exit_code == 1
+    assert f"{edited}: expected what `newsclippings build` writes, found something else (no field 'splits')" in (
+        result.stderr
+    )
+    assert content(out) == before
