@@ -111,7 +111,7 @@ def restore_configs(out: Path) -> None:
     """Put back configs that a build was replacing when it was killed."""
     for config in ALL_CONFIGS:
         old = out / BUILDING / f"{config}-old"
-        if old.exists() and not (out / config).exists():
+        if old.exists() and not os.path.lexists(out / config):
             old.rename(out / config)
 
 
