@@ -51,8 +51,10 @@ IMAGES: Final = ("bytes", "path", "none")
 MISSING: Final = ("error", "null", "drop_pair")
 
 # A config of built folders: the pictures of configs without an image column, each once
-UNIQUE: Final = "images"
-UNIQUE_MEANING: Final = "The pictures that the configs without an image column use, each once; for `join_images`."
+SHARED_PICTURES: Final = "images"
+SHARED_PICTURES_MEANING: Final = (
+    "The pictures that the configs without an image column use, each once; for `join_images`."
+)
 
 # column -> (type, meaning); `image` is left out when images="none"
 COLUMNS: Final = {
@@ -161,7 +163,8 @@ _METADATA = {
     "linked_entities": [{"title": _TEXT, "type": _TEXT, "mention": _TEXT, "confidence": _value("float64")}],
 }
 _IMAGE = {"_type": "Image"}
-IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_path": _TEXT}  # of the config `UNIQUE`
+# of the config `SHARED_PICTURES`
+IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_path": _TEXT}
 
 
 def columns_of(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.errors import ConfigError, MissingDataError
-from _newsclippings.facts import UNIQUE
+from _newsclippings.facts import SHARED_PICTURES
 from _newsclippings.rows import ROWS_OF_PICTURES
 from _newsclippings.tables import Int64s, int64s, lookup
 from _newsclippings.text import printable
@@ -51,15 +51,18 @@ def join_images(thin: Any, images: Any) -> Any:
 
     def add(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if any(one is None for one in batch["image_id"]):
-            message = f"{UNIQUE}: expected an image_id in each row, found null. Build the folder of the rows again."
+            message = (
+                f"{SHARED_PICTURES}: expected an image_id in each row, found null. Build the folder of the rows again."
+            )
             raise MissingDataError(message)
         wanted = np.asarray(batch["image_id"], np.int64)
         places = lookup(in_order, wanted)
         absent = wanted[places < 0]
         if len(absent):
             message = (
-                f"{UNIQUE}: expected a picture for each of {len(wanted)} rows, found none for {len(absent)}, the first "
-                f"of image_id {int(absent[0])}. Pass the same split of the config `{UNIQUE}`, of the same build."
+                f"{SHARED_PICTURES}: expected a picture for each of {len(wanted)} rows, found none for {len(absent)}, "
+                f"the first of image_id {int(absent[0])}. Pass the same split of the config `{SHARED_PICTURES}`, of the "
+                "same build."
             )
             raise MissingDataError(message)
         batch["image"] = pictures[order[places].tolist()]["image"].to_pylist()
@@ -75,7 +78,8 @@ def _ids(images: Any) -> Int64s:
     column = images.with_format("arrow")[:]["image_id"]
     if column.null_count:
         message = (
-            f"join_images: expected an image_id for each picture, found null. Pass a split of the config `{UNIQUE}`."
+            "join_images: expected an image_id for each picture, found null. Pass a split of the config "
+            f"`{SHARED_PICTURES}`."
         )
         raise ConfigError(message)
     return int64s(column.cast(pa.int64()))
@@ -97,6 +101,6 @@ def _check_columns(thin: Any, images: Any) -> None:
     if not (isinstance(image, Image) or (isinstance(image, dict) and {*image} == {"bytes", "path"})):
         message = (
             f"join_images: expected pictures with a column image, found {type(image).__name__}. "
-            f"Pass a split of the config `{UNIQUE}`."
+            f"Pass a split of the config `{SHARED_PICTURES}`."
         )
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""The commands that write, describe and publish a folder of Parquet files: thin edges, as commands.py."""
+"""The commands that write, describe and publish a built folder: they parse arguments, call the package and print."""
 
 import os
 from pathlib import Path
@@ -98,14 +98,15 @@ def card(folder: Path, check: bool, name: str | None) -> None:
       newsclippings card newsclippings --check
       newsclippings card newsclippings --name me/news-clippings
     """
-    from _newsclippings.folder import stale_files, write_card
+    from _newsclippings.folder import BuiltFolder, stale_files, write_card
 
     if name == "":
         message = "--name '': expected a folder or a repository, found nothing. Leave it out, or name one."
         raise click.UsageError(message)
+    built = BuiltFolder.open(folder)
     if not check:
-        write_card(folder, name)
-    elif stale := stale_files(folder, name):
+        write_card(built, name)
+    elif stale := stale_files(built, built.find_charts(), name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
     say(folder / "README.md")
@@ -127,9 +128,9 @@ def croissant(folder: Path, out: Path | None) -> None:
     Example:
       newsclippings croissant newsclippings
     """
-    from _newsclippings.folder import write_croissant
+    from _newsclippings.folder import BuiltFolder, write_croissant
 
-    say(write_croissant(folder, out))
+    say(write_croissant(BuiltFolder.open(folder), out))
 
 
 @click.command(short_help="Count and measure what is in a built folder.")
@@ -150,21 +151,22 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
       newsclippings stats newsclippings
       newsclippings stats newsclippings --plot newsclippings/charts
     """
-    from _newsclippings.folder import FOLDER, NUMBERS, manifests, write_card
+    from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
     from _newsclippings.storage import STATS, check_apart, check_output, report_full_disk
 
+    own = folder / CHARTS_FOLDER
     if plot:
         require_matplotlib()  # before anything is read
-        own = (folder / FOLDER).resolve()
-        if plot.resolve() != own and plot.resolve().is_relative_to(folder.resolve()):
-            message = f"{plot} is in {folder}: charts are expected in {folder / FOLDER}, or in a folder elsewhere."
+        if plot.resolve() != own.resolve() and plot.resolve().is_relative_to(folder.resolve()):
+            message = f"{plot} is in {folder}: charts are expected in {own}, or in a folder elsewhere."
             raise click.ClickException(message)
-        built = manifests(folder)
-        check_apart(plot / NUMBERS, [os.fspath(folder / config) for config in built])
-        check_output(plot / NUMBERS, STATS)
-        check_charts(built, plot)
-    numbers = folder_stats(folder)
+    built = BuiltFolder.open(folder)
+    if plot:
+        check_apart(plot / STATS_FILE, [os.fspath(folder / config) for config in built.manifests])
+        check_output(plot / STATS_FILE, STATS)
+        check_charts(built.manifests, plot)
+    numbers = folder_stats(built)
     if plot is None:
         if form == "json":
             say_json(numbers)
@@ -172,9 +174,9 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
             say_text(stats_text(numbers))
         return
     with report_full_disk(plot, "choose a folder on a larger disk"):
-        files = [os.fspath(file) for file in (write_stats(numbers, plot / NUMBERS), *draw_stats(numbers, plot))]
-    if plot.resolve() == (folder / FOLDER).resolve():
-        write_card(folder)
+        files = [os.fspath(file) for file in (write_stats(numbers, plot / STATS_FILE), *draw_stats(numbers, plot))]
+    if plot.resolve() == own.resolve():
+        write_card(built)
     if form == "json":
         say_json({"files": files})
         return
@@ -219,10 +221,12 @@ def push(
     Example:
       newsclippings push me/news-clippings newsclippings --dry-run
     """
+    from _newsclippings.folder import BuiltFolder
     from _newsclippings.hub import plan_upload
 
-    upload = plan_upload(folder, repo_id, with_images=with_images, have_the_rights=rights, revision=revision)
-    about: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
+    built = BuiltFolder.open(folder)
+    upload = plan_upload(built, repo_id, with_images=with_images, have_the_rights=rights, revision=revision)
+    result: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
     if form == "text":
         for name, size in upload.files.items():
             say(f"{size:>15,}  {name}")
@@ -232,11 +236,13 @@ def push(
         from _newsclippings.hub import push as push_folder
 
         quiet_when_piped()
-        about |= push_folder(upload, public=public, gated=gated)
+        result |= push_folder(upload, public=public, gated=gated)
         if form == "text":
-            done = "uploaded" if about["new"] else "nothing was new"
-            moved = " moved" if about["tag_moved"] else ""
-            place = f"tag {about['tag']}{moved}" if about["tag"] else f"branch {about['branch']}, which is not tagged,"
-            say(f"{about['url']}: {done}; {place} at {about['commit']}")
+            done = "uploaded" if result["new"] else "nothing was new"
+            moved = " moved" if result["tag_moved"] else ""
+            place = (
+                f"tag {result['tag']}{moved}" if result["tag"] else f"branch {result['branch']}, which is not tagged,"
+            )
+            say(f"{result['url']}: {done}; {place} at {result['commit']}")
     if form == "json":
-        say_json(about)
+        say_json(result)

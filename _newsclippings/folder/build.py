@@ -2,10 +2,8 @@
 
 import functools
 import hashlib
-import logging
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +11,51 @@ import pyarrow as pa
 
 from _newsclippings.config import Request, bad_value
 from _newsclippings.errors import ConfigError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, UNIQUE, UNIQUE_MEANING, VERSION
-from _newsclippings.folder.card import MAKERS, PICTURE, write_card
-from _newsclippings.folder.checksums import read_sums
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, SHARED_PICTURES, SHARED_PICTURES_MEANING
+from _newsclippings.folder.built_folder import BuiltFolder, is_hidden, refuse_foreign_content, sha256_of
+from _newsclippings.folder.card import MAKERS, PAIRS_FILE, write_card
 from _newsclippings.folder.croissant import BESIDE, CROISSANT
-from _newsclippings.folder.manifest import as_expected
-from _newsclippings.folder.parquet import (
+from _newsclippings.folder.manifest import MANIFEST
+from _newsclippings.folder.splits import SharedPictures, rows_of
+from _newsclippings.folder.writer import (
     BUILDING,
     LEFTOVER,
-    MANIFEST,
-    alone_in,
-    bytes_to_write,
-    check_room,
-    is_hidden,
-    load_manifest,
+    ConfigContent,
+    check_space,
+    count_bytes_to_write,
+    lock_folder,
     remove_config,
-    sha256_of,
+    restore_configs,
     write_config,
 )
-from _newsclippings.folder.shard_file import read_shard
-from _newsclippings.folder.shards import rows_of
-from _newsclippings.folder.shared_pictures import PicturesInUse
-from _newsclippings.inputs import build_id, inputs_of
+from _newsclippings.inputs import Inputs, build_id, inputs_of
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
 from _newsclippings.storage import cache_folder, outputs, report_full_disk
 
 LAYOUTS = ("bytes", "once", "none")
-PAIRS = 4  # on the card
-BESIDE_OF = {**MAKERS, CROISSANT: outputs.CROISSANT}
-STRAY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # as `write_atomically` names them
+PAIRS = 4  # drawn for the card
 DRAWN = ["caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "image_source"]  # of each row
+TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # see `write_atomically`
 
 
 def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
-    """Write some configs as Parquet files, with a card and dataset_infos.json, so that `load_dataset` finds them.
+    """Write configs as Parquet files, with a card and dataset_infos.json, so that `load_dataset` finds them.
 
-    Interrupted at any moment it goes on when called again with the same arguments, and gives the very same files.
+    If it is interrupted at any moment, the same call goes on from there and gives byte-identical files.
 
     Args:
         out: folder to write to, new or written by this; configs that are in it already are replaced, others stay.
         configs: names of configs.
-        fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`:
-            only merged_balanced has an image column; the pictures of the others are in a config `images`, once each.
+        fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`: only
+            merged_balanced has an image column; the pictures of the others are in a config `images`, each stored once.
 
     Returns:
         Config -> split -> join report.
 
     Raises:
-        ConfigError: `images="path"`: a folder that travels cannot refer to files on this machine; or the folder holds
-            files that something else wrote.
+        ConfigError: `images="path"`, since a folder that travels cannot refer to files on this machine; or the folder
+            holds files that something else wrote.
         NoSpaceError: the disk is too small.
         NewsCLIPpingsError: as the builder.
     """
@@ -72,197 +65,164 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
         raise ConfigError(message)
     try:
         str(out).encode()
-    except UnicodeEncodeError as error:  # Arrow could not write there
+    except UnicodeEncodeError as error:  # Arrow could not write to it
         message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are not UTF-8. Choose another."
         raise ConfigError(message) from error
-    wanted = [configs] if isinstance(configs, str) else list(configs)
-    for config in wanted:
+    names = [configs] if isinstance(configs, str) else list(configs)
+    for config in names:
         if config not in CONFIGS:
             raise bad_value("configs", config, CONFIGS)
-    configs = [config for config in CONFIGS if config in wanted]
-    thin = [config for config in configs if layout == "once" and config != DEFAULT_CONFIG]
     fields["images"] = "none" if layout == "none" else "bytes"
-    _check_apart(out, configs, fields)
+    requests = [Request(name=config, **fields) for config in CONFIGS if config in names]
+    layouts = {
+        request.name: "bytes" if layout == "once" and request.name == DEFAULT_CONFIG else layout for request in requests
+    }
+    inputs = {request.name: inputs_of(request) for request in requests}
+    for request in requests:
+        outputs.check_apart(out, inputs[request.name].places())
     new = not out.exists()
     try:
-        with report_full_disk(out, "choose a folder on a larger disk"), alone_in(out):
-            _check_ours(out, [*configs, *([UNIQUE] if thin else [])])
-            _check_all_thin(out, configs, thin)
-            for stray in [file for file in out.iterdir() if STRAY.fullmatch(file.name)]:  # of a build that was killed
-                stray.unlink()
-            return _build(out, configs, thin, fields)
+        with report_full_disk(out, "choose a folder on a larger disk"), lock_folder(out):
+            return _build(_open_own_folder(out, layouts), requests, inputs, layouts)
     finally:
         if new and out.exists() and not any(out.iterdir()):
             out.rmdir()
 
 
-def _check_apart(out: Path, configs: list[str], fields: dict[str, Any]) -> None:
-    """Refuse a folder that is an input, lies in one or holds one."""
-    for config in configs:
-        outputs.check_apart(out, inputs_of(Request(name=config, **fields)).places())
-
-
-def _build(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> dict[str, Any]:
-    large = fields["images"] != "none" or fields.get("embeddings")  # texts are small, and written as fast as joined
-    if large and (len(configs) > 1 or thin):  # of one, it is checked when it is joined
-        _check_room(out, configs, thin, fields)
+def _build(
+    folder: BuiltFolder, requests: list[Request], inputs: Mapping[str, Inputs], layouts: Mapping[str, str]
+) -> dict[str, Any]:
+    shares = "once" in layouts.values()
+    contents = _join_all(requests, inputs, layouts)
+    if len(contents) > 1:  # a single config is checked when it is written
+        check_space(folder.root, sum(count_bytes_to_write(folder, content) for content in contents))
     reports: dict[str, Any] = {}
-    pictures: dict[str, PicturesInUse] = {}
-    digests = []
-    for config in configs:
-        request = Request(name=config, **fields)
-        inputs = inputs_of(request)
-        check = functools.partial(inputs.check_unchanged, request)
-        assembly, joined = join_config(request, _cache(), inputs)
-        layout = _layout(config, thin, fields)
-        made_of = _made_of(build_id(request, inputs), layout, joined)
-        reports[config] = {split: one.report.as_dict() for split, one in joined.items()}
-        columns = request.columns()
-        if config in thin:
-            digests.append(made_of)
-            joined = _apart(joined, pictures)
-            columns = {name: kind for name, kind in columns.items() if name != "image"}
-        about = {"config": config, "version": VERSION, "description": CONFIGS[config], "layout": layout}
-        about["made_of"] = made_of
-        write_config(out, config, {split: rows_of(one) for split, one in joined.items()}, columns, about, check)
-        if config == configs[-1] and thin:
-            served = {"config": UNIQUE, "version": VERSION, "description": UNIQUE_MEANING, "made_of": _digest(*digests)}
-            rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
-            write_config(out, UNIQUE, rows, IMAGE_COLUMNS, served, check)
-        elif not any(_is_thin(out / other) for other in CONFIGS) and load_manifest(out / UNIQUE):
-            remove_config(out / UNIQUE)  # which serves nobody any more
-        _draw_pairs(out)
-        write_card(out, built_now=True)
+    for content in contents:
+        folder = write_config(folder, content)
+        if content.config != SHARED_PICTURES:
+            reports[content.config] = {
+                split: rows.entry.report.as_dict() for split, rows in content.splits.items() if rows.entry.report
+            }
+            if not folder.sharing_configs and SHARED_PICTURES in folder.manifests:  # no config needs them any more
+                folder = remove_config(folder, SHARED_PICTURES)
+        if not shares or content.config != requests[-1].name:  # else the shared pictures come next
+            _draw_pairs(folder)
+            write_card(folder, built_now=True)
     return reports
 
 
-def _layout(config: str, thin: list[str], fields: dict[str, Any]) -> str:
-    return "once" if config in thin else str(fields["images"])
+def _join_all(requests: list[Request], inputs: Mapping[str, Inputs], layouts: Mapping[str, str]) -> list[ConfigContent]:
+    """Join all configs before any is written, and collect the pictures that they share, which come last.
 
-
-def _apart(joined: dict[str, JoinedSplit], pictures: dict[str, PicturesInUse]) -> dict[str, JoinedSplit]:
-    """Add the pictures of a thin config to those in use; its splits without them."""
-    for split, one in joined.items():
-        pictures.setdefault(split, PicturesInUse()).add(one)
-    return {split: one.without_pictures() for split, one in joined.items()}
-
-
-def _check_room(out: Path, configs: list[str], thin: list[str], fields: dict[str, Any]) -> None:
-    """Refuse what does not fit on the disk, all of it together, before any is written.
-
-    That takes a join of each config more, some seconds of the largest; to hold them all would take gigabytes. What a
-    config lacks is reported now, too, and not after others were written.
+    Their tables are mapped from the cache, so that they take little memory together.
     """
-    needed, digests = 0, []
-    pictures: dict[str, PicturesInUse] = {}
-    log = logging.getLogger(NAME)
-    level = log.level
-    log.setLevel(logging.ERROR)  # the reports are logged when the rows are written
-    try:
-        for config in configs:
-            request = Request(name=config, **fields)
-            inputs = inputs_of(request)
-            assembly, joined = join_config(replace(request, check_images=False), _cache(), inputs)
-            made_of = _made_of(build_id(request, inputs), _layout(config, thin, fields), joined)
-            if config in thin:
-                digests.append(made_of)
-                joined = _apart(joined, pictures)
-            rows = {split: rows_of(one) for split, one in joined.items()}
-            needed += bytes_to_write(out, config, made_of, rows)
-        if thin:
-            rows = {split: used.rows(assembly.pictures) for split, used in pictures.items()}
-            needed += bytes_to_write(out, UNIQUE, _digest(*digests), rows)
-    finally:
-        log.setLevel(level)
-    check_room(out, needed)
+    contents = []
+    shared: dict[str, SharedPictures] = {}
+    for request in requests:
+        joiner, joined = join_config(request, _cache(), inputs[request.name])
+        check = functools.partial(inputs[request.name].check_unchanged, request)
+        layout, columns = layouts[request.name], request.columns()
+        identity = _identify_build(build_id(request, inputs[request.name]), layout, joined)
+        if layout == "once":
+            for split, part in joined.items():
+                shared.setdefault(split, SharedPictures()).add(part)
+            joined = {split: part.without_pictures() for split, part in joined.items()}
+            columns = {name: kind for name, kind in columns.items() if name != "image"}
+        rows = {split: rows_of(part) for split, part in joined.items()}
+        contents.append(ConfigContent(request.name, CONFIGS[request.name], layout, identity, columns, rows, check))
+    if shared:
+        rows = {split: pictures.rows(joiner.pictures) for split, pictures in shared.items()}
+        identity = _digest(*(content.build_id for content in contents if content.layout == "once"))
+        contents.append(
+            ConfigContent(SHARED_PICTURES, SHARED_PICTURES_MEANING, None, identity, IMAGE_COLUMNS, rows, check)
+        )
+    return contents
 
 
 def _cache() -> Path:
     return cache_folder() / NAME
 
 
-def _check_all_thin(out: Path, configs: list[str], thin: list[str]) -> None:
-    """Refuse to write the config of pictures without those that a config of an earlier build needs."""
-    others = [config for config in CONFIGS if config not in configs and _is_thin(out / config)]
-    if thin and others:
-        message = (
-            f"{out}: the config {UNIQUE} serves {', '.join(others)}, too, and would be written without their pictures. "
-            "Name those configs as well; what did not change is not written again."
-        )
-        raise ConfigError(message)
-
-
-def _is_thin(folder: Path) -> bool:
-    """Whether the pictures of a config are in the config `UNIQUE`."""
-    return (load_manifest(folder) or {}).get("layout") == "once"
-
-
-def _draw_pairs(out: Path) -> None:
-    """Draw some pairs for the card, if there are pictures."""
-    from _newsclippings.show import draw_sheet
-
-    for config in CONFIGS:
-        manifest = load_manifest(out / config) or {"features": {}}
-        if "image" in manifest["features"]:
-            split = "test" if "test" in manifest["splits"] else next(iter(manifest["splits"]))
-            filled = (name for name, about in manifest["files"].items() if about["split"] == split and about["rows"])
-            first = next(filled, None)
-            if first is None:
-                continue
-            with as_expected(out / config):  # another build may have written it, or somebody else
-                batches = read_shard(
-                    out / config / first, manifest["files"][first], manifest["features"], DRAWN, 2 * PAIRS
-                )
-                rows = next(batches).to_pylist()
-                batches.close()
-                for row in rows:  # a path could name any picture of this machine
-                    row["image"] = row["image"] and {"bytes": row["image"]["bytes"], "path": None}
-                if (out / PICTURE).exists() and not outputs.PAIRS.wrote(
-                    out / PICTURE
-                ):  # of the first version: `_check_ours`
-                    (out / PICTURE).unlink()
-                draw_sheet(rows, out / PICTURE, PAIRS, outputs.PAIRS)
-            return
-    (out / PICTURE).unlink(missing_ok=True)  # which is ours: `_check_ours`
-
-
-def _made_of(identity: str, layout: str, joined: dict[str, JoinedSplit]) -> str:
-    """Tells a build from any other that would give other files: inputs, fields, code, and what writes the Parquet."""
-    files = [some for one in joined.values() for some in (one.pictures, one.articles)]
-    folders = {id(some): some for some in files if isinstance(some, FolderPictures)}
-    return _digest(identity, layout, pa.__version__, pictures_state(*folders.values()))
+def _identify_build(request_id: str, layout: str, joined: dict[str, JoinedSplit]) -> str:
+    """Identify a build of a config: equal ids mean byte-identical files."""
+    files = [files for part in joined.values() for files in (part.pictures, part.articles)]
+    folders = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
+    return _digest(request_id, layout, pa.__version__, pictures_state(*folders.values()))
 
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _drew(out: Path) -> bool:
-    """Whether the picture of pairs is a build's: by the mark in it, or, of the first version, by its checksum."""
-    return outputs.PAIRS.wrote(out / PICTURE) or read_sums(out).get(PICTURE) == sha256_of(out / PICTURE)
+def _draw_pairs(folder: BuiltFolder) -> None:
+    """Draw pairs of the first config with pictures for the card; without pictures, remove an older drawing."""
+    from _newsclippings.show import draw_sheet
+
+    drawing = folder.root / PAIRS_FILE
+    for config, manifest in folder.manifests.items():
+        split = "test" if "test" in manifest.splits else next(iter(manifest.splits))
+        first = next((shard for shard in manifest.shards_of(split) if shard.rows), None)
+        if config == SHARED_PICTURES or not manifest.has_pictures:
+            continue
+        if first is not None:
+            with refuse_foreign_content(folder.root / config):  # of a config that this build did not write
+                batches = folder.read_shard(first, DRAWN, 2 * PAIRS)
+                rows = next(batches).to_pylist()
+                batches.close()
+                for row in rows:  # a path could name any picture of this machine
+                    row["image"] = row["image"] and {"bytes": row["image"]["bytes"], "path": None}
+                if drawing.exists() and not outputs.PAIRS.wrote(drawing):  # the first version's: `_open_own_folder`
+                    drawing.unlink()
+                draw_sheet(rows, drawing, PAIRS, outputs.PAIRS)
+            return
+    drawing.unlink(missing_ok=True)  # a build drew it: `_open_own_folder`
 
 
-def _check_ours(out: Path, configs: list[str]) -> None:
-    """Refuse to replace what `build` did not write."""
-    foreign = [out / name for name, maker in BESIDE_OF.items() if (out / name).exists() and not maker.wrote(out / name)]
-    foreign += [out / PICTURE] if (out / PICTURE).exists() and not _drew(out) else []
-    foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
-    if load_manifest(out / UNIQUE):  # it may be removed
-        configs = [*configs, UNIQUE]
-    names = [*BESIDE, *{*configs, UNIQUE}, BUILDING]
-    links = [out / name for name in names if (out / name).is_symlink()]
-    if links:
+def _open_own_folder(out: Path, layouts: Mapping[str, str]) -> BuiltFolder:
+    """Open a folder to write configs to, whose layouts are given; the caller holds its lock.
+
+    Raises:
+        ConfigError: something that no build wrote would be replaced or removed, or pictures would be lost.
+        BadFileError: another config has a manifest that `build` did not write.
+    """
+    names = [*BESIDE, *layouts, SHARED_PICTURES, BUILDING]
+    if links := [out / name for name in names if (out / name).is_symlink()]:
         message = (
             f"{links[0]}: expected a file or a folder, which can be replaced, found a symbolic link. Nothing was "
             "changed; remove the link, or choose another folder."
         )
         raise ConfigError(message)
+    restore_configs(out)
+    folder = BuiltFolder.open_partly(out)
+    shares = "once" in layouts.values()
+    replaced = [*layouts, *([SHARED_PICTURES] if shares or SHARED_PICTURES in folder.manifests else [])]
+    _refuse_foreign_files(folder, replaced)
+    folder.raise_first_problem()
+    others = [config for config in folder.sharing_configs if config not in layouts]
+    if shares and others:
+        message = (
+            f"{out}: the config {SHARED_PICTURES} serves {', '.join(others)}, too, and would be written without their "
+            "pictures. Name those configs as well; what did not change is not written again."
+        )
+        raise ConfigError(message)
+    for file in [file for file in out.iterdir() if TEMPORARY.fullmatch(file.name)]:
+        file.unlink()
+    return folder
+
+
+def _refuse_foreign_files(folder: BuiltFolder, configs: list[str]) -> None:
+    """Raise `ConfigError` if something that no build wrote is in the place of a config or of a file beside them."""
+    out = folder.root
+    makers = {**MAKERS, CROISSANT: outputs.CROISSANT}
+    foreign = [out / name for name, maker in makers.items() if (out / name).exists() and not maker.wrote(out / name)]
+    foreign += [out / PAIRS_FILE] if (out / PAIRS_FILE).exists() and not _drew_pairs(folder) else []
+    foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it
     for config in configs:
-        folder, manifest = out / config, load_manifest(out / config)
-        files = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
-        ours_here = {MANIFEST, *manifest["files"]} if manifest else set()
+        place, manifest = out / config, folder.manifests.get(config)
+        files = place.iterdir() if place.is_dir() else [place] if place.exists() else []
+        own = {MANIFEST, *(shard.name for shard in manifest.shards)} if manifest else set()
         foreign += [
-            file for file in files if not (file.name in ours_here or is_hidden(file) or LEFTOVER.fullmatch(file.name))
+            file for file in files if not (file.name in own or is_hidden(file) or LEFTOVER.fullmatch(file.name))
         ]
     if foreign:
         message = (
@@ -270,3 +230,9 @@ def _check_ours(out: Path, configs: list[str]) -> None:
             "changed; choose another folder."
         )
         raise ConfigError(message)
+
+
+def _drew_pairs(folder: BuiltFolder) -> bool:
+    """Whether a build drew the pairs: by the mark in the PNG, or by the checksum that the first version wrote."""
+    drawing = folder.root / PAIRS_FILE
+    return outputs.PAIRS.wrote(drawing) or folder.read_sums().get(PAIRS_FILE) == sha256_of(drawing)

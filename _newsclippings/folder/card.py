@@ -1,9 +1,10 @@
-"""The card of a folder of Parquet files, and its dataset_infos.json: out of one template and the manifests."""
+"""The card of a built folder, its dataset_infos.json and its SHA256SUMS, made of a template and the manifests."""
 
 import contextlib
+import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -11,148 +12,158 @@ from typing import Any
 from _newsclippings.facts import (
     CITATION,
     COLUMNS,
-    DEFAULT_CONFIG,
     DESCRIPTION,
     EMBEDDINGS,
     HOMEPAGE,
     LICENSE,
+    SHARED_PICTURES,
     SPLITS,
     TEXTS,
-    UNIQUE,
     VISUAL_NEWS_URL,
 )
-from _newsclippings.folder.charts import current_charts
-from _newsclippings.folder.checksums import SUMS, sums_text
-from _newsclippings.folder.manifest import Manifests, as_expected, manifests, shows_pictures, version
+from _newsclippings.folder.built_folder import LARGEST_BESIDE, SUMS, BuiltFolder, sha256_of
+from _newsclippings.folder.manifest import MANIFEST, Manifest
 from _newsclippings.storage import holds, outputs, read_file, write_text
 from _newsclippings.text import json_text
 
 LARGEST_CARD = 4 << 20  # bytes of a card
 TEMPLATE = Path(__file__).with_name("card.md")
 README = "README.md"
-PICTURE = "pairs.png"
-MAKERS = {"README.md": outputs.CARD, "dataset_infos.json": outputs.CARD_INFOS, SUMS: outputs.SUMS}
+PAIRS_FILE = "pairs.png"
+MAKERS = {README: outputs.CARD, "dataset_infos.json": outputs.CARD_INFOS, SUMS: outputs.SUMS}
 TAGS = ("misinformation", "out-of-context", "fact-checking", "image-text", "news")
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # of the Hub's size categories
 NAMES_OF_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 PAPER = "https://arxiv.org/abs/2104.05893"
-OF_FIRST = ", which needs pyarrow 26 or later to be read"  # vectors with nulls, as version 1.0.0 wrote them
-ONCE_EACH = f" Not so the config `{UNIQUE}`: it has each `image_id` once a split, in ascending order."
+NOTE_OF_FIRST = ", which needs pyarrow 26 or later to be read"  # vectors with nulls, as version 1.0.0 wrote them
+NOTE_OF_SHARED = f" Not so the config `{SHARED_PICTURES}`: it has each `image_id` once a split, in ascending order."
 GATE = (
     "The captions, articles and pictures belong to their publishers, and VisualNews is given out by its authors on "
     "request, for research. Say who you are and what you will do with the data; you may not pass them on."
 )
 
 
-def write_card(folder: Path, name: str | None = None, *, built_now: bool = False) -> None:
+def write_card(folder: BuiltFolder, name: str | None = None, *, built_now: bool = False) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of a folder.
 
     Args:
-        folder: what `newsclippings build` wrote.
-        name: by which it is loaded. Default: as before, or the folder's own.
-        built_now: whether a build has just written its files, so that nothing of what the card said of them is kept.
+        folder: the folder.
+        name: the name that it is loaded by. Default: the name in its present card, or the folder's own.
+        built_now: whether a build has just written its files, so that no remark of the present card is kept.
 
     Raises:
-        BadFileError: the folder has no config with a manifest, or one with something else in it.
-        ConfigError: one of the files is there and was not written by this.
+        ConfigError: one of the files exists and was not written by this.
     """
-    texts = card_files(folder, name, built_now=built_now)
+    texts = card_texts(folder, folder.find_charts(), name, built_now=built_now)
     check_card(folder)
     for file, text in texts.items():
-        write_text(file, text, MAKERS[file.name])
+        write_text(folder.root / file, text, MAKERS[file])
 
 
-def check_card(folder: Path) -> None:
+def check_card(folder: BuiltFolder) -> None:
     """Refuse to replace files that only have the names of a card's; raises as `check_output`."""
     for name, maker in MAKERS.items():
-        outputs.check_output(folder / name, maker)
+        outputs.check_output(folder.root / name, maker)
 
 
-def stale_files(folder: Path, name: str | None = None) -> list[Path]:
-    """Which of the files that `write_card` writes are not what it writes."""
-    files = card_files(folder, name)
-    return [file for file, text in files.items() if not file.is_file() or not holds(file, text.encode())]
+def stale_files(folder: BuiltFolder, charts: list[Path], name: str | None = None) -> list[Path]:
+    """The files of the card that differ from what `write_card` would write."""
+    texts = {folder.root / file: text for file, text in card_texts(folder, charts, name).items()}
+    return [file for file, text in texts.items() if not file.is_file() or not holds(file, text.encode())]
 
 
-def card_files(folder: Path, name: str | None = None, *, built_now: bool = False) -> dict[Path, str]:
-    """The files that tell what is in a folder, and what they say. See `write_card`."""
-    built = manifests(folder)
-    before, picture = card_of(folder), folder / PICTURE
+def card_texts(
+    folder: BuiltFolder, charts: list[Path], name: str | None = None, *, built_now: bool = False
+) -> dict[str, str]:
+    """File name -> text of the files that `write_card` writes.
+
+    Args:
+        folder: the folder.
+        charts: the charts to show, see `BuiltFolder.find_charts`.
+        name: as `write_card`.
+        built_now: as `write_card`.
+    """
+    before, picture = _read_card(folder), folder.root / PAIRS_FILE
     if name is None:
-        name = _name_before(before) or folder.resolve().name
+        name = _name_in(before) or folder.root.resolve().name
     name = name.encode(errors="replace").decode()
-    shown = [picture] if shows_pictures(built) and picture.is_file() else []
-    charts = current_charts(folder)
-    with as_expected(folder):
-        needs = OF_FIRST if OF_FIRST in before and not built_now else ""
-        text = _text(built, json_text(name).rstrip(), bool(shown), charts, needs)
-        texts = {
-            README: _as_it_stands(before, f"---\n{_yaml(built)}---\n\n{text}"),
-            "dataset_infos.json": json_text(_infos(built)),
-        }
-        texts[SUMS] = sums_text(folder, built, texts, [*shown, *charts])
-    return {folder / name: text for name, text in texts.items()}
+    drawn = [picture] if folder.has_pictures and picture.is_file() else []
+    note = NOTE_OF_FIRST if NOTE_OF_FIRST in before and not built_now else ""
+    text = _text(folder, json_text(name).rstrip(), bool(drawn), charts, note)
+    texts = {
+        README: _keep_older_words(before, f"---\n{_yaml(folder)}---\n\n{text}"),
+        "dataset_infos.json": json_text(_infos(folder)),
+    }
+    return texts | {SUMS: _sums_text(folder, texts, [*drawn, *charts])}
 
 
-def card_of(folder: Path) -> str:
-    """The card that is in a folder; empty where there is none, or something larger than any card."""
-    file = folder / README
+def _sums_text(folder: BuiltFolder, texts: Mapping[str, str], others: Iterable[Path]) -> str:
+    """The text of SHA256SUMS, for `sha256sum --check`: a line per file, by name.
+
+    Of the folder's files only `others` are read; `texts` are written together with it.
+    """
+    sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    sums |= {shard.path: shard.sha256 for shard in folder.shards}
+    sums |= {f"{config}/{MANIFEST}": manifest.sha256 for config, manifest in folder.manifests.items()}
+    sums |= {file.relative_to(folder.root).as_posix(): sha256_of(file, LARGEST_BESIDE) for file in others}
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+
+
+def _read_card(folder: BuiltFolder) -> str:
+    """The present card; empty without one, or if the file is larger than any card."""
+    file = folder.root / README
     if not file.is_file() or file.stat().st_size > LARGEST_CARD:
         return ""
     return read_file(file, LARGEST_CARD).decode(errors="replace").replace("\r\n", "\n")
 
 
-def _name_before(text: str) -> str:
-    """By which name a card loads its folder; empty where it says none that could be one."""
-    found = re.search(r'load_dataset\(("(?:[^"\\\n]|\\.){1,1000}")', text)
+def _name_in(text: str) -> str:
+    """The name by which a card loads its folder; empty if it has none."""
+    call = re.search(r'load_dataset\(("(?:[^"\\\n]|\\.){1,1000}")', text)
     with contextlib.suppress(ValueError):
-        return str(json.loads(found[1])) if found else ""
+        return str(json.loads(call[1])) if call else ""
     return ""
 
 
-def _as_it_stands(before: str, text: str) -> str:
-    """A text, or the one before if they differ only in the word for lists, which `datasets` 3 called sequences."""
+def _keep_older_words(before: str, text: str) -> str:
+    """The text before, if it differs only in the word for lists, which `datasets` 3 called sequences."""
     return before if before.replace("sequence:", "list:") == text else text
 
 
-def _infos(built: Manifests) -> dict[str, Any]:
+def _infos(folder: BuiltFolder) -> dict[str, Any]:
     return {
         config: {
-            "description": f"{DESCRIPTION} {manifest['description']}",
+            "description": f"{DESCRIPTION} {manifest.description}",
             "citation": CITATION,
             "homepage": HOMEPAGE,
             "license": LICENSE,
-            "features": manifest["features"],
+            "features": manifest.features,
             "config_name": config,
-            "version": manifest["version"],
+            "version": manifest.version,
             "splits": {
-                split: {"name": split, "num_bytes": about["plain_bytes"], "num_examples": about["rows"]}
-                for split, about in manifest["splits"].items()
+                name: {"name": name, "num_bytes": split.plain_bytes, "num_examples": split.rows}
+                for name, split in manifest.splits.items()
             },
-            "download_size": sum(about["bytes"] for about in manifest["files"].values()),
-            "dataset_size": sum(about["plain_bytes"] for about in manifest["splits"].values()),
+            "download_size": sum(shard.bytes for shard in manifest.shards),
+            "dataset_size": sum(split.plain_bytes for split in manifest.splits.values()),
         }
-        for config, manifest in built.items()
+        for config, manifest in folder.manifests.items()
     }
 
 
-def _yaml(built: Manifests) -> str:
+def _yaml(folder: BuiltFolder) -> str:
     """The head of the card, with the keys and in the order that the Hub's client writes."""
     import yaml
 
-    rows = {config: sum(about["rows"] for about in manifest["splits"].values()) for config, manifest in built.items()}
-    with_pictures = shows_pictures(built)
-    infos = [_info_of(config, info) for config, info in sorted(_infos(built).items())]
+    infos = [_yaml_info(info) for _, info in sorted(_infos(folder).items())]
     head = {
         "annotations_creators": ["machine-generated"],
         "language_creators": ["found"],
         "language": ["en"],
         "license": "other",
-        "size_categories": sorted({_size(count) for count in rows.values()}, key=NAMES_OF_SIZES.index),
+        "size_categories": sorted({_size(m.rows) for m in folder.manifests.values()}, key=NAMES_OF_SIZES.index),
         "source_datasets": ["extended|other-visual-news"],
-        "task_categories": ["image-classification", "text-classification"]
-        if with_pictures
-        else ["text-classification"],
+        "task_categories": ["image-classification"] * folder.has_pictures + ["text-classification"],
         "pretty_name": "NewsCLIPpings",
         "license_name": "matches-apache-2.0-news-of-their-publishers",
         "license_link": VISUAL_NEWS_URL,
@@ -162,27 +173,19 @@ def _yaml(built: Manifests) -> str:
         "configs": [
             {
                 "config_name": config,
-                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in manifest["splits"]],
-                **({"default": True} if config == _first(built) else {}),
+                "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in manifest.splits],
+                **({"default": True} if config == folder.default_config else {}),
             }
-            for config, manifest in sorted(built.items())
+            for config, manifest in sorted(folder.manifests.items())
         ],
     }
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True))
 
 
-def _info_of(config: str, info: dict[str, Any]) -> dict[str, Any]:
-    splits = [
-        {"name": split, "num_bytes": about["num_bytes"], "num_examples": about["num_examples"]}
-        for split, about in info["splits"].items()
-    ]
-    return {
-        "config_name": config,
-        "features": _in_yaml(info["features"])["struct"],
-        "splits": splits,
-        "download_size": info["download_size"],
-        "dataset_size": info["dataset_size"],
-    }
+def _yaml_info(info: dict[str, Any]) -> dict[str, Any]:
+    changed = {"features": _in_yaml(info["features"])["struct"], "splits": [*info["splits"].values()]}
+    names = ("config_name", "features", "splits", "download_size", "dataset_size")
+    return {name: changed.get(name, info[name]) for name in names}
 
 
 def _in_yaml(column: Any) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def _in_yaml(column: Any) -> dict[str, Any]:
 
 
 def _short(inner: dict[str, Any]) -> Any:
-    """What a list is of: a plain type, or the fields of a struct, need no name."""
+    """The type of a list's items without a key: a plain type, or the fields of a struct."""
     return next(iter(inner.values())) if list(inner) in (["dtype"], ["struct"]) else inner
 
 
@@ -211,55 +214,48 @@ def _size(rows: int) -> str:
     return NAMES_OF_SIZES[sum(rows >= size for size in SIZES)]
 
 
-def _first(built: Manifests) -> str:
-    """The config that is loaded when none is named."""
-    return DEFAULT_CONFIG if DEFAULT_CONFIG in built else next(iter(built))
-
-
-def _text(built: Manifests, name: str, picture: bool, charts: list[Path], needs: str) -> str:
-    first = _first(built)
-    with_pictures = shows_pictures(built)
-    drawn = f"![Pairs of {first}: pristine in green, falsified in red]({PICTURE})\n\n"
+def _text(folder: BuiltFolder, name: str, drawn: bool, charts: list[Path], note: str) -> str:
+    config, manifests = folder.default_config, folder.manifests.values()
+    picture = f"![Pairs of {config}: pristine in green, falsified in red]({PAIRS_FILE})\n\n"
+    no_pictures = " There are no pictures in it: `image_path` says where each lies in VisualNews."
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         description=DESCRIPTION,
-        version=version(built),
+        version=folder.version,
         homepage=HOMEPAGE,
-        and_pictures=" and pictures" if with_pictures else "",
+        and_pictures=" and pictures" if folder.has_pictures else "",
         paper=PAPER,
         visual_news=VISUAL_NEWS_URL,
-        what_is_in_it=""
-        if with_pictures
-        else " There are no pictures in it: `image_path` says where each lies in VisualNews.",
-        picture=drawn if picture else "",
+        what_is_in_it="" if folder.has_pictures else no_pictures,
+        picture=picture if drawn else "",
         name=name,
-        config=first,
-        join=_join(built, name),
-        fields=_fields(built),
-        vectors=_vectors(built, needs),
-        unique=ONCE_EACH if UNIQUE in built else "",
-        splits=_splits(built),
+        config=config,
+        join=_join(folder, name),
+        fields=_fields(folder),
+        vectors=_vectors(manifests, note),
+        unique=NOTE_OF_SHARED if SHARED_PICTURES in folder.manifests else "",
+        splits=_splits(manifests),
         charts=_charts(charts),
-        missing=_missing(built),
-        report=_report(built),
+        missing=_missing(manifests),
+        report=_report(manifests),
         license=LICENSE,
         citation=CITATION,
     )
 
 
-def _join(built: Manifests, name: str) -> str:
-    """How configs whose pictures are stored once get them back."""
-    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
-    if UNIQUE not in built or not thin:
+def _join(folder: BuiltFolder, name: str) -> str:
+    """How to join the shared pictures with the rows of the configs that use them."""
+    sharing = folder.sharing_configs
+    if SHARED_PICTURES not in folder.manifests or not sharing:
         return ""
-    split = next(iter(built[UNIQUE]["splits"]))
+    split = next(iter(folder.manifests[SHARED_PICTURES].splits))
     return f"""
-The pictures of {_list(thin)} are in the config `{UNIQUE}`, once each. To have them in the rows:
+The pictures of {_list(sharing)} are in the config `{SHARED_PICTURES}`, once each. To have them in the rows:
 
 ```python
 from newsclippings import join_images
 
-rows = load_dataset({name}, "{thin[0]}", split="{split}")
-pictures = load_dataset({name}, "{UNIQUE}", split="{split}")
+rows = load_dataset({name}, "{sharing[0]}", split="{split}")
+pictures = load_dataset({name}, "{SHARED_PICTURES}", split="{split}")
 full = join_images(rows, pictures)
 ```
 
@@ -268,80 +264,75 @@ the Parquet files of both by `image_id`.
 """
 
 
-def _fields(built: Manifests) -> str:
+def _fields(folder: BuiltFolder) -> str:
     known = dict(COLUMNS)
-    for kind, about in EMBEDDINGS.items():
-        known[kind] = (f"{'list of ' if about.faces else ''}float32 ({about.width},)", about.meaning)
+    for kind, facts in EMBEDDINGS.items():
+        known[kind] = (f"{'list of ' if facts.faces else ''}float32 ({facts.width},)", facts.meaning)
     known |= TEXTS
-    columns = dict.fromkeys(name for manifest in built.values() for name in manifest["features"])
-    lines = []
+    columns = dict.fromkeys(name for manifest in folder.manifests.values() for name in manifest.features)
+    all_configs, lines = [*folder.manifests], []
     for name in columns:
-        has = [config for config, manifest in built.items() if name in manifest["features"]]
+        configs = [config for config, manifest in folder.manifests.items() if name in manifest.features]
         kind, meaning = known[name]
-        only = "" if len(has) == len(built) or has == [c for c in built if c != UNIQUE] else f" (In {_list(has)}.)"
-        lines.append([f"`{name}`", kind, meaning + only])
+        everywhere = configs in (all_configs, [config for config in all_configs if config != SHARED_PICTURES])
+        lines.append([f"`{name}`", kind, meaning + ("" if everywhere else f" (In {_list(configs)}.)")])
     return _table(["column", "type", "meaning"], lines, "lll")
 
 
-def _vectors(built: Manifests, needs: str) -> str:
+def _vectors(manifests: Iterable[Manifest], note: str) -> str:
     """What readers of vectors have to know."""
-    lacking = [
+    reports = [(split, report) for manifest in manifests for _, split, report in manifest.reports()]
+    lacking = {
         kind
-        for manifest in built.values()
-        for about in manifest["splits"].values()
-        for kind, count in about.get("report", {}).get("coverage", {}).items()
-        if kind in EMBEDDINGS and count < about["rows"]
-    ]
-    if not lacking:
-        return ""
-    kinds = _list(sorted(set(lacking)))
-    return f"\nRows without a vector have null there ({kinds}){needs}.\n"
+        for split, report in reports
+        for kind, count in report.coverage.items()
+        if kind in EMBEDDINGS and count < split.rows
+    }
+    return f"\nRows without a vector have null there ({_list(sorted(lacking))}){note}.\n" if lacking else ""
 
 
-def _splits(built: Manifests) -> str:
+def _splits(manifests: Iterable[Manifest]) -> str:
     lines = []
-    for config, manifest in built.items():
-        for split in (split for split in SPLITS if split in manifest["splits"]):
-            about = manifest["splits"][split]
-            counts = [f"{about[name]:,}" if name in about else "" for name in ("rows", "pristine", "falsified")]
-            size = sum(file["bytes"] for file in manifest["files"].values() if file["split"] == split)
-            lines.append([f"`{config}`", split, *counts, f"{size / 1e6:,.1f}"])
+    for manifest in manifests:
+        for name in (name for name in SPLITS if name in manifest.splits):
+            split = manifest.splits[name]
+            counts = (split.rows, split.pristine, split.falsified)
+            shown = ["" if count is None else f"{count:,}" for count in counts]
+            size = sum(shard.bytes for shard in manifest.shards_of(name))
+            lines.append([f"`{manifest.config}`", name, *shown, f"{size / 1e6:,.1f}"])
     return _table(["config", "split", "rows", "pristine", "falsified", "MB"], lines, "llrrrr")
 
 
 def _charts(charts: list[Path]) -> str:
-    """What `newsclippings stats` drew of these very rows."""
+    """The charts that `newsclippings stats` drew of these very rows."""
     drawn = [file for file in charts if file.suffix == ".png"]
     names = [file.stem.replace("-", ": ", 1).replace("-", " ") for file in drawn]
     lines = [f"![{name}]({file.parent.name}/{file.name})" for name, file in zip(names, drawn, strict=True)]
     return "\n".join(["", *lines, ""]) if lines else ""
 
 
-def _missing(built: Manifests) -> str:
-    """What was done where rows lacked something, by what the reports counted."""
-    splits = [
-        about["report"] for manifest in built.values() for about in manifest["splits"].values() if "report" in about
-    ]
-    told = []
-    if dropped := sum(report["dropped_pairs"] for report in splits):
-        told.append(
+def _missing(manifests: Iterable[Manifest]) -> str:
+    """What was done with rows that lacked something, by the counts of the reports."""
+    reports = [report for manifest in manifests for _, _, report in manifest.reports()]
+    sentences = []
+    if dropped := sum(report.dropped_pairs for report in reports):
+        sentences.append(
             f"Where a row lacked something, both twins were left out (`--missing drop_pair`); pairs: {dropped:,}."
         )
-    if kept := sum(max(0, report["written"] - report["resolved"]) for report in splits):
-        told.append(f"Rows that lack something were kept, with nulls (`--missing null`); rows: {kept:,}.")
-    return " ".join(told) or "No row lacks a record or a file that was asked for."
+    if kept := sum(max(0, report.written - report.resolved) for report in reports):
+        sentences.append(f"Rows that lack something were kept, with nulls (`--missing null`); rows: {kept:,}.")
+    return " ".join(sentences) or "No row lacks a record or a file that was asked for."
 
 
-def _report(built: Manifests) -> str:
+def _report(manifests: Iterable[Manifest]) -> str:
     lines = []
-    for config, manifest in built.items():
-        for split, about in manifest["splits"].items():
-            if report := about.get("report"):
-                missing = {kind: sum(counts.values()) for kind, counts in report["missing"].items() if counts}
-                lacking = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in missing.items()) or "-"
-                covered = ", ".join(f"`{kind}` {count:,}" for kind, count in report["coverage"].items()) or "-"
-                rows = [f"{report[name]:,}" for name in ("rows", "written", "resolved")]
-                lines.append([f"`{config}`", split, *rows, lacking, covered])
+    for manifest in manifests:
+        for name, _, report in manifest.reports():
+            missing = {kind: sum(counts.values()) for kind, counts in report.missing.items() if counts}
+            lacking = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in missing.items()) or "-"
+            covered = ", ".join(f"`{kind}` {count:,}" for kind, count in report.coverage.items()) or "-"
+            rows = [f"{count:,}" for count in (report.rows, report.written, report.resolved)]
+            lines.append([f"`{manifest.config}`", name, *rows, lacking, covered])
     return _table(["config", "split", "official rows", "here", "complete", "missing", "values of"], lines, "llrrrll")
 
 

@@ -1,20 +1,20 @@
-"""Croissant metadata of a folder that `newsclippings build` wrote: JSON-LD after http://mlcommons.org/croissant/1.0.
+"""Croissant metadata of a built folder: JSON-LD after http://mlcommons.org/croissant/1.0.
 
-Places are relative to the folder, so that the same file serves on a disk and in a dataset repository.
+Paths are relative to the folder, so that the same file serves on a disk and in a dataset repository.
 """
 
 from pathlib import Path
 from typing import Any
 
 from _newsclippings.facts import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
-from _newsclippings.folder.card import PICTURE, TAGS
-from _newsclippings.folder.checksums import SUMS
-from _newsclippings.folder.manifest import manifests
+from _newsclippings.folder.built_folder import SUMS, BuiltFolder
+from _newsclippings.folder.card import PAIRS_FILE, README, TAGS
+from _newsclippings.folder.manifest import Manifest, ShardEntry
 from _newsclippings.storage import outputs, write_text
 from _newsclippings.text import json_text
 
 CROISSANT = "croissant.json"
-BESIDE = ("README.md", "dataset_infos.json", PICTURE, SUMS, CROISSANT)  # the configs of a folder
+BESIDE = (README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT)  # files beside the configs of a folder
 PARQUET = "application/x-parquet"
 AUTHORS = ("Grace Luo", "Trevor Darrell", "Anna Rohrbach")  # of the matches
 
@@ -45,43 +45,43 @@ TYPES = {
     "timestamp[s, tz=UTC]": "sc:DateTime",
 }
 MEANINGS = {name: meaning for name, (_, meaning) in (COLUMNS | TEXTS).items()} | {
-    kind: f"{about.meaning} {about.width} values." for kind, about in EMBEDDINGS.items()
+    kind: f"{facts.meaning} {facts.width} values." for kind, facts in EMBEDDINGS.items()
 }
 
 Node = dict[str, Any]
 
 
-def write_croissant(folder: Path, file: Path | None = None) -> Path:
+def write_croissant(folder: BuiltFolder, file: Path | None = None) -> Path:
     """Write the metadata of a folder.
 
     Args:
-        folder: what `newsclippings build` wrote.
-        file: where to. Default: croissant.json in the folder.
+        folder: the folder.
+        file: the file to write. Default: croissant.json in the folder.
 
     Returns:
-        Where it was written.
+        The file.
 
     Raises:
-        BadFileError: the folder has no config with a manifest.
+        ConfigError: it is in the folder of a config, or was not written by this.
     """
-    file = file or folder / CROISSANT
-    outputs.check_apart(file, [str(folder / config) for config in manifests(folder)])
+    file = file or folder.root / CROISSANT
+    outputs.check_apart(file, [str(folder.root / config) for config in folder.manifests])
     outputs.check_output(file, outputs.CROISSANT)
     write_text(file, croissant_text(folder), outputs.CROISSANT)
     return file
 
 
-def croissant_text(folder: Path) -> str:
-    """What `write_croissant` writes: the same for the same manifests."""
-    built = manifests(folder)
+def croissant_text(folder: BuiltFolder) -> str:
+    """The text that `write_croissant` writes: the same for the same manifests."""
+    manifests = folder.manifests.values()
     labels = {
         name: feature["names"]
-        for manifest in built.values()
-        for name, feature in manifest["features"].items()
+        for manifest in manifests
+        for name, feature in manifest.features.items()
         if "names" in feature
     }
     # Records are read from file sets, one per config: a field has one source, and mlcroissant reads a set file by file.
-    # A set knows no checksums; those are at the file objects, one per file, which nothing is read from.
+    # A set has no checksums: those are in the file objects, one per file, which no records are read from.
     metadata = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -92,59 +92,53 @@ def croissant_text(folder: Path) -> str:
         "url": HOMEPAGE,
         "creator": [{"@type": "sc:Person", "name": name} for name in AUTHORS],
         "citeAs": CITATION,
-        "version": next(iter(built.values()))["version"],
+        "version": next(iter(manifests)).version,
         "inLanguage": "en",
         "keywords": TAGS,
-        "distribution": [
-            *(_file_set(config, manifest) for config, manifest in built.items()),
-            *(
-                _file_object(f"{config}/{name}", about)
-                for config, manifest in built.items()
-                for name, about in manifest["files"].items()
-            ),
-        ],
+        "distribution": [*map(_file_set, manifests), *map(_file_object, folder.shards)],
         "recordSet": [
-            *(_record_set(config, manifest) for config, manifest in built.items()),
+            *map(_record_set, manifests),
             *(_enumeration(name, names) for name, names in labels.items()),
         ],
     }
     return json_text(metadata)
 
 
-def _file_set(config: str, manifest: Node) -> Node:
+def _file_set(manifest: Manifest) -> Node:
     return {
-        **_named("cr:FileSet", f"{config}-files"),
+        **_named("cr:FileSet", f"{manifest.config}-files"),
         "encodingFormat": PARQUET,
-        "includes": [f"{config}/{split}-*.parquet" for split in manifest["splits"]],
+        "includes": [f"{manifest.config}/{split}-*.parquet" for split in manifest.splits],
     }
 
 
-def _file_object(place: str, about: Node) -> Node:
+def _file_object(shard: ShardEntry) -> Node:
     return {
-        **_named("cr:FileObject", place),
-        "contentUrl": place,
-        "contentSize": f"{about['bytes']} B",
+        **_named("cr:FileObject", shard.path),
+        "contentUrl": shard.path,
+        "contentSize": f"{shard.bytes} B",
         "encodingFormat": PARQUET,
-        "sha256": about["sha256"],
+        "sha256": shard.sha256,
     }
 
 
-def _record_set(config: str, manifest: Node) -> Node:
+def _record_set(manifest: Manifest) -> Node:
+    config = manifest.config
     split = {
         **_named("cr:Field", f"{config}/split", "split"),
         "description": "Name of the split, with which the names of its files begin.",
         "dataType": "sc:Text",
         "source": {
             **_source(config, fileProperty="filename"),
-            "transform": {"regex": rf"^({'|'.join(manifest['splits'])})-.+\.parquet$"},
+            "transform": {"regex": rf"^({'|'.join(manifest.splits)})-.+\.parquet$"},
         },
     }
-    first = next(iter(manifest["features"]))  # by which the rows of a split are told apart
+    first = next(iter(manifest.features))  # identifies a row in its split
     return {
         **_named("cr:RecordSet", config),
-        "description": manifest["description"],
+        "description": manifest.description,
         "key": [{"@id": f"{config}/{name}"} for name in ("split", first)],
-        "field": [split, *(_field(config, (name,), feature) for name, feature in manifest["features"].items())],
+        "field": [split, *(_field(config, (name,), feature) for name, feature in manifest.features.items())],
     }
 
 
@@ -168,12 +162,12 @@ def _enumeration(name: str, names: list[str]) -> Node:
 
 
 def _field(config: str, path: tuple[str, ...], feature: Any) -> Node:
-    """A column, or what is at a path in a column of structs.
+    """A column, or a field inside a column of structs.
 
     Args:
-        config: of which record set.
-        path: name of the column, then those of fields within it.
-        feature: its type, as a manifest has it: plain values of `datasets` features.
+        config: name of the record set.
+        path: name of the column, then the names of fields within it.
+        feature: its type, as in a manifest.
     """
     node = _named("cr:Field", "/".join((config, *path)), path[-1])
     steps = path[1:]
@@ -181,7 +175,7 @@ def _field(config: str, path: tuple[str, ...], feature: Any) -> Node:
         names = f" Names: record set `{path[0]}`." if "names" in feature else ""
         node["description"] = MEANINGS[path[0]] + names
     while isinstance(feature, list) or feature.get("_type") == "Sequence":
-        node["repeated"] = True  # lists of lists, too, for which Croissant 1.0 has no word of its own
+        node["repeated"] = True  # also lists of lists, for which Croissant 1.0 has no term
         feature = feature[0] if isinstance(feature, list) else feature["feature"]
     if "_type" not in feature:
         return node | {"subField": [_field(config, (*path, name), inner) for name, inner in feature.items()]}
@@ -190,7 +184,7 @@ def _field(config: str, path: tuple[str, ...], feature: Any) -> Node:
     else:
         node["dataType"] = TYPES[feature["dtype"]] if feature["_type"] == "Value" else "sc:Integer"
     node["source"] = _source(config, column=path[0])
-    if steps:  # one by one: a path of several steps gives mlcroissant only the first of a list
+    if steps:  # separately: of a path of several steps, mlcroissant reads only the first of a list
         node["source"]["transform"] = [{"jsonPath": step} for step in steps]
     return node
 

@@ -8,11 +8,11 @@ from _newsclippings.facts import CITATION, CONFIGS, DESCRIPTION, HOMEPAGE, LICEN
 
 
 def dataset_infos() -> dict[str, Any]:
-    """Config -> dataset info in the form that `datasets` reads; splits that nobody counted are left out."""
+    """Config -> dataset info in the form that `datasets` reads; splits without a published count are left out."""
     features = columns_of()
     return {
         config: {
-            "description": f"{DESCRIPTION} {about}",
+            "description": f"{DESCRIPTION} {description}",
             "citation": CITATION,
             "homepage": HOMEPAGE,
             "license": LICENSE,
@@ -27,7 +27,7 @@ def dataset_infos() -> dict[str, Any]:
                 if rows is not None
             },
         }
-        for config, about in CONFIGS.items()
+        for config, description in CONFIGS.items()
     }
 
 
@@ -37,5 +37,5 @@ def dataset_infos_text() -> str:
 
 
 def is_current(file: Path) -> bool:
-    """Whether a file says what the tables say."""
+    """Whether a file agrees with the tables."""
     return file.is_file() and file.read_bytes() == dataset_infos_text().encode()

@@ -1,63 +1,280 @@
-"""What `newsclippings build` wrote into a folder, by the manifests of its configs."""
+"""The manifest.json of a config: which files `newsclippings build` wrote, as typed objects.
 
-import contextlib
-import os
-from collections.abc import Iterator
+A manifest may come from anybody, and cards, pages and uploads are made of it: every value is checked when it is read.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.facts import CONFIGS, UNIQUE
-from _newsclippings.folder.manifest_rules import AGAIN
-from _newsclippings.folder.parquet import MANIFEST, read_manifest
+from _newsclippings.facts import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SHARED_PICTURES, SPLITS, Columns, columns_of
+from _newsclippings.rows import JoinReport
+from _newsclippings.storage import DECODER, json_fault, read_file, what_instead, write_text
+from _newsclippings.text import printable
 
-Manifests = dict[str, dict[str, Any]]
-# What readers of files raise where those hold something else
-ODD = (
-    AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError, pa.ArrowException
-)  # fmt: skip
-
-
-@contextlib.contextmanager
-def as_expected(place: Path) -> Iterator[None]:
-    """Tell of files that hold something else than `build` wrote: JSON of another shape, Parquet of other columns."""
-    try:
-        yield
-    except NewsCLIPpingsError:
-        raise
-    except ODD as error:
-        found = f"something else ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
-        raise bad_file(place, "what `newsclippings build` writes", found, AGAIN) from error
+MANIFEST = "manifest.json"
+AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
+LARGEST_MANIFEST = 8 << 20  # bytes; the manifest of the largest build has about 100 KB
+MOST_SHARDS = 10_000  # of a config
+LARGEST_SHARD = 4 << 30  # bytes; the writer stops at 450 MB, or at one row
+LARGEST_COUNT = 1 << 48  # more than any disk has bytes
+SMALLEST_ROW = 1  # bytes that a row takes in a file, at least; a row of texts takes a hundred or more
+LARGEST_RATIO = 200  # of unpacked to packed bytes; texts reach six
+LONGEST_TEXT = 10_000  # characters
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
+_KIND = re.compile(r"[a-z_]{1,40}")
+_SHARD = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5,6}})-of-(\d{{5,6}})\.parquet")
+_LAYOUTS = ("bytes", "once", "none", None)
 
 
-def shows_pictures(built: Manifests) -> bool:
-    """Whether any config has pictures in its rows."""
-    return any("image" in manifest.get("features", ()) for manifest in built.values())
+@dataclass(frozen=True)
+class ShardEntry:
+    """One Parquet file of a config."""
+
+    config: str
+    name: str  # in the folder of the config
+    split: str
+    rows: int
+    bytes: int  # size of the file
+    plain_bytes: int  # size of its columns before compression
+    sha256: str
+
+    @property
+    def path(self) -> str:
+        """Relative to the built folder, with `/`."""
+        return f"{self.config}/{self.name}"
 
 
-def manifests(folder: Path) -> Manifests:
-    """Config -> its manifest, of a folder that `newsclippings build` wrote.
+@dataclass(frozen=True)
+class SplitEntry:
+    """The counts of a split; the shared pictures have neither labels nor a report.
+
+    The details of a report that nothing reads (`first_missing`, `damage`, `captions_from`) are empty if it was read
+    from a file.
+    """
+
+    rows: int
+    ids_sha256: str  # see `IdsDigest`
+    plain_bytes: int = 0  # size of its columns before compression; 0 until they are written
+    pristine: int | None = None
+    falsified: int | None = None
+    report: JoinReport | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is in the file."""
+        values: dict[str, Any] = {"rows": self.rows, "pristine": self.pristine, "falsified": self.falsified}
+        values |= {"ids_sha256": self.ids_sha256, "report": self.report and self.report.as_dict()}
+        return {name: value for name, value in values.items() if value is not None} | {"plain_bytes": self.plain_bytes}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a config consists of.
+
+    Attributes:
+        layout: where its pictures are: `bytes` (in the rows), `once` (in the config of shared pictures), `none`, or
+            None for the shared pictures themselves.
+        build_id: identifies the build: equal ids mean byte-identical files.
+        features: column -> its type, as `datasets` writes it to JSON.
+        sha256: of the manifest file; empty until it is written.
+    """
+
+    config: str
+    version: str
+    description: str
+    layout: str | None
+    build_id: str
+    features: Columns
+    splits: Mapping[str, SplitEntry]
+    shards: tuple[ShardEntry, ...]
+    sha256: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all splits."""
+        return sum(split.rows for split in self.splits.values())
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the rows have pictures."""
+        return "image" in self.features
+
+    def shards_of(self, split: str) -> list[ShardEntry]:
+        """The files of a split, in the order of its rows."""
+        return [shard for shard in self.shards if shard.split == split]
+
+    def reports(self) -> Iterator[tuple[str, SplitEntry, JoinReport]]:
+        """Each split that has a report: its name, its counts and the report."""
+        for name, split in self.splits.items():
+            if split.report is not None:
+                yield name, split, split.report
+
+    def write(self, folder: Path) -> "Manifest":
+        """Write manifest.json into the folder of the config; returns the manifest with the SHA-256 of that file."""
+        head = {"config": self.config, "version": self.version, "description": self.description}
+        head |= {} if self.layout is None else {"layout": self.layout}
+        files = {
+            shard.name: {name: getattr(shard, name) for name in ("split", "rows", "bytes", "plain_bytes", "sha256")}
+            for shard in self.shards
+        }
+        splits = {name: split.as_dict() for name, split in self.splits.items()}
+        value = {**head, "made_of": self.build_id, "features": self.features, "splits": splits, "files": files}
+        text = json.dumps(value, indent=1) + "\n"
+        write_text(folder / MANIFEST, text)
+        return replace(self, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a config.
+
+    Args:
+        folder: the folder of the config.
 
     Raises:
-        BadFileError: the folder has no config with a manifest, or one with a manifest that `build` did not write.
+        DataNotFoundError: it is missing, or cannot be read.
+        BadFileError: it is not as `build` writes it.
     """
-    there = [config for config in (*CONFIGS, UNIQUE) if os.path.lexists(folder / config / MANIFEST)]
-    if not there:
-        expected = "a folder that `newsclippings build` wrote"
-        raise bad_file(folder, expected, "none of the configs with its manifest.json")
-    return {config: read_manifest(folder / config) for config in there}
+    data = read_file(folder / MANIFEST, LARGEST_MANIFEST)
+    try:
+        value = DECODER.decode(data.decode())
+        if isinstance(value, dict) and (named := value.get("config", folder.name)) != folder.name:
+            raise bad_file(folder, f"the config {folder.name}", repr(named)[:80], "Give the folder its name again.")
+        return _parse_manifest(folder.name, value, hashlib.sha256(data).hexdigest())
+    except NewsCLIPpingsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        content = what_instead(data[:64]) or f"something else ({printable(json_fault(error))[:200]})"
+        raise bad_file(folder / MANIFEST, "what `newsclippings build` writes", content, AGAIN) from error
 
 
-def version(built: Manifests) -> str:
-    """The version of the data: of its configs, the latest."""
-    return max((str(one["version"]) for one in built.values()), key=lambda text: [*map(int, text.split("."))])
+def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
+    """Check every field, and raise `ValueError` with the name of the first that `build` would not write."""
+    if not isinstance(value, dict):
+        raise _odd("the manifest", value)
+    description = _get(
+        value, "description", lambda text: isinstance(text, str) and len(text) <= LONGEST_TEXT and text.isprintable()
+    )
+    version, build_id = _match(value, "version", _VERSION), _match(value, "made_of", _SHA256)
+    layout = value.get("layout")
+    if layout not in _LAYOUTS:
+        raise _odd("layout", layout)
+    features, splits, files = (_object(value, name) for name in ("features", "splits", "files"))
+    _check_features(config, features)
+    if not splits or len(files) > MOST_SHARDS:
+        message = f"{len(splits):,} splits in {len(files):,} files"
+        raise ValueError(message)
+    shards = [_parse_shard(config, name, _object(files, name), splits) for name in files]
+    entries = {}
+    for name in splits:
+        own = [shard for shard in shards if shard.split == name]
+        entries[name] = _parse_split(name, _object(splits, name), own, labelled=config != SHARED_PICTURES)
+    return Manifest(config, version, description, layout, build_id, features, entries, tuple(shards), sha256)
 
 
-def require_pictures(folder: Path, built: Manifests) -> None:
-    """Raise `BadFileError` if pictures of a config should be in the config `images`, and that is not there."""
-    thin = [config for config, manifest in built.items() if manifest.get("layout") == "once"]
-    if thin and UNIQUE not in built:
-        expected = f"the config {UNIQUE}, which has the pictures of {', '.join(thin)}"
-        raise bad_file(folder / UNIQUE, expected, "none", "Run the same `newsclippings build` again.")
+@functools.cache
+def _known_features() -> Columns:
+    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True)
+
+
+def _check_features(config: str, features: Mapping[str, Any]) -> None:
+    known, needed = _known_features(), {*COLUMNS} - {"image"}
+    if config == SHARED_PICTURES:
+        known, needed = {name: known[name] for name in IMAGE_COLUMNS}, {*IMAGE_COLUMNS}
+    for name, feature in features.items():
+        if name not in known or feature != known[name]:
+            raise _odd("features", name)
+    if missing := needed - features.keys():
+        message = f"features: no column {min(missing)}"
+        raise ValueError(message)
+
+
+def _parse_shard(config: str, name: str, value: Mapping[str, Any], splits: Mapping[str, Any]) -> ShardEntry:
+    parts = _SHARD.fullmatch(name)
+    if parts is None or value.get("split") != parts[1] or parts[1] not in splits:
+        raise _odd("files", name)
+    rows, size, plain = (_count(value, what) for what in ("rows", "bytes", "plain_bytes"))
+    if rows * SMALLEST_ROW > size or size > LARGEST_SHARD:
+        message = f"{rows:,} rows in a file of {size:,} bytes"
+        raise ValueError(message)
+    if plain > LARGEST_RATIO * size:
+        message = f"plain_bytes: {plain:,} in a file of {size:,} bytes"
+        raise ValueError(message)
+    return ShardEntry(config, name, parts[1], rows, size, plain, _match(value, "sha256", _SHA256))
+
+
+def _parse_split(name: str, value: Mapping[str, Any], shards: list[ShardEntry], *, labelled: bool) -> SplitEntry:
+    """The counts of a split, which have to agree with its files. Shared pictures have neither labels nor a report."""
+    if name not in SPLITS:
+        raise _odd("splits", name)
+    numbers = sorted(tuple(map(int, re.findall(r"\d+", shard.name))) for shard in shards)
+    if not numbers or numbers != [(k, len(numbers)) for k in range(len(numbers))]:
+        message = f"files: the shards of {name} are not numbered from 0 on without a gap"
+        raise ValueError(message)
+    for what in ("rows", "plain_bytes"):
+        if _count(value, what) != (total := sum(getattr(shard, what) for shard in shards)):
+            message = f"{what} of {name}: {value[what]:,}, but {total:,} in its files"
+            raise ValueError(message)
+    entry = SplitEntry(value["rows"], _match(value, "ids_sha256", _SHA256), value["plain_bytes"])
+    if not labelled:
+        return entry
+    pristine, falsified = _count(value, "pristine"), _count(value, "falsified")
+    if pristine + falsified != entry.rows:
+        message = f"pristine and falsified of {name}: {pristine:,} and {falsified:,} rows"
+        raise ValueError(message)
+    report = _parse_report(_object(value, "report"))
+    return replace(entry, pristine=pristine, falsified=falsified, report=report)
+
+
+def _parse_report(value: Mapping[str, Any]) -> JoinReport:
+    names = ("rows", "written", "resolved", "dropped_pairs", "broken_pairs")
+    counts: dict[str, Any] = {name: _count(value, name) for name in names}
+    missing = _object(value, "missing")
+    for kind in missing:
+        if not _KIND.fullmatch(kind):
+            raise _odd("missing", kind)
+        missing[kind] = _counts(missing, kind, lambda outlet: len(outlet) <= LONGEST_TEXT)
+    coverage = _counts(value, "coverage", lambda kind: kind in _known_features())
+    return JoinReport(**counts, missing=missing, first_missing=[], coverage=coverage)
+
+
+def _count(value: Mapping[str, Any], name: str) -> int:
+    return int(_get(value, name, lambda count: type(count) is int and 0 <= count <= LARGEST_COUNT))  # no True
+
+
+def _counts(value: Mapping[str, Any], name: str, is_known: Callable[[str], bool]) -> dict[str, int]:
+    counts = _object(value, name)
+    for key in counts:
+        if not is_known(key):
+            raise _odd(name, key)
+    return {key: _count(counts, key) for key in counts}
+
+
+def _match(value: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+    return str(_get(value, name, lambda text: isinstance(text, str) and pattern.fullmatch(text)))
+
+
+def _object(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return dict(_get(value, name, lambda inner: isinstance(inner, dict)))
+
+
+def _get(value: Mapping[str, Any], name: str, is_valid: Callable[[Any], object]) -> Any:
+    """A field that passes a check."""
+    if name not in value:
+        message = f"no field {name!r}"
+        raise ValueError(message)
+    if not is_valid(value[name]):
+        raise _odd(name[:40], value[name])
+    return value[name]
+
+
+def _odd(what: str, value: Any) -> ValueError:
+    """An error that quotes a value only if it is short: it may be a list of lists without an end."""
+    shown = ascii(value[:40] if isinstance(value, str) else value) if isinstance(value, str | int | float) else ""
+    return ValueError(f"{what}: {shown or type(value).__name__}, which `build` does not write")

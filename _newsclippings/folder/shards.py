@@ -1,125 +1,53 @@
-"""The Parquet files of a split: how many there are, which rows are in each, and how one is written."""
+"""The Parquet files of a split: how many there are, how a file is written, and how one of unknown origin is read.
 
-import hashlib
+A file that is read may come from anybody. A kilobyte of Parquet can claim billions of rows, or a row of two gigabytes.
+So the sizes in its footer are compared with its manifest and with limits before anything else is read; only needed
+columns are read, in batches; and texts stay as their dictionary, so that a text of many rows takes memory once.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from _newsclippings.facts import EMBEDDINGS
-from _newsclippings.pictures import Pictures
-from _newsclippings.rows import JoinedSplit, part_ranges
-from _newsclippings.tables import Int32s, Int64s, as_array, empty_table, int64s, lookup, values_of
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError
+from _newsclippings.folder.manifest import AGAIN, LARGEST_RATIO, ShardEntry, SplitEntry
+from _newsclippings.rows import part_ranges
+from _newsclippings.storage import LocalFile, unpacked_sizes
+from _newsclippings.tables import Int64s, as_array, empty_table, values_of
 
-SHARDS = 8  # their number is a multiple of it, so that nodes and workers get equal shares,
-FEWEST = 100  # where each then has at least so many rows
+SHARDS = 8  # a split has a multiple of 8, so that nodes and workers get equal shares
+FEWEST = 100  # rows of a shard, at least; a split of fewer than 8 x 100 rows has one shard
 MAX_SHARD = 450_000_000  # bytes; the Hub's guide: 500 MB
 MAX_GROUP = 90_000_000  # bytes of a row group, uncompressed; the Hub's viewer: 100 MB
 CHUNKING = {"min_chunk_size": 256 << 10, "max_chunk_size": 1 << 20, "norm_level": 0}  # as `datasets` writes
 
+LARGEST_FOOTER = 8 << 20  # bytes; that of 450 MB of pictures of 10 KB has less than 2 MB
+LARGEST_GROUP = 256 << 20  # bytes of a column in a row group, unpacked; the writer stops at 90 MB, or at one picture
+MOST_OF_GROUP = 100_000  # rows of a row group; the writer stops at 10,000
+MOST_LEAVES = 200  # columns, fields of structs counted
+TEXTS = ("caption", "source", "topic", "image_source", "image_topic")
+TYPES = {
+    "falsified": pa.int64(),
+    "source_dataset": pa.int64(),
+    "similarity_score": pa.float64(),
+    "id": pa.int64(),
+    "image_id": pa.int64(),
+    **dict.fromkeys(TEXTS, pa.dictionary(pa.int32(), pa.string())),
+}
+NO_NULLS = ("id", "image_id", "falsified", "similarity_score")
+
 Tables = Iterator[tuple[int, pa.Table]]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What is written of a split.
-
-    Attributes:
-        sizes: int64 (N,), bytes that each row takes at most, about; those of pictures are exact.
-        least: int64 (N,), bytes that each takes on the disk, at least: pictures and vectors as they are, and a tenth of
-            the texts, which are compressed to a sixth or less.
-        batch: rows of a row group.
-        tables: makes tables of up to `batch` rows of a range of the N rows.
-        facts: of the rows that come out, for the manifest: `rows`, `ids_sha256` and more.
-    """
-
-    sizes: Int64s
-    least: Int64s
-    batch: int
-    tables: Callable[[tuple[int, int]], Tables]
-    facts: dict[str, Any]
-
-
-def rows_of(split: JoinedSplit) -> Rows:
-    """The rows of a joined split."""
-    rows, report, batch = split.rows, split.report, split.rows_of_table("parquet")
-    matches = rows.matches.filter(as_array(rows.keep))
-    ids, images = int64s(matches["id"]), int64s(matches["image_id"])
-    falsified = int(values_of(matches["falsified"]).sum())
-    facts = {
-        "rows": len(matches),
-        "pristine": len(matches) - falsified,
-        "falsified": falsified,
-        "ids_sha256": ids_digest(ids, images),
-        "report": report.as_dict(),
-    }
-    return Rows(*_sizes(split), batch, lambda one: split.tables([one], batch, ahead=True), facts)
-
-
-class IdsDigest:
-    """SHA-256 of ids, row by row, as little-endian int64; some rows after the other."""
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-
-    def add(self, *columns: Int64s) -> None:
-        """Add the ids of some rows, column by column."""
-        self._digest.update(np.stack(columns, axis=1).astype("<i8").tobytes())
-
-    def hexdigest(self) -> str:
-        """Of all that was added."""
-        return self._digest.hexdigest()
-
-
-def ids_digest(*columns: Int64s) -> str:
-    """SHA-256 of the ids of all rows, see `IdsDigest`."""
-    digest = IdsDigest()
-    digest.add(*columns)
-    return digest.hexdigest()
-
-
-def bytes_of(split: JoinedSplit) -> int:
-    """Bytes that the rows of a split take, about."""
-    return int(_sizes(split)[0].sum())
-
-
-def bytes_of_pictures(split: JoinedSplit) -> int:
-    """Bytes that the pictures in the rows of a split take, at least."""
-    if split.pictures is None or split.images == "path":
-        return 0
-    return int(file_sizes(split.pictures, split.rows.image_row)[split.rows.keep].sum())
-
-
-def _sizes(split: JoinedSplit) -> tuple[Int64s, Int64s]:
-    """`sizes` and `least`, see `Rows`."""
-    rows = split.rows
-    each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
-    if split.metadata is not None:
-        each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
-    texts = np.full(len(rows.matches), each, np.int64)
-    others, nulls = np.zeros((2, len(texts)), np.int64)
-    if split.articles is not None:
-        texts += file_sizes(split.articles, rows.caption_row)
-    if split.pictures is not None and split.images != "path":
-        others += file_sizes(split.pictures, rows.image_row)
-    for kind, vectors in split.embeddings.items():
-        there = lookup(vectors.ids, int64s(rows.matches[EMBEDDINGS[kind].key])) >= 0
-        others, nulls = others + vectors.bytes_each * there, nulls + vectors.bytes_each * ~there
-    return np.where(rows.keep, texts + others + nulls, 0), np.where(rows.keep, texts // 10 + others, 0)
-
-
-def file_sizes(files: Pictures, records: Int32s) -> Int64s:
-    """Bytes of the files of some records, 0 where there is none."""
-    return np.append(np.where(files.present, files.sizes, 0), 0)[records]
-
-
 def plan_shards(sizes: Int64s) -> list[tuple[int, int]]:
-    """Ranges of rows, one per file: as few files as are small enough, or the least such multiple of eight.
+    """Ranges of rows, one per file: one file, or the smallest multiple of eight whose files are small enough.
 
     Args:
         sizes: int64 (rows,), bytes of each row.
@@ -134,32 +62,27 @@ def plan_shards(sizes: Int64s) -> list[tuple[int, int]]:
         count = count + SHARDS if count >= SHARDS else SHARDS
 
 
-def nullable_vectors(schema: pa.Schema, facts: Iterable[Mapping[str, Any]]) -> pa.Schema:
-    """The schema of files in which some rows have no vector: such vectors are lists of any length there.
+def allow_null_vectors(schema: pa.Schema, splits: Iterable[SplitEntry]) -> pa.Schema:
+    """A schema in which columns of vectors with nulls are lists of any length.
 
     A null among lists of a fixed length can neither be written to Parquet nor read by pyarrow before version 26. The
-    length stays in the features that `datasets` finds in the files and on the card, and gives it back on loading.
+    length stays in the features that `datasets` reads from the files and the card, and restores on loading.
 
     Args:
         schema: of the rows.
-        facts: of each split, see `Rows`.
+        splits: the counts of each split.
     """
-    reports = [(one["rows"], one.get("report", {}).get("coverage", {})) for one in facts]
-    lacking = {name for rows, coverage in reports for name, count in coverage.items() if count < rows}
-    for k, field in enumerate(schema):
-        if field.name in lacking and pa.types.is_fixed_size_list(field.type):
-            schema = schema.set(k, field.with_type(pa.list_(field.type.value_field)))
+    lacking = {
+        name
+        for split in splits
+        if split.report is not None
+        for name, count in split.report.coverage.items()
+        if count < split.rows
+    }
+    for k, column in enumerate(schema):
+        if column.name in lacking and pa.types.is_fixed_size_list(column.type):
+            schema = schema.set(k, column.with_type(pa.list_(column.type.value_field)))
     return schema
-
-
-def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists of a fixed length as lists of any. A cast keeps the room of nulls, which older pyarrow does not write."""
-    lists = []
-    for chunk in column.chunks:
-        valid = values_of(chunk.is_valid())
-        ends = np.append(0, np.cumsum(valid * chunk.type.list_size)).astype(np.int32)
-        lists.append(pa.ListArray.from_arrays(as_array(ends), chunk.drop_null().flatten(), mask=as_array(~valid)))
-    return pa.chunked_array(lists)
 
 
 def write_shard(
@@ -168,15 +91,15 @@ def write_shard(
     """Write tables to a Parquet file, each as a row group, or as several if it is large.
 
     Pictures and vectors are stored as they are, the rest is compressed. Pages have an index, and chunks that depend on
-    the content (with pyarrow 21 or later), so that the Hub stores what did not change only once.
+    the content (with pyarrow 21 or later), so that the Hub stores only what changed.
 
     Args:
         file: to write to.
         tables: rows, with the number of the first of each table.
         schema: of the file.
-        progress: told how many rows were written.
+        progress: called with the number of rows of each table that was written.
     """
-    plain, packed = _leaves(schema)
+    plain, packed = _split_leaves(schema)
     options: dict[str, Any] = {
         "compression": dict.fromkeys(plain, "NONE") | dict.fromkeys(packed, "ZSTD"),
         "use_dictionary": packed,
@@ -188,19 +111,29 @@ def write_shard(
         options["use_content_defined_chunking"] = CHUNKING
     # An open file: a relative name with a colon is a URI to pyarrow
     with pa.OSFile(os.fspath(file), "wb") as sink, pq.ParquetWriter(sink, schema, **options) as writer:
-        if chunked:  # by this the Hub knows
+        if chunked:  # the Hub looks for this
             writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
         for _, table in tables:
             fit = len(table) * MAX_GROUP // max(1, table.nbytes)
             group = max(1, min(len(table), fit))
-            for k, field in enumerate(schema):
-                if pa.types.is_list(field.type) and pa.types.is_fixed_size_list(table.schema[k].type):
-                    table = table.set_column(k, field.name, _as_lists(table[k]))
+            for k, column in enumerate(schema):
+                if pa.types.is_list(column.type) and pa.types.is_fixed_size_list(table.schema[k].type):
+                    table = table.set_column(k, column.name, _as_lists(table[k]))
             writer.write_table(table.cast(schema), row_group_size=group)
             progress(len(table))
 
 
-def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
+def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of a fixed length as lists of any. A cast keeps the values of nulls, which older pyarrow does not write."""
+    lists = []
+    for chunk in column.chunks:
+        valid = values_of(chunk.is_valid())
+        ends = np.append(0, np.cumsum(valid * chunk.type.list_size)).astype(np.int32)
+        lists.append(pa.ListArray.from_arrays(as_array(ends), chunk.drop_null().flatten(), mask=as_array(~valid)))
+    return pa.chunked_array(lists)
+
+
+def _split_leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     """Paths of the columns of a Parquet file that do not compress (pictures, vectors), and of the others."""
     sink = pa.BufferOutputStream()
     pq.write_table(empty_table(schema), sink)
@@ -208,3 +141,116 @@ def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     leaves = [columns.column(k) for k in range(len(columns))]
     plain = [leaf.path for leaf in leaves if leaf.path == "image.bytes" or leaf.physical_type == "FLOAT"]
     return plain, [leaf.path for leaf in leaves if leaf.path not in plain]
+
+
+def check_shard(file: Path, shard: ShardEntry, features: Iterable[str], opened: str) -> None:
+    """Raise `BadFileError` if the footer of a file differs from its manifest: columns, rows or sizes.
+
+    Args:
+        file: its name, for errors.
+        shard: its entry in the manifest.
+        features: the columns in the manifest.
+        opened: the path to read, which may be that of an open descriptor.
+    """
+    with _open_shard(file, opened, shard, features, [], ()):
+        pass
+
+
+def read_shard(
+    file: Path, shard: ShardEntry, features: Iterable[str], columns: list[str], rows: int
+) -> Generator[pa.RecordBatch, None, None]:
+    """Read columns of a file in batches.
+
+    Args:
+        file: the file.
+        shard: its entry in the manifest.
+        features: the columns in the manifest.
+        columns: to read. Texts come as dictionaries; of the column `image`, ask for `image.bytes`.
+        rows: of a batch, at most.
+
+    Raises:
+        BadFileError: it differs from its manifest, or cannot be read.
+        DataNotFoundError: it is missing.
+    """
+    texts = [name for name in (*TEXTS, "image.bytes") if name in columns]
+    read = 0
+    with _open_shard(file, os.fspath(file), shard, features, columns, texts) as parquet:
+        # One thread: a thread takes address space, and one that cannot be started ends the process
+        batches = parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+        for batch in batches if parquet.num_row_groups else ():  # pyarrow 19 refuses to read a file of no rows
+            for name in batch.schema.names:
+                if name in NO_NULLS and batch.column(name).null_count:
+                    raise _odd(f"{name} is null")
+            read += len(batch)
+            yield batch
+        if read != shard.rows:
+            raise _odd(f"{read:,} rows, where its footer says {shard.rows:,}")
+
+
+@contextlib.contextmanager
+def _open_shard(
+    file: Path,
+    opened: str,
+    shard: ShardEntry,
+    features: Iterable[str],
+    columns: list[str],
+    dictionaries: Iterable[str],
+) -> Iterator[pq.ParquetFile]:
+    try:
+        _check_sizes(opened, shard.bytes)
+        with pq.ParquetFile(
+            os.path.abspath(opened),  # a relative name with a colon is a URI to pyarrow
+            pre_buffer=False,  # else the whole file is read to memory
+            read_dictionary=list(dictionaries),
+            thrift_string_size_limit=LARGEST_FOOTER,
+            thrift_container_size_limit=MOST_OF_GROUP,
+        ) as parquet:
+            _check_footer(parquet, shard, list(features), columns)
+            yield parquet
+    except NewsCLIPpingsError:
+        raise
+    except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        message = f"{file}: cannot be read as Parquet that `newsclippings build` wrote ({why}). {AGAIN}"
+        raise BadFileError(message) from error
+
+
+def _check_sizes(opened: str, size: int) -> None:
+    """Compare the size of the file, and the sizes in its footer, before Arrow reads it.
+
+    Arrow allocates as much memory as they claim, and its accessors of single columns abort the process on damaged ones.
+    """
+    with LocalFile(opened) as file:
+        if file.size != size:
+            raise _odd(f"{file.size:,} bytes, where its manifest says {size:,}")
+    for sizes in unpacked_sizes(opened, LARGEST_FOOTER):
+        if max(sizes, default=0) > LARGEST_GROUP:
+            raise _odd(f"a column of {max(sizes):,} bytes in one row group")
+
+
+def _check_footer(parquet: pq.ParquetFile, shard: ShardEntry, features: list[str], columns: list[str]) -> None:
+    footer, schema = parquet.metadata, parquet.schema_arrow
+    if footer.num_columns > MOST_LEAVES or schema.names != features:
+        names = ", ".join(schema.names[:30])
+        raise _odd(f"the columns {names[:200]}")
+    for name in (name for name in columns if name in TYPES):
+        if schema.field(name).type != TYPES[name]:
+            raise _odd(f"the column {name} of type {str(schema.field(name).type)[:60]}")
+    if "image.bytes" in columns:
+        image = pa.struct([("bytes", pa.dictionary(pa.int32(), pa.binary())), ("path", pa.string())])
+        if schema.field("image").type != image:
+            raise _odd(f"the column image of type {str(schema.field('image').type)[:60]}")
+    if footer.num_rows != shard.rows:
+        raise _odd(f"{footer.num_rows:,} rows, where its manifest says {shard.rows:,}")
+    rows = plain = 0
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        rows, plain = rows + group.num_rows, plain + group.total_byte_size
+        if not 0 <= group.num_rows <= MOST_OF_GROUP:
+            raise _odd(f"{group.num_rows:,} rows in one row group")
+    if rows != shard.rows or plain > LARGEST_RATIO * shard.bytes:
+        raise _odd(f"{rows:,} rows of {plain:,} bytes in its row groups")
+
+
+def _odd(what: str) -> ValueError:
+    return ValueError(f"it has {what}")

@@ -3,11 +3,12 @@
 from _newsclippings.rows.joined import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
 from _newsclippings.rows.joiner import Joiner, join_config, part_ranges, split_parts, stream_rows
 from _newsclippings.rows.joining import broken_pairs, join, wanted_ids
-from _newsclippings.rows.report import raise_if_incomplete
+from _newsclippings.rows.report import JoinReport, raise_if_incomplete
 
 __all__ = [
     "ROWS_OF_PICTURES",
     "TABLES_AHEAD",
+    "JoinReport",
     "JoinedSplit",
     "Joiner",
     "broken_pairs",

@@ -1,11 +1,11 @@
-"""Numbers of a folder that `newsclippings build` wrote: scores, labels by outlet and topic, captions, pictures.
+"""Numbers of a built folder: scores, labels by outlet and topic, captions, pictures.
 
-Files are read batch by batch, and no more is kept than three numbers of each row and four of each picture.
+Files are read batch by batch; only three numbers of each row and four of each picture are kept.
 """
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,49 +16,49 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
-from _newsclippings.folder import as_expected, digests_of_manifests, manifests, read_shard
+from _newsclippings.folder import BuiltFolder, Manifest, refuse_foreign_content
 from _newsclippings.storage import STATS, write_text
 from _newsclippings.tables import values_of
 from _newsclippings.text import json_text, printable
 
 TOP: Final = 20  # topics, and pictures that are shown most often
-UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows that have none
-ROWS, ROWS_OF_PICTURES = 10_000, 100  # of a batch
-LONGEST_NAME, MOST_NAMES = 1_000, 200_000  # characters of an outlet or topic, and how many there are by label
+UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows without one
+ROWS, ROWS_OF_PICTURES = 10_000, 100  # in a batch
+LONGEST_NAME, MOST_NAMES = 1_000, 200_000  # characters of an outlet or topic; outlets or topics by label
 BINS: Final = {"score": 0.02, "characters": 10, "pixels": 50}  # width of a histogram's bins
 MAX_BINS: Final = 200
-LARGEST_NUMBER: Final = 1e15  # of what is measured: beyond, bins and axes of charts have no numbers
-DECADE: Final = 10  # bins of a histogram of bytes between a number and ten times as much
+LARGEST_NUMBER: Final = 1e15  # larger measures cannot be put in bins or on the axes of charts
+DECADE: Final = 10  # bins of a histogram of bytes between a number and its tenfold
 GROUPS: Final = {"source": "captions", "image_source": "pictures", "topic": "captions", "image_topic": "pictures"}
 
 Stats = dict[str, Any]
 Numbers = Any  # an array of numbers (N,)
 
 
-def folder_stats(folder: Path) -> Stats:
-    """Count and measure what is in a folder.
+def folder_stats(folder: BuiltFolder) -> Stats:
+    """Count and measure the rows and pictures of a folder.
 
     Returns:
         `{"version", "manifests": {config: SHA-256}, "configs": {config: ...}}`, of plain values. Of each config:
         `rows`: split -> label -> rows.
         `scores`: sub-split -> distribution of `similarity_score` on falsified rows (on pristine ones it is 1).
         `outlets`, `topics`: of `captions` and of `pictures`: name -> label -> rows; the most frequent first, and all
-        topics behind the first 20 together.
-        `caption_characters`: distribution; each caption once.
-        `reused`: `rows_per_picture`: rows -> pictures that so many rows show; `most`: the 20 shown most often.
+        topics after the first 20 together.
+        `caption_characters`: distribution; each caption counts once.
+        `reused`: `rows_per_picture`: n -> pictures that n rows show; `most`: the 20 shown most often.
         `pictures`: `count`, `missing`, `not_pictures`, and distributions of `bytes`, `width` and `height` (pixels, as
-        stored); each picture once. None where there is no image column.
+        stored); each picture counts once. None without an image column.
         A distribution has `count`, and if that is not 0, `min`, `p5`, `p25`, `median`, `p75`, `p95`, `max`, `mean`, and
         a histogram: `edges` (N + 1,) and `counts` (N,), of which the last includes its right edge.
 
     Raises:
-        BadFileError: the folder has no config with a manifest.
+        BadFileError: a file differs from its manifest, or holds values that `build` does not write.
     """
-    built = manifests(folder)
+    manifests = folder.manifests.items()
     return {
         "version": VERSION,
-        "manifests": digests_of_manifests(folder),
-        "configs": {config: _config_stats(folder / config, about) for config, about in built.items()},
+        "manifests": {config: manifest.sha256 for config, manifest in manifests},
+        "configs": {config: _config_stats(folder, manifest) for config, manifest in manifests},
     }
 
 
@@ -68,15 +68,15 @@ def write_stats(stats: Stats, file: Path) -> Path:
     return file
 
 
-def _config_stats(folder: Path, manifest: Mapping[str, Any]) -> Stats:
-    with as_expected(folder):
-        return _measured(folder, manifest)
+def _config_stats(folder: BuiltFolder, manifest: Manifest) -> Stats:
+    with refuse_foreign_content(folder.root / manifest.config):
+        pictures = _picture_stats(folder, manifest) if manifest.has_pictures else None
+        if "falsified" not in manifest.features:  # the config of shared pictures
+            return {"pictures": pictures}
+        return {**_row_stats(folder, manifest), "pictures": pictures}
 
 
-def _measured(folder: Path, manifest: Mapping[str, Any]) -> Stats:
-    pictures = _pictures(folder, manifest) if "image" in manifest["features"] else None
-    if "falsified" not in manifest["features"]:  # the config of pictures
-        return {"pictures": pictures}
+def _row_stats(folder: BuiltFolder, manifest: Manifest) -> Stats:
     counts: dict[str, Counter[Any]] = {name: Counter() for name in ("split", *GROUPS)}
     scores: dict[Any, list[Numbers]] = {}
     ids, lengths, shown = [], [], []
@@ -87,26 +87,25 @@ def _measured(folder: Path, manifest: Mapping[str, Any]) -> Stats:
         for name in GROUPS:
             _count(counts[name], batch.column(name), falsified)
         for k in np.unique(measures):
-            of_it = values_of(batch.column("similarity_score"))[(measures == k) & (falsified == 1)]
-            scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(of_it)
+            own = values_of(batch.column("similarity_score"))[(measures == k) & (falsified == 1)]
+            scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(own)
         ids.append(values_of(batch.column("id")))
         lengths.append(_taken(pc.utf8_length(batch.column("caption").dictionary), batch.column("caption")))
         shown.append(values_of(batch.column("image_id")))
     _, first = np.unique(_joined(ids), return_index=True)
     each = _joined(lengths)[first]
     return {
-        "rows": _by_label(counts["split"], len(manifest["splits"]), list(manifest["splits"])),
+        "rows": _by_label(counts["split"], len(manifest.splits), list(manifest.splits)),
         "scores": {name: _distribution(_joined(scores[name]), "score") for name in sorted(scores)},
         "outlets": {GROUPS[name]: _by_label(counts[name]) for name in ("source", "image_source")},
         "topics": {GROUPS[name]: _by_label(counts[name], TOP) for name in ("topic", "image_topic")},
         "caption_characters": _distribution(each[each >= 0], "characters"),
         "reused": _reused(_joined(shown)),
-        "pictures": pictures,
     }
 
 
-def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
-    """Sizes of the pictures, in bytes and, by what their first bytes say, in pixels."""
+def _picture_stats(folder: BuiltFolder, manifest: Manifest) -> Stats:
+    """Sizes of the pictures: in bytes, and by their headers in pixels."""
     seen: dict[int, tuple[int, int, int]] = {}
     missing = set()
     for _, batch in _batches(folder, manifest, ["image_id", "image.bytes"], ROWS_OF_PICTURES):
@@ -129,29 +128,28 @@ def _pictures(folder: Path, manifest: Mapping[str, Any]) -> Stats:
 
 
 def _size(data: bytes) -> tuple[int, int, int]:
-    """Bytes, width and height of a picture; the latter are 0 where it cannot be told. No pixel is decoded."""
+    """Bytes, width and height of a picture, by its header; width and height are 0 if that cannot be read."""
     try:
         with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as picture:
             return len(data), picture.width, picture.height
-    except Exception:  # whatever Pillow raises at files that are damaged, or made to harm
+    except Exception:  # Pillow raises anything for damaged or hostile files
         return len(data), 0, 0
 
 
 def _batches(
-    folder: Path, manifest: Mapping[str, Any], columns: list[str], size: int
+    folder: BuiltFolder, manifest: Manifest, columns: list[str], size: int
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Split and up to `size` rows of some columns, through all files of a config."""
-    total = sum(about["rows"] for about in manifest["files"].values())
-    what = printable(f"{folder.name}: {columns[-1]}")
-    with tqdm(total=total, desc=what, unit="row", unit_scale=True, disable=None) as bar:
-        for name, about in manifest["files"].items():
-            for batch in read_shard(folder / name, about, manifest["features"], columns, size):
-                yield about["split"], batch
+    """The split and up to `size` rows of columns, through all files of a config."""
+    what = printable(f"{manifest.config}: {columns[-1]}")
+    with tqdm(total=manifest.rows, desc=what, unit="row", unit_scale=True, disable=None) as bar:
+        for shard in manifest.shards:
+            for batch in folder.read_shard(shard, columns, size):
+                yield shard.split, batch
                 bar.update(len(batch))
 
 
 def _labels(batch: pa.RecordBatch, name: str, known: Sequence[str]) -> Numbers:
-    """The labels of some rows, -1 where there is none."""
+    """The labels of a batch, -1 for null."""
     labels = values_of(batch.column(name).drop_null())
     if odd := labels[(labels < 0) | (labels >= len(known))].tolist():
         message = f"{name} is {odd[0]}"
@@ -163,8 +161,8 @@ def _count(counts: Counter[Any], names: pa.DictionaryArray, labels: Numbers) -> 
     """Count rows by name and label."""
     places = _places(names)
     both, rows = np.unique(places * len(LABELS) + labels, return_counts=True)
-    for one, count in zip(both.tolist(), rows.tolist(), strict=True):
-        place, label = divmod(one, len(LABELS))
+    for pair, count in zip(both.tolist(), rows.tolist(), strict=True):
+        place, label = divmod(pair, len(LABELS))
         name = names.dictionary[place].as_py() if place >= 0 else None
         if name is not None and len(name) > LONGEST_NAME:
             message = f"a name of {len(name):,} characters"
@@ -176,12 +174,12 @@ def _count(counts: Counter[Any], names: pa.DictionaryArray, labels: Numbers) -> 
 
 
 def _taken(values: pa.Array, texts: pa.DictionaryArray) -> Numbers:
-    """What was measured of the texts in a dictionary, for each row; -1 where there is none."""
+    """The measures of the texts in a dictionary, for each row; -1 for null."""
     return np.append(values_of(values, -1), -1)[_places(texts)]
 
 
 def _places(column: pa.DictionaryArray) -> Numbers:
-    """The place of each row's text in the dictionary, -1 where there is none."""
+    """The place of each row's text in the dictionary, -1 for null."""
     return values_of(column.indices, -1).astype(np.int64)
 
 
@@ -190,19 +188,19 @@ def _joined(parts: list[Numbers]) -> Numbers:
 
 
 def _by_label(counts: Counter[Any], most: int | None = None, order: list[str] | None = None) -> dict[str, Any]:
-    """Name -> label -> rows: in a given order, or the most frequent names first, and those after them together."""
+    """Name -> label -> rows: in a given order, or the most frequent names first, and the rest together."""
     names: Counter[Any] = Counter()
     for (name, _), count in counts.items():
         names[name] += count
     order = order or sorted(names, key=lambda name: (-names[name], name or ""))
     shown, others = order[:most], order[len(order) if most is None else most :]
-    found = {
+    by_label = {
         UNKNOWN if name is None else name: {label: counts[name, k] for k, label in enumerate(LABELS)} for name in shown
     }
     if others:
         labels = enumerate(LABELS)
-        found[f"({len(others):,} others)"] = {label: sum(counts[name, k] for name in others) for k, label in labels}
-    return found
+        by_label[f"({len(others):,} others)"] = {label: sum(counts[name, k] for name in others) for k, label in labels}
+    return by_label
 
 
 def _reused(image_ids: Numbers) -> Stats:
@@ -219,7 +217,7 @@ def _distribution(values: Numbers, unit: str) -> Stats:
     if not len(values):
         return {"count": 0}
     low, high = float(values.min()), float(values.max())
-    if not max(abs(low), abs(high)) <= LARGEST_NUMBER:  # nor any that is none
+    if not max(abs(low), abs(high)) <= LARGEST_NUMBER:  # true of NaN, too
         message = f"{unit}: numbers from {low} to {high}"
         raise ValueError(message)
     if unit == "bytes":

@@ -1,4 +1,4 @@
-"""The numbers of `stats.py` as charts for a card. Needs matplotlib, of the extra `plot`."""
+"""Charts of the numbers, for a card. Needs matplotlib, of the extra `plot`."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -10,10 +10,10 @@ from _newsclippings.facts import COLORS, FAINT, INK, LABELS, PAPER
 from _newsclippings.storage import CHART, SOFTWARE, check_output, write_atomically
 from _newsclippings.text import printable
 
-BLUE, GRID = "#3b6ea8", "#e3e6ea"  # what has no label; and behind all
+BLUE, GRID = "#3b6ea8", "#e3e6ea"  # of bars without a label; of grid lines
 STYLE: Final = {
     "font.size": 10,
-    "text.parse_math": False,  # names may have a $
+    "text.parse_math": False,  # names may contain a $
     "savefig.dpi": 150,
     "grid.color": GRID,
     "axes.titlelocation": "left",
@@ -25,7 +25,7 @@ STYLE: Final = {
     **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
 }
 WIDTH: Final = 8.0  # inches
-LONGEST: Final = 24  # characters of a name beside a bar
+LONGEST: Final = 24  # characters of a name beside a bar; longer names are cut
 
 Stats = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ def require_matplotlib() -> None:
 
 
 def check_charts(configs: Iterable[str], folder: Path) -> None:
-    """Refuse to draw charts of some configs where other files have their names; raises as `check_output`."""
+    """Refuse to draw charts of configs if other files have their names; raises as `check_output`."""
     for config in configs:
         for name in CHARTS:
             check_output(_chart(folder, config, name), CHART)
@@ -52,11 +52,11 @@ def _chart(folder: Path, config: str, name: str) -> Path:
 
 
 def draw_stats(stats: Stats, folder: Path) -> list[Path]:
-    """Draw all charts that there are numbers for.
+    """Draw a chart of each group of numbers.
 
     Args:
-        stats: what `folder_stats` gives.
-        folder: where to; each chart is a PNG there, named after its config and what it shows.
+        stats: as `folder_stats` returns them.
+        folder: the folder to write to; each chart is a PNG named after its config and what it shows.
 
     Returns:
         The files.
@@ -70,14 +70,14 @@ def draw_stats(stats: Stats, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(STYLE):
-        for config, about in stats["configs"].items():
+        for config, groups in stats["configs"].items():
             for name, draw in CHARTS.items():
                 file = _chart(folder, config, name)
-                if about.get(name) is None:
+                if groups.get(name) is None:
                     if file.is_file() and CHART.wrote(file):
                         file.unlink()  # of an earlier build
                     continue
-                figure = draw(about[name])
+                figure = draw(groups[name])
                 figure.suptitle(config, x=0.008, ha="left", color=FAINT, size=10)
                 written.append(file)
                 with write_atomically(file, CHART) as temporary:
@@ -92,17 +92,17 @@ def _figure(height: float) -> Any:
 
 
 def _scores(by_measure: Stats) -> Any:
-    """One histogram below the other, on the same axis; a line at the median."""
+    """A histogram per sub-split, below each other on the same axis, with a line at the median."""
     figure = _figure(0.9 + 1.15 * len(by_measure))
     panels = figure.subplots(len(by_measure), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (measure, about) in zip(panels, by_measure.items(), strict=True):
-        _histogram(axes, about, f"{measure}  ({about['count']:,} falsified rows)", COLORS[1], "{:.3f}")
+    for axes, (measure, spread) in zip(panels, by_measure.items(), strict=True):
+        _histogram(axes, spread, f"{measure}  ({spread['count']:,} falsified rows)", COLORS[1], "{:.3f}")
     panels[-1].set_xlabel("similarity_score of falsified rows")
     return figure
 
 
 def _labels_of(what: str) -> Callable[[Stats], Any]:
-    """Makes charts of rows by name and label: of captions, and beside them of pictures."""
+    """A function that draws rows by name and label: of captions, and beside them of pictures."""
 
     def draw(by_owner: Stats) -> Any:
         most = max((len(counts) for counts in by_owner.values()), default=1)
@@ -111,7 +111,7 @@ def _labels_of(what: str) -> Callable[[Stats], Any]:
         for axes, (owner, counts) in zip(panels, by_owner.items(), strict=True):
             _label_bars(axes, counts)
             axes.set_title(f"{what} of the {owner[:-1]}")
-            axes.set_ylim(most - 0.4, -0.6)  # bars are as thick in both
+            axes.set_ylim(most - 0.4, -0.6)  # the same thickness of bars in both
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
         return figure
@@ -122,10 +122,10 @@ def _labels_of(what: str) -> Callable[[Stats], Any]:
 def _label_bars(axes: Any, counts: Stats) -> None:
     at, start = range(len(counts)), [0] * len(counts)
     for label, color in zip(LABELS, COLORS, strict=True):
-        rows = [one[label] for one in counts.values()]
+        rows = [labels[label] for labels in counts.values()]
         bars = axes.barh(at, rows, left=start, color=color, height=0.72, label=label, edgecolor=PAPER, linewidth=0.6)
         start = [a + b for a, b in zip(start, rows, strict=True)]
-    shares = [f"{one[LABELS[1]] / max(1, total):.0%}" for one, total in zip(counts.values(), start, strict=True)]
+    shares = [f"{labels[LABELS[1]] / max(1, n):.0%}" for labels, n in zip(counts.values(), start, strict=True)]
     axes.bar_label(bars, shares, padding=4, color=FAINT, size=8.5)
     _name_bars(axes, counts)
     axes.set(xlim=(0, 1.16 * max([1, *start])), xlabel="rows (share falsified)")
@@ -133,31 +133,31 @@ def _label_bars(axes: Any, counts: Stats) -> None:
     _thousands(axes.xaxis)
 
 
-def _captions(about: Stats) -> Any:
+def _captions(spread: Stats) -> Any:
     figure = _figure(2.9)
     axes = figure.subplots()
-    _histogram(axes, about, f"Length of captions  ({about['count']:,}, each once)")
+    _histogram(axes, spread, f"Length of captions  ({spread['count']:,}, each once)")
     axes.set_xlabel("characters")
     return figure
 
 
-def _pictures(about: Stats) -> Any:
+def _pictures(spreads: Stats) -> Any:
     figure = _figure(4.9)
     panels = figure.subplot_mosaic([["bytes", "bytes"], ["width", "height"]])
     for name, unit in (("bytes", "bytes"), ("width", "pixels"), ("height", "pixels")):
-        title = f"Pictures: {name}  ({about[name]['count']:,}, each once)"
-        _histogram(panels[name], about[name], title, log=name == "bytes")
+        title = f"Pictures: {name}  ({spreads[name]['count']:,}, each once)"
+        _histogram(panels[name], spreads[name], title, log=name == "bytes")
         panels[name].set_xlabel("bytes (logarithmic)" if name == "bytes" else unit)
     return figure
 
 
-def _reused(about: Stats) -> Any:
+def _reused(numbers: Stats) -> Any:
     """How many rows show a picture; and the pictures that most rows show."""
-    most = about["most"]
+    most = numbers["most"]
     figure = _figure(1.3 + 0.22 * max(12, len(most)))
     left, right = figure.subplots(1, 2)
     uses: dict[int, int] = {}  # 0: one row, 1: two, 2: three or four, 3: five to eight, ...
-    for rows, pictures in about["rows_per_picture"].items():
+    for rows, pictures in numbers["rows_per_picture"].items():
         k = (int(rows) - 1).bit_length()
         uses[k] = uses.get(k, 0) + pictures
     bars = left.barh(list(uses), list(uses.values()), color=BLUE, height=0.72)
@@ -167,8 +167,8 @@ def _reused(about: Stats) -> Any:
     left.locator_params(axis="x", integer=True, nbins=5)
     left.set(xlim=(0, 1.3 * max([1, *uses.values()])), ylim=(max([7, *uses]) + 0.6, -0.6))
     _thousands(left.xaxis)
-    right.barh(range(len(most)), [one["rows"] for one in most], color=BLUE, height=0.72)
-    _name_bars(right, [str(one["image_id"]) for one in most])
+    right.barh(range(len(most)), [picture["rows"] for picture in most], color=BLUE, height=0.72)
+    _name_bars(right, [str(picture["image_id"]) for picture in most])
     right.invert_yaxis()
     right.locator_params(axis="x", integer=True)
     right.set(title="Shown by most rows (image_id)", xlabel="rows")
@@ -183,25 +183,25 @@ def _name_bars(axes: Any, names: Collection[str], at: Sequence[int] | None = Non
 
 
 def _histogram(
-    axes: Any, about: Stats, title: str, color: str = BLUE, form: str = "{:,.0f}", log: bool = False
+    axes: Any, spread: Stats, title: str, color: str = BLUE, form: str = "{:,.0f}", log: bool = False
 ) -> None:
     axes.set_title(title)
     _thousands(axes.yaxis)
     axes.locator_params(axis="y", integer=True, nbins=4)
-    if not about["count"]:
+    if not spread["count"]:
         axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=FAINT)
         axes.set(xticks=[], yticks=[])
         return
-    axes.stairs(about["counts"], about["edges"], fill=True, color=color)
-    axes.margins(x=0.01, y=0.28)  # room for the words
+    axes.stairs(spread["counts"], spread["edges"], fill=True, color=color)
+    axes.margins(x=0.01, y=0.28)  # space for the label
     if log:
         axes.set_xscale("log", subs=[])
-        wide = max(about["edges"]) > 1_000 * min(about["edges"])  # numbers would stand on each other
+        wide = max(spread["edges"]) > 1_000 * min(spread["edges"])  # else the numbers overlap
         axes.xaxis.get_major_locator().set_params(subs=(1,) if wide else (1, 2, 5))
-    _thousands(axes.xaxis, small=max(about["edges"]) < 10)
-    axes.axvline(about["median"], color=INK, linewidth=1)
+    _thousands(axes.xaxis, small=max(spread["edges"]) < 10)
+    axes.axvline(spread["median"], color=INK, linewidth=1)
     beside = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top", "size": 8.5}
-    axes.annotate(f"median {form.format(about['median'])}", (about["median"], 0.97), (4, 0), **beside)
+    axes.annotate(f"median {form.format(spread['median'])}", (spread["median"], 0.97), (4, 0), **beside)
 
 
 def _thousands(axis: Any, small: bool = False) -> None:

@@ -14,7 +14,7 @@ from support.reading import raw
 from support.world import World
 from sweeps.overwriting import digests
 
-from _newsclippings.folder import parquet as parquet_folder
+from _newsclippings.folder import BUILDING
 from newsclippings import ConfigError, NewsCLIPpings
 
 Change = Callable[[Path], None]
@@ -139,6 +139,6 @@ def test_the_next_build_puts_files_of_others_back(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         run("build", out, *more, "--split", "train")
-    assert (out / parquet_folder.BUILDING / "merged_balanced-old" / ".notes").exists()
+    assert (out / BUILDING / "merged_balanced-old" / ".notes").exists()
     assert run("build", out, *more, "--split", "train").exit_code == 0
     assert (out / "merged_balanced" / ".notes").read_text() == "mine"

@@ -32,10 +32,8 @@ from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, World
 
 from _newsclippings.facts import VERSION
-from _newsclippings.folder import parquet as parquet_folder
-from _newsclippings.folder import shards
-from _newsclippings.folder.card import stale_files
-from _newsclippings.folder.parquet import alone_in
+from _newsclippings.folder import BuiltFolder, shards, stale_files, writer
+from _newsclippings.folder.writer import ConfigContent, lock_folder
 from _newsclippings.hub.plan import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
 
@@ -260,9 +258,43 @@ def test_the_same_build_again_writes_nothing(
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(parquet_folder, "write_shard", never)
+    monkeypatch.setattr(writer, "write_shard", never)
     build(world, tmp_path / "out", *TWO, "--images", layout)
     assert content(tmp_path / "out") == before
+
+
+def test_a_folder_is_opened_once(world: World, tmp_path: Path) -> None:
+    """Each command reads a manifest once and hands it on; `push` reads it again, to check the bytes that it sends."""
+    opened: list[tuple[str, bool]] = []
+    active = [True]
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and active[0] and str(arguments[0]).endswith("manifest.json"):
+            path, builtin = str(arguments[0]), arguments[1] is not None
+            if not builtin and opened[-1:] == [(path, True)]:
+                opened.pop()  # the builtin `open` has called its opener
+            opened.append((path, builtin))
+
+    def count(*arguments: object) -> int:
+        opened.clear()
+        assert run(*arguments).exit_code == 0
+        return len(opened)
+
+    sys.addaudithook(note)  # for the life of the process
+    out, two = tmp_path / "out", [*TWO, "--images", "once", "--data-dir", world.root]
+    for absent in (tmp_path / "manifest.json", tmp_path / "no" / "manifest.json"):
+        with pytest.raises(FileNotFoundError):
+            absent.read_bytes()
+    assert len(opened) == 2
+    assert count("build", out, *two) == 0  # of a new folder, what was written is known
+    assert count("build", out, *two) == 3
+    assert count("build", out, "--config", "person_sbert_text_text", "--data-dir", world.root) == 3
+    push = ["push", "me/it", out, "--dry-run", "--with-images", "--i-have-the-rights"]
+    counts = [count(*command) for command in (["stats", out], ["card", out], ["card", out, "--check"], push)]
+    assert counts == [4, 4, 4, 8]
+    assert count("verify", "--built", out) == 4
+    assert count("croissant", out) == 4
+    active[0] = False
 
 
 def test_a_changed_picture_is_written(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -272,8 +304,6 @@ def test_a_changed_picture_is_written(new_world: Callable[..., World], tmp_path:
     record = world.used_once()
     world.pictures[record.image_path] = b"\xff\xd8 another picture \xff\xd9"
     (world.origin / record.image_path).write_bytes(world.pictures[record.image_path])
-    files = parquet_folder.load_manifest(tmp_path / "out" / "merged_balanced")
-    assert files is not None
     build(world, tmp_path / "out")
     rows = pq.read_table(tmp_path / "out" / "merged_balanced" / "train-00000-of-00001.parquet").to_pylist()
     assert [row["image"]["bytes"] for row in rows] == [row["image"]["bytes"] for row in world.rows()]
@@ -293,9 +323,7 @@ CRASH = """
 import hashlib, os, shutil, sys
 from pathlib import Path
 import newsclippings
-from _newsclippings.folder import build
-from _newsclippings.folder import card
-from _newsclippings.folder import parquet as parquet_folder
+from _newsclippings.folder import writer
 from _newsclippings.cli.commands import main
 out, data_dir, start = map(Path, sys.argv[1:4])
 
@@ -317,7 +345,7 @@ def in_child(point):  # the exit code of a build that is killed before one of th
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.fsync, os.rename, os.replace, os.mkdir = map(step, (os.fsync, os.rename, os.replace, os.mkdir))
-    parquet_folder.write_shard, shutil.rmtree = step(parquet_folder.write_shard), step(shutil.rmtree)
+    writer.write_shard, shutil.rmtree = step(writer.write_shard), step(shutil.rmtree)
     try:
         main(["build", str(out), "--data-dir", str(data_dir), "--split", "test", "--images", "once",
               "--config", "merged_balanced", "--config", "scene_resnet_place"], standalone_mode=False)
@@ -491,7 +519,7 @@ def test_a_folder_of_any_name(world: World, tmp_path: Path, name: str) -> None:
     shown = re.search(r"^dataset = load_dataset\((.*), \"merged_balanced\"\)$", card, re.M)
     assert shown
     assert ast.literal_eval(shown[1]) == name
-    assert stale_files(out) == []
+    assert stale_files(BuiltFolder.open(out), []) == []
 
 
 def test_a_folder_name_that_is_not_utf8_is_refused(world: World, tmp_path: Path) -> None:
@@ -655,12 +683,11 @@ def test_a_build_killed_before_the_shared_pictures_is_noticed(
     """A config whose shared pictures were not written is known by its manifest, and the next build must include it."""
     out = tmp_path / "out"
     first = ["--config", "scene_resnet_place", "--config", "semantics_clip_text_text", "--images", "once"]
-    write = parquet_folder.write_config
 
-    def killed(out: Path, config: str, *rest: Any) -> None:
-        if config == "images":
+    def killed(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
+        if content.config == "images":
             raise OSError("killed")
-        write(out, config, *rest)
+        return writer.write_config(folder, content)
 
     with monkeypatch.context() as patch:
         patch.setattr("_newsclippings.folder.build.write_config", killed)
@@ -729,7 +756,7 @@ def test_a_missing_input_leaves_no_folder(world: World, tmp_path: Path) -> None:
 
 def test_a_build_that_waited_for_a_removed_folder_creates_it_again(tmp_path: Path) -> None:
     """A build that waited for the lock of a folder that was then removed locks a new folder, exclusively."""
-    with alone_in(tmp_path / "out"):
+    with lock_folder(tmp_path / "out"):
         waiting = subprocess.Popen(
             [sys.executable, "-c", LOCK, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
         )
@@ -744,9 +771,9 @@ def test_a_build_that_waited_for_a_removed_folder_creates_it_again(tmp_path: Pat
 LOCK = """
 import sys
 from pathlib import Path
-from _newsclippings.folder.parquet import alone_in
+from _newsclippings.folder.writer import lock_folder
 print("waiting", flush=True)
-with alone_in(Path(sys.argv[1])):
+with lock_folder(Path(sys.argv[1])):
     print("alone" if Path(sys.argv[1]).is_dir() else "nowhere", flush=True)
 """
 
@@ -928,7 +955,7 @@ def test_the_version_is_that_of_the_data(world: World, tmp_path: Path) -> None:
     assert run("card", out).exit_code == 0
     assert "Built by newsclippings 0.9.10, which" in (out / "README.md").read_text(encoding="utf-8")
     assert verify_built(out).sound
-    assert plan_upload(out, "me/it", with_images=True, have_the_rights=True).version == "0.9.10"
+    assert plan_upload(BuiltFolder.open(out), "me/it", with_images=True, have_the_rights=True).version == "0.9.10"
 
 
 def test_a_card_that_another_version_of_datasets_wrote(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -969,3 +996,18 @@ def test_a_damaged_config_stops_the_card_with_one_line(world: World, tmp_path: P
     result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place")
     assert result.exit_code == 1
     assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it" in result.stderr
+
+
+def test_beside_a_config_with_a_foreign_manifest(world: World, tmp_path: Path) -> None:
+    """The card would have to describe it: the build is refused before anything is written."""
+    out = tmp_path / "out"
+    build(world, out, *TWO, "--split", "test")
+    edited = out / "scene_resnet_place" / "manifest.json"
+    edited.write_text(edited.read_text().replace('"splits"', '"parts"'))
+    before = content(out)
+    result = run("build", out, "--data-dir", world.root, "--split", "train")
+    assert result.exit_code == 1
+    assert f"{edited}: expected what `newsclippings build` writes, found something else (no field 'splits')" in (
+        result.stderr
+    )
+    assert content(out) == before

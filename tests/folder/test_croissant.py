@@ -24,6 +24,7 @@ from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, Row, World
 
 from _newsclippings.facts import CITATION, COLUMNS, EMBEDDINGS, LABELS, LICENSE, SOURCE_DATASETS, TEXTS, VERSION
+from _newsclippings.folder import BuiltFolder
 from _newsclippings.hub.plan import plan_upload
 from newsclippings import ConfigError
 
@@ -207,15 +208,15 @@ def test_push_takes_it_along_if_it_is_true(world: World, tmp_path: Path) -> None
     out = tmp_path / "out"
     options: dict[str, Any] = {"with_images": False, "have_the_rights": False}
     build(world, out, "--split", "test", "--images", "none")
-    assert "croissant.json" not in plan_upload(out, "me/news-clippings", **options).files
+    assert "croissant.json" not in plan_upload(BuiltFolder.open(out), "me/news-clippings", **options).files
     croissant(out)
     size = (out / "croissant.json").stat().st_size
-    assert plan_upload(out, "me/news-clippings", **options).files["croissant.json"] == size
+    assert plan_upload(BuiltFolder.open(out), "me/news-clippings", **options).files["croissant.json"] == size
     build(world, out, "--images", "none")
     with pytest.raises(ConfigError, match=r"croissant.json: expected .* found others. Run `newsclippings croissant "):
-        plan_upload(out, "me/news-clippings", **options)
+        plan_upload(BuiltFolder.open(out), "me/news-clippings", **options)
     croissant(out)
-    assert "croissant.json" in plan_upload(out, "me/news-clippings", **options).files
+    assert "croissant.json" in plan_upload(BuiltFolder.open(out), "me/news-clippings", **options).files
 
 
 # Rows as mlcroissant reads them

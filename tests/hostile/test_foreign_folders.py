@@ -85,13 +85,13 @@ def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -
 FLIPS = """
 import json, os, random, sys
 from pathlib import Path
-from _newsclippings.folder.manifest import manifests
-from _newsclippings.folder.shard_file import read_shard
+from _newsclippings.folder import BuiltFolder
+from _newsclippings.folder.shards import read_shard
 from newsclippings import NewsCLIPpingsError
 config, out = Path(sys.argv[1]), Path(sys.argv[2])
-manifest = manifests(config.parent)[config.name]
-name, about = next((name, about) for name, about in manifest["files"].items() if about["split"] == "test")
-data = (config / name).read_bytes()
+manifest = BuiltFolder.open(config.parent).manifests[config.name]
+shard = manifest.shards_of("test")[0]
+data = (config / shard.name).read_bytes()
 start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
 columns = ["id", "image_id", "falsified", "caption", "source", "image.bytes"]
 bits = random.Random(0).sample(range(8 * start, 8 * len(data)), int(sys.argv[3]))
@@ -101,7 +101,7 @@ for bit in bits:
     spoilt[bit // 8] ^= 1 << bit % 8
     out.write_bytes(spoilt)
     try:
-        for _ in read_shard(out, about, list(manifest["features"]), columns, 512):
+        for _ in read_shard(out, shard, manifest.features, columns, 512):
             pass
         said["right"] += 1
     except NewsCLIPpingsError:

@@ -279,7 +279,7 @@ def test_files_of_others_count_on_the_target_branch(hub: Hub, bare: Path) -> Non
     hub.make()
     before = hub.make(branch="mine", files={"README.md": "---\na: b\n---\nMine."})
     pushed = hub.push(bare, "--revision", "mine", code=1)
-    assert "found a README.md that is not ours" in pushed.err
+    assert "found a README.md that it did not write" in pushed.err
     assert hub.repo() == before
     hub.push(bare)
     assert hub.files() == content(bare)

@@ -45,14 +45,9 @@ COMMANDS = {
 CHILD = """
 import json, os, resource, sys, traceback
 import click, datasets, huggingface_hub.hf_api, newsclippings
-from _newsclippings.folder import card
+import _newsclippings.check, _newsclippings.folder, _newsclippings.stats
 from _newsclippings.cli import commands as cli
-from _newsclippings.folder import croissant
 from _newsclippings.hub import upload as push
-from _newsclippings.stats import measures as stats
-from _newsclippings.stats import text as stats_text
-from _newsclippings.hub import plan as upload
-from _newsclippings.check import built as verify_built
 def sent(api, upload, shards, additions, heads, **_):
     heads.append("0")
     print("SENT " + json.dumps([one.path_in_repo for one in additions]))

@@ -45,7 +45,7 @@ from support.vectors import make_plan, write  # noqa: E402
 from support.world import Row, World, make_world  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from _newsclippings.folder import parquet as parquet_folder  # noqa: E402
+from _newsclippings.folder import writer  # noqa: E402
 from _newsclippings.folder.build import build_folder  # noqa: E402
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError  # noqa: E402
 
@@ -140,7 +140,7 @@ def killed(name: str, world: World, rounds: int, seed: int) -> int:
 @contextmanager
 def counting(log: Path) -> Iterator[None]:
     """Let every build and every Parquet file of processes that are forked from here leave a line in a log."""
-    build, write_shard = NewsCLIPpings._download_and_prepare, vars(parquet_folder)["write_shard"]
+    build, write_shard = NewsCLIPpings._download_and_prepare, vars(writer)["write_shard"]
 
     def note(name: str) -> None:
         with log.open("a") as file:
@@ -156,7 +156,7 @@ def counting(log: Path) -> Iterator[None]:
 
     with (
         patch.object(NewsCLIPpings, "_download_and_prepare", noted_build),
-        patch.object(parquet_folder, "write_shard", noted_shard),
+        patch.object(writer, "write_shard", noted_shard),
     ):
         yield
 
