@@ -61,8 +61,8 @@ def join_images(thin: Any, images: Any) -> Any:
         if len(absent):
             message = (
                 f"{SHARED_PICTURES}: expected a picture for each of {len(wanted)} rows, found none for {len(absent)}, "
-                f"the first of image_id {int(absent[0])}. Pass the same split of the config `{SHARED_PICTURES}`, of the "
-                "same build."
+                f"the first of image_id {int(absent[0])}. Pass the same split of the config `{SHARED_PICTURES}`, of "
+                "the same build."
             )
             raise MissingDataError(message)
         batch["image"] = pictures[order[places].tolist()]["image"].to_pylist()

@@ -94,7 +94,8 @@ def _build(
 ) -> dict[str, Any]:
     shares = "once" in layouts.values()
     contents = _join_all(requests, inputs, layouts)
-    if len(contents) > 1:  # a single config is checked when it is written
+    large = any(request.images != "none" or request.embeddings for request in requests)  # texts are small
+    if large and len(contents) > 1:  # a single config is checked when it is written
         check_space(folder.root, sum(count_bytes_to_write(folder, content) for content in contents))
     reports: dict[str, Any] = {}
     for content in contents:

@@ -431,7 +431,7 @@ def test_a_disk_with_space_for_one_config_of_two(
 def test_reports_are_logged_once(
     new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each report is logged once, although configs are joined a second time to compute the disk space."""
+    """Each report is logged once: every config is joined once, before any is written."""
     world = new_world(tar=False)
     (world.origin / world.used_once().image_path).unlink()
     build(world, tmp_path / "out", *TWO, "--missing", "null")
