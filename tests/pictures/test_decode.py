@@ -1,4 +1,4 @@
-"""decode_small: pictures for small models, near to what Pillow gives, of whatever format and turn."""
+"""decode_small: pictures for small models, close to Pillow's, in any format and orientation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from newsclippings import BadFileError, ConfigError, decode_small
 
 
 def picture(mode: str, size: tuple[int, int] = (640, 480)) -> Image.Image:
-    """A smooth picture, every corner of another colour."""
+    """A smooth picture with four different corners."""
     across, down = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
     pixels = np.stack([across, down, 255 - across], axis=-1).astype(np.uint8)
     return Image.fromarray(pixels).convert(mode)
@@ -45,13 +45,13 @@ def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
     ],
 )
 def test_the_least_scale_that_is_large_enough(size: tuple[int, int], side: int, expected: tuple[int, int]) -> None:
-    """A JPEG comes at 1, 1/2, 1/4 or 1/8 of its size, never with a side shorter than asked for, but for its own."""
+    """A JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, with no side shorter than requested unless it is small."""
     assert decode_small(encoded(picture("RGB", size)), side).size == expected
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_looks_as_if_decoded_whole(mode: str) -> None:
-    """Resized to 224 x 224 it differs from the whole picture by less than can be seen."""
+    """A reduced JPEG, resized to 224 x 224, differs invisibly from the fully decoded one."""
     image = encoded(picture(mode), quality=90)
     whole = Image.open(io.BytesIO(image["bytes"])).convert("RGB")  # type: ignore[arg-type]  # bytes
     small = decode_small(image, 224)
@@ -61,7 +61,7 @@ def test_a_jpeg_looks_as_if_decoded_whole(mode: str) -> None:
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "PNG"), ("P", "GIF"), ("RGBA", "PNG"), ("L", "WEBP")])
 def test_other_formats_are_decoded_whole(mode: str, kind: str) -> None:
-    """What has no scales keeps its size and becomes RGB."""
+    """Formats without scaled decoding keep their size and become RGB."""
     image = picture(mode)
     small = decode_small(encoded(image, kind), 224)
     assert (small.mode, small.size) == ("RGB", (640, 480))
@@ -69,9 +69,9 @@ def test_other_formats_are_decoded_whole(mode: str, kind: str) -> None:
 
 
 def test_it_is_turned_upright_as_datasets_does() -> None:
-    """The turn that a camera noted is carried out."""
+    """The orientation in EXIF is applied, as `datasets` does."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn to the right
+    exif[0x0112] = 6  # rotated by 90 degrees
     image = encoded(picture("RGB"), exif=exif)
     theirs = datasets.Image().decode_example(dict(image))
     small = decode_small(image, 224)
@@ -81,7 +81,7 @@ def test_it_is_turned_upright_as_datasets_does() -> None:
 
 @pytest.mark.parametrize("images", ["bytes", "path"])
 def test_rows_of_the_dataset(world: World, images: str) -> None:
-    """Every picture of a split, stored either way, is the one of its row."""
+    """Pictures of rows are decoded from bytes and from paths."""
     data = load(world, images=images, split="test").cast_column("image", datasets.Image(decode=False))
     for row, expected in zip(data, world.rows(split="test"), strict=True):
         whole = Image.open(io.BytesIO(expected["image"]["bytes"])).convert("RGB")
@@ -89,7 +89,7 @@ def test_rows_of_the_dataset(world: World, images: str) -> None:
 
 
 def test_broken_pictures_are_named(tmp_path: Path) -> None:
-    """What was read, what Pillow says, and null apart."""
+    """For a broken picture the error has what was read and Pillow's reason; null is a separate error."""
     good = encoded(picture("RGB"))["bytes"]
     assert isinstance(good, bytes)
     with pytest.raises(BadFileError, match=r"picture of 9 bytes: expected a picture that Pillow decodes, found cannot"):
@@ -104,7 +104,7 @@ def test_broken_pictures_are_named(tmp_path: Path) -> None:
 
 
 def test_formats_that_are_programs_are_refused() -> None:
-    """PostScript behind .jpg is not handed to an interpreter."""
+    """PostScript named .jpg is not passed to an interpreter."""
     data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(BadFileError, match="expected a picture that Pillow decodes, found cannot identify"):
         decode_small({"bytes": data, "path": None}, 224)
@@ -112,12 +112,12 @@ def test_formats_that_are_programs_are_refused() -> None:
 
 @pytest.mark.parametrize("side", [0, -1, True, "224", (224, 224), None, float("nan")], ids=str)
 def test_a_side_is_a_number_of_pixels(side: Any) -> None:
-    """Otherwise the argument is named, and not the picture."""
+    """An invalid side is an error about the argument, not about the picture."""
     with pytest.raises(ConfigError, match=r"^side=.*: expected a number of pixels, 1 or more\."):
         decode_small(encoded(picture("RGB")), side)
 
 
 def test_a_message_names_no_object_in_memory() -> None:
-    """The same file gives the same words."""
+    """The same file gives the same error, without memory addresses."""
     with pytest.raises(BadFileError, match=r"^picture of 4 bytes: .*, found cannot identify image file\.$"):
         decode_small({"bytes": b"none", "path": None}, 224)

@@ -1,4 +1,4 @@
-"""Pictures that are not plain: what is decoded is what a viewer shows, and nothing but BadFileError is raised."""
+"""Unusual pictures are decoded as a viewer shows them, and the only error is BadFileError."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def row(index: int, image: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PNGS)
 def test_every_kind_of_png(name: str) -> None:
-    """Grey of 16 bits keeps its tones, and what is clear is white; colours alone are those of the file."""
+    """16-bit grey keeps its tones, transparency becomes white; without on_white colours are those of the file."""
     data, seen, colors = PNGS[name]
     small = decode_small(stored(data), 224)
     assert small.mode == "RGB"
@@ -51,8 +51,8 @@ def test_every_kind_of_png(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PNGS if "16" not in name or "grey" not in name])
-def test_without_white_it_is_as_pillow_converts(name: str) -> None:
-    """What the recipe of the authors sees, but for grey of 16 bits, which Pillow makes white."""
+def test_without_white_pixels_equal_pillows_convert(name: str) -> None:
+    """Without on_white pixels are Pillow's, as in the authors' recipe, except 16-bit grey, which Pillow makes white."""
     data = PNGS[name][0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -62,7 +62,7 @@ def test_without_white_it_is_as_pillow_converts(name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {})])
 def test_transparency_of_other_formats(kind: str, options: dict[str, Any]) -> None:
-    """A black disc on nothing is a black disc on white; a BMP without transparency stays as it is."""
+    """A black disc on transparency becomes a black disc on white; a BMP, which has none, is unchanged."""
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0 if kind != "BMP" else 255))
     image.paste((0, 0, 0, 255), (10, 10, 30, 30))
     pixels = np.asarray(decode_small(stored(odd.encoded(image, kind, **options)), 8))
@@ -72,7 +72,7 @@ def test_transparency_of_other_formats(kind: str, options: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I"])
 def test_grey_of_16_bits_in_any_mode_of_pillow(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions of Pillow call it by several names."""
+    """16-bit grey is recognised by every mode name that versions of Pillow use."""
     order = ">" if mode.endswith("B") else "<"
     form = "i4" if mode == "I" else f"{order}u2"
     values = odd.SAMPLES[..., 0].astype(form)
@@ -96,8 +96,8 @@ def test_grey_of_16_bits_in_any_mode_of_pillow(mode: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("tags", ["none", *odd.ODD_TAGS])
-def test_it_is_turned_whatever_else_its_exif_has(tags: str, kind: str) -> None:
-    """The pixels are fine, and so is the picture, turned; where `datasets` can turn it, it is as theirs."""
+def test_orientation_is_applied_with_any_other_exif(tags: str, kind: str) -> None:
+    """The orientation is applied with any other EXIF; where `datasets` can apply it, the result is the same."""
     others, image = odd.ODD_TAGS.get(tags, []), odd.smooth()
     for value, upright in odd.TURNED.items():
         exif = odd.exif(sorted([odd.turn(value), *others]))
@@ -115,8 +115,8 @@ def test_it_is_turned_whatever_else_its_exif_has(tags: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_an_orientation_that_is_none(order: str) -> None:
-    """0, 9, 65535, two of them, EXIF of noise or cut anywhere: the picture, turned or not, and never an error."""
+def test_invalid_orientations(order: str) -> None:
+    """Invalid orientations, and noisy or truncated EXIF, never prevent decoding."""
     image = odd.smooth()
     for value, size in ((0, (64, 48)), (9, (64, 48)), (65535, (64, 48)), (6, (48, 64))):
         exif = odd.exif([(0x0112, 3, 2, struct.pack(order + "HH", value, 0))], order)
@@ -129,7 +129,7 @@ def test_an_orientation_that_is_none(order: str) -> None:
 
 
 def test_the_check_says_what_datasets_fails_at() -> None:
-    """A picture that `datasets` cannot turn would end a loop over rows: it does not pass, and why is told."""
+    """A picture whose EXIF makes `datasets` fail counts as corrupt, with the reason."""
     tags = [odd.turn(6), *odd.ODD_TAGS["an empty tag of shorts"]]
     data = odd.encoded(odd.smooth(), "JPEG", exif=odd.exif(tags))
     with pytest.raises(Exception, match="argument"):
@@ -142,19 +142,19 @@ def test_the_check_says_what_datasets_fails_at() -> None:
 
 @pytest.mark.parametrize("key", ["transparency", "exif", "icc_profile", "progressive", "dpi", "gamma", "background"])
 @pytest.mark.parametrize("kind", [0, 2])
-def test_texts_that_are_called_as_pillow_calls_its_own(kind: int, key: str) -> None:
-    """A PNG may name a text as it likes."""
+def test_png_texts_named_like_pillows_own_fields(kind: int, key: str) -> None:
+    """A text of a PNG that is named like a field of Pillow has no effect."""
     text = odd.chunk(b"tEXt", key.encode() + b"\0" + b"7")
     samples = odd.SAMPLES[..., : odd.CHANNELS[kind]] >> 8
     pixels = np.asarray(decode_small(stored(odd.png(samples, 8, kind, text)), 8))
     assert np.array_equal(pixels, np.broadcast_to(samples, pixels.shape))
 
 
-# What is not to be told
+# Privacy
 
 
 def test_thumbnails_and_sheets_carry_no_metadata(tmp_path: Path) -> None:
-    """Comments, EXIF with its place, XMP, IPTC, profiles, texts: none is in the page, the sheet, or a picture saved."""
+    """Comments, EXIF, XMP, IPTC, profiles and texts are in no page, sheet or saved picture."""
     pictures = odd.with_metadata()
     rows = [row(k, data) for k, data in enumerate(pictures.values())]
     for name, data in pictures.items():
@@ -183,7 +183,7 @@ def test_thumbnails_and_sheets_carry_no_metadata(tmp_path: Path) -> None:
 
 
 def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
-    """They are drawn as they are decoded: upright, with their tones, on white."""
+    """Page and sheet show pictures as they are decoded: upright, with their tones, on white."""
     scene = np.full((200, 300, 1), 0x40FF)
     disc = np.zeros((200, 300, 4))
     turned = odd.encoded(Image.new("RGB", (300, 200), "red"), "JPEG", exif=odd.exif([odd.turn(6)]))
@@ -194,7 +194,7 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
     middle = [pixels[14 + 140, 14 + 210 + 434 * k].tolist() for k in range(4)]
     assert middle[:2] == [[0x40] * 3, [255] * 3]
     assert middle[2][0] > 250
-    assert pixels[14 + 140, 14 + 434 * 2 + 210 - 100].tolist() == [0xF6, 0xF8, 0xFA]  # beside what stands upright
+    assert pixels[14 + 140, 14 + 434 * 2 + 210 - 100].tolist() == [0xF6, 0xF8, 0xFA]  # beside the upright picture
     write_page([Rows("merged_balanced", "train", rows)], tmp_path / "page.html")
     urls = re.findall(r"data:image/jpeg;base64,([^\"]+)", (tmp_path / "page.html").read_text(encoding="utf-8"))
     opened = [Image.open(io.BytesIO(base64.b64decode(url))) for url in urls]
@@ -203,18 +203,18 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
     assert np.asarray(opened[1]).min() == 255
 
 
-# Nothing foreign
+# Foreign errors and warnings
 
 
 def test_mutants() -> None:
-    """Damaged pictures of every format, sampled here (`tests.sweeps.odd_pictures` for more): RGB or BadFileError."""
+    """Damaged pictures of every format give RGB or BadFileError (more: `tests.sweeps.odd_pictures`)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [found for data in odd.mutants(2_000) if (found := odd.fault(data))] == []
 
 
 def test_warnings_of_pillow_are_neither_shown_nor_raised_in_threads() -> None:
-    """Whoever turned warnings into errors gets the pictures; the filters are afterwards what they were."""
+    """Pictures decode even if warnings are errors, and the warning filters are unchanged afterwards."""
     exif = odd.exif([odd.turn(6), (0x013B, 9, 2, struct.pack("<L", 33))])
     data = odd.encoded(odd.smooth(), "JPEG", exif=exif)
     clear = PNGS["palette of 8 bits, some of it half clear"][0]
@@ -268,7 +268,7 @@ print(newsclippings.decode_small({"bytes": whole, "path": None}, 224).size)
 
 
 def test_bombs_in_two_gigabytes(tmp_path: Path) -> None:
-    """What would take memory or time without end is refused; 63 million pixels of which all are clear are decoded."""
+    """Pictures that would take endless memory or time are refused; 63 million transparent pixels are decoded."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BOMBS],
         capture_output=True,
@@ -280,11 +280,11 @@ def test_bombs_in_two_gigabytes(tmp_path: Path) -> None:
     assert done.stdout == "(8000, 7900)\n"
 
 
-# Nothing new for what is plain
+# Usual pictures
 
 
 def old_way(data: bytes, side: int) -> Any:
-    """As version 1.0 decoded."""
+    """Decode as version 1.0 did."""
     with Image.open(io.BytesIO(data)) as picture:
         picture.draft("RGB", (side, side))
         ImageOps.exif_transpose(picture, in_place=True)
@@ -293,7 +293,7 @@ def old_way(data: bytes, side: int) -> Any:
 
 
 def test_plain_pictures_are_decoded_as_before() -> None:
-    """JPEGs of the package, of any mode and turn, and what has neither transparency nor 16 bits: the same pixels."""
+    """Pictures without transparency and 16 bits have the same pixels as in version 1.0."""
     folder = Path(newsclippings.__file__).parent / "_newsclippings/show/photos"
     photos = [file.read_bytes() for file in folder.glob("*.jpg")]
     assert photos

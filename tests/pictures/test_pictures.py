@@ -1,4 +1,4 @@
-"""Pictures out of the tar or the folder: every good archive is read to the byte, every bad one refused."""
+"""Pictures from the tar or the folder: valid archives are read to the byte, bad paths are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from newsclippings import DataNotFoundError, UnsafePathError
 
 @pytest.fixture
 def tar_world(new_world: Callable[..., World]) -> World:
-    """A world whose pictures are in origin.tar only, data.json first."""
+    """A world with pictures in origin.tar only, and data.json first."""
     world = new_world(folder=False)
     world.write_tar(data_json="first")
     return world
@@ -29,7 +29,7 @@ def tar_world(new_world: Callable[..., World]) -> World:
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 @pytest.mark.parametrize("data_json", ["first", "middle", "last", "absent"])
 def test_tar_only(new_world: Callable[..., World], data_json: str, streaming: bool) -> None:
-    """origin.tar alone is enough, wherever data.json lies in it; without one the metadata is used."""
+    """origin.tar alone is enough, wherever data.json is in it; without data.json the metadata are used."""
     world = new_world(folder=False)
     world.write_tar(data_json=data_json)
     captions = "metadata" if data_json == "absent" else "origin"
@@ -37,7 +37,7 @@ def test_tar_only(new_world: Callable[..., World], data_json: str, streaming: bo
 
 
 def test_tar_is_never_extracted(tar_world: World, tmp_path: Path) -> None:
-    """After a build no picture lies on the disk as a file, and nothing was written below data_dir."""
+    """A build writes no picture as a file, and nothing below data_dir."""
     before = sorted(tar_world.root.rglob("*"))
     load(tar_world)
     assert sorted(tar_world.root.rglob("*")) == before
@@ -57,7 +57,7 @@ def test_member_prefixes(new_world: Callable[..., World], prefix: str) -> None:
 )
 @pytest.mark.parametrize("long_paths", [False, True], ids=["short", "long"])
 def test_archive_formats(new_world: Callable[..., World], fmt: int, long_paths: bool) -> None:
-    """GNU, PAX and ustar archives are read, also where names are too long for a plain header."""
+    """GNU, PAX and ustar archives are read, also with names that are too long for a plain header."""
     if fmt == tarfile.USTAR_FORMAT and long_paths:
         pytest.skip("ustar has no place for such names")
     world = new_world(folder=False, long_paths=long_paths)
@@ -66,7 +66,7 @@ def test_archive_formats(new_world: Callable[..., World], fmt: int, long_paths: 
 
 
 def test_two_worlds_folder_wins_and_visual_news_wins_over_all(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """The folder wins over the tar beside it; visual_news= wins over both, in each form it may have."""
+    """The folder wins over the tar beside it; visual_news= wins over both, in each of its forms."""
     world, other = new_world(), new_world("other")
     for path, picture in other.pictures.items():
         other.pictures[path] = picture[:-2] + b"\x00" + picture[-2:]
@@ -91,13 +91,13 @@ def test_a_folder_with_data_json_only_leaves_the_pictures_to_the_tar(new_world: 
     assert raw_splits(load(world)) == expected_splits(world)
 
 
-def test_visual_news_that_is_not_there(world: World, tmp_path: Path) -> None:
-    """A visual_news= that does not exist is said so with its path, whatever else lies under data_dir."""
+def test_visual_news_that_does_not_exist(world: World, tmp_path: Path) -> None:
+    """A visual_news= that does not exist is an error with its path, whatever is below data_dir."""
     with pytest.raises(DataNotFoundError, match=r"nowhere\.tar"):
         load(world, visual_news=str(tmp_path / "nowhere.tar"))
 
 
-# Paths that lead elsewhere
+# Paths that leave the root
 
 HOSTILE = {
     "/etc/passwd": "it is absolute",
@@ -120,7 +120,7 @@ HOSTILE = {
     ("path", "kind", "missing"), crossed({ascii(path): path for path in HOSTILE}, ["folder", "tar"], ["error", "null"])
 )
 def test_a_record_with_a_hostile_path(new_world: Callable[..., World], path: str, kind: str, missing: str) -> None:
-    """A record whose image_path is absolute, leaves the root or is a URL is refused naming file and id."""
+    """A record whose image_path is absolute, leaves the root or is a URL is refused with file and id."""
     world = new_world(folder=kind == "folder", tar=kind == "tar", metadata=False)
     record = world.used_once()
     record.image_path = path
@@ -142,8 +142,8 @@ def _corpus(world: World) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("odd", ["./{}", ".//{}", "././{}", "{}"])
-def test_odd_but_good_paths(new_world: Callable[..., World], odd: str) -> None:
-    """Dots and doubled slashes that lead nowhere are no harm, and image_path comes out clean."""
+def test_unusual_paths_are_normalised(new_world: Callable[..., World], odd: str) -> None:
+    """Harmless dots and doubled slashes are accepted, and image_path is normalised."""
     world = new_world(tar=False)
     text = [{**r, "image_path": odd.format(r["image_path"][2:])} for r in _corpus(world)]
     world.data_json.write_text(json.dumps(text))
@@ -155,7 +155,7 @@ def test_odd_but_good_paths(new_world: Callable[..., World], odd: str) -> None:
 def test_a_symlink_that_leaves_the_folder(
     new_world: Callable[..., World], tmp_path: Path, what: str, images: str
 ) -> None:
-    """A link below origin that leads outside is refused, be it a picture or a folder on the way to one."""
+    """A link below origin that leads outside is refused, for a picture or a folder above it."""
     world = new_world(tar=False)
     picture = world.origin / world.used_once().image_path
     moved = picture if what == "file" else picture.parent
@@ -167,7 +167,7 @@ def test_a_symlink_that_leaves_the_folder(
 
 
 def test_links_that_stay_inside_and_a_linked_root(new_world: Callable[..., World], tmp_path: Path) -> None:
-    """origin itself may be a link to a big disk, and links inside it may point inside it."""
+    """origin may be a link, for example to a larger disk, and links inside it may point inside it."""
     world = new_world(tar=False)
     picture = world.origin / world.used_once().image_path
     picture.rename(picture.with_name("real.bin"))

@@ -323,16 +323,22 @@ def test_offsets_and_forms_of_the_result(tmp_path: Path) -> None:
     entries.close()
 
 
-def test_two_million_ids_without_an_array(tmp_path: Path, steps: list[int]) -> None:
-    """The largest allowed number of entries is read by pattern, and one more is refused."""
+@pytest.mark.parametrize("most", [100_000, pytest.param(None, marks=pytest.mark.sweep)])
+def test_ids_without_an_array(
+    tmp_path: Path, steps: list[int], most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest allowed number of entries, two million, is read by pattern, and one more is refused."""
+    if most:
+        change_constant(monkeypatch, "MAX_ENTRIES", most)
+    most = most or 2_000_000
     path = tmp_path / "x.pkl"
-    path.write_bytes(dump(dict.fromkeys(range(2_000_000)), 4))
+    path.write_bytes(dump(dict.fromkeys(range(most)), 4))
     with read(path) as entries:
-        assert len(entries) == 2_000_000
+        assert len(entries) == most
         assert (entries.forms == -1).all()
     assert len(steps) < 1000
-    path.write_bytes(dump(dict.fromkeys(range(2_000_001)), 4))
-    with pytest.raises(BadPickleError, match="expected at most 2000000 entries, found more"):
+    path.write_bytes(dump(dict.fromkeys(range(most + 1)), 4))
+    with pytest.raises(BadPickleError, match=f"expected at most {most} entries, found more"):
         read(path)
 
 
