@@ -239,7 +239,7 @@ def test_a_file_that_was_never_there(tmp_path: Path) -> None:
     """A typing error is told as one."""
     result = run("index", tmp_path / "nope.tar")
     assert result.exit_code == 1
-    assert "found none (No such file or directory). Correct the path, or put the file there" in result.stderr
+    assert "there is no such file. Correct the path, or put the file there." in result.stderr
 
 
 def test_folders_of_results_are_made(tmp_path: Path) -> None:
