@@ -309,8 +309,8 @@ def _not_pushed(repo: str, status: int | None, error: BaseException, tries: int,
         return HubError(
             f"{repo}: the Hub does not accept your token: log in again by `hf auth login`, or set HF_TOKEN."
         )
-    request = getattr(error, "request", None) if status == 404 else None
-    if "/xet-write-token/" in str(getattr(request, "url", "")):  # a server that stores files another way
+    # Asked of a server that stores files another way; the address, too, hf_xet gives in its text only
+    if status == 404 and "/xet-write-token/" in str(error):
         return HubError(
             f"{repo}: this Hub does not store files by Xet, as the client expects: set HF_HUB_DISABLE_XET=1 and run it "
             "again."

@@ -72,12 +72,12 @@ def unreadable(path: object, cause: OSError) -> DataNotFoundError:
     """The error of a local file or folder that cannot be read."""
     why = cause.strerror or type(cause).__name__
     if cause.errno in (errno.EACCES, errno.EPERM):
-        what = "permission denied. Make it, and the folders around it, readable (chmod)"
+        what = "permission denied. Make it, and the folders around it, readable (chmod), or copy it elsewhere."
     elif cause.errno in (errno.ENOENT, errno.ENOTDIR):
-        what = "there is no such file. Correct the path, put the file there"
+        what = "there is no such file. Correct the path, or put the file there."
     else:
-        what = f"it cannot be read ({why}). Check the disk or the network that it is on"
-    return DataNotFoundError(f"{path}: {what}, or copy it to a place where you can read it.")
+        what = f"it cannot be read ({why}). Check the disk or the network that it is on, or copy it elsewhere."
+    return DataNotFoundError(f"{path}: {what}")
 
 
 def changed_file(path: object) -> BadFileError:
@@ -120,7 +120,7 @@ def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: i
     """
     free, number = free_at(folder), cause.errno or errno.ENOSPC
     wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
-    what, do = f"the disk is full: {wanted}{free:,} are free", "free some space"
+    what, do = f"the disk is full: {wanted}{free:,} bytes are free", "free some space"
     if number == errno.EDQUOT:
         what = f"your quota is used up: {wanted}although {free:,} bytes of the disk are free"
         do = "remove files of yours"

@@ -217,7 +217,7 @@ def test_a_file_that_does_not_exist(tmp_path: Path) -> None:
     """A file that does not exist is an error that says so."""
     result = run("index", tmp_path / "nope.tar")
     assert result.exit_code == 1
-    assert "found none (No such file or directory). Correct the path, or put the file there" in result.stderr
+    assert "there is no such file. Correct the path, or put the file there." in result.stderr
 
 
 def test_folders_of_results_are_created(tmp_path: Path) -> None:

@@ -995,7 +995,7 @@ def test_a_damaged_config_stops_the_card_with_one_line(world: World, tmp_path: P
     shard.write_bytes(shard.read_bytes()[:500])
     result = run("build", out, "--data-dir", world.root, "--config", "scene_resnet_place")
     assert result.exit_code == 1
-    assert f"Error: {shard}: expected Parquet as `newsclippings build` wrote it" in result.stderr
+    assert f"Error: {shard}: cannot be read as Parquet that `newsclippings build` wrote" in result.stderr
 
 
 def test_beside_a_config_with_a_foreign_manifest(world: World, tmp_path: Path) -> None:

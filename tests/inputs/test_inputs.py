@@ -162,7 +162,7 @@ def test_a_file_that_changes_during_the_build(new_world: Callable[..., World], m
         return joined
 
     monkeypatch.setattr(newsclippings, "join_config", change)
-    with pytest.raises(BadFileError, match="changed since it began"):
+    with pytest.raises(BadFileError, match="changed since the build began"):
         builder.download_and_prepare()
     assert not Path(builder.cache_dir).exists()
 

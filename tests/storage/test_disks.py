@@ -25,7 +25,7 @@ from support.world import SPLITS, World
 
 from newsclippings import ConfigError, NewsCLIPpings, NoSpaceError, verify_built
 
-SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ are free|not enough disk space: [\d,]+ b"
+SAYS_FULL = r"the disk is full: (about [\d,]+ bytes are needed, )?[\d,]+ bytes are free|not enough disk space: [\d,]+ b"
 mounts = pytest.mark.skipif(not may_mount(), reason="a small disk has to be mounted, by root")
 
 

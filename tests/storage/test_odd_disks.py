@@ -172,7 +172,7 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
-    assert "the disk is full: about 5,000 bytes are needed, 1,000,000,000 are free" in said(errno.ENOSPC)
+    assert "the disk is full: about 5,000 bytes are needed, 1,000,000,000 bytes are free" in said(errno.ENOSPC)
     needed = "about 5,000 bytes are needed, although 1,000,000,000 bytes of the disk are free"
     assert f"your quota is used up: {needed}" in said(errno.EDQUOT)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (200_000, 200_000))
