@@ -9,7 +9,7 @@ import pyarrow as pa
 from _newsclippings.check.report import SHOWN, Report
 from _newsclippings.facts import DEFAULT_CONFIG, ROWS
 from _newsclippings.pictures import USUAL_MODES, Pictures, inspect_images
-from _newsclippings.rows import broken_pairs, wanted_ids
+from _newsclippings.rows import count_broken_pairs, wanted_ids
 from _newsclippings.tables import Int64s, int64s, values_of
 
 NAMES = {"no_picture": "files of another kind", "bomb": "too large to decode"}  # of problems; else as they are called
@@ -19,7 +19,7 @@ AGAIN = "Fetch the file again from the authors' Hub repository."
 def check_rows(report: Report, config: str, split: str, matches: pa.Table) -> dict[str, int | None]:
     """What must hold of one file of matches; gives its counts."""
     rows, falsified = len(matches), int(values_of(matches["falsified"]).sum())
-    if broken := broken_pairs(matches):
+    if broken := count_broken_pairs(matches):
         _rule(
             report, f"{config}/{split}: twins", "rows 2k and 2k+1 to be a pristine row and its falsified twin",
             f"{broken:,} pairs of rows that are not",

@@ -2,7 +2,7 @@
 
 from _newsclippings.rows.joined import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
 from _newsclippings.rows.joiner import Joiner, join_config, part_ranges, split_parts, stream_rows
-from _newsclippings.rows.joining import broken_pairs, join, wanted_ids
+from _newsclippings.rows.joining import count_broken_pairs, join, wanted_ids
 from _newsclippings.rows.report import JoinReport, raise_if_incomplete
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "JoinReport",
     "JoinedSplit",
     "Joiner",
-    "broken_pairs",
+    "count_broken_pairs",
     "join",
     "join_config",
     "part_ranges",

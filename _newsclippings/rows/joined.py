@@ -1,4 +1,4 @@
-"""The rows of one split, joined: everything but their files is known, and tables are made on demand."""
+"""One split, joined. Its files are looked for, and its tables are made, when they are needed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import COLUMNS, EMBEDDINGS
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
-from _newsclippings.rows.joining import JoinedRows, lacking, make_report, whole_pairs
+from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, computed_once, map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
@@ -30,25 +30,27 @@ ROWS_OF_TEXT = {"arrow": 1_000, "parquet": 10_000}
 
 @dataclass
 class JoinedSplit:
-    """The rows of one split, joined; files are looked for when their rows are needed, or all of them at once.
+    """The joined rows of one split.
+
+    A build looks for the files of all rows before it writes any (`report`); a stream looks for those of each table.
 
     Attributes:
         config: name of the config.
         split: name of the split.
         rows: its rows.
-        images: as the option: `"bytes"`, `"path"` or `"none"`.
-        missing: as the option.
-        pictures: the pictures of `rows.corpus`; None if they are not asked for.
-        articles: likewise.
+        images: the option `images`: `"bytes"`, `"path"` or `"none"`.
+        missing: the option `missing`.
+        pictures: the pictures of `rows.corpus`; None without pictures.
+        articles: the articles of `rows.corpus`; None without articles.
         embeddings: kind -> vectors.
-        metadata: sorted by id; None if they are not asked for.
-        decode_check: decodes pictures when they are looked for; None if that is not asked for.
-        fetch: fetches pictures of some records before they are decoded.
-        kept: the kept tables that `rows` and `metadata` are in.
-        captions_from: the file that the records come from, without its folder.
-        damage: where and why the tar could not be read to its end; None if it could, or was not needed.
-        looked_in: the files and folders that records and pictures come from, in words.
-        logged: whether it was logged that rows lack something.
+        metadata: Arrow table sorted by id; None without metadata.
+        decode_check: decodes each picture that is looked for; None without `check_images`.
+        fetch: fetches the pictures of records before they are decoded.
+        kept: the kept tables that hold `rows` and `metadata`.
+        captions_from: name of the file with the records.
+        damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
+        looked_in: the files and folders with records and pictures, as an error names them.
+        logged: whether a warning about incomplete rows was logged.
     """
 
     config: str
@@ -68,30 +70,30 @@ class JoinedSplit:
     looked_in: str = ""
     logged: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
-    _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for, and are right
+    _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for
 
     def __post_init__(self) -> None:
         self._checked = np.zeros(len(self.rows), bool)
 
     @computed_once
     def report(self) -> JoinReport:
-        """What became of all rows; their files are looked for."""
+        """The report of all rows. The files of all rows are looked for."""
         self.look()
         self._checked[:] = True
         return self._report(0, len(self.rows))
 
     def without_pictures(self) -> "JoinedSplit":
-        """The same rows, with the same report, and no image column."""
+        """Return the same rows and report without an image column."""
         other = replace(self, pictures=None, decode_check=None)
         vars(other)["report"], other._checked = self.report, self._checked
         return other
 
     def look(self, start: int = 0, stop: int | None = None) -> None:
-        """Look for the files of rows start to stop, and decide which of these rows come out.
+        """Look for the files of rows, and decide which of these rows come out.
 
         Args:
-            start: the first row, an even number, so that no twins are parted.
-            stop: the row after the last; None for the end of the split.
+            start: number of the first row. It must be even, so that twins stay together.
+            stop: number after the last row; None for the end of the split.
         """
         stop = len(self.rows) if stop is None else stop
         with self._lock:
@@ -105,22 +107,27 @@ class JoinedSplit:
             if self.articles is not None:
                 self.articles.look(self.rows.caption_row[start:stop])
             if self.missing == "drop_pair":
-                incomplete = np.logical_or.reduce([*self._lacking(start, stop).values()])
-                self.rows.keep[start:stop] = whole_pairs(self.rows.matches.slice(start, stop - start), incomplete)
+                incomplete = np.logical_or.reduce([*self._find_missing(start, stop).values()])
+                self.rows.keep[start:stop] = find_complete_pairs(
+                    self.rows.matches.slice(start, stop - start), incomplete
+                )
 
     def undecodable(self) -> Int64s | None:
-        """The records whose pictures were found not to decode; None if that was not checked."""
+        """Return the records (int64) whose pictures do not decode; None without `check_images`."""
         return None if self.decode_check is None else np.flatnonzero(self.decode_check.undecodable)
 
     def tables(
         self, ranges: Iterable[tuple[int, int]], batch: int, ahead: bool = False
     ) -> Iterator[tuple[int, pa.Table]]:
-        """Rows of some ranges of the official file, as tables of up to `batch` rows and the number of their first.
+        """Yield the number of the first row and an Arrow table of up to `batch` rows.
 
-        With `ahead` the next ones are made in threads while one is written: disks like several readers.
+        Args:
+            ranges: row ranges of the official file. Each starts at an even number.
+            batch: rows of a table, an even number.
+            ahead: whether the next tables are made in threads, since disks are faster with several readers.
 
         Raises:
-            MissingDataError: a row of a table is not complete and `missing="error"`, or no row of the split comes out.
+            MissingDataError: a row is incomplete and `missing="error"`, or no row of the split comes out.
         """
         starts = ((row, min(row + batch, stop)) for start, stop in ranges for row in range(start, stop, batch))
         with ThreadPoolExecutor(TABLES_AHEAD, thread_name_prefix="newsclippings") as pool:  # starts threads on demand
@@ -132,11 +139,11 @@ class JoinedSplit:
                     yield row, table
 
     def rows_of_table(self, file_format: str) -> int:
-        """How many rows a table should have for a file format."""
+        """Return the number of rows that a table of a file format should have."""
         return ROWS_OF_TEXT[file_format] if self.pictures is None else ROWS_OF_PICTURES
 
     def check_parquet(self) -> None:
-        """Raise `ConfigError` if `datasets`, which knows lists of a fixed length only, cannot write it to Parquet."""
+        """Raise `ConfigError` if `datasets` cannot write the vectors to Parquet: it writes lists of a fixed length."""
         lacking = [kind for kind in self.embeddings if self.report.coverage[kind] < self.report.written]
         if lacking and int(pa.__version__.partition(".")[0]) < 26:
             message = (
@@ -146,8 +153,8 @@ class JoinedSplit:
             )
             raise ConfigError(message)
 
-    def _lacking(self, start: int, stop: int) -> dict[str, npt.NDArray[np.bool_]]:
-        return lacking(
+    def _find_missing(self, start: int, stop: int) -> dict[str, npt.NDArray[np.bool_]]:
+        return find_missing(
             self.rows,
             start,
             stop,
@@ -157,7 +164,7 @@ class JoinedSplit:
         )
 
     def _report(self, start: int, stop: int) -> JoinReport:
-        report = make_report(self.rows, start, stop, self._lacking(start, stop))
+        report = make_report(self.rows, start, stop, self._find_missing(start, stop))
         matches, keep = self.rows.matches.slice(start, stop - start), self.rows.keep[start:stop]
         ids = {key: int64s(matches[key])[keep] for key in METADATA_COLUMNS.values()}
         coverage = {kind: vectors.count(ids[EMBEDDINGS[kind].key]) for kind, vectors in self.embeddings.items()}
@@ -167,12 +174,12 @@ class JoinedSplit:
         return replace(report, coverage=coverage, damage=self.damage, captions_from=self.captions_from)
 
     def _check(self, start: int, stop: int) -> None:
-        """Look for the files of some rows of a stream; stop where one is missing, or log how many are.
+        """Look for the files of a table in a stream, and raise or log if they are incomplete.
 
-        Logged are the first rows that lack something, and all of them when the last one was looked at.
+        Two reports are logged: that of the first incomplete table, and that of the split after its last row.
         """
         self.look(start, stop)
-        incomplete = bool(np.logical_or.reduce([*self._lacking(start, stop).values()]).any())
+        incomplete = bool(np.logical_or.reduce([*self._find_missing(start, stop).values()]).any())
         if incomplete and (self.missing == "error" or not self.logged):
             report = self._report(start, stop)
             if self.missing == "error":
@@ -200,15 +207,15 @@ class JoinedSplit:
         if self.metadata is not None:
             for column, key in METADATA_COLUMNS.items():
                 places = lookup(int64s(self.metadata["id"]), int64s(table[key]))
-                some = self.metadata["metadata"].take(as_array(places, places < 0))
-                table = table.append_column(column, some)
+                values = self.metadata["metadata"].take(as_array(places, places < 0))
+                table = table.append_column(column, values)
         if self.articles is not None:
             records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
             table = table.append_column("article", _texts(self.articles, records))
         return table
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
-        """`{"bytes", "path"}`, one of them null: with both, `datasets` would drop the bytes if there is such a file."""
+        """Return `{"bytes", "path"}`. One of them is null, since `datasets` drops the bytes of a path that exists."""
         if self.images == "path" and isinstance(self.pictures, FolderPictures):
             paths = self.pictures.full_paths(rows)
             fields, absent = [pa.nulls(len(paths), pa.binary()), paths], pc.is_null(paths)
@@ -219,7 +226,7 @@ class JoinedSplit:
 
 
 def _texts(articles: Pictures, records: Int32s) -> pa.Array:
-    """The articles of some records as text."""
+    """Read the articles of records as text."""
     data = read_whole(articles, records, texts=True)
     try:
         return data.cast(pa.string())

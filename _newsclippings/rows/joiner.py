@@ -1,4 +1,4 @@
-"""Opens the inputs of a config, and joins its splits: matches, records, pictures, vectors."""
+"""Open the inputs of a config, and join its splits."""
 
 import hashlib
 import json
@@ -36,15 +36,15 @@ BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its row
 
 
 def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> tuple["Joiner", dict[str, JoinedSplit]]:
-    """Fetch and join the splits of a config, and look for all of their files. Nothing is written, except to the cache.
+    """Join the splits of a config, look for all of their files, and fetch them. Only the cache is written to.
 
     Args:
-        config: what is asked for.
-        cache: folder for anything expensive to build or download.
-        inputs: where its inputs are; unset: they are found.
+        config: the options.
+        cache: cache folder for anything expensive to build or download.
+        inputs: the inputs of the config; found if None.
 
     Returns:
-        What joined them, and split -> its rows.
+        The joiner, and split -> joined rows.
 
     Raises:
         NewsCLIPpingsError: an input is not there or malformed, or rows are not complete and `missing="error"`.
@@ -61,10 +61,10 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
 
 
 def stream_rows(config: Request, inputs: Inputs, split: str, cache: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a split as plain values, from the first on; nothing is read before the first is asked for.
+    """Yield the rows of a split as plain values. Nothing is read before the first row is asked for.
 
     Raises:
-        NewsCLIPpingsError: as `join_config`, of the rows so far.
+        NewsCLIPpingsError: as `join_config`.
     """
     joined = Joiner(inputs, config, cache).splits([split])[split]
     for _, table in joined.tables([(0, len(joined.rows))], joined.rows_of_table("arrow")):
@@ -72,7 +72,12 @@ def stream_rows(config: Request, inputs: Inputs, split: str, cache: Path) -> Ite
 
 
 def split_parts(rows: int | None, matches: str) -> list[tuple[int, int]]:
-    """The parts `(k, of n)` of a split: as many as make sense for its rows, or for the size of its file of matches."""
+    """Divide a split into parts `(k, n)`: `k` of `n`.
+
+    Args:
+        rows: rows of the split; estimated from the size of its file of matches if None.
+        matches: location of that file.
+    """
     if rows is None:
         rows = 2 * PARTS if is_url(matches) else 2 * os.path.getsize(matches) // BYTES_OF_PAIR
     pairs = rows // 2
@@ -81,9 +86,9 @@ def split_parts(rows: int | None, matches: str) -> list[tuple[int, int]]:
 
 
 def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Row ranges of some parts `(k, of n)` of a split; neighbouring parts become one range, twins stay together.
+    """Return the row ranges of parts `(k, n)`. Twins stay together, and neighbouring parts become one range.
 
-    The first parts have a pair more, where there are some left: of every R parts each R-th is then as large as others.
+    The first parts have one pair more if pairs do not divide evenly, so that every R-th part adds up to the same size.
     """
     pairs = (rows + 1) // 2
     ranges: list[tuple[int, int]] = []
@@ -98,19 +103,19 @@ def part_ranges(rows: int, parts: Iterable[tuple[int, int]]) -> list[tuple[int, 
 
 
 class Joiner:
-    """The inputs of one config, which are opened when they are needed, and its splits.
+    """Joins the splits of one config. Its inputs are opened when they are needed.
 
-    A split is joined whole, from two tables that are read by one process of a machine and kept in the cache: its
-    matches, and the records that they refer to.
+    A split is always joined whole, from its matches and the records that these refer to. One process of a machine reads
+    these tables and keeps them in the cache; all others map them.
     """
 
     def __init__(self, inputs: Inputs, config: Request, cache: Path) -> None:
         """Nothing is opened yet.
 
         Args:
-            inputs: where the inputs are.
-            config: what is asked for.
-            cache: folder for anything expensive to build or download: these tables, indexes of tars, converted
+            inputs: the inputs of the config.
+            config: the options.
+            cache: cache folder for anything expensive to build or download: these tables, indexes of tars, converted
                 embeddings, downloads.
         """
         self.inputs, self.config, self.cache = inputs, config, cache
@@ -126,18 +131,18 @@ class Joiner:
         self._lock = Lock()
 
     def count_rows(self, split: str) -> int:
-        """Rows of the official file."""
+        """Return the number of rows of the official file."""
         with self._lock:
             return len(self._read_matches([split])[split].table)
 
     def splits(
         self, names: Iterable[str] | None = None, undecodable: Mapping[str, Int64s | None] | None = None
     ) -> dict[str, JoinedSplit]:
-        """Join some splits; no picture and no article is looked for yet.
+        """Join splits without looking for their pictures and articles.
 
         Args:
-            names: of the splits; None for all.
-            undecodable: split -> the records whose pictures do not decode, where another process found that out.
+            names: names of the splits; None for all.
+            undecodable: split -> records whose pictures do not decode, if another process decoded all of them.
 
         Raises:
             NewsCLIPpingsError: an input is not there or malformed.
@@ -160,10 +165,10 @@ class Joiner:
             }
 
     def check(self, joined: Mapping[str, JoinedSplit]) -> None:
-        """Look for the files of all rows of some splits, and fetch those that are in a remote tar.
+        """Look for the files of all rows of splits, and fetch those that are in a remote tar.
 
         Raises:
-            MissingDataError: rows are not complete and should be, or nothing is left of a split.
+            MissingDataError: rows are incomplete and `missing="error"`, or no row of a split comes out.
         """
         reports = {split: rows.report for split, rows in joined.items()}
         if self.config.missing == "error" or not all(report.written for report in reports.values()):
@@ -178,7 +183,7 @@ class Joiner:
                     self._fetch(files, records[rows.rows.keep])
 
     def pictures(self, paths: pa.Array) -> Pictures:
-        """The pictures of some paths, looked for, and fetched if they are in a remote tar."""
+        """Look for the pictures of paths, and fetch those that are in a remote tar."""
         pictures, rows = self._open_files(paths), np.arange(len(paths), dtype=np.int32)
         pictures.look(rows)
         self._fetch(pictures, rows)
@@ -209,7 +214,7 @@ class Joiner:
 
     def _read_records(self, names: list[str]) -> Mapping[str, pa.Table | KeptTable]:
         tables = self._corpus.records(self._wanted(names))
-        if self._corpus.passed_over:  # the next process is to say so, too
+        if self._corpus.passed_over:  # so that the next process logs it, too
             return {split: KeptTable(table) for split, table in tables.items()}
         return tables
 
@@ -217,12 +222,12 @@ class Joiner:
         return {split: self._corpus.metadata(split, ids) for split, ids in self._wanted(names).items()}
 
     def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
-        """The tables of some splits, out of the cache, or read and kept there.
+        """Open the tables of splits in the cache; read and keep those that are not there.
 
         Args:
             what: `"matches"`, `"records"` or `"metadata"`.
-            names: of the splits.
-            read: reads the tables of some splits.
+            names: names of the splits.
+            read: reads the tables of splits.
 
         Raises:
             BadFileError: an input changed while it was read.
@@ -276,7 +281,7 @@ class Joiner:
         )
 
     def _looked_in(self, records: str) -> str:
-        """Where files and records were looked for, in words."""
+        """Name the places where pictures and records are looked for."""
         with_files = self.config.images != "none" or self.config.articles
         pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if with_files else ""
         return f"{pictures}records {records}"
@@ -294,11 +299,11 @@ class Joiner:
         return self._tar.pictures(paths)
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:
-        """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
+        """Fetch the files of records before they are read, if they are in a remote tar and the config is built."""
         if isinstance(files, TarPictures) and self._tar is not None and self.inputs.fetched_before:
             self._tar.fetch(files, rows)
 
 
 def _digest(values: list[Any]) -> str:
-    """A name for a file that is made of something."""
+    """Name a kept file after the values that decide its content."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]

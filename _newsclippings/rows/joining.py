@@ -1,4 +1,4 @@
-"""The join of matches with records, by id. Pure: tables in, rows and a report out."""
+"""Join matches with records by id. Pure: tables in, rows and a report out."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ SHOWN = 5  # names in a report
 
 @dataclass(frozen=True)
 class JoinedRows:
-    """The rows of one split, as row numbers into the two tables they come from.
+    """The rows of one split, as row numbers of the two tables that they come from.
 
     Attributes:
         matches: Arrow table of matches.SCHEMA.
         corpus: Arrow table of corpus.SCHEMA, sorted by id.
-        caption_row: int32 (N,), the record of each row's caption; -1 where there is none.
-        image_row: int32 (N,), the record of each row's picture; -1 where there is none.
-        keep: bool (N,), which rows come out: all of them, until files are looked for.
+        caption_row: int32 (N,), the record of each row's caption; -1 without a record.
+        image_row: int32 (N,), the record of each row's picture; -1 without a record.
+        keep: bool (N,), which rows come out; all true until files are looked for.
     """
 
     matches: pa.Table
@@ -39,7 +39,7 @@ class JoinedRows:
         return len(self.matches)
 
     def table(self, start: int, stop: int) -> tuple[pa.Table, Int32s]:
-        """Those of rows start to stop that come out: every column but `image`, and each row's picture (or -1)."""
+        """Return the rows of a range that come out, with all columns but `image`, and the record of each picture."""
         rows = np.flatnonzero(self.keep[start:stop]) + start
         matches = self.matches.slice(start, max(0, stop - start))
         if len(rows) != len(matches):
@@ -69,7 +69,7 @@ class JoinedRows:
 
 
 def wanted_ids(*matches: pa.Table) -> Int64s:
-    """All ids and image ids of some matches, sorted and unique."""
+    """Collect the ids and image ids of matches, sorted and unique."""
     ids = np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")])
     if not len(ids) or ids.min() < 0 or ids.max() >= DENSE:
         return np.unique(ids)
@@ -90,7 +90,7 @@ def join(matches: pa.Table, corpus: pa.Table) -> JoinedRows:
     return JoinedRows(matches, corpus, caption_row, image_row, np.ones(len(matches), bool))
 
 
-def lacking(
+def find_missing(
     rows: JoinedRows,
     start: int,
     stop: int,
@@ -99,16 +99,19 @@ def lacking(
     undecodable: Bools | None = None,
     articles: Bools | None = None,
 ) -> dict[str, Bools]:
-    """Kind of what may be missing (see `JoinReport.missing`) -> bool (stop - start,), whether a row lacks it.
+    """Find out what each row of a range lacks.
 
     Args:
-        rows: the rows.
-        start: the first of them to ask about.
-        stop: the row after the last.
-        pictures: bool (records,), whether each record's picture is there; None if pictures are not asked for.
-        undecodable: bool (records,), whether each record's picture was found not to decode; such a picture is not
-            present. None if that was not checked.
-        articles: bool (records,), whether each record's article is there; None if articles are not asked for.
+        rows: the joined rows.
+        start: number of the first row.
+        stop: number after the last row.
+        pictures: bool (records,), whether each record has its picture; None without pictures.
+        undecodable: bool (records,), whether each record's picture does not decode; such a picture is not present. None
+            without `check_images`.
+        articles: bool (records,), whether each record has its article; None without articles.
+
+    Returns:
+        Kind (see `JoinReport.missing`) -> bool (stop - start,), whether a row lacks it.
     """
     captions, images = rows.caption_row[start:stop], rows.image_row[start:stop]
     lacks = {"caption": captions < 0, "picture_record": images < 0, "picture": np.zeros(len(images), bool)}
@@ -122,17 +125,20 @@ def lacking(
     return lacks
 
 
-def whole_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
-    """Whether each row and its twin are both complete: bool (N,).
+def find_complete_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
+    """Find the pairs of which both rows are complete.
 
     Args:
-        matches: some rows of matches, the first of which begins a pair.
+        matches: rows of matches that begin with a pair.
         incomplete: bool (N,), whether each row lacks anything.
 
+    Returns:
+        Bool (N,), whether each row and its twin are complete.
+
     Raises:
-        BadFileError: a row is incomplete, and the rows are not in pairs.
+        BadFileError: a row is incomplete, and rows 2k and 2k+1 are not twins.
     """
-    if incomplete.any() and (broken := broken_pairs(matches)):
+    if incomplete.any() and (broken := count_broken_pairs(matches)):
         message = (
             "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
             f"twin, found {broken:,} pairs of rows that are not. Use missing='null', or fetch the "
@@ -145,20 +151,20 @@ def whole_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
 
 
 def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]) -> JoinReport:
-    """The report of some rows; `first` is set where they are not all.
+    """Report on a range of rows.
 
     Args:
-        rows: the rows, of which it is decided which come out.
-        start: the first of them.
-        stop: the row after the last.
-        lacks: see `lacking`.
+        rows: the joined rows, with `keep` decided.
+        start: number of the first row.
+        stop: number after the last row.
+        lacks: see `find_missing`.
     """
     count = stop - start
     incomplete = np.logical_or.reduce([*lacks.values()])
     written = int(rows.keep[start:stop].sum())
     captions, images = rows.caption_row[start:stop], rows.image_row[start:stop]
     outlets = rows.corpus["source"].combine_chunks().dictionary_encode()
-    broken = broken_pairs(rows.matches.slice(start, count))
+    broken = count_broken_pairs(rows.matches.slice(start, count))
     return JoinReport(
         rows=count,
         written=written,
@@ -175,8 +181,8 @@ def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]
     )
 
 
-def broken_pairs(matches: pa.Table) -> int:
-    """How many pairs of rows (2k, 2k+1) are not a pristine row and its falsified twin."""
+def count_broken_pairs(matches: pa.Table) -> int:
+    """Count the pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin."""
     ids, images = int64s(matches["id"]), int64s(matches["image_id"])
     falsified = values_of(matches["falsified"])
     pairs = len(ids) // 2
@@ -186,7 +192,7 @@ def broken_pairs(matches: pa.Table) -> int:
 
 
 def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[str, int]:
-    """Rows by the outlet of their record; `unknown` for kinds that have none."""
+    """Count rows by the outlet of their record; `unknown` for rows without a record."""
     if kind in ("caption", "picture_record"):
         return {"unknown": len(records)} if len(records) else {}
     codes = values_of(outlets.indices)[records]

@@ -1,4 +1,4 @@
-"""What became of the rows of a split: the report of a join, and the error where rows may not lack anything."""
+"""The report of a join, and the error for rows that are incomplete."""
 
 import logging
 from collections import Counter
@@ -14,23 +14,23 @@ _logger = logging.getLogger("newsclippings")
 
 @dataclass(frozen=True)
 class JoinReport:
-    """What became of the rows of one official file.
+    """What the rows of one official file have and lack.
 
     Attributes:
         rows: rows in the file.
         written: rows that come out.
-        resolved: rows that have everything that was asked for.
+        resolved: rows that are complete: they have everything that the options ask for.
         dropped_pairs: pairs left out because `missing="drop_pair"`.
         broken_pairs: pairs of rows (2k, 2k+1) that are not a pristine row and its falsified twin.
-        missing: by kind (`caption`: no record has the id; `picture_record`: none has the image_id; `picture`: the file
-            is not there, or empty; `article`: likewise; `undecodable`: the file is there, and no picture that decodes,
-            where that was checked), the number of rows by outlet (`unknown` for the first two).
+        missing: kind -> outlet -> number of rows. Kinds: `caption` (no record has the id), `picture_record` (none has
+            the image_id), `picture` and `article` (the file does not exist or is empty), `undecodable` (the picture
+            does not decode; only with `check_images`). The outlet is `unknown` for the first two.
         first_missing: the first few of them in words.
-        damage: where and why the tar could not be read to its end.
-        captions_from: the file that the captions came from, without its folder.
-        coverage: by column of embeddings and metadata, the number of the rows that come out which have a value.
-        needed: rows whose picture has a record, by outlet; not written down.
-        first: number of the first row, of a slice of the file; None for all of it; not written down.
+        damage: where and why reading the tar stopped.
+        captions_from: name of the file with the captions.
+        coverage: column of embeddings or metadata -> number of rows that come out with a value.
+        needed: outlet -> rows whose picture has a record; not saved.
+        first: number of the first row if the report is of a part of the file, else None; not saved.
     """
 
     rows: int
@@ -47,7 +47,7 @@ class JoinReport:
     first: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they are written beside the data."""
+        """Return plain values, as they are saved beside the data."""
         return {name: value for name, value in asdict(self).items() if name not in ("needed", "first")}
 
     def __str__(self) -> str:
@@ -66,23 +66,23 @@ class JoinReport:
 
 
 def log_report(config: str, split: str, report: JoinReport) -> None:
-    """Log what became of rows: a warning if any lacks something."""
+    """Log a report, as a warning if a row is incomplete."""
     complete = report.resolved == report.rows and not report.broken_pairs and not report.damage
     _logger.log(logging.INFO if complete else logging.WARNING, "%s/%s%s: %s", config, split, _range(report), report)
 
 
 def _range(report: JoinReport) -> str:
-    """Which rows a report is of, where they are not all."""
+    """Name the rows of a report if they are not all."""
     return f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
 
 
 def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
-    """Raise if a row is not complete; the message says what is missing, how much, where it was looked for, and why.
+    """Raise `MissingDataError` if a row is incomplete: what is missing, how much, where it was looked for, and why.
 
     Args:
         config: name of the config.
         reports: split -> its report.
-        looked_in: the files and folders that records and pictures come from, in words.
+        looked_in: the files and folders with records and pictures, in words.
     """
     lines: list[str] = []
     for split, report in reports.items():
