@@ -47,7 +47,9 @@ class Case:
         """Load the rows as a user would: "built", as a "stream", or from a folder of "parquet" files."""
         options = {"splits": [SPLIT], "cache_dir": str(place), **self.options}
         if how == "parquet":
-            build_folder(place / "out", ["merged_balanced"], data_dir=str(self.world.root), **options)
+            del options["cache_dir"]
+            with patch.dict(os.environ, {"HF_DATASETS_CACHE": str(place)}):
+                build_folder(place / "out", ["merged_balanced"], data_dir=str(self.world.root), **options)
             found = datasets.load_dataset(str(place / "out"), cache_dir=tempfile.mkdtemp(dir=place))
         else:
             found = load(self.world, streaming=how == "stream", **options)
