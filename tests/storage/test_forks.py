@@ -285,7 +285,7 @@ def main(way, streaming, data, visual_news):
     stopped = threading.Event()
     def read():
         while not stopped.is_set(): list(other)
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     want = first(list(rows))
     loader = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=first, multiprocessing_context=way,
@@ -307,7 +307,8 @@ def test_workers_of_a_data_loader(published: Published, tmp_path: Path, way: str
     script.write_text(LOADER)
     visual_news = published.url if way == "fork" else str(published.tar)
     command = [sys.executable, str(script), way, form, str(published.world.root), visual_news]
-    done = subprocess.run(command, env=environment(tmp_path / "hf"), capture_output=True, text=True, timeout=180)
+    env = environment(tmp_path / "hf", USE_TORCH="1")  # so that a stream is an IterableDataset of torch
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
