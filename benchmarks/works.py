@@ -88,7 +88,6 @@ WORKS: Final[dict[str, Work]] = {
         (
             C("ours", "ours.first_row"),
             C("ours, again", "ours.first_row_again"),
-            C("ours, with metadata", "ours.first_row_metadata"),
             C("README: dicts", "readme.first_row"),
         ),
     ),

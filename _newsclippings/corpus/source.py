@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from _newsclippings.corpus.exact_scan import read_corpus
@@ -15,7 +14,7 @@ from _newsclippings.errors import BadTarError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
 from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
-from _newsclippings.tables import Int64s, as_array, int64s, lookup
+from _newsclippings.tables import Int64s, as_array, int64s, lookup, unique_ids
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import without_secrets
 
@@ -79,8 +78,7 @@ class Corpus:
         if self.data_json is None:
             tables = {split: self.metadata(split, ids, self.with_metadata) for split, ids in wanted.items()}
         else:
-            every = np.unique(np.concatenate([*wanted.values()]))
-            table = read_corpus(_opener(self.data_json), self._location(), every, self.articles)
+            table = read_corpus(_opener(self.data_json), self._location(), unique_ids(*wanted.values()), self.articles)
             tables = {split: _some(table, ids) if len(wanted) > 1 else table for split, ids in wanted.items()}
         damage = (self.tar.known_damage if self.tar else None) or ""
         return {

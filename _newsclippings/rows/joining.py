@@ -9,7 +9,7 @@ import pyarrow as pa
 from _newsclippings.errors import BadFileError
 from _newsclippings.facts import OUTLETS
 from _newsclippings.rows.report import JoinReport
-from _newsclippings.tables import DENSE, Int32s, Int64s, as_array, int64s, lookup, values_of
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, unique_ids, values_of
 from _newsclippings.text import printable
 
 Bools = npt.NDArray[np.bool_]
@@ -70,12 +70,7 @@ class JoinedRows:
 
 def wanted_ids(*matches: pa.Table) -> Int64s:
     """Collect the ids and image ids of matches, sorted and unique."""
-    ids = np.concatenate([int64s(table[name]) for table in matches for name in ("id", "image_id")])
-    if not len(ids) or ids.min() < 0 or ids.max() >= DENSE:
-        return np.unique(ids)
-    flags = np.zeros(int(ids.max()) + 1, bool)  # a hundred times faster than sorting
-    flags[ids] = True
-    return np.flatnonzero(flags)
+    return unique_ids(*(int64s(table[name]) for table in matches for name in ("id", "image_id")))
 
 
 def join(matches: pa.Table, corpus: pa.Table) -> JoinedRows:

@@ -100,11 +100,6 @@ def first_row_largest_again(job: Job) -> Outcome:
     return _first(job, LARGEST, cache_dir=str(job.state / "cache"))
 
 
-def first_row_metadata(job: Job) -> Outcome:
-    """The first row with the columns of metadata."""
-    return _first(job, DEFAULT, metadata=True)
-
-
 def first_batch(job: Job) -> Outcome:
     """The first batch of a DataLoader with four workers, of the largest config."""
     return _first(job, LARGEST, workers=4)
