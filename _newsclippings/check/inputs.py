@@ -115,7 +115,7 @@ class _Join:
         self.tar: TarArchive | None = None
         self.pictures: dict[str, Pictures] = {}  # by split; of all of its records
         self.no_pictures = False  # whether they cannot be looked for
-        self.odd: list[NewsCLIPpingsError] = []  # pictures that are there and cannot be read
+        self.odd: list[tuple[str, NewsCLIPpingsError]] = []  # pictures that are there and cannot be read
 
     def check(self, images: str | None) -> None:
         """Join everything, and look at the pictures it needs."""
@@ -144,7 +144,8 @@ class _Join:
                 needed.setdefault(split, []).append(self._join(config, split, table, corpora[split], inputs))
         if self.odd:
             more = f" So it is with {len(self.odd) - 1:,} more pictures." if len(self.odd) > 1 else ""
-            self.report.note_fault(False, str(self.odd[0]).partition(": ")[0], f"{self.odd[0]}{more}")
+            place, problem = self.odd[0]
+            self.report.note_fault(False, place, f"{problem}{more}")
         if images is not None:
             each = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
             check_pictures(self.report, each, images == "decode")
@@ -210,7 +211,9 @@ class _Join:
                 paths, self.no_pictures = one_chunk(corpus["image_path"]), True
                 in_tar = self.tar is not None and not os.path.isdir(place)
                 self.pictures[split] = (
-                    self.tar.pictures(paths) if self.tar and in_tar else FolderPictures(place, paths, self.odd.append)
+                    self.tar.pictures(paths)
+                    if self.tar and in_tar
+                    else FolderPictures(place, paths, lambda *problem: self.odd.append(problem))
                 )
                 self.no_pictures = False
             if split in self.pictures:

@@ -225,7 +225,7 @@ def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path
     report = verify(world, configs=["merged_balanced"])
     assert "a link that leads nowhere" in report.missing[str(world.tar)]
     assert "found an HTML page" in report.invalid[str(world.annotations("merged_balanced", "validation"))]
-    assert "found a link that leaves it" in report.invalid[str(world.origin / linked)]
+    assert "leads through a link to" in report.invalid[str(world.origin / linked)]
     gone = {name for name in paths_of(world) if name in (lost, linked)}
     for split in ("train", "test"):
         rows = world.rows(split=split)
@@ -301,7 +301,7 @@ def _only_the_tar_has_records(world: World) -> None:
 # name -> (change, end of the name of the only faulty place, part of the message, complete rows of train)
 HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
-    "a link that leaves": (_link, ".jpg", "found a link that leaves it", 23),
+    "a link that leaves": (_link, ".jpg", "leads through a link to", 23),
     "a folder for a file": (_folder_in_place, "train.json", "expected a file, found a folder", None),
     "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
     "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
