@@ -35,7 +35,7 @@ class Pictures(Protocol):
     paths: pa.Array
 
     def look(self, rows: Rows) -> None:
-        """Look for the pictures of some rows (-1 for none); those that were looked for before are not asked again."""
+        """Look for the pictures of some rows (-1 for none), but for those that are known to be present."""
 
     def read(self, rows: Rows) -> pa.Array:
         """Read the encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for absent pictures."""
@@ -80,7 +80,7 @@ class FolderPictures:
         """
         with self._lock:
             unique = np.unique(rows[rows >= 0])
-            todo = unique[~self._looked[unique]]
+            todo = unique[~self.present[unique]]  # one that was absent may have been put there
             for row, path in zip(todo.tolist(), self.paths.take(as_array(todo)).to_pylist(), strict=True):
                 self._look_for(row, path)
             self.present[todo] = self.sizes[todo] > 0
