@@ -8,7 +8,7 @@ from typing import Any
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
-from _newsclippings.text import as_repr, did_you_mean, shown
+from _newsclippings.text import did_you_mean, redacted_repr, short_repr
 
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
@@ -69,11 +69,11 @@ class Request:
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
         """Refuse a field that does not exist in our own words."""
-        refuse_unknown(given, [field.name for field in fields_of(cls)])
+        check_option_names(given, [field.name for field in fields_of(cls)])
         return super().__new__(cls)
 
     def __repr__(self) -> str:
-        return as_repr(self)
+        return redacted_repr(self)
 
     def __post_init__(self) -> None:
         self.check()
@@ -95,7 +95,7 @@ class Request:
         """The splits to build, in their usual order."""
         if self.splits is None:
             return list(SPLITS)
-        given = set(map(str, _names("splits", self.splits, SPLITS)))
+        given = set(map(str, _list_names("splits", self.splits, SPLITS)))
         if not given or not given <= set(SPLITS):
             raise bad_value("splits", self.splits, SPLITS)
         return [split for split in SPLITS if split in given]
@@ -103,7 +103,7 @@ class Request:
     def wanted_embeddings(self) -> list[str]:
         """The kinds of embeddings to join, in the order of their columns."""
         allowed = [*EMBEDDINGS, "all"]
-        given = set() if self.embeddings is None else set(_names("embeddings", self.embeddings, allowed))
+        given = set() if self.embeddings is None else set(_list_names("embeddings", self.embeddings, allowed))
         if given == {"all"}:
             return list(EMBEDDINGS)
         if not given <= set(EMBEDDINGS):
@@ -116,7 +116,7 @@ class Request:
 
     def paths(self) -> dict[str, Any]:
         """The fields that are places, as text."""
-        return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
+        return {field: check_path(field, getattr(self, field)) or None for field in PATHS}
 
 
 def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
@@ -125,10 +125,10 @@ def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigErr
     given = value if isinstance(value, list | tuple | set | frozenset) else [value]
     unknown = [one for one in given if isinstance(one, str) and one not in allowed]
     hint = did_you_mean(unknown[0], [name for name in allowed if isinstance(name, str)]) if unknown else ""
-    return ConfigError(f"{field}={shown(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
+    return ConfigError(f"{field}={short_repr(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
 
 
-def as_path(field: str, value: object) -> str | None:
+def check_path(field: str, value: object) -> str | None:
     """The text of a path or a URL that somebody passed; None if none was.
 
     Raises:
@@ -136,7 +136,7 @@ def as_path(field: str, value: object) -> str | None:
     """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if path is not None and not isinstance(path, str):
-        message = f"{field}={shown(value)} is a {type(value).__name__}; expected a path or a URL."
+        message = f"{field}={short_repr(value)} is a {type(value).__name__}; expected a path or a URL."
         raise ConfigError(message)
     return path
 
@@ -151,18 +151,18 @@ def check_name(name: object) -> None:
         raise bad_value("config_name", name, CONFIGS)
 
 
-def refuse_unknown(given: Mapping[str, Any], known: Collection[str], more: Collection[str] = ()) -> None:
+def check_option_names(given: Mapping[str, Any], known: Collection[str], more: Collection[str] = ()) -> None:
     """Raise `ConfigError` if an option has a name that none has; `more` are known and not worth a mention."""
     for name in given:
         if name in NO_EFFECT and name not in (*known, *more):
-            raise without_effect(f"{name}=")
+            raise unused_option(f"{name}=")
         if name not in known and name not in more:
             options = [option for option in known if option not in (*NO_EFFECT, "version", "description")]
             message = f"There is no option {name}=.{did_you_mean(name, options)} Options: {', '.join(options)}."
             raise ConfigError(message)
 
 
-def _names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
+def _list_names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
     """One name, or several in a collection, as a list."""
     if isinstance(value, str):
         return [value]
@@ -172,7 +172,7 @@ def _names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
     return list(value)
 
 
-def without_effect(what: str, do: str = "") -> ConfigError:
+def unused_option(what: str, do: str = "") -> ConfigError:
     """An option was given that has no effect here; of those in `NO_EFFECT` it is known what to do instead."""
     do = do or NO_EFFECT[what.rstrip("=")]
     return ConfigError(f"{what} would change nothing here, and is refused. {do}")

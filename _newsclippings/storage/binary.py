@@ -12,7 +12,7 @@ MAX_FILE = 256 << 20  # bytes of a picture or an article: a picture of 64 millio
 Rows = npt.NDArray[np.int32]
 
 
-def read_binary(
+def read_binary_array(
     location: str,
     paths: pa.Array,
     rows: Rows,

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
+MOVE_CACHE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -61,14 +61,14 @@ def describe_os_error(error: OSError | MemoryError) -> str:
     place = " -> ".join(map(printable, names)) or "A file"
     if is_full(error):
         folder = os.path.dirname(os.path.abspath(names[-1])) if names else os.getcwd()
-        return str(ran_out_of_space(folder, error, "choose a larger disk"))
+        return str(out_of_space(folder, error, "choose a larger disk"))
     if error.errno not in _WORDS:
         return f"{place}: {error.strerror or ' '.join(str(error).split()) or type(error).__name__}."
     what, do = _WORDS[error.errno]
     return f"{place}: {what} ({error.strerror}). {do}."
 
 
-def unreadable(path: object, cause: OSError) -> DataNotFoundError:
+def unreadable_file(path: object, cause: OSError) -> DataNotFoundError:
     """The error of a local file or folder that cannot be read."""
     why = cause.strerror or type(cause).__name__
     if cause.errno in (errno.EACCES, errno.EPERM):
@@ -100,7 +100,7 @@ def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: 
         else_do: what to do, other than to free some.
         done: what was done up to now.
     """
-    free = free_at(folder)
+    free = free_bytes(folder)
     if needed > free:
         message = (
             f"{folder}: not enough disk space: {needed:,} bytes are needed for {what}, and {free:,} are free. {done}: "
@@ -109,7 +109,7 @@ def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: 
         raise NoSpaceError(message)
 
 
-def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int | None = None) -> NoSpaceError:
+def out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int | None = None) -> NoSpaceError:
     """The error of a write that did not fit: on the disk, in a quota, in one file, or as one more file.
 
     Args:
@@ -118,7 +118,7 @@ def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: i
         else_do: what to do, other than to free some space.
         needed: bytes that the whole takes, if that is known.
     """
-    free, number = free_at(folder), cause.errno or errno.ENOSPC
+    free, number = free_bytes(folder), cause.errno or errno.ENOSPC
     wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
     what, do = f"the disk is full: {wanted}{free:,} bytes are free", "free some space"
     if number == errno.EDQUOT:
@@ -128,14 +128,14 @@ def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: i
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
         limit = "its file system allows no larger ones" if most < 0 else f"the limit is {most:,} bytes"
         what, do = f"a file became too large: {limit}", "allow larger ones (ulimit -f)"
-    elif _has_no_more_files(folder):
+    elif _has_no_free_inode(folder):
         what = f"the disk is full: it can hold no more files, although {free:,} bytes are free"
         do = "remove some files"
     message = f"{folder}: {what}. Nothing unfinished was kept: {do}, {else_do}, or ask for fewer splits."
     return NoSpaceError(message, number)
 
 
-def _has_no_more_files(folder: str | Path) -> bool:
+def _has_no_free_inode(folder: str | Path) -> bool:
     """Whether the file system of a folder has no place for one more file, however small."""
     try:
         status = os.statvfs(folder)
@@ -144,33 +144,33 @@ def _has_no_more_files(folder: str | Path) -> bool:
     return bool(status.f_files) and not status.f_favail
 
 
-def is_lacking(error: OSError) -> bool:
+def is_unsupported(error: OSError) -> bool:
     """Whether an error says that a file system does not have what was asked of it."""
     return error.errno in _LACKING
 
 
 @contextlib.contextmanager
-def if_there_is() -> Iterator[None]:
+def ignore_unsupported() -> Iterator[None]:
     """Go on where a file system does not have what is asked of it."""
     try:
         yield
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
 
 
 def flush(descriptor: int) -> None:
     """Wait until a file or a folder is on the disk, where the file system can say that."""
-    with if_there_is():
+    with ignore_unsupported():
         os.fsync(descriptor)
 
 
-def extend(descriptor: int, size: int) -> None:
+def reserve_bytes(descriptor: int, size: int) -> None:
     """Make a file larger, by a hole where the file system has such."""
     try:
         os.ftruncate(descriptor, size)
     except OSError as error:
-        if not is_lacking(error) and error.errno != errno.EPERM:
+        if not is_unsupported(error) and error.errno != errno.EPERM:
             raise
         os.pwrite(descriptor, b"\0", size - 1)
 
@@ -187,14 +187,14 @@ def flush_folder(folder: str | Path) -> None:
         os.close(descriptor)
 
 
-def free_at(folder: str | Path) -> int:
+def free_bytes(folder: str | Path) -> int:
     """Bytes that are free where a folder is, or would be."""
     place = Path(folder).absolute()
     return shutil.disk_usage(next(one for one in (place, *place.parents) if one.exists())).free
 
 
 @contextlib.contextmanager
-def report_full_disk(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[None]:
+def report_full_disk(folder: str | Path, else_do: str = MOVE_CACHE) -> Iterator[None]:
     """Turn errors of writing to a folder into this package's.
 
     Args:
@@ -217,7 +217,7 @@ def report_full_disk(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[N
             raise ConfigError(message) from error
         if not is_full(error):
             raise
-        raise ran_out_of_space(folder, error, else_do) from error
+        raise out_of_space(folder, error, else_do) from error
 
 
 @contextlib.contextmanager
@@ -242,7 +242,7 @@ def report_cache_errors(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
-        if is_lacking(error) and error.filename is None:
+        if is_unsupported(error) and error.filename is None:
             raise _no_locks(folder, error) from error
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
@@ -279,11 +279,11 @@ def _try_lock(folder: str | Path) -> None:
                 raise
 
 
-def check_known(place: str) -> None:
+def check_accessible(place: str) -> None:
     """Raise `DataNotFoundError` if the system does not say whether there is something: then there may be."""
     try:
         with contextlib.suppress(ValueError):  # a name that no file can have
             os.stat(place)
     except OSError as error:
         if error.errno not in _ABSENT:
-            raise unreadable(place, error) from error
+            raise unreadable_file(place, error) from error

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from _newsclippings.storage.disk import report_cache_errors
-from _newsclippings.storage.files import LARGEST, fetch_into, fingerprint, write_atomically
+from _newsclippings.storage.files import LARGEST, fetch_into, identify, write_atomically
 from _newsclippings.storage.network import is_url
 from _newsclippings.storage.proofs import is_proved, write_proof
 from _newsclippings.text import without_secrets
@@ -22,7 +22,7 @@ def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
     """A local path of a location: itself, or a copy of a URL, of `most` bytes, that is fetched once and kept."""
     if not is_url(location):
         return location
-    key = hashlib.sha256(fingerprint(location).encode()).hexdigest()[:16]
+    key = hashlib.sha256(identify(location).encode()).hexdigest()[:16]
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
     proof = folder / f"{key}.proof"
     if not is_proved(proof, folder):

@@ -15,7 +15,14 @@ from typing import Any, BinaryIO, Protocol
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.local import LocalFile, open_file, read_file
-from _newsclippings.storage.network import answered, failed, file_system, is_url, remote_info, try_again
+from _newsclippings.storage.network import (
+    call_client,
+    describe_read_failure,
+    fetch_info,
+    is_url,
+    open_file_system,
+    retry,
+)
 from _newsclippings.storage.outputs import Maker, check_output
 from _newsclippings.text import printable, without_secrets
 
@@ -23,7 +30,7 @@ JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not 
 LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
 _BLOCK = 1 << 20  # bytes that are read at a time
 HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
-_NOT_DATA = (
+_WRONG_FILES = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
     (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
     (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
@@ -51,7 +58,7 @@ class Stream(Protocol):
 
 
 # What a client tells of a remote file that changes when its content does, by whatever name.
-_STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
+_VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
@@ -66,10 +73,10 @@ def open_stream(location: str) -> Stream:
     if not is_url(location):
         return open(location, "rb", buffering=0, opener=open_file)
     try:
-        system, path = file_system(location)
-        stream: Stream = answered(location, lambda: system.open(path, "rb"))
+        system, path = open_file_system(location)
+        stream: Stream = call_client(location, lambda: system.open(path, "rb"))
     except Exception as error:  # whatever the client of that protocol and the network raise
-        failure = failed(location, error)
+        failure = describe_read_failure(location, error)
     else:
         return stream
     raise failure
@@ -89,7 +96,7 @@ def read_json_text(location: str) -> bytes:
         data = sink.getvalue()
     else:
         if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
-            raise _too_large(location, JSON_MOST)
+            raise _too_large_file(location, JSON_MOST)
         data = read_file(location)
     check_json_head(location, data)
     return data
@@ -104,46 +111,46 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
     def copy() -> None:
         sink.seek(0)
         sink.truncate()
-        system, path = file_system(location)
+        system, path = open_file_system(location)
         copied = 0
-        with answered(location, lambda: system.open(path, "rb")) as source:
+        with call_client(location, lambda: system.open(path, "rb")) as source:
             size = getattr(source, "size", None)
             if isinstance(size, int) and size > most:
-                raise _too_large(without_secrets(location), most)
+                raise _too_large_file(without_secrets(location), most)
             with tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
-                while data := answered(location, lambda: source.read(_BLOCK)):
+                while data := call_client(location, lambda: source.read(_BLOCK)):
                     copied += len(data)
                     if copied > most:
-                        raise _too_large(without_secrets(location), most)
+                        raise _too_large_file(without_secrets(location), most)
                     sink.write(data)
                     bar.update(len(data))
         if isinstance(size, int) and copied != size:
             message = f"got {copied:,} of {size:,} bytes"
             raise OSError(message)
 
-    try_again(copy, location, "it")
+    retry(copy, location, "it")
 
 
-def _too_large(location: object, most: int) -> BadFileError:
+def _too_large_file(location: object, most: int) -> BadFileError:
     do = "It is another file, or a server that does not stop."
     return bad_file(location, f"at most {most:,} bytes", "more", do)
 
 
-def what_instead(head: bytes) -> str | None:
+def recognise_wrong_file(head: bytes) -> str | None:
     """What came instead of data, if that can be seen from its first bytes."""
-    return next((what for magic, what, _ in _NOT_DATA if head.lstrip().startswith(magic)), None)
+    return next((what for magic, what, _ in _WRONG_FILES if head.lstrip().startswith(magic)), None)
 
 
 def check_json_head(location: str, data: bytes) -> None:
     """Refuse what is plainly not JSON, by its first bytes; give as many as there are, for blanks may come before."""
     if not data or data.isspace():
         raise bad_file(location, "JSON", "an empty file", "The download went wrong; fetch it again.")
-    for magic, what, do in _NOT_DATA:
+    for magic, what, do in _WRONG_FILES:
         if data[:64].lstrip().startswith(magic):
             raise bad_file(location, "JSON", what, do)
 
 
-def fingerprint(location: str) -> str:
+def identify(location: str) -> str:
     """What changes when the content of a location changes, at the cost of two small reads.
 
     A local file: size, times of content and inode change in nanoseconds, hash of head and tail. A local folder: its
@@ -157,7 +164,7 @@ def fingerprint(location: str) -> str:
     if is_url(location):
         if location.startswith(HUB_FILES):
             return location
-        state = {k.lower(): str(v) for k, v in remote_info(location).items() if k.lower() in _STATE}
+        state = {k.lower(): str(v) for k, v in fetch_info(location).items() if k.lower() in _VERSION_FIELDS}
         place = without_secrets(location) if "etag" in state else location  # signatures are renewed, the file is not
         return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
     digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
@@ -170,7 +177,7 @@ def fingerprint(location: str) -> str:
     return digest.hexdigest()
 
 
-def hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
+def compute_hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
     """What the Hub knows a file by: its SHA-256, and the SHA-1 that git has of it.
 
     Args:

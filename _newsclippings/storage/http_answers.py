@@ -14,7 +14,7 @@ PIECE = 1 << 20
 
 
 @functools.cache
-def client(patience: float) -> dict[str, Any]:
+def make_client_options(patience: float) -> dict[str, Any]:
     """What to make an `aiohttp.ClientSession` with.
 
     Args:

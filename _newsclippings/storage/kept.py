@@ -88,8 +88,8 @@ class KeptFile:
         self._state = state
         self._unproved[:] = True
 
-    def _check(self, pieces: Int64s) -> None:
-        for piece in pieces.tolist():
+    def _check(self, split_range: Int64s) -> None:
+        for piece in split_range.tolist():
             if xxhash.xxh3_64_intdigest(self._view[piece * PIECE : (piece + 1) * PIECE]) != self._sums[piece]:
                 message = f"{self.path}: bytes {piece * PIECE:,} to {(piece + 1) * PIECE:,} are not those written"
                 raise DamagedError(message)
@@ -109,7 +109,7 @@ def write_kept(path: Path, key: str = "") -> Iterator[str]:
         with open(temporary, "r+b") as file:
             sums = [xxhash.xxh3_64_intdigest(piece) for piece in iter(lambda: file.read(PIECE), b"")]
             size, packed = file.tell(), np.array(sums, "<u8").tobytes()
-            file.write(packed + _TRAILER.pack(_MAGIC, size, _sum_of(size, packed, key)))
+            file.write(packed + _TRAILER.pack(_MAGIC, size, _checksum(size, packed, key)))
 
 
 def open_kept(path: Path, key: str = "") -> KeptFile | None:
@@ -127,7 +127,7 @@ def open_kept(path: Path, key: str = "") -> KeptFile | None:
         if magic != _MAGIC or size + 8 * count + _TRAILER.size != data.size:
             return None
         packed = data.slice(size, 8 * count)
-        if _sum_of(size, packed, key) == checksum:
+        if _checksum(size, packed, key) == checksum:
             return KeptFile(path, data.slice(0, size), np.frombuffer(packed, "<u8").astype(np.uint64), state)
     return None
 
@@ -156,7 +156,7 @@ class KeptTable:
 Make = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
 
 
-def kept_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, KeptTable]:
+def keep_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, KeptTable]:
     """Open tables that were kept in a folder; make those that are not there, or not whole, and keep them.
 
     Of several processes that need the same table one makes it, and the others wait. A folder that cannot be written to
@@ -230,7 +230,7 @@ def _state(path: Path) -> _State | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _sum_of(size: int, packed: Any, key: str) -> int:
+def _checksum(size: int, packed: Any, key: str) -> int:
     hashed = xxhash.xxh3_64(_MAGIC + size.to_bytes(8, "little"))
     hashed.update(packed)
     hashed.update(key.encode())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.storage.disk import changed_file, if_there_is, unreadable
+from _newsclippings.storage.disk import changed_file, ignore_unsupported, unreadable_file
 
 _NO_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -46,7 +46,7 @@ def open_file(path: str, flags: int = 0) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | flags)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_file(path, error) from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -73,10 +73,10 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
                 raise bad_file(path, f"at most {most:,} bytes", found, "Is it another file?")
             return data
     except OSError as error:
-        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
 
 
-def holds(path: str | os.PathLike[str], data: bytes) -> bool:
+def has_content(path: str | os.PathLike[str], data: bytes) -> bool:
     """Whether a file has just this in it; no more of it is read than that takes.
 
     Raises:
@@ -87,7 +87,7 @@ def holds(path: str | os.PathLike[str], data: bytes) -> bool:
         with open(path, "rb", opener=open_file) as file:
             return file.read(len(data) + 1) == data
     except OSError as error:
-        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
 
 
 class LocalFile:
@@ -118,7 +118,7 @@ class LocalFile:
             close()
             raise bad_file(self.path, "the same file as before", "another", "Load it again.")
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
-            with if_there_is():
+            with ignore_unsupported():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         self._closing.append(close)
         return (os.getpid(), descriptor), status
@@ -156,7 +156,7 @@ class LocalFile:
             try:
                 return os.pread(descriptor, length, offset)
             except OSError as error:
-                raise unreadable(self.path, error) from error
+                raise unreadable_file(self.path, error) from error
 
         return read_at
 
@@ -188,7 +188,7 @@ class LocalFile:
         except OSError as error:
             if error.errno in _NO_CALL:  # some file systems and sandboxes
                 return None
-            raise unreadable(self.path, error) from error
+            raise unreadable_file(self.path, error) from error
 
     def check_unchanged(self) -> None:
         """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""
@@ -198,7 +198,7 @@ class LocalFile:
             raise changed_file(self.path)
 
 
-class Member(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """A stretch of a file as a stream of its own."""
 
     def __init__(self, file: RandomFile, offset: int, size: int) -> None:

@@ -20,8 +20,15 @@ from _newsclippings.errors import (
     RemoteReadError,
 )
 from _newsclippings.facts import HUB_FILES
-from _newsclippings.storage.threads import no_fork
-from _newsclippings.text import cleaned, hide_in_logs, in_words, remember_secrets, remember_token, without_secrets
+from _newsclippings.storage.threads import delay_forks
+from _newsclippings.text import (
+    describe_error,
+    redact_error,
+    redact_logs,
+    remember_secrets,
+    remember_token,
+    without_secrets,
+)
 
 T = TypeVar("T")
 
@@ -37,7 +44,7 @@ def is_url(location: str) -> bool:
 
 
 @functools.cache
-def _survive_forks() -> None:
+def _reset_fsspec_in_children() -> None:
     """See to it, once, that a forked process does not wait for fsspec's thread, which stayed behind.
 
     Not every supported fsspec does so itself; `datasets` does the same in the workers it forks for a DataLoader.
@@ -53,27 +60,27 @@ def _survive_forks() -> None:
         os.register_at_fork(after_in_child=forget)
 
 
-def file_system(url: str) -> tuple[Any, str]:
+def open_file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:
         ConfigError: nothing knows how to read that URL.
         Exception: whatever fsspec raises.
     """
-    _survive_forks()
-    with no_fork():
+    _reset_fsspec_in_children()
+    with delay_forks():
         import fsspec  # takes a while to import, and most builds read local files only
         import fsspec.asyn
 
-        unknown = [protocol for protocol in re.findall(r"([a-z0-9+.-]+)://", url) if _is_unknown(protocol)]
+        unknown = [protocol for protocol in re.findall(r"([a-z0-9+.-]+)://", url) if _is_unknown_protocol(protocol)]
         if "http://" in url or "https://" in url:
             import _newsclippings.storage.http_answers  # noqa: F401
-    keep_secret(url)
+    remember_secrets_of(url)
     options: dict[str, Any] = {}
     if "http://" in url or "https://" in url:
-        from _newsclippings.storage.http_answers import client
+        from _newsclippings.storage.http_answers import make_client_options
 
-        http = {"client_kwargs": client(TIMEOUT)}
+        http = {"client_kwargs": make_client_options(TIMEOUT)}
         options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
     try:
         system, path = fsspec.core.url_to_fs(url, **options)
@@ -90,7 +97,7 @@ def file_system(url: str) -> tuple[Any, str]:
     return system, path
 
 
-def _is_unknown(protocol: str) -> bool:
+def _is_unknown_protocol(protocol: str) -> bool:
     """Whether fsspec does not know a protocol. What it does know is imported."""
     import fsspec
 
@@ -103,7 +110,7 @@ def _is_unknown(protocol: str) -> bool:
     return False
 
 
-def keep_secret(url: str) -> None:
+def remember_secrets_of(url: str) -> None:
     """See to it that no message shows the secrets of a URL that is going to be used, nor those of the environment."""
     for one in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
         remember_secrets(one)
@@ -113,10 +120,10 @@ def keep_secret(url: str) -> None:
             from huggingface_hub import get_token
 
             remember_token(get_token())
-    hide_in_logs()
+    redact_logs()
 
 
-def in_time(action: Callable[[], T], seconds: float | None = None) -> T:
+def call_with_timeout(action: Callable[[], T], seconds: float | None = None) -> T:
     """The result of a call of a client that has no limit for the whole of an answer, which may come byte by byte.
 
     Args:
@@ -146,12 +153,12 @@ def in_time(action: Callable[[], T], seconds: float | None = None) -> T:
     return result  # type: ignore[return-value] # of a T that may be None
 
 
-def answered(url: str, action: Callable[[], T]) -> T:
+def call_client(url: str, action: Callable[[], T]) -> T:
     """The result of one small request of a client of fsspec, in time. `http_answers` sees to those over HTTP itself."""
-    return action() if "http://" in url or "https://" in url else in_time(action)
+    return action() if "http://" in url or "https://" in url else call_with_timeout(action)
 
 
-def try_again(action: Callable[[], T], url: str, what: str) -> T:
+def retry(action: Callable[[], T], url: str, what: str) -> T:
     """The result of an action on a remote file, tried again after failures that may pass.
 
     Raises:
@@ -164,8 +171,8 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
         try:
             return action()
         except Exception as error:  # whatever the client of that protocol and the network raise
-            failure = failed(url, error) if _is_final(error) or _ours(error) else None
-            problem, cause = in_words(error), cleaned(error)
+            failure = describe_read_failure(url, error) if _is_final(error) or _find_own_error(error) else None
+            problem, cause = describe_error(error), redact_error(error)
         if failure is not None:  # raised here, where it has no context: that would show the URL
             raise failure
         if time.monotonic() - began > PATIENCE * TIMEOUT:
@@ -178,25 +185,25 @@ def try_again(action: Callable[[], T], url: str, what: str) -> T:
     raise RemoteReadError(message) from cause
 
 
-def failed(url: str, error: BaseException) -> NewsCLIPpingsError:
+def describe_read_failure(url: str, error: BaseException) -> NewsCLIPpingsError:
     """What to raise, where no error is handled, after reading a URL failed; it has a cause without secrets."""
-    ours = _ours(error)
-    failure = ours or _not_fetched(url, error)
+    ours = _find_own_error(error)
+    failure = ours or _fetch_error(url, error)
     if ours is None:
-        failure.__cause__ = cleaned(error)
+        failure.__cause__ = redact_error(error)
     failure.__suppress_context__ = True
     return failure
 
 
-def _not_fetched(location: str, cause: BaseException) -> DataNotFoundError | MissingDependencyError | RemoteReadError:
+def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | MissingDependencyError | RemoteReadError:
     """The error of a remote file that could not be fetched, or not even asked about."""
     if isinstance(cause, ImportError):
         return MissingDependencyError(
-            f"{without_secrets(location)}: the package that reads this protocol is missing ({in_words(cause)}). "
+            f"{without_secrets(location)}: the package that reads this protocol is missing ({describe_error(cause)}). "
             "Install it, or download the file and pass the local path."
         )
     case = DataNotFoundError if _is_final(cause) else RemoteReadError
-    what = f"{without_secrets(location)} could not be fetched ({in_words(cause)})."
+    what = f"{without_secrets(location)} could not be fetched ({describe_error(cause)})."
     if location.startswith(HUB_FILES):
         place = without_secrets(location).removeprefix(HUB_FILES).lstrip("/")
         return case(
@@ -207,7 +214,7 @@ def _not_fetched(location: str, cause: BaseException) -> DataNotFoundError | Mis
     return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
 
 
-def _ours(error: BaseException) -> NewsCLIPpingsError | None:
+def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
     """An error of this package among an error and its causes: a client may have wrapped it."""
     cause: BaseException | None = error
     for _ in range(9):
@@ -227,7 +234,7 @@ def _is_final(error: BaseException) -> bool:
     return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
 
 
-def remote_info(url: str) -> dict[str, Any]:
+def fetch_info(url: str) -> dict[str, Any]:
     """What fsspec knows of a remote file: `size`, and whatever tells whether it changed.
 
     Raises:
@@ -236,8 +243,8 @@ def remote_info(url: str) -> dict[str, Any]:
     """
 
     def ask() -> dict[str, Any]:
-        system, path = file_system(url)
+        system, path = open_file_system(url)
         system.invalidate_cache()
-        return dict(answered(url, lambda: system.info(path)))
+        return dict(call_client(url, lambda: system.info(path)))
 
-    return try_again(ask, url, "its size")
+    return retry(ask, url, "its size")

@@ -12,8 +12,8 @@ from _newsclippings.facts import HOMEPAGE
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.text import printable
 
-EDGE = 64 << 10  # bytes at either end of a file in which its maker is looked for
-OTHER_CALLS = {"download_and_prepare": "download_and_prepare()"}
+END_BYTES = 64 << 10  # bytes at either end of a file in which its maker is looked for
+_CALLS = {"download_and_prepare": "download_and_prepare()"}
 SOFTWARE = "Software"  # the text chunk of a PNG that names its maker
 
 PathLike = str | os.PathLike[str]
@@ -42,15 +42,15 @@ class Maker:
 
     def wrote(self, path: PathLike) -> bool:
         """Whether it wrote a file, by what is in it."""
-        edges = read_edges(path)
+        edges = read_ends(path)
         marked = all(mark in edges for mark in self.marks) or any(mark in edges for mark in self.earlier)
         return marked and (self.never is None or self.never not in edges)
 
 
-def read_edges(path: PathLike) -> bytes:
+def read_ends(path: PathLike) -> bytes:
     """The first and the last 64 KiB of a file."""
     with LocalFile(os.fspath(path)) as file:
-        return file.read_at(0, EDGE) + file.read_at(max(EDGE, file.size - EDGE), EDGE)
+        return file.read_at(0, END_BYTES) + file.read_at(max(END_BYTES, file.size - END_BYTES), END_BYTES)
 
 
 def _marked(command: str, before: str = "") -> Maker:
@@ -103,14 +103,14 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
 
 def foreign_output(path: PathLike, command: str, of: str = "") -> ConfigError:
     """Something is where a command would write, and did not come from it."""
-    call = OTHER_CALLS.get(command, f"newsclippings {command}")
+    call = _CALLS.get(command, f"newsclippings {command}")
     return ConfigError(
         f"{printable(os.fspath(path))} exists and was not written by `{call}`{of}. Nothing was "
         "changed: choose another name, or remove it."
     )
 
 
-def check_folder(folder: PathLike, names: str, command: str) -> None:
+def check_own_folder(folder: PathLike, names: str, command: str) -> None:
     """Refuse a folder, which is going to be removed, with anything in it that a command did not write.
 
     Args:
@@ -130,7 +130,7 @@ def check_folder(folder: PathLike, names: str, command: str) -> None:
             raise foreign_output(os.path.join(path, odd[0]), command)
 
 
-def check_apart(path: PathLike, inputs: Iterable[str]) -> None:
+def check_not_input(path: PathLike, inputs: Iterable[str]) -> None:
     """Refuse to write onto an input, or into a folder of inputs.
 
     Args:

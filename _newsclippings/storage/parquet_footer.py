@@ -56,7 +56,7 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
         BadFileError: it is no Parquet file, or not with these columns, or its footer contradicts itself.
     """
     try:
-        data, end = _footer_of(path, most)
+        data, end = _read_footer_bytes(path, most)
     except _BadFooterError as error:
         raise bad_file(location, "a Parquet file", f"that {error}", do) from None
     try:
@@ -78,7 +78,7 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     return Footer(rows, groups, metadata)
 
 
-def unpacked_sizes(path: str, most: int) -> list[list[int]]:
+def read_unpacked_sizes(path: str, most: int) -> list[list[int]]:
     """What the footer of a Parquet file says that the columns of each row group take, unpacked.
 
     Args:
@@ -91,7 +91,7 @@ def unpacked_sizes(path: str, most: int) -> list[list[int]]:
     Raises:
         ValueError: it is no Parquet file, or its footer is damaged; the message says which.
     """
-    data, _ = _footer_of(path, most)
+    data, _ = _read_footer_bytes(path, most)
     try:
         groups = _list(_Thrift(data).struct(0)[4])
         return [[_count(column[3][6]) for column in _list(group[1])] for group in groups]
@@ -100,7 +100,7 @@ def unpacked_sizes(path: str, most: int) -> list[list[int]]:
         raise _BadFooterError(message) from None
 
 
-def _footer_of(path: str, most: int) -> tuple[bytes, int]:
+def _read_footer_bytes(path: str, most: int) -> tuple[bytes, int]:
     """The bytes of a footer, and at which byte of the file they begin."""
     with LocalFile(path) as file:
         head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from _newsclippings.errors import BadFileError, DataNotFoundError, bad_file
-from _newsclippings.storage.disk import changed_file, unreadable
+from _newsclippings.storage.disk import changed_file, unreadable_file
 
 try:
     import resource
@@ -119,7 +119,7 @@ def _refused(place: Path, folder: Path, parents: list[str], error: OSError) -> B
     links = [folder.joinpath(*parents[:k]) for k in range(1, len(parents) + 1)]
     if any(link.is_symlink() for link in (*links, place)):
         return _no_plain_file(place)
-    return unreadable(place, error)
+    return unreadable_file(place, error)
 
 
 def _no_plain_file(place: Path) -> BadFileError:

@@ -27,7 +27,7 @@ _PROVED: dict[Path, dict[str, str]] = {}
 
 def write_proof(proof: Path, folder: Path, names: Iterable[str]) -> None:
     """Keep the checksums of some files of a folder."""
-    _write(proof, {name: [*file_sum(folder / name), _state(folder / name)] for name in names})
+    _write(proof, {name: [*sum_file(folder / name), _state(folder / name)] for name in names})
 
 
 def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
@@ -50,14 +50,14 @@ def is_proved(proof: Path, folder: Path, only: str | None = None) -> bool:
     if any(size != int(states[name].split()[0]) for name, (size, *_) in known.items()):
         return False  # at once: it may have terabytes
     if only is not None:
-        return only in known and file_sum(folder / only) == tuple(known[only][:2])
+        return only in known and sum_file(folder / only) == tuple(known[only][:2])
     if _PROVED.get(proof) == states:
         return True
     read, changed = 0, False
     for name, (size, checksum, state) in sorted(known.items(), key=lambda item: item[1][0]):
         read += size
         changed |= state != states[name]
-        if (read <= ALWAYS or state != states[name]) and file_sum(folder / name) != (size, checksum):
+        if (read <= ALWAYS or state != states[name]) and sum_file(folder / name) != (size, checksum):
             return False
         known[name][2] = states[name]
     if changed:  # by somebody who copied or touched them: compared only once
@@ -90,7 +90,7 @@ def _state(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def file_sum(path: Path) -> tuple[int, int]:
+def sum_file(path: Path) -> tuple[int, int]:
     """Size and checksum of a file; (-1, 0) if it cannot be read."""
     hashed, size, block = xxhash.xxh3_64(), 0, memoryview(bytearray(_BLOCK))
     try:

@@ -9,8 +9,8 @@ from typing import Any
 
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage.local import LocalFile, RandomFile
-from _newsclippings.storage.network import answered, file_system, is_url, remote_info, try_again
-from _newsclippings.storage.threads import as_many, map_ahead
+from _newsclippings.storage.network import call_client, fetch_info, is_url, open_file_system, retry
+from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
 
 THREADS = 16  # requests at a time
@@ -43,9 +43,9 @@ class RemoteFile:
             BadFileError: its size is not known, so that ranges cannot be asked for.
         """
         self._url, self.path = url, without_secrets(url)
-        size = remote_info(url).get("size")
+        size = fetch_info(url).get("size")
         if not isinstance(size, int):
-            raise _no_ranges(self.path)
+            raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
         self.size = size
@@ -67,7 +67,7 @@ class RemoteFile:
         if offset + wanted > self.size:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"a file of {self.size} bytes")
         position = 0
-        for _, data in self.read_ranges(pieces(offset, offset + wanted)):
+        for _, data in self.read_ranges(split_range(offset, offset + wanted)):
             rest = memoryview(data)
             for start, buffer in zip(itertools.accumulate(map(len, buffers), initial=0), buffers, strict=False):
                 low, high = max(start, position), min(start + len(buffer), position + len(rest))
@@ -89,7 +89,7 @@ class RemoteFile:
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
-            self._pool = (os.getpid(), ThreadPoolExecutor(as_many(THREADS), thread_name_prefix="newsclippings"))
+            self._pool = (os.getpid(), ThreadPoolExecutor(limit_threads(THREADS), thread_name_prefix="newsclippings"))
         return self._pool[1]
 
     def _read(self, start: int, stop: int) -> bytes:
@@ -106,27 +106,27 @@ class RemoteFile:
                 return data
 
             try:
-                data: bytes | None = answered(self._url, range_of_it)
+                data: bytes | None = call_client(self._url, range_of_it)
             except NewsCLIPpingsError:
                 raise
             except ValueError:  # how fsspec says that there are no ranges
                 data = None
             if data is None:
-                raise _no_ranges(self.path)
+                raise _missing_ranges(self.path)
             if len(data) != stop - start:
                 message = f"got {len(data)} bytes"
                 raise OSError(message)
             self._own.stream = stream  # only one that works is used again
             return data
 
-        return try_again(read, self._url, f"bytes {start:,} to {stop - 1:,}")
+        return retry(read, self._url, f"bytes {start:,} to {stop - 1:,}")
 
     def _stream(self) -> Any:
         """This thread's own stream: seeking is not safe between threads, nor between processes."""
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
-            system, path = file_system(self._url)
+            system, path = open_file_system(self._url)
             known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # else it asks again
-            opened = answered(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
+            opened = call_client(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
             self._own.stream, self._own.process = opened, os.getpid()
             self._own.system = system  # one that is in an archive closes that when it goes
         return self._own.stream
@@ -159,14 +159,14 @@ class _LookAhead:
         return self.window[place : place + length]
 
 
-def _no_ranges(url: str) -> BadFileError:
+def _missing_ranges(url: str) -> BadFileError:
     return BadFileError(
         f"{url}: the server does not answer range requests (206), and only some of the file is needed. Use another "
         "server, or download the file and pass the local path."
     )
 
 
-def pieces(start: int, stop: int) -> Iterator[Range]:
+def split_range(start: int, stop: int) -> Iterator[Range]:
     """A range in pieces of a request each."""
     for low in range(start, stop, PIECE):
         yield low, min(low + PIECE, stop)

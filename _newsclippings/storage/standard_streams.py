@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
-def open_missing() -> None:
+def open_missing_streams() -> None:
     """Open what a process was started without, before any file can get its number.
 
     Else the first file that is opened is number 1 or 2, and what a library prints goes into it. What is written to a
@@ -18,18 +18,18 @@ def open_missing() -> None:
         try:
             os.fstat(number)
         except OSError:
-            null = _null(reading=number != 2)  # the lowest that is free: this one
+            null = _open_null(reading=number != 2)  # the lowest that is free: this one
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
             os.set_inheritable(number, True)
     if sys.stdout is None:
-        sys.stdout = os.fdopen(_null(reading=True), "w", encoding="utf-8", errors="backslashreplace")
+        sys.stdout = os.fdopen(_open_null(reading=True), "w", encoding="utf-8", errors="backslashreplace")
     if sys.stderr is None:
-        sys.stderr = os.fdopen(_null(reading=False), "w", encoding="utf-8", errors="backslashreplace")
+        sys.stderr = os.fdopen(_open_null(reading=False), "w", encoding="utf-8", errors="backslashreplace")
 
 
-class Patient:
+class LossyStream:
     """A text stream that goes on where what is printed is lost: hours of work do not end for that.
 
     Attributes:
@@ -65,24 +65,24 @@ class Patient:
         return getattr(self.stream, name)
 
 
-def not_printed(error: OSError) -> str:
+def describe_print_error(error: OSError) -> str:
     """What to say where a result did not reach standard output."""
     why = "it is closed" if error.errno == errno.EBADF else error.strerror or type(error).__name__
     return f"The result could not be written to standard output ({why}). What was to be written to files is."
 
 
-def forget_unprinted() -> None:
+def discard_unprinted() -> None:
     """Throw away what cannot be written: else the interpreter stumbles over it when it ends, with another exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
-                null = _null(reading=False)
+                null = _open_null(reading=False)
                 os.dup2(null, stream.fileno())
                 os.close(null)
                 stream.flush()
 
 
-def _null(reading: bool) -> int:
+def _open_null(reading: bool) -> int:
     return os.open(os.devnull, os.O_RDONLY if reading else os.O_WRONLY)

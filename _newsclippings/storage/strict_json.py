@@ -16,12 +16,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     message = f"{name}, which is not JSON"
     raise ValueError(message)
 
 
-def _int64(digits: str) -> int:
+def _parse_int64(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:  # 20: the sign, too
         message = f"an integer of {len(digits)} digits, too large for 64 bits"
         raise ValueError(message)
@@ -33,7 +33,7 @@ def has_surrogates(text: str) -> bool:
     return not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def json_fault(error: Exception, start: int = 0) -> str:
+def describe_json_error(error: Exception, start: int = 0) -> str:
     """What was found instead of JSON, and how far behind `start`."""
     if isinstance(error, RecursionError):
         return "lists or objects nested too deeply"
@@ -49,4 +49,4 @@ def json_fault(error: Exception, start: int = 0) -> str:
     return str(error)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=_int64)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_int=_parse_int64)

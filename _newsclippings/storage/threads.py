@@ -54,7 +54,7 @@ def map_ahead(
                 future.cancel()
 
 
-def as_many(threads: int) -> int:
+def limit_threads(threads: int) -> int:
     """How many of some threads to start: each reserves up to 72 MB of address space, which may be limited."""
     if resource is None:
         return threads
@@ -100,7 +100,7 @@ class Lock:
         self._lock = threading.Lock()
 
 
-class computed_once(Generic[Owner, Result]):  # as functools.cached_property
+class lazy_property(Generic[Owner, Result]):  # as functools.cached_property
     """A property that is computed when it is first asked for, and kept in the instance; without a lock."""
 
     def __init__(self, compute: Callable[[Owner], Result]) -> None:
@@ -108,12 +108,12 @@ class computed_once(Generic[Owner, Result]):  # as functools.cached_property
         functools.update_wrapper(self, compute)  # type: ignore[arg-type] # for its name and docstring
 
     @overload
-    def __get__(self, instance: None, owner: Any = None) -> "computed_once[Owner, Result]": ...
+    def __get__(self, instance: None, owner: Any = None) -> "lazy_property[Owner, Result]": ...
 
     @overload
     def __get__(self, instance: Owner, owner: Any = None) -> Result: ...
 
-    def __get__(self, instance: Owner | None, owner: Any = None) -> "Result | computed_once[Owner, Result]":
+    def __get__(self, instance: Owner | None, owner: Any = None) -> "Result | lazy_property[Owner, Result]":
         """Its value; from then on the instance has it as an attribute, which comes before this."""
         if instance is None:
             return self
@@ -123,7 +123,7 @@ class computed_once(Generic[Owner, Result]):  # as functools.cached_property
 
 
 @contextlib.contextmanager
-def no_fork() -> Iterator[None]:
+def delay_forks() -> Iterator[None]:
     """Let forks wait while the block runs: what a thread is about to import, nobody could import in the child."""
     with _importing:
         yield

@@ -97,7 +97,7 @@ def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.Mon
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the names of files that are read to be compared."""
     read: list[str] = []
-    original = proofs.file_sum
+    original = proofs.sum_file
 
     def counting(path: Path) -> tuple[int, int]:
         read.append(path.name)

@@ -27,7 +27,7 @@ from support.world import World
 import newsclippings
 from _newsclippings.errors import ConfigError
 from _newsclippings.storage import disk
-from _newsclippings.storage.disk import describe_os_error, ran_out_of_space
+from _newsclippings.storage.disk import describe_os_error, out_of_space
 from newsclippings import NoSpaceError, verify_built
 
 pytestmark = pytest.mark.sweep
@@ -165,7 +165,7 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The error distinguishes a full disk, a used-up quota and a limit on file sizes."""
 
     def said(number: int) -> str:
-        error = ran_out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
+        error = out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
         assert isinstance(error, NoSpaceError)
         assert error.errno == number
         return str(error)

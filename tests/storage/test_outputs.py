@@ -17,7 +17,7 @@ from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_sc
 
 from _newsclippings.show.sample import write_sample
 from _newsclippings.storage.files import write_atomically
-from _newsclippings.storage.outputs import INFOS, check_apart
+from _newsclippings.storage.outputs import INFOS, check_not_input
 from newsclippings import ConfigError
 
 pytestmark = pytest.mark.sweep
@@ -268,11 +268,11 @@ def test_an_input_is_recognised_by_any_name(tmp_path: Path) -> None:
     inputs = [str(file), str(data / "absent")]
     for name in ("hard", "soft", "folder/file", "data/../data/./file", "data/absent", "folder/absent", "folder", "."):
         with pytest.raises(ConfigError, match=r"is one of the inputs|holds the inputs"):
-            check_apart(tmp_path / name, inputs)
+            check_not_input(tmp_path / name, inputs)
     with pytest.raises(ConfigError, match="lies in a folder of inputs"):
-        check_apart(tmp_path / "folder" / "a" / "b", [str(data)])
+        check_not_input(tmp_path / "folder" / "a" / "b", [str(data)])
     for name in ("other", "data/other", "hard2", "data2"):
-        check_apart(tmp_path / name, inputs)
+        check_not_input(tmp_path / name, inputs)
 
 
 def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
