@@ -71,7 +71,7 @@ def redact(text: str) -> str:
 
 
 def as_message(text: str) -> str:
-    """Make a message of this package `redact`; escape its line breaks, except before an indented line.
+    """Redact a message of this package, and escape its line breaks, except before an indented line.
 
     A message with a traceback keeps all its lines: a DataLoader raises an error again with the traceback of its worker.
     """
@@ -101,23 +101,23 @@ def without_secrets(text: str) -> str:
 
 
 def short_repr(value: object) -> str:
-    """A value that somebody passed, as Python writes it, without secrets and of 200 characters at most."""
+    """Return the `repr` of a value that a caller passed, without secrets and cut at 200 characters."""
     text = without_secrets(repr(value))
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """A question with the known name that is closest, with a space before it; "" if none is close."""
-    by_lower = {one.lower(): one for one in known}
+    """Ask whether the closest known name was meant, as text after a space; "" if no name is close."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
     name = name.lower()[:100]
     close = difflib.get_close_matches(name, by_lower, 1, likeness)
-    if not close and len(name) > 2:  # a name that was cut short, such as val or merged
-        close = [one for one in by_lower if one.startswith(name)]
+    if not close and len(name) > 2:  # the start of a name, such as val or merged
+        close = [candidate for candidate in by_lower if candidate.startswith(name)]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def redacted_repr(value: Any) -> str:
-    """An instance of a dataclass as `dataclasses` writes it, each field without secrets."""
+    """Return the `repr` of an instance of a dataclass, with each field without secrets."""
     names = [field.name for field in dataclasses.fields(value) if field.repr]
     fields = (f"{name}={without_secrets(repr(getattr(value, name)))}" for name in names)
     return f"{type(value).__qualname__}({', '.join(fields)})"

@@ -12,7 +12,7 @@ import traceback
 import pytest
 
 from _newsclippings import text as foreign_text
-from _newsclippings.storage.network import describe_read_failure
+from _newsclippings.storage.remote import describe_read_failure
 from _newsclippings.text import ForeignError, printable, redact, remember_secrets, without_secrets
 from newsclippings import ConfigError, NewsCLIPpingsError, NoSpaceError, RemoteReadError
 

@@ -1,26 +1,9 @@
-"""Bytes on disks and servers: open, fetch, write and keep them, and name what is wrong with them."""
+"""Files on disks and servers: open, fetch, identify, write and keep them, and report what is wrong with them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from _newsclippings.storage import outputs
-from _newsclippings.storage.disk import (
-    MOVE_CACHE,
-    changed_file,
-    check_accessible,
-    check_space,
-    describe_os_error,
-    flush,
-    flush_folder,
-    free_bytes,
-    is_full,
-    is_unsupported,
-    out_of_space,
-    report_cache_errors,
-    report_full_disk,
-    reserve_bytes,
-    unreadable_file,
-)
 from _newsclippings.storage.files import (
     HEAD,
     Stream,
@@ -34,7 +17,6 @@ from _newsclippings.storage.files import (
     write_text,
 )
 from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, has_content, open_file, read_file
-from _newsclippings.storage.network import PAUSE, TRIES, call_with_timeout, is_url
 from _newsclippings.storage.outputs import (
     CARD,
     CHART,
@@ -54,7 +36,33 @@ from _newsclippings.storage.outputs import (
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
-from _newsclippings.storage.remote import PIECE, RemoteFile, open_random, split_range
+from _newsclippings.storage.remote import (
+    PAUSE,
+    PIECE,
+    TRIES,
+    RemoteFile,
+    call_with_timeout,
+    is_url,
+    open_random,
+    split_range,
+)
+from _newsclippings.storage.space import (
+    MOVE_CACHE,
+    changed_file,
+    check_accessible,
+    check_space,
+    describe_os_error,
+    flush,
+    flush_folder,
+    free_bytes,
+    is_full,
+    is_unsupported,
+    out_of_space,
+    report_cache_errors,
+    report_full_disk,
+    reserve_bytes,
+    unreadable_file,
+)
 from _newsclippings.storage.standard_streams import (
     LossyStream,
     describe_print_error,
@@ -66,18 +74,20 @@ from _newsclippings.storage.threads import Lock, delay_forks, lazy_property, lim
 
 if TYPE_CHECKING:
     from _newsclippings.storage.binary import Rows, read_binary_array
-    from _newsclippings.storage.downloads import cache_folder, local_copy
     from _newsclippings.storage.kept import (
         DamagedError,
         KeptFile,
         KeptTable,
+        cache_folder,
         damaged_cache,
+        is_proved,
         keep_tables,
+        local_copy,
         open_kept,
         write_kept,
+        write_proof,
     )
     from _newsclippings.storage.paths import BadNameError, normalise_path, normalise_paths
-    from _newsclippings.storage.proofs import is_proved, write_proof
 
 __all__ = [
     "CARD",
@@ -171,12 +181,12 @@ __all__ = [
     "write_text",
 ]
 
-# These need numpy and pyarrow, and most commands print their help without them.
+# Names of modules that import numpy and pyarrow, which most commands do not need to print their help.
 _LATE = {
-    "is_proved": "proofs",
-    "write_proof": "proofs",
-    "cache_folder": "downloads",
-    "local_copy": "downloads",
+    "is_proved": "kept",
+    "write_proof": "kept",
+    "cache_folder": "kept",
+    "local_copy": "kept",
     "BadNameError": "paths",
     "DamagedError": "kept",
     "KeptFile": "kept",
@@ -193,7 +203,7 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name of a module that is imported when it is first asked for."""
+    """Import the module of a name on first access."""
     if name not in _LATE:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -255,7 +255,7 @@ class VerifiedRange:
             buffer[:] = self.read_at(offset, len(buffer))
             offset += len(buffer)
 
-    def hop_reader(self) -> Callable[[int, int], bytes]:
+    def skipping_reader(self) -> Callable[[int, int], bytes]:
         """Return `read_at`, since nothing need be read ahead; see `RandomFile`."""
         return self.read_at
 
@@ -365,7 +365,7 @@ def open_copy(copy: Path, size: int) -> LocalFile:
                 raise
             why = "a link has its name" if os.path.islink(copy) else error.strerror or type(error).__name__
             raise _no_copy(copy, why) from None
-    return LocalFile(str(copy), at_rest=False)  # other processes may write to it
+    return LocalFile(str(copy), may_change=True)  # other processes may write to it
 
 
 def _no_copy(copy: Path, why: str) -> ConfigError:

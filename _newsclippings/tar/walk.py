@@ -86,7 +86,7 @@ class _Walk:
 
     def __init__(self, file: RandomFile, start: int, stop: int, advance: Callable[[int], None]) -> None:
         self.file = file
-        self.read_at = file.hop_reader()
+        self.read_at = file.skipping_reader()
         self.start, self.stop = start, stop
         self.advance = advance
         self.tables: list[pa.Table] = []

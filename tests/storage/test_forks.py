@@ -26,9 +26,9 @@ from support.world import World, make_world
 from _newsclippings.config import Request
 from _newsclippings.inputs import inputs_of
 from _newsclippings.rows.joiner import Joiner
-from _newsclippings.storage.downloads import cache_folder
+from _newsclippings.storage.kept import cache_folder
 from _newsclippings.storage.local import LocalFile
-from _newsclippings.storage.network import open_file_system
+from _newsclippings.storage.remote import open_file_system
 from _newsclippings.storage.threads import Lock, delay_forks, lazy_property, map_ahead
 from _newsclippings.tar import archive as tar_source
 from newsclippings import BadFileError
@@ -231,7 +231,7 @@ def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(range(256)))
     file = LocalFile(str(path))
-    read_before = file.hop_reader()
+    read_before = file.skipping_reader()
 
     def read() -> None:
         with ThreadPoolExecutor(8) as pool:

@@ -217,7 +217,7 @@ def test_readers_name_the_file_of_a_read_error() -> None:
     for read in (
         lambda: read_json_text(NO_BYTES),
         lambda: LocalFile(NO_BYTES).read_at(0, 10),
-        lambda: LocalFile(NO_BYTES).hop_reader()(0, 10),
+        lambda: LocalFile(NO_BYTES).skipping_reader()(0, 10),
         lambda: LocalFile(NO_BYTES).read_into(0, memoryview(bytearray(10))),
         lambda: read_embeddings(NO_BYTES),
     ):
