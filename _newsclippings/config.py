@@ -48,8 +48,8 @@ class Request:
         metadata: add columns with the authors' metadata of the caption's and the picture's article: title, time,
             entities.
         articles: add a column with the text of the caption's article, from VisualNews.
-        check_images: decode every picture while joining, in threads. Pictures that do not decode, or have more than 64
-            million pixels, are treated as `missing` says, and not found only when their row is read.
+        check_images: decode every picture while joining, in threads; those that do not decode, or have more than 64
+            million pixels, count as missing. If False, such a picture is an error when its row is read.
 
     Raises:
         ConfigError: an option does not exist, or has a value that cannot be used.

@@ -183,28 +183,19 @@ __all__ = [
 
 # Names of modules that import numpy and pyarrow, which most commands do not need to print their help.
 _LATE = {
-    "is_proved": "kept",
-    "write_proof": "kept",
-    "cache_folder": "kept",
-    "local_copy": "kept",
-    "BadNameError": "paths",
-    "DamagedError": "kept",
-    "KeptFile": "kept",
-    "KeptTable": "kept",
-    "keep_tables": "kept",
-    "Rows": "binary",
-    "damaged_cache": "kept",
-    "open_kept": "kept",
-    "read_binary_array": "binary",
-    "normalise_path": "paths",
-    "normalise_paths": "paths",
-    "write_kept": "kept",
+    "binary": {"Rows", "read_binary_array"},
+    "paths": {"BadNameError", "normalise_path", "normalise_paths"},
+    "kept": {
+        *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "open_kept", "write_kept", "keep_tables"),
+        *("cache_folder", "local_copy", "is_proved", "write_proof"),
+    },
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import the module of a name on first access."""
-    if name not in _LATE:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import BadFileError, bad_file
 
 MAX_FILE = 256 << 20  # bytes of a picture or an article; uncompressed, 64 million pixels have 192 MB
 Rows = npt.NDArray[np.int32]
@@ -51,8 +51,10 @@ def read_binary_array(
     try:
         buffer = pa.allocate_buffer(int(offsets[-1]))
     except MemoryError:
-        size = f"{offsets[-1]:,} bytes"
-        raise bad_file(location, f"{len(rows)} pictures that fit into memory", size, "Use more memory.") from None
+        message = (
+            f"{location}: {len(rows)} pictures of {offsets[-1]:,} bytes do not fit into memory. Use a larger machine."
+        )
+        raise BadFileError(message) from None
     view = memoryview(buffer).cast("B")
     todo = np.flatnonzero(valid)
     unique, first, which = np.unique(rows[todo], return_index=True, return_inverse=True)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from _newsclippings.errors import NewsCLIPpingsError, bad_file
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage.space import changed_file, ignore_unsupported, unreadable_file
 
 _NO_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -69,8 +69,8 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
         with open(path, "rb", opener=open_file) as file:
             data = file.read(-1 if most is None else most + 1)
             if most is not None and len(data) > most:
-                found = f"{max(len(data), os.fstat(file.fileno()).st_size):,}"
-                raise bad_file(path, f"at most {most:,} bytes", found, "Is it another file?")
+                size = f"{max(len(data), os.fstat(file.fileno()).st_size):,}"
+                raise bad_file(path, f"at most {most:,} bytes", size, "Is it another file?")
             return data
     except OSError as error:
         raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
@@ -127,7 +127,8 @@ class LocalFile:
         close, status = weakref.finalize(self, os.close, descriptor), os.fstat(descriptor)
         if self._closing and not os.path.samestat(self.status, status):
             close()
-            raise bad_file(self.path, "the same file as before", "another", "Load it again.")
+            message = f"{self.path}: the file was replaced while it was read. Load it again."
+            raise BadFileError(message)
         if hasattr(os, "posix_fadvise") and not self._read_ahead:  # what follows a header in a tar is often not needed
             with ignore_unsupported():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)

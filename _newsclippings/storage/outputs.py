@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from _newsclippings.errors import ConfigError, bad_file
+from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import HOMEPAGE
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.text import printable
@@ -95,8 +95,10 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
         message = f"{printable(os.fspath(path))}: its folder is a file. Choose another name."
         raise ConfigError(message) from None
     if not stat.S_ISREG(status.st_mode):
-        expected, found = "a plain file to replace, or none", "a link, a folder or a device"
-        raise bad_file(printable(os.fspath(path)), expected, found, "Choose another name.")
+        message = (
+            f"{printable(os.fspath(path))} is a link, a folder or a device, not a plain file. Choose another name."
+        )
+        raise BadFileError(message)
     if maker is not None and not maker.wrote(path):
         raise foreign_output(path, maker.command)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.text import printable
 
@@ -58,14 +58,15 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     try:
         data, end = _read_footer_bytes(path, most)
     except _BadFooterError as error:
-        raise bad_file(location, "a Parquet file", f"that {error}", do) from None
+        message = f"{location}: {error}. {do}"
+        raise BadFileError(message) from None
     try:
         fields = _Thrift(data).struct(0)
         leaves = _leaves(fields[2])
         missing = [name for name in columns if name not in leaves]
         if missing:
-            found = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
-            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {found}", do)
+            names = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
+            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {names}", do)
         wanted = {list(leaves).index(name): name for name in columns}
         groups = [_chunks(group, list(leaves.items()), wanted, end) for group in _list(fields[4])]
         rows = _count(fields[3])
@@ -73,8 +74,8 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
             raise _BadFooterError
         metadata = {_bytes(pair[1]): _bytes(pair.get(2, b"")) for pair in _list(fields.get(5, []))}
     except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
-        found = "one that is damaged, or of another kind"
-        raise bad_file(location, f"the footer of a flat Parquet file with {', '.join(columns)}", found, do) from None
+        message = f"{location}: its footer is damaged, or not that of a flat Parquet file ({', '.join(columns)}). {do}"
+        raise BadFileError(message) from None
     return Footer(rows, groups, metadata)
 
 

@@ -118,5 +118,5 @@ def _open_inside(folder: int, name: str, flags: int = 0) -> int:
 
 
 def _no_plain_file(place: Path) -> BadFileError:
-    do = "Only plain files are uploaded: put a copy in its place, or remove it."
-    return bad_file(place, "a plain file in its folder", "a link, a pipe, a folder or a device", do)
+    what = "is a link, a pipe, a folder or a device, or behind a link"
+    return BadFileError(f"{place} {what}. Only plain files are uploaded: put a copy in its place, or remove it.")

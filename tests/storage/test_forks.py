@@ -247,7 +247,7 @@ def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
 
     def other() -> None:
         for _ in range(2):
-            with pytest.raises(BadFileError, match="expected the same file as before, found another"):
+            with pytest.raises(BadFileError, match="the file was replaced while it was read"):
                 file.read_at(0, 1)
 
     assert ends_well(other)

@@ -29,7 +29,7 @@ REFUSED = (
     "is inside a folder of inputs",
     "contains the inputs",
     "exists and was not written by",
-    "found a link, a folder or a device",
+    "is a link, a folder or a device",
     "found a symbolic link",
     "expected a new folder, or one that",
     "expected a new or empty folder",
