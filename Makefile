@@ -7,18 +7,18 @@ BIN := .venv/bin
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
 
-# On all cores.
+# The suite, on all cores.
 test: .venv/dev
 	$(BIN)/python -m pytest -n auto -m "not sweep"
 
-# The long part of the suite: samples of what was damaged, spoilt, swapped and forked by thousands.
+# The long part of the suite: thousands of damaged, swapped and forked cases.
 sweep: .venv/dev
 	$(BIN)/python -m pytest -n auto -m sweep
 
-# After it, `make test` tests the training, too.
+# Afterwards `make test` also tests the training.
 train: .venv/train
 
-# After it, `make test` looks at the page of `preview --html` in a headless Chromium, too (root on Debian, or have one).
+# Afterwards `make test` also opens the page of `preview --html` in a headless Chromium (installed by root on Debian).
 browser: .venv/dev
 	command -v chromium google-chrome || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; }
 	$(BIN)/pip install --quiet playwright
@@ -29,18 +29,18 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/newsclippings infos --check
 
-# The suite on the lowest supported versions of everything, without its long part, and without what no version of
-# anything changes: the shape of the code, the pages, and mutants of files that this package reads by itself.
+# The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
+# architecture, the documentation, and mutants of files that only this package's code reads.
 OWN := architecture docs fuzz hostile_pickle_mutants hostile_tar tar_walk
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 
-# Built folders are read by older `datasets` and pyarrow, where this package is not installed.
+# Read a built folder with older `datasets` and pyarrow, in an environment without this package.
 test-reader: .venv/dev .venv-reader/dev
 	NEWSCLIPPINGS_OTHER_PYTHON=$(CURDIR)/.venv-reader/bin/python \
 	    $(BIN)/python -m pytest tests/hub/test_push.py -k test_another_version_reads_it
 
-# What would be published: the names in the wheel, that it works where nothing else is installed, and its types.
+# Check the wheel: the files in it, that it works in an empty environment, and its types.
 wheel: .venv/dev
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --outdir dist .

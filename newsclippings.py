@@ -31,8 +31,8 @@ from _newsclippings.builder import (
     INFO_FILE,
     NewsCLIPpingsConfig,
     check_arguments,
+    check_pictures_fit,
     check_replaced,
-    check_room,
     dataset_info,
     full_disk,
     has_damaged_info,
@@ -65,7 +65,15 @@ from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, V
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
-from _newsclippings.storage import Lock, check_apart, damaged_cache, is_full, is_url, no_fork, report_cache_errors
+from _newsclippings.storage import (
+    Lock,
+    check_not_input,
+    damaged_cache,
+    delay_forks,
+    is_full,
+    is_url,
+    report_cache_errors,
+)
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -145,7 +153,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 for joined in self._joined.values():
                     joined.check_parquet()
             if not is_url(self._output_dir):
-                check_room(self._output_dir, self._joined)
+                check_pictures_fit(self._output_dir, self._joined)
         rows = {split: len(joined.rows) for split, joined in self._joined.items()}
         undecodable = {split: joined.undecodable() for split, joined in self._joined.items()}
         return [
@@ -223,7 +231,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             return is_outdated(folder, self.config_id, self.config.inputs().pictures)
 
         if not is_url(folder):
-            check_apart(folder, self.config.inputs().places())
+            check_not_input(folder, self.config.inputs().places())
         with report_cache_errors(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
@@ -269,7 +277,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             self.config.inputs().require_pictures()  # at once, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` does, at the first row, perhaps in a thread while the process forks
-        with no_fork():  # `datasets` imports torch there, and nothing is read or fetched
+        with delay_forks():  # `datasets` imports torch there, and nothing is read or fetched
             return super().as_streaming_dataset(*args, **kwargs)
 
     def _download_and_prepare(self, dl_manager: Any, verification_mode: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a build is made of: the options and their checks."""
+"""The options of a build, and their checks."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -8,51 +8,51 @@ from typing import Any
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
-from _newsclippings.text import as_repr, did_you_mean, shown
+from _newsclippings.text import did_you_mean, redacted_repr, short_repr
 
 FLAGS = ("metadata", "articles", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
-# What `datasets` passes on to every builder, or its users may expect there, and what to do instead here.
+# Options that `datasets` or its users may pass to any builder -> what to do instead for this one.
 NO_EFFECT = {
-    "data_files": "The files are found below data_dir=; VisualNews may be named by visual_news=.",
-    "revision": "The authors' files have one pinned revision; of files of your own, pass another data_dir=.",
-    "storage_options": "fsspec finds its settings in its own configuration files and in variables of the environment.",
+    "data_files": "The files are found below data_dir=; pass the place of VisualNews as visual_news=.",
+    "revision": "The authors' files have one pinned revision; for other files, pass another data_dir=.",
+    "storage_options": "Set the options in fsspec's configuration files or environment variables.",
     "token": "Set the variable HF_TOKEN, or log in with `hf auth login`: all requests to the Hub carry it.",
     "base_path": "Pass data_dir=, the folder with the files.",
     "repo_id": "Pass data_dir=, the folder with the files.",
     "hash": "The cache follows the content of the files by itself.",
-    "config_id": "The cache follows the content of the files by itself; the name of a config goes into config_name=.",
-    "info": "It is made of the options.",
+    "config_id": "The cache follows the content of the files by itself; pass the name of a config as config_name=.",
+    "info": "It follows from the options.",
 }
 
 
 @dataclass
 class Request:
-    """What a build of NewsCLIPpings is made of.
+    """The options of a build of NewsCLIPpings.
 
     Attributes:
         name: name of the config.
         data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
-        visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL (`https://`, `hf://`,
-            whatever fsspec reads by ranges), of which only what is needed is fetched. Unset: looked for below data_dir.
-        visual_news_index: an index of that tar, made by `newsclippings index`; a file or a URL. Unset: its headers are
-            walked once.
-        images: `"bytes"`: encoded pictures inside the rows. `"path"`: the image column refers to the files of the
-            folder, nothing is copied. `"none"`: no image column; image_path stays.
-        missing: what becomes of a row whose picture or record is not there. `"error"`: nothing is built, the error
-            says what is missing. `"null"`: the row stays, with nulls. `"drop_pair"`: both twins are left out.
-        splits: the splits to build, of train, validation, test. Unset: all.
-        embeddings: columns of the authors' vectors, any of clip_image, clip_text, sbert, places, facenet, or `"all"`.
-            Unset: none. A row without a vector has null.
-        metadata: columns of what the authors know of the caption's and the picture's article: title, time, entities.
-        articles: a column with the text of the caption's article, from VisualNews.
-        check_images: decode every picture while joining, so that one that does not decode is found then and not when
-            its row is read; `missing` says what becomes of it, as if it were not there. So do pictures of more than 64
-            million pixels. Costs a decoding of each, in threads.
+        visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL of which fsspec reads
+            ranges (`https://`, `hf://`, ...); only the needed parts are fetched. Unset: searched below data_dir.
+        visual_news_index: an index of that tar, made by `newsclippings index`; a file or a URL. Unset: the headers of
+            the tar are read once.
+        images: `"bytes"`: the rows hold the encoded pictures. `"path"`: the image column refers to the files of the
+            folder, and nothing is copied. `"none"`: no image column; image_path stays.
+        missing: what to do with a row whose picture or record is missing. `"error"`: build nothing and report what is
+            missing. `"null"`: keep the row, with nulls. `"drop_pair"`: leave out both twins.
+        splits: the splits to build: any of train, validation, test. Unset: all.
+        embeddings: the authors' vectors to add as columns: any of clip_image, clip_text, sbert, places, facenet, or
+            `"all"`. Unset: none. A row without a vector has null.
+        metadata: add columns with the authors' metadata of the caption's and the picture's article: title, time,
+            entities.
+        articles: add a column with the text of the caption's article, from VisualNews.
+        check_images: decode every picture while joining, in threads; those that do not decode, or have more than 64
+            million pixels, count as missing. If False, such a picture is an error when its row is read.
 
     Raises:
-        ConfigError: an option is not known, or has a value that means nothing.
+        ConfigError: an option does not exist, or has a value that cannot be used.
     """
 
     name: str = DEFAULT_CONFIG
@@ -68,18 +68,18 @@ class Request:
     check_images: bool = False
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
-        """Refuse a field that does not exist in our own words."""
-        refuse_unknown(given, [field.name for field in fields_of(cls)])
+        """Raise `ConfigError`, and not TypeError, for a field that does not exist."""
+        check_option_names(given, [field.name for field in fields_of(cls)])
         return super().__new__(cls)
 
     def __repr__(self) -> str:
-        return as_repr(self)
+        return redacted_repr(self)
 
     def __post_init__(self) -> None:
         self.check()
 
     def check(self) -> None:
-        """Raise `ConfigError` if a field has a value that means nothing."""
+        """Raise `ConfigError` if a field has a value that cannot be used."""
         check_name(self.name)
         for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
             if not isinstance(value, str) or value not in allowed:
@@ -92,18 +92,18 @@ class Request:
         self.wanted_embeddings()
 
     def wanted_splits(self) -> list[str]:
-        """The splits to build, in their usual order."""
+        """Return the splits to build, in their usual order."""
         if self.splits is None:
             return list(SPLITS)
-        given = set(map(str, _names("splits", self.splits, SPLITS)))
+        given = set(map(str, _list_names("splits", self.splits, SPLITS)))
         if not given or not given <= set(SPLITS):
             raise bad_value("splits", self.splits, SPLITS)
         return [split for split in SPLITS if split in given]
 
     def wanted_embeddings(self) -> list[str]:
-        """The kinds of embeddings to join, in the order of their columns."""
+        """Return the kinds of embeddings to join, in the order of their columns."""
         allowed = [*EMBEDDINGS, "all"]
-        given = set() if self.embeddings is None else set(_names("embeddings", self.embeddings, allowed))
+        given = set() if self.embeddings is None else set(_list_names("embeddings", self.embeddings, allowed))
         if given == {"all"}:
             return list(EMBEDDINGS)
         if not given <= set(EMBEDDINGS):
@@ -111,68 +111,68 @@ class Request:
         return [kind for kind in EMBEDDINGS if kind in given]
 
     def columns(self) -> Columns:
-        """The columns that follow from the fields, with their types."""
+        """Return the columns that follow from the fields, with their types."""
         return columns_of(self.images, self.wanted_embeddings(), self.metadata, self.articles)
 
     def paths(self) -> dict[str, Any]:
-        """The fields that are places, as text."""
-        return {field: as_path(field, getattr(self, field)) or None for field in PATHS}
+        """Return the fields that are paths or URLs, as text; None if unset or empty."""
+        return {field: check_path(field, getattr(self, field)) or None for field in PATHS}
 
 
 def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
-    """The error of an option with a value outside its list."""
+    """Make the error of an option whose value is not among the allowed ones."""
     allowed = list(allowed)
     given = value if isinstance(value, list | tuple | set | frozenset) else [value]
-    unknown = [one for one in given if isinstance(one, str) and one not in allowed]
+    unknown = [name for name in given if isinstance(name, str) and name not in allowed]
     hint = did_you_mean(unknown[0], [name for name in allowed if isinstance(name, str)]) if unknown else ""
-    return ConfigError(f"{field}={shown(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
+    return ConfigError(f"{field}={short_repr(value)} is not known. Allowed: {', '.join(map(repr, allowed))}.{hint}")
 
 
-def as_path(field: str, value: object) -> str | None:
-    """The text of a path or a URL that somebody passed; None if none was.
+def check_path(field: str, value: object) -> str | None:
+    """Return a path or a URL that a caller passed as text; None if it is None.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it has another type.
     """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if path is not None and not isinstance(path, str):
-        message = f"{field}={shown(value)} is a {type(value).__name__}; expected a path or a URL."
+        message = f"{field}={short_repr(value)} is a {type(value).__name__}; expected a path or a URL."
         raise ConfigError(message)
     return path
 
 
 def check_name(name: object) -> None:
-    """Raise `ConfigError` if there is no config of a name."""
+    """Raise `ConfigError` if there is no config with this name."""
     if not isinstance(name, str):
         do = "Pass its name, and its fields by name: NewsCLIPpings(config_name='merged_balanced', images='none')."
-        message = f"A config is named by text, not by a {type(name).__name__}. {do}"
+        message = f"config_name is a {type(name).__name__}; expected the name of a config. {do}"
         raise ConfigError(message)
     if name not in CONFIGS:
         raise bad_value("config_name", name, CONFIGS)
 
 
-def refuse_unknown(given: Mapping[str, Any], known: Collection[str], more: Collection[str] = ()) -> None:
-    """Raise `ConfigError` if an option has a name that none has; `more` are known and not worth a mention."""
+def check_option_names(given: Mapping[str, Any], known: Collection[str], unlisted: Collection[str] = ()) -> None:
+    """Raise `ConfigError` if an option does not exist; `unlisted` ones exist too, but the error does not list them."""
     for name in given:
-        if name in NO_EFFECT and name not in (*known, *more):
-            raise without_effect(f"{name}=")
-        if name not in known and name not in more:
+        if name in NO_EFFECT and name not in (*known, *unlisted):
+            raise unused_option(f"{name}=")
+        if name not in known and name not in unlisted:
             options = [option for option in known if option not in (*NO_EFFECT, "version", "description")]
             message = f"There is no option {name}=.{did_you_mean(name, options)} Options: {', '.join(options)}."
             raise ConfigError(message)
 
 
-def _names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
-    """One name, or several in a collection, as a list."""
+def _list_names(field: str, value: Any, allowed: Collection[str]) -> list[Any]:
+    """Return one name, or a collection of names, as a list."""
     if isinstance(value, str):
         return [value]
-    odd = isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Collection)
-    if odd or not all(isinstance(one, str) for one in value):
+    wrong = isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Collection)
+    if wrong or not all(isinstance(name, str) for name in value):
         raise bad_value(field, value, allowed)
     return list(value)
 
 
-def without_effect(what: str, do: str = "") -> ConfigError:
-    """An option was given that has no effect here; of those in `NO_EFFECT` it is known what to do instead."""
+def unused_option(what: str, do: str = "") -> ConfigError:
+    """Make the error of an option without effect; `do` may be left out for the options in `NO_EFFECT`."""
     do = do or NO_EFFECT[what.rstrip("=")]
-    return ConfigError(f"{what} would change nothing here, and is refused. {do}")
+    return ConfigError(f"{what} would change nothing here. {do}")

@@ -1,7 +1,7 @@
 """The errors of this package: one class for each case that a caller can handle.
 
-Sentences are written where their facts are known. Every class needs only its message, so errors survive the way
-back from a worker process.
+Messages are written where their facts are known. Every class is made from its message alone, so that errors can be
+pickled and returned from a worker process.
 """
 
 import errno
@@ -11,7 +11,7 @@ from _newsclippings.text import as_message
 
 
 class NewsCLIPpingsError(Exception):
-    """Base of all errors raised by this package. Messages hold no secrets and no control characters."""
+    """Base class of all errors of this package. Their messages have no secrets and no control characters."""
 
     def __init__(self, *message: object) -> None:
         super().__init__(*(as_message(part) if isinstance(part, str) else part for part in message))
@@ -30,7 +30,7 @@ class RemoteReadError(NewsCLIPpingsError, ConnectionError):
 
 
 class BadFileError(NewsCLIPpingsError, ValueError):
-    """An input file exists but does not hold what it should."""
+    """An input file exists but does not have the expected content."""
 
 
 class UnsafePathError(BadFileError):
@@ -42,7 +42,7 @@ class BadTarError(BadFileError):
 
 
 class BadPickleError(BadFileError):
-    """A pickle is damaged, or holds anything but a dict of number arrays. Nothing in it was executed."""
+    """A pickle is damaged, or holds anything but a dict of number arrays. Nothing in it is executed."""
 
 
 class MissingDataError(NewsCLIPpingsError, LookupError):
@@ -61,7 +61,7 @@ class NoSpaceError(NewsCLIPpingsError, OSError):
         self.errno = number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*self.args, self.errno), self.__dict__ or None  # OSError's own forgets the number
+        return type(self), (*self.args, self.errno), self.__dict__ or None  # OSError's own method omits the number
 
 
 class HubError(NewsCLIPpingsError):
@@ -73,5 +73,5 @@ class MissingDependencyError(NewsCLIPpingsError, ImportError):
 
 
 def bad_file(location: object, expected: str, found: str, do: str = "") -> BadFileError:
-    """The error of a file with another value in it than expected."""
+    """Make the error of a file that has another value than expected."""
     return BadFileError(f"{location}: expected {expected}, found {found}.{' ' + do if do else ''}")

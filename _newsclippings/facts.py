@@ -1,13 +1,13 @@
 """Facts about NewsCLIPpings as tables: configs, splits, columns, places of files, citation and licences.
 
-Counts are those of the published files: marked `file` where somebody counted the rows of the file, `derived` where
-they follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
+Counts of rows are those of the published files. `file` marks rows that were counted in the file, `derived` rows that
+follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
 """
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-NAME: Final = "newsclippings"  # of the package, its logger and its folder in caches
+NAME: Final = "newsclippings"  # name of the package, its logger and its folder in caches
 VERSION: Final = "1.0.0"
 RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fourteen columns."}
 
@@ -24,7 +24,7 @@ CONFIGS: Final = {
 # split of `datasets` -> name in the official files
 SPLITS: Final = {"train": "train", "validation": "val", "test": "test"}
 
-# Rows of the published files, both twins counted. None: nobody counted them (yet).
+# Rows of the published files, both twins counted. None: not counted.
 ROWS: Final[dict[str, dict[str, int | None]]] = {
     "merged_balanced": {"train": 71_072, "validation": 7_024, "test": 7_264},  # file
     "semantics_clip_text_image": {"train": 453_128, "validation": None, "test": 47_288},  # file
@@ -41,16 +41,16 @@ SOURCE_DATASETS: Final = (
     "person_sbert_text_text",
 )
 LABELS: Final = ("pristine", "falsified")
-COLORS: Final = ("#1a7f37", "#cf222e")  # of both, wherever something is drawn
+COLORS: Final = ("#1a7f37", "#cf222e")  # of the two labels, in every picture and page
 INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
-# All that was met in VisualNews; for some other formats Pillow runs programs.
+# All formats that occur in VisualNews. Others are refused, since Pillow runs programs for some of them.
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGES: Final = ("bytes", "path", "none")
 MISSING: Final = ("error", "null", "drop_pair")
 
-# A config of built folders: the pictures of configs without an image column, each once
+# A config of built folders: each picture of the configs without an image column, stored once
 SHARED_PICTURES: Final = "images"
 SHARED_PICTURES_MEANING: Final = (
     "The pictures that the configs without an image column use, each once; for `join_images`."
@@ -76,12 +76,12 @@ COLUMNS: Final = {
 
 
 class Embedding(NamedTuple):
-    """One kind of the authors' embeddings: its folder (and the start of its file names), width, and id."""
+    """One kind of the authors' embeddings."""
 
-    folder: str
-    width: int
-    key: str  # the column that it is looked up by
-    faces: bool  # any number of vectors per id
+    folder: str  # also the start of its file names
+    width: int  # numbers of a vector
+    key: str  # the column with the ids of its vectors
+    faces: bool  # whether an id has any number of vectors, and not one
     meaning: str
 
 
@@ -93,19 +93,19 @@ EMBEDDINGS: Final = {
     "facenet": Embedding("facenet_embeddings", 512, "image_id", True, "FaceNet vectors of the picture, one per face."),
 }
 
-# Columns of texts, on request
+# Optional columns of texts -> (type, meaning)
 TEXTS: Final = {
     "metadata": ("struct", "Of the caption's article: title, timestamp, whether the picture has a person, entities."),
     "image_metadata": ("struct", "The same of the picture's article."),
     "article": ("string", "Text of the caption's article."),
 }
 
-# Where things may lie below data_dir: the authors' tree first, then what is seen in the wild.
+# Folders below data_dir that are searched: the authors' tree first, then layouts that users have.
 MATCHES_ROOTS: Final = ("news_clippings", "news_clippings/news_clippings", "")
 VISUAL_NEWS_ROOTS: Final = ("visual_news", "visualnews", "")
 
-# The matches on the Hub. The newest revision whose full hash is public in a stable link; the one commit after it only
-# adds the weights of a trained model, and the Hub resolves full hashes only.
+# The matches on the Hub, in the newest revision whose full hash is public in a stable link, since the Hub resolves only
+# full hashes. The one commit after it only adds the weights of a trained model.
 HUB_REPO: Final = "g-luo/news-clippings"
 HUB_REVISION: Final = "815fc4cd74b35788ba8a1524d65c42fb69b03fd4"
 HUB_FILES: Final = f"hf://{HUB_REPO}@{HUB_REVISION}"
@@ -144,7 +144,7 @@ CITATION: Final = """\
 }
 """
 
-Columns = dict[str, Any]  # column -> its type, in the form that every version of `datasets` reads
+Columns = dict[str, Any]  # column -> its type, in a form that every version of `datasets` reads
 
 _LABELS = {"falsified": LABELS, "source_dataset": SOURCE_DATASETS}
 
@@ -163,20 +163,20 @@ _METADATA = {
     "linked_entities": [{"title": _TEXT, "type": _TEXT, "mention": _TEXT, "confidence": _value("float64")}],
 }
 _IMAGE = {"_type": "Image"}
-# of the config `SHARED_PICTURES`
+# Columns of the config `SHARED_PICTURES`
 IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_path": _TEXT}
 
 
 def columns_of(
     images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool = False
 ) -> Columns:
-    """The columns that follow from the options of a build, in order.
+    """Return the columns that follow from the options of a build, in order.
 
     Args:
-        images: `"bytes"` or `"path"` for a table with an `image` column, `"none"` for one without.
+        images: `"bytes"` or `"path"` for a table with the column `image`, `"none"` for one without.
         embeddings: kinds of embeddings, in the order of their columns.
-        metadata: whether there are the columns `metadata` and `image_metadata`.
-        articles: whether there is the column `article`.
+        metadata: add the columns `metadata` and `image_metadata`.
+        articles: add the column `article`.
     """
     columns: Columns = {}
     for name, (kind, _) in COLUMNS.items():

@@ -20,8 +20,8 @@ from _newsclippings.facts import (
     VISUAL_NEWS_TREE,
     VISUAL_NEWS_URL,
 )
-from _newsclippings.storage import check_known, fingerprint, is_url
-from _newsclippings.text import as_repr, without_secrets
+from _newsclippings.storage import check_accessible, identify, is_url
+from _newsclippings.text import redacted_repr, without_secrets
 
 _AS_BYTES = ("utf-8", "surrogateescape")  # paths may hold bytes that are no text
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted or not
@@ -60,7 +60,7 @@ class Inputs:
     identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
-        return as_repr(self)
+        return redacted_repr(self)
 
     def places(self) -> list[str]:
         """Local files and folders that are inputs, or would be if they were there: nothing is to be written there."""
@@ -84,9 +84,9 @@ class Inputs:
             raise _no_pictures(self.looked)
 
     def identity(self, location: str) -> str:
-        """What changes when the content of an input does (see `storage.fingerprint`); each input is asked once."""
+        """What changes when the content of an input does (see `storage.identify`); each input is asked once."""
         if location not in self.identities:
-            self.identities[location] = fingerprint(location)
+            self.identities[location] = identify(location)
         return self.identities[location]
 
     def digest(self, config: Request) -> str:
@@ -101,7 +101,7 @@ class Inputs:
 
     def check_same(self, *locations: str) -> None:
         """The same of some of them."""
-        if any(fingerprint(location) != self.identity(location) for location in locations):
+        if any(identify(location) != self.identity(location) for location in locations):
             raise changed_inputs(self.config)
 
     def _read_by(self, config: Request) -> list[str | None]:
@@ -238,7 +238,7 @@ def _first_file(places: Sequence[str], odd: Callable[[DataNotFoundError], None])
         if os.path.isfile(place):
             return place
         try:
-            check_known(place)
+            check_accessible(place)
         except DataNotFoundError as error:
             odd(error)
         if os.path.lexists(place):
@@ -265,7 +265,7 @@ def _visual_news_at(path: str) -> list[str]:
     """What visual_news= may mean: a tar, the folder origin, or the folder around either; a URL is that of a tar."""
     if is_url(path):
         return [path]
-    check_known(path)
+    check_accessible(path)
     if not os.path.exists(path):
         message = (
             f"visual_news={path!r} does not exist. Expected the folder origin of VisualNews or its origin.tar:\n"

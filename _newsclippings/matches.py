@@ -10,7 +10,7 @@ import pyarrow.json as pj
 
 from _newsclippings.errors import bad_file
 from _newsclippings.facts import SOURCE_DATASETS
-from _newsclippings.storage import DECODER, json_fault, read_json_text
+from _newsclippings.storage import DECODER, describe_json_error, read_json_text
 from _newsclippings.tables import as_array, empty_table, table_of, values_of
 
 SCHEMA = pa.schema(
@@ -147,7 +147,7 @@ def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
     try:
         content = DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise bad_file(location, "JSON", json_fault(error), _AGAIN) from None
+        raise bad_file(location, "JSON", describe_json_error(error), _AGAIN) from None
     rows = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)

@@ -62,7 +62,7 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def harmless(text: str) -> str:
+def redact(text: str) -> str:
     """Remove secrets from a message, and make each of its lines `printable`."""
     text = without_secrets(text)
     for secret in sorted(_known, key=len, reverse=True):
@@ -71,21 +71,21 @@ def harmless(text: str) -> str:
 
 
 def as_message(text: str) -> str:
-    """Make a message of this package `harmless`; escape its line breaks, except before an indented line.
+    """Redact a message of this package, and escape its line breaks, except before an indented line.
 
     A message with a traceback keeps all its lines: a DataLoader raises an error again with the traceback of its worker.
     """
-    text = harmless(text)
+    text = redact(text)
     return text if "Traceback (most recent call last):\n" in text else re.sub(r"\n(?!  )", r"\\n", text)
 
 
-def json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """Format a value as JSON in lines for people: letters of all languages as they are, control characters escaped."""
     lines = json.dumps(value, indent=1, ensure_ascii=False).split("\n")
-    return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines) + "\n"
+    return "\n".join(line if line.isprintable() else "".join(map(_escape, line)) for line in lines) + "\n"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     if character.isprintable():
         return character
     return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else json.dumps(character)[1:-1]
@@ -94,44 +94,44 @@ def _escaped(character: str) -> str:
 def without_secrets(text: str) -> str:
     """Remove everything from the URLs in a text that may be a password, a token or a signature."""
     if "://" in text:
-        text = _URL.sub(lambda match: match[1] + _bare(match[2]), text)
+        text = _URL.sub(lambda match: match[1] + _strip_url(match[2]), text)
     for secret, instead in _ELSEWHERE:
         text = secret.sub(instead, text)
     return text
 
 
-def shown(value: object) -> str:
-    """A value that somebody passed, as Python writes it, without secrets and of 200 characters at most."""
+def short_repr(value: object) -> str:
+    """Return the `repr` of a value that a caller passed, without secrets and cut at 200 characters."""
     text = without_secrets(repr(value))
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """A question with the known name that is closest, with a space before it; "" if none is close."""
-    by_lower = {one.lower(): one for one in known}
+    """Ask whether the closest known name was meant, as text after a space; "" if no name is close."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
     name = name.lower()[:100]
     close = difflib.get_close_matches(name, by_lower, 1, likeness)
-    if not close and len(name) > 2:  # a name that was cut short, such as val or merged
-        close = [one for one in by_lower if one.startswith(name)]
+    if not close and len(name) > 2:  # the start of a name, such as val or merged
+        close = [candidate for candidate in by_lower if candidate.startswith(name)]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def as_repr(value: Any) -> str:
-    """An instance of a dataclass as `dataclasses` writes it, each field without secrets."""
+def redacted_repr(value: Any) -> str:
+    """Return the `repr` of an instance of a dataclass, with each field without secrets."""
     names = [field.name for field in dataclasses.fields(value) if field.repr]
     fields = (f"{name}={without_secrets(repr(getattr(value, name)))}" for name in names)
     return f"{type(value).__qualname__}({', '.join(fields)})"
 
 
-def _bare(rest: str) -> str:
+def _strip_url(rest: str) -> str:
     """Remove userinfo, query and fragment from the part of a URL after `://`; keep punctuation after the URL."""
-    _, rest = _login_of(rest)
+    _, rest = _split_login(rest)
     place = re.split(r"[?#]", rest, maxsplit=1)[0]
     end = _CLOSING.search(rest)
     return place + (end[0] if end and len(place) < len(rest) else "")
 
 
-def _login_of(rest: str) -> tuple[str, str]:
+def _split_login(rest: str) -> tuple[str, str]:
     """Split the part of a URL after `://` into userinfo and the rest; a password may wrongly have `/`, `?` or `#`."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     login, at, host = authority.rpartition("@")
@@ -148,7 +148,7 @@ def _login_of(rest: str) -> tuple[str, str]:
 def remember_secrets(url: str) -> None:
     """Remove the secrets of this URL, in all their encodings, from all messages from now on."""
     for part_url in re.split(r"::(?=[A-Za-z][\w+.-]*:/)", url):
-        login, rest = _login_of(part_url.partition("://")[2])
+        login, rest = _split_login(part_url.partition("://")[2])
         user, colon, password = login.partition(":")
         parts = re.split(r"[/?#@\s]", password if colon else user)
         if login:
@@ -167,39 +167,39 @@ def remember_token(token: str | None) -> None:
         _known[token] = None
 
 
-def in_words(cause: BaseException) -> str:
+def describe_error(cause: BaseException) -> str:
     """Describe a library's error in one line; a FileNotFoundError of fsspec is replaced by its cause."""
     for _ in range(9):
         cause = cause.__cause__ if isinstance(cause, FileNotFoundError) and cause.__cause__ is not None else cause
-    return f"{type(cause).__name__}: {printable(' '.join(harmless(str(cause)).split()))[:200]}"
+    return f"{type(cause).__name__}: {printable(' '.join(redact(str(cause)).split()))[:200]}"
 
 
 class ForeignError(Exception):
     """Stands for a library's error in tracebacks, with its message but without secrets."""
 
 
-def cleaned(error: BaseException, _depth: int = 0) -> ForeignError:
+def redact_error(error: BaseException, _depth: int = 0) -> ForeignError:
     """Make a `ForeignError` with the type and message of a library's error and of its causes, to raise errors from."""
-    stand_in = ForeignError(f"{type(error).__name__}: {harmless(str(error))[:_LONGEST]}")
+    stand_in = ForeignError(f"{type(error).__name__}: {redact(str(error))[:_LONGEST]}")
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None and _depth < 8:
-        stand_in.__cause__ = cleaned(cause, _depth + 1)
+        stand_in.__cause__ = redact_error(cause, _depth + 1)
     return stand_in
 
 
 @functools.cache
-def hide_in_logs() -> None:
+def redact_logs() -> None:
     """Remove secrets from the logs of all libraries that read URLs, from now on."""
     for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_hide)
+        logging.getLogger(name).addFilter(_redact_record)
 
 
-def _hide(record: logging.LogRecord) -> bool:
+def _redact_record(record: logging.LogRecord) -> bool:
     """Filter log records: keep all, and remove secrets from them."""
     text, trace = record.getMessage(), record.exc_text or ""
     if record.exc_info and record.exc_info[1] is not None:
         trace = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
-    if harmless(text) != text or harmless(trace) != trace:
-        record.msg, record.args = harmless(text), ()
-        record.exc_info, record.exc_text = None, harmless(trace) or None
+    if redact(text) != text or redact(trace) != trace:
+        record.msg, record.args = redact(text), ()
+        record.exc_info, record.exc_text = None, redact(trace) or None
     return True

@@ -76,7 +76,7 @@ def changed(**fields: Any) -> str:
         (changed(source_dataset=4), "source_dataset from 0 to 3, found 4"),
         (changed(source_dataset=-1), "source_dataset from 0 to 3, found -1"),
         (changed(source_dataset="0"), "row 1: expected an integer as source_dataset"),
-        (changed().replace('"id": 1', '"id": 1, "id": 1', 1), "stands twice"),
+        (changed().replace('"id": 1', '"id": 1, "id": 1', 1), "more than once in an object"),
         ('{"source_datasets": ["x"], ' + changed()[1:], r"source_datasets as a list.*\['x'\]"),
         ('{"source_datasets": {"1": "scene_resnet_place"}, ' + changed()[1:], "source_datasets as a list"),
         (

@@ -12,8 +12,8 @@ import traceback
 import pytest
 
 from _newsclippings import text as foreign_text
-from _newsclippings.storage.network import failed
-from _newsclippings.text import ForeignError, harmless, printable, remember_secrets, without_secrets
+from _newsclippings.storage.remote import describe_read_failure
+from _newsclippings.text import ForeignError, printable, redact, remember_secrets, without_secrets
 from newsclippings import ConfigError, NewsCLIPpingsError, NoSpaceError, RemoteReadError
 
 SECRET = "SeCrEt"
@@ -92,7 +92,7 @@ def test_secrets_are_removed(text: str, left: str) -> None:
 )
 def test_other_text_is_unchanged(text: str) -> None:
     """Paths, plain URLs and sentences are unchanged."""
-    assert without_secrets(text) == harmless(text) == str(NewsCLIPpingsError(text)) == text
+    assert without_secrets(text) == redact(text) == str(NewsCLIPpingsError(text)) == text
 
 
 def test_control_characters_are_escaped() -> None:
@@ -148,7 +148,7 @@ def test_a_cleaned_cause_keeps_types_and_texts() -> None:
         except OSError as error:
             raise FileNotFoundError(f"http://h/?sig={SECRET}") from error
     except FileNotFoundError as error:
-        failure = failed(f"http://u:{SECRET}@h/x?sig={SECRET}", error)
+        failure = describe_read_failure(f"http://u:{SECRET}@h/x?sig={SECRET}", error)
     with pytest.raises(RemoteReadError) as caught:
         raise failure
     text = "".join(traceback.format_exception(caught.value))

@@ -12,7 +12,7 @@ from _newsclippings.builder.cache import (
     save_reports,
 )
 from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info
-from _newsclippings.builder.failures import check_room, full_disk, unwrap_worker_error
+from _newsclippings.builder.failures import check_pictures_fit, full_disk, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.register import make_name_known
 
@@ -20,8 +20,8 @@ __all__ = [
     "INFO_FILE",
     "NewsCLIPpingsConfig",
     "check_arguments",
+    "check_pictures_fit",
     "check_replaced",
-    "check_room",
     "dataset_info",
     "full_disk",
     "has_damaged_info",

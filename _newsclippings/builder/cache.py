@@ -14,7 +14,7 @@ from _newsclippings.facts import NAME
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
-    check_folder,
+    check_own_folder,
     foreign_output,
     is_proved,
     read_file,
@@ -87,8 +87,8 @@ def check_replaced(folder: str, name: str) -> None:
     tables = rf"{re.escape(name)}-\w+(-\d{{5}})*(-of-(\d{{5}}|N{{5}}))?\.(arrow|parquet)"
     beside = "|".join(map(re.escape, (REPORT_FILE, INPUTS_FILE, INFO_FILE, PROOF_FILE, "LICENSE")))
     names = rf"({tables}|{beside})(\.\d+-[0-9a-f]{{8}}\.tmp)?"
-    check_folder(f"{folder}.incomplete", names, CALL)
-    check_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # what `map` keeps is there, too
+    check_own_folder(f"{folder}.incomplete", names, CALL)
+    check_own_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # what `map` keeps is there, too
     inside = os.listdir(folder) if os.path.isdir(folder) else []
     if inside and not any(os.path.exists(os.path.join(folder, one)) for one in (INFO_FILE, PROOF_FILE, INPUTS_FILE)):
         raise foreign_output(folder, CALL)

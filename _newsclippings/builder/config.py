@@ -12,11 +12,11 @@ import pyarrow as pa
 from datasets.data_files import DataFilesDict
 from datasets.table import table_cast
 
-from _newsclippings.config import NO_EFFECT, Request, as_path, check_name, refuse_unknown, without_effect
+from _newsclippings.config import NO_EFFECT, Request, check_name, check_option_names, check_path, unused_option
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
 from _newsclippings.inputs import Inputs, build_id, inputs_of
-from _newsclippings.text import did_you_mean, shown
+from _newsclippings.text import did_you_mean, short_repr
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
 LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
@@ -40,11 +40,11 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         """Raise `ConfigError` if a field has a value that means nothing, or that changes nothing."""
         check_name(self.name)
         if str(self.version) != VERSION:
-            raise without_effect(f"version={shown(self.version)}", f"This package makes {VERSION} and no other.")
+            raise unused_option(f"version={short_repr(self.version)}", f"This package makes {VERSION} and no other.")
         if self.description not in (None, CONFIGS[self.name]):
-            raise without_effect(f"description={shown(self.description)}", "That of the config is built in.")
+            raise unused_option(f"description={short_repr(self.description)}", "That of the config is built in.")
         if not (self.data_files is None or _is_no_files(self.data_files)):
-            raise without_effect("data_files=")
+            raise unused_option("data_files=")
         super().check()
 
     def features(self) -> datasets.Features:
@@ -102,11 +102,13 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
     if isinstance(given.get("dataset_name"), str) and given["dataset_name"] in CONFIGS:
         raise _name_elsewhere("dataset_name= is that of the dataset", given["dataset_name"])
     of_datasets = [name for name in inspect.signature(datasets.DatasetBuilder.__init__).parameters if name != "self"]
-    refuse_unknown(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
+    check_option_names(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
     if "name" in given:  # as `load_dataset` calls it
         name = given.pop("name")
         if given.get("config_name") not in (None, name):
-            message = f"name={shown(name)} and config_name={shown(given['config_name'])}: expected one of them."
+            message = (
+                f"name={short_repr(name)} and config_name={short_repr(given['config_name'])}: expected one of them."
+            )
             raise ConfigError(message)
         given["config_name"] = name
     if given.get("config_name") is not None:
@@ -114,13 +116,13 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
     if given.get("features") is not None:
         given["features"] = _as_features(given["features"])
     if given.get("cache_dir") is not None:
-        given["cache_dir"] = as_path("cache_dir", given["cache_dir"])
+        given["cache_dir"] = check_path("cache_dir", given["cache_dir"])
     # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
     empty = {"storage_options": {}, "hash": "", "token": True}
     for name in NO_EFFECT:
         value = given.get(name)
         if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):
-            raise without_effect(f"{name}=")
+            raise unused_option(f"{name}=")
     return given
 
 
@@ -138,7 +140,9 @@ def other_features(asked: datasets.Features | None, own: datasets.Features) -> d
         return None
     odd = sorted(asked.keys() ^ own.keys(), key=[*own, *asked].index)
     if odd:
-        problem = f"{', '.join(map(shown, odd))} " + ("is not there" if odd[0] in own else "is no column of this build")
+        problem = f"{', '.join(map(short_repr, odd))} " + (
+            "is not there" if odd[0] in own else "is no column of this build"
+        )
         message = f"features= has to name the columns that follow from the options, and {problem}. {_FEATURES_DO}"
         raise ConfigError(message)
     for name in own:
@@ -146,9 +150,8 @@ def other_features(asked: datasets.Features | None, own: datasets.Features) -> d
         try:
             table_cast(example, datasets.Features({name: asked[name]}).arrow_schema)
         except Exception as error:  # whatever pyarrow and `datasets` raise where types do not fit
-            message = (
-                f"features=: the column {name} is {own[name]!r}, and cannot be {shown(asked[name])}. {_FEATURES_DO}"
-            )
+            wrong = f"the column {name} is {own[name]!r}, and cannot be {short_repr(asked[name])}"
+            message = f"features=: {wrong}. {_FEATURES_DO}"
             raise ConfigError(message) from error
     return asked
 
@@ -175,7 +178,7 @@ def _as_features(asked: Any) -> datasets.Features:
     try:
         return datasets.Features(asked)
     except Exception as error:  # whatever `datasets` raises at types that it does not know
-        message = f"features={shown(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
+        message = f"features={short_repr(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
         raise ConfigError(message) from error
 
 
@@ -201,4 +204,4 @@ def _is_like_config(folder: str) -> bool:
 def _name_elsewhere(what: str, name: object) -> ConfigError:
     meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
     call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
-    return ConfigError(f"{shown(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")
+    return ConfigError(f"{short_repr(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")

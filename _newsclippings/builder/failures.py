@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from _newsclippings.errors import NewsCLIPpingsError, NoSpaceError
 from _newsclippings.folder import bytes_of, bytes_of_pictures
 from _newsclippings.rows import JoinedSplit
-from _newsclippings.storage import ELSEWHERE, check_space, is_full, ran_out_of_space
+from _newsclippings.storage import MOVE_CACHE, check_space, is_full, out_of_space
 
 
-def check_room(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
+def check_pictures_fit(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
     """Raise `NoSpaceError` if not even the pictures of some splits fit on the disk of a folder."""
-    check_space(os.path.dirname(folder), sum(map(bytes_of_pictures, splits.values())), "the pictures", ELSEWHERE)
+    check_space(os.path.dirname(folder), sum(map(bytes_of_pictures, splits.values())), "the pictures", MOVE_CACHE)
 
 
 def full_disk(folder: str, splits: Mapping[str, JoinedSplit], error: OSError) -> NoSpaceError:
@@ -26,7 +26,7 @@ def full_disk(folder: str, splits: Mapping[str, JoinedSplit], error: OSError) ->
     if folder.endswith(".incomplete"):
         shutil.rmtree(folder, ignore_errors=True)  # what is free without it counts
     needed = sum(map(bytes_of, splits.values())) or None
-    return ran_out_of_space(os.path.dirname(folder), error, ELSEWHERE, needed)
+    return out_of_space(os.path.dirname(folder), error, MOVE_CACHE, needed)
 
 
 def unwrap_worker_error(error: Exception) -> Exception:

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from _newsclippings.config import without_effect
+from _newsclippings.config import unused_option
 from _newsclippings.facts import ENV_DATA_DIR, NAME
 
 
@@ -56,7 +56,7 @@ def _wrap_lookup() -> None:
         if self.data_dir is None and not os.environ.get(ENV_DATA_DIR) and _is_parquet_folder(Path(NAME)):
             return local(NAME, data_files=self.data_files).get_module()
         if self.data_files is not None:
-            raise without_effect("data_files=")
+            raise unused_option("data_files=")
         return module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})
 
     table[NAME] = (NAME, "")

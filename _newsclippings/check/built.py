@@ -34,7 +34,7 @@ from _newsclippings.folder import (
     sha256_of,
     stale_files,
 )
-from _newsclippings.storage import holds, map_ahead, unreadable
+from _newsclippings.storage import has_content, map_ahead, unreadable_file
 from _newsclippings.tables import values_of
 from _newsclippings.text import printable
 
@@ -140,7 +140,7 @@ def _digest(file: Path, most: int | None = None) -> str | NewsCLIPpingsError:
     except NewsCLIPpingsError as error:
         return error
     except OSError as error:
-        return unreadable(file, error)
+        return unreadable_file(file, error)
 
 
 def _compare(report: Report, file: Path, expected: str, digest: str | NewsCLIPpingsError, do: str) -> None:
@@ -242,7 +242,7 @@ def _check_charts(report: Report, built: BuiltFolder, charts: list[Path]) -> Non
 
 def _check_croissant(report: Report, built: BuiltFolder) -> None:
     file = built.root / CROISSANT
-    if file.is_file() and not holds(file, croissant_text(built).encode()):
+    if file.is_file() and not has_content(file, croissant_text(built).encode()):
         message = f"{file}: expected the metadata of what is in the folder now, found others."
         report.note_fault(False, str(file), f"{message} Run `newsclippings croissant {built.root}`.")
 

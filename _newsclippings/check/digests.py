@@ -7,8 +7,8 @@ from tqdm.auto import tqdm
 
 from _newsclippings.check.report import Report
 from _newsclippings.facts import HUB_FILES, HUB_REPO, HUB_REVISION
-from _newsclippings.storage import hub_digests, in_time
-from _newsclippings.text import in_words
+from _newsclippings.storage import call_with_timeout, compute_hub_digests
+from _newsclippings.text import describe_error
 
 
 def check_digests(report: Report) -> None:
@@ -25,7 +25,7 @@ def check_digests(report: Report) -> None:
         for location, about in local.items():
             of_hub = (known or {}).get(names.get(location, ""))
             with report.collecting(location):
-                about["sha256"], git = hub_digests(location, bar.update)
+                about["sha256"], git = compute_hub_digests(location, bar.update)
                 if of_hub is not None:
                     about["as_published"] = of_hub == (about["sha256"] if len(of_hub) == 64 else git)
     if known is None:
@@ -59,9 +59,9 @@ def _known(report: Report, names: list[str]) -> dict[str, str] | None:
 
     try:
         api = HfApi(token=False)
-        found = in_time(lambda: api.get_paths_info(HUB_REPO, names, revision=HUB_REVISION)) if names else []
+        found = call_with_timeout(lambda: api.get_paths_info(HUB_REPO, names, revision=HUB_REVISION)) if names else []
     except Exception as error:  # whatever the Hub's client and the network raise
-        report.notes.append(f"Nothing is compared: the Hub could not be asked for digests ({in_words(error)}).")
+        report.notes.append(f"Nothing is compared: the Hub could not be asked for digests ({describe_error(error)}).")
         return None
     files: list[Any] = [file for file in found if hasattr(file, "blob_id")]
     return {file.path: file.lfs["sha256"] if file.lfs else file.blob_id for file in files}

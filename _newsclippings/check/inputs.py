@@ -13,7 +13,7 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
-from _newsclippings.config import as_path, bad_value
+from _newsclippings.config import bad_value, check_path
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
@@ -22,7 +22,7 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
-from _newsclippings.storage import LocalFile, cache_folder, free_at, is_url
+from _newsclippings.storage import LocalFile, cache_folder, free_bytes, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarArchive, check_magic, damaged_tar, longest_end, walk_headers
 from _newsclippings.text import without_secrets
@@ -75,7 +75,7 @@ def verify(
             raise bad_value(flag, value, (True, False))
     report = Report()
     given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
-    places = {name: as_path(name, place) for name, place in given.items()}
+    places = {name: check_path(name, place) for name, place in given.items()}
     chosen = configs or _local_configs(places)
     keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
     found = {key: inputs for key in keys if (inputs := _find(report, key, places)) is not None}
@@ -94,7 +94,7 @@ def verify(
     if checksums:
         check_digests(report)
     needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
-    here, there = free_at("."), free_at(cache)
+    here, there = free_bytes("."), free_bytes(cache)
     report.notes.append(
         f"A build takes about {needed:,} bytes; {here:,} are free in this folder, for `newsclippings build`, and "
         f"{there:,} where the cache of `datasets` is, for `load_dataset`."

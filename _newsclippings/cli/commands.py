@@ -179,7 +179,7 @@ def preview(
         PREVIEW_PAGE,
         PREVIEW_PICTURE,
         cache_folder,
-        check_apart,
+        check_not_input,
         check_output,
         report_full_disk,
     )
@@ -188,7 +188,7 @@ def preview(
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
     inputs = [inputs_of(request) for request in requests]
     for places in inputs:  # before `check_output`, which would advise to remove an input
-        check_apart(written, places.places())
+        check_not_input(written, places.places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     for places in inputs:
         places.require_pictures()
@@ -223,17 +223,25 @@ def index(tar: str, out: Path, form: str) -> None:
     Example:
       newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
     """
-    from _newsclippings.storage import INDEX, check_apart, check_folder, check_output, fingerprint, is_url, open_random
+    from _newsclippings.storage import (
+        INDEX,
+        check_not_input,
+        check_output,
+        check_own_folder,
+        identify,
+        is_url,
+        open_random,
+    )
     from _newsclippings.tar import changed_tar, index_tar, write_index
 
     parts = out.with_name(out.name + ".parts")
-    check_apart(out, [] if is_url(tar) else [tar])  # first, as in `preview`
+    check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
     check_output(out, INDEX)
-    check_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
-    before = fingerprint(tar)
+    check_own_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
+    before = identify(tar)
     file = open_random(tar)
     table = index_tar(file, parts)
-    if fingerprint(tar) != before:
+    if identify(tar) != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
     write_index(table, out, file.path)

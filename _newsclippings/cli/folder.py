@@ -153,7 +153,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     """
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
-    from _newsclippings.storage import STATS, check_apart, check_output, report_full_disk
+    from _newsclippings.storage import STATS, check_not_input, check_output, report_full_disk
 
     own = folder / CHARTS_FOLDER
     if plot:
@@ -163,7 +163,7 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
             raise click.ClickException(message)
     built = BuiltFolder.open(folder)
     if plot:
-        check_apart(plot / STATS_FILE, [os.fspath(folder / config) for config in built.manifests])
+        check_not_input(plot / STATS_FILE, [os.fspath(folder / config) for config in built.manifests])
         check_output(plot / STATS_FILE, STATS)
         check_charts(built.manifests, plot)
     numbers = folder_stats(built)

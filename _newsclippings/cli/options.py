@@ -13,7 +13,13 @@ import click
 
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG
-from _newsclippings.storage import describe_os_error, forget_unprinted, is_url, not_printed, open_missing
+from _newsclippings.storage import (
+    describe_os_error,
+    describe_print_error,
+    discard_unprinted,
+    is_url,
+    open_missing_streams,
+)
 from _newsclippings.text import as_message, did_you_mean, printable
 
 
@@ -89,7 +95,7 @@ def echo(text: object) -> None:
     except BrokenPipeError:
         raise  # the reader closed the pipe; click ends quietly
     except OSError as error:
-        raise click.ClickException(not_printed(error)) from error
+        raise click.ClickException(describe_print_error(error)) from error
 
 
 class OutPath(click.Path):
@@ -148,16 +154,16 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as `click.Group.main`, but exit with 1 if a result could not be written to standard output."""
-        open_missing()
+        open_missing_streams()
         self._exit_code = 1
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # from a text that click itself prints, such as --help or an error
             with contextlib.suppress(OSError):
-                click.echo(f"Error: {not_printed(error)}", err=True)
+                click.echo(f"Error: {describe_print_error(error)}", err=True)
             sys.exit(self._exit_code)
         finally:
-            forget_unprinted()
+            discard_unprinted()
 
 
 def say(line: object) -> None:

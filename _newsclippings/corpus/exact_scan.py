@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from _newsclippings.corpus.records import pick_records
 from _newsclippings.errors import UnsafePathError
-from _newsclippings.storage import BadName, Stream, relative_paths
+from _newsclippings.storage import BadNameError, Stream, normalise_paths
 from _newsclippings.tables import Int64s, int64s, one_chunk
 
 PATHS = ("image_path", "article_path")
@@ -55,8 +55,8 @@ def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
         if name in PATHS:
             paths = one_chunk(table[name])
             try:
-                table = table.set_column(column, name, relative_paths(paths))
-            except BadName as error:
+                table = table.set_column(column, name, normalise_paths(paths))
+            except BadNameError as error:
                 record = int(int64s(table["id"])[error.position])
                 message = (
                     f"{location}: record {record}: {name} {_quoted(paths[error.position].as_py())} was refused: "

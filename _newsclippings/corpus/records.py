@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from _newsclippings.corpus.fast_scan import BLOCK, Build, pick_fast
 from _newsclippings.errors import BadFileError, bad_file
-from _newsclippings.storage import DECODER, TRUNCATED, Stream, check_json_head, has_surrogates, json_fault
+from _newsclippings.storage import DECODER, TRUNCATED, Stream, check_json_head, describe_json_error, has_surrogates
 from _newsclippings.tables import Int64s, as_array, empty_table, int64s, table_of
 
 _AGAIN = "Fetch the file again."
@@ -178,8 +178,8 @@ class _Text:
                 raise self.bad("a flat record", "one that is nested too deeply") from None
             except ValueError as error:  # a fault, or only the end of the window
                 if len(self.window) - self.pos > MAX_RECORD:
-                    endless = isinstance(error, json.JSONDecodeError) and json_fault(error) == TRUNCATED
+                    endless = isinstance(error, json.JSONDecodeError) and describe_json_error(error) == TRUNCATED
                     expected = f"a record of at most {MAX_RECORD:,} characters" if endless else "JSON"
-                    raise self.bad(expected, "a longer one" if endless else json_fault(error, start)) from None
+                    raise self.bad(expected, "a longer one" if endless else describe_json_error(error, start)) from None
                 if not self.more():
-                    raise self.bad("JSON", json_fault(error, start)) from None
+                    raise self.bad("JSON", describe_json_error(error, start)) from None

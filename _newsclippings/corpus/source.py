@@ -13,7 +13,7 @@ from _newsclippings.corpus.metadata import read_metadata
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
-from _newsclippings.storage import LocalFile, Member, RandomFile, Stream, computed_once, local_copy
+from _newsclippings.storage import FileSlice, LocalFile, RandomFile, Stream, lazy_property, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup, unique_ids
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import without_secrets
@@ -43,7 +43,7 @@ class Corpus:
         self.with_metadata, self.articles = metadata, articles
         self.passed_over = False  # whether captions come from the metadata because the tar is damaged
 
-    @computed_once
+    @lazy_property
     def data_json(self) -> Stretch | None:
         """data.json; None where there is none, so that captions come from the metadata."""
         if self.inputs.data_json is not None:
@@ -117,4 +117,4 @@ def _whole_file(path: str) -> Stretch:
 
 
 def _opener(stretch: Stretch) -> Callable[[], Stream]:
-    return functools.partial(Member, *stretch)
+    return functools.partial(FileSlice, *stretch)

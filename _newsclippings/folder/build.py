@@ -79,7 +79,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     }
     inputs = {request.name: inputs_of(request) for request in requests}
     for request in requests:
-        outputs.check_apart(out, inputs[request.name].places())
+        outputs.check_not_input(out, inputs[request.name].places())
     new = not out.exists()
     try:
         with report_full_disk(out, "choose a folder on a larger disk"), lock_folder(out):

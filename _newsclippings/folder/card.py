@@ -23,8 +23,8 @@ from _newsclippings.facts import (
 )
 from _newsclippings.folder.built_folder import LARGEST_BESIDE, SUMS, BuiltFolder, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, Manifest
-from _newsclippings.storage import holds, outputs, read_file, write_text
-from _newsclippings.text import json_text
+from _newsclippings.storage import has_content, outputs, read_file, write_text
+from _newsclippings.text import format_json
 
 LARGEST_CARD = 4 << 20  # bytes of a card
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -69,7 +69,7 @@ def check_card(folder: BuiltFolder) -> None:
 def stale_files(folder: BuiltFolder, charts: list[Path], name: str | None = None) -> list[Path]:
     """The files of the card that differ from what `write_card` would write."""
     texts = {folder.root / file: text for file, text in card_texts(folder, charts, name).items()}
-    return [file for file, text in texts.items() if not file.is_file() or not holds(file, text.encode())]
+    return [file for file, text in texts.items() if not file.is_file() or not has_content(file, text.encode())]
 
 
 def card_texts(
@@ -89,10 +89,10 @@ def card_texts(
     name = name.encode(errors="replace").decode()
     drawn = [picture] if folder.has_pictures and picture.is_file() else []
     note = NOTE_OF_FIRST if NOTE_OF_FIRST in before and not built_now else ""
-    text = _text(folder, json_text(name).rstrip(), bool(drawn), charts, note)
+    text = _text(folder, format_json(name).rstrip(), bool(drawn), charts, note)
     texts = {
         README: _keep_older_words(before, f"---\n{_yaml(folder)}---\n\n{text}"),
-        "dataset_infos.json": json_text(_infos(folder)),
+        "dataset_infos.json": format_json(_infos(folder)),
     }
     return texts | {SUMS: _sums_text(folder, texts, [*drawn, *charts])}
 

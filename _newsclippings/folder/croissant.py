@@ -11,7 +11,7 @@ from _newsclippings.folder.built_folder import SUMS, BuiltFolder
 from _newsclippings.folder.card import PAIRS_FILE, README, TAGS
 from _newsclippings.folder.manifest import Manifest, ShardEntry
 from _newsclippings.storage import outputs, write_text
-from _newsclippings.text import json_text
+from _newsclippings.text import format_json
 
 CROISSANT = "croissant.json"
 BESIDE = (README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT)  # files beside the configs of a folder
@@ -65,7 +65,7 @@ def write_croissant(folder: BuiltFolder, file: Path | None = None) -> Path:
         ConfigError: it is in the folder of a config, or was not written by this.
     """
     file = file or folder.root / CROISSANT
-    outputs.check_apart(file, [str(folder.root / config) for config in folder.manifests])
+    outputs.check_not_input(file, [str(folder.root / config) for config in folder.manifests])
     outputs.check_output(file, outputs.CROISSANT)
     write_text(file, croissant_text(folder), outputs.CROISSANT)
     return file
@@ -101,7 +101,7 @@ def croissant_text(folder: BuiltFolder) -> str:
             *(_enumeration(name, names) for name, names in labels.items()),
         ],
     }
-    return json_text(metadata)
+    return format_json(metadata)
 
 
 def _file_set(manifest: Manifest) -> Node:

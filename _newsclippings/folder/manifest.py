@@ -15,7 +15,7 @@ from typing import Any
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.facts import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SHARED_PICTURES, SPLITS, Columns, columns_of
 from _newsclippings.rows import JoinReport
-from _newsclippings.storage import DECODER, json_fault, read_file, what_instead, write_text
+from _newsclippings.storage import DECODER, describe_json_error, read_file, recognise_wrong_file, write_text
 from _newsclippings.text import printable
 
 MANIFEST = "manifest.json"
@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
     except NewsCLIPpingsError:
         raise
     except (ValueError, RecursionError) as error:
-        content = what_instead(data[:64]) or f"something else ({printable(json_fault(error))[:200]})"
+        content = recognise_wrong_file(data[:64]) or f"something else ({printable(describe_json_error(error))[:200]})"
         raise bad_file(folder / MANIFEST, "what `newsclippings build` writes", content, AGAIN) from error
 
 

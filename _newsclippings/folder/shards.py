@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError
 from _newsclippings.folder.manifest import AGAIN, LARGEST_RATIO, ShardEntry, SplitEntry
 from _newsclippings.rows import part_ranges
-from _newsclippings.storage import LocalFile, unpacked_sizes
+from _newsclippings.storage import LocalFile, read_unpacked_sizes
 from _newsclippings.tables import Int64s, as_array, empty_table, values_of
 
 SHARDS = 8  # a split has a multiple of 8, so that nodes and workers get equal shares
@@ -223,7 +223,7 @@ def _check_sizes(opened: str, size: int) -> None:
     with LocalFile(opened) as file:
         if file.size != size:
             raise _odd(f"{file.size:,} bytes, where its manifest says {size:,}")
-    for sizes in unpacked_sizes(opened, LARGEST_FOOTER):
+    for sizes in read_unpacked_sizes(opened, LARGEST_FOOTER):
         if max(sizes, default=0) > LARGEST_GROUP:
             raise _odd(f"a column of {max(sizes):,} bytes in one row group")
 

@@ -30,7 +30,7 @@ from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidd
 from _newsclippings.folder.manifest import MANIFEST, Manifest, ShardEntry
 from _newsclippings.folder.shards import allow_null_vectors, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
-from _newsclippings.storage import flush, flush_folder, is_lacking
+from _newsclippings.storage import flush, flush_folder, is_unsupported
 from _newsclippings.tables import arrow_schema
 
 try:
@@ -90,7 +90,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 if fcntl is not None:
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
             except OSError as error:
-                if not is_lacking(error):
+                if not is_unsupported(error):
                     raise
                 _logger.warning("%s: no locks there (%s): let no other build write to it now.", folder, error.strerror)
             if _is_at(folder, descriptor):  # else the process that had the lock removed the folder

@@ -32,7 +32,7 @@ from _newsclippings.storage import (
     TRIES,
     PlainFile,
     allow_open_files,
-    in_time,
+    call_with_timeout,
     map_ahead,
     read_file,
     write_text,
@@ -134,7 +134,7 @@ class _InTime:
             result = attribute(*args, **kwargs)
             return list(result) if isinstance(result, Iterator) else result  # all pages within the limit
 
-        return lambda *args, **kwargs: in_time(lambda: call(*args, **kwargs))
+        return lambda *args, **kwargs: call_with_timeout(lambda: call(*args, **kwargs))
 
 
 def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:

@@ -15,7 +15,7 @@ from _newsclippings.facts import PICTURE_FORMATS
 from _newsclippings.pictures.decoding import ORIENTATION, import_decoder, quiet, refuse_bomb
 from _newsclippings.pictures.ends import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.pictures.folder import Pictures
-from _newsclippings.storage import Rows, map_ahead, what_instead
+from _newsclippings.storage import Rows, map_ahead, recognise_wrong_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +72,7 @@ def _inspect(data: bytes, decode: bool) -> Inspection:
                 "corrupt", f"begins as a picture does, with {repr(data[:8])[1:]}, but its header cannot be read"
             )
         begins = f"no {' or '.join(PICTURE_FORMATS)}; it begins with {repr(data[:8])[1:]}"
-        return Inspection("no_picture", what_instead(data[:64]) or begins)
+        return Inspection("no_picture", recognise_wrong_file(data[:64]) or begins)
     except Exception as error:  # Pillow raises errors of many types for broken files
         return Inspection("corrupt", _describe_error(error))
     kind, mode = "JPEG" if image.format == "MPO" else str(image.format), image.mode  # MPO: a JPEG followed by others

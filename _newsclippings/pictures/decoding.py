@@ -12,8 +12,8 @@ import numpy as np
 
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import PICTURE_FORMATS
-from _newsclippings.storage import Lock, no_fork
-from _newsclippings.text import printable, shown
+from _newsclippings.storage import Lock, delay_forks
+from _newsclippings.text import printable, short_repr
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +50,7 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
         ValueError: the picture is null.
     """
     if isinstance(side, bool) or not isinstance(side, Real) or not side >= 1:
-        message = f"side={shown(side)}: expected a number of pixels, 1 or more."
+        message = f"side={short_repr(side)}: expected a number of pixels, 1 or more."
         raise ConfigError(message)
     return decode(image, side)
 
@@ -58,7 +58,7 @@ def decode_small(image: Mapping[str, str | bytes | None], side: int) -> "Image.I
 @functools.cache
 def import_decoder() -> None:
     """Import the parts of Pillow that decode, while no process forks: a child would wait for the import forever."""
-    with no_fork():
+    with delay_forks():
         from PIL import Image, ImageOps, WebPImagePlugin  # noqa: F401 # slow to import
 
         Image.preinit()
@@ -202,9 +202,9 @@ def _convert_to_rgb(picture: "Image.Image", on_white: bool, scale: int, deep: bo
         return picture if mode == "RGB" else picture.convert("RGB")
     if key is not None:
         picture.info["transparency"] = key
-    shown = picture if mode == "RGBA" else picture.convert("RGBA")
+    short_repr = picture if mode == "RGBA" else picture.convert("RGBA")
     white = Image.new("RGB", picture.size, "white")
-    white.paste(shown, mask=shown)
+    white.paste(short_repr, mask=short_repr)
     return white
 
 

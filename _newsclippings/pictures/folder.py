@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, UnsafePathError
-from _newsclippings.storage import Lock, Rows, open_file, read_binary, unreadable
+from _newsclippings.storage import Lock, Rows, open_file, read_binary_array, unreadable_file
 from _newsclippings.tables import array_of, as_array
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -98,7 +98,7 @@ class FolderPictures:
         except (OSError, UnsafePathError) as error:
             if isinstance(error, OSError) and error.errno in _ABSENT:
                 return
-            problem = unreadable(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
+            problem = unreadable_file(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
             if self._report is None:
                 raise problem from error
             self._report(os.path.join(self.root, path), problem)
@@ -114,7 +114,7 @@ class FolderPictures:
 
     def read(self, rows: Rows) -> pa.Array:
         """Read the encoded bytes of some rows; see `Pictures`."""
-        return read_binary(self.root, self.paths, rows, self.sizes, self.present, self._read_into)
+        return read_binary_array(self.root, self.paths, rows, self.sizes, self.present, self._read_into)
 
     def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         for row, view in zip(rows.tolist(), views, strict=True):
@@ -127,7 +127,7 @@ class FolderPictures:
             got = os.readv(file, [view])
             status = os.fstat(file)
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
         finally:
             os.close(file)
         state = status.st_size, _wrap_int64(status.st_mtime_ns)

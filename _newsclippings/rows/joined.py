@@ -14,7 +14,7 @@ from _newsclippings.facts import COLUMNS, EMBEDDINGS
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, computed_once, map_ahead
+from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
 from _newsclippings.tar import read_whole
 from _newsclippings.vectors import Embeddings
@@ -75,7 +75,7 @@ class JoinedSplit:
     def __post_init__(self) -> None:
         self._checked = np.zeros(len(self.rows), bool)
 
-    @computed_once
+    @lazy_property
     def report(self) -> JoinReport:
         """The report of all rows. The files of all rows are looked for."""
         self.look()

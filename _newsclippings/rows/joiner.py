@@ -21,7 +21,7 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, is_url, kept_tables, local_copy
+from _newsclippings.storage import KeptTable, Lock, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive, TarPictures, identity
 from _newsclippings.text import without_secrets
@@ -242,7 +242,7 @@ class Joiner:
             self.inputs.check_same(*dict.fromkeys(place for split in todo for place in files[split]))
             return tables
 
-        return kept_tables(self.cache / "tables", keys, make)
+        return keep_tables(self.cache / "tables", keys, make)
 
     def _files_of(self, what: str, split: str) -> list[str]:
         matches = self.inputs.matches[split]

@@ -19,7 +19,7 @@ from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSI
 from _newsclippings.folder import BuiltFolder, Manifest, refuse_foreign_content
 from _newsclippings.storage import STATS, write_text
 from _newsclippings.tables import values_of
-from _newsclippings.text import json_text, printable
+from _newsclippings.text import format_json, printable
 
 TOP: Final = 20  # topics, and pictures that are shown most often
 UNKNOWN: Final = "unknown"  # outlet, topic or sub-split of rows without one
@@ -64,7 +64,7 @@ def folder_stats(folder: BuiltFolder) -> Stats:
 
 def write_stats(stats: Stats, file: Path) -> Path:
     """Write the numbers as JSON, the same bytes for the same numbers."""
-    write_text(file, json_text(stats), STATS)
+    write_text(file, format_json(stats), STATS)
     return file
 
 

@@ -1,40 +1,22 @@
-"""Bytes on disks and servers: open, fetch, write and keep them, and name what is wrong with them."""
+"""Files on disks and servers: open, fetch, identify, write and keep them, and report what is wrong with them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from _newsclippings.storage import outputs
-from _newsclippings.storage.disk import (
-    ELSEWHERE,
-    changed_file,
-    check_known,
-    check_space,
-    describe_os_error,
-    extend,
-    flush,
-    flush_folder,
-    free_at,
-    is_full,
-    is_lacking,
-    ran_out_of_space,
-    report_cache_errors,
-    report_full_disk,
-    unreadable,
-)
 from _newsclippings.storage.files import (
     HEAD,
     Stream,
     check_json_head,
-    fingerprint,
-    hub_digests,
+    compute_hub_digests,
+    identify,
     open_stream,
     read_json_text,
-    what_instead,
+    recognise_wrong_file,
     write_atomically,
     write_text,
 )
-from _newsclippings.storage.local import LocalFile, Member, RandomFile, holds, open_file, read_file
-from _newsclippings.storage.network import PAUSE, TRIES, in_time, is_url
+from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, has_content, open_file, read_file
 from _newsclippings.storage.outputs import (
     CARD,
     CHART,
@@ -46,43 +28,76 @@ from _newsclippings.storage.outputs import (
     SOFTWARE,
     STATS,
     Maker,
-    check_apart,
-    check_folder,
+    check_not_input,
     check_output,
+    check_own_folder,
     foreign_output,
-    read_edges,
+    read_ends,
 )
-from _newsclippings.storage.parquet_footer import Footer, read_footer, unpacked_sizes
+from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
-from _newsclippings.storage.remote import PIECE, RemoteFile, open_random, pieces
-from _newsclippings.storage.standard_streams import Patient, forget_unprinted, not_printed, open_missing
-from _newsclippings.storage.strict_json import DECODER, TRUNCATED, has_surrogates, json_fault
-from _newsclippings.storage.threads import Lock, as_many, computed_once, map_ahead, no_fork
+from _newsclippings.storage.remote import (
+    PAUSE,
+    PIECE,
+    TRIES,
+    RemoteFile,
+    call_with_timeout,
+    is_url,
+    open_random,
+    split_range,
+)
+from _newsclippings.storage.space import (
+    MOVE_CACHE,
+    changed_file,
+    check_accessible,
+    check_space,
+    describe_os_error,
+    flush,
+    flush_folder,
+    free_bytes,
+    is_full,
+    is_unsupported,
+    out_of_space,
+    report_cache_errors,
+    report_full_disk,
+    reserve_bytes,
+    unreadable_file,
+)
+from _newsclippings.storage.standard_streams import (
+    LossyStream,
+    describe_print_error,
+    discard_unprinted,
+    open_missing_streams,
+)
+from _newsclippings.storage.strict_json import DECODER, TRUNCATED, describe_json_error, has_surrogates
+from _newsclippings.storage.threads import Lock, delay_forks, lazy_property, limit_threads, map_ahead
 
 if TYPE_CHECKING:
-    from _newsclippings.storage.binary import Rows, read_binary
-    from _newsclippings.storage.downloads import cache_folder, local_copy
+    from _newsclippings.storage.binary import Rows, read_binary_array
     from _newsclippings.storage.kept import (
         DamagedError,
         KeptFile,
         KeptTable,
+        cache_folder,
         damaged_cache,
-        kept_tables,
+        is_proved,
+        keep_tables,
+        local_copy,
         open_kept,
         write_kept,
+        write_proof,
     )
-    from _newsclippings.storage.paths import BadName, relative_path, relative_paths
-    from _newsclippings.storage.proofs import is_proved, write_proof
+    from _newsclippings.storage.paths import BadNameError, normalise_path, normalise_paths
 
 __all__ = [
     "CARD",
     "CHART",
     "DECODER",
-    "ELSEWHERE",
     "EMBEDDINGS",
     "HEAD",
     "INDEX",
     "INFOS",
+    "MOVE_CACHE",
     "PAUSE",
     "PIECE",
     "PREVIEW_PAGE",
@@ -91,105 +106,96 @@ __all__ = [
     "STATS",
     "TRIES",
     "TRUNCATED",
-    "BadName",
+    "BadNameError",
     "DamagedError",
+    "FileSlice",
     "Footer",
     "KeptFile",
     "KeptTable",
     "LocalFile",
     "Lock",
+    "LossyStream",
     "Maker",
-    "Member",
-    "Patient",
     "PlainFile",
     "RandomFile",
     "RemoteFile",
     "Rows",
     "Stream",
     "allow_open_files",
-    "as_many",
     "cache_folder",
+    "call_with_timeout",
     "changed_file",
-    "check_apart",
-    "check_folder",
+    "check_accessible",
     "check_json_head",
-    "check_known",
+    "check_not_input",
     "check_output",
+    "check_own_folder",
     "check_space",
-    "computed_once",
+    "compute_hub_digests",
     "damaged_cache",
+    "delay_forks",
+    "describe_json_error",
     "describe_os_error",
-    "extend",
-    "fingerprint",
+    "describe_print_error",
+    "discard_unprinted",
     "flush",
     "flush_folder",
     "foreign_output",
-    "forget_unprinted",
-    "free_at",
+    "free_bytes",
+    "has_content",
     "has_surrogates",
-    "holds",
-    "hub_digests",
-    "in_time",
+    "identify",
     "is_full",
-    "is_lacking",
     "is_proved",
+    "is_unsupported",
     "is_url",
-    "json_fault",
-    "kept_tables",
+    "keep_tables",
+    "lazy_property",
+    "limit_threads",
     "local_copy",
     "map_ahead",
-    "no_fork",
-    "not_printed",
+    "normalise_path",
+    "normalise_paths",
     "open_file",
     "open_kept",
-    "open_missing",
+    "open_missing_streams",
     "open_random",
     "open_stream",
+    "out_of_space",
     "outputs",
-    "pieces",
-    "ran_out_of_space",
-    "read_binary",
-    "read_edges",
+    "read_binary_array",
+    "read_ends",
     "read_file",
     "read_footer",
     "read_json_text",
-    "relative_path",
-    "relative_paths",
+    "read_unpacked_sizes",
+    "recognise_wrong_file",
     "report_cache_errors",
     "report_full_disk",
-    "unpacked_sizes",
-    "unreadable",
-    "what_instead",
+    "reserve_bytes",
+    "split_range",
+    "unreadable_file",
     "write_atomically",
     "write_kept",
     "write_proof",
     "write_text",
 ]
 
-# These need numpy and pyarrow, and most commands print their help without them.
+# Names of modules that import numpy and pyarrow, which most commands do not need to print their help.
 _LATE = {
-    "is_proved": "proofs",
-    "write_proof": "proofs",
-    "cache_folder": "downloads",
-    "local_copy": "downloads",
-    "BadName": "paths",
-    "DamagedError": "kept",
-    "KeptFile": "kept",
-    "KeptTable": "kept",
-    "kept_tables": "kept",
-    "Rows": "binary",
-    "damaged_cache": "kept",
-    "open_kept": "kept",
-    "read_binary": "binary",
-    "relative_path": "paths",
-    "relative_paths": "paths",
-    "write_kept": "kept",
+    "binary": {"Rows", "read_binary_array"},
+    "paths": {"BadNameError", "normalise_path", "normalise_paths"},
+    "kept": {
+        *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "open_kept", "write_kept", "keep_tables"),
+        *("cache_folder", "local_copy", "is_proved", "write_proof"),
+    },
 }
 
 
 def __getattr__(name: str) -> Any:
-    """A name of a module that is imported when it is first asked for."""
-    if name not in _LATE:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    """Import the module of a name on first access."""
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

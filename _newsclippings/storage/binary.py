@@ -1,4 +1,4 @@
-"""Many files read into one Arrow array."""
+"""Read many files into one Arrow array."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import BadFileError, bad_file
 
-MAX_FILE = 256 << 20  # bytes of a picture or an article: a picture of 64 million pixels has 192 MB without compression
+MAX_FILE = 256 << 20  # bytes of a picture or an article; uncompressed, 64 million pixels have 192 MB
 Rows = npt.NDArray[np.int32]
 
 
-def read_binary(
+def read_binary_array(
     location: str,
     paths: pa.Array,
     rows: Rows,
@@ -20,14 +20,29 @@ def read_binary(
     present: npt.NDArray[np.bool_],
     read_some: Callable[[Rows, list[memoryview]], None],
 ) -> pa.Array:
-    """Read pictures into one buffer, which becomes the Arrow array without a copy; one that is there twice, once."""
-    there = rows >= 0
-    there[there] = present[rows[there]]
+    """Read files into one buffer, which becomes an Arrow array without a copy. A repeated file is read only once.
+
+    Args:
+        location: the folder or tar that has them, for errors.
+        paths: string (R,), the name of each record's file, for errors.
+        rows: int32 (N,), the record of each value of the array; -1 for null.
+        sizes: int64 (R,), bytes of each file.
+        present: bool (R,), whether the file exists; null if not.
+        read_some: reads the files of records, int32 (M,), into buffers of their sizes.
+
+    Returns:
+        The contents, binary (N,).
+
+    Raises:
+        BadFileError: a file is too large, or all together have 2 GiB or do not fit into memory.
+    """
+    valid = rows >= 0
+    valid[valid] = present[rows[valid]]
     lengths = np.zeros(len(rows), np.int64)
-    lengths[there] = sizes[rows[there]]
+    lengths[valid] = sizes[rows[valid]]
     if (largest := int(lengths.max(initial=0))) > MAX_FILE:
         name = paths[int(rows[lengths.argmax()])].as_py()
-        do = "Nothing that large is a picture or an article: look what it is."
+        do = "No picture or article is that large: check what it is."
         raise bad_file(location, f"files of at most {MAX_FILE:,} bytes", f"{name} of {largest:,}", do)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if offsets[-1] >= 1 << 31:
@@ -36,15 +51,17 @@ def read_binary(
     try:
         buffer = pa.allocate_buffer(int(offsets[-1]))
     except MemoryError:
-        found = f"{offsets[-1]:,} bytes"
-        raise bad_file(location, f"{len(rows)} pictures that fit into memory", found, "Use more of it.") from None
+        message = (
+            f"{location}: {len(rows)} pictures of {offsets[-1]:,} bytes do not fit into memory. Use a larger machine."
+        )
+        raise BadFileError(message) from None
     view = memoryview(buffer).cast("B")
-    todo = np.flatnonzero(there)
+    todo = np.flatnonzero(valid)
     unique, first, which = np.unique(rows[todo], return_index=True, return_inverse=True)
     if len(todo):
         read_some(unique, [view[offsets[k] : offsets[k + 1]] for k in todo[first].tolist()])
     for k, original in zip(todo.tolist(), todo[first][which].tolist(), strict=True):
         if k != original:
             view[offsets[k] : offsets[k + 1]] = view[offsets[original] : offsets[original + 1]]
-    validity = pa.py_buffer(np.packbits(there, bitorder="little").tobytes())
+    validity = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
     return pa.Array.from_buffers(pa.binary(), len(rows), [validity, pa.py_buffer(offsets), buffer])

@@ -1,4 +1,4 @@
-"""Opening, fingerprinting and atomically writing files.
+"""Open, fetch and identify files, and write them atomically.
 
 A location is a local path or any URL that fsspec reads (`hf://`, `https://`, ...).
 """
@@ -15,15 +15,22 @@ from typing import Any, BinaryIO, Protocol
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.local import LocalFile, open_file, read_file
-from _newsclippings.storage.network import answered, failed, file_system, is_url, remote_info, try_again
 from _newsclippings.storage.outputs import Maker, check_output
+from _newsclippings.storage.remote import (
+    call_client,
+    describe_read_failure,
+    fetch_info,
+    is_url,
+    open_file_system,
+    retry,
+)
 from _newsclippings.text import printable, without_secrets
 
-JSON_MOST = 1 << 30  # bytes of a file of matches; the authors' largest has not a tenth of that
-LARGEST = 16 << 30  # bytes of a file that is fetched as a whole; the authors' largest has 2.4 GB
+JSON_MOST = 1 << 30  # largest file of matches, in bytes; the authors' largest has less than a tenth of that
+LARGEST = 16 << 30  # largest file that is fetched as a whole, in bytes; the authors' largest has 2.4 GB
 _BLOCK = 1 << 20  # bytes that are read at a time
-HEAD = 64 * 1024  # bytes hashed at either end of a file: enough to tell two JSON or tar files apart
-_NOT_DATA = (
+HEAD = 64 * 1024  # bytes hashed at either end of a file, in which two JSON or tar files differ
+_WRONG_FILES = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
     (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
     (b"<!doctype", "an HTML page", "The download went wrong; fetch it again."),
@@ -38,20 +45,20 @@ class Stream(Protocol):
     """An open file, read from front to back."""
 
     def read(self, size: int = -1, /) -> bytes | None:
-        """Up to `size` bytes, all where it is negative; empty at the end."""
+        """Read up to `size` bytes, or all if it is negative; empty at the end."""
 
     def readinto(self, buffer: Any, /) -> int | None:
-        """Fill a buffer as far as there is something; 0 at the end."""
+        """Read into a buffer; return the number of bytes, 0 at the end."""
 
     def __enter__(self) -> "Stream":
-        """The stream, closed when the block ends."""
+        """Return the stream, which is closed when the block ends."""
 
     def __exit__(self, *_: Any) -> Any:
         """Close the stream."""
 
 
-# What a client tells of a remote file that changes when its content does, by whatever name.
-_STATE = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
+# Fields of fsspec's clients that change when the content of a remote file does.
+_VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
@@ -61,27 +68,27 @@ def open_stream(location: str) -> Stream:
     Raises:
         DataNotFoundError: it does not exist, or access is refused.
         RemoteReadError: its server does not answer.
-        BadFileError: it is no plain file.
+        BadFileError: it is a folder, a pipe or a device.
     """
     if not is_url(location):
         return open(location, "rb", buffering=0, opener=open_file)
     try:
-        system, path = file_system(location)
-        stream: Stream = answered(location, lambda: system.open(path, "rb"))
+        system, path = open_file_system(location)
+        stream: Stream = call_client(location, lambda: system.open(path, "rb"))
     except Exception as error:  # whatever the client of that protocol and the network raise
-        failure = failed(location, error)
+        failure = describe_read_failure(location, error)
     else:
         return stream
     raise failure
 
 
 def read_json_text(location: str) -> bytes:
-    """The whole of a JSON file, after a look at whether it is one.
+    """Read a whole JSON file, and refuse one whose first bytes show that it holds something else.
 
     Raises:
         DataNotFoundError: it does not exist, or access is refused.
         RemoteReadError: its server does not answer.
-        BadFileError: the file is empty, an HTML page, or a Git LFS pointer.
+        BadFileError: the file is too large, empty, an HTML page, or a Git LFS pointer.
     """
     if is_url(location):
         sink = io.BytesIO()
@@ -89,66 +96,68 @@ def read_json_text(location: str) -> bytes:
         data = sink.getvalue()
     else:
         if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
-            raise _too_large(location, JSON_MOST)
+            raise _too_large_file(location, JSON_MOST)
         data = read_file(location)
     check_json_head(location, data)
     return data
 
 
 def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
-    """Write all of a remote file, of `most` bytes, to another; begun anew after failures that may pass."""
-    from tqdm.auto import tqdm  # takes a while to import, and most commands fetch nothing
+    """Copy a whole remote file, of at most `most` bytes; start again after failures that may be temporary."""
+    from tqdm.auto import tqdm  # slow to import, and most commands fetch nothing
 
     name = printable(without_secrets(location).rpartition("/")[2])
 
     def copy() -> None:
         sink.seek(0)
         sink.truncate()
-        system, path = file_system(location)
+        system, path = open_file_system(location)
         copied = 0
-        with answered(location, lambda: system.open(path, "rb")) as source:
+        with call_client(location, lambda: system.open(path, "rb")) as source:
             size = getattr(source, "size", None)
             if isinstance(size, int) and size > most:
-                raise _too_large(without_secrets(location), most)
+                raise _too_large_file(without_secrets(location), most)
             with tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
-                while data := answered(location, lambda: source.read(_BLOCK)):
+                while data := call_client(location, lambda: source.read(_BLOCK)):
                     copied += len(data)
                     if copied > most:
-                        raise _too_large(without_secrets(location), most)
+                        raise _too_large_file(without_secrets(location), most)
                     sink.write(data)
                     bar.update(len(data))
         if isinstance(size, int) and copied != size:
             message = f"got {copied:,} of {size:,} bytes"
             raise OSError(message)
 
-    try_again(copy, location, "it")
+    retry(copy, location, "it")
 
 
-def _too_large(location: object, most: int) -> BadFileError:
-    do = "It is another file, or a server that does not stop."
+def _too_large_file(location: object, most: int) -> BadFileError:
+    do = "It is another file, or the server does not stop sending."
     return bad_file(location, f"at most {most:,} bytes", "more", do)
 
 
-def what_instead(head: bytes) -> str | None:
-    """What came instead of data, if that can be seen from its first bytes."""
-    return next((what for magic, what, _ in _NOT_DATA if head.lstrip().startswith(magic)), None)
+def recognise_wrong_file(head: bytes) -> str | None:
+    """Name what a file holds instead of data if its first bytes show it, such as "an HTML page"; else None."""
+    return next((what for magic, what, _ in _WRONG_FILES if head.lstrip().startswith(magic)), None)
 
 
 def check_json_head(location: str, data: bytes) -> None:
-    """Refuse what is plainly not JSON, by its first bytes; give as many as there are, for blanks may come before."""
+    """Raise `BadFileError` if the first bytes of a file show that it is not JSON; `data` may be the whole file."""
     if not data or data.isspace():
         raise bad_file(location, "JSON", "an empty file", "The download went wrong; fetch it again.")
-    for magic, what, do in _NOT_DATA:
+    for magic, what, do in _WRONG_FILES:
         if data[:64].lstrip().startswith(magic):
             raise bad_file(location, "JSON", what, do)
 
 
-def fingerprint(location: str) -> str:
-    """What changes when the content of a location changes, at the cost of two small reads.
+def identify(location: str) -> str:
+    """Return a text that changes when the content of a location does, at the cost of two small reads.
 
-    A local file: size, times of content and inode change in nanoseconds, hash of head and tail. A local folder: its
-    resolved path. A file at the authors' pinned revision stands for itself; any other URL is asked for its size, and
-    for its ETag or whatever the protocol has.
+    It is made from a local file's size, times and first and last bytes; from a local folder's resolved path; from a
+    URL's size and ETag, or whatever its protocol has. A URL of the authors' pinned revision is its own identity.
+
+    Returns:
+        A SHA-256 in hex, or the pinned URL.
 
     Raises:
         DataNotFoundError: it does not exist, or access is refused.
@@ -157,8 +166,8 @@ def fingerprint(location: str) -> str:
     if is_url(location):
         if location.startswith(HUB_FILES):
             return location
-        state = {k.lower(): str(v) for k, v in remote_info(location).items() if k.lower() in _STATE}
-        place = without_secrets(location) if "etag" in state else location  # signatures are renewed, the file is not
+        state = {k.lower(): str(v) for k, v in fetch_info(location).items() if k.lower() in _VERSION_FIELDS}
+        place = without_secrets(location) if "etag" in state else location  # the signature in a URL may be renewed
         return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
     digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
     if not os.path.isdir(location):
@@ -170,12 +179,15 @@ def fingerprint(location: str) -> str:
     return digest.hexdigest()
 
 
-def hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
-    """What the Hub knows a file by: its SHA-256, and the SHA-1 that git has of it.
+def compute_hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:
+    """Compute the digests by which the Hub identifies a file.
 
     Args:
         path: the file.
-        advance: is told how many bytes were read.
+        advance: called with the number of bytes after each read.
+
+    Returns:
+        Its SHA-256, and the SHA-1 of its git blob, both in hex.
     """
     sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)
     with open(path, "rb") as file:
@@ -188,21 +200,21 @@ def hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: N
 
 @contextlib.contextmanager
 def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[str]:
-    """Give a temporary name in the same folder, which is made; rename it to `path` if all went well, else remove it.
+    """Yield a temporary path in the same folder, which is made; rename it to `path` if the block succeeds.
 
     Args:
         path: the file to write.
-        maker: what writes it, where it is an output that users name: only what it wrote itself is replaced.
+        maker: the command that writes it, if users name the file: then only its own output is replaced.
 
     Raises:
-        NewsCLIPpingsError: as `check_output`, before anything is written, or when it is to be renamed.
+        NewsCLIPpingsError: see `check_output`; raised before the block, or before the file is renamed.
     """
     check_output(path, maker)
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
         yield temporary
-        check_output(path, maker)  # another process may have written it since
+        check_output(path, maker)  # another process may have written it in the meantime
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -210,6 +222,6 @@ def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[s
 
 
 def write_text(path: str | Path, text: str, maker: Maker | None = None) -> None:
-    """Write a file of text in UTF-8, as a whole or not at all; see `write_atomically`."""
+    """Write a text file in UTF-8, completely or not at all; see `write_atomically`."""
     with write_atomically(path, maker) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Answers of HTTP servers, of which none is trusted: as many bytes as were asked for, unencoded, and in time."""
+"""Check the answers of untrusted HTTP servers: as many bytes as were requested, unencoded, and in time."""
 
 import asyncio
 import functools
@@ -8,23 +8,23 @@ from typing import Any
 from _newsclippings.errors import bad_file
 from _newsclippings.text import without_secrets
 
-SLOWEST = 1024  # bytes a second that an answer has to come at, or it counts as failed
-IN_MEMORY = 256 << 20  # bytes of an answer that is read as a whole, at most
-PIECE = 1 << 20
+SLOWEST = 1024  # bytes a second; a slower answer counts as failed
+IN_MEMORY = 256 << 20  # bytes of the largest answer that is read as a whole
+PIECE = 1 << 20  # bytes that are read at a time
 
 
 @functools.cache
-def client(patience: float) -> dict[str, Any]:
-    """What to make an `aiohttp.ClientSession` with.
+def make_client_options(patience: float) -> dict[str, Any]:
+    """Make the options of an `aiohttp.ClientSession`.
 
     Args:
-        patience: seconds for the head of an answer, for each pause in it, and for its body, on top of the time that
-            `SLOWEST` gives it.
+        patience: seconds for the head of an answer, for each pause in it, and for its body on top of the time that it
+            takes at `SLOWEST`.
     """
     import aiohttp
 
     class Answer(aiohttp.ClientResponse):  # type: ignore[misc]
-        """An answer whose body ends where it should, or reading it fails."""
+        """An answer that fails unless its head is in time and fits the request."""
 
         async def start(self, connection: Any) -> Any:
             try:
@@ -37,11 +37,11 @@ def client(patience: float) -> dict[str, Any]:
             return self
 
         def _asked(self) -> int | None:
-            """How many bytes were asked for; None for the whole file.
+            """Return how many bytes were requested; None for the whole file.
 
             Raises:
-                BadFileError: it is compressed: what comes out may be of any size, and its bytes are not the file's.
-                ClientPayloadError: it is another range than was asked for, which fsspec would take for that one.
+                BadFileError: the answer is compressed, so its bytes are not the file's and may unpack to any size.
+                ClientPayloadError: it has another range than was requested, which fsspec would not notice.
             """
             coding = self.headers.get("Content-Encoding", "")
             if coding.strip().lower() not in ("", "identity"):
@@ -64,13 +64,13 @@ def client(patience: float) -> dict[str, Any]:
             return last + 1 - first
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
-    # Redirects are counted by aiohttp: ten at most. What is encoded is refused above, and never decoded.
+    # aiohttp follows at most ten redirects. Encoded answers are refused above, so nothing is decoded.
     identity = {"Accept-Encoding": "identity"}
     return {"timeout": timeout, "response_class": Answer, "auto_decompress": False, "headers": identity}
 
 
 class _Body:
-    """The body of an answer, read no further than asked for, and no more slowly than `SLOWEST`."""
+    """The body of an answer, read no further than requested, and no more slowly than `SLOWEST`."""
 
     def __init__(self, body: Any, asked: int | None, patience: float) -> None:
         self._body, self._asked, self._patience = body, asked, patience
@@ -80,11 +80,11 @@ class _Body:
         return getattr(self._body, name)
 
     async def read(self, length: int = -1) -> bytes:
-        """Up to `length` bytes, or all; empty at the end of the answer, or of what was asked for.
+        """Read up to `length` bytes, or all if it is negative; empty at the end of the requested bytes.
 
         Raises:
             TimeoutError: they come too slowly.
-            OSError: there are more than anybody would want.
+            OSError: there are more than `IN_MEMORY`.
         """
         if length >= 0:
             return await self._next(length)
@@ -102,7 +102,7 @@ class _Body:
         loop = asyncio.get_running_loop()
         began = loop.time()
         data: bytes = await self._body.read(length)
-        self._waited += loop.time() - began  # what the reader takes between two calls does not count
+        self._waited += loop.time() - began  # the reader's own time between two calls does not count
         self._received += len(data)
         if data and self._waited > self._patience + self._received / SLOWEST:
             message = f"got {self._received:,} bytes in {self._waited:.0f} seconds"

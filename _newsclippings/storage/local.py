@@ -1,4 +1,4 @@
-"""Local files that are read in place: at positions, from several threads and processes."""
+"""Local files, read at any position, from several threads and processes."""
 
 import errno
 import io
@@ -8,14 +8,14 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.storage.disk import changed_file, if_there_is, unreadable
+from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.storage.space import changed_file, ignore_unsupported, unreadable_file
 
 _NO_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class RandomFile(Protocol):
-    """A file that is read at positions, local or remote.
+    """A local or remote file, read at any position.
 
     Attributes:
         path: its location, for errors.
@@ -26,27 +26,27 @@ class RandomFile(Protocol):
     size: int
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
+        """Read up to `length` bytes from `offset` on; fewer at the end of the file."""
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from `offset` on; an error where the file ends before."""
+        """Fill the buffers in their order, from `offset` on; raise an error if the file ends earlier."""
 
-    def hop_reader(self) -> Callable[[int, int], bytes]:
-        """A `read_at` for someone who goes through the file from front to back, leaving most of it out."""
+    def skipping_reader(self) -> Callable[[int, int], bytes]:
+        """Return a `read_at` for a caller that goes through the file from front to back and skips most of it."""
 
 
 def open_file(path: str, flags: int = 0) -> int:
-    """A descriptor of a plain local file, to read it.
+    """Open a plain local file for reading and return its descriptor.
 
     Raises:
-        DataNotFoundError: it is not there, or may not be read.
+        DataNotFoundError: it does not exist, or cannot be read.
         BadFileError: it is a folder, a pipe or a device.
     """
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # else opening a pipe waits for a writer
     try:
         descriptor = os.open(path, os.O_RDONLY | flags)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_file(path, error) from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -55,86 +55,98 @@ def open_file(path: str, flags: int = 0) -> int:
 
 
 def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """The whole of a plain local file.
+    """Read a whole plain local file.
 
     Args:
         path: the file.
-        most: bytes that it may have; unset: any number.
+        most: the largest size to accept, in bytes; any size if unset.
 
     Raises:
-        DataNotFoundError: it is not there, or cannot be read.
-        BadFileError: it is a folder, a pipe or a device, or larger.
+        DataNotFoundError: it does not exist, or cannot be read.
+        BadFileError: it is a folder, a pipe or a device, or too large.
     """
     try:
         with open(path, "rb", opener=open_file) as file:
             data = file.read(-1 if most is None else most + 1)
             if most is not None and len(data) > most:
-                found = f"{max(len(data), os.fstat(file.fileno()).st_size):,}"
-                raise bad_file(path, f"at most {most:,} bytes", found, "Is it another file?")
+                size = f"{max(len(data), os.fstat(file.fileno()).st_size):,}"
+                raise bad_file(path, f"at most {most:,} bytes", size, "Is it another file?")
             return data
     except OSError as error:
-        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
 
 
-def holds(path: str | os.PathLike[str], data: bytes) -> bool:
-    """Whether a file has just this in it; no more of it is read than that takes.
+def has_content(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Check whether a file has exactly this content, reading at most one byte more than that.
 
     Raises:
-        DataNotFoundError: it is not there, or cannot be read.
+        DataNotFoundError: it does not exist, or cannot be read.
         BadFileError: it is a folder, a pipe or a device.
     """
     try:
         with open(path, "rb", opener=open_file) as file:
             return file.read(len(data) + 1) == data
     except OSError as error:
-        raise error if isinstance(error, NewsCLIPpingsError) else unreadable(path, error)  # noqa: B904
+        raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
 
 
 class LocalFile:
-    """A local file for reads at a position; safe to share between threads, opened once per process.
+    """A local file, read at any position; safe to share between threads, and opened by each process for itself.
 
     Attributes:
         path: its location.
-        status: what the system said of it when it was opened.
-        size: in bytes, then.
+        status: its `os.stat_result` when it was opened.
+        size: in bytes, when it was opened.
     """
 
-    def __init__(self, path: str, read_ahead: bool = False, at_rest: bool = True) -> None:
+    def __init__(self, path: str, read_ahead: bool = False, may_change: bool = False) -> None:
+        """Open the file.
+
+        Args:
+            path: the file.
+            read_ahead: let the system read ahead; pays only if nearly all of the file is read in order.
+            may_change: accept that the file is written to while it is open.
+
+        Raises:
+            DataNotFoundError: it does not exist, or cannot be read.
+            BadFileError: it is a folder, a pipe or a device.
+        """
         self.path = path
-        self._read_ahead, self._at_rest = read_ahead, at_rest
+        self._read_ahead, self._may_change = read_ahead, may_change
         self._closing: list[Callable[[], object]] = []
         self._opened, self.status = self._open()
         self.size = self.status.st_size
 
     def _open(self) -> tuple[tuple[int, int], os.stat_result]:
-        """This process and a descriptor of its own, and what the system says of it.
+        """Open the file; return the process id with the descriptor, and the file's status.
 
         Raises:
-            BadFileError: it is another file than the one that was opened first.
+            BadFileError: another file is at this path now.
         """
         descriptor = open_file(self.path)
         close, status = weakref.finalize(self, os.close, descriptor), os.fstat(descriptor)
         if self._closing and not os.path.samestat(self.status, status):
             close()
-            raise bad_file(self.path, "the same file as before", "another", "Load it again.")
-        if hasattr(os, "posix_fadvise") and not self._read_ahead:  # between headers lie pictures nobody asked for
-            with if_there_is():
+            message = f"{self.path}: the file was replaced while it was read. Load it again."
+            raise BadFileError(message)
+        if hasattr(os, "posix_fadvise") and not self._read_ahead:  # what follows a header in a tar is often not needed
+            with ignore_unsupported():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         self._closing.append(close)
         return (os.getpid(), descriptor), status
 
     def _descriptor(self) -> int:
-        """This process's own: some network file systems serve each open file by itself.
+        """Return this process's own descriptor, since some network file systems serve each open file separately.
 
-        There is no lock, which a fork could find taken: threads that come at once open it each. The inherited one stays
-        open, since a thread that forked may be about to read from it.
+        There is no lock, since a fork could find it taken: threads that call at the same time each open the file. The
+        inherited descriptor stays open, since the thread that forked may be about to read from it.
         """
         if self._opened[0] != os.getpid():
             self._opened, _ = self._open()
         return self._opened[1]
 
     def close(self) -> None:
-        """Give the file descriptors back."""
+        """Close all descriptors."""
         for close in self._closing:
             close()
 
@@ -145,26 +157,26 @@ class LocalFile:
         self.close()
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
-        return self.hop_reader()(offset, length)
+        """Read up to `length` bytes from `offset` on; fewer at the end of the file."""
+        return self.skipping_reader()(offset, length)
 
-    def hop_reader(self) -> Callable[[int, int], bytes]:
-        """As `RandomFile`: nothing is read ahead."""
+    def skipping_reader(self) -> Callable[[int, int], bytes]:
+        """Return a `read_at` that reads nothing ahead; see `RandomFile`."""
         descriptor = self._descriptor()
 
         def read_at(offset: int, length: int) -> bytes:
             try:
                 return os.pread(descriptor, length, offset)
             except OSError as error:
-                raise unreadable(self.path, error) from error
+                raise unreadable_file(self.path, error) from error
 
         return read_at
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from `offset` on.
+        """Fill the buffers in their order, from `offset` on.
 
         Raises:
-            BadFileError: the file ends before, or changed.
+            BadFileError: the file ends earlier, or changed.
             DataNotFoundError: it cannot be read.
         """
         wanted = sum(len(buffer) for buffer in buffers)
@@ -180,7 +192,7 @@ class LocalFile:
         self.check_unchanged()
 
     def _read_all(self, offset: int, buffers: tuple[memoryview, ...]) -> int | None:
-        """Read into several buffers by one call; None where there is no such call: its callers do without."""
+        """Read into several buffers by one system call; return the number of bytes, or None without such a call."""
         if not hasattr(os, "preadv"):  # macOS before Python 3.12
             return None
         try:
@@ -188,25 +200,25 @@ class LocalFile:
         except OSError as error:
             if error.errno in _NO_CALL:  # some file systems and sandboxes
                 return None
-            raise unreadable(self.path, error) from error
+            raise unreadable_file(self.path, error) from error
 
     def check_unchanged(self) -> None:
-        """Raise `BadFileError` if the file was written to since it was opened, unless it is one that may be."""
+        """Raise `BadFileError` if the file was written to since it was opened, unless it may change."""
         status = os.fstat(self._descriptor())
         same = (status.st_size, status.st_mtime_ns) == (self.status.st_size, self.status.st_mtime_ns)
-        if self._at_rest and not same:
+        if not self._may_change and not same:
             raise changed_file(self.path)
 
 
-class Member(io.RawIOBase):
-    """A stretch of a file as a stream of its own."""
+class FileSlice(io.RawIOBase):
+    """A range of bytes of a file, as a stream."""
 
     def __init__(self, file: RandomFile, offset: int, size: int) -> None:
         super().__init__()
         self._file, self._offset, self._end = file, offset, offset + size
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True: the stream can only be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants any buffer

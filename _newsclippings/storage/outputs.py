@@ -1,4 +1,4 @@
-"""What commands write: never over an input, and never over a file that they did not write themselves."""
+"""Keep commands from writing over an input, or over a file that they did not write themselves."""
 
 import os
 import re
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from _newsclippings.errors import ConfigError, bad_file
+from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import HOMEPAGE
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.text import printable
 
-EDGE = 64 << 10  # bytes at either end of a file in which its maker is looked for
-OTHER_CALLS = {"download_and_prepare": "download_and_prepare()"}
+END_BYTES = 64 << 10  # bytes at either end of a file that may hold the mark of its maker
+_CALLS = {"download_and_prepare": "download_and_prepare()"}
 SOFTWARE = "Software"  # the text chunk of a PNG that names its maker
 
 PathLike = str | os.PathLike[str]
@@ -21,13 +21,13 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Maker:
-    """A command, and how what it wrote is known again.
+    """A command, and the marks by which its files are recognised.
 
     Attributes:
         command: its name.
         marks: all of these are in the first or the last 64 KiB of each file that it writes.
-        never: this is in none of them: by it another command's files, which look the same, are told apart.
-        earlier: any of these marks a file that an earlier version wrote.
+        never: this is in none of its files, but in those of another command that have the same marks.
+        earlier: each of these marks a file that an earlier version wrote.
     """
 
     command: str
@@ -37,20 +37,20 @@ class Maker:
 
     @property
     def name(self) -> str:
-        """The mark of files that can carry one."""
+        """The text to put into files that can carry a mark."""
         return f"newsclippings {self.command}"
 
     def wrote(self, path: PathLike) -> bool:
-        """Whether it wrote a file, by what is in it."""
-        edges = read_edges(path)
+        """Check by its marks whether this command wrote a file."""
+        edges = read_ends(path)
         marked = all(mark in edges for mark in self.marks) or any(mark in edges for mark in self.earlier)
         return marked and (self.never is None or self.never not in edges)
 
 
-def read_edges(path: PathLike) -> bytes:
-    """The first and the last 64 KiB of a file."""
+def read_ends(path: PathLike) -> bytes:
+    """Read the first and the last 64 KiB of a file."""
     with LocalFile(os.fspath(path)) as file:
-        return file.read_at(0, EDGE) + file.read_at(max(EDGE, file.size - EDGE), EDGE)
+        return file.read_at(0, END_BYTES) + file.read_at(max(END_BYTES, file.size - END_BYTES), END_BYTES)
 
 
 def _marked(command: str, before: str = "") -> Maker:
@@ -75,51 +75,53 @@ STATS, CHART = Maker("stats", (b'"version": ', b'"manifests": {', b'"configs": {
 
 
 def check_output(path: PathLike, maker: Maker | None = None) -> None:
-    """Refuse to write where something is that would be lost.
+    """Raise an error if writing a file would destroy something that its command did not write.
 
     Args:
-        path: the file to write, which may be there already.
-        maker: what writes it, and may replace what it wrote before. None: whatever file is there is replaced, as in a
-            folder of our own.
+        path: the file to write, which may exist.
+        maker: the command that writes it, which may replace its own output. None: any plain file is replaced, as in the
+            cache.
 
     Raises:
-        BadFileError: a link, a folder or a device is there.
-        ConfigError: a file is there that something else wrote; or the folder it belongs in is a file.
-        DataNotFoundError: what is there cannot be read.
+        BadFileError: the path is a link, a folder or a device.
+        ConfigError: another program wrote the file, or its parent folder is a file.
+        DataNotFoundError: the existing file cannot be read.
     """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        message = f"{printable(os.fspath(path))}: what should be its folder is a file. Choose another name."
+        message = f"{printable(os.fspath(path))}: its folder is a file. Choose another name."
         raise ConfigError(message) from None
     if not stat.S_ISREG(status.st_mode):
-        expected, found = "a plain file to replace, or none", "a link, a folder or a device"
-        raise bad_file(printable(os.fspath(path)), expected, found, "Choose another name.")
+        message = (
+            f"{printable(os.fspath(path))} is a link, a folder or a device, not a plain file. Choose another name."
+        )
+        raise BadFileError(message)
     if maker is not None and not maker.wrote(path):
         raise foreign_output(path, maker.command)
 
 
 def foreign_output(path: PathLike, command: str, of: str = "") -> ConfigError:
-    """Something is where a command would write, and did not come from it."""
-    call = OTHER_CALLS.get(command, f"newsclippings {command}")
+    """Make the error of an output path at which there is something that its command did not write."""
+    call = _CALLS.get(command, f"newsclippings {command}")
     return ConfigError(
         f"{printable(os.fspath(path))} exists and was not written by `{call}`{of}. Nothing was "
         "changed: choose another name, or remove it."
     )
 
 
-def check_folder(folder: PathLike, names: str, command: str) -> None:
-    """Refuse a folder, which is going to be removed, with anything in it that a command did not write.
+def check_own_folder(folder: PathLike, names: str, command: str) -> None:
+    """Raise an error if a folder that is about to be removed holds files that a command did not write.
 
     Args:
-        folder: which may be there.
-        names: what the paths of files below it look like, as a regular expression.
+        folder: the folder, which need not exist.
+        names: a regular expression for the paths of the command's files, relative to the folder.
         command: the command.
 
     Raises:
-        ConfigError: something else is in it, or it is a link or a file.
+        ConfigError: another file is in it, or it is a link or a file.
     """
     if os.path.islink(folder) or (os.path.lexists(folder) and not os.path.isdir(folder)):
         raise foreign_output(folder, command)
@@ -130,31 +132,31 @@ def check_folder(folder: PathLike, names: str, command: str) -> None:
             raise foreign_output(os.path.join(path, odd[0]), command)
 
 
-def check_apart(path: PathLike, inputs: Iterable[str]) -> None:
-    """Refuse to write onto an input, or into a folder of inputs.
+def check_not_input(path: PathLike, inputs: Iterable[str]) -> None:
+    """Raise an error if an output is an input, or is inside a folder of inputs.
 
     Args:
         path: the file or folder to write.
-        inputs: files and folders that are read, or would be if they were there. Links, hard links and other spellings
-            of a path make no difference.
+        inputs: files and folders that are read, whether they exist or not. Links, hard links and other spellings of a
+            path are recognised.
 
     Raises:
-        ConfigError: it is one of the inputs, lies in one, or would hold one.
+        ConfigError: it is one of the inputs, is inside one, or contains one.
     """
     target = os.path.realpath(path)
     above = list(_with_parents(target))
-    for one in inputs:
-        real, found = os.path.realpath(one), None
+    for location in inputs:
+        real, problem = os.path.realpath(location), None
         if _same(target, real):
-            found = "is one of the inputs"
+            problem = "is one of the inputs"
         elif os.path.isdir(real) and any(_same(folder, real) for folder in above):
-            found = "lies in a folder of inputs"
+            problem = "is inside a folder of inputs"
         elif os.path.isdir(target) and any(_same(target, folder) for folder in _with_parents(real)):
-            found = "holds the inputs"
-        if found:
+            problem = "contains the inputs"
+        if problem:
             message = (
-                f"{printable(os.fspath(path))} {found} ({printable(one)}), which stay as they are. Nothing was "
-                "changed: choose another name, outside of them."
+                f"{printable(os.fspath(path))} {problem} ({printable(location)}). Nothing was changed: choose another "
+                "name, outside of the inputs."
             )
             raise ConfigError(message)
 
@@ -164,15 +166,15 @@ def _with_parents(path: str) -> Iterator[str]:
     yield from map(str, Path(path).parents)
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether two real paths are of one file; of files that are not there, whether they would be."""
-    if one == other:
+def _same(path: str, other: str) -> bool:
+    """Check whether two real paths are the same file, or would be if it existed."""
+    if path == other:
         return True
     try:
-        return os.path.samestat(os.stat(one), os.stat(other))
+        return os.path.samestat(os.stat(path), os.stat(other))
     except OSError:
         pass
-    (folder, name), (other_folder, other_name) = os.path.split(one), os.path.split(other)
+    (folder, name), (other_folder, other_name) = os.path.split(path), os.path.split(other)
     try:
         return name == other_name and os.path.samestat(os.stat(folder), os.stat(other_folder))
     except OSError:

@@ -1,6 +1,6 @@
-"""What the footer of a Parquet file says, read by ourselves: Arrow's own accessors abort the process on some footers.
+"""Read the footer of a Parquet file without Arrow, whose own accessors abort the process on some damaged footers.
 
-A footer is a struct of Thrift's compact protocol. Its numbers are believed if they agree with each other and with the
+A footer is a struct of Thrift's compact protocol. Its numbers are accepted if they agree with each other and with the
 size of the file.
 """
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.text import printable
 
-DEPTH = 16  # of structs and lists in one another: Parquet has eight
-LONGEST = 100_000  # elements of a list: a shard of 600,000 rows has 6,000 row groups
+DEPTH = 16  # nested structs and lists; Parquet needs eight
+LONGEST = 100_000  # elements of a list; a shard of 600,000 rows has 6,000 row groups
 _INT32, _INT64, _BINARY, _LIST, _SET, _STRUCT = 5, 6, 8, 9, 10, 12  # types of Thrift
-_DICTIONARY = (2, 8)  # encodings
+_DICTIONARY = (2, 8)  # numbers of the dictionary encodings
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A column in a row group: bytes packed and unpacked, and whether its values are in a dictionary."""
+    """A column in a row group: its bytes packed and unpacked, and whether its values are in a dictionary."""
 
     packed: int
     unpacked: int
@@ -29,11 +29,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a footer says.
+    """The content of a footer.
 
     Attributes:
-        rows: of the file.
-        groups: of each row group, the chunk of each wanted column.
+        rows: number of rows of the file.
+        groups: for each row group, the chunk of each wanted column.
         metadata: keys and values.
     """
 
@@ -47,25 +47,26 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
 
     Args:
         path: the file.
-        location: what to call it in errors.
-        columns: that it must have.
-        most: bytes that a footer may have.
-        do: what to do about one that is none, for errors.
+        location: the name of the file for errors.
+        columns: the columns that it must have.
+        most: the largest footer to read, in bytes.
+        do: what to do about a wrong file, for errors.
 
     Raises:
-        BadFileError: it is no Parquet file, or not with these columns, or its footer contradicts itself.
+        BadFileError: it is not a Parquet file, lacks a column, or its footer is damaged.
     """
     try:
-        data, end = _footer_of(path, most)
+        data, end = _read_footer_bytes(path, most)
     except _BadFooterError as error:
-        raise bad_file(location, "a Parquet file", f"that {error}", do) from None
+        message = f"{location}: {error}. {do}"
+        raise BadFileError(message) from None
     try:
         fields = _Thrift(data).struct(0)
         leaves = _leaves(fields[2])
         missing = [name for name in columns if name not in leaves]
         if missing:
-            found = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
-            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {found}", do)
+            names = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
+            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {names}", do)
         wanted = {list(leaves).index(name): name for name in columns}
         groups = [_chunks(group, list(leaves.items()), wanted, end) for group in _list(fields[4])]
         rows = _count(fields[3])
@@ -73,25 +74,25 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
             raise _BadFooterError
         metadata = {_bytes(pair[1]): _bytes(pair.get(2, b"")) for pair in _list(fields.get(5, []))}
     except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
-        found = "one that is damaged, or of another kind"
-        raise bad_file(location, f"the footer of a flat Parquet file with {', '.join(columns)}", found, do) from None
+        message = f"{location}: its footer is damaged, or not that of a flat Parquet file ({', '.join(columns)}). {do}"
+        raise BadFileError(message) from None
     return Footer(rows, groups, metadata)
 
 
-def unpacked_sizes(path: str, most: int) -> list[list[int]]:
-    """What the footer of a Parquet file says that the columns of each row group take, unpacked.
+def read_unpacked_sizes(path: str, most: int) -> list[list[int]]:
+    """Read from the footer of a Parquet file how many bytes its columns take unpacked.
 
     Args:
         path: the file.
-        most: bytes that a footer may have.
+        most: the largest footer to read, in bytes.
 
     Returns:
-        Bytes of each column of each row group.
+        For each row group, the bytes of each column.
 
     Raises:
-        ValueError: it is no Parquet file, or its footer is damaged; the message says which.
+        ValueError: it is not a Parquet file, or its footer is damaged; the message names the reason.
     """
-    data, _ = _footer_of(path, most)
+    data, _ = _read_footer_bytes(path, most)
     try:
         groups = _list(_Thrift(data).struct(0)[4])
         return [[_count(column[3][6]) for column in _list(group[1])] for group in groups]
@@ -100,13 +101,13 @@ def unpacked_sizes(path: str, most: int) -> list[list[int]]:
         raise _BadFooterError(message) from None
 
 
-def _footer_of(path: str, most: int) -> tuple[bytes, int]:
-    """The bytes of a footer, and at which byte of the file they begin."""
+def _read_footer_bytes(path: str, most: int) -> tuple[bytes, int]:
+    """Return the bytes of a footer, and the byte of the file where they begin."""
     with LocalFile(path) as file:
         head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
         length = int.from_bytes(tail[:4], "little")
         if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:
-            message = "it is no Parquet file, or a part of one"
+            message = "it is not a Parquet file, or only a part of one"
             raise _BadFooterError(message)
         if length > most:
             message = f"it has a footer of {length:,} bytes, more than {most:,}"
@@ -115,40 +116,41 @@ def _footer_of(path: str, most: int) -> tuple[bytes, int]:
 
 
 class _BadFooterError(ValueError):
-    """The bytes are no footer, or contradict each other."""
+    """The bytes are not a footer, or contradict each other."""
 
 
 def _leaves(schema: Any) -> dict[str, int]:
-    """Column -> physical type, of a schema without groups."""
+    """Return column -> physical type for a schema without groups."""
     root, *leaves = _list(schema)
-    found: dict[str, int] = {}
+    types: dict[str, int] = {}
     for leaf in leaves:
         name = _bytes(leaf[4]).decode()
-        if 5 in leaf or leaf.get(3, 0) not in (0, 1) or name in found or name == "":
+        if 5 in leaf or leaf.get(3, 0) not in (0, 1) or name in types or name == "":
             raise _BadFooterError
-        found[name] = _count(leaf[1])
-    if _count(root[5]) != len(found):
+        types[name] = _count(leaf[1])
+    if _count(root[5]) != len(types):
         raise _BadFooterError
-    return found
+    return types
 
 
 def _chunks(group: Any, leaves: list[tuple[str, int]], wanted: dict[int, str], end: int) -> dict[str, Chunk]:
-    """The wanted columns of a row group."""
+    """Return the chunks of the wanted columns of a row group, which must end before byte `end` of the file."""
     columns = _list(group[1])
     if len(columns) != len(leaves):
         raise _BadFooterError
-    found = {}
+    chunks = {}
     for k, name in wanted.items():
-        about = columns[k][3]
-        starts = [_count(about[field]) for field in (9, 11) if field in about]
-        packed, unpacked = _count(about[7]), _count(about[6])
-        encodings = _list(about[2])
-        agrees = (_list(about[3]), about[1], about[5]) == ([name.encode()], leaves[k][1], group[3])
-        elsewhere = {1, 8, 9} & set(columns[k])  # another file, or encrypted
-        if not agrees or elsewhere or min(starts) < 4 or min(starts) + packed > end or 9 not in about:
+        fields = columns[k][3]
+        starts = [_count(fields[number]) for number in (9, 11) if number in fields]
+        packed, unpacked = _count(fields[7]), _count(fields[6])
+        encodings = _list(fields[2])
+        agrees = (_list(fields[3]), fields[1], fields[5]) == ([name.encode()], leaves[k][1], group[3])
+        elsewhere = {1, 8, 9} & set(columns[k])  # in another file, or encrypted
+        if not agrees or elsewhere or min(starts) < 4 or min(starts) + packed > end or 9 not in fields:
             raise _BadFooterError
-        found[name] = Chunk(packed, unpacked, 11 in about or any(one in _DICTIONARY for one in encodings))
-    return found
+        coded = 11 in fields or any(encoding in _DICTIONARY for encoding in encodings)
+        chunks[name] = Chunk(packed, unpacked, coded)
+    return chunks
 
 
 def _count(value: Any) -> int:
@@ -170,13 +172,13 @@ def _bytes(value: Any) -> bytes:
 
 
 class _Thrift:
-    """Thrift's compact protocol: structs become dicts by the number of the field, lists lists, strings bytes."""
+    """A reader of Thrift's compact protocol: a struct becomes a dict of field number -> value, a string bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
     def struct(self, depth: int) -> dict[int, Any]:
-        """A struct, to its end."""
+        """Read a struct to its end."""
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
@@ -197,12 +199,12 @@ class _Thrift:
         if kind in (_LIST, _SET):
             head = self._byte()
             count = self._varint() if head >> 4 == 15 else head >> 4
-            if count > min(LONGEST, len(self.data) - self.at):  # each takes a byte, at least
+            if count > min(LONGEST, len(self.data) - self.at):  # each element takes at least a byte
                 raise _BadFooterError
             return [self._value(head & 15, depth + 1) for _ in range(count)]
         if kind == _STRUCT:
             return self.struct(depth)
-        if kind in (1, 2, 3):  # elements of a list of booleans, and bytes
+        if kind in (1, 2, 3):  # a boolean of a list, or a byte
             return self._byte()
         if kind == 7:
             return self._take(8)

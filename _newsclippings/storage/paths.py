@@ -1,4 +1,4 @@
-"""Names found in files become keys, never paths: one normal form for the dialects of data.json, metadata and tar.
+"""One normal form for the names of pictures in data.json, metadata and tars, which serve as keys, never as paths.
 
 `visual_news/origin/guardian/images/0540/632.jpg`, `./guardian/images/0540/632.jpg` and
 `origin/guardian/images/0540/632.jpg` all become `guardian/images/0540/632.jpg`.
@@ -15,18 +15,18 @@ from _newsclippings.tables import array_of, as_array, values_of
 MAX_LENGTH = 1024  # characters; the longest real name has about 40
 PREFIXES = (("visual_news", "origin"), ("visualnews", "origin"), ("origin",))
 
-# What nearly every name looks like; anything else takes the careful way, one by one.
+# Nearly all names have this form; the others are normalised one by one.
 _PREFIX = r"^(?:\./)?(?:(?:visual_?news/)?origin/)?"
 _PLAIN = _PREFIX + r"(?:[A-Za-z0-9_\-][A-Za-z0-9_.\-]*/)*[A-Za-z0-9_\-][A-Za-z0-9_.\-]*$"
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
-def relative_path(name: str) -> str:
+def normalise_path(name: str) -> str:
     """Bring one name into the normal form.
 
     Raises:
-        ValueError: the name is absolute, has `..`, a control character, a backslash, a drive or a URL scheme, is empty
-            or overlong; the message says which.
+        ValueError: the name is absolute, empty or too long, or has `..`, a control character, a backslash, a drive or a
+            URL scheme; the message names the reason.
     """
     if len(name) > MAX_LENGTH:
         message = f"it has {len(name)} characters, more than {MAX_LENGTH}"
@@ -57,11 +57,11 @@ def relative_path(name: str) -> str:
     return "/".join(parts)
 
 
-def relative_paths(names: pa.Array) -> pa.Array:
-    """Bring many names into the normal form, at about 0.2 microseconds a plain one. Nulls stay null.
+def normalise_paths(names: pa.Array) -> pa.Array:
+    """Bring many names, string (N,), into the normal form; nulls stay null. A plain name takes 0.2 microseconds.
 
     Raises:
-        BadName: as `relative_path`, with the position of the first bad name.
+        BadNameError: a name is refused by `normalise_path`.
     """
     fits = as_array(values_of(pc.utf8_length(names), 0) <= MAX_LENGTH)
     plain = pc.and_(pc.match_substring_regex(names, _PLAIN), fits)
@@ -72,14 +72,19 @@ def relative_paths(names: pa.Array) -> pa.Array:
     values = short.to_pylist()
     for k in odd:
         try:
-            values[k] = relative_path(names[k].as_py())
+            values[k] = normalise_path(names[k].as_py())
         except ValueError as error:
-            raise BadName(k, str(error)) from None
+            raise BadNameError(k, str(error)) from None
     return array_of(values, pa.string())
 
 
-class BadName(ValueError):
-    """A name that was refused: its position in the array and the reason. Callers say which file it stood in."""
+class BadNameError(ValueError):
+    """A name was refused; callers add the file that has it.
+
+    Attributes:
+        position: of the first refused name in the array.
+        why: the reason.
+    """
 
     def __init__(self, position: int, why: str) -> None:
         super().__init__(position, why)

@@ -1,51 +1,299 @@
-"""Positioned reads of a remote file: byte ranges, several at a time, tried again when the network fails."""
+"""Remote files through fsspec: open them, ask about them, read byte ranges, and retry when the network fails."""
 
+import contextlib
+import functools
 import itertools
 import os
+import queue
+import re
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import (
+    BadFileError,
+    ConfigError,
+    DataNotFoundError,
+    MissingDependencyError,
+    NewsCLIPpingsError,
+    RemoteReadError,
+    bad_file,
+)
+from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.local import LocalFile, RandomFile
-from _newsclippings.storage.network import answered, file_system, is_url, remote_info, try_again
-from _newsclippings.storage.threads import as_many, map_ahead
-from _newsclippings.text import without_secrets
+from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
+from _newsclippings.text import (
+    describe_error,
+    redact_error,
+    redact_logs,
+    remember_secrets,
+    remember_token,
+    without_secrets,
+)
 
+T = TypeVar("T")
+
+TRIES = 6
+PAUSE = 0.1  # seconds before the second try; three times as long before each further one, 12 in all
+TIMEOUT = 30.0  # seconds without a byte, or for the head of an answer, after which a request counts as failed
+PATIENCE = 4  # after this many times TIMEOUT nothing is tried again
 THREADS = 16  # requests at a time
-PIECE = 2 << 20  # bytes of a request at most: what is in memory is 2 * THREADS of them
-LOOK_AHEAD = (4 << 10, 1 << 20)  # bytes of a request while hopping: the least and the most
-CLOSE = 16 << 10  # bytes between headers up to which reading through is better than a request for each
+PIECE = 2 << 20  # bytes of a request at most; up to 2 * THREADS answers are in memory
+LOOK_AHEAD = (4 << 10, 1 << 20)  # fewest and most bytes of a request when most of the file is skipped
+CLOSE = 16 << 10  # if headers are closer together than this many bytes, one long read is faster than many requests
 
-Range = tuple[int, int]  # first byte, and the one after the last
+Range = tuple[int, int]  # first byte, and the byte after the last
+
+
+def is_url(location: str) -> bool:
+    """Check whether a location is a URL and not a local path."""
+    return "://" in location
+
+
+@functools.cache
+def _reset_fsspec_in_children() -> None:
+    """Make forked processes forget fsspec's thread, which exists only in the parent.
+
+    Not every supported fsspec does this itself; `datasets` does the same in the workers of a DataLoader.
+    """
+
+    def reset() -> None:
+        asyn: Any = sys.modules.get("fsspec.asyn")
+        if hasattr(asyn, "reset_lock"):  # absent if the fork happened during the import
+            asyn.iothread[0] = asyn.loop[0] = None
+            asyn.reset_lock()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)
+
+
+def open_file_system(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises:
+        ConfigError: no client reads this kind of URL.
+        Exception: whatever fsspec raises.
+    """
+    _reset_fsspec_in_children()
+    with delay_forks():
+        import fsspec  # takes a while to import, and most builds read local files only
+        import fsspec.asyn
+
+        unknown = [protocol for protocol in re.findall(r"([a-z0-9+.-]+)://", url) if _is_unknown_protocol(protocol)]
+        if "http://" in url or "https://" in url:
+            import _newsclippings.storage.http_answers  # noqa: F401
+    remember_secrets_of(url)
+    options: dict[str, Any] = {}
+    if "http://" in url or "https://" in url:
+        from _newsclippings.storage.http_answers import make_client_options
+
+        http = {"client_kwargs": make_client_options(TIMEOUT)}
+        options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
+    try:
+        system, path = fsspec.core.url_to_fs(url, **options)
+    except ValueError:
+        if not unknown:
+            raise
+        system, path = None, ""
+    if system is None:  # raised here and not above, since the error above, which shows the URL, would be its context
+        message = (
+            f"{without_secrets(url)}: there is no such protocol. Use https://, hf://, s3:// or another one that fsspec "
+            "supports, or download the file and pass the local path."
+        )
+        raise ConfigError(message)
+    return system, path
+
+
+def _is_unknown_protocol(protocol: str) -> bool:
+    """Check whether fsspec does not support a protocol; import the client of a supported one."""
+    import fsspec
+
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        return True
+    except Exception:  # a client that is not installed, or broken; raised again when it is used
+        return False
+    return False
+
+
+def remember_secrets_of(url: str) -> None:
+    """Remove the secrets of a URL, of proxies and of the Hub from all messages from now on."""
+    for address in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
+        remember_secrets(address)
+    remember_token(os.environ.get("HF_TOKEN"))
+    if "hf://" in url:
+        with contextlib.suppress(Exception):  # the client is not installed, or a file of its cannot be read
+            from huggingface_hub import get_token
+
+            remember_token(get_token())
+    redact_logs()
+
+
+def call_with_timeout(action: Callable[[], T], seconds: float | None = None) -> T:
+    """Call a client that sets no limit on the time of a whole answer, and return its result.
+
+    Args:
+        action: the call; made in a daemon thread, so one that takes too long ends with the process.
+        seconds: the limit; TIMEOUT * PATIENCE if not given.
+
+    Raises:
+        TimeoutError: the call took longer.
+    """
+    seconds = TIMEOUT * PATIENCE if seconds is None else seconds
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((action(), None))
+        except BaseException as error:  # raised again below
+            results.put((None, error))
+
+    threading.Thread(target=run, name="newsclippings-call", daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        message = f"no whole answer in {seconds:,.0f} seconds"
+        raise TimeoutError(message) from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value] # T itself may be None
+
+
+def call_client(url: str, action: Callable[[], T]) -> T:
+    """Make one small request of an fsspec client within the time limit; over HTTP, `http_answers` sets the limit."""
+    return action() if "http://" in url or "https://" in url else call_with_timeout(action)
+
+
+def retry(action: Callable[[], T], url: str, what: str) -> T:
+    """Run an action on a remote file, again after failures that may be temporary, and return its result.
+
+    Args:
+        action: what to run.
+        url: the file's URL.
+        what: what the action reads, for the error.
+
+    Raises:
+        DataNotFoundError: the file does not exist, access is refused, or the address is wrong.
+        RemoteReadError: all tries failed.
+    """
+    began, cause = time.monotonic(), None
+    for attempt in range(TRIES):
+        time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
+        try:
+            return action()
+        except Exception as error:  # whatever the client of that protocol and the network raise
+            failure = describe_read_failure(url, error) if _is_final(error) or _find_own_error(error) else None
+            problem, cause = describe_error(error), redact_error(error)
+        if failure is not None:  # raised here and not above, since `error`, which shows the URL, would be its context
+            raise failure
+        if time.monotonic() - began > PATIENCE * TIMEOUT:
+            break
+    message = (
+        f"{without_secrets(url)}: {what} could not be read (tried {attempt + 1} times; the last time: {problem}). What "
+        "was fetched so far is kept: run it again when the server answers, or download the file and pass the local "
+        "path."
+    )
+    raise RemoteReadError(message) from cause
+
+
+def describe_read_failure(url: str, error: BaseException) -> NewsCLIPpingsError:
+    """Make the error to raise after reading a URL failed, with a cause without secrets.
+
+    Raise it outside of the `except` block: the original error, which may show secrets, would become its context.
+    """
+    own = _find_own_error(error)
+    failure = own or _fetch_error(url, error)
+    if own is None:
+        failure.__cause__ = redact_error(error)
+    failure.__suppress_context__ = True
+    return failure
+
+
+def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | MissingDependencyError | RemoteReadError:
+    """Make the error of a remote file that could not be fetched, or whose size could not be asked for."""
+    if isinstance(cause, ImportError):
+        return MissingDependencyError(
+            f"{without_secrets(location)}: the package that reads this protocol is missing ({describe_error(cause)}). "
+            "Install it, or download the file and pass the local path."
+        )
+    case = DataNotFoundError if _is_final(cause) else RemoteReadError
+    what = f"{without_secrets(location)} could not be fetched ({describe_error(cause)})."
+    if location.startswith(HUB_FILES):
+        place = without_secrets(location).removeprefix(HUB_FILES).lstrip("/")
+        return case(
+            f"{what} It was needed because there is no news_clippings/{place} below data_dir. Put a copy there (the "
+            "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
+            "HF_ENDPOINT."
+        )
+    return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
+
+
+def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
+    """Find an error of this package among an error and its causes, since a client may have wrapped it."""
+    cause: BaseException | None = error
+    for _ in range(9):
+        if cause is None or isinstance(cause, NewsCLIPpingsError):
+            return cause
+        cause = cause.__cause__
+    return None
+
+
+def _is_final(error: BaseException) -> bool:
+    """Check whether trying again cannot help: the file does not exist, or access is refused."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # fsspec's error for any failure
+        return _is_final(error.__cause__)
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
+    refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
+
+
+def fetch_info(url: str) -> dict[str, Any]:
+    """Ask for what fsspec reports of a remote file: `size`, and fields that change with the content.
+
+    Raises:
+        DataNotFoundError: the file does not exist, or access is refused.
+        RemoteReadError: the server does not answer.
+    """
+
+    def ask() -> dict[str, Any]:
+        system, path = open_file_system(url)
+        system.invalidate_cache()
+        return dict(call_client(url, lambda: system.info(path)))
+
+    return retry(ask, url, "its size")
 
 
 def open_random(location: str) -> RandomFile:
-    """Open a local or remote file for reads at a position."""
+    """Open a local or remote file for reading at any position."""
     return RemoteFile(location) if is_url(location) else LocalFile(location)
 
 
 class RemoteFile:
-    """A remote file for reads at a position; safe to share between threads, and after a fork.
+    """A remote file, read at any position; safe to share between threads, and after a fork.
 
     Attributes:
-        path: its URL, without what may be a password or a signature in it.
+        path: its URL, without secrets.
         size: in bytes.
     """
 
     def __init__(self, url: str) -> None:
-        """Ask for its size.
+        """Ask for the file's size.
 
         Raises:
-            DataNotFoundError: it does not exist, or access is refused.
-            RemoteReadError: its server does not answer.
-            BadFileError: its size is not known, so that ranges cannot be asked for.
+            DataNotFoundError: the file does not exist, or access is refused.
+            RemoteReadError: the server does not answer.
+            BadFileError: the server does not report a size, so ranges cannot be requested.
         """
         self._url, self.path = url, without_secrets(url)
-        size = remote_info(url).get("size")
+        size = fetch_info(url).get("size")
         if not isinstance(size, int):
-            raise _no_ranges(self.path)
+            raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
         self.size = size
@@ -53,21 +301,21 @@ class RemoteFile:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end of the file."""
+        """Read up to `length` bytes from `offset` on; fewer at the end of the file."""
         return self._read(offset, min(offset + length, self.size))
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill the buffers, one after the other, from `offset` on.
+        """Fill the buffers in their order, from `offset` on.
 
         Raises:
-            BadFileError: the file ends before.
+            BadFileError: the file ends earlier.
             RemoteReadError: all tries failed.
         """
         wanted = sum(map(len, buffers))
         if offset + wanted > self.size:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"a file of {self.size} bytes")
         position = 0
-        for _, data in self.read_ranges(pieces(offset, offset + wanted)):
+        for _, data in self.read_ranges(split_range(offset, offset + wanted)):
             rest = memoryview(data)
             for start, buffer in zip(itertools.accumulate(map(len, buffers), initial=0), buffers, strict=False):
                 low, high = max(start, position), min(start + len(buffer), position + len(rest))
@@ -76,59 +324,59 @@ class RemoteFile:
             position += len(rest)
 
     def read_ranges(self, ranges: Iterable[Range]) -> Iterator[tuple[Range, bytes]]:
-        """Read many ranges, `THREADS` at a time; they come in the order asked for.
+        """Read many ranges, `THREADS` at a time; yield each with its bytes, in the given order.
 
         Raises:
-            RemoteReadError: all tries of one of them failed.
+            RemoteReadError: all tries for a range failed.
         """
-        return map_ahead(self._executor(), lambda one: self._read(*one), ranges, 2 * THREADS)
+        return map_ahead(self._executor(), lambda wanted: self._read(*wanted), ranges, 2 * THREADS)
 
-    def hop_reader(self) -> Callable[[int, int], bytes]:
-        """As `RandomFile`: reads ahead as long as that pays."""
+    def skipping_reader(self) -> Callable[[int, int], bytes]:
+        """Return a `read_at` that reads ahead while that is faster; see `RandomFile`."""
         return _LookAhead(self).read_at
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
-            self._pool = (os.getpid(), ThreadPoolExecutor(as_many(THREADS), thread_name_prefix="newsclippings"))
+            self._pool = (os.getpid(), ThreadPoolExecutor(limit_threads(THREADS), thread_name_prefix="newsclippings"))
         return self._pool[1]
 
     def _read(self, start: int, stop: int) -> bytes:
-        """One range, tried again after failures that may pass."""
+        """Read one range, again after failures that may be temporary."""
         if start >= stop:
             return b""
 
         def read() -> bytes:
             stream, self._own.stream = self._stream(), None
 
-            def range_of_it() -> bytes:
-                stream.seek(start)  # here, since some protocols have one stream for all
+            def read_range() -> bytes:
+                stream.seek(start)  # here, since in some protocols all threads share one stream
                 data: bytes = stream.read(stop - start)
                 return data
 
             try:
-                data: bytes | None = answered(self._url, range_of_it)
+                data: bytes | None = call_client(self._url, read_range)
             except NewsCLIPpingsError:
                 raise
-            except ValueError:  # how fsspec says that there are no ranges
+            except ValueError:  # fsspec's error if the server does not support ranges
                 data = None
             if data is None:
-                raise _no_ranges(self.path)
+                raise _missing_ranges(self.path)
             if len(data) != stop - start:
                 message = f"got {len(data)} bytes"
                 raise OSError(message)
-            self._own.stream = stream  # only one that works is used again
+            self._own.stream = stream  # reused, since it works
             return data
 
-        return try_again(read, self._url, f"bytes {start:,} to {stop - 1:,}")
+        return retry(read, self._url, f"bytes {start:,} to {stop - 1:,}")
 
     def _stream(self) -> Any:
-        """This thread's own stream: seeking is not safe between threads, nor between processes."""
+        """Return this thread's own stream, since seeking is not safe between threads or processes."""
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
-            system, path = file_system(self._url)
-            known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # else it asks again
-            opened = answered(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
+            system, path = open_file_system(self._url)
+            known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # saves a request
+            opened = call_client(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
             self._own.stream, self._own.process = opened, os.getpid()
-            self._own.system = system  # one that is in an archive closes that when it goes
+            self._own.system = system  # kept, since a file system inside an archive closes it when collected
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,15 +387,16 @@ class RemoteFile:
 
 
 class _LookAhead:
-    """Reads from front to back with a window that grows where headers are close together, and shrinks elsewhere."""
+    """Reads a file from front to back through a window that grows while headers are close together, else shrinks."""
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
         self.start, self.window = 0, b""
-        self.hits, self.last = 0, 0  # headers in the window that a request each would have cost, and the last of them
+        self.hits, self.last = 0, 0  # headers read from the window that had saved a request, and where the last begins
         self.length = LOOK_AHEAD[0]
 
     def read_at(self, offset: int, length: int) -> bytes:
+        """Read `length` bytes from `offset` on, from the window if they are in it."""
         place = offset - self.start
         if not 0 <= place <= len(self.window) - length:
             close = self.hits * CLOSE >= len(self.window) > 0
@@ -159,14 +408,14 @@ class _LookAhead:
         return self.window[place : place + length]
 
 
-def _no_ranges(url: str) -> BadFileError:
+def _missing_ranges(url: str) -> BadFileError:
     return BadFileError(
-        f"{url}: the server does not answer range requests (206), and only some of the file is needed. Use another "
+        f"{url}: the server does not support range requests (206), and only parts of the file are needed. Use another "
         "server, or download the file and pass the local path."
     )
 
 
-def pieces(start: int, stop: int) -> Iterator[Range]:
-    """A range in pieces of a request each."""
+def split_range(start: int, stop: int) -> Iterator[Range]:
+    """Split a range into pieces of one request each."""
     for low in range(start, stop, PIECE):
         yield low, min(low + PIECE, stop)

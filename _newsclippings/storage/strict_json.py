@@ -1,4 +1,4 @@
-"""JSON without the leniences of Python's decoder: no NaN, no key twice in an object, no integer beyond 64 bits."""
+"""Strict JSON: unlike Python's decoder, it refuses NaN, repeated keys in an object, and integers beyond 64 bits."""
 
 import json
 from collections import Counter
@@ -10,35 +10,35 @@ TRUNCATED = "the end of the file (truncated)"
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        message = f"the key {twice[:40]!r}, which stands twice in one object"
+        ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
+        message = f"the key {repeated[:40]!r} more than once in an object"
         raise ValueError(message)
     return record
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     message = f"{name}, which is not JSON"
     raise ValueError(message)
 
 
-def _int64(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:  # 20: the sign, too
+def _parse_int64(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:  # 19 digits and a sign
         message = f"an integer of {len(digits)} digits, too large for 64 bits"
         raise ValueError(message)
     return int(digits)
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether a text has half of a character, which no file in UTF-8 can hold."""
+    """Check whether a text has a lone surrogate, which UTF-8 cannot encode."""
     return not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def json_fault(error: Exception, start: int = 0) -> str:
-    """What was found instead of JSON, and how far behind `start`."""
+def describe_json_error(error: Exception, start: int = 0) -> str:
+    """Describe what was found instead of JSON; positions are counted from `start`."""
     if isinstance(error, RecursionError):
         return "lists or objects nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        rest = error.doc[error.pos : error.pos + 20].strip()  # nothing, or the beginning of a word that goes on
+        rest = error.doc[error.pos : error.pos + 20].strip()  # at the end of the file empty, or a part of a word
         if error.msg.startswith("Unterminated string") or any(
             word.startswith(rest) for word in ("true", "false", "null")
         ):
@@ -49,4 +49,4 @@ def json_fault(error: Exception, start: int = 0) -> str:
     return str(error)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_int=_int64)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_int=_parse_int64)

@@ -1,8 +1,8 @@
-"""Work done ahead of its consumer, in threads; and locks that a forked process does not wait for.
+"""Run work in threads ahead of its consumer, and keep locks from blocking forked processes.
 
-A fork copies locks as they are, but not the threads that hold them: what such a thread would have released stays
-locked in the child for ever. So locks of this package are made anew there, nothing is computed under the one lock that
-`functools.cached_property` has before Python 3.12, and no process forks while something is imported.
+A fork copies locks in their state, but not the threads that hold them, so a lock held by another thread stays locked in
+the child for ever. Therefore this package's locks are replaced in a child, nothing is computed under the lock that
+`functools.cached_property` has before Python 3.12, and no process forks during certain imports.
 """
 
 import contextlib
@@ -31,10 +31,19 @@ Owner = TypeVar("Owner")
 def map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Argument], Result], arguments: Iterable[Argument], ahead: int
 ) -> Iterator[tuple[Argument, Result]]:
-    """Call a function in threads, `ahead` calls before their results are asked for; yields in the order given.
+    """Call a function in threads, up to `ahead` calls before their results are needed.
 
-    What the function raises is raised here, in its turn. Who stops early cancels what was not begun. In a process that
-    was forked meanwhile, where the threads are not, it is called when its result is asked for.
+    Calls that have not started are cancelled if the consumer stops early. In a process that is forked in between, which
+    has no threads, each call is made when its result is needed.
+
+    Args:
+        pool: the threads.
+        function: takes one argument. What it raises is raised here, in its turn.
+        arguments: one for each call.
+        ahead: number of calls.
+
+    Returns:
+        Each argument with its result, in the given order.
     """
     waiting: deque[tuple[Argument, Future[Result]]] = deque()
     todo, process = iter(arguments), os.getpid()
@@ -54,8 +63,8 @@ def map_ahead(
                 future.cancel()
 
 
-def as_many(threads: int) -> int:
-    """How many of some threads to start: each reserves up to 72 MB of address space, which may be limited."""
+def limit_threads(threads: int) -> int:
+    """Return how many threads to start, at most `threads`: each reserves up to 72 MB of limited address space."""
     if resource is None:
         return threads
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -63,7 +72,7 @@ def as_many(threads: int) -> int:
 
 
 def _submit(pool: ThreadPoolExecutor, function: Callable[[Argument], Result], argument: Argument) -> "Future[Result]":
-    """As the pool does; in this thread where the system starts no more of them, of processes or address space."""
+    """Submit a call to the pool; make it in this thread if the system's limits allow no further thread."""
     try:
         return pool.submit(function, argument)
     except RuntimeError as error:
@@ -78,7 +87,7 @@ def _submit(pool: ThreadPoolExecutor, function: Callable[[Argument], Result], ar
 
 
 class Lock:
-    """A lock for `with`, which is free in a forked process, whoever held it before."""
+    """A lock for `with` that is free in a forked process, even if a thread of the parent holds it."""
 
     def __init__(self) -> None:
         self._lock = self._held = threading.Lock()
@@ -90,31 +99,31 @@ class Lock:
         self._held = lock
 
     def __exit__(self, *_: object) -> None:
-        self._held.release()  # the one that was taken: of a holder who forks the other one is new
+        self._held.release()  # not `self._lock`, which is new if the holder forked
 
     def __reduce__(self) -> tuple[type["Lock"], tuple[()]]:
-        return Lock, ()  # in another process, it is another one, and free
+        return Lock, ()  # unpickled in another process, it is a free lock
 
     def renew(self) -> None:
-        """Forget who holds it."""
+        """Replace the lock by a free one."""
         self._lock = threading.Lock()
 
 
-class computed_once(Generic[Owner, Result]):  # as functools.cached_property
-    """A property that is computed when it is first asked for, and kept in the instance; without a lock."""
+class lazy_property(Generic[Owner, Result]):  # lower case like functools.cached_property
+    """A property that is computed on first access and kept in the instance; without a lock."""
 
     def __init__(self, compute: Callable[[Owner], Result]) -> None:
         self._compute = compute
-        functools.update_wrapper(self, compute)  # type: ignore[arg-type] # for its name and docstring
+        functools.update_wrapper(self, compute)  # type: ignore[arg-type] # copies name and docstring
 
     @overload
-    def __get__(self, instance: None, owner: Any = None) -> "computed_once[Owner, Result]": ...
+    def __get__(self, instance: None, owner: Any = None) -> "lazy_property[Owner, Result]": ...
 
     @overload
     def __get__(self, instance: Owner, owner: Any = None) -> Result: ...
 
-    def __get__(self, instance: Owner | None, owner: Any = None) -> "Result | computed_once[Owner, Result]":
-        """Its value; from then on the instance has it as an attribute, which comes before this."""
+    def __get__(self, instance: Owner | None, owner: Any = None) -> "Result | lazy_property[Owner, Result]":
+        """Compute the value and store it as an attribute of the instance, which replaces this property."""
         if instance is None:
             return self
         value = self._compute(instance)
@@ -123,8 +132,8 @@ class computed_once(Generic[Owner, Result]):  # as functools.cached_property
 
 
 @contextlib.contextmanager
-def no_fork() -> Iterator[None]:
-    """Let forks wait while the block runs: what a thread is about to import, nobody could import in the child."""
+def delay_forks() -> Iterator[None]:
+    """Make forks wait while the block imports something: a child forked during an import could never import it."""
     with _importing:
         yield
 
@@ -142,22 +151,22 @@ def _renew_in_child() -> None:
 
 
 def _renew_progress_locks() -> None:
-    """Those of tqdm, which even a bar that is not shown takes.
+    """Replace the locks of tqdm, which even a hidden progress bar takes.
 
-    Its lock between processes goes, too: in a child that was forked while a thread held it, it counts that thread for
-    ever, and is never given back by the first one to take it there, which holds up the parent as well. So bars of
-    several processes may be drawn over each other.
+    The lock between processes is dropped. If a thread of the parent held it during the fork, the child counts that
+    thread for ever: the first thread that takes the lock there never releases it, and the parent waits too. Without it,
+    bars of several processes may be drawn over each other.
     """
     default = progress.TqdmDefaultWriteLock
     default.th_lock = threading.RLock()
     if not hasattr(default, "mp_lock"):
-        return  # no bar was made yet
+        return  # no bar has been made
     default.mp_lock = None
     lock, classes = default(), [progress.tqdm]
     while classes:
         bar = classes.pop()
         classes += bar.__subclasses__()
-        bar.monitor = None  # a thread, which is not there
+        bar.monitor = None  # a thread, which the child does not have
         if isinstance(bar.get_lock(), default):
             bar.set_lock(lock)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
-from _newsclippings.storage import RandomFile, RemoteFile, computed_once, fingerprint, is_url, open_random
+from _newsclippings.storage import RandomFile, RemoteFile, identify, is_url, lazy_property, open_random
 from _newsclippings.tables import array_of
 from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, load_index
@@ -24,8 +24,8 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
 
 
 def identity(location: str) -> str:
-    """Name for a cached file that is derived from `location`: the fingerprint of its content, and VERSION."""
-    return f"{fingerprint(location)}-{VERSION}"
+    """Name for a cached file that is derived from `location`: the identity of its content, and VERSION."""
+    return f"{identify(location)}-{VERSION}"
 
 
 class TarArchive:
@@ -44,12 +44,12 @@ class TarArchive:
         self.location = location
         self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
 
-    @computed_once
+    @lazy_property
     def file(self) -> RandomFile:
         """The open tar."""
         return open_random(self.location)
 
-    @computed_once
+    @lazy_property
     def index(self) -> TarIndex:
         """The index of the tar: read from the cache or from the given file, or built by walking the headers.
 
@@ -103,11 +103,11 @@ class TarArchive:
         if identity(self.location) != self._key:
             raise changed_tar(self.file.path)
 
-    @computed_once
+    @lazy_property
     def _key(self) -> str:
         return identity(self.location)
 
-    @computed_once
+    @lazy_property
     def _copy(self) -> TarCopy | None:
         """The sparse local copy; None if the tar is local."""
         if not is_url(self.location):

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.pictures import TAIL, Pictures, is_cut_by_zeros
-from _newsclippings.storage import Lock, RandomFile, Rows, read_binary
+from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array
 from _newsclippings.tables import as_array
 from _newsclippings.tar.index import TarIndex
 from _newsclippings.tar.members import Members, TarCopy, read_members
@@ -57,7 +57,7 @@ class TarPictures:
         Raises:
             BadTarError: the header before a file is not the one that was indexed.
         """
-        return read_binary(self.file.path, self.paths, rows, self.sizes, self.present, self._read_into)
+        return read_binary_array(self.file.path, self.paths, rows, self.sizes, self.present, self._read_into)
 
     def byte_of(self, row: int) -> int:
         """Return the byte of the tar at which the data of a row begin."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.storage import BadName, relative_path, relative_paths
+from _newsclippings.storage import BadNameError, normalise_path, normalise_paths
 
 BLOCK = 512
 ZERO = bytes(BLOCK)
@@ -126,13 +126,13 @@ def is_header_of(header: bytes, path: str, size: int) -> bool:
         if (b"/" + header[:100].rstrip(b"\0")).endswith(b"/" + path.encode()):
             return True
         has_long_name = not path.isascii() or len(path) > 80  # the name is in a PAX or GNU header before this one
-        return has_long_name or relative_path(read_name(header).decode()) == path
+        return has_long_name or normalise_path(read_name(header).decode()) == path
     except (DamageError, ValueError):
         return False
 
 
 def normalise_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
-    """Bring member names into the normal form (see `relative_paths`).
+    """Bring member names into the normal form (see `normalise_paths`).
 
     Args:
         raw: binary (N,), names as they are in the tar.
@@ -146,8 +146,8 @@ def normalise_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDAr
         BadTarError: a name is not UTF-8, or may leave the root.
     """
     try:
-        return relative_paths(raw.cast(pa.string()))
-    except BadName as error:
+        return normalise_paths(raw.cast(pa.string()))
+    except BadNameError as error:
         position, why = error.position, error.why
     except pa.ArrowInvalid:
         position, why = (

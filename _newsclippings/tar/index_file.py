@@ -19,12 +19,12 @@ import xxhash
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     INDEX,
-    BadName,
+    BadNameError,
     Footer,
     RandomFile,
     local_copy,
+    normalise_paths,
     read_footer,
-    relative_paths,
     write_atomically,
 )
 from _newsclippings.tables import int64s, one_chunk, values_of
@@ -126,8 +126,8 @@ def read_index(path: str, location: str) -> pa.Table:
         raise bad_file(location, "places inside the tar", what, _DO)
     names = one_chunk(table["name"])
     try:
-        has_prefix = not relative_paths(names).equals(names)
-    except BadName as error:
+        has_prefix = not normalise_paths(names).equals(names)
+    except BadNameError as error:
         what = f"{names[error.position].as_py()[:200]!r}: {error.why}"
         raise bad_file(location, "names below origin/", what, _DO) from None
     if has_prefix:

@@ -23,17 +23,17 @@ from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadTarError, ConfigError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
-    ELSEWHERE,
+    MOVE_CACHE,
     PIECE,
     LocalFile,
     RandomFile,
     RemoteFile,
     check_space,
-    extend,
     flush,
     is_full,
-    pieces,
     report_full_disk,
+    reserve_bytes,
+    split_range,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK, is_header_of
@@ -255,7 +255,7 @@ class VerifiedRange:
             buffer[:] = self.read_at(offset, len(buffer))
             offset += len(buffer)
 
-    def hop_reader(self) -> Callable[[int, int], bytes]:
+    def skipping_reader(self) -> Callable[[int, int], bytes]:
         """Return `read_at`, since nothing need be read ahead; see `RandomFile`."""
         return self.read_at
 
@@ -296,7 +296,7 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = 
 def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members, again: bool) -> None:
     rows = np.flatnonzero([again or not _has_record(descriptor, members, k) for k in range(len(members.offsets))])
     needed = int(members.sizes[rows].sum()) + BLOCK * len(rows)
-    check_space(copy.parent, needed, "what has to be fetched", ELSEWHERE)
+    check_space(copy.parent, needed, "what has to be fetched", MOVE_CACHE)
     hashes: dict[int, xxhash.xxh3_128] = {}
 
     def sink(row: int, at: int, data: memoryview) -> None:
@@ -359,13 +359,13 @@ def open_copy(copy: Path, size: int) -> LocalFile:
                 if not stat.S_ISREG(status.st_mode):
                     raise _no_copy(copy, "something that is not a file has its name")
                 if status.st_size != size:
-                    extend(descriptor, size)
+                    reserve_bytes(descriptor, size)
         except OSError as error:
             if is_full(error):
                 raise
             why = "a link has its name" if os.path.islink(copy) else error.strerror or type(error).__name__
             raise _no_copy(copy, why) from None
-    return LocalFile(str(copy), at_rest=False)  # other processes may write to it
+    return LocalFile(str(copy), may_change=True)  # other processes may write to it
 
 
 def _no_copy(copy: Path, why: str) -> ConfigError:
@@ -437,7 +437,7 @@ def plan_requests(starts: Int64s, stops: Int64s) -> Iterator[tuple[int, int, int
     while first < len(starts):
         start, stop, unused, last = int(starts[first]), int(stops[first]), 0, first + 1
         if stop - start > PIECE:
-            for low, high in pieces(start, stop):
+            for low, high in split_range(start, stop):
                 yield low, high, first, last
         else:
             while last < len(starts):

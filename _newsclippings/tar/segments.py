@@ -17,7 +17,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError, BadTarError
-from _newsclippings.storage import DamagedError, Lock, RandomFile, as_many, open_kept, write_kept
+from _newsclippings.storage import DamagedError, Lock, RandomFile, limit_threads, open_kept, write_kept
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
@@ -67,7 +67,7 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
                 bar.update(count)
 
         def pool(threads: int) -> ThreadPoolExecutor:
-            executor = stack.enter_context(ThreadPoolExecutor(as_many(threads)))
+            executor = stack.enter_context(ThreadPoolExecutor(limit_threads(threads)))
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             return executor
 

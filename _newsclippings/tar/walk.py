@@ -35,7 +35,7 @@ _SPARSE, _ANY = b"GNU.sparse", b""  # keys for any GNU.sparse field, and for a P
 
 SCHEMA = pa.schema(
     [
-        ("name", pa.string()),  # in the normal form of `relative_path`
+        ("name", pa.string()),  # in the normal form of `normalise_path`
         ("offset", pa.int64()),  # byte of the tar at which the member's data begin
         ("size", pa.int64()),  # bytes
         ("header_crc", pa.uint32()),  # CRC-32 of the 512 bytes before the data; checked at each read
@@ -86,7 +86,7 @@ class _Walk:
 
     def __init__(self, file: RandomFile, start: int, stop: int, advance: Callable[[int], None]) -> None:
         self.file = file
-        self.read_at = file.hop_reader()
+        self.read_at = file.skipping_reader()
         self.start, self.stop = start, stop
         self.advance = advance
         self.tables: list[pa.Table] = []

@@ -18,7 +18,13 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
 from _newsclippings.facts import OUTLETS
-from _newsclippings.storage import Patient, describe_os_error, forget_unprinted, free_at, not_printed
+from _newsclippings.storage import (
+    LossyStream,
+    describe_os_error,
+    describe_print_error,
+    discard_unprinted,
+    free_bytes,
+)
 from _newsclippings.text import as_message
 from _newsclippings.train import model as models
 from _newsclippings.train import untrusted
@@ -104,7 +110,7 @@ def report_failed_save(folder: str) -> Iterator[None]:
         if "PytorchStreamWriter failed" not in str(error):
             raise
         message = (
-            f"{folder}: a checkpoint could not be written, and torch gives no reason; {free_at(folder):,} bytes are "
+            f"{folder}: a checkpoint could not be written, and torch gives no reason; {free_bytes(folder):,} bytes are "
             "free there. Is the disk full, or your quota used up? Free some space, or choose another --output_dir."
         )
         raise ConfigError(message) from error
@@ -271,7 +277,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
 def run_command(arguments: list[str]) -> int:
     """Run `main` as a program: print errors in one line, and return 1, or 2 for a mistake in the command line."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = out, _ = Patient(sys.stdout), Patient(sys.stderr)
+    sys.stdout, sys.stderr = out, _ = LossyStream(sys.stdout), LossyStream(sys.stderr)
     code = 0
     try:
         main(arguments)
@@ -283,13 +289,13 @@ def run_command(arguments: list[str]) -> int:
     finally:
         out.flush()
         sys.stdout, sys.stderr = streams
-        forget_unprinted()
+        discard_unprinted()
     if out.failure and not code:
         code = 1
         if not isinstance(out.failure, BrokenPipeError):  # if it is one, the reader closed the pipe
             with contextlib.suppress(OSError):
-                print(f"Error: {not_printed(out.failure)}", file=sys.stderr, flush=True)
-    forget_unprinted()
+                print(f"Error: {describe_print_error(out.failure)}", file=sys.stderr, flush=True)
+    discard_unprinted()
     return code
 
 

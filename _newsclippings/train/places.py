@@ -13,9 +13,9 @@ from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
     Maker,
-    check_apart,
-    check_folder,
+    check_not_input,
     check_output,
+    check_own_folder,
     foreign_output,
     is_url,
 )
@@ -65,7 +65,7 @@ def check_report(folder: Path, inputs: Iterable[str]) -> None:
     Raises:
         ConfigError, BadFileError: it does.
     """
-    check_apart(folder, inputs)
+    check_not_input(folder, inputs)
     if os.path.lexists(folder) and not folder.is_dir():
         raise foreign_output(folder, COMMAND)
     for name, maker in REPORT.items():
@@ -88,7 +88,7 @@ def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments)
     """
     last = arguments.resume_from_checkpoint
     if isinstance(last, str) and not _same(Path(last).parent, folder):
-        check_apart(folder, [last])
+        check_not_input(folder, [last])
     check_report(folder, inputs)
     check_output(folder / NOTES, NOTES_MAKER)
     _check_own_folder(folder, [NOTES])
@@ -104,7 +104,7 @@ def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments)
             raise foreign_output(part, COMMAND)
     if arguments.save_total_limit:  # old checkpoints are then removed, with everything in them
         for part in parts[1:]:
-            check_folder(part, SAVED, COMMAND)
+            check_own_folder(part, SAVED, COMMAND)
     files = [folder / WEIGHTS, folder / "training_args.bin", *(file for part in parts for file in part.rglob("*"))]
     for file in files:  # `transformers` writes into existing files
         if file.is_symlink() or (file.is_file() and file.stat().st_nlink > 1):

@@ -1,6 +1,6 @@
 """Read embedding vectors by id from the authors' pickles, which are never unpickled.
 
-A pickle `<kind>_<split>.pkl` is converted once, in its own order, to a mapped file that is named by its fingerprint.
+A pickle `<kind>_<split>.pkl` is converted once, in its own order, to a mapped file that is named by its identity.
 After that, reading a vector only copies its bytes. Vectors are float32, whatever type the pickle has.
 """
 

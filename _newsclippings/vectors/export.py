@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 
 from _newsclippings.config import bad_value
 from _newsclippings.errors import MissingDependencyError, bad_file
-from _newsclippings.storage import EMBEDDINGS, check_apart, check_output, foreign_output, read_edges, write_atomically
+from _newsclippings.storage import (
+    EMBEDDINGS,
+    check_not_input,
+    check_output,
+    foreign_output,
+    read_ends,
+    write_atomically,
+)
 from _newsclippings.tables import as_array
 from _newsclippings.vectors.embeddings import read_embeddings, read_faces
 
@@ -77,9 +84,9 @@ def convert_embeddings(file: str, out: Path, faces: bool = False) -> list[Path]:
 def _check_outputs(file: str, written: list[Path]) -> None:
     """Refuse to overwrite the pickle or files of other programs, before anything is read."""
     for path in written:
-        check_apart(path, [file])
+        check_not_input(path, [file])
         check_output(path, None if path.suffix == ".npy" else EMBEDDINGS)  # .npy has no metadata
-        if path.suffix == ".npy" and path.exists() and not read_edges(path).startswith(NPY):
+        if path.suffix == ".npy" and path.exists() and not read_ends(path).startswith(NPY):
             raise foreign_output(path, EMBEDDINGS.command)
 
 

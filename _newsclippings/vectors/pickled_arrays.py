@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.errors import BadPickleError
-from _newsclippings.storage import changed_file, open_file, unreadable
+from _newsclippings.storage import changed_file, open_file, unreadable_file
 
 __all__ = ["Form", "PickledArrays"]
 
@@ -302,7 +302,7 @@ class PickledArrays:
         try:
             data = os.pread(self._file.fileno(), size or 1, offset)[:size]  # a file that cannot be read may have size 0
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise unreadable_file(self.path, error) from error
         if len(data) != size:
             raise changed_file(self.path)
         return data

@@ -651,7 +651,7 @@ def test_free_disk_space_of_the_current_folder_and_the_cache(
 ) -> None:
     """The report has the free space of the current folder, for `build`, and of the cache, for `load_dataset`."""
     there = {".": 100_000}
-    monkeypatch.setattr(_verify, "free_at", lambda place: there.get(str(place), 10**12))
+    monkeypatch.setattr(_verify, "free_bytes", lambda place: there.get(str(place), 10**12))
     report = verify(world)
     assert "; 100,000 are free in this folder, for `newsclippings build`, and 1,000," in report.notes[-1]
     assert report.next.startswith("Next: make room, or go to a folder on a larger disk; then `newsclippings build")

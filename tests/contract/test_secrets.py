@@ -17,7 +17,7 @@ from sweeps.hostile_servers import HABITS, Habit, Server, _raw, _redirect_to, ho
 
 from _newsclippings import text as foreign_text
 from _newsclippings.cli.commands import main
-from _newsclippings.storage import network
+from _newsclippings.storage import remote
 from newsclippings import NewsCLIPpings, NewsCLIPpingsError
 
 pytestmark = pytest.mark.sweep
@@ -175,9 +175,9 @@ def test_a_builder_shows_no_secret(served: tuple[World, Server], tmp_path: Path)
 def test_a_token_that_the_server_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A token of any form, from the environment or a login, is in no message or log, even if the server repeats it."""
     monkeypatch.setenv("HF_TOKEN", f"of-the-environment.{SECRET}")
-    network.keep_secret("hf://datasets/me/it")
+    remote.remember_secrets_of("hf://datasets/me/it")
     assert SECRET not in str(NewsCLIPpingsError(f"401: bad token of-the-environment.{SECRET}"))
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: f"of-a-login.{SECRET}")
-    network.keep_secret("hf://datasets/me/it")
+    remote.remember_secrets_of("hf://datasets/me/it")
     assert SECRET not in str(NewsCLIPpingsError(f"401: bad token of-a-login.{SECRET}"))

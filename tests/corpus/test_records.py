@@ -85,7 +85,7 @@ def test_ids_of_any_size(number: int) -> None:
         (json.dumps([make(1)]).replace('"id": 1', '"id": "1"'), "an integer id"),
         (json.dumps([make(1)]).replace('"id": 1', '"id": 1.0'), "an integer id"),
         (json.dumps([make(1)]).replace('"id": 1', '"id": true'), "an integer id"),
-        (json.dumps([make(1)]).replace('"id": 1', '"id": 1, "id": 1'), "stands twice"),
+        (json.dumps([make(1)]).replace('"id": 1', '"id": 1, "id": 1'), "more than once in an object"),
         (json.dumps([make(1)]).replace('"c"', "NaN"), "NaN"),
         (json.dumps([make(1)]).replace('"c"', "1e999999, 0"), "record 0"),
         (json.dumps([make(1)]).replace('"c"', "null"), "a string as caption, found None"),

@@ -20,9 +20,8 @@ from support.vectors import make_plan, vector, write
 from support.world import World
 from sweeps.damaging import KINDS, sweep
 
-from _newsclippings.storage import proofs
-from _newsclippings.storage.downloads import local_copy
-from _newsclippings.storage.proofs import is_proved, write_proof
+from _newsclippings.storage import kept
+from _newsclippings.storage.kept import is_proved, local_copy, write_proof
 from _newsclippings.vectors import embeddings
 from _newsclippings.vectors.embeddings import load_embeddings
 from newsclippings import BadFileError, ConfigError, NewsCLIPpings, NoSpaceError
@@ -97,13 +96,13 @@ def test_rows_are_compared_with_the_report(world: World, monkeypatch: pytest.Mon
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the names of files that are read to be compared."""
     read: list[str] = []
-    original = proofs.file_sum
+    original = kept.sum_file
 
     def counting(path: Path) -> tuple[int, int]:
         read.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(proofs, "file_sum", counting)
+    monkeypatch.setattr(kept, "sum_file", counting)
     return read
 
 
@@ -124,7 +123,7 @@ def test_large_files_are_compared_if_their_times_changed(tmp_path: Path, monkeyp
     shutil.copytree(folder, copy)
     assert is_proved(copy / "proof", copy)
     assert read == ["small", "small", "large"]
-    vars(proofs)["_PROVED"].clear()  # as in a new process
+    vars(kept)["_PROVED"].clear()  # as in a new process
     assert is_proved(copy / "proof", copy)
     assert read == ["small", "small", "large", "small"]
     times = os.stat(folder / "large")
@@ -209,7 +208,7 @@ def test_vectors_of_another_file(tmp_path: Path) -> None:
     assert kept.take(np.array([1])).to_pylist() == [vector("clip_text", 7).tolist()]
 
 
-IN_THE_WAY = r"a folder is there, and should be a file\. .*: remove it, and run it again"
+IN_THE_WAY = r"it is a folder, and should be a file\. .*: remove it, and run it again"
 
 
 @pytest.mark.parametrize("place", ["dataset_info.json", "lock"])

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, Callable[[World], Callable[[str], str]], str]] = {
     "no comma": ("matches", swap("}, {", "} {"), 'expected JSON, found \'{"id"'),
     "NaN": ("matches", swap('"image_id": ', '"image_id": NaN, "x": '), "found NaN, which is not JSON"),
     "a label in quotes": ("matches", swap("true", '"true"'), "row 1: expected true, false, 0 or 1"),
-    "another list": ("matches", swap("]}", '], "annotations": []}'), "the key 'annotations', which stands twice"),
+    "another list": ("matches", swap("]}", '], "annotations": []}'), "the key 'annotations' more than once"),
     "deep": ("matches", lambda world: _deep, "nested too deeply"),
     "deep records": ("data.json", lambda world: _deep, "nested too deeply"),
     "an id of 2^70": ("data.json", record('"id": ', f'"id": {2**70}, "x": '), "an integer of 22 digits"),

@@ -13,7 +13,7 @@ from support.json_readers import BY_ID, MATCHES, RECORDS, read
 from support.metadata import in_words
 
 from _newsclippings.corpus.exact_scan import SCHEMA
-from _newsclippings.storage.paths import relative_path
+from _newsclippings.storage.paths import normalise_path
 from newsclippings import NewsCLIPpingsError
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[a-z]+|\s+|.', re.DOTALL)
@@ -96,7 +96,7 @@ def test_mutants_of_records(
     expected = []
     for record in kept:
         row = {name: record[name] for name in SCHEMA.names}
-        row["image_path"] = relative_path(row["image_path"])
+        row["image_path"] = normalise_path(row["image_path"])
         if reader == "metadata":
             row["metadata"] = in_words(record)
         expected.append(row)

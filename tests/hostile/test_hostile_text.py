@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sweeps.hostile_text import HOSTILE, Case, attempt, prepare, problems
 
-from _newsclippings.text import as_message, json_text, one_line
+from _newsclippings.text import as_message, format_json, one_line
 
 pytestmark = pytest.mark.sweep
 
@@ -60,6 +60,6 @@ def test_messages_have_only_our_line_breaks() -> None:
 def test_json_files_are_escaped() -> None:
     """JSON output has no control character, and parses to the same value."""
     value = {HOSTILE: [HOSTILE, "é 中文", "\U000e0001"]}
-    assert json.loads(json_text(value)) == value
-    assert problems(json_text(value)) == ""
-    assert "é 中文" in json_text(value)
+    assert json.loads(format_json(value)) == value
+    assert problems(format_json(value)) == ""
+    assert "é 中文" in format_json(value)

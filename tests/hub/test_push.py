@@ -670,7 +670,7 @@ def test_a_server_that_gates_nothing(hub: Hub, bare: Path) -> None:
 def test_an_answer_byte_by_byte(hub: Hub, bare: Path, path: str) -> None:
     """A reply that takes too long ends the push with one line, and is not requested again."""
     hub.faults(fault("GET", path, "drip", times=99))
-    pushed = hub.push(bare, code=1, before="import _newsclippings.storage.network as n; n.TIMEOUT = 0.25\n")
+    pushed = hub.push(bare, code=1, before="import _newsclippings.storage.remote as n; n.TIMEOUT = 0.25\n")
     assert "no whole answer in 1 seconds" in pushed.err
     assert len(pushed.err.splitlines()) == 1
     assert len([entry for entry in hub.log("GET") if re.search(path, entry["path"])]) == 1

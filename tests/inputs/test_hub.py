@@ -20,7 +20,7 @@ from support.vectors import write as write_embeddings
 from support.world import World, make_world
 
 import newsclippings
-from _newsclippings.storage.downloads import local_copy
+from _newsclippings.storage.kept import local_copy
 
 
 @pytest.fixture(scope="module")

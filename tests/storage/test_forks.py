@@ -26,10 +26,10 @@ from support.world import World, make_world
 from _newsclippings.config import Request
 from _newsclippings.inputs import inputs_of
 from _newsclippings.rows.joiner import Joiner
-from _newsclippings.storage.downloads import cache_folder
+from _newsclippings.storage.kept import cache_folder
 from _newsclippings.storage.local import LocalFile
-from _newsclippings.storage.network import file_system
-from _newsclippings.storage.threads import Lock, computed_once, map_ahead, no_fork
+from _newsclippings.storage.remote import open_file_system
+from _newsclippings.storage.threads import Lock, delay_forks, lazy_property, map_ahead
 from _newsclippings.tar import archive as tar_source
 from newsclippings import BadFileError
 
@@ -151,7 +151,7 @@ def test_a_value_is_computed_once() -> None:
     calls = []
 
     class Thing:
-        @computed_once
+        @lazy_property
         def value(self) -> object:
             """What it is."""
             calls.append(self)
@@ -178,7 +178,7 @@ def test_the_network_works_in_a_child(published: Published) -> None:
     """fsspec works in a child, although its lock may be held and its thread is not in the child."""
     expected = expected_splits(published.world)
     assert raw_splits(published.load(streaming=True)) == expected  # its thread runs
-    assert file_system(published.url)
+    assert open_file_system(published.url)
 
     def read() -> None:
         assert raw_splits(published.load(streaming=True)) == expected
@@ -193,9 +193,9 @@ def test_a_fork_waits_for_imports(tmp_path: Path) -> None:
     code = """
 import os, signal, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from _newsclippings.storage.threads import no_fork
+from _newsclippings.storage.threads import delay_forks
 def start():
-    with no_fork():
+    with delay_forks():
         import slow_module
 threading.Thread(target=start).start()
 time.sleep(0.3)
@@ -208,8 +208,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment(tmp_path), timeout=60)
     assert done.returncode == 0
-    with no_fork():  # a thread that forks in the block does not wait for itself
-        assert ends_well(lambda: no_fork().__enter__())
+    with delay_forks():  # a thread that forks in the block does not wait for itself
+        assert ends_well(lambda: delay_forks().__enter__())
 
 
 def test_map_ahead_continues_in_a_child() -> None:
@@ -231,7 +231,7 @@ def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(range(256)))
     file = LocalFile(str(path))
-    read_before = file.hop_reader()
+    read_before = file.skipping_reader()
 
     def read() -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -247,7 +247,7 @@ def test_a_file_is_opened_once_by_each_process(tmp_path: Path) -> None:
 
     def other() -> None:
         for _ in range(2):
-            with pytest.raises(BadFileError, match="expected the same file as before, found another"):
+            with pytest.raises(BadFileError, match="the file was replaced while it was read"):
                 file.read_at(0, 1)
 
     assert ends_well(other)

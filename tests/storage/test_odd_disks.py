@@ -26,8 +26,8 @@ from support.world import World
 
 import newsclippings
 from _newsclippings.errors import ConfigError
-from _newsclippings.storage import disk
-from _newsclippings.storage.disk import describe_os_error, ran_out_of_space
+from _newsclippings.storage import space
+from _newsclippings.storage.space import describe_os_error, out_of_space
 from newsclippings import NoSpaceError, verify_built
 
 pytestmark = pytest.mark.sweep
@@ -71,7 +71,7 @@ def test_a_disk_that_fails_is_an_error(
         refusing(patch, os, "fsync", errno.EIO, folders)
         done = run("build", tmp_path / "out", "--data-dir", world.root, "--images", "none", "--split", "test")
     assert done.exit_code == 1
-    assert "the disk, or the network that it is on, failed (Input/output error)" in done.stderr
+    assert "the disk or its network failed (Input/output error)" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["EINVAL", "EPERM", "ENOTSUP"])
@@ -165,7 +165,7 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The error distinguishes a full disk, a used-up quota and a limit on file sizes."""
 
     def said(number: int) -> str:
-        error = ran_out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
+        error = out_of_space(tmp_path, OSError(number, os.strerror(number)), "go elsewhere", 5000)
         assert isinstance(error, NoSpaceError)
         assert error.errno == number
         return str(error)
@@ -178,7 +178,7 @@ def test_what_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (200_000, 200_000))
     assert "a file became too large: the limit is 200,000 bytes" in said(errno.EFBIG)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert "a file became too large: its file system allows no larger ones" in said(errno.EFBIG)
+    assert "a file became too large: the file system allows no larger ones" in said(errno.EFBIG)
     for number in (errno.EDQUOT, errno.EFBIG):
         assert "the disk is full" not in said(number)
 
@@ -280,7 +280,7 @@ def test_a_url_as_output_is_refused(world: World, place: str) -> None:
 # Errors of the system
 
 
-@pytest.mark.parametrize("number", sorted(disk._WORDS), ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("number", sorted(space._CASES), ids=lambda number: errno.errorcode[number])
 def test_every_system_error_becomes_a_sentence(tmp_path: Path, number: int) -> None:
     """The error says where, what is wrong and what to do, without a bare number."""
     path = str(tmp_path / "a\nb")
@@ -297,7 +297,7 @@ def test_refusals_of_commands(world: World, tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     refused: dict[str, list[object]] = {
         "the name is too long for the file system": ["infos", tmp_path / ("x" * 300)],
-        "and should be a folder|what should be its folder is a file": ["infos", tmp_path / "file" / "x"],
+        "and should be a folder|its folder is a file": ["infos", tmp_path / "file" / "x"],
         "links lead to each other in a circle": ["infos", tmp_path / "circle" / "x"],
         "something is there|should be a folder": [
             "build",

@@ -17,7 +17,7 @@ from sweeps.overwriting import Scene, attacks, commands, digests, fails, make_sc
 
 from _newsclippings.show.sample import write_sample
 from _newsclippings.storage.files import write_atomically
-from _newsclippings.storage.outputs import INFOS, check_apart
+from _newsclippings.storage.outputs import INFOS, check_not_input
 from newsclippings import ConfigError
 
 pytestmark = pytest.mark.sweep
@@ -267,12 +267,12 @@ def test_an_input_is_recognised_by_any_name(tmp_path: Path) -> None:
     (tmp_path / "folder").symlink_to(data)
     inputs = [str(file), str(data / "absent")]
     for name in ("hard", "soft", "folder/file", "data/../data/./file", "data/absent", "folder/absent", "folder", "."):
-        with pytest.raises(ConfigError, match=r"is one of the inputs|holds the inputs"):
-            check_apart(tmp_path / name, inputs)
-    with pytest.raises(ConfigError, match="lies in a folder of inputs"):
-        check_apart(tmp_path / "folder" / "a" / "b", [str(data)])
+        with pytest.raises(ConfigError, match=r"is one of the inputs|contains the inputs"):
+            check_not_input(tmp_path / name, inputs)
+    with pytest.raises(ConfigError, match="is inside a folder of inputs"):
+        check_not_input(tmp_path / "folder" / "a" / "b", [str(data)])
     for name in ("other", "data/other", "hard2", "data2"):
-        check_apart(tmp_path / name, inputs)
+        check_not_input(tmp_path / name, inputs)
 
 
 def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     done = run("infos", tmp_path / "file" / "infos.json")
     assert done.exit_code == 1
-    assert "what should be its folder is a file" in done.stderr
+    assert "its folder is a file" in done.stderr
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -294,4 +294,4 @@ def test_the_error_calls_an_input_an_input(scene: Scene, command: str) -> None:
     }
     done = run(*commands(scene)[command](targets[command]))
     assert done.exit_code == 1
-    assert "is one of the inputs" in done.stderr or "lies in a folder of inputs" in done.stderr
+    assert "is one of the inputs" in done.stderr or "is inside a folder of inputs" in done.stderr

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _newsclippings.storage.paths import BadName, relative_path, relative_paths
+from _newsclippings.storage.paths import BadNameError, normalise_path, normalise_paths
 
 NORMAL = "guardian/images/0540/632.jpg"
 DIALECTS = [
@@ -71,8 +71,8 @@ HOSTILE = {
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects_have_one_normal_form(name: str) -> None:
     """Every spelling of one picture's name becomes the same key."""
-    assert relative_path(name) == NORMAL
-    assert relative_paths(pa.array([name, None])).to_pylist() == [NORMAL, None]
+    assert normalise_path(name) == NORMAL
+    assert normalise_paths(pa.array([name, None])).to_pylist() == [NORMAL, None]
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_dialects_have_one_normal_form(name: str) -> None:
 )
 def test_odd_but_good_names_stay(name: str) -> None:
     """Names with dots, spaces and other letters are accepted."""
-    assert relative_paths(pa.array([name])).to_pylist() == [relative_path(name)] == [name]
+    assert normalise_paths(pa.array([name])).to_pylist() == [normalise_path(name)] == [name]
 
 
 @pytest.mark.parametrize(("name", "why"), HOSTILE.items(), ids=range(len(HOSTILE)))
 def test_hostile_names_are_refused_with_the_reason(name: str, why: str) -> None:
     """A name that could leave the root is refused, with its position."""
     with pytest.raises(ValueError, match=why):
-        relative_path(name)
-    with pytest.raises(BadName, match=why) as error:
-        relative_paths(pa.array([NORMAL, None, name]))
+        normalise_path(name)
+    with pytest.raises(BadNameError, match=why) as error:
+        normalise_paths(pa.array([NORMAL, None, name]))
     assert error.value.position == 2
 
 
@@ -113,11 +113,11 @@ parts = st.sampled_from(
 def test_one_by_one_and_all_at_once_agree(name: str) -> None:
     """The fast function for arrays gives the same as the one for single names, and no result leaves the root."""
     try:
-        expected = relative_path(name)
+        expected = normalise_path(name)
     except ValueError:
-        with pytest.raises(BadName):
-            relative_paths(pa.array([name]))
+        with pytest.raises(BadNameError):
+            normalise_paths(pa.array([name]))
         return
-    assert relative_paths(pa.array([name])).to_pylist() == [expected]
+    assert normalise_paths(pa.array([name])).to_pylist() == [expected]
     assert not expected.startswith("/")
     assert ".." not in expected.split("/")

@@ -217,7 +217,7 @@ def test_readers_name_the_file_of_a_read_error() -> None:
     for read in (
         lambda: read_json_text(NO_BYTES),
         lambda: LocalFile(NO_BYTES).read_at(0, 10),
-        lambda: LocalFile(NO_BYTES).hop_reader()(0, 10),
+        lambda: LocalFile(NO_BYTES).skipping_reader()(0, 10),
         lambda: LocalFile(NO_BYTES).read_into(0, memoryview(bytearray(10))),
         lambda: read_embeddings(NO_BYTES),
     ):
@@ -253,7 +253,7 @@ def test_only_plain_files_are_replaced(tmp_path: Path, what: str) -> None:
     else:
         os.mkfifo(place)
     before = place.lstat()
-    with pytest.raises(BadFileError, match="expected a plain file to replace, or none, found a link, a folder or"):
+    with pytest.raises(BadFileError, match="is a link, a folder or a device, not a plain file"):
         write_text(place, "{}")
     assert os.path.samestat(before, place.lstat())
     assert what != "link" or target.read_text() == "of somebody"

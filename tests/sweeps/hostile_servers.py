@@ -34,7 +34,7 @@ from support.reading import load, raw_splits
 from support.world import World, make_world
 
 from _newsclippings.cli import main
-from _newsclippings.storage import network
+from _newsclippings.storage import remote
 from _newsclippings.tar.index_file import INDEX_MOST
 from newsclippings import NewsCLIPpingsError, verify
 
@@ -454,7 +454,7 @@ def sweep(only: str = "") -> int:
 
                     def run(operation: str = operation) -> None:
                         resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
-                        network.PAUSE, network.TIMEOUT = 0.001, 0.5
+                        remote.PAUSE, remote.TIMEOUT = 0.001, 0.5
                         place = tempfile.mkdtemp(dir=folder)
                         os.chdir(place)
                         import datasets

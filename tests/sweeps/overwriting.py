@@ -26,10 +26,10 @@ from _newsclippings.show.sample import write_sample
 
 REFUSED = (
     "is one of the inputs",
-    "lies in a folder of inputs",
-    "holds the inputs",
+    "is inside a folder of inputs",
+    "contains the inputs",
     "exists and was not written by",
-    "found a link, a folder or a device",
+    "is a link, a folder or a device",
     "found a symbolic link",
     "expected a new folder, or one that",
     "expected a new or empty folder",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.constants import change_constant
 from support.tars import BODY, END, header, walk
 
-from _newsclippings.storage.files import fingerprint
+from _newsclippings.storage.files import identify
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
 from _newsclippings.tar import segments as tar_segments
@@ -294,10 +294,10 @@ def archive(tmp_path: Path) -> Path:
 
 def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second walk maps the cached index, reads no headers, and gives the same names."""
-    first = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
+    first = load_index(str(archive), identify(str(archive)), tmp_path / "indexes")
     monkeypatch.setattr(tar_index, "index_tar", None)
     allocated = pa.total_allocated_bytes()
-    again = load_index(str(archive), fingerprint(str(archive)), tmp_path / "indexes")
+    again = load_index(str(archive), identify(str(archive)), tmp_path / "indexes")
     assert again.members.equals(first.members)
     assert again.damage is None
     assert pa.total_allocated_bytes() == allocated
@@ -305,7 +305,7 @@ def test_the_index_is_kept_and_mapped(archive: Path, tmp_path: Path, monkeypatch
 
 def test_a_damaged_cached_index_is_rebuilt(archive: Path, tmp_path: Path) -> None:
     """A cached index with any changed byte, or cut anywhere, is not used."""
-    key = fingerprint(str(archive))
+    key = identify(str(archive))
     first = load_index(str(archive), key, tmp_path / "indexes")
     names = pa.array(["bbc/images/0000/001.jpg", "bbc/images/0000/002.jpg", "bbc/images/0000/003.jpg"])
     expected = first.members.to_pylist(), first.find(names).tolist()  # not mapped, unlike the index
@@ -345,7 +345,7 @@ def test_the_damage_is_cached_with_the_index(archive: Path, tmp_path: Path) -> N
     """The cached index of a truncated tar has its damage."""
     data = archive.read_bytes()
     archive.write_bytes(data[:1100])
-    key = fingerprint(str(archive))
+    key = identify(str(archive))
     first = load_index(str(archive), key, tmp_path / "indexes")
     assert first.damage is not None
     assert "byte 1024, after 1 whole members" in first.damage

@@ -1,4 +1,4 @@
-"""Disk errors (full, read-only, unreadable, without locks), re-raised as this package's errors."""
+"""Disk space, and errors of the disk (full, read-only, unreadable, without locks) as this package's errors."""
 
 import contextlib
 import errno
@@ -20,87 +20,87 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-ELSEWHERE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
+MOVE_CACHE = "point cache_dir= or HF_DATASETS_CACHE to a larger disk"
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-# What is wrong, and what to do, by the system's number.
-_WORDS = {
-    errno.EEXIST: ("something is there already", "Remove it, or choose another name"),
+# Number of a system error -> what is wrong, and what to do.
+_CASES = {
+    errno.EEXIST: ("it exists already", "Remove it, or choose another name"),
     errno.ENOENT: ("there is no such file or folder", "Correct the path"),
     errno.ENAMETOOLONG: ("the name is too long for the file system", "Choose a shorter one"),
-    errno.ENOTDIR: ("something on the way to it is a file, and should be a folder", "Choose another name"),
-    errno.EISDIR: ("a folder is there, and should be a file", "Choose another name"),
-    errno.ENOTEMPTY: ("the folder there is not empty", "Remove it, or choose another name"),
-    errno.EROFS: ("the disk is read-only", "Choose a place on another"),
-    errno.EACCES: ("you may not do that there", "Give yourself the right to (chmod), or choose another place"),
-    errno.EPERM: ("you may not do that there", "Give yourself the right to (chmod), or choose another place"),
-    errno.ELOOP: ("links lead to each other in a circle", "Remove them, or choose another name"),
+    errno.ENOTDIR: ("part of its path is a file, and should be a folder", "Choose another name"),
+    errno.EISDIR: ("it is a folder, and should be a file", "Choose another name"),
+    errno.ENOTEMPTY: ("the folder is not empty", "Remove it, or choose another name"),
+    errno.EROFS: ("the disk is read-only", "Choose a folder on another disk"),
+    errno.EACCES: ("access is refused", "Change the permissions (chmod), or choose another folder"),
+    errno.EPERM: ("the operation is refused", "Change the permissions (chmod), or choose another folder"),
+    errno.ELOOP: ("symbolic links lead to each other in a circle", "Remove them, or choose another name"),
     errno.EMFILE: ("too many files are open", "Allow more (ulimit -n 4096), or use fewer workers"),
     errno.ENFILE: ("too many files are open on this machine", "Close other programs, or run it again later"),
     errno.ENOMEM: ("there is not enough memory", "Close other programs, or use a larger machine"),
-    errno.EIO: ("the disk, or the network that it is on, failed", "Check it, and run it again"),
-    errno.ESTALE: ("the server of that disk has lost it", "Mount it again, and run it again"),
-    errno.ENXIO: ("a pipe or a device is there", "Choose another name"),
-    errno.EBUSY: ("another program holds it", "Run it again when it is free"),
+    errno.EIO: ("the disk or its network failed", "Check it, and run it again"),
+    errno.ESTALE: ("the file server lost the file", "Mount the disk again, and run it again"),
+    errno.ENXIO: ("it is a pipe or a device", "Choose another name"),
+    errno.EBUSY: ("another program uses it", "Run it again when it is free"),
     errno.ETXTBSY: ("another program runs it", "Choose another name"),
-    errno.ENOLCK: ("there are no locks on that file system", "Choose a place on another"),
-    errno.EINVAL: ("the file system there cannot do that", "Choose a place on another, or another name"),
-    errno.EILSEQ: ("the file system there cannot have such a name", "Choose another name"),
+    errno.ENOLCK: ("the file system has no locks", "Choose a folder on another disk"),
+    errno.EINVAL: ("the file system does not support this", "Choose a folder on another disk, or another name"),
+    errno.EILSEQ: ("the file system does not allow this name", "Choose another name"),
 }
-# With these a file system says that it has no such thing: of what only makes work safer or faster, that is no error.
-_LACKING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.ENOLCK}
+# A file system that lacks a function answers with one of these; no error if it only makes work safer or faster.
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOTTY, errno.ENOLCK}
 
 
 def describe_os_error(error: OSError | MemoryError) -> str:
-    """What the system refused, in a sentence: where, what is wrong, and what to do."""
+    """Write a sentence on a system error: the file, what is wrong, and what to do."""
     if isinstance(error, MemoryError):
         return "There is not enough memory. Close other programs, or use a larger machine."
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     place = " -> ".join(map(printable, names)) or "A file"
     if is_full(error):
         folder = os.path.dirname(os.path.abspath(names[-1])) if names else os.getcwd()
-        return str(ran_out_of_space(folder, error, "choose a larger disk"))
-    if error.errno not in _WORDS:
+        return str(out_of_space(folder, error, "choose a larger disk"))
+    if error.errno not in _CASES:
         return f"{place}: {error.strerror or ' '.join(str(error).split()) or type(error).__name__}."
-    what, do = _WORDS[error.errno]
+    what, do = _CASES[error.errno]
     return f"{place}: {what} ({error.strerror}). {do}."
 
 
-def unreadable(path: object, cause: OSError) -> DataNotFoundError:
-    """The error of a local file or folder that cannot be read."""
+def unreadable_file(path: object, cause: OSError) -> DataNotFoundError:
+    """Make the error of a local file or folder that cannot be read."""
     why = cause.strerror or type(cause).__name__
     if cause.errno in (errno.EACCES, errno.EPERM):
         what = "permission denied. Make it, and the folders around it, readable (chmod), or copy it elsewhere."
     elif cause.errno in (errno.ENOENT, errno.ENOTDIR):
         what = "there is no such file. Correct the path, or put the file there."
     else:
-        what = f"it cannot be read ({why}). Check the disk or the network that it is on, or copy it elsewhere."
+        what = f"it cannot be read ({why}). Check its disk or network, or copy it elsewhere."
     return DataNotFoundError(f"{path}: {what}")
 
 
 def changed_file(path: object) -> BadFileError:
-    """The error of a local file that was written to while it was read."""
+    """Make the error of a local file that was written to while it was read."""
     return BadFileError(f"{path}: the file changed while it was read. Load again when nothing writes to it.")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, a quota, or a limit on the size of files is used up."""
+    """Check whether an error means that the disk, a quota, or a limit on the size of files is used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: str = "Nothing was written") -> None:
-    """Raise `NoSpaceError` if fewer bytes are free where a folder is, or would be, than are needed.
+    """Raise `NoSpaceError` if the disk of a folder, which need not exist, has fewer bytes free than needed.
 
     Args:
         folder: where to write.
         needed: bytes.
         what: what needs them.
-        else_do: what to do, other than to free some.
-        done: what was done up to now.
+        else_do: what else to do than to free some space.
+        done: what has been written so far.
     """
-    free = free_at(folder)
+    free = free_bytes(folder)
     if needed > free:
         message = (
             f"{folder}: not enough disk space: {needed:,} bytes are needed for {what}, and {free:,} are free. {done}: "
@@ -109,34 +109,34 @@ def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: 
         raise NoSpaceError(message)
 
 
-def ran_out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int | None = None) -> NoSpaceError:
-    """The error of a write that did not fit: on the disk, in a quota, in one file, or as one more file.
+def out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int | None = None) -> NoSpaceError:
+    """Make the error of a write that exceeded the disk, a quota, or a limit on the size or the number of files.
 
     Args:
         folder: where it was written.
         cause: what the system raised; see `is_full`.
-        else_do: what to do, other than to free some space.
-        needed: bytes that the whole takes, if that is known.
+        else_do: what else to do than to free some space.
+        needed: bytes that everything takes together, if known.
     """
-    free, number = free_at(folder), cause.errno or errno.ENOSPC
+    free, number = free_bytes(folder), cause.errno or errno.ENOSPC
     wanted = "" if needed is None else f"about {needed:,} bytes are needed, "
     what, do = f"the disk is full: {wanted}{free:,} bytes are free", "free some space"
     if number == errno.EDQUOT:
         what = f"your quota is used up: {wanted}although {free:,} bytes of the disk are free"
-        do = "remove files of yours"
+        do = "remove some of your files"
     elif number == errno.EFBIG:
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0] if resource else -1
-        limit = "its file system allows no larger ones" if most < 0 else f"the limit is {most:,} bytes"
+        limit = "the file system allows no larger ones" if most < 0 else f"the limit is {most:,} bytes"
         what, do = f"a file became too large: {limit}", "allow larger ones (ulimit -f)"
-    elif _has_no_more_files(folder):
+    elif _has_no_free_inode(folder):
         what = f"the disk is full: it can hold no more files, although {free:,} bytes are free"
         do = "remove some files"
     message = f"{folder}: {what}. Nothing unfinished was kept: {do}, {else_do}, or ask for fewer splits."
     return NoSpaceError(message, number)
 
 
-def _has_no_more_files(folder: str | Path) -> bool:
-    """Whether the file system of a folder has no place for one more file, however small."""
+def _has_no_free_inode(folder: str | Path) -> bool:
+    """Check whether the file system of a folder cannot hold another file, however small."""
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -144,39 +144,39 @@ def _has_no_more_files(folder: str | Path) -> bool:
     return bool(status.f_files) and not status.f_favail
 
 
-def is_lacking(error: OSError) -> bool:
-    """Whether an error says that a file system does not have what was asked of it."""
-    return error.errno in _LACKING
+def is_unsupported(error: OSError) -> bool:
+    """Check whether an error means that the file system does not support a function."""
+    return error.errno in _UNSUPPORTED
 
 
 @contextlib.contextmanager
-def if_there_is() -> Iterator[None]:
-    """Go on where a file system does not have what is asked of it."""
+def ignore_unsupported() -> Iterator[None]:
+    """Ignore that the file system does not support what the block does."""
     try:
         yield
     except OSError as error:
-        if not is_lacking(error):
+        if not is_unsupported(error):
             raise
 
 
 def flush(descriptor: int) -> None:
-    """Wait until a file or a folder is on the disk, where the file system can say that."""
-    with if_there_is():
+    """Wait until a file or a folder is on the disk, if the file system supports that."""
+    with ignore_unsupported():
         os.fsync(descriptor)
 
 
-def extend(descriptor: int, size: int) -> None:
-    """Make a file larger, by a hole where the file system has such."""
+def reserve_bytes(descriptor: int, size: int) -> None:
+    """Make a file larger, by a hole if the file system supports holes."""
     try:
         os.ftruncate(descriptor, size)
     except OSError as error:
-        if not is_lacking(error) and error.errno != errno.EPERM:
+        if not is_unsupported(error) and error.errno != errno.EPERM:
             raise
         os.pwrite(descriptor, b"\0", size - 1)
 
 
 def flush_folder(folder: str | Path) -> None:
-    """As `flush`; not every folder that may be written to may be opened."""
+    """Flush a folder as `flush` does, unless it can be written to but not opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:
@@ -187,23 +187,23 @@ def flush_folder(folder: str | Path) -> None:
         os.close(descriptor)
 
 
-def free_at(folder: str | Path) -> int:
-    """Bytes that are free where a folder is, or would be."""
+def free_bytes(folder: str | Path) -> int:
+    """Return the free bytes of the disk of a folder, which need not exist."""
     place = Path(folder).absolute()
-    return shutil.disk_usage(next(one for one in (place, *place.parents) if one.exists())).free
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
 
 
 @contextlib.contextmanager
-def report_full_disk(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[None]:
-    """Turn errors of writing to a folder into this package's.
+def report_full_disk(folder: str | Path, else_do: str = MOVE_CACHE) -> Iterator[None]:
+    """Raise this package's errors in place of the system's if the block cannot write to a folder.
 
     Args:
         folder: where the block writes.
-        else_do: what to do about a full disk, other than to free some space.
+        else_do: what else to do about a full disk than to free some space.
 
     Raises:
         NoSpaceError: the disk, a quota, or a limit on the size of files is used up.
-        ConfigError: something else is where a file is to be.
+        ConfigError: something else is at the path of a file.
     """
     try:
         yield
@@ -212,23 +212,23 @@ def report_full_disk(folder: str | Path, else_do: str = ELSEWHERE) -> Iterator[N
             raise
         if error.errno in _IN_THE_WAY and error.filename is not None:
             message = (
-                f"{error.filename}: {_WORDS[error.errno][0]}. Nothing was changed there: remove it, and run it again."
+                f"{error.filename}: {_CASES[error.errno][0]}. Nothing was changed there: remove it, and run it again."
             )
             raise ConfigError(message) from error
         if not is_full(error):
             raise
-        raise ran_out_of_space(folder, error, else_do) from error
+        raise out_of_space(folder, error, else_do) from error
 
 
 @contextlib.contextmanager
 def report_cache_errors(folder: str | Path) -> Iterator[None]:
-    """As `report_full_disk`; and name the cache, and what to do, where `datasets` names only a lock in it.
+    """Raise this package's errors if the block cannot write to the cache, where `datasets` names only a lock file.
 
     A lock is tried first: on a file system without locks, old versions of `filelock` wait forever.
 
     Raises:
-        NoSpaceError: as `report_full_disk`.
-        ConfigError: no lock can be taken in the cache; or something else is where a file is to be.
+        NoSpaceError: see `report_full_disk`.
+        ConfigError: the cache cannot be written to or locked, or something else is at the path of a file.
     """
     try:
         with report_full_disk(folder):
@@ -242,14 +242,14 @@ def report_cache_errors(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, NewsCLIPpingsError):
             raise
-        if is_lacking(error) and error.filename is None:
+        if is_unsupported(error) and error.filename is None:
             raise _no_locks(folder, error) from error
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         message = (
             f"{folder}: the cache folder cannot be written to ({error.strerror}), and `datasets` takes a lock there "
-            "even to read. Point cache_dir= or HF_DATASETS_CACHE to a folder of your own. To read data from a place "
-            "that is read-only, put a folder of `newsclippings build` or of save_to_disk() there."
+            "even to read. Point cache_dir= or HF_DATASETS_CACHE to a folder of your own. To read data from a "
+            "read-only disk, put a folder of `newsclippings build` or of save_to_disk() there."
         )
         raise ConfigError(message) from error
 
@@ -262,13 +262,13 @@ def _no_locks(folder: str | Path, cause: OSError) -> ConfigError:
 
 
 def _try_lock(folder: str | Path) -> None:
-    """Raise `OSError` where a file in a folder cannot be locked, but not for ENOSYS, which `filelock` handles."""
+    """Raise `OSError` if a file in a folder cannot be locked, except for ENOSYS, which `filelock` handles."""
     if fcntl is None or "://" in str(folder):
         return
     place = Path(folder).absolute()
-    place = next(one for one in (place, *place.parents) if one.is_dir())
+    place = next(path for path in (place, *place.parents) if path.is_dir())
     try:
-        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 # the write itself reports what stops this
+        file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 # if it fails, the later write reports why
     except OSError:
         return
     with file:
@@ -279,11 +279,11 @@ def _try_lock(folder: str | Path) -> None:
                 raise
 
 
-def check_known(place: str) -> None:
-    """Raise `DataNotFoundError` if the system does not say whether there is something: then there may be."""
+def check_accessible(place: str) -> None:
+    """Raise `DataNotFoundError` if the system does not report whether a path exists, since it may."""
     try:
         with contextlib.suppress(ValueError):  # a name that no file can have
             os.stat(place)
     except OSError as error:
         if error.errno not in _ABSENT:
-            raise unreadable(place, error) from error
+            raise unreadable_file(place, error) from error
