@@ -173,7 +173,7 @@ class _Join:
             _list(self.report, "records", inputs.data_json)
         with self.report.collecting(without_secrets(inputs.data_json or inputs.tar or "data.json")):
             if wanted and corpus.data_json is not None:
-                used = corpus.records(wanted)
+                used = corpus.read_records(wanted)
         known = [int64s(table["id"]) for table in used.values()]
         for split, ids in wanted.items():
             location = inputs.metadata[split]
@@ -185,7 +185,7 @@ class _Join:
                     )
                 continue
             with self.report.collecting(location):
-                table = corpus.metadata(split, ids, with_metadata=False)
+                table = corpus.read_metadata(split, ids, with_metadata=False)
                 known.append(int64s(table["id"]))
                 used.setdefault(split, table)
         return used, np.concatenate([np.empty(0, np.int64), *known])

@@ -208,13 +208,13 @@ class Joiner:
         return {split: wanted_ids(self._matches[split].table) for split in names}
 
     def _read_records(self, names: list[str]) -> Mapping[str, pa.Table | KeptTable]:
-        tables = self._corpus.records(self._wanted(names))
-        if self._corpus.passed_over:  # the next process is to say so, too
+        tables = self._corpus.read_records(self._wanted(names))
+        if self._corpus.tar_was_skipped:  # the next process is to say so, too
             return {split: KeptTable(table) for split, table in tables.items()}
         return tables
 
     def _read_metadata(self, names: list[str]) -> dict[str, pa.Table]:
-        return {split: self._corpus.metadata(split, ids) for split, ids in self._wanted(names).items()}
+        return {split: self._corpus.read_metadata(split, ids) for split, ids in self._wanted(names).items()}
 
     def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
         """The tables of some splits, out of the cache, or read and kept there.
@@ -243,7 +243,7 @@ class Joiner:
         matches = self.inputs.matches[split]
         if what == "matches":
             return [matches]
-        return [matches, *(self._corpus.files(split) if what == "records" else [self.inputs.metadata[split]])]
+        return [matches, *(self._corpus.list_files(split) if what == "records" else [self.inputs.metadata[split]])]
 
     def _join(
         self,
