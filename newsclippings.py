@@ -153,7 +153,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 name=split,
                 gen_kwargs={
                     "split": split,
-                    "inputs": inputs.only(split),
+                    "inputs": inputs.take_split(split),
                     "parts": split_parts(rows.get(split), inputs.matches[split]),
                     "undecodable": undecodable.get(split),
                 },
@@ -223,7 +223,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             return is_outdated(folder, self.config_id, self.config.inputs().pictures)
 
         if not is_url(folder):
-            check_apart(folder, self.config.inputs().places())
+            check_apart(folder, self.config.inputs().list_places())
         with report_cache_errors(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
@@ -282,7 +282,8 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             written = {split: joined.report.written for split, joined in self._joined.items()}
             if written != {split: info.num_examples for split, info in self.info.splits.items()}:
                 raise changed_inputs(self.config.name)
-            self.config.inputs().check_unchanged(self.config)
+            inputs = self.config.inputs()
+            inputs.check_unchanged(inputs.list_read(self.config))
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, self._joined)
                 save_inputs(self._output_dir, self.config_id, self._joined)

@@ -15,7 +15,7 @@ from datasets.table import table_cast
 from _newsclippings.config import NO_EFFECT, Request, as_path, check_name, refuse_unknown, without_effect
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
-from _newsclippings.inputs import Inputs, build_id, inputs_of
+from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.text import did_you_mean, shown
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
@@ -56,7 +56,7 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths())
         known: tuple[Any, Inputs] | None = vars(self).get("_inputs")
         if known is None or known[0] != asked:
-            known = self._inputs = asked, inputs_of(self)
+            known = self._inputs = asked, find_inputs(self)
         return known[1]
 
     def forget_inputs(self) -> None:

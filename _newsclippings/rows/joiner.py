@@ -15,7 +15,7 @@ from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, VERSION
-from _newsclippings.inputs import Inputs, inputs_of
+from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joined import JoinedSplit
@@ -23,7 +23,7 @@ from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, is_url, kept_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive, TarPictures, identity
+from _newsclippings.tar import TarArchive, TarPictures
 from _newsclippings.text import without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
@@ -49,10 +49,10 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
     Raises:
         NewsCLIPpingsError: an input is not there or malformed, or rows are not complete and `missing="error"`.
     """
-    inputs = inputs_of(config) if inputs is None else inputs
+    inputs = find_inputs(config) if inputs is None else inputs
     if config.images != "none" or config.articles:
         inputs.require_pictures()
-    joiner = Joiner(replace(inputs, fetched_before=True), config, cache)
+    joiner = Joiner(replace(inputs, prefetch=True), config, cache)
     joined = joiner.splits()
     joiner.check(joined)
     for split, rows in joined.items():
@@ -119,7 +119,7 @@ class Joiner:
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
-            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.fetched_before, whole)
+            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, inputs.identity)
         self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
@@ -234,7 +234,7 @@ class Joiner:
 
         def make(todo: list[str]) -> Mapping[str, pa.Table | KeptTable]:
             tables = read(todo)
-            self.inputs.check_same(*dict.fromkeys(place for split in todo for place in files[split]))
+            self.inputs.check_unchanged(dict.fromkeys(place for split in todo for place in files[split]))
             return tables
 
         return kept_tables(self.cache / "tables", keys, make)
@@ -285,7 +285,8 @@ class Joiner:
         if (kind, location) not in self._vectors:
             path = local_copy(location, self.cache / "downloads")
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
-            self._vectors[kind, location] = load_embeddings(path, identity(path), about.width, about.faces, folder)
+            key = f"{self.inputs.identity(path)}-{VERSION}"
+            self._vectors[kind, location] = load_embeddings(path, key, about.width, about.faces, folder)
         return self._vectors[kind, location]
 
     def _open_files(self, paths: pa.Array) -> Pictures:
@@ -295,7 +296,7 @@ class Joiner:
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:
         """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
-        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.fetched_before:
+        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.prefetch:
             self._tar.fetch(files, rows)
 
 

@@ -110,7 +110,7 @@ def test_configs_and_paths_of_any_kind(new_world: Callable[..., World]) -> None:
 def test_absent(tmp_path: Path) -> None:
     """Without a folder, or with an empty one, everything is missing and nothing is invalid."""
     (tmp_path / "empty").mkdir()
-    for place, says in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "an empty folder")):
+    for place, says in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "is an empty folder")):
         report = newsclippings.verify(str(place))
         assert list(report.missing) == [str(place)]
         assert says in report.missing[str(place)]
@@ -223,16 +223,16 @@ def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path
     (world.origin / linked).rename(tmp_path / "elsewhere.jpg")
     (world.origin / linked).symlink_to(tmp_path / "elsewhere.jpg")
     report = verify(world, configs=["merged_balanced"])
-    assert "a link that leads nowhere" in report.missing[str(world.tar)]
+    assert "is a broken link" in report.missing[str(world.tar)]
     assert "found an HTML page" in report.invalid[str(world.annotations("merged_balanced", "validation"))]
-    assert "found a link that leaves it" in report.invalid[str(world.origin / linked)]
+    assert "leads through a link to" in report.invalid[str(world.origin / linked)]
     gone = {name for name in paths_of(world) if name in (lost, linked)}
     for split in ("train", "test"):
         rows = world.rows(split=split)
         assert report.counts["merged_balanced"][split]["complete"] == sum(r["image_path"] not in gone for r in rows)
     world.data_json.rename(tmp_path / "data.json")
     world.data_json.mkdir()
-    assert "found a folder" in verify(world, configs=["merged_balanced"]).missing[str(world.data_json)]
+    assert "is a folder; expected a file" in verify(world, configs=["merged_balanced"]).missing[str(world.data_json)]
     assert list(verify(world, configs=["merged_balanced"]).counts["merged_balanced"]) == ["train", "test"]
 
 
@@ -301,8 +301,8 @@ def _only_the_tar_has_records(world: World) -> None:
 # name -> (change, end of the name of the only faulty place, part of the message, complete rows of train)
 HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
-    "a link that leaves": (_link, ".jpg", "found a link that leaves it", 23),
-    "a folder for a file": (_folder_in_place, "train.json", "expected a file, found a folder", None),
+    "a link that leaves": (_link, ".jpg", "leads through a link to", 23),
+    "a folder for a file": (_folder_in_place, "train.json", "is a folder; expected a file", None),
     "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
     "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
     "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
@@ -654,7 +654,9 @@ def test_free_disk_space_of_the_current_folder_and_the_cache(
     monkeypatch.setattr(_verify, "free_at", lambda place: there.get(str(place), 10**12))
     report = verify(world)
     assert "; 100,000 are free in this folder, for `newsclippings build`, and 1,000," in report.notes[-1]
-    assert report.next.startswith("Next: make room, or go to a folder on a larger disk; then `newsclippings build")
+    assert report.next.startswith(
+        "Next: free disk space, or change to a folder on a larger disk; then `newsclippings build"
+    )
     there["."] = 10**12
     assert verify(world).next.startswith("Next: `newsclippings build")
 
