@@ -230,7 +230,10 @@ class Joiner:
         files = {split: self._files_of(what, split) for split in names}
         with_metadata = what == "records" and self.config.metadata and self.inputs.data_json is None
         made_of = [VERSION, what, self.inputs.config, what != "matches" and self.config.articles, with_metadata]
-        keys = {split: _digest([*made_of, *map(self.inputs.identity, places)]) for split, places in files.items()}
+        keys = {}
+        for split, places in files.items():
+            key_files = dict.fromkeys([self.inputs.matches[split], *places])
+            keys[split] = _digest([*made_of, *map(self.inputs.identity, key_files)])
 
         def make(todo: list[str]) -> Mapping[str, pa.Table | KeptTable]:
             tables = read(todo)
@@ -240,10 +243,10 @@ class Joiner:
         return kept_tables(self.cache / "tables", keys, make)
 
     def _files_of(self, what: str, split: str) -> list[str]:
-        matches = self.inputs.matches[split]
-        if what == "matches":
-            return [matches]
-        return [matches, *(self._corpus.list_files(split) if what == "records" else [self.inputs.metadata[split]])]
+        """List the files from which a table is read."""
+        if what == "records":
+            return self._corpus.list_files(split)
+        return [self.inputs.matches[split] if what == "matches" else self.inputs.metadata[split]]
 
     def _join(
         self,
