@@ -22,103 +22,90 @@ SCHEMA = pa.schema(
         ("falsified", pa.bool_()),
     ]
 )
-BLOCK = 8 << 20  # bytes that are decoded at once
+BLOCK = 8 << 20  # bytes that are decoded at a time
 _GAP = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")  # between two rows
 REQUIRED = ("id", "image_id", "similarity_score", "falsified")
-_WHOLE = ("id", "image_id", "source_dataset")  # whole numbers
-_TRUTHS = {"True": True, "False": False, "true": True, "false": False}
-_AGAIN = "Fetch the file again from the authors' Hub repository."
+_INTEGERS = ("id", "image_id", "source_dataset")
+_BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
+_DO = "Fetch the file again from the authors' Hub repository."
 
 
 def read_matches(location: str, config: str) -> pa.Table:
     """Read one file of matches.
 
     Args:
-        location: the JSON file: an object with `annotations`, a list of rows, and perhaps `source_datasets`, the names
-            that the rows' `source_dataset` counts (a list, or an object with the keys "0", "1", ...).
-        config: the config it belongs to; where a row has no `source_dataset`, the config itself made the pair.
+        location: the JSON file: an object with `annotations`, a list of rows, and optionally `source_datasets`, the
+            names that the rows' `source_dataset` indexes (a list, or an object with the keys "0", "1", ...).
+        config: the config it belongs to. If no row has a `source_dataset`, all pairs are of this config.
 
     Returns:
-        Arrow table of `SCHEMA`, one row per match, row number = position in the file. `source_dataset` indexes
-        `SOURCE_DATASETS` whatever the order of the file's own table; null where nothing tells it. `falsified` may be
-        bool or 0/1 in the file, `similarity_score` integer or float. Whole numbers may be floats or text, and truths
-        text, if they are in every row. What rows hold besides is left aside.
+        Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes
+        `SOURCE_DATASETS`, whatever the order of the file's own names; null if it is unknown. In the file, `falsified`
+        may be bool or 0/1, and `similarity_score` integer or float. A column may also have its integers as floats or
+        text, or its booleans as text, if all rows do. Other keys of rows are ignored.
 
     Raises:
-        BadFileError: the file is no such JSON; the message names the row.
+        BadFileError: the file is not such JSON; the message names the row.
     """
     text = read_json_text(location)
-    found = _read_fast(text)
-    if found is None:
-        found = _read_exact(text, location)
-    rows, names = found
+    rows, names = _read_fast(text) or _read_exact(text, location)
     if not len(rows):
-        raise bad_file(location, "at least one match in 'annotations'", "an empty list", _AGAIN)
-    return _with_sources(rows, names, location, config)
-
-
-def _with_sources(rows: pa.Table, names: Any, location: str, config: str) -> pa.Table:
-    """The rows with `source_dataset` in our numbers."""
+        raise bad_file(location, "at least one match in 'annotations'", "an empty list", _DO)
     source = rows["source_dataset"].combine_chunks()
     if source.null_count == len(source) and config in SOURCE_DATASETS:
         source = as_array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
     else:
-        codes = _codes(names, location)
+        codes = _index_names(names, location)
         known = values_of(source.drop_null())
         if len(known) and not (known.min() >= 0 and known.max() < len(codes)):
             wrong = int(known.min()) if known.min() < 0 else int(known.max())
-            raise bad_file(location, f"source_dataset from 0 to {len(codes) - 1}", str(wrong), _AGAIN)
+            raise bad_file(location, f"source_dataset from 0 to {len(codes) - 1}", str(wrong), _DO)
         source = as_array(np.array(codes, np.int64)).take(source)
     return rows.set_column(SCHEMA.get_field_index("source_dataset"), "source_dataset", source)
 
 
-def _codes(names: Any, location: str) -> list[int]:
-    """File's number of a sub-split -> ours."""
+def _index_names(names: Any, location: str) -> list[int]:
+    """Convert `source_datasets` of a file: the position of each of its names in `SOURCE_DATASETS`."""
     if names is None or names in ({}, []):
         return list(range(len(SOURCE_DATASETS)))
     if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
         names = [names[str(k)] for k in range(len(names))]
     if not isinstance(names, list) or not set(map(str, names)) <= set(SOURCE_DATASETS) or len(set(names)) < len(names):
         expected = f"source_datasets as a list, or an object with keys '0', '1', ..., of {', '.join(SOURCE_DATASETS)}"
-        raise bad_file(location, expected, repr(names)[:120], _AGAIN)
+        raise bad_file(location, expected, repr(names)[:120], _DO)
     return [SOURCE_DATASETS.index(name) for name in names]
 
 
-def _plain_list(text: bytes) -> tuple[int, int, Any] | None:
-    """Where the list of rows starts and ends, and the file's names of the sub-splits; None if that is in doubt."""
+def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
+    """Read rows and `source_datasets` with Arrow; None if the text is not in a layout for which that is exact."""
     start = text.find(b"[", text.find(b'"annotations"')) + 1
     end = text.find(b"]", start)
     if start <= 0 or end < 0:
         return None
-    try:  # what is cut out is the list, and not another one, if the list is what one puts in its place
-        rest, marked = (DECODER.decode((text[:start] + put + text[end:]).decode("utf-8-sig")) for put in (b"", b"0"))
+    try:  # it is the right list, and all of it, if an edit of this part of the text changes exactly this list
+        empty, marked = (DECODER.decode((text[:start] + put + text[end:]).decode("utf-8-sig")) for put in (b"", b"0"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(rest, dict) or [rest.get("annotations"), marked.get("annotations")] != [[], [0]]:
+    if not isinstance(empty, dict) or [empty.get("annotations"), marked.get("annotations")] != [[], [0]]:
         return None
-    return start, end, rest.get("source_datasets")
+    rows = _parse_rows(text, start, end)
+    return (rows, empty.get("source_datasets")) if rows is not None and len(rows) else None
 
 
-def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:
-    plain = _plain_list(text)
-    rows = _parse(text, plain[0], plain[1]) if plain else None
-    return (rows, plain[2]) if plain and rows is not None and len(rows) else None
+def _parse_rows(text: bytes, start: int, end: int) -> pa.Table | None:
+    """Parse flat rows with equal text between them as lines of JSON; None if they are anything else.
 
-
-def _parse(text: bytes, start: int, end: int) -> pa.Table | None:
-    """Rows hold numbers and booleans only, and between them stands always the same: Arrow reads them as lines.
-
-    Arrow does without commas between rows, and crashes at a line that begins with `null`. So it gets nothing but lines
-    of which each begins with the one brace in it that opens, and ends with the one that closes.
+    Arrow accepts rows without commas between them, and crashes at a line that begins with `null`. So each line must
+    begin with its only opening brace and end with its only closing brace.
     """
     if not text.isascii():
         return None
     gap = _GAP.search(text, start, end)
     between = gap[0] if gap else b"},{"
     tables = []
-    while start < end:  # piece by piece, for the memory
+    while start < end:  # in pieces, to save memory
         stop = text.find(between, start + BLOCK, end) + 1 or end
-        lines = _flat(text[start:stop]).strip(b" \t").replace(_flat(between), b"}\n{")
+        lines = _join_lines(text[start:stop]).strip(b" \t").replace(_join_lines(between), b"}\n{")
         counts = lines.count(b"\n") + 1, lines.count(b"{"), lines.count(b"}")
         if not lines.startswith(b"{") or not lines.endswith(b"}") or min(counts) != max(counts):
             return None
@@ -135,72 +122,71 @@ def _parse(text: bytes, start: int, end: int) -> pa.Table | None:
         start = stop + len(between) - 2 if stop < end else end
     rows = pa.concat_tables([empty_table(SCHEMA), *tables]).combine_chunks()
     scores = values_of(rows["similarity_score"])
-    return rows if (np.abs(scores) < 2.0**63).all() else None  # not one of them NaN
+    return rows if (np.abs(scores) < 2.0**63).all() else None  # false for NaN
 
 
-def _flat(text: bytes) -> bytes:
+def _join_lines(text: bytes) -> bytes:
     return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def _read_exact(text: bytes, location: str) -> tuple[pa.Table, Any]:
-    """The slow way, which explains what is wrong."""
+    """Read rows and `source_datasets` row by row, and say which row is wrong."""
     try:
         content = DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise bad_file(location, "JSON", describe_json_error(error), _AGAIN) from None
+        raise bad_file(location, "JSON", describe_json_error(error), _DO) from None
     rows = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
-        raise bad_file(location, "an object with a list 'annotations'", _shown(content), _AGAIN)
+        raise bad_file(location, "an object with a list 'annotations'", _shorten(content), _DO)
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise bad_file(f"{location}: row {number}", "an object", _shown(row), _AGAIN)
+            raise bad_file(f"{location}: row {number}", "an object", _shorten(row), _DO)
     plain = [{name: row[name] for name in SCHEMA.names if name in row} for row in rows]
     _convert_columns(plain)
     for number, row in enumerate(plain):
-        _check(row, f"{location}: row {number}")
+        _check_row(row, f"{location}: row {number}")
         row["similarity_score"], row["falsified"] = float(row["similarity_score"]), bool(row["falsified"])
     return table_of(plain, SCHEMA), content.get("source_datasets")
 
 
 def _convert_columns(rows: list[dict[str, Any]]) -> None:
-    """Turn numbers that are floats or text in every row, as joins by hand leave them, into numbers; likewise truths.
+    """Convert integers that are floats or text, and booleans that are text, if the whole column is like that.
 
-    A value that is unlike those of other rows is damage, and stays for `_check`.
+    Data frames and CSV files leave such columns. A single such value is damage, and is left for `_check_row`.
     """
-    for name in (*_WHOLE, "falsified"):
+    for name in (*_INTEGERS, "falsified"):
         known = [row for row in rows if row.get(name) is not None]
-        values = [_truth(row[name]) if name == "falsified" else _whole(row[name]) for row in known]
+        values = [_to_bool(row[name]) if name == "falsified" else _to_int(row[name]) for row in known]
         if len({type(row[name]) for row in known}) == 1 and None not in values:
             for row, value in zip(known, values, strict=True):
                 row[name] = value
 
 
-def _whole(value: Any) -> int | None:
-    """A whole number that is a float or text; None if it is none."""
+def _to_int(value: Any) -> int | None:
     if type(value) is float and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return int(value) if type(value) is str and re.fullmatch(r"-?[0-9]{1,18}", value) else None
 
 
-def _truth(value: Any) -> bool | None:
-    return _TRUTHS.get(value) if type(value) is str else None
+def _to_bool(value: Any) -> bool | None:
+    return _BOOLEANS.get(value) if type(value) is str else None
 
 
-def _check(row: dict[str, Any], place: str) -> None:
+def _check_row(row: dict[str, Any], place: str) -> None:
     for name in REQUIRED:
         if name not in row:
-            raise bad_file(place, f"the keys {', '.join(REQUIRED)}", f"no {name}", _AGAIN)
-    for name in _WHOLE:
+            raise bad_file(place, f"the keys {', '.join(REQUIRED)}", f"no {name}", _DO)
+    for name in _INTEGERS:
         value = row.get(name)
         if type(value) is not int and not (name == "source_dataset" and value is None):
-            raise bad_file(place, f"an integer as {name}", _shown(value), _AGAIN)
+            raise bad_file(place, f"an integer as {name}", _shorten(value), _DO)
     score = row["similarity_score"]
     if type(score) not in (int, float) or not math.isfinite(score):
-        raise bad_file(place, "a finite number as similarity_score", _shown(score), _AGAIN)
-    if row["falsified"] not in (True, False):  # 0 and 1 equal them
-        raise bad_file(place, "true, false, 0 or 1 as falsified", _shown(row["falsified"]), _AGAIN)
+        raise bad_file(place, "a finite number as similarity_score", _shorten(score), _DO)
+    if row["falsified"] not in (True, False):  # 0 == False and 1 == True
+        raise bad_file(place, "true, false, 0 or 1 as falsified", _shorten(row["falsified"]), _DO)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""What only `datasets` needs: the name, the config, the cache, and failures of its workers."""
+"""Code that only `datasets` needs: its name for this dataset, the config, the cache, and errors of its workers."""
 
 from _newsclippings.builder.cache import (
     INFO_FILE,
@@ -12,7 +12,7 @@ from _newsclippings.builder.cache import (
     save_reports,
 )
 from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info
-from _newsclippings.builder.failures import check_pictures_fit, full_disk, unwrap_worker_error
+from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.register import make_name_known
 
@@ -22,8 +22,9 @@ __all__ = [
     "check_arguments",
     "check_pictures_fit",
     "check_replaced",
+    "check_space_for_pictures",
     "dataset_info",
-    "full_disk",
+    "full_disk_error",
     "has_damaged_info",
     "is_outdated",
     "is_sound",

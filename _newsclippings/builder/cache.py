@@ -1,4 +1,4 @@
-"""What lies beside built data: the join reports, and what the data were made of."""
+"""The files beside built data: join reports, what the data were built from, and checksums."""
 
 import contextlib
 import json
@@ -38,18 +38,18 @@ def save_reports(folder: str, splits: dict[str, JoinedSplit]) -> None:
 
 
 def load_reports(folder: str) -> dict[str, Any]:
-    """The join reports beside the data; empty where there are none, or damaged ones."""
+    """Read the join reports beside the data; empty if there are none or they are damaged."""
     if not is_proved(Path(folder, PROOF_FILE), Path(folder), REPORT_FILE):
         return {}
     return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
 
 
 def save_inputs(folder: str, config_id: str, splits: dict[str, JoinedSplit]) -> None:
-    """Write beside the data what they were made of, so that a later change of it is noticed (`is_outdated`)."""
-    files = [some for one in splits.values() for some in (one.pictures, one.articles)]
-    unique = {id(some): some for some in files if isinstance(some, FolderPictures)}
-    looked = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
-    paths = pa.concat_arrays([pa.nulls(0, pa.string()), *looked])
+    """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
+    files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
+    unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
+    used = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
+    paths = pa.concat_arrays([pa.nulls(0, pa.string()), *used])
     schema = pa.schema(
         [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
     )
@@ -58,65 +58,65 @@ def save_inputs(folder: str, config_id: str, splits: dict[str, JoinedSplit]) -> 
 
 
 def save_proof(folder: str) -> None:
-    """Write beside the data the checksums of everything in their folder."""
+    """Write the checksums of all files in a folder."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     write_proof(Path(folder, PROOF_FILE), Path(folder), names)
 
 
 def is_sound(folder: str) -> bool:
-    """Whether all that was written to a folder by a build is still there, and the same."""
+    """Check whether all files that a build wrote to a folder are still there and unchanged."""
     return is_proved(Path(folder, PROOF_FILE), Path(folder))
 
 
 def has_damaged_info(folder: str) -> bool:
-    """Whether what `datasets` would take a folder's facts from is not what a build wrote there."""
-    there = os.path.exists(os.path.join(folder, INFO_FILE))
-    return there and not is_proved(Path(folder, PROOF_FILE), Path(folder), INFO_FILE)
+    """Check whether a folder has a dataset_info.json that is not as the build wrote it."""
+    exists = os.path.exists(os.path.join(folder, INFO_FILE))
+    return exists and not is_proved(Path(folder, PROOF_FILE), Path(folder), INFO_FILE)
 
 
 def check_replaced(folder: str, name: str) -> None:
-    """Refuse to build into a folder with anything in it that is not of a build: `datasets` removes it.
+    """Refuse to build into a folder with files that no build wrote, because `datasets` would remove them.
 
     Args:
-        folder: a local folder that a user named, which may be there.
-        name: the dataset's, with which the names of its files begin.
+        folder: a local folder that a user named; it need not exist.
+        name: name of the dataset, with which the names of its files begin.
 
     Raises:
-        ConfigError: something else is in it, or in the one beside it in which the data are made.
+        ConfigError: other files are in it, or in the temporary folder beside it.
     """
     tables = rf"{re.escape(name)}-\w+(-\d{{5}})*(-of-(\d{{5}}|N{{5}}))?\.(arrow|parquet)"
     beside = "|".join(map(re.escape, (REPORT_FILE, INPUTS_FILE, INFO_FILE, PROOF_FILE, "LICENSE")))
     names = rf"({tables}|{beside})(\.\d+-[0-9a-f]{{8}}\.tmp)?"
     check_own_folder(f"{folder}.incomplete", names, CALL)
-    check_own_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # what `map` keeps is there, too
+    check_own_folder(folder, rf"{names}|cache-\w+\.(arrow|lock)|tmp\w+", CALL)  # also the cached results of `map`
     inside = os.listdir(folder) if os.path.isdir(folder) else []
-    if inside and not any(os.path.exists(os.path.join(folder, one)) for one in (INFO_FILE, PROOF_FILE, INPUTS_FILE)):
+    if inside and not any(os.path.exists(os.path.join(folder, file)) for file in (INFO_FILE, PROOF_FILE, INPUTS_FILE)):
         raise foreign_output(folder, CALL)
     info = None
-    with contextlib.suppress(OSError, ValueError, RecursionError):  # a damaged one is of a build
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # if it is damaged, a build wrote it
         info = json.loads(read_file(os.path.join(folder, INFO_FILE)))
     if isinstance(info, dict) and info.get("builder_name", name) not in (name, NAME):
         raise foreign_output(folder, CALL)
 
 
 def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
-    """Whether the data of a folder were made of something else.
+    """Check whether the data in a folder were built from other inputs or options.
 
     Args:
-        folder: where the data are.
-        config_id: what the config is now: covers its options, its input files and `VERSION`.
-        root: the folder of the pictures. Single pictures are in no config_id: there are too many to look at each time
-            that a name is needed. They are compared here, by size and times.
+        folder: the folder with the data.
+        config_id: the current id of the config, which covers its options, its input files and `VERSION`.
+        root: the folder of the pictures; None if there is none. No config_id covers the pictures in a folder, because
+            there are too many to check each time an id is needed. They are compared here by size and times.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE)))).read_all()
-        made_of, chunks = table.schema.metadata or {}, table["image_path"].chunks
-    except (OSError, pa.ArrowException, KeyError):  # not there, or damaged
+        metadata, chunks = table.schema.metadata or {}, table["image_path"].chunks
+    except (OSError, pa.ArrowException, KeyError):  # absent or damaged
         return True
-    if made_of.get(b"config_id") != config_id.encode():
+    if metadata.get(b"config_id") != config_id.encode():
         return True
     if not len(table) or root is None:
         return False
     pictures = FolderPictures(root, pa.concat_arrays(chunks))
     pictures.look(np.arange(len(table), dtype=np.int32))
-    return bool(pictures_state(pictures).encode() != made_of.get(b"state"))
+    return bool(pictures_state(pictures).encode() != metadata.get(b"state"))

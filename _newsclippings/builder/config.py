@@ -1,4 +1,4 @@
-"""What `datasets` knows of a build: its config, the arguments of the builder, and the columns as its features."""
+"""The config and the arguments of the builder, and the columns as features of `datasets`."""
 
 import inspect
 import os
@@ -15,18 +15,18 @@ from datasets.table import table_cast
 from _newsclippings.config import NO_EFFECT, Request, check_name, check_option_names, check_path, unused_option
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
-from _newsclippings.inputs import Inputs, build_id, inputs_of
+from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.text import did_you_mean, short_repr
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
-LARGEST_ID = 2_000_000  # about as large as ids of VisualNews become
+LARGEST_ID = 2_000_000  # a little more than the largest id of VisualNews
 
 
 @dataclass(repr=False)
 class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
-    """What a build of NewsCLIPpings is made of, for `datasets`; the fields are those of `Request`.
+    """Options of a build of NewsCLIPpings, for `datasets`; the fields are those of `Request`.
 
-    To `load_dataset` and the builder a None means that an option is not given.
+    `load_dataset` and the builder take None for an option that is not given.
     """
 
     version: Any = VERSION
@@ -37,12 +37,12 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         datasets.BuilderConfig.__post_init__(self)
 
     def check(self) -> None:
-        """Raise `ConfigError` if a field has a value that means nothing, or that changes nothing."""
+        """Raise `ConfigError` if a field has a value that cannot be used or has no effect."""
         check_name(self.name)
         if str(self.version) != VERSION:
-            raise unused_option(f"version={short_repr(self.version)}", f"This package makes {VERSION} and no other.")
+            raise unused_option(f"version={short_repr(self.version)}", f"This package builds version {VERSION} only.")
         if self.description not in (None, CONFIGS[self.name]):
-            raise unused_option(f"description={short_repr(self.description)}", "That of the config is built in.")
+            raise unused_option(f"description={short_repr(self.description)}", "Each config has its own description.")
         if not (self.data_files is None or _is_no_files(self.data_files)):
             raise unused_option("data_files=")
         super().check()
@@ -52,19 +52,19 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         return datasets.Features.from_dict(self.columns())
 
     def inputs(self) -> Inputs:
-        """Where the inputs are, which is found out once."""
+        """Find the inputs, or return those that were found before for the same options."""
         asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths())
         known: tuple[Any, Inputs] | None = vars(self).get("_inputs")
         if known is None or known[0] != asked:
-            known = self._inputs = asked, inputs_of(self)
+            known = self._inputs = asked, find_inputs(self)
         return known[1]
 
     def forget_inputs(self) -> None:
-        """Find them again the next time: something is wrong with them, and may be put right."""
+        """Find the inputs again next time, because something was wrong with them and may be corrected."""
         self.__dict__.pop("_inputs", None)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
-        """Name of the folder in the cache: covers the options, the content of every input, and `VERSION`."""
+        """Name the cache folder; the name covers the options, the content of every input, and `VERSION`."""
         self.check()
         columns = other_features(custom_features, self.features())
         base: str = super().create_config_id({}, custom_features=columns)
@@ -72,43 +72,42 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
 
 
 def dataset_info(features: datasets.Features) -> datasets.DatasetInfo:
-    """Everything `datasets` wants to know of the dataset before a row is read."""
+    """Describe the dataset for `datasets`, before a row is read."""
     return datasets.DatasetInfo(
         description=DESCRIPTION, citation=CITATION, homepage=HOMEPAGE, license=LICENSE, features=features
     )
 
 
 def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
-    """What the builder may pass on to `datasets` of its arguments; those that would change nothing are refused.
+    """Check the arguments of the builder, and return those to pass on to `datasets`.
 
     Args:
-        positional: arguments without a name: one at most, the folder of the cache, often taken for the config.
+        positional: positional arguments: at most one, the cache folder. Users often pass the config there by mistake.
         given: arguments by name.
 
     Raises:
-        ConfigError: an argument is not known, has no effect, or stands where another belongs.
+        ConfigError: an argument is unknown, has no effect, or is in the place of another.
     """
     if len(positional) > 1:
-        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[1])
+        raise _misplaced_name("all arguments except the cache folder are given by name", positional[1])
     if positional and "cache_dir" in given:
-        raise _name_elsewhere("all arguments but the cache folder are given by name", positional[0])
+        raise _misplaced_name("all arguments except the cache folder are given by name", positional[0])
     given = {**dict(zip(("cache_dir",), positional, strict=False)), **given}
     folder = given.get("cache_dir")
     exists = isinstance(folder, str) and os.path.isdir(folder)
     if isinstance(folder, str) and (
         folder in CONFIGS if exists and positional else not exists and _is_like_config(folder)
     ):
-        raise _name_elsewhere("the first argument, cache_dir=, is the folder of the cache", folder)
+        raise _misplaced_name("the first argument, cache_dir=, is the cache folder", folder)
     if isinstance(given.get("dataset_name"), str) and given["dataset_name"] in CONFIGS:
-        raise _name_elsewhere("dataset_name= is that of the dataset", given["dataset_name"])
+        raise _misplaced_name("dataset_name= is the name of the dataset, not of a config", given["dataset_name"])
     of_datasets = [name for name in inspect.signature(datasets.DatasetBuilder.__init__).parameters if name != "self"]
     check_option_names(given, [field.name for field in fields_of(NewsCLIPpingsConfig)], of_datasets)
-    if "name" in given:  # as `load_dataset` calls it
+    if "name" in given:  # `load_dataset` uses this name
         name = given.pop("name")
         if given.get("config_name") not in (None, name):
-            message = (
-                f"name={short_repr(name)} and config_name={short_repr(given['config_name'])}: expected one of them."
-            )
+            both = f"name={short_repr(name)} and config_name={short_repr(given['config_name'])}"
+            message = f"{both} differ. Pass only one of them."
             raise ConfigError(message)
         given["config_name"] = name
     if given.get("config_name") is not None:
@@ -117,7 +116,7 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
         given["features"] = _as_features(given["features"])
     if given.get("cache_dir") is not None:
         given["cache_dir"] = check_path("cache_dir", given["cache_dir"])
-    # An empty value asks for nothing; True for the token of the login, which all requests to the Hub carry.
+    # These values change nothing: all requests to the Hub carry the token of the login, which True asks for.
     empty = {"storage_options": {}, "hash": "", "token": True}
     for name in NO_EFFECT:
         value = given.get(name)
@@ -127,37 +126,40 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
 
 
 def other_features(asked: datasets.Features | None, own: datasets.Features) -> datasets.Features | None:
-    """Other types, or another order, of the columns of a build; None if those are asked for that it has anyway.
+    """Check the argument `features=`, which may change the types and the order of the columns.
 
     Args:
-        asked: what `features=` is.
+        asked: the value of `features=`.
         own: the columns and types that follow from the options.
 
+    Returns:
+        `asked`; None if it changes nothing.
+
     Raises:
-        ConfigError: other columns are asked for, or a type that a column cannot have.
+        ConfigError: it has other columns, or a type to which a column cannot be cast.
     """
     if asked is None or list(asked.items()) == list(own.items()):
         return None
     odd = sorted(asked.keys() ^ own.keys(), key=[*own, *asked].index)
     if odd:
         problem = f"{', '.join(map(short_repr, odd))} " + (
-            "is not there" if odd[0] in own else "is no column of this build"
+            "is missing" if odd[0] in own else "is not a column of this build"
         )
-        message = f"features= has to name the columns that follow from the options, and {problem}. {_FEATURES_DO}"
+        message = f"features= must have exactly the columns that follow from the options, but {problem}. {_FEATURES_DO}"
         raise ConfigError(message)
     for name in own:
         example = pa.table({name: pa.array([_example(own[name], asked[name])], own.arrow_schema.field(name).type)})
         try:
             table_cast(example, datasets.Features({name: asked[name]}).arrow_schema)
-        except Exception as error:  # whatever pyarrow and `datasets` raise where types do not fit
-            wrong = f"the column {name} is {own[name]!r}, and cannot be {short_repr(asked[name])}"
-            message = f"features=: {wrong}. {_FEATURES_DO}"
+        except Exception as error:  # pyarrow and `datasets` raise errors of many types
+            problem = f"the column {name} is {own[name]!r}, which cannot be cast to {short_repr(asked[name])}"
+            message = f"features=: {problem}. {_FEATURES_DO}"
             raise ConfigError(message) from error
     return asked
 
 
 def _example(own: Any, asked: Any) -> Any:
-    """A value as a column of some type has them, at its largest."""
+    """Make the largest or most typical value of a column, to try a cast on."""
     if isinstance(own, Mapping):
         return {name: _example(kind, None) for name, kind in own.items()}
     if isinstance(own, list):
@@ -174,21 +176,21 @@ def _example(own: Any, asked: Any) -> Any:
 
 
 def _as_features(asked: Any) -> datasets.Features:
-    """What `features=` is, as `datasets` has it."""
+    """Convert the argument `features=` to `datasets.Features`."""
     try:
         return datasets.Features(asked)
-    except Exception as error:  # whatever `datasets` raises at types that it does not know
+    except Exception as error:  # `datasets` raises errors of many types
         message = f"features={short_repr(asked)}: expected datasets.Features, a type for each column. {_FEATURES_DO}"
         raise ConfigError(message) from error
 
 
 def _is_no_files(data_files: object) -> bool:
-    """Whether it is what the lookup by name hands in, since `load_dataset` wants something there."""
+    """Check for the empty value that the lookup by name passes, because `load_dataset` requires one."""
     return isinstance(data_files, DataFilesDict) and not data_files
 
 
 def _as_text(splits: Any) -> Any:
-    """Splits by their names; anything else as it is."""
+    """Convert splits of `datasets` to their names; return anything else unchanged."""
     if isinstance(splits, datasets.NamedSplit):
         return str(splits)
     if isinstance(splits, Collection) and any(isinstance(split, datasets.NamedSplit) for split in splits):
@@ -197,11 +199,11 @@ def _as_text(splits: Any) -> Any:
 
 
 def _is_like_config(folder: str) -> bool:
-    """Whether somebody who writes this means a config, most likely, and no folder."""
+    """Check whether a text is probably the name of a config, perhaps misspelt, and not a folder."""
     return os.sep not in folder and bool(did_you_mean(folder, CONFIGS, 0.85))
 
 
-def _name_elsewhere(what: str, name: object) -> ConfigError:
+def _misplaced_name(what: str, name: object) -> ConfigError:
     meant = name if isinstance(name, str) and name in CONFIGS else DEFAULT_CONFIG
     call = f"NewsCLIPpings(config_name={meant!r}, ...), or load_dataset('newsclippings', {meant!r}, ...)"
     return ConfigError(f"{short_repr(name)}: {what}. Call {call}; a cache folder of that name is './{meant}'.")

@@ -1,4 +1,4 @@
-"""Whether a build fits on the disk, and what to raise where it, or anything else, failed."""
+"""Errors of a build: a disk that is too small, and errors that `datasets` wrapped in its own."""
 
 import os
 import shutil
@@ -10,29 +10,29 @@ from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import MOVE_CACHE, check_space, is_full, out_of_space
 
 
-def check_pictures_fit(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
-    """Raise `NoSpaceError` if not even the pictures of some splits fit on the disk of a folder."""
+def check_space_for_pictures(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
+    """Raise `NoSpaceError` if the pictures of these splits do not fit on the disk of a folder."""
     check_space(os.path.dirname(folder), sum(map(bytes_of_pictures, splits.values())), "the pictures", MOVE_CACHE)
 
 
-def full_disk(folder: str, splits: Mapping[str, JoinedSplit], error: OSError) -> NoSpaceError:
-    """The error of a build that did not fit on the disk.
+def full_disk_error(folder: str, splits: Mapping[str, JoinedSplit], error: OSError) -> NoSpaceError:
+    """Make the error for a build that did not fit on the disk, and remove the unfinished folder.
 
     Args:
-        folder: what was being written, a local folder; it is removed if it is unfinished.
-        splits: what was to be written there, as far as it was known.
-        error: what the system raised.
+        folder: the local folder that was being written.
+        splits: the splits that were to be written there, as far as they are known.
+        error: the error of the system.
     """
     if folder.endswith(".incomplete"):
-        shutil.rmtree(folder, ignore_errors=True)  # what is free without it counts
+        shutil.rmtree(folder, ignore_errors=True)  # so that its space counts as free
     needed = sum(map(bytes_of, splits.values())) or None
     return out_of_space(os.path.dirname(folder), error, MOVE_CACHE, needed)
 
 
 def unwrap_worker_error(error: Exception) -> Exception:
-    """This package's error, or that of a full disk, that `datasets` wrapped in its own; if neither, that one.
+    """Return the error of this package, or of a full disk, that `datasets` wrapped in its own; else the given error.
 
-    To be called in the worker already: an error that is sent to another process loses its causes.
+    Call it in the worker: an error that is sent to another process loses its causes.
     """
     chain = list(_chain(error))
     for cause in chain:
@@ -40,7 +40,9 @@ def unwrap_worker_error(error: Exception) -> Exception:
             return cause
     for cause in chain:
         if isinstance(cause, OSError) and is_full(cause):
-            return OSError(cause.errno, cause.strerror)  # whatever class it was: this one can be sent
+            return OSError(
+                cause.errno, cause.strerror
+            )  # an OSError can be sent to another process, whatever class this was
     return error
 
 

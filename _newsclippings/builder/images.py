@@ -1,4 +1,4 @@
-"""Rows and their pictures, which were stored apart, together again."""
+"""Join rows with their pictures, if a build stored each picture only once (`--images once`)."""
 
 from typing import Any
 
@@ -15,21 +15,20 @@ INTEGERS = ("int8", "int16", "int32", "int64")
 
 
 def join_images(thin: Any, images: Any) -> Any:
-    """Give rows without pictures their pictures back.
+    """Add the image column to rows that were stored without pictures.
 
     Args:
         thin: a split of a config without an image column: a `datasets.Dataset`, or a stream (`IterableDataset`).
         images: the same split of the config `images`, a `datasets.Dataset`: `image_id`, `image`.
 
     Returns:
-        The rows of `thin`, of its kind, with the column `image` in its place, behind `caption`. A Dataset is written to
-        the cache of `datasets`, some rows at a time; a stream reads each picture as its row is asked for.
+        The rows of `thin`, as a Dataset or a stream, with the column `image` after `caption`. A Dataset is written to
+        the cache of `datasets`, in batches; a stream reads each picture when its row is read.
 
     Raises:
-        ConfigError: one of them is something else, such as all splits together, or has other columns; or a stream
-            whose columns are not known; `.map` forgets them.
-        MissingDataError: a row has an image_id that `images` does not have, or none; for a stream, when the row is
-            reached.
+        ConfigError: an argument is something else, such as all splits together, or has other columns; or the columns
+            of a stream are unknown, for example after `.map`.
+        MissingDataError: a row has no image_id, or one that is not in `images`; for a stream, when the row is read.
     """
     from datasets import Dataset, Features, Image, IterableDataset
 
@@ -44,13 +43,13 @@ def join_images(thin: Any, images: Any) -> Any:
         message = "join_images: expected a stream whose columns are known, found one without. Join before `.map`."
         raise ConfigError(message)
     _check_columns(thin.features, images.features)
-    ids = _ids(images) if len(images) else np.empty(0, np.int64)
+    ids = _read_ids(images) if len(images) else np.empty(0, np.int64)
     order = np.argsort(ids, kind="stable")
     in_order = ids[order]
     pictures = images.select_columns(["image"]).cast_column("image", Image(decode=False)).with_format("arrow")
 
-    def add(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        if any(one is None for one in batch["image_id"]):
+    def add_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if None in batch["image_id"]:
             message = (
                 f"{SHARED_PICTURES}: expected an image_id in each row, found null. Build the folder of the rows again."
             )
@@ -71,10 +70,12 @@ def join_images(thin: Any, images: Any) -> Any:
     columns = list(thin.column_names)
     columns.insert(columns.index("caption") + 1 if "caption" in columns else len(columns), "image")
     full = Features({name: thin.features[name] if name != "image" else Image() for name in columns})
-    return thin.map(add, batched=True, batch_size=ROWS_OF_PICTURES, features=full, remove_columns=thin.column_names)
+    return thin.map(
+        add_images, batched=True, batch_size=ROWS_OF_PICTURES, features=full, remove_columns=thin.column_names
+    )
 
 
-def _ids(images: Any) -> Int64s:
+def _read_ids(images: Any) -> Int64s:
     column = images.with_format("arrow")[:]["image_id"]
     if column.null_count:
         message = (
@@ -86,7 +87,7 @@ def _ids(images: Any) -> Int64s:
 
 
 def _check_columns(thin: Any, images: Any) -> None:
-    """Raise `ConfigError` if rows or pictures, by their features, are not what `newsclippings build` writes."""
+    """Raise `ConfigError` if the features of rows or pictures are not those that `newsclippings build` writes."""
     from datasets import Image
 
     for what, features in (("rows", thin), ("pictures", images)):

@@ -1,4 +1,4 @@
-"""Make the name `newsclippings` known to `load_dataset`."""
+"""Register the name `newsclippings` with `load_dataset`."""
 
 import logging
 import os
@@ -12,13 +12,13 @@ from _newsclippings.facts import ENV_DATA_DIR, NAME
 
 
 def make_name_known() -> None:
-    """Let `load_dataset("newsclippings", ...)` find this module, on the releases of `datasets` that this is tested on.
+    """Let `load_dataset("newsclippings", ...)` find this module.
 
-    `datasets` has no hook for that. A plain entry in its table of packaged modules would make it list every file below
-    data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files; so
-    the lookup of that table is wrapped, for this one name.
+    `datasets` has no hook for that. With a plain entry in its table of packaged modules, it would list every file below
+    data_dir (a millisecond each), fail in an empty directory, and hide a folder ./newsclippings of Parquet files. So
+    the lookup in that table is wrapped for this name.
     """
-    try:  # private names, and shapes, of another library: import of this package does not depend on them
+    try:  # it uses private names of another library, and importing this package must work without them
         _wrap_lookup()
     except Exception as error:
         logging.getLogger(NAME).warning(
@@ -43,12 +43,14 @@ def _wrap_lookup() -> None:
     )
     look_up = vars(factory)["get_module"]
     if not (isinstance(table, dict) and all(map(callable, (look_up, local, module_class)))):
-        message = "its table of modules, or what looks modules up, is of another kind"
+        message = "its table of modules, or its lookup, has another type"
         raise TypeError(message)
     if table is not load._PACKAGED_DATASETS_MODULES:
-        message = "its lookup has a table of modules of its own"
+        message = "its lookup uses another table of modules"
         raise TypeError(message)
-    module_class(NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME})  # what is made below can be made
+    module_class(
+        NAME, "", {"data_files": DataFilesDict(), "dataset_name": NAME}
+    )  # raises now if it cannot be called like this
 
     def get_module(self: Any) -> Any:
         if self.name != NAME:
@@ -64,7 +66,7 @@ def _wrap_lookup() -> None:
 
 
 def _is_parquet_folder(folder: Path) -> bool:
-    """Whether a folder is a built dataset, and not, say, a checkout of this project."""
+    """Check whether a folder is a built dataset; a checkout of this project is not."""
     if not folder.is_dir() or (folder / f"{NAME}.py").exists():
         return False
     card = folder / "README.md"

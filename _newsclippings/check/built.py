@@ -1,4 +1,4 @@
-"""`newsclippings verify --built`: whether a built folder is still as `newsclippings build` wrote it."""
+"""`newsclippings verify --built`: check whether a built folder is still as `newsclippings build` wrote it."""
 
 import os
 import shlex
@@ -40,7 +40,7 @@ from _newsclippings.text import printable
 
 BUILD_AGAIN = "Run the same `newsclippings build` again."
 ROWS = 10_000  # in a batch of ids
-THREADS = 2  # hashing releases the lock of the interpreter; more threads only make a disk seek
+THREADS = 2  # hashing releases the GIL; more threads only make a disk seek
 
 
 def verify_built(folder: str | os.PathLike[str]) -> Report:
@@ -50,18 +50,17 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
         folder: a folder that `newsclippings build` wrote.
 
     Returns:
-        The report. Leftovers of killed builds are notes: no reader takes them for data.
+        The report. Files that killed builds left are notes, because no reader takes them for data.
     """
     root, report = Path(folder), Report()
     if not root.is_dir():
-        report.note_fault(
-            True, str(root), f"{root}: expected a folder that `newsclippings build` wrote, found none. Build one."
-        )
+        report.note_fault(True, str(root), f"{root} is not a folder. Pass a folder that `newsclippings build` wrote.")
     built = BuiltFolder.open_partly(root)
     configs = [config for config in ALL_CONFIGS if (root / config).is_dir() and not _was_removed(root / config)]
     if root.is_dir() and not configs:
-        expected = "a folder that `newsclippings build` wrote"
-        report.note_fault(True, str(root), f"{root}: expected {expected}, found no config in it. Build it.")
+        report.note_fault(
+            True, str(root), f"{root} has no config in it. Pass a folder that `newsclippings build` wrote."
+        )
     for config in configs:
         with report.collecting(str(root / config)), refuse_foreign_content(root / config / MANIFEST):
             _check_config(report, built, config)
@@ -73,7 +72,7 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
 
 
 def _was_removed(folder: Path) -> bool:
-    """Whether `build` removed the shared pictures, and kept their folder because of hidden files."""
+    """Check whether `build` removed the shared pictures, but kept their folder because of hidden files."""
     names = os.listdir(folder)
     return folder.name == SHARED_PICTURES and bool(names) and all(is_hidden(folder / name) for name in names)
 
@@ -83,18 +82,16 @@ def _check_config(report: Report, built: BuiltFolder, config: str) -> None:
         raise built.problems[config]
     folder = built.root / config
     if config not in built.manifests:
-        report.note_fault(True, str(folder / MANIFEST), f"{folder / MANIFEST}: expected JSON, found none. {AGAIN}")
+        report.note_fault(True, str(folder / MANIFEST), f"{folder / MANIFEST} does not exist. {AGAIN}")
         return
     manifest = built.manifests[config]
     for name in sorted(set(os.listdir(folder)) - {shard.name for shard in manifest.shards} - {MANIFEST}):
         if name.endswith(LEFTOVERS):
             _note_leftover(report, folder / name)
         elif not is_hidden(folder / name):
-            what = "would be read as data" if name.endswith(".parquet") else "does not belong there"
+            problem = "would be read as data" if name.endswith(".parquet") else "does not belong here"
             place = printable(str(folder / name))
-            report.note_fault(
-                False, place, f"{place}: expected the files of {MANIFEST} only, and this {what}. Remove it."
-            )
+            report.note_fault(False, place, f"{place} is not listed in {MANIFEST}, and {problem}. Remove it.")
     readable = _check_files(report, built, manifest)
     for split, entry in manifest.splits.items():
         shards = manifest.shards_of(split)
@@ -106,25 +103,26 @@ def _check_config(report: Report, built: BuiltFolder, config: str) -> None:
 
 
 def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[ShardEntry]:
-    """Note missing and changed files of a config; returns the files that exist and have the right size."""
+    """Note missing and changed files of a config; return the files that exist and have the right size."""
     readable = set()
     for shard in manifest.shards:
         file = built.root / shard.path
         report.files[str(file)] = {"is": f"shard of {shard.config}/{shard.split}", "bytes": None}
         if not file.is_file():
-            report.note_fault(True, str(file), f"{file}: expected {shard.bytes:,} bytes, found no file. {AGAIN}")
+            report.note_fault(True, str(file), f"{file} does not exist. {AGAIN}")
             continue
         size = report.files[str(file)]["bytes"] = file.stat().st_size
         if size != shard.bytes:
-            expected, more = f"{shard.bytes:,} bytes", "It is short" if size < shard.bytes else "It is too long"
-            report.note_fault(False, str(file), f"{file}: expected {expected}, found {size:,}. {more}. {AGAIN}")
+            problem = "too short" if size < shard.bytes else "too long"
+            message = f"{file} is {problem}: expected {shard.bytes:,} bytes, found {size:,}. {AGAIN}"
+            report.note_fault(False, str(file), message)
         else:
             readable.add(shard)
     total = sum(shard.bytes for shard in readable)
-    what = f"SHA-256 of {printable(manifest.config)}"
+    title = f"SHA-256 of {printable(manifest.config)}"
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None) as bar,
     ):
         shards = sorted(readable, key=lambda shard: shard.name)
         for shard, digest in map_ahead(pool, lambda shard: _digest(built.root / shard.path), shards, 2 * THREADS):
@@ -134,7 +132,7 @@ def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[
 
 
 def _digest(file: Path, most: int | None = None) -> str | NewsCLIPpingsError:
-    """The SHA-256 of a file, or why it cannot be read."""
+    """Compute the SHA-256 of a file; return the error if it cannot be read."""
     try:
         return sha256_of(file, most)
     except NewsCLIPpingsError as error:
@@ -144,7 +142,7 @@ def _digest(file: Path, most: int | None = None) -> str | NewsCLIPpingsError:
 
 
 def _compare(report: Report, file: Path, expected: str, digest: str | NewsCLIPpingsError, do: str) -> None:
-    """Note a file that has another SHA-256, or cannot be read."""
+    """Note a file that has another SHA-256 or cannot be read."""
     if isinstance(digest, NewsCLIPpingsError):
         report.note_fault(False, str(file), str(digest))
     elif digest != expected:
@@ -160,7 +158,7 @@ def _check_ids(report: Report, built: BuiltFolder, manifest: Manifest, split: st
         for batch in built.read_shard(shard, columns, ROWS):
             digest.add(*(values_of(batch.column(column)) for column in columns))
     if digest.hexdigest() != manifest.splits[split].ids_sha256:
-        message = f"{place}: expected the ids of the build, in its order, found others. {AGAIN}"
+        message = f"{place} has other ids than the build wrote, or in another order. {AGAIN}"
         report.note_fault(False, f"{place}: ids", message)
 
 
@@ -181,7 +179,7 @@ def _check_beside(report: Report, built: BuiltFolder) -> None:
     faults = len(report.invalid)
     with report.collecting(str(root)), refuse_foreign_content(root):
         _check_sums(report, built)
-    if built.problems:  # they are reported, and the card describes all manifests
+    if built.problems:  # they are in the report, and a card needs all manifests
         return
     with report.collecting(str(root)), refuse_foreign_content(root):
         _check_card(report, built, charts, sums_differ=len(report.invalid) > faults)
@@ -199,7 +197,7 @@ def _check_names(report: Report, built: BuiltFolder) -> None:
             _note_leftover(report, file)
         elif not (is_hidden(file) or (name in folders and file.is_dir()) or (name in files and file.is_file())):
             place = printable(str(file))
-            report.note_fault(False, place, f"{place}: expected only what `newsclippings build` writes. Remove it.")
+            report.note_fault(False, place, f"{place} was not written by `newsclippings build`. Remove it.")
 
 
 def _check_sums(report: Report, built: BuiltFolder) -> None:
@@ -208,7 +206,7 @@ def _check_sums(report: Report, built: BuiltFolder) -> None:
     with report.collecting(str(root / SUMS)):
         sums = built.read_sums()
     known = {*(f"{config}/{MANIFEST}" for config in ALL_CONFIGS), PAIRS_FILE}
-    for name, expected in sums.items():  # a name may lead out of the folder
+    for name, expected in sums.items():  # a name could lead out of the folder
         if (name in known or is_chart(name)) and (root / name).is_file():
             do = AGAIN if name.endswith(MANIFEST) else BUILD_AGAIN if name == PAIRS_FILE else _draw_again(root)
             manifest = built.manifests.get(name.removesuffix(f"/{MANIFEST}"))
@@ -223,31 +221,30 @@ def _draw_again(root: Path) -> str:
 
 def _check_card(report: Report, built: BuiltFolder, charts: list[Path], *, sums_differ: bool) -> None:
     for file in stale_files(built, charts):
-        if file.name == SUMS and sums_differ:  # the changed files are reported
+        if file.name == SUMS and sums_differ:  # the changed files are in the report
             continue
-        state = "another text" if file.exists() else "none"
-        expected = f"{file}: expected what `newsclippings card` writes of this folder, found {state}"
-        report.note_fault(not file.exists(), str(file), f"{expected}. Run `newsclippings card {built.root}`.")
+        problem = "does not describe this folder" if file.exists() else "does not exist"
+        report.note_fault(not file.exists(), str(file), f"{file} {problem}. Run `newsclippings card {built.root}`.")
 
 
 def _check_charts(report: Report, built: BuiltFolder, charts: list[Path]) -> None:
     folder = built.root / CHARTS_FOLDER
     if folder.is_dir() and not charts:
-        message = f"{folder}: expected charts of what is in the folder now, found others. {_draw_again(built.root)}"
+        message = f"{folder} has charts of another build. {_draw_again(built.root)}"
         report.note_fault(False, str(folder), message)
     for file in sorted({*folder.glob("*")} - {*charts}) if charts else []:
         place = printable(str(file))
-        report.note_fault(False, place, f"{place}: expected only what `newsclippings stats` writes. Remove it.")
+        report.note_fault(False, place, f"{place} was not written by `newsclippings stats`. Remove it.")
 
 
 def _check_croissant(report: Report, built: BuiltFolder) -> None:
     file = built.root / CROISSANT
     if file.is_file() and not has_content(file, croissant_text(built).encode()):
-        message = f"{file}: expected the metadata of what is in the folder now, found others."
-        report.note_fault(False, str(file), f"{message} Run `newsclippings croissant {built.root}`.")
+        message = f"{file} does not describe this folder. Run `newsclippings croissant {built.root}`."
+        report.note_fault(False, str(file), message)
 
 
 def _note_leftover(report: Report, place: Path) -> None:
     report.notes.append(
-        f"{printable(str(place))} was left by a build that was killed. It is harmless; remove it, or build again."
+        f"{printable(str(place))} was left by a killed build. It is harmless; remove it, or build again."
     )

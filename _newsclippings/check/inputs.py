@@ -1,4 +1,4 @@
-"""`newsclippings verify`: what of the inputs is there, and whether it is right. Builds nothing."""
+"""`newsclippings verify`: check which inputs exist and whether they are intact, without building anything."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
-from _newsclippings.config import bad_value, check_path
+from _newsclippings.config import Request, bad_value, check_path
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
@@ -42,25 +42,25 @@ def verify(
     visual_news_index: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """Say what of the inputs is there and whether it is right, in seconds, without building anything.
+    """Check which input files you have and whether they are intact, without building anything.
 
     Args:
-        data_dir: folder with the official tree, as the field of `NewsCLIPpingsConfig`.
-        visual_news: the folder `origin`, or `origin.tar`, likewise.
-        configs: names of configs. Default: those whose matches are all on this machine, else merged_balanced.
-        images: None to see whether each needed picture is there; `"header"` to read them and look at format, size and
-            end; `"decode"` to decode them.
-        embeddings: whether to look at the authors' embeddings.
-        checksums: whether to compute the SHA-256 of each file, and to ask the Hub for those of the authors' files.
-        visual_news_index: an index of the tar, likewise.
-        cache_dir: of `datasets`: the index of a tar is kept there, as for a build.
+        data_dir: folder with the official tree, as in `NewsCLIPpingsConfig`.
+        visual_news: the folder `origin`, or `origin.tar`, as in `NewsCLIPpingsConfig`.
+        configs: names of configs. Unset: those with all matches on this machine, else merged_balanced.
+        images: None checks whether each needed picture exists; `"header"` also checks its format, size and end;
+            `"decode"` also decodes it.
+        embeddings: whether to check the authors' embeddings.
+        checksums: whether to compute the SHA-256 of each file, and compare the authors' files with the Hub.
+        visual_news_index: an index of the tar, as in `NewsCLIPpingsConfig`.
+        cache_dir: the cache folder of `datasets`, where the index of a tar is kept, as in a build.
 
     Returns:
-        The report; `report.sound` says whether a build would have all it needs, and have it right. Where no file has
-        the published number of rows they are taken for files of your own, and that is a note; else it is a fault.
+        The report. If `report.sound`, a build has all that it needs. If no file has the published number of rows, the
+        files are taken for your own, which is a note; if only some have it, the others are a fault.
 
     Raises:
-        ConfigError: an argument has a value that means nothing.
+        ConfigError: an argument has a value that cannot be used.
     """
     if images not in (None, "header", "decode"):
         raise bad_value("images", images, ("header", "decode"))
@@ -75,222 +75,251 @@ def verify(
             raise bad_value(flag, value, (True, False))
     report = Report()
     given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
-    places = {name: check_path(name, place) for name, place in given.items()}
-    chosen = configs or _local_configs(places)
-    keys = [(config, split) for config in CONFIGS if config in chosen for split in SPLITS]
-    found = {key: inputs for key in keys if (inputs := _find(report, key, places)) is not None}
-    matches = {}
-    for (config, split), inputs in found.items():
-        _list(report, f"matches of {config}/{split}", inputs.matches[split])
-        with report.collecting(without_secrets(inputs.matches[split])):
-            matches[config, split] = read_matches(inputs.matches[split], config)
-    for (config, split), table in matches.items():
-        report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
-    check_splits(report, matches)
+    places: dict[str, Any] = {name: check_path(name, place) for name, place in given.items()}
+    chosen = configs or _list_local_configs(places["data_dir"])
+    kinds = list(EMBEDDINGS) if embeddings else []
+    requests = [Request(config, embeddings=kinds, **places) for config in CONFIGS if config in chosen]
+    found = {request.name: inputs for request in requests if (inputs := _find_inputs(report, request)) is not None}
+    matches = _read_matches(report, found)
     cache = Path(cache_dir or cache_folder(), "newsclippings")
-    _Join(report, found, matches, cache).check(images)
+    if found:
+        _RowCheck(report, next(iter(found.values())), matches, cache).run(images)
     if embeddings:
-        _check_embeddings(report, found, matches, places)
+        _check_embeddings(report, found, matches)
     if checksums:
         check_digests(report)
-    needed = sum(about.get("bytes", 0) for splits in report.counts.values() for about in splits.values())
-    here, there = free_bytes("."), free_bytes(cache)
+    needed = sum(counts.get("bytes", 0) for splits in report.counts.values() for counts in splits.values())
+    free, free_in_cache = free_bytes("."), free_bytes(cache)
     report.notes.append(
-        f"A build takes about {needed:,} bytes; {here:,} are free in this folder, for `newsclippings build`, and "
-        f"{there:,} where the cache of `datasets` is, for `load_dataset`."
+        f"A build takes about {needed:,} bytes; {free:,} are free in this folder, for `newsclippings build`, and "
+        f"{free_in_cache:,} where the cache of `datasets` is, for `load_dataset`."
     )
-    room = "" if needed < here else "make room, or go to a folder on a larger disk; then "
+    make_space = "" if needed < free else "free disk space, or change to a folder on a larger disk; then "
     options = [f"--config {config}" for config in chosen]
     options += [f"--{name.replace('_', '-')} {shlex.quote(place)}" for name, place in places.items() if place]
     build = f"newsclippings build newsclippings {without_secrets(' '.join(options))}"
-    report.next = f"Next: {room}`{build}`." if report.sound else VERIFY_AGAIN
+    report.next = f"Next: {make_space}`{build}`." if report.sound else VERIFY_AGAIN
     return report
 
 
-class _Join:
-    """The matches that could be read, and the records and pictures that they are joined with."""
+def _list_local_configs(data_dir: str | None) -> list[str]:
+    """List the configs whose matches are all on this machine; merged_balanced if there is none."""
+    local = []
+    for config in CONFIGS:
+        try:
+            matches = find_inputs(Request(config, data_dir=data_dir)).matches
+        except DataNotFoundError:
+            continue
+        if not any(map(is_url, matches.values())):
+            local.append(config)
+    return local or [DEFAULT_CONFIG]
 
-    def __init__(self, report: Report, found: dict[Key, Inputs], matches: dict[Key, pa.Table], cache: Path) -> None:
-        self.report, self.found, self.matches, self.cache = report, found, matches, cache
+
+def _find_inputs(report: Report, request: Request) -> Inputs | None:
+    """Find the inputs of a config, and note which places are wrong.
+
+    If visual_news or its index is wrong, the other inputs are checked without it. A split is left out if something else
+    is in the place of its matches.
+    """
+    misplaced: dict[str, str] = {}
+
+    def note(place: str, error: DataNotFoundError) -> None:
+        misplaced[place] = str(error)
+
+    try:
+        inputs = find_inputs(request, note)
+    except DataNotFoundError as error:
+        try:
+            inputs = find_inputs(replace(request, visual_news=None, visual_news_index=None), note)
+        except DataNotFoundError:
+            report.note_fault(True, request.data_dir or "data_dir", str(error))
+            return None
+        report.note_fault(True, "visual_news", str(error))
+    for place, message in misplaced.items():
+        report.note_fault(True, place, message)
+    local = {
+        split: location
+        for split, location in inputs.matches.items()
+        if not is_url(location)
+        or not any(place.endswith(f"{request.name}/{SPLITS[split]}.json") for place in misplaced)
+    }
+    return replace(inputs, matches=local)
+
+
+def _read_matches(report: Report, found: dict[str, Inputs]) -> dict[Key, pa.Table]:
+    """Read the matches of all configs, and check their rows; leave out files that cannot be read."""
+    matches: dict[Key, pa.Table] = {}
+    for config, inputs in found.items():
+        for split, location in inputs.matches.items():
+            _list_file(report, f"matches of {config}/{split}", location)
+            with report.collecting(without_secrets(location)):
+                matches[config, split] = read_matches(location, config)
+    for (config, split), table in matches.items():
+        report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
+    check_splits(report, matches)
+    return matches
+
+
+class _RowCheck:
+    """Join matches with their records and pictures, as a build does, and report what is missing or damaged."""
+
+    def __init__(self, report: Report, inputs: Inputs, matches: dict[Key, pa.Table], cache: Path) -> None:
+        """Open nothing.
+
+        Args:
+            report: receives the faults and counts.
+            inputs: where the inputs are; those that the configs share count.
+            matches: the matches that could be read.
+            cache: folder for indexes of tars.
+        """
+        self.report, self.inputs, self.matches = report, inputs, matches
         self.tar: TarArchive | None = None
-        self.pictures: dict[str, Pictures] = {}  # by split; of all of its records
-        self.no_pictures = False  # whether they cannot be looked for
-        self.odd: list[tuple[str, NewsCLIPpingsError]] = []  # pictures that are there and cannot be read
-
-    def check(self, images: str | None) -> None:
-        """Join everything, and look at the pictures it needs."""
-        if not self.found:
-            return
-        inputs = next(iter(self.found.values()))
-        inputs = replace(inputs, metadata={k: v for i in self.found.values() for k, v in i.metadata.items()})
         if inputs.tar is not None:
-            self.tar = TarArchive(inputs.tar, inputs.tar_index, self.cache, kept=False, whole=False)
-            _list(self.report, "VisualNews", inputs.tar)
-            if inputs.pictures != inputs.tar:
-                self._check_unused_tar(inputs.tar)
-        if inputs.tar_index is not None:
-            _list(self.report, "index of the tar", inputs.tar_index)
-        splits = {split: [t for (_, s), t in self.matches.items() if s == split] for split in SPLITS}
-        wanted = {split: wanted_ids(*tables) for split, tables in splits.items() if tables}
-        corpora, known = self._records(inputs, wanted)
-        if inputs.pictures is None:
+            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, kept=False, whole=False)
+        pictures_in_tar = inputs.tar is not None and inputs.pictures == inputs.tar
+        self.corpus = Corpus(inputs, self.tar, pictures_in_tar, metadata=False, articles=False, cache=cache)
+        self.pictures: dict[str, Pictures] = {}  # split -> the pictures of all its records
+        self.pictures_failed = False  # whether the folder or the tar of pictures cannot be opened
+        self.unreadable: dict[str, NewsCLIPpingsError] = {}  # path of each picture that may not be read -> why
+
+    def run(self, images: str | None) -> None:
+        """Check the tar, the records, the rows and the pictures; see `verify` for `images`."""
+        self._list_tar()
+        records, known = self._read_records()
+        if self.inputs.pictures is None:
             with self.report.collecting("VisualNews"):
-                inputs.require_pictures()
-        needed: dict[str, list[Int64s]] = {}
+                self.inputs.require_pictures()
+        needed: dict[str, list[Int64s]] = {}  # split -> for each config, the records whose pictures its rows need
         for (config, split), table in self.matches.items():
-            counts = self.report.counts[config][split]
-            counts["unknown_ids"] = int((~np.isin(wanted_ids(table), known)).sum())
-            if split in corpora:
-                needed.setdefault(split, []).append(self._join(config, split, table, corpora[split], inputs))
-        if self.odd:
-            more = f" So it is with {len(self.odd) - 1:,} more pictures." if len(self.odd) > 1 else ""
-            place, problem = self.odd[0]
-            self.report.note_fault(False, place, f"{problem}{more}")
+            self.report.counts[config][split]["unknown_ids"] = int((~np.isin(wanted_ids(table), known)).sum())
+            if split in records:
+                needed.setdefault(split, []).append(self._join(config, split, table, records[split]))
+        if self.unreadable:
+            place, error = next(iter(self.unreadable.items()))
+            others = len(self.unreadable) - 1
+            more = f" The same is true of {others:,} more pictures." if others else ""
+            self.report.note_fault(False, place, f"{error}{more}")
         if images is not None:
-            each = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
-            check_pictures(self.report, each, images == "decode")
+            rows = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
+            check_pictures(self.report, rows, images == "decode")
         if self.tar is not None and self.tar.known_damage:
             path = self.tar.file.path
             self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))
 
+    def _list_tar(self) -> None:
+        if self.inputs.tar is not None:
+            _list_file(self.report, "VisualNews", self.inputs.tar)
+            if self.inputs.pictures != self.inputs.tar:
+                self._check_unused_tar(self.inputs.tar)
+        if self.inputs.tar_index is not None:
+            _list_file(self.report, "index of the tar", self.inputs.tar_index)
+
     def _check_unused_tar(self, tar: str) -> None:
-        """A glance at a tar that pictures do not come from: its first bytes, and whether its end is one."""
+        """Check only the beginning and the end of a tar that pictures do not come from."""
         with self.report.collecting(tar), LocalFile(tar) as file:
             check_magic(file)
             if any(file.read_at(max(0, file.size - 2 * BLOCK), 2 * BLOCK)):
                 raise damaged_tar(tar, "it has no end marker: it was cut off")
             longest = longest_end(file.size)
-            if not any(file.read_at(max(0, file.size - longest - BLOCK), BLOCK)):  # more zeros than a tar ends with
-                damage = walk_headers(file)[1]  # unless they belong to its last file
+            if not any(file.read_at(max(0, file.size - longest - BLOCK), BLOCK)):  # more zeros than any end marker has
+                damage = walk_headers(file)[1]  # none if the zeros are the end of the last file
                 if damage is not None:
                     raise damaged_tar(tar, damage)
 
-    def _records(self, inputs: Inputs, wanted: dict[str, Int64s]) -> tuple[dict[str, pa.Table], Int64s]:
-        """Split -> the records that a build would take; and all ids that any corpus knows."""
-        used: dict[str, pa.Table] = {}
-        with_tar = inputs.pictures is not None and inputs.pictures == inputs.tar
-        corpus = Corpus(inputs, self.tar, with_tar, False, False, self.cache)
-        if inputs.data_json is not None:
-            _list(self.report, "records", inputs.data_json)
-        with self.report.collecting(without_secrets(inputs.data_json or inputs.tar or "data.json")):
-            if wanted and corpus.data_json is not None:
-                used = corpus.records(wanted)
-        known = [int64s(table["id"]) for table in used.values()]
-        for split, ids in wanted.items():
-            location = inputs.metadata[split]
-            _list(self.report, f"metadata of {split}", location)
-            if is_url(location):
-                if split not in used:
-                    self.report.note_fault(
-                        True, location, _elsewhere(location, "taking captions where there is no data.json")
-                    )
-                continue
-            with self.report.collecting(location):
-                table = corpus.metadata(split, ids, with_metadata=False)
-                known.append(int64s(table["id"]))
-                used.setdefault(split, table)
-        return used, np.concatenate([np.empty(0, np.int64), *known])
+    def _read_records(self) -> tuple[dict[str, pa.Table], Int64s]:
+        """Read the records that a build would use.
 
-    def _join(self, config: str, split: str, matches: pa.Table, corpus: pa.Table, inputs: Inputs) -> Int64s:
-        """Join a split as a build does; gives the records whose pictures it needs."""
-        looked_in = f"pictures {without_secrets(inputs.pictures or 'nowhere')}, records of data.json or metadata"
-        rows = join(matches, corpus)
-        pictures = self._look(split, inputs.pictures, corpus, rows.image_row) if inputs.pictures else None
-        joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, looked_in=looked_in)
+        Returns:
+            Split -> records; and int64 (N,), all ids in data.json and in the metadata.
+        """
+        tables = {split: [table for (_, s), table in self.matches.items() if s == split] for split in SPLITS}
+        wanted = {split: wanted_ids(*of_split) for split, of_split in tables.items() if of_split}
+        records: dict[str, pa.Table] = {}
+        if self.inputs.data_json is not None:
+            _list_file(self.report, "records", self.inputs.data_json)
+        with self.report.collecting(without_secrets(self.inputs.data_json or self.inputs.tar or "data.json")):
+            if wanted and self.corpus.data_json is not None:
+                records = self.corpus.read_records(wanted)
+        known = [int64s(table["id"]) for table in records.values()]
+        for split, ids in wanted.items():
+            location = self.inputs.metadata[split]
+            _list_file(self.report, f"metadata of {split}", location)
+            if not is_url(location):
+                with self.report.collecting(location):
+                    table = self.corpus.read_metadata(split, ids, with_metadata=False)
+                    known.append(int64s(table["id"]))
+                    records.setdefault(split, table)
+            elif split not in records:
+                _note_remote(self.report, location, "taking captions where there is no data.json")
+        return records, np.concatenate([np.empty(0, np.int64), *known])
+
+    def _join(self, config: str, split: str, matches: pa.Table, records: pa.Table) -> Int64s:
+        """Join a split into the same rows as a build; return the records whose pictures they need."""
+        searched = f"pictures {without_secrets(self.inputs.pictures or 'nowhere')}, records of data.json or metadata"
+        rows = join(matches, records)
+        pictures = self._look_for_pictures(self.inputs.pictures, split, records, rows.image_row)
+        joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, looked_in=searched)
         counts = self.report.counts[config][split]
         counts["complete"], counts["missing"] = joined.report.resolved, joined.report.missing
         counts["bytes"] = int(rows_of(joined).sizes.sum())
         with self.report.collecting(f"{config}/{split}"):
-            raise_if_incomplete(config, {split: joined.report}, looked_in)
+            raise_if_incomplete(config, {split: joined.report}, searched)
         return rows.image_row.astype(np.int64)
 
-    def _look(self, split: str, place: str, corpus: pa.Table, rows: Int32s) -> Pictures | None:
-        """The pictures of a split, some of which are looked for; None if that cannot be done."""
+    def _look_for_pictures(self, place: str | None, split: str, records: pa.Table, rows: Int32s) -> Pictures | None:
+        """Look for the pictures of some records of a split; None if the folder or the tar cannot be opened."""
+        if place is None:
+            return None
         with self.report.collecting(without_secrets(place)):
-            if split not in self.pictures and not self.no_pictures:
-                paths, self.no_pictures = one_chunk(corpus["image_path"]), True
-                in_tar = self.tar is not None and not os.path.isdir(place)
-                self.pictures[split] = (
-                    self.tar.pictures(paths)
-                    if self.tar and in_tar
-                    else FolderPictures(place, paths, lambda *problem: self.odd.append(problem))
-                )
-                self.no_pictures = False
+            if split not in self.pictures and not self.pictures_failed:
+                self.pictures_failed = True  # unless the next line succeeds
+                self.pictures[split] = self._open_pictures(place, one_chunk(records["image_path"]))
+                self.pictures_failed = False
             if split in self.pictures:
                 self.pictures[split].look(rows)
-        looked = "No picture could be" if self.no_pictures else "Pictures were"
-        if (note := f"{looked} looked for in {without_secrets(place)}.") not in self.report.notes:
+        result = "No picture could be" if self.pictures_failed else "Pictures were"
+        if (note := f"{result} looked for in {without_secrets(place)}.") not in self.report.notes:
             self.report.notes.append(note)
         return self.pictures.get(split)
 
-
-def _local_configs(places: dict[str, str | None]) -> list[str]:
-    """Configs whose matches are all on this machine; merged_balanced if there is none."""
-    local = []
-    for config in CONFIGS:
-        found = [_try_to_find((config, split), {"data_dir": places["data_dir"]}) for split in SPLITS]
-        if all(isinstance(one, Inputs) and not any(map(is_url, one.matches.values())) for one in found):
-            local.append(config)
-    return local or [DEFAULT_CONFIG]
+    def _open_pictures(self, place: str, paths: pa.Array) -> Pictures:
+        if self.tar is not None and not os.path.isdir(place):
+            return self.tar.pictures(paths)
+        return FolderPictures(place, paths, self.unreadable.__setitem__)
 
 
-def _find(report: Report, key: Key, places: dict[str, str | None]) -> Inputs | None:
-    """Where the inputs of a split are; what leads nowhere is noted, and left out."""
-    odd: list[DataNotFoundError] = []
-    found = _try_to_find(key, places, odd=odd.append)
-    named = {str(error).partition(": ")[0]: str(error) for error in odd}
-    for place, message in named.items():
-        report.note_fault(True, place, message)
-    if isinstance(found, Inputs):
-        told = any(place.endswith(f"{key[0]}/{SPLITS[key[1]]}.json") for place in named)
-        return None if told and is_url(found.matches[key[1]]) else found
-    without = _try_to_find(key, {"data_dir": places["data_dir"]})
-    place = "visual_news" if isinstance(without, Inputs) else places["data_dir"] or "data_dir"
-    report.note_fault(True, place, str(found))
-    return without if isinstance(without, Inputs) else None
-
-
-def _try_to_find(key: Key, places: dict[str, Any], kinds: Iterable[str] = (), **odd: Any) -> Inputs | DataNotFoundError:
-    try:
-        return find_inputs(key[0], [key[1]], embeddings=list(kinds), **places, **odd)
-    except DataNotFoundError as error:
-        return error
-
-
-def _check_embeddings(
-    report: Report, found: dict[Key, Inputs], matches: dict[Key, pa.Table], places: dict[str, str | None]
-) -> None:
-    """Read the pickles' ids: how many rows of each split have a vector."""
-    read: dict[str, tuple[Int64s, int]] = {}
-    for key, kind in ((key, kind) for key in found for kind in EMBEDDINGS):
-        sources = _try_to_find(key, {"data_dir": places["data_dir"]}, [kind])
-        if not isinstance(sources, Inputs):
-            report.note_fault(True, f"{kind} of {key[1]}", str(sources))
-            continue
-        location, about = sources.embeddings[kind][key[1]], EMBEDDINGS[kind]
+def _check_embeddings(report: Report, found: dict[str, Inputs], matches: dict[Key, pa.Table]) -> None:
+    """Read the ids in the authors' pickles, and count the rows of each split that have a vector."""
+    read: dict[str, tuple[Int64s, int]] = {}  # location -> ids, and bytes of all vectors
+    for config, split, kind in ((c, s, k) for c, inputs in found.items() for s in inputs.matches for k in EMBEDDINGS):
+        location, facts = found[config].embeddings[kind][split], EMBEDDINGS[kind]
         if location not in report.files:
-            _list(report, f"{kind} of {key[1]}", location)
+            _list_file(report, f"{kind} of {split}", location)
             if is_url(location):
-                report.note_fault(True, location, _elsewhere(location, f"embeddings={kind!r}"))
+                _note_remote(report, location, f"embeddings={kind!r}")
                 continue
             with report.collecting(location):
-                read[location] = read_embedding_ids(location, about.width, about.faces)
-        if location in read and key in matches:
+                read[location] = read_embedding_ids(location, facts.width, facts.faces)
+        table = matches.get((config, split))
+        if location in read and table is not None:
             ids, size = read[location]
-            rows = int((lookup(np.sort(ids), int64s(matches[key][about.key])) >= 0).sum())
+            rows = int((lookup(np.sort(ids), int64s(table[facts.key])) >= 0).sum())
             if not rows:
-                expected = f"vectors of the {len(matches[key]):,} rows of {key[0]}/{key[1]}"
-                fault = f"{location}: expected {expected}, found none. Is it the file of another split? Fetch it again."
+                fault = (
+                    f"{location} has no vector for any of the {len(table):,} rows of {config}/{split}. Is it the file "
+                    "of another split? Fetch it again."
+                )
                 report.note_fault(False, location, fault)
-            counts = report.counts[key[0]][key[1]]
+            counts = report.counts[config][split]
             counts.setdefault("coverage", {})[kind] = rows
             counts["bytes"] = counts.get("bytes", 0) + rows * size // max(1, len(ids))
 
 
-def _elsewhere(location: str, what: str) -> str:
-    return f"{location} is not on this machine: {what} needs it. A build fetches it, or put a copy below data_dir."
+def _note_remote(report: Report, location: str, what: str) -> None:
+    do = "A build fetches it, or put a copy below data_dir."
+    report.note_fault(True, location, f"{location} is not on this machine, but {what} needs it. {do}")
 
 
-def _list(report: Report, what: str, location: str) -> None:
-    there = not is_url(location) and os.path.isfile(location)
-    report.files[without_secrets(location)] = {"is": what, "bytes": os.path.getsize(location) if there else None}
+def _list_file(report: Report, what: str, location: str) -> None:
+    exists = not is_url(location) and os.path.isfile(location)
+    report.files[without_secrets(location)] = {"is": what, "bytes": os.path.getsize(location) if exists else None}

@@ -87,15 +87,17 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     Example:
       newsclippings info --data-dir demo/data
     """
+    from _newsclippings.config import Request
     from _newsclippings.inputs import find_inputs
 
-    sources = find_inputs(config, list(SPLITS), data_dir, visual_news, visual_news_index=visual_news_index)
+    request = Request(config, data_dir=data_dir, visual_news=visual_news, visual_news_index=visual_news_index)
+    files = find_inputs(request)
     places: dict[str, Any] = {
-        "matches": sources.matches,
-        "captions": sources.data_json
-        or (f"data.json in {without_secrets(sources.tar)} if it has one, else metadata" if sources.tar else "metadata"),
-        "metadata": sources.metadata,
-        "pictures": without_secrets(sources.pictures or "") or None,
+        "matches": files.matches,
+        "captions": files.data_json
+        or (f"data.json in {without_secrets(files.tar)} if it has one, else metadata" if files.tar else "metadata"),
+        "metadata": files.metadata,
+        "pictures": without_secrets(files.pictures or "") or None,
     }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
@@ -113,11 +115,11 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
         say(f"  {name:17} {kind:11} {meaning}")
     say_text(f"\nFiles of {config} on this machine")
     for split in SPLITS:
-        say(f"  matches {split:11} {sources.matches[split]}")
+        say(f"  matches {split:11} {files.matches[split]}")
     say(f"  captions            {places['captions']}")
-    if not sources.data_json:
+    if not files.data_json:
         for split in SPLITS:
-            say(f"  metadata {split:10} {sources.metadata[split]}")
+            say(f"  metadata {split:10} {files.metadata[split]}")
     say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
 
 
@@ -172,7 +174,7 @@ def preview(
         message = "A picture shows one --split of one --config. Use --html for a page with several."
         raise click.UsageError(message)
     from _newsclippings.config import Request
-    from _newsclippings.inputs import inputs_of
+    from _newsclippings.inputs import find_inputs
     from _newsclippings.rows import stream_rows
     from _newsclippings.show import Rows, draw_sheet, write_page
     from _newsclippings.storage import (
@@ -186,15 +188,15 @@ def preview(
 
     written = html or out or Path("pairs.png")
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
-    inputs = [inputs_of(request) for request in requests]
-    for places in inputs:  # before `check_output`, which would advise to remove an input
-        check_not_input(written, places.places())
+    all_files = [find_inputs(request) for request in requests]
+    for files in all_files:  # before `check_output`, which would advise to remove an input
+        check_not_input(written, files.list_places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
-    for places in inputs:
-        places.require_pictures()
+    for files in all_files:
+        files.require_pictures()
     parts = [
-        Rows(config, split, stream_rows(request, places, split, cache_folder() / NAME))
-        for (config, split), request, places in zip(asked, requests, inputs, strict=True)
+        Rows(config, split, stream_rows(request, files, split, cache_folder() / NAME))
+        for (config, split), request, files in zip(asked, requests, all_files, strict=True)
     ]
     with report_full_disk(written.parent, "choose a folder on a larger disk"):
         count = write_page(parts, html, pairs or 100) if html else draw_sheet(parts[0].rows, written, pairs or 8)

@@ -1,8 +1,8 @@
-"""The fast way through a big JSON file of records: cut out the wanted ones, decode nothing else.
+"""Scan a large JSON file of records fast: find the wanted ones with numpy, and decode nothing else.
 
-Record starts are found with numpy, a megabyte at a time, at about the speed of reading the file. It works for files
-whose records begin with their id. Inside a JSON string a quote is always escaped, so `{"id"` cannot stand in one; what
-else could be taken for a record, or hide one, is looked for, and in any doubt the answer is None.
+It runs at about the speed of reading the file. It works for files whose records begin with their id. Inside a JSON
+string a quote is always escaped, so `{"id"` cannot be part of one. The scan proves that nothing else was taken for a
+record, and that no record was missed; if it cannot, it returns None.
 """
 
 import re
@@ -17,63 +17,63 @@ import pyarrow.json as pj
 from _newsclippings.storage import DECODER, Stream
 from _newsclippings.tables import Int64s, int64s, table_of
 
-Build = Callable[[list[dict[str, Any]]], pa.Table]
+MakeTable = Callable[[list[dict[str, Any]]], pa.Table]
 
 BLOCK = 1 << 20  # fastest of 256 KiB to 4 MiB on 369 MB
-DECODED = 1 << 16  # records that are decoded at once, for the memory
-MAX_ID = 10**7  # ids from here on are left to the exact way; the largest real one is 1,686,699
+DECODED = 1 << 16  # records that are decoded at a time, to save memory
+MAX_ID = 10**7  # larger ids are left to the exact scan; the largest real one is 1,686,699
 _PAD = 64
 _U = np.uint64
 _WS = rb"[ \t\r\n]*"
 _FIRST = re.compile(rb'_(?:\[_(\{_"id"_:_)\d|\{_"(\d+)"_:_(\{_"id"_:_)\2\D)'.replace(b"_", _WS))
 _GAP = re.compile(rb"\}_,_".replace(b"_", _WS))
-# A record of the by-id layout where it must stand: after another record, behind its own id as the key.
+# A record in the layout by id: after another record, and after its own id as the key.
 _KEYED = re.compile(rb'\}_,_"(\d+)"_:_\{_"id"_:_\1\D'.replace(b"_", _WS))
-# What stands before a `{` that opens an object: a key's colon, a list's bracket, or a comma after a value.
+# The text before a `{` that opens an object: a key's colon, a list's bracket, or a comma after a value.
 _OPENS = re.compile(rb'(?:"\s*:|[:,\[]\s*\[|(?:[}\]"0-9]|true|false|null)\s*,)\s*$')
 
 
-def pick_fast(stream: Stream, wanted: Int64s, schema: pa.Schema, build: Build | None = None) -> pa.Table | None:
-    """The wanted records in file order, or None if not every one of them was found just once, and whole."""
+def scan_fast(
+    stream: Stream, wanted: Int64s, schema: pa.Schema, make_table: MakeTable | None = None
+) -> pa.Table | None:
+    """Read the wanted records, in file order; None if the scan cannot prove that each is there once, and complete."""
     if wanted[0] < 0 or wanted[-1] >= MAX_ID:
         return None
-    parts: list[bytes] = []
-    ids: list[Int64s] = []
-    flags = np.zeros(int(wanted[-1]) + 2, bool)
-    flags[wanted] = True
+    records: list[bytes] = []
+    ids_of_blocks: list[Int64s] = []
+    pending = np.zeros(int(wanted[-1]) + 2, bool)
+    pending[wanted] = True
     try:
-        for starts, numbers, stops, buffer in _scan(stream):
-            hits = np.flatnonzero(flags[np.minimum(numbers, len(flags) - 1)])
-            ids.append(numbers[hits])
-            parts += [bytes(buffer[i:j]) for i, j in zip(starts[hits].tolist(), stops[hits].tolist(), strict=True)]
-        found = np.concatenate(ids)
-        flags[found] = False
-        if len(found) != len(wanted) or flags.any():
-            return None
+        for starts, numbers, stops, buffer in _scan_blocks(stream):
+            hits = np.flatnonzero(pending[np.minimum(numbers, len(pending) - 1)])
+            ids_of_blocks.append(numbers[hits])
+            records += [bytes(buffer[i:j]) for i, j in zip(starts[hits].tolist(), stops[hits].tolist(), strict=True)]
     except _NotPlainError:
         return None
+    ids = np.concatenate(ids_of_blocks)
+    pending[ids] = False
+    if len(ids) != len(wanted) or pending.any():
+        return None
     try:
-        table = _decode(parts, schema, build)
+        table = make_table([*map(_decode, records)]) if make_table else _decode_all(records, schema)
     except (ValueError, TypeError, RecursionError, pa.ArrowException):
         return None
-    whole = not any(table[name].null_count for name in schema.names)
-    return table if whole and np.array_equal(int64s(table["id"]), found) else None
+    complete = not any(table[name].null_count for name in schema.names)
+    return table if complete and np.array_equal(int64s(table["id"]), ids) else None
 
 
-def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Table:
-    """Records as a table; any of the usual errors where one is no such record."""
-    if build:
-        return build([_record(part) for part in parts])
+def _decode_all(records: list[bytes], schema: pa.Schema) -> pa.Table:
+    """Decode records with Arrow, which is faster than Python; with Python if they have line breaks."""
     tables = []
-    for start in range(0, len(parts), DECODED):
-        some = parts[start : start + DECODED]
-        lines = b"\n".join(some)
-        if lines.count(b"\n") >= len(some) or b"\r" in lines:  # Arrow takes a line for a record
-            tables.append(table_of([_record(part) for part in some], schema))
+    for start in range(0, len(records), DECODED):
+        batch = records[start : start + DECODED]
+        lines = b"\n".join(batch)
+        if lines.count(b"\n") >= len(batch) or b"\r" in lines:  # Arrow takes each line for a record
+            tables.append(table_of([*map(_decode, batch)], schema))
             continue
         table = pj.read_json(
             pa.BufferReader(lines),
-            pj.ReadOptions(block_size=max(BLOCK, 2 * max(map(len, some)))),
+            pj.ReadOptions(block_size=max(BLOCK, 2 * max(map(len, batch)))),
             pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
         table.validate(full=True)
@@ -81,22 +81,25 @@ def _decode(parts: list[bytes], schema: pa.Schema, build: Build | None) -> pa.Ta
     return pa.concat_tables(tables)
 
 
-def _record(part: bytes) -> dict[str, Any]:
-    record: dict[str, Any] = DECODER.decode(part.decode())
-    if type(record.get("id")) is not int:  # Arrow would make one of 1.0
+def _decode(text: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = DECODER.decode(text.decode())
+    if type(record.get("id")) is not int:  # Arrow would convert 1.0 to an integer
         raise ValueError
     return record
 
 
 class _NotPlainError(Exception):
-    """The file is not in the layout that the fast way can prove."""
+    """The file has a layout for which the fast scan cannot prove its result."""
 
 
-def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
-    """Yield, block by block: start, id and end of each whole record in it, and the block itself.
+def _scan_blocks(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]:
+    """Scan a file block by block.
+
+    Yields:
+        int64 (N,) start, id and end of each complete record in a block, and the block, which the next one overwrites.
 
     Raises:
-        _NotPlainError: the file is in another layout, or in one that cannot be proven.
+        _NotPlainError: see there.
     """
     buffer = bytearray(BLOCK + _PAD)
     view, array = memoryview(buffer), np.frombuffer(buffer, np.uint8)
@@ -121,7 +124,7 @@ def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]
             if not _GAP.fullmatch(gap):
                 raise _NotPlainError
         _prove(buffer, starts[1:], braces[~is_start], gap if is_list else None, start if first else 0)
-        numbers = _numbers(words, starts + len(prefix))
+        numbers = _parse_numbers(words, starts + len(prefix))
         stops = starts[1:] - (len(gap) - 1 if gap else 0)
         if not is_list:
             stops = np.array([buffer.rfind(b"}", 0, s) + 1 for s in starts[1:].tolist()], np.int64)
@@ -130,7 +133,7 @@ def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]
             if tail[-1:] != (b"]" if is_list else b"}"):
                 raise _NotPlainError
             whole = tail[:-1].rstrip(b" \t\r\n")
-            try:  # or the file ends behind another record's closing brace
+            try:  # the file might end after the closing brace of a nested object
                 DECODER.decode(whole.decode())
             except (ValueError, RecursionError):
                 raise _NotPlainError from None
@@ -140,21 +143,22 @@ def _scan(stream: Stream) -> Iterator[tuple[Int64s, Int64s, Int64s, memoryview]]
         yield starts[:-1], numbers[:-1], stops, view
         keep = int(starts[-1])  # the unfinished last record moves to the front
         if keep == 0:
-            raise _NotPlainError  # a record larger than a block
+            raise _NotPlainError  # the record is larger than a block
         view[: end - keep] = bytes(view[keep:end])
         end = end - keep + _fill(stream, view[end - keep : BLOCK])
         first = False
 
 
 def _fill(stream: Stream, view: memoryview) -> int:
-    got = 0
-    while got < len(view) and (n := stream.readinto(view[got:])):
-        got += n
-    return got
+    """Read until the view is full or the file ends; return the number of bytes."""
+    size = 0
+    while size < len(view) and (count := stream.readinto(view[size:])):
+        size += count
+    return size
 
 
 def _equal_at(words: npt.NDArray[np.uint64], positions: Int64s, text: bytes) -> npt.NDArray[np.bool_]:
-    """Where `text` (up to 16 bytes) stands at the positions of a byte buffer, seen as overlapping 8-byte words."""
+    """Check at which positions of a byte buffer, given as overlapping 8-byte words, `text` (up to 16 bytes) begins."""
     if len(text) > 16:
         raise _NotPlainError
     equal: npt.NDArray[np.bool_] = np.ones(len(positions), bool)
@@ -166,10 +170,10 @@ def _equal_at(words: npt.NDArray[np.uint64], positions: Int64s, text: bytes) -> 
 
 
 def _prove(buffer: bytearray, starts: Int64s, others: Int64s, gap: bytes | None, skip: int) -> None:
-    """Make sure that each start begins a record and that no other brace opens an object.
+    """Raise `_NotPlainError` unless each start begins a record and no other brace opens an object.
 
-    An object inside a record is the first one there (then a colon, bracket or comma stands before its brace, and not
-    the gap between records) or follows one that was already noticed.
+    The first object inside a record has a colon, a bracket or a comma before its brace, but not the gap between
+    records. Every other object there follows one that was noticed.
     """
     if gap is not None:
         array = np.frombuffer(buffer, np.uint8)
@@ -185,14 +189,14 @@ def _prove(buffer: bytearray, starts: Int64s, others: Int64s, gap: bytes | None,
                 raise _NotPlainError
 
 
-def _numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
-    """Decimal numbers of up to seven digits that start at the positions, eight bytes at a time."""
+def _parse_numbers(words: npt.NDArray[np.uint64], positions: Int64s) -> Int64s:
+    """Parse the decimal numbers of up to seven digits that start at the positions, eight bytes at a time."""
     digits = words[positions] ^ _U(0x3030303030303030)
     others = ((digits + _U(0x7676767676767676)) | digits) & _U(0x8080808080808080)  # high bit: not a digit
     lowest = others & (~others + _U(1))
     count = np.searchsorted(_HIGH_BITS, lowest).astype(np.uint64)
     if (lowest == 0).any() or (count == 0).any():
-        raise _NotPlainError  # eight digits or more, or none
+        raise _NotPlainError  # eight digits or more, or no digit
     value = digits << ((_U(8) - count) * _U(8))
     value = value * _U(10) + (value >> _U(8))
     low, high = value & _U(0xFF000000FF), (value >> _U(16)) & _U(0xFF000000FF)

@@ -1,4 +1,4 @@
-"""What the authors know of each article, metadata/<split>.json: title, time, entities, and whether a person is seen."""
+"""The authors' metadata of articles, metadata/<split>.json: title, time, entities, and whether there is a person."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.corpus.exact_scan import corpus_schema, with_normal_paths
-from _newsclippings.corpus.fast_scan import Build
-from _newsclippings.corpus.records import pick_records
+from _newsclippings.corpus.records import corpus_schema, pick_records, with_normal_paths
 from _newsclippings.errors import bad_file
 from _newsclippings.storage import Stream
 from _newsclippings.tables import Int64s, array_of, table_of
@@ -36,59 +34,54 @@ STRUCT = pa.struct(
         ),
     ]
 )
-PLACEHOLDERS = (date(1, 1, 1), date(1900, 1, 1), date(1970, 1, 1))  # what stands for "unknown" in the files
+PLACEHOLDERS = (date(1, 1, 1), date(1900, 1, 1), date(1970, 1, 1))  # in the files they mean "unknown"
 
 
 class _BadRecordError(ValueError):
-    """A record whose metadata are not in the form of the authors: id, what was expected and found."""
+    """Metadata of a record are malformed: its id, what was expected and what was found."""
 
 
 def read_metadata(open_file: Callable[[], Stream], location: str, wanted: Int64s, articles: bool = False) -> pa.Table:
-    """Read the wanted records of metadata/<split>.json with all that they hold.
+    """Read the wanted records of metadata/<split>.json with their metadata.
 
     Args:
-        open_file: opens the file for reading bytes from its start; called once for each pass.
-        location: what to call it in errors.
-        wanted: ids, sorted and unique.
-        articles: whether the path of the article is asked for.
+        open_file: as in `read_corpus`.
+        location: as in `read_corpus`.
+        wanted: as in `read_corpus`.
+        articles: as in `read_corpus`.
 
     Returns:
         Arrow table, sorted by id: the columns of `corpus_schema` and a column `metadata` of `STRUCT`.
 
     Raises:
         BadFileError: the file, or a wanted record, is malformed.
-        UnsafePathError: as `read_corpus`.
+        UnsafePathError: a wanted record names a file by a path that could leave the tree.
     """
     schema = corpus_schema(articles)
+
+    def make_table(records: list[dict[str, Any]]) -> pa.Table:
+        return table_of(records, schema).append_column("metadata", _make_structs(records))
+
     try:
-        table = pick_records(open_file, location, wanted, schema, metadata_build(schema))
+        table = pick_records(open_file, location, wanted, schema, make_table)
     except _BadRecordError as error:
         record_id, expected, found = error.args
         raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None
     return with_normal_paths(table, location)
 
 
-def metadata_build(schema: pa.Schema) -> Build:
-    """What makes a table of decoded records: the columns of `schema`, and `metadata`."""
-
-    def build(records: list[dict[str, Any]]) -> pa.Table:
-        return table_of(records, schema).append_column("metadata", _structs(records))
-
-    return build
-
-
-def _structs(records: list[dict[str, Any]]) -> pa.Array:
+def _make_structs(records: list[dict[str, Any]]) -> pa.Array:
     try:
-        return array_of([_plain(record) for record in records], STRUCT)
+        return array_of([_convert(record) for record in records], STRUCT)
     except UnicodeEncodeError:
-        if len(records) > 1:  # find out which
-            return pa.concat_arrays([_structs([record]) for record in records])
+        if len(records) > 1:  # find out which record it is
+            return pa.concat_arrays([_make_structs([record]) for record in records])
         raise _BadRecordError(records[0]["id"], "Unicode text in the metadata", "a lone surrogate") from None
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a record in our names; lists become structs."""
-    title, text, person = (_typed(record, *field) for field in _FIELDS)
+def _convert(record: dict[str, Any]) -> dict[str, Any]:
+    """Convert the metadata of a record to a value of `STRUCT`."""
+    title, text, person = (_get(record, name, kind) for name, kind in _FIELDS)
     return {
         "title": title,
         "timestamp": parse_timestamp(text),
@@ -96,11 +89,11 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
         "image_has_person": person,
         "entities": [
             dict(zip(("text", "label"), entity, strict=True))
-            for entity in _lists(record, "caption_entities_spacy", (str, str))
+            for entity in _get_lists(record, "caption_entities_spacy", (str, str))
         ],
         "linked_entities": [
-            dict(zip(("title", "type", "mention", "confidence"), (*texts, _finite(record, number)), strict=True))
-            for *texts, number in _lists(record, "caption_entities_rel", (str, str, str, (int, float)))
+            dict(zip(("title", "type", "mention", "confidence"), (*texts, _check_finite(record, number)), strict=True))
+            for *texts, number in _get_lists(record, "caption_entities_rel", (str, str, str, (int, float)))
         ],
     }
 
@@ -108,34 +101,40 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 _FIELDS = (("title", str), ("timestamp", str), ("image_has_person", bool))
 
 
-def _typed(record: dict[str, Any], name: str, kind: type) -> Any:
+def _get(record: dict[str, Any], name: str, kind: type) -> Any:
     value = record.get(name)
     if value is not None and type(value) is not kind:
         raise _BadRecordError(record.get("id"), f"{kind.__name__} or null as {name}", repr(value)[:60])
     return value
 
 
-def _lists(record: dict[str, Any], name: str, kinds: tuple[Any, ...]) -> list[list[Any]]:
+def _get_lists(record: dict[str, Any], name: str, kinds: tuple[Any, ...]) -> list[list[Any]]:
     value = record.get(name)
     value = [] if value is None else value
-    shape = isinstance(value, list) and all(isinstance(one, list) and len(one) == len(kinds) for one in value)
-    if not shape or not all(
-        isinstance(part, kind) and not isinstance(part, bool)
-        for one in value
-        for part, kind in zip(one, kinds, strict=True)
-    ):
+    if not isinstance(value, list) or not all(_is_of(item, kinds) for item in value):
         raise _BadRecordError(record.get("id"), f"a list of lists of {len(kinds)} as {name}", repr(value)[:60])
     return list(value)
 
 
-def _finite(record: dict[str, Any], value: float) -> float:
+def _is_of(item: Any, kinds: tuple[Any, ...]) -> bool:
+    """Check whether an item is a list with values of these types; a boolean is no number."""
+    return (
+        isinstance(item, list)
+        and len(item) == len(kinds)
+        and all(
+            isinstance(value, kind) and not isinstance(value, bool) for value, kind in zip(item, kinds, strict=True)
+        )
+    )
+
+
+def _check_finite(record: dict[str, Any], value: float) -> float:
     if not math.isfinite(value):  # JSON's 1e999
         raise _BadRecordError(record["id"], "finite numbers in caption_entities_rel", repr(value))
     return float(value)
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
-    """An ISO-8601 time as UTC; None if it is none, or a placeholder such as 1900-01-01."""
+    """Convert an ISO-8601 time to UTC; None if it is malformed or a placeholder such as 1900-01-01."""
     try:
         time = datetime.fromisoformat((text or "").strip())
         time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)

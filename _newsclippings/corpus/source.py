@@ -1,4 +1,4 @@
-"""Where the records that matches refer to come from: data.json, as a file or in the tar, or the authors' metadata."""
+"""The corpus: the records that matches refer to, from data.json (a file, or in the tar) or the authors' metadata."""
 
 import functools
 import logging
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
+from _newsclippings.corpus.records import read_corpus
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
@@ -20,101 +20,104 @@ from _newsclippings.text import without_secrets
 
 logger = logging.getLogger("newsclippings")
 
-Stretch = tuple[RandomFile, int, int]  # a file, or a part of one: what to read, from which byte on, how many bytes
+Section = tuple[RandomFile, int, int]  # part of a file: the file, the first byte, and the number of bytes
 
 
 class Corpus:
-    """The records of VisualNews that the splits of a config refer to, by id; every call reads its file once."""
+    """The records of VisualNews that the splits of a config refer to, by id. Each call reads its file once.
+
+    Attributes:
+        tar_was_skipped: whether captions come from the metadata because the tar is damaged.
+    """
 
     def __init__(
-        self, inputs: Inputs, tar: TarArchive | None, tar_is_read: bool, metadata: bool, articles: bool, cache: Path
+        self, inputs: Inputs, tar: TarArchive | None, needs_tar: bool, metadata: bool, articles: bool, cache: Path
     ) -> None:
-        """Nothing is opened yet.
+        """Store the arguments; open nothing.
 
         Args:
             inputs: where the inputs are.
             tar: origin.tar, in which data.json may be.
-            tar_is_read: whether pictures or articles come from it, too.
-            metadata: whether metadata are asked for.
-            articles: whether paths of articles are asked for.
+            needs_tar: whether pictures or articles come from the tar, so that a damaged one is an error.
+            metadata: whether to read metadata.
+            articles: whether to read the paths of articles.
             cache: folder for copies of remote files.
         """
-        self.inputs, self.tar, self.tar_is_read, self.cache = inputs, tar, tar_is_read, cache
-        self.with_metadata, self.articles = metadata, articles
-        self.passed_over = False  # whether captions come from the metadata because the tar is damaged
+        self._inputs, self._tar, self._needs_tar, self._cache = inputs, tar, needs_tar, cache
+        self._with_metadata, self._articles = metadata, articles
+        self.tar_was_skipped = False
 
     @lazy_property
-    def data_json(self) -> Stretch | None:
-        """data.json; None where there is none, so that captions come from the metadata."""
-        if self.inputs.data_json is not None:
-            return _whole_file(self.inputs.data_json)
+    def data_json(self) -> Section | None:
+        """data.json; None if there is none, so that captions come from the metadata."""
+        if self._inputs.data_json is not None:
+            return _open_whole(self._inputs.data_json)
         try:
-            return self.tar.open_member("data.json") if self.tar else None
+            return self._tar.open_member("data.json") if self._tar else None
         except BadTarError as error:
-            if self.tar_is_read:
+            if self._needs_tar:
                 raise
-            logger.warning("Captions are taken from the metadata, because of this: %s", error)
-            self.passed_over = True
+            logger.warning("Captions are taken from the metadata, because the tar is not usable: %s", error)
+            self.tar_was_skipped = True
             return None
 
-    def files(self, split: str) -> list[str]:
-        """The inputs that decide what `records` gives for a split, beside its matches."""
-        if self.inputs.data_json is not None:
-            return [self.inputs.data_json]
-        tar = [place for place in (self.inputs.tar, self.inputs.tar_index) if place and self.inputs.tar]
-        return [*tar, self.inputs.metadata[split]]
+    def list_files(self, split: str) -> list[str]:
+        """List the inputs that the records of a split depend on, except its matches."""
+        if self._inputs.data_json is not None:
+            return [self._inputs.data_json]
+        tar = [place for place in (self._inputs.tar, self._inputs.tar_index) if place and self._inputs.tar]
+        return [*tar, self._inputs.metadata[split]]
 
-    def records(self, wanted: Mapping[str, Int64s]) -> dict[str, pa.Table]:
-        """Split -> the records of some ids.
+    def read_records(self, wanted: Mapping[str, Int64s]) -> dict[str, pa.Table]:
+        """Read records of several splits.
 
         Args:
-            wanted: split -> ids, sorted and unique.
+            wanted: split -> int64 (N,), ids, sorted and unique.
 
         Returns:
-            Tables sorted by id: the columns of `corpus_schema`, and `metadata` where they come from the metadata and
-            those are asked for. The schema's metadata say where they come from (`captions_from`), and what is known of
-            the tar's `damage`.
+            Split -> table sorted by id: the columns of `corpus_schema`, and `metadata` if the records come from the
+            metadata and these were asked for. The metadata of its schema name the file (`captions_from`) and the known
+            damage of the tar (`damage`, or "").
         """
         if self.data_json is None:
-            tables = {split: self.metadata(split, ids, self.with_metadata) for split, ids in wanted.items()}
+            tables = {split: self.read_metadata(split, ids, self._with_metadata) for split, ids in wanted.items()}
         else:
-            table = read_corpus(_opener(self.data_json), self._location(), unique_ids(*wanted.values()), self.articles)
-            tables = {split: _some(table, ids) if len(wanted) > 1 else table for split, ids in wanted.items()}
-        damage = (self.tar.known_damage if self.tar else None) or ""
+            location = self._inputs.data_json or f"{without_secrets(self._inputs.tar or '')}: data.json"
+            all_ids = unique_ids(*wanted.values())
+            table = read_corpus(_opener(self.data_json), location, all_ids, self._articles)
+            tables = {split: _take(table, ids) if len(wanted) > 1 else table for split, ids in wanted.items()}
+        damage = (self._tar.known_damage if self._tar else None) or ""
         return {
-            split: table.replace_schema_metadata({"captions_from": self.name(split), "damage": damage})
+            split: table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
             for split, table in tables.items()
         }
 
-    def metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:
-        """Records out of the metadata of a split, with or without all that these hold."""
+    def read_metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:
+        """Read records of metadata/<split>.json, with or without a column `metadata`."""
         read = read_metadata if with_metadata else read_corpus
-        articles = self.articles and self.data_json is None
-        copy = local_copy(self.inputs.metadata[split], self.cache / "downloads")
-        return read(_opener(_whole_file(copy)), self.inputs.metadata[split], wanted, articles)
+        articles = self._articles and self.data_json is None
+        location = self._inputs.metadata[split]
+        copy = local_copy(location, self._cache / "downloads")
+        return read(_opener(_open_whole(copy)), location, wanted, articles)
 
-    def name(self, split: str) -> str:
-        """What the records of a split come from, without its folder."""
+    def _name_file(self, split: str) -> str:
+        """Name the file that the records of a split come from, without its folder."""
         if self.data_json is None:
             return f"metadata/{SPLITS[split]}.json"
-        tar = os.path.basename(without_secrets(self.inputs.tar or ""))
-        return "data.json" if self.inputs.data_json else f"data.json in {tar}"
-
-    def _location(self) -> str:
-        """What errors call data.json."""
-        return self.inputs.data_json or f"{without_secrets(self.inputs.tar or '')}: data.json"
+        tar = os.path.basename(without_secrets(self._inputs.tar or ""))
+        return "data.json" if self._inputs.data_json else f"data.json in {tar}"
 
 
-def _some(table: pa.Table, ids: Int64s) -> pa.Table:
-    """The rows of a table, sorted by id, that have some ids, sorted and unique."""
+def _take(table: pa.Table, ids: Int64s) -> pa.Table:
+    """Take the rows with these ids, sorted and unique, from a table that is sorted by id."""
     rows = lookup(int64s(table["id"]), ids)
     return table.take(as_array(rows[rows >= 0])).combine_chunks()
 
 
-def _whole_file(path: str) -> Stretch:
+def _open_whole(path: str) -> Section:
     file = LocalFile(path, read_ahead=True)
     return file, 0, file.size
 
 
-def _opener(stretch: Stretch) -> Callable[[], Stream]:
-    return functools.partial(FileSlice, *stretch)
+def _opener(section: Section) -> Callable[[], Stream]:
+    return functools.partial(FileSlice, *section)

@@ -28,7 +28,7 @@ from _newsclippings.folder.writer import (
     restore_configs,
     write_config,
 )
-from _newsclippings.inputs import Inputs, build_id, inputs_of
+from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
 from _newsclippings.storage import cache_folder, outputs, report_full_disk
@@ -77,9 +77,9 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     layouts = {
         request.name: "bytes" if layout == "once" and request.name == DEFAULT_CONFIG else layout for request in requests
     }
-    inputs = {request.name: inputs_of(request) for request in requests}
+    inputs = {request.name: find_inputs(request) for request in requests}
     for request in requests:
-        outputs.check_not_input(out, inputs[request.name].places())
+        outputs.check_not_input(out, inputs[request.name].list_places())
     new = not out.exists()
     try:
         with report_full_disk(out, "choose a folder on a larger disk"), lock_folder(out):
@@ -121,7 +121,7 @@ def _join_all(requests: list[Request], inputs: Mapping[str, Inputs], layouts: Ma
     shared: dict[str, SharedPictures] = {}
     for request in requests:
         joiner, joined = join_config(request, _cache(), inputs[request.name])
-        check = functools.partial(inputs[request.name].check_unchanged, request)
+        check = functools.partial(inputs[request.name].check_unchanged, inputs[request.name].list_read(request))
         layout, columns = layouts[request.name], request.columns()
         identity = _identify_build(build_id(request, inputs[request.name]), layout, joined)
         if layout == "once":

@@ -52,7 +52,7 @@ class FolderPictures:
         Args:
             root: the folder `origin`.
             paths: string (N,), image paths in the normal form, one per record.
-            report: called with the path and the error of each picture that may not be read, which then counts as
+            report: called with the full path and the error of each picture that may not be read, which then counts as
                 absent. If unset, the error is raised.
         """
         self.root = os.path.realpath(root)
@@ -98,10 +98,11 @@ class FolderPictures:
         except (OSError, UnsafePathError) as error:
             if isinstance(error, OSError) and error.errno in _ABSENT:
                 return
-            problem = unreadable_file(os.path.join(self.root, path), error) if isinstance(error, OSError) else error
+            place = os.path.join(self.root, path)
+            problem = unreadable_file(place, error) if isinstance(error, OSError) else error
             if self._report is None:
                 raise problem from error
-            self._report(os.path.join(self.root, path), problem)
+            self._report(place, problem)
             return
         if stat.S_ISREG(status.st_mode) and status.st_size:
             times = _wrap_int64(status.st_mtime_ns), _wrap_int64(status.st_ctime_ns)

@@ -15,7 +15,7 @@ from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, VERSION
-from _newsclippings.inputs import Inputs, inputs_of
+from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joined import JoinedSplit
@@ -23,7 +23,7 @@ from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive, TarPictures, identity
+from _newsclippings.tar import TarArchive, TarPictures
 from _newsclippings.text import without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
@@ -49,10 +49,10 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
     Raises:
         NewsCLIPpingsError: an input is not there or malformed, or rows are not complete and `missing="error"`.
     """
-    inputs = inputs_of(config) if inputs is None else inputs
+    inputs = find_inputs(config) if inputs is None else inputs
     if config.images != "none" or config.articles:
         inputs.require_pictures()
-    joiner = Joiner(replace(inputs, fetched_before=True), config, cache)
+    joiner = Joiner(replace(inputs, prefetch=True), config, cache)
     joined = joiner.splits()
     joiner.check(joined)
     for split, rows in joined.items():
@@ -124,7 +124,7 @@ class Joiner:
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
-            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.fetched_before, whole)
+            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, inputs.identity)
         self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
@@ -213,13 +213,13 @@ class Joiner:
         return {split: wanted_ids(self._matches[split].table) for split in names}
 
     def _read_records(self, names: list[str]) -> Mapping[str, pa.Table | KeptTable]:
-        tables = self._corpus.records(self._wanted(names))
-        if self._corpus.passed_over:  # so that the next process logs it, too
+        tables = self._corpus.read_records(self._wanted(names))
+        if self._corpus.tar_was_skipped:  # so that the next process logs it, too
             return {split: KeptTable(table) for split, table in tables.items()}
         return tables
 
     def _read_metadata(self, names: list[str]) -> dict[str, pa.Table]:
-        return {split: self._corpus.metadata(split, ids) for split, ids in self._wanted(names).items()}
+        return {split: self._corpus.read_metadata(split, ids) for split, ids in self._wanted(names).items()}
 
     def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
         """Open the tables of splits in the cache; read and keep those that are not there.
@@ -235,20 +235,23 @@ class Joiner:
         files = {split: self._files_of(what, split) for split in names}
         with_metadata = what == "records" and self.config.metadata and self.inputs.data_json is None
         made_of = [VERSION, what, self.inputs.config, what != "matches" and self.config.articles, with_metadata]
-        keys = {split: _digest([*made_of, *map(self.inputs.identity, places)]) for split, places in files.items()}
+        keys = {}
+        for split, places in files.items():
+            key_files = dict.fromkeys([self.inputs.matches[split], *places])
+            keys[split] = _digest([*made_of, *map(self.inputs.identity, key_files)])
 
         def make(todo: list[str]) -> Mapping[str, pa.Table | KeptTable]:
             tables = read(todo)
-            self.inputs.check_same(*dict.fromkeys(place for split in todo for place in files[split]))
+            self.inputs.check_unchanged(dict.fromkeys(place for split in todo for place in files[split]))
             return tables
 
         return keep_tables(self.cache / "tables", keys, make)
 
     def _files_of(self, what: str, split: str) -> list[str]:
-        matches = self.inputs.matches[split]
-        if what == "matches":
-            return [matches]
-        return [matches, *(self._corpus.files(split) if what == "records" else [self.inputs.metadata[split]])]
+        """List the files from which a table is read."""
+        if what == "records":
+            return self._corpus.list_files(split)
+        return [self.inputs.matches[split] if what == "matches" else self.inputs.metadata[split]]
 
     def _join(
         self,
@@ -290,7 +293,8 @@ class Joiner:
         if (kind, location) not in self._vectors:
             path = local_copy(location, self.cache / "downloads")
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
-            self._vectors[kind, location] = load_embeddings(path, identity(path), about.width, about.faces, folder)
+            key = f"{self.inputs.identity(path)}-{VERSION}"
+            self._vectors[kind, location] = load_embeddings(path, key, about.width, about.faces, folder)
         return self._vectors[kind, location]
 
     def _open_files(self, paths: pa.Array) -> Pictures:
@@ -299,8 +303,8 @@ class Joiner:
         return self._tar.pictures(paths)
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:
-        """Fetch the files of records before they are read, if they are in a remote tar and the config is built."""
-        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.fetched_before:
+        """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
+        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.prefetch:
             self._tar.fetch(files, rows)
 
 

@@ -1,5 +1,6 @@
 """A tar as an input: the file, its index and, if it is remote, a sparse local copy of the members that were needed."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,15 @@ def identity(location: str) -> str:
 class TarArchive:
     """A tar and its index. Both are opened on first use."""
 
-    def __init__(self, location: str, index: str | None, cache: Path, kept: bool, whole: bool) -> None:
+    def __init__(
+        self,
+        location: str,
+        index: str | None,
+        cache: Path,
+        kept: bool,
+        whole: bool,
+        identify: Callable[[str], str] = identify,
+    ) -> None:
         """Store the arguments; open nothing.
 
         Args:
@@ -40,9 +49,10 @@ class TarArchive:
             cache: folder for indexes and sparse copies.
             kept: fetch the pictures of a remote tar in advance and keep them; if false, read each when it is asked for.
             whole: raise an error if the tar is damaged; if false, use the part before the damage.
+            identify: identifies the content of the tar and of its index, or returns a known one.
         """
         self.location = location
-        self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
+        self._given, self._cache, self._kept, self._whole, self._identify = index, cache, kept, whole, identify
 
     @lazy_property
     def file(self) -> RandomFile:
@@ -59,7 +69,7 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            index = load_given_index(self._given, self.file, identity(self._given), folder)
+            index = load_given_index(self._given, self.file, f"{self._identify(self._given)}-{VERSION}", folder)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
             index = load_index(self.file, key, folder, lambda: identity(self.location))
@@ -105,7 +115,7 @@ class TarArchive:
 
     @lazy_property
     def _key(self) -> str:
-        return identity(self.location)
+        return f"{self._identify(self.location)}-{VERSION}"
 
     @lazy_property
     def _copy(self) -> TarCopy | None:

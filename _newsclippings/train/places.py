@@ -53,7 +53,7 @@ def list_inputs(options: Options, split: str = "test") -> list[str]:
     if options.data == Options.data:
         fields = builder_fields(options, split)
         fields.pop("splits", None)
-        places += NewsCLIPpingsConfig(name=options.config, **fields).inputs().places()
+        places += NewsCLIPpingsConfig(name=options.config, **fields).inputs().list_places()
     else:
         places.append(options.data)
     return [place for place in places if place and not is_url(place)]

@@ -110,7 +110,7 @@ def test_configs_and_paths_of_any_kind(new_world: Callable[..., World]) -> None:
 def test_absent(tmp_path: Path) -> None:
     """Without a folder, or with an empty one, everything is missing and nothing is invalid."""
     (tmp_path / "empty").mkdir()
-    for place, says in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "an empty folder")):
+    for place, says in ((tmp_path / "none", "does not exist"), (tmp_path / "empty", "is an empty folder")):
         report = newsclippings.verify(str(place))
         assert list(report.missing) == [str(place)]
         assert says in report.missing[str(place)]
@@ -223,7 +223,7 @@ def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path
     (world.origin / linked).rename(tmp_path / "elsewhere.jpg")
     (world.origin / linked).symlink_to(tmp_path / "elsewhere.jpg")
     report = verify(world, configs=["merged_balanced"])
-    assert "a link that leads nowhere" in report.missing[str(world.tar)]
+    assert "is a broken link" in report.missing[str(world.tar)]
     assert "found an HTML page" in report.invalid[str(world.annotations("merged_balanced", "validation"))]
     assert "leads through a link to" in report.invalid[str(world.origin / linked)]
     gone = {name for name in paths_of(world) if name in (lost, linked)}
@@ -232,7 +232,7 @@ def test_odd_places_do_not_hide_faults(new_world: Callable[..., World], tmp_path
         assert report.counts["merged_balanced"][split]["complete"] == sum(r["image_path"] not in gone for r in rows)
     world.data_json.rename(tmp_path / "data.json")
     world.data_json.mkdir()
-    assert "found a folder" in verify(world, configs=["merged_balanced"]).missing[str(world.data_json)]
+    assert "is a folder; expected a file" in verify(world, configs=["merged_balanced"]).missing[str(world.data_json)]
     assert list(verify(world, configs=["merged_balanced"]).counts["merged_balanced"]) == ["train", "test"]
 
 
@@ -302,7 +302,7 @@ def _only_the_tar_has_records(world: World) -> None:
 HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
     "a link that leaves": (_link, ".jpg", "leads through a link to", 23),
-    "a folder for a file": (_folder_in_place, "train.json", "expected a file, found a folder", None),
+    "a folder for a file": (_folder_in_place, "train.json", "is a folder; expected a file", None),
     "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
     "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
     "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
@@ -370,14 +370,20 @@ def _with_label(rows: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
 
 
 RULES: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], dict[str, str]]] = {
-    "order": (lambda rows: [rows[1], rows[0], *rows[2:]], {"train: twins": "1 pairs"}),
+    "order": (lambda rows: [rows[1], rows[0], *rows[2:]], {"train: twins": "1 other pairs"}),
     "one row less": (
         lambda rows: rows[1:],
-        {"train: twins": "12 pairs", "train: labels": "found 11", "train: sources": "pairs that are not"},
+        {"train: twins": "12 other pairs", "train: labels": "found 11", "train: sources": "pairs with two"},
     ),
-    "a score": (lambda rows: [{**rows[0], "similarity_score": 0.3}, *rows[1:]], {"train: scores": "1 with another"}),
+    "a score": (
+        lambda rows: [{**rows[0], "similarity_score": 0.3}, *rows[1:]],
+        {"train: scores": "1 rows with another"},
+    ),
     "a source": (lambda rows: [{**rows[0], "source_dataset": 3}, *rows[1:]], {"train: sources": "1 pairs"}),
-    "a wrong label": (lambda rows: _with_label(rows, 4), {"train: twins": "1 pairs", "train: labels": "found 11"}),
+    "a wrong label": (
+        lambda rows: _with_label(rows, 4),
+        {"train: twins": "1 other pairs", "train: labels": "found 11"},
+    ),
     "a pair twice": (lambda rows: [*rows, *rows[:2]], {"train: keys": "2 rows"}),
 }
 
@@ -498,8 +504,9 @@ def test_pictures(new_world: Callable[..., World], layout: str, decode: bool) ->
     assert report.missing == {}
     for problem, paths in expected.items():
         if problem not in HARMLESS:
-            named = {"no_picture": "files of another kind", "bomb": "too large to decode"}.get(problem, problem)
-            assert f"found {len(paths)} {named}: " in report.invalid[f"pictures: {problem}"]
+            titles = {"no_picture": "Files that are not pictures", "bomb": "Pictures that are too large to decode"}
+            title = titles.get(problem, f"{problem.capitalize()} pictures")
+            assert f"{title} ({len(paths)}): " in report.invalid[f"pictures: {problem}"]
     assert "an HTML page" in report.invalid["pictures: no_picture"]
     assert report.looked_at["JPEG CMYK"] == 1
     option = "--images=decode" if decode else "--images"
@@ -553,7 +560,7 @@ def test_the_text_of_the_report() -> None:
         "                  rows          sbert",
         "m/train          2,000              7",
         "m/t                  1              -",
-        "Pictures looked at: 1,007 (GIF P 7, JPEG RGB 1,000)",
+        "Pictures inspected: 1,007 (GIF P 7, JPEG RGB 1,000)",
         "  odd mode: 7: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
         "Note: so it is.",
         "MISSING a/b: expected a file,",
@@ -654,7 +661,9 @@ def test_free_disk_space_of_the_current_folder_and_the_cache(
     monkeypatch.setattr(_verify, "free_bytes", lambda place: there.get(str(place), 10**12))
     report = verify(world)
     assert "; 100,000 are free in this folder, for `newsclippings build`, and 1,000," in report.notes[-1]
-    assert report.next.startswith("Next: make room, or go to a folder on a larger disk; then `newsclippings build")
+    assert report.next.startswith(
+        "Next: free disk space, or change to a folder on a larger disk; then `newsclippings build"
+    )
     there["."] = 10**12
     assert verify(world).next.startswith("Next: `newsclippings build")
 
@@ -685,7 +694,7 @@ def test_checksums(new_world: Callable[..., World]) -> None:
         str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
     (note,) = [note for note in report.notes if "digest" in note]
-    assert note.startswith("Nothing is compared: the Hub could not be asked for digests (Offline")
+    assert note.startswith("No digest was compared: the Hub could not be asked for them (Offline")
 
 
 # Side effects
@@ -768,25 +777,25 @@ SHARD = "merged_balanced/train-00003-of-00008.parquet"
 # name -> (change, faulty place, whether it is missing, part of the message)
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str, bool, str]] = {
     "a bit": (lambda out: _flip(out / SHARD, 3_000), SHARD, False, "SHA-256"),
-    "a short file": (lambda out: os.truncate(out / SHARD, 500), SHARD, False, "It is short"),
+    "a short file": (lambda out: os.truncate(out / SHARD, 500), SHARD, False, "is too short"),
     "a longer file": (lambda out: (out / SHARD).write_bytes((out / SHARD).read_bytes() + b"x"), SHARD, False, "long"),
-    "no file": (lambda out: (out / SHARD).unlink(), SHARD, True, "found no file"),
+    "no file": (lambda out: (out / SHARD).unlink(), SHARD, True, "does not exist"),
     "a stray shard": (
         lambda out: shutil.copyfile(out / SHARD, out / "merged_balanced/train-00008-of-00008.parquet"),
         "merged_balanced/train-00008-of-00008.parquet", False, "would be read as data",
     ),
-    "a stray file": (lambda out: (out / "images/x.txt").touch(), "images/x.txt", False, "does not belong there"),
+    "a stray file": (lambda out: (out / "images/x.txt").touch(), "images/x.txt", False, "does not belong here"),
     "a file beside": (lambda out: (out / "x.parquet").touch(), "x.parquet", False, "Remove it"),
-    "no manifest": (lambda out: (out / "images/manifest.json").unlink(), "images/manifest.json", True, "found none"),
-    "no card": (lambda out: (out / "README.md").unlink(), "README.md", True, "found none"),
+    "no manifest": (lambda out: (out / "images/manifest.json").unlink(), "images/manifest.json", True, "not exist"),
+    "no card": (lambda out: (out / "README.md").unlink(), "README.md", True, "does not exist"),
     "another card": (lambda out: (out / "README.md").write_text("x"), "README.md", False, "newsclippings card"),
-    "other infos": (lambda out: _flip(out / "dataset_infos.json", 9), "dataset_infos.json", False, "found another"),
+    "other infos": (lambda out: _flip(out / "dataset_infos.json", 9), "dataset_infos.json", False, "does not describe"),
     "a card of no text": (lambda out: (out / "README.md").write_bytes(b"\xff"), "README.md", False, "Run `newsclippi"),
     "other pairs": (lambda out: _flip(out / "pairs.png", 999), "pairs.png", False, "same `newsclippings build` again"),
     "no picture": (lambda out: (out / "pairs.png").write_bytes(HTML), "pairs.png", False, "SHA-256"),
     "no sums": (lambda out: (out / "SHA256SUMS").unlink(), "SHA256SUMS", True, "newsclippings card"),
-    "other sums": (lambda out: _flip(out / "SHA256SUMS", 9), "SHA256SUMS", False, "found another"),
-    "other croissant": (lambda out: _flip(out / "croissant.json", 9), "croissant.json", False, "found others"),
+    "other sums": (lambda out: _flip(out / "SHA256SUMS", 9), "SHA256SUMS", False, "does not describe"),
+    "other croissant": (lambda out: _flip(out / "croissant.json", 9), "croissant.json", False, "does not describe"),
 }  # fmt: skip
 
 
@@ -859,7 +868,10 @@ def test_other_rows_than_the_manifest_says(built: Path) -> None:
         about["bytes"], about["sha256"] = file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest()
 
     _change_manifest(file.parent, fit)
-    assert "expected the ids of the build" in newsclippings.verify_built(built).invalid["scene_resnet_place/test: ids"]
+    assert (
+        "has other ids than the build wrote"
+        in newsclippings.verify_built(built).invalid["scene_resnet_place/test: ids"]
+    )
     pq.write_table(table.slice(1), file)
     _change_manifest(file.parent, fit)
     report = newsclippings.verify_built(built)
@@ -964,7 +976,7 @@ def test_odd_places_hide_nothing(built: Path, what: str) -> None:
     result = run("verify", "--built", built)
     assert result.exit_code == 1
     assert str(built / name) in result.stdout
-    assert f"INVALID {built}/a\\nSound. b: expected only what" in result.stdout
+    assert f"INVALID {built}/a\\nSound. b was not written by" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
     assert run("stats", built).exit_code in (0, 1)
 

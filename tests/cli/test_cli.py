@@ -101,7 +101,7 @@ def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path
         (["preview", "--pairs", "0"], 2, "0 is not in the range"),
         (["build"], 2, "Missing argument 'OUT'"),
         (["build", "out", "--images", "path"], 2, "'path' is not one of"),
-        (["preview", "--data-dir", "nowhere"], 1, "no such folder"),
+        (["preview", "--data-dir", "nowhere"], 1, "nowhere does not exist"),
         (["preview"], 1, "The pictures of VisualNews were not found"),
         (["preview", "-o", "x.jpg"], 2, "its name must end in .png"),
         (["preview", "--visual-news", "nowhere.tar"], 1, "does not exist"),

@@ -23,7 +23,10 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "token": ({"token": "hf_secret"}, r"token= would change nothing here.*HF_TOKEN"),
     "no token": ({"token": False}, r"token= would change nothing here.*HF_TOKEN"),
     "storage_options": ({"storage_options": {"a": 1}}, "storage_options= would change nothing"),
-    "columns": ({"features": FEATURES}, r"features= has to name.*'index', 'image_id'.* is not there.*select_columns"),
+    "columns": (
+        {"features": FEATURES},
+        r"features= must have exactly.*'index', 'image_id'.* is missing.*select_columns",
+    ),
     "columns by name": ({"features": {"id": "int65"}}, r"features=.*select_columns"),
     "misspelt": ({"image": "none"}, r"no option image=\. Did you mean 'images'\? Options: .*visual_news"),
     "run together": ({"visualnews": "x"}, r"no option visualnews=\. Did you mean 'visual_news'\?"),
@@ -109,7 +112,7 @@ def test_an_unknown_config_is_refused(world: World, case: str, streaming: bool |
         ({"config_id": "mine"}, "config_id= would change nothing"),
         ({"info": datasets.DatasetInfo()}, "info= would change nothing"),
         ({"split": "test"}, r"no option split=\. Did you mean 'splits'\?"),
-        ({"name": "scene_resnet_place", "config_name": "merged_balanced"}, "expected one of them"),
+        ({"name": "scene_resnet_place", "config_name": "merged_balanced"}, "Pass only one of them"),
         ({"config_name": ""}, "config_name='' is not known"),
         ({"dataset_name": "scene_resnet_place"}, r"config_name='scene_resnet_place'"),
     ],
@@ -139,7 +142,7 @@ def test_a_config_name_as_cache_folder_is_refused(
     """NewsCLIPpings("scene_resnet_place") is an error: its first argument is the cache folder."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ConfigError, match=r"is the folder of the cache.*NewsCLIPpings\(config_name='") as error:
+    with pytest.raises(ConfigError, match=r"is the cache folder.*NewsCLIPpings\(config_name='") as error:
         NewsCLIPpings(cache_dir=first) if by_name else NewsCLIPpings(first)
     if first in ("scene_resnet_place", "merged_balanced"):
         assert f"config_name='{first}'" in str(error.value)
@@ -148,7 +151,7 @@ def test_a_config_name_as_cache_folder_is_refused(
 
 def test_arguments_after_the_cache_folder_are_given_by_name(tmp_path: Path) -> None:
     """A second positional argument is refused."""
-    with pytest.raises(ConfigError, match="all arguments but the cache folder are given by name"):
+    with pytest.raises(ConfigError, match="all arguments except the cache folder are given by name"):
         NewsCLIPpings(str(tmp_path), "scene_resnet_place")
 
 
@@ -161,7 +164,7 @@ def test_a_cache_folder_may_have_the_name_of_a_config(
     assert builder.config.name == "merged_balanced"
     assert (tmp_path / "scene_resnet_place").is_dir()
     assert NewsCLIPpings(cache_dir="scene_resnet_place", data_dir=str(world.root)).config.name == "merged_balanced"
-    with pytest.raises(ConfigError, match="is the folder of the cache"):
+    with pytest.raises(ConfigError, match="is the cache folder"):
         NewsCLIPpings("scene_resnet_place", data_dir=str(world.root))
 
 

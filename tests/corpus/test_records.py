@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from support.constants import change_constant
 from support.json_records import FAST, LAYOUTS, Record, exactly, make
 
-from _newsclippings.corpus import fast_scan as record_scan
-from _newsclippings.corpus import records
-from _newsclippings.corpus.exact_scan import SCHEMA
-from _newsclippings.corpus.records import pick_records
+from _newsclippings.corpus import exact_scan, fast_scan
+from _newsclippings.corpus.records import SCHEMA, pick_records
 from newsclippings import BadFileError
 
 
@@ -51,7 +49,7 @@ def test_every_layout_gives_the_same_records(texts: list[str], layout: str, bloc
 @pytest.mark.parametrize("layout", FAST)
 def test_usual_layouts_take_the_fast_scan(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files in the layouts of json.dump are read without decoding every record."""
-    monkeypatch.setattr(records, "walk_records", None)
+    monkeypatch.setattr(exact_scan, "walk_records", None)
     rows = [make(n, 'a { b "quoted" \\ word, { and é}') for n in range(1, 60_000, 7)]  # several blocks
     wanted = [rows[k]["id"] for k in (0, 1, 500, len(rows) - 1)]
     assert pick(LAYOUTS[layout](rows), wanted) == exactly(rows, wanted)
@@ -144,4 +142,4 @@ def test_memory_is_bounded_by_the_block_size() -> None:
     table = pick_records(lambda: Counting(text), "x.json", np.array([1, 2], np.int64), SCHEMA)
     assert isinstance(table, pa.Table)
     assert table["id"].to_pylist() == [1, 2]
-    assert Counting.largest <= record_scan.BLOCK
+    assert Counting.largest <= fast_scan.BLOCK

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.json_readers import BY_ID, MATCHES, RECORDS, read
 from support.metadata import in_words
 
-from _newsclippings.corpus.exact_scan import SCHEMA
+from _newsclippings.corpus.records import SCHEMA
 from _newsclippings.storage.paths import normalise_path
 from newsclippings import NewsCLIPpingsError
 

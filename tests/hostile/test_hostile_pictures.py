@@ -227,7 +227,7 @@ def test_verify(gallery: Callable[[str], tuple[World, dict[str, str]]], layout: 
         told = re.search(rf"found {len(paths)} {kind}: ([^, ]+?)[,.] ", message)
         assert told is not None
         assert told[1] in paths
-        assert "Get them again out of VisualNews, or build with check_images=True" in message
+        assert "Get them again from VisualNews, or build with check_images=True" in message
     odd = {path for path, title in titles.items() if title in GOOD and GOOD[title][1] not in ("JPEG RGB", "JPEG L")}
     assert {path for problem in HARMLESS for path in report.pictures[problem]} >= odd
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from _newsclippings.corpus import exact_scan as corpus
+from _newsclippings.corpus import records as corpus
 from _newsclippings.matches import SCHEMA
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joiner import part_ranges

@@ -260,7 +260,7 @@ def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     assert "](charts/" not in (folder / "README.md").read_text(encoding="utf-8")
     checked = run("card", folder, "--check"), run("verify", "--built", folder)
     assert [result.exit_code for result in checked] == [0, 1], checked
-    message = f"{folder}/charts: expected charts of what is in the folder now, found others. Run `newsclippings stats"
+    message = f"{folder}/charts has charts of another build. Run `newsclippings stats"
     assert message in checked[1].stdout
     shutil.rmtree(folder / TWO[1])
     assert run("card", folder).exit_code == 0

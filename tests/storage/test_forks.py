@@ -24,7 +24,7 @@ from support.remote import Origin, Published
 from support.world import World, make_world
 
 from _newsclippings.config import Request
-from _newsclippings.inputs import inputs_of
+from _newsclippings.inputs import find_inputs
 from _newsclippings.rows.joiner import Joiner
 from _newsclippings.storage.kept import cache_folder
 from _newsclippings.storage.local import LocalFile
@@ -112,7 +112,7 @@ def test_a_split_is_joined_in_a_child(world: World) -> None:
     """The lock under which splits are joined, held by a thread of the parent."""
     stream = load(world, streaming=True, visual_news=str(world.tar))["test"]
     request = Request(data_dir=str(world.root), visual_news=str(world.tar))
-    joiner = Joiner(inputs_of(request), request, cache_folder())
+    joiner = Joiner(find_inputs(request), request, cache_folder())
     expected = world.rows(split="test")
 
     def read() -> None:

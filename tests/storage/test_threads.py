@@ -83,7 +83,7 @@ def test_workers_do_not_read_the_inputs_again(world: World, monkeypatch: pytest.
         return call
 
     monkeypatch.setattr(joiner, "read_matches", only_in_parent(read_matches))
-    monkeypatch.setattr(Corpus, "records", only_in_parent(Corpus.records))
+    monkeypatch.setattr(Corpus, "read_records", only_in_parent(Corpus.read_records))
     assert raw_splits(load(world, num_proc=2)) == expected_splits(world)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
+from _newsclippings.corpus.records import read_corpus
 from _newsclippings.matches import read_matches
 from newsclippings import BadFileError
 

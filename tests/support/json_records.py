@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from _newsclippings.corpus.exact_scan import SCHEMA
+from _newsclippings.corpus.records import SCHEMA
 
 rows = st.lists(
     st.fixed_dictionaries(

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import click
 import numpy as np
 
-from _newsclippings.corpus.exact_scan import read_corpus
 from _newsclippings.corpus.metadata import read_metadata
+from _newsclippings.corpus.records import read_corpus
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures.decoding import decode_small
