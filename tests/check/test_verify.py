@@ -380,10 +380,7 @@ RULES: dict[str, tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], d
         {"train: scores": "1 rows with another"},
     ),
     "a source": (lambda rows: [{**rows[0], "source_dataset": 3}, *rows[1:]], {"train: sources": "1 pairs"}),
-    "a wrong label": (
-        lambda rows: _with_label(rows, 4),
-        {"train: twins": "1 other pairs", "train: labels": "found 11"},
-    ),
+    "a wrong label": (lambda rows: _with_label(rows, 4), {"train: twins": "1 other", "train: labels": "found 11"}),
     "a pair twice": (lambda rows: [*rows, *rows[:2]], {"train: keys": "2 rows"}),
 }
 
@@ -523,7 +520,7 @@ def test_pictures_of_records_in_several_files(new_world: Callable[..., World]) -
     report = verify(world, configs=["merged_balanced"], images="header")
     assert report.pictures["no_picture"] == sorted(broken)
     assert list(report.invalid) == ["pictures: no_picture"]
-    assert f"found 3 files of another kind: {', '.join(sorted(broken))}." in report.invalid["pictures: no_picture"]
+    assert f"Files that are not pictures (3): {', '.join(sorted(broken))}." in report.invalid["pictures: no_picture"]
     assert sum(report.looked_at.values()) == len(paths_of(world)) - 3
 
 
@@ -650,7 +647,7 @@ def test_vectors_of_another_split(new_world: Callable[..., World]) -> None:
     shutil.copy(files / "clip_text_embeddings_test.pkl", train)
     report = verify(world, configs=["merged_balanced"], embeddings=True)
     assert list(report.invalid) == [str(train)]
-    assert "found none. Is it the file of another split?" in report.invalid[str(train)]
+    assert "has no vector for any of the" in report.invalid[str(train)]
 
 
 def test_free_disk_space_of_the_current_folder_and_the_cache(
@@ -915,7 +912,7 @@ def test_leftovers_are_harmless(built: Path, world: World, tmp_path: Path) -> No
     assert run("build", shutil.copytree(built, tmp_path / "copy"), "--data-dir", world.root, *again).exit_code == 0
     assert newsclippings.verify_built(tmp_path / "copy").notes == []
     assert len(report.notes) == 3
-    assert all("left by a build that was killed" in note for note in report.notes)
+    assert all("left by a killed build" in note for note in report.notes)
     assert run("verify", "--built", built).exit_code == 0
 
 

@@ -223,10 +223,11 @@ def test_verify(gallery: Callable[[str], tuple[World, dict[str, str]]], layout: 
     assert {p: set(paths) for p, paths in report.pictures.items() if p not in HARMLESS} == expected
     for problem, paths in expected.items():
         message = report.invalid[f"pictures: {problem}"]
-        kind = {"no_picture": "files of another kind", "bomb": "too large to decode"}.get(problem, problem)
-        told = re.search(rf"found {len(paths)} {kind}: ([^, ]+?)[,.] ", message)
-        assert told is not None
-        assert told[1] in paths
+        beginnings = {"no_picture": "Files that are not pictures", "bomb": "Pictures that are too large to decode"}
+        beginning = beginnings.get(problem, f"{problem.capitalize()} pictures")
+        first = re.match(rf"{beginning} \({len(paths)}\): ([^, ]+?)[,.] ", message)
+        assert first is not None
+        assert first[1] in paths
         assert "Get them again from VisualNews, or build with check_images=True" in message
     odd = {path for path, title in titles.items() if title in GOOD and GOOD[title][1] not in ("JPEG RGB", "JPEG L")}
     assert {path for problem in HARMLESS for path in report.pictures[problem]} >= odd
