@@ -239,7 +239,7 @@ class _RowCheck:
             _list_file(self.report, "records", self.inputs.data_json)
         with self.report.collecting(without_secrets(self.inputs.data_json or self.inputs.tar or "data.json")):
             if wanted and self.corpus.data_json is not None:
-                records = self.corpus.read_records(wanted)
+                records = dict(self.corpus.read_records(wanted))
         known = [int64s(table["id"]) for table in records.values()]
         for split, ids in wanted.items():
             location = self.inputs.metadata[split]

@@ -3,9 +3,10 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from _newsclippings.corpus.metadata import read_metadata
@@ -68,29 +69,25 @@ class Corpus:
         tar = [place for place in (self._inputs.tar, self._inputs.tar_index) if place and self._inputs.tar]
         return [*tar, self._inputs.metadata[split]]
 
-    def read_records(self, wanted: Mapping[str, Int64s]) -> dict[str, pa.Table]:
-        """Read records of several splits.
+    def read_records(self, wanted: Mapping[str, Int64s]) -> Iterator[tuple[str, pa.Table]]:
+        """Read records of several splits, each file once.
 
         Args:
             wanted: split -> int64 (N,), ids, sorted and unique.
 
-        Returns:
-            Split -> table sorted by id: the columns of `corpus_schema`, and `metadata` if the records come from the
-            metadata and these were asked for. The metadata of its schema name the file (`captions_from`) and the known
-            damage of the tar (`damage`, or "").
+        Yields:
+            Split and its table, sorted by id: the columns of `corpus_schema`, and `metadata` if the records come from
+            the metadata and these were asked for. The metadata of its schema name the file (`captions_from`) and the
+            known damage of the tar (`damage`, or "").
         """
-        if self.data_json is None:
-            tables = {split: self.read_metadata(split, ids, self._with_metadata) for split, ids in wanted.items()}
-        else:
+        every: pa.Table | None = None  # records of all splits
+        if self.data_json is not None:
             location = self._inputs.data_json or f"{without_secrets(self._inputs.tar or '')}: data.json"
-            all_ids = unique_ids(*wanted.values())
-            table = read_corpus(_opener(self.data_json), location, all_ids, self._articles)
-            tables = {split: _take(table, ids) if len(wanted) > 1 else table for split, ids in wanted.items()}
-        damage = (self._tar.known_damage if self._tar else None) or ""
-        return {
-            split: table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
-            for split, table in tables.items()
-        }
+            every = read_corpus(_opener(self.data_json), location, unique_ids(*wanted.values()), self._articles)
+        for split, ids in wanted.items():
+            table = self.read_metadata(split, ids, self._with_metadata) if every is None else _take(every, ids)
+            damage = (self._tar.known_damage if self._tar else None) or ""
+            yield split, table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
 
     def read_metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:
         """Read records of metadata/<split>.json, with or without a column `metadata`."""
@@ -110,7 +107,10 @@ class Corpus:
 
 def _take(table: pa.Table, ids: Int64s) -> pa.Table:
     """Take the rows with these ids, sorted and unique, from a table that is sorted by id."""
-    rows = lookup(int64s(table["id"]), ids)
+    known = int64s(table["id"])
+    if np.array_equal(known, ids):
+        return table
+    rows = lookup(known, ids)
     return table.take(as_array(rows[rows >= 0])).combine_chunks()
 
 

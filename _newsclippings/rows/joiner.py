@@ -27,7 +27,7 @@ from _newsclippings.tar import TarArchive, TarPictures
 from _newsclippings.text import without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
-Read = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
+Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
 # x 4 workers, where there are so many pairs.
@@ -202,8 +202,9 @@ class Joiner:
             raise ConfigError(message)
 
     def _read_matches(self, names: list[str]) -> dict[str, KeptTable]:
-        def read(todo: list[str]) -> dict[str, pa.Table]:
-            return {split: read_matches(self.inputs.matches[split], self.inputs.config) for split in todo}
+        def read(todo: list[str]) -> Iterator[tuple[str, pa.Table]]:
+            for split in todo:
+                yield split, read_matches(self.inputs.matches[split], self.inputs.config)
 
         todo = [split for split in names if split not in self._matches]
         self._matches |= self._keep("matches", todo, read)
@@ -212,14 +213,14 @@ class Joiner:
     def _wanted(self, names: list[str]) -> dict[str, Int64s]:
         return {split: wanted_ids(self._matches[split].table) for split in names}
 
-    def _read_records(self, names: list[str]) -> Mapping[str, pa.Table | KeptTable]:
-        tables = self._corpus.read_records(self._wanted(names))
-        if self._corpus.tar_was_skipped:  # so that the next process logs it, too
-            return {split: KeptTable(table) for split, table in tables.items()}
-        return tables
+    def _read_records(self, names: list[str]) -> Iterator[tuple[str, pa.Table | KeptTable]]:
+        for split, table in self._corpus.read_records(self._wanted(names)):
+            # A table that is not kept makes the next process log that the tar was skipped
+            yield split, KeptTable(table) if self._corpus.tar_was_skipped else table
 
-    def _read_metadata(self, names: list[str]) -> dict[str, pa.Table]:
-        return {split: self._corpus.read_metadata(split, ids) for split, ids in self._wanted(names).items()}
+    def _read_metadata(self, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        for split, ids in self._wanted(names).items():
+            yield split, self._corpus.read_metadata(split, ids)
 
     def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
         """Open the tables of splits in the cache; read and keep those that are not there.
@@ -240,10 +241,12 @@ class Joiner:
             key_files = dict.fromkeys([self.inputs.matches[split], *places])
             keys[split] = _digest([*made_of, *map(self.inputs.identity, key_files)])
 
-        def make(todo: list[str]) -> Mapping[str, pa.Table | KeptTable]:
-            tables = read(todo)
-            self.inputs.check_unchanged(dict.fromkeys(place for split in todo for place in files[split]))
-            return tables
+        def make(todo: list[str]) -> Iterator[tuple[str, pa.Table | KeptTable]]:
+            checked: set[str] = set()
+            for split, table in read(todo):
+                self.inputs.check_unchanged(place for place in files[split] if place not in checked)
+                checked.update(files[split])
+                yield split, table
 
         return keep_tables(self.cache / "tables", keys, make)
 

@@ -170,7 +170,7 @@ class KeptTable:
                 raise damaged_cache(self.file.path) from None
 
 
-Make = Callable[[list[str]], Mapping[str, pa.Table | KeptTable]]
+Make = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 
 
 def keep_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, KeptTable]:
@@ -196,7 +196,7 @@ def keep_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, 
             # Another process may have made them while this one waited.
             tables = {name: table or _open_table(folder, keys[name]) for name, table in tables.items()}
             if absent := [name for name, table in tables.items() if table is None]:
-                for name, made in make(absent).items():
+                for name, made in make(absent):
                     tables[name] = made if isinstance(made, KeptTable) else _keep_table(made, folder, keys[name])
     return {name: table for name, table in tables.items() if table is not None}
 

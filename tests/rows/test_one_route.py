@@ -212,7 +212,7 @@ from _newsclippings.storage.kept import keep_tables
 
 def make(names):
     time.sleep(0.5)
-    return {name: pa.table({"made by": [os.getpid()]}) for name in names}
+    return [(name, pa.table({"made by": [os.getpid()]})) for name in names]
 
 folder, order = Path(sys.argv[1]), sys.argv[2]
 tables = keep_tables(folder, {name: f"key-{name}" for name in order}, make)
@@ -229,7 +229,7 @@ say({name: table.table["made by"][0].as_py() for name, table in tables.items()})
 def test_tables_that_are_not_to_be_kept(tmp_path: Path) -> None:
     """What is made as a `KeptTable` stays in memory; other tables are mapped, with their schema's metadata."""
     plain = pa.table({"x": [1, 2]}).replace_schema_metadata({"from": "here"})
-    tables = keep_tables(tmp_path, {"a": "key-a", "b": "key-b"}, lambda names: {"a": plain, "b": KeptTable(plain)})
+    tables = keep_tables(tmp_path, {"a": "key-a", "b": "key-b"}, lambda names: [("a", plain), ("b", KeptTable(plain))])
     assert [path.name for path in sorted(tmp_path.glob("*.arrow"))] == ["key-a.arrow"]
     assert tables["a"].file is not None
     assert tables["b"].file is None
