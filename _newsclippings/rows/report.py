@@ -99,6 +99,8 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: 
             lines.append(f"  First: {'; '.join(report.first_missing)}.")
     if not lines:
         return
+    if any(report.first is not None for report in reports.values()):
+        lines.append("  A stream stops at the first rows that lack something: `newsclippings verify` checks all of them.")
     lines.append(f"  Looked in: {printable(looked_in)}.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())

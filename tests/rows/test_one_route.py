@@ -67,6 +67,7 @@ def test_the_rows_with_something_missing_are_named(new_world: Callable[..., Worl
     found = re.match(r"merged_balanced/train, rows (\d+) to (\d+): expected \d+ complete rows", str(caught.value))
     assert found
     assert int(found[1]) <= row <= int(found[2])
+    assert "`newsclippings verify` checks all of them" in str(caught.value)
     (world.origin / lost).write_bytes(picture)
     assert raw(stream) == world.rows()
 
