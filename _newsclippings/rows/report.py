@@ -100,7 +100,7 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: 
     if not lines:
         return
     if any(report.first is not None for report in reports.values()):
-        lines.append("  A stream stops at the first rows that lack something: `newsclippings verify` checks all of them.")
+        lines.append("  A stream stops at the first incomplete rows: `newsclippings verify` checks all of them.")
     lines.append(f"  Looked in: {printable(looked_in)}.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())
