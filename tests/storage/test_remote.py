@@ -588,7 +588,7 @@ def test_fetched_pictures_survive_a_failure(
 ) -> None:
     """Pictures that arrived before the server failed are not fetched again."""
     change_constant(monkeypatch, "THREADS", 1, of="remote")  # so that no other request is active when one fails
-    origin.mode(**fault, after=24)
+    origin.mode(**fault, after=20)
     with pytest.raises(NewsCLIPpingsError, match=r"(?s)127\.0\.0\.1.*bytes? \d.*\d (tries|times|attempts)"):
         large.load(splits=["train"], visual_news_index=index)
     pictures = large.mask(shown(large.world.rows())) & large.inner()
