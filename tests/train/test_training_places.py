@@ -145,7 +145,7 @@ def test_other_files_are_not_overwritten(
     before = digests(tmp_path / "place")
     with pytest.raises(
         (ConfigError, BadFileError),
-        match=r"not written by `newsclippings train`|a link, a folder or a device|second name",
+        match=r"not written by `newsclippings train`|a link, a folder or a device|second name|found notes",
     ):
         train(scene, out, *more)
     assert digests(tmp_path / "place") == before
