@@ -21,7 +21,7 @@ from _newsclippings.facts import (
     VISUAL_NEWS_URL,
 )
 from _newsclippings.storage import check_accessible, identify, is_url
-from _newsclippings.text import redacted_repr, without_secrets
+from _newsclippings.text import option, redacted_repr, without_secrets
 
 _PATH_BYTES = ("utf-8", "surrogateescape")  # the bytes of a path need not be UTF-8
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
@@ -149,11 +149,14 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
     data_dir, visual_news, visual_news_index = (
         paths[name] for name in ("data_dir", "visual_news", "visual_news_index")
     )
-    given_by = f"{ENV_DATA_DIR}=" if not data_dir and os.environ.get(ENV_DATA_DIR) else "data_dir="
+    given = (
+        option("data_dir", without_secrets(data_dir))
+        if data_dir
+        else f"{ENV_DATA_DIR}={os.environ.get(ENV_DATA_DIR)!r}"
+    )
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
     if data_dir is not None and is_url(data_dir):
-        shown = without_secrets(data_dir)
-        message = f"{given_by}{shown!r} is a URL; expected a local path. Only visual_news may be remote."
+        message = f"{without_secrets(given)} is a URL; expected a local path. Only visual_news may be remote."
         raise ConfigError(message)
     data_dir, visual_news, visual_news_index = map(_absolute, (data_dir, visual_news, visual_news_index))
     below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
@@ -162,11 +165,11 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
     remote = visual_news if visual_news is not None and is_url(visual_news) else None
     tar = remote or _find_file([place for place in searched if place not in folders], on_misplaced)
     if visual_news_index is not None and tar is None:
-        shown = without_secrets(visual_news_index)
-        message = f"visual_news_index={shown!r} is the index of a tar, but no tar was found. Pass visual_news= as well."
+        given = option("visual_news_index", without_secrets(visual_news_index))
+        message = f"{given} is the index of a tar, but no tar was found. Pass {option('visual_news')} as well."
         raise ConfigError(message)
     if visual_news_index is not None and not is_url(visual_news_index) and not os.path.isfile(visual_news_index):
-        message = f"visual_news_index={visual_news_index!r} is not a file. Correct the path."
+        message = f"{option('visual_news_index', visual_news_index)} is not a file. Correct the path."
         raise DataNotFoundError(message)
     with_pictures = [f for f in folders if any(os.path.isdir(os.path.join(f, outlet)) for outlet in OUTLETS)]
     places = folders if visual_news is None else [*folders, *(f for f in below if os.path.isdir(f))]
@@ -182,7 +185,7 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
 
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
-        raise _nothing_there(given_by, data_dir)
+        raise _nothing_there(given, data_dir)
     return Inputs(
         config=config.name,
         matches=matches,
@@ -202,7 +205,7 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
             for kind in config.wanted_embeddings()
         },
         searched=tuple((place, _describe(place)) for place in searched)
-        or (("data_dir= and visual_news=, and the variable " + ENV_DATA_DIR, "not set"),),
+        or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
         roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
     )
 
@@ -252,26 +255,26 @@ def _expand_visual_news(path: str) -> list[str]:
     check_accessible(path)
     if not os.path.exists(path):
         message = (
-            f"visual_news={path!r} does not exist. Expected the folder origin of VisualNews or its origin.tar:\n"
-            f"{VISUAL_NEWS_TREE}"
+            f"{option('visual_news', path)} does not exist. Expected the folder origin of VisualNews or its "
+            f"origin.tar:\n{VISUAL_NEWS_TREE}"
         )
         raise DataNotFoundError(message)
     inner = [os.path.join(path, name) for name in _NAMES]
     return inner if any(map(os.path.exists, inner)) else [path]
 
 
-def _nothing_there(given_by: str, data_dir: str) -> DataNotFoundError:
-    place = f"{given_by}{data_dir!r}"
-    do = "Correct the path, or leave data_dir out to fetch the matches from the Hub (images='none', or visual_news=)."
+def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:
+    ways = f"{option('images', 'none')}, or {option('visual_news')}"
+    do = f"Correct the path, or leave {option('data_dir')} out to fetch the matches from the Hub ({ways})."
     if os.path.isdir(data_dir):
         names = sorted(entry.name for entry in os.scandir(data_dir))
         more = ", ..." if len(names) > 8 else ""
         problem = f"has only {', '.join(names[:8])}{more}" if names else "is an empty folder"
     elif os.path.exists(data_dir):
-        problem, do = "is a file", "Pass the folder that holds visual_news/; a tar goes into visual_news=."
+        problem, do = "is a file", f"Pass the folder that holds visual_news/; a tar goes into {option('visual_news')}."
     else:
         problem = "does not exist"
-    return DataNotFoundError(f"{place} {problem}. Expected some of this tree:\n{VISUAL_NEWS_TREE}\n  {do}")
+    return DataNotFoundError(f"{given} {problem}. Expected some of this tree:\n{VISUAL_NEWS_TREE}\n  {do}")
 
 
 def _no_pictures(searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
@@ -281,8 +284,9 @@ def _no_pictures(searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
         f"  Expected:\n{VISUAL_NEWS_TREE}\n"
         f"  Searched:\n{places}\n"
         f"  Ask its authors for VisualNews (a 98 GB tar, which need not be extracted): {VISUAL_NEWS_URL}\n"
-        "  Then pass visual_news='/path/to/origin.tar' (or the folder), or put it in one of these places.\n"
-        "  Without pictures: images='none' builds every other column."
+        f"  Then pass {option('visual_news', '/path/to/origin.tar')} (or the folder), or put it in one of these "
+        "places.\n"
+        f"  Without pictures: {option('images', 'none')} builds every other column."
     )
 
 

@@ -1,6 +1,7 @@
 """Make text from files, servers and libraries safe for messages: escape control characters and remove secrets."""
 
 import base64
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -8,7 +9,7 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -114,6 +115,28 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     if not close and len(name) > 2:  # the start of a name, such as val or merged
         close = [candidate for candidate in by_lower if candidate.startswith(name)]
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+_options_are_flags = False
+
+
+@contextlib.contextmanager
+def options_as_flags() -> Iterator[None]:
+    """Name options in messages as the command line has them, while the block runs."""
+    global _options_are_flags
+    before, _options_are_flags = _options_are_flags, True
+    try:
+        yield
+    finally:
+        _options_are_flags = before
+
+
+def option(name: str, value: str | bool | None = None) -> str:
+    """Name an option in a message as its user writes it: `missing='null'`, on the command line `--missing null`."""
+    if not _options_are_flags:
+        return f"{name}=" if value is None else f"{name}={value!r}"
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is None or value is True else f"{flag} {value}"
 
 
 def redacted_repr(value: Any) -> str:

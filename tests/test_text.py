@@ -8,12 +8,21 @@ import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from _newsclippings import text as foreign_text
 from _newsclippings.storage.remote import describe_read_failure
-from _newsclippings.text import ForeignError, printable, redact, remember_secrets, without_secrets
+from _newsclippings.text import (
+    ForeignError,
+    option,
+    options_as_flags,
+    printable,
+    redact,
+    remember_secrets,
+    without_secrets,
+)
 from newsclippings import ConfigError, NewsCLIPpingsError, NoSpaceError, RemoteReadError
 
 SECRET = "SeCrEt"
@@ -174,3 +183,16 @@ def test_the_module_imports_little() -> None:
     code = "import sys, _newsclippings.text; print('fsspec' in sys.modules, 'datasets' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+def test_options_are_named_as_their_user_writes_them() -> None:
+    """A message names Python arguments in Python, and flags on the command line, in every thread."""
+    assert [option("missing", "null"), option("check_images", True), option("visual_news")] == [
+        "missing='null'",
+        "check_images=True",
+        "visual_news=",
+    ]
+    with options_as_flags(), ThreadPoolExecutor(1) as pool:
+        flags = pool.submit(lambda: [option("missing", "null"), option("check_images", True), option("visual_news")])
+        assert flags.result() == ["--missing null", "--check-images", "--visual-news"]
+    assert option("missing", "null") == "missing='null'"

@@ -11,6 +11,7 @@ from _newsclippings.facts import DEFAULT_CONFIG, ROWS
 from _newsclippings.pictures import USUAL_MODES, Pictures, inspect_images
 from _newsclippings.rows import count_broken_pairs, wanted_ids
 from _newsclippings.tables import Int64s, int64s, values_of
+from _newsclippings.text import option
 
 # Problem -> how a message begins
 TITLES = {"no_picture": "Files that are not pictures", "bomb": "Pictures that are too large to decode"}
@@ -109,5 +110,6 @@ def check_pictures(report: Report, needed: list[tuple[Pictures, Int64s]], decode
 
 def _message(problem: str, paths: list[str], why: str) -> str:
     first, title = ", ".join(paths[:SHOWN]), TITLES.get(problem, f"{problem.capitalize()} pictures")
-    do = "" if problem == "unreadable" else ", or build with check_images=True and missing='null' or 'drop_pair'"
+    drop = f"{option('missing', 'null')} or {option('missing', 'drop_pair')}"
+    do = "" if problem == "unreadable" else f", or build with {option('check_images', True)} and {drop}"
     return f"{title} ({len(paths):,}): {first}. The first: {why.rstrip('.')}. Get them again from VisualNews{do}."

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from _newsclippings.storage import (
     is_url,
     open_missing_streams,
 )
-from _newsclippings.text import as_message, did_you_mean, printable
+from _newsclippings.text import as_message, did_you_mean, options_as_flags, printable
 
 
 class Choice(click.Choice[Any]):
@@ -74,16 +73,6 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def as_options(message: str) -> str:
-    """Replace Python arguments in a message by the options of the command line, such as missing= by --missing."""
-    message = re.sub(r"(?<![\w/.-])check_images=True", "--check-images", message)
-    return re.sub(
-        r"(?<![\w/.-])(missing|images|data_dir|visual_news)=(?:'([^']*)')?",
-        lambda match: " ".join(filter(None, ("--" + match[1].replace("_", "-"), match[2]))),
-        message,
-    )
-
-
 def echo(text: object) -> None:
     """Print a result.
 
@@ -117,12 +106,13 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with options_as_flags():
+                return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader closed the pipe; click ends quietly
         except (NewsCLIPpingsError, OSError, MemoryError) as error:
             message = str(error) if isinstance(error, NewsCLIPpingsError) else describe_os_error(error)
-            raise click.ClickException(as_options(message)) from error
+            raise click.ClickException(message) from error
 
     return wrapped
 

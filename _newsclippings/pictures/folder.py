@@ -17,6 +17,7 @@ import pyarrow as pa
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, UnsafePathError
 from _newsclippings.storage import Lock, Rows, open_file, read_binary_array, unreadable_file
 from _newsclippings.tables import array_of, as_array
+from _newsclippings.text import option
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -154,7 +155,7 @@ class FolderPictures:
         if real != self.root and not real.startswith(self.root + os.sep):
             message = (
                 f"{full} leads through a link to {real}, which is outside of {self.root}. "
-                "Replace the link by the files, or pass visual_news= the folder that holds them."
+                f"Replace the link by the files, or pass {option('visual_news')} the folder that holds them."
             )
             raise UnsafePathError(message)
         return real

@@ -24,7 +24,7 @@ from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive, TarPictures
-from _newsclippings.text import without_secrets
+from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
 Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
@@ -196,8 +196,8 @@ class Joiner:
             self.inputs.require_pictures()
         if self.config.images == "path" and not os.path.isdir(self.inputs.pictures or ""):
             message = (
-                f"images='path' needs the extracted folder, found {without_secrets(self.inputs.pictures or '')}. Use "
-                "images='bytes'."
+                f"{option('images', 'path')} needs the extracted folder, found "
+                f"{without_secrets(self.inputs.pictures or '')}. Use {option('images', 'bytes')}."
             )
             raise ConfigError(message)
 

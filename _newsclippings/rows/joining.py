@@ -10,7 +10,7 @@ from _newsclippings.errors import BadFileError
 from _newsclippings.facts import OUTLETS
 from _newsclippings.rows.report import JoinReport
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, unique_ids, values_of
-from _newsclippings.text import printable
+from _newsclippings.text import option, printable
 
 Bools = npt.NDArray[np.bool_]
 
@@ -135,9 +135,9 @@ def find_complete_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
     """
     if incomplete.any() and (broken := count_broken_pairs(matches)):
         message = (
-            "missing='drop_pair' drops twins. Expected rows 2k and 2k+1 to be a pristine row and its falsified "
-            f"twin, found {broken:,} pairs of rows that are not. Use missing='null', or fetch the "
-            "file of matches again."
+            f"{option('missing', 'drop_pair')} drops twins. Expected rows 2k and 2k+1 to be a pristine row and its "
+            f"falsified twin, found {broken:,} pairs of rows that are not. Use {option('missing', 'null')}, or fetch "
+            "the file of matches again."
         )
         raise BadFileError(message)
     partner = np.minimum(np.arange(len(incomplete)) ^ 1, len(incomplete) - 1)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from _newsclippings.errors import MissingDataError
-from _newsclippings.text import printable
+from _newsclippings.text import option, printable
 
 _logger = logging.getLogger("newsclippings")
 
@@ -113,13 +113,14 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: 
         lines.append(f"  The tar is not whole: {printable(damage)}. Fetch it again.")
     if any(report.missing.get("undecodable") for report in reports.values()):
         lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
-    do = "missing='null' (keep the rows, with nulls)"
+    do = f"{option('missing', 'null')} (keep the rows, with nulls)"
     if empty := [split for split, report in reports.items() if report.resolved == 0 or report.written == 0]:
         lines.append(
-            f"  missing='drop_pair' would leave nothing of {', '.join(empty)}: not one pair is complete there."
+            f"  {option('missing', 'drop_pair')} would leave nothing of {', '.join(empty)}: not one pair is complete "
+            "there."
         )
     else:
-        do += " or missing='drop_pair' (leave out both twins)"
+        do += f" or {option('missing', 'drop_pair')} (leave out both twins)"
     lines.append(f"  Complete the files, or pass {do}; the join report then counts them.")
     raise MissingDataError("\n".join(lines))
 

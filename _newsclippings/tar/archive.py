@@ -14,13 +14,14 @@ from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, load_index
 from _newsclippings.tar.index_file import load_given_index
 from _newsclippings.tar.members import Members, TarCopy
+from _newsclippings.text import option
 
 
 def damaged_tar(tar: str, damage: str) -> BadTarError:
     """The error of a tar that could not be read to its end; `damage` is a sentence without its full stop."""
     return BadTarError(
         f"{tar}: {damage}. Fetch it again (the complete file has 97,916,641,280 bytes), or use its whole part with "
-        "missing='null' or missing='drop_pair'."
+        f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
     )
 
 

@@ -10,6 +10,7 @@ from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array
 from _newsclippings.tables import as_array
 from _newsclippings.tar.index import TarIndex
 from _newsclippings.tar.members import Members, TarCopy, read_members
+from _newsclippings.text import option
 
 UNKNOWN = -2  # the member of a file that was not looked for yet
 
@@ -92,10 +93,11 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
             if not any(file[-TAIL:]) if texts else is_cut_by_zeros(file):
                 row = int(rows[k])
                 byte = pictures.byte_of(row) + len(file.rstrip(b"\0"))
+                drop = f"{option('missing', 'null')} or {option('missing', 'drop_pair')}"
                 message = (
                     f"{pictures.file.path}: {pictures.paths[row].as_py()} is damaged: from byte {byte} of the tar to "
                     "its end it is zeros, as in a download that was broken off. Fetch the tar again (the complete file "
-                    "has 97,916,641,280 bytes), or pass check_images=True with missing='null' or missing='drop_pair' "
+                    f"has 97,916,641,280 bytes), or pass {option('check_images', True)} with {drop} "
                     "to count such a picture as missing."
                 )
                 raise BadTarError(message)

@@ -33,6 +33,7 @@ from _newsclippings.check import inputs as _verify
 from _newsclippings.facts import EMBEDDINGS, HUB_FILES, ROWS
 from _newsclippings.pictures import check as image_check
 from _newsclippings.storage import threads
+from _newsclippings.text import options_as_flags
 from newsclippings import ConfigError, Report
 
 HTML = b"<!DOCTYPE html><title>404</title>"
@@ -135,8 +136,10 @@ def test_partial(new_world: Callable[..., World]) -> None:
     nothing: dict[str, Any] = {"caption": {}, "picture_record": {}, "picture": {}}
     assert counts(report, "missing") == {"train": {**nothing, "picture": {record.source: 1}}, "validation": nothing}
     assert counts(report, "complete") == {"train": 23, "validation": 10}
-    found = from_command(world, "--config", "merged_balanced", code=1)
-    assert found["missing"] == report.missing
+    with options_as_flags():  # as on the command line
+        missing = verify(world, configs=["merged_balanced"]).missing
+    assert from_command(world, "--config", "merged_balanced", code=1)["missing"] == missing
+    assert "--missing null" in missing["merged_balanced/train"]
     assert verify(world).counts.keys() == set(CONFIGS) - {"merged_balanced"}  # some of its matches are missing
 
 
@@ -192,7 +195,9 @@ def test_one_invalid_file_is_the_only_fault(new_world: Callable[..., World], wha
     assert list(report.counts["merged_balanced"]) == splits
     if not cut_tar:
         assert counts(report, "complete") == {split: len(world.rows(split=split)) for split in splits}
-    assert from_command(world, "--config", "merged_balanced", code=1)["invalid"] == report.invalid
+    with options_as_flags():  # as on the command line
+        invalid = verify(world, configs=["merged_balanced"]).invalid
+    assert from_command(world, "--config", "merged_balanced", code=1)["invalid"] == invalid
 
 
 def test_no_fault_hides_another(new_world: Callable[..., World]) -> None:
