@@ -20,7 +20,6 @@ __all__ = [
     "INFO_FILE",
     "NewsCLIPpingsConfig",
     "check_arguments",
-    "check_pictures_fit",
     "check_replaced",
     "check_space_for_pictures",
     "dataset_info",
