@@ -99,6 +99,14 @@ def test_rooms_import_along_the_table(module: str) -> None:
     assert found <= (allowed | {"cli"} if module == "newsclippings" else allowed)
 
 
+def test_fronts_have_what_they_name() -> None:
+    """Every name in the `__all__` of a package exists, and is there once."""
+    for module in ("newsclippings", *(name for name, file in FILES.items() if file.name == "__init__.py")):
+        front = importlib.import_module(module)
+        assert [name for name in front.__all__ if not hasattr(front, name)] == [], module
+        assert len(front.__all__) == len(set(front.__all__)), module
+
+
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_rooms_are_entered_by_their_fronts(module: str) -> None:
     """Other rooms import a package by its front (`__init__.py`), and only names that the front exports."""
