@@ -117,25 +117,25 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-_options_are_flags = False
+_flag_joint: str | None = None  # between the words of a flag; None where options are Python arguments
 
 
 @contextlib.contextmanager
-def options_as_flags() -> Iterator[None]:
-    """Name options in messages as the command line has them, while the block runs."""
-    global _options_are_flags
-    before, _options_are_flags = _options_are_flags, True
+def options_as_flags(joint: str = "-") -> Iterator[None]:
+    """Name options in messages as flags while the block runs: `--data-dir`, or with another joint `--data_dir`."""
+    global _flag_joint
+    before, _flag_joint = _flag_joint, joint
     try:
         yield
     finally:
-        _options_are_flags = before
+        _flag_joint = before
 
 
 def option(name: str, value: str | bool | None = None) -> str:
     """Name an option in a message as its user writes it: `missing='null'`, on the command line `--missing null`."""
-    if not _options_are_flags:
+    if _flag_joint is None:
         return f"{name}=" if value is None else f"{name}={value!r}"
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{name.replace('_', _flag_joint)}"
     return flag if value is None or value is True else f"{flag} {value}"
 
 

@@ -3,6 +3,7 @@
 import click
 
 from _newsclippings.cli.options import errors_in_a_line
+from _newsclippings.text import options_as_flags
 
 
 @click.command(
@@ -24,4 +25,5 @@ def train(ctx: click.Context, flags: tuple[str, ...]) -> None:
     """
     from _newsclippings.train import run
 
-    ctx.exit(run(list(flags)))
+    with options_as_flags("_"):
+        ctx.exit(run(list(flags)))
