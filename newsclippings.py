@@ -74,6 +74,7 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
+from _newsclippings.tables import Int64s
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -170,7 +171,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_tables(
-        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Any = None
+        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Int64s | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
         """Yield the number of the first row and an Arrow table, in the order of the official file.
 
@@ -191,7 +192,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         yield from joined.tables(ranges, joined.rows_of_table(self._file_format or "arrow"), ahead=building)
 
     def _generate_examples(
-        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Any = None
+        self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Int64s | None = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield row number and encoded row: the rows of `_generate_tables`, one at a time."""
         for _, table in self._generate_tables(split, inputs, parts, undecodable):

@@ -149,14 +149,14 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
     data_dir, visual_news, visual_news_index = (
         paths[name] for name in ("data_dir", "visual_news", "visual_news_index")
     )
-    given = (
-        option("data_dir", without_secrets(data_dir))
-        if data_dir
-        else f"{ENV_DATA_DIR}={os.environ.get(ENV_DATA_DIR)!r}"
-    )
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
+
+    def name_data_dir(place: str) -> str:
+        return option("data_dir", place) if paths["data_dir"] else f"{ENV_DATA_DIR}={place!r}"
+
     if data_dir is not None and is_url(data_dir):
-        message = f"{without_secrets(given)} is a URL; expected a local path. Only visual_news may be remote."
+        given = name_data_dir(without_secrets(data_dir))
+        message = f"{given} is a URL; expected a local path. Only visual_news may be remote."
         raise ConfigError(message)
     data_dir, visual_news, visual_news_index = map(_absolute, (data_dir, visual_news, visual_news_index))
     below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
@@ -185,7 +185,7 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
 
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
-        raise _nothing_there(given, data_dir)
+        raise _nothing_there(name_data_dir(data_dir), data_dir)
     return Inputs(
         config=config.name,
         matches=matches,

@@ -258,7 +258,7 @@ class _RowCheck:
         searched = f"pictures {without_secrets(self.inputs.pictures or 'nowhere')}, records of data.json or metadata"
         rows = join(matches, records)
         pictures = self._look_for_pictures(self.inputs.pictures, split, records, rows.image_row)
-        joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, looked_in=searched)
+        joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, searched=searched)
         counts = self.report.counts[config][split]
         counts["complete"], counts["missing"] = joined.report.resolved, joined.report.missing
         counts["bytes"] = int(rows_of(joined).sizes.sum())

@@ -38,7 +38,7 @@ from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
     type=Choice(MISSING),
     default="error",
     show_default=True,
-    help="What becomes of rows without a picture or record.",
+    help="What to do with rows without a picture or record.",
 )
 @click.option(
     "--split",
@@ -55,7 +55,7 @@ from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
-@click.option("--check-images", is_flag=True, help="Decode every picture; --missing says what becomes of broken ones.")
+@click.option("--check-images", is_flag=True, help="Decode every picture; broken ones count as missing.")
 @FORMAT
 @errors_in_a_line
 def build(

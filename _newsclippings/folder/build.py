@@ -19,9 +19,10 @@ from _newsclippings.folder.manifest import MANIFEST
 from _newsclippings.folder.splits import SharedPictures, rows_of
 from _newsclippings.folder.writer import (
     BUILDING,
+    LARGER_DISK,
     LEFTOVER,
+    WHAT,
     ConfigContent,
-    check_space,
     count_bytes_to_write,
     lock_folder,
     remove_config,
@@ -31,7 +32,7 @@ from _newsclippings.folder.writer import (
 from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
-from _newsclippings.storage import cache_folder, outputs, report_full_disk
+from _newsclippings.storage import cache_folder, check_space, outputs, report_full_disk
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
@@ -82,7 +83,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
         outputs.check_not_input(out, inputs[request.name].list_places())
     new = not out.exists()
     try:
-        with report_full_disk(out, "choose a folder on a larger disk"), lock_folder(out):
+        with report_full_disk(out, LARGER_DISK), lock_folder(out):
             return _build(_open_own_folder(out, layouts), requests, inputs, layouts)
     finally:
         if new and out.exists() and not any(out.iterdir()):
@@ -96,7 +97,8 @@ def _build(
     contents = _join_all(requests, inputs, layouts)
     large = any(request.images != "none" or request.embeddings for request in requests)  # texts are small
     if large and len(contents) > 1:  # a single config is checked when it is written
-        check_space(folder.root, sum(count_bytes_to_write(folder, content) for content in contents))
+        needed = sum(count_bytes_to_write(folder, content) for content in contents)
+        check_space(folder.root, needed, WHAT, LARGER_DISK)
     reports: dict[str, Any] = {}
     for content in contents:
         folder = write_config(folder, content)

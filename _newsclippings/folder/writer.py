@@ -24,13 +24,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from _newsclippings import storage
 from _newsclippings.facts import NAME, VERSION, Columns
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, Manifest, ShardEntry
 from _newsclippings.folder.shards import allow_null_vectors, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
-from _newsclippings.storage import flush, flush_folder, is_unsupported
+from _newsclippings.storage import check_space, flush, flush_folder, is_unsupported
 from _newsclippings.tables import arrow_schema
 
 try:
@@ -41,6 +40,7 @@ except ImportError:  # Windows
 _logger = logging.getLogger(NAME)
 
 BUILDING = ".building"
+WHAT, LARGER_DISK = "what has to be written", "choose a folder on a larger disk"  # in errors
 UNFINISHED = ".unfinished"
 LEFTOVERS = (".tmp", UNFINISHED)  # endings of files that a killed build did not finish
 LEFTOVER = re.compile(rf"\w+-\d{{5}}-of-\d{{5}}\.parquet{UNFINISHED}|{MANIFEST}\.\d+-[0-9a-f]{{8}}\.tmp")  # their names
@@ -133,11 +133,6 @@ def count_bytes_to_write(folder: BuiltFolder, content: ConfigContent) -> int:
     return sum(int(content.splits[split].least[start:stop].sum()) for split, (start, stop) in missing)
 
 
-def check_space(out: Path, needed: int, done: str = "Nothing was written") -> None:
-    """Raise `NoSpaceError` if so many bytes do not fit on the disk; `done` is what the error reports as done."""
-    storage.check_space(out, needed, "what has to be written", "choose a folder on a larger disk", done)
-
-
 def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     """Write the files of a config unless they are there; go on where an earlier build was interrupted.
 
@@ -158,7 +153,8 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
         return folder
     plan = content.plan_files()
     missing = {name: part for name, part in plan.items() if not (building / name).exists()}
-    check_space(out, count_bytes_to_write(folder, content), f"Of {config} nothing was written, others stay")
+    needed = count_bytes_to_write(folder, content)
+    check_space(out, needed, WHAT, LARGER_DISK, f"Of {config} nothing was written, others stay")
     _remove_other_builds(building, config)
     building.mkdir(parents=True, exist_ok=True)
     for file in building.iterdir():

@@ -49,7 +49,7 @@ class JoinedSplit:
         kept: the kept tables that hold `rows` and `metadata`.
         captions_from: name of the file with the records.
         damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
-        looked_in: the files and folders with records and pictures, as an error names them.
+        searched: the files and folders with records and pictures, as an error names them.
         logged: whether a warning about incomplete rows was logged.
     """
 
@@ -67,7 +67,7 @@ class JoinedSplit:
     kept: tuple[KeptTable, ...] = ()
     captions_from: str = ""
     damage: str | None = None
-    looked_in: str = ""
+    searched: str = ""
     logged: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
     _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for
@@ -183,7 +183,7 @@ class JoinedSplit:
         if incomplete and (self.missing == "error" or not self.logged):
             report = self._report(start, stop)
             if self.missing == "error":
-                raise_if_incomplete(self.config, {self.split: report}, self.looked_in)
+                raise_if_incomplete(self.config, {self.split: report}, self.searched)
             self.logged = True
             log_report(self.config, self.split, report)
         self._checked[start:stop] = True
@@ -198,7 +198,7 @@ class JoinedSplit:
         table, images = self.rows.table(*rows)
         if not len(table):
             if not self.rows.keep.any():
-                raise_if_incomplete(self.config, {self.split: self.report}, self.looked_in)
+                raise_if_incomplete(self.config, {self.split: self.report}, self.searched)
             return table
         if self.pictures is not None:
             table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))

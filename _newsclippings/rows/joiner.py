@@ -175,7 +175,7 @@ class Joiner:
             raise_if_incomplete(
                 self.config.name,
                 reports,
-                self._looked_in(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
+                self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
             )
         for rows in joined.values():
             for files, records in ((rows.pictures, rows.rows.image_row), (rows.articles, rows.rows.caption_row)):
@@ -283,10 +283,10 @@ class Joiner:
             kept=tuple(table for table in (matches, records, metadata) if table is not None),
             captions_from=captions_from,
             damage=(self._tar.known_damage if self._tar else None) or damage or None,
-            looked_in=self._looked_in(captions_from),
+            searched=self._describe_places(captions_from),
         )
 
-    def _looked_in(self, records: str) -> str:
+    def _describe_places(self, records: str) -> str:
         """Name the places where pictures and records are looked for."""
         with_files = self.config.images != "none" or self.config.articles
         pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if with_files else ""

@@ -76,13 +76,13 @@ def _range(report: JoinReport) -> str:
     return f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
 
 
-def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: str) -> None:
+def raise_if_incomplete(config: str, reports: dict[str, JoinReport], searched: str) -> None:
     """Raise `MissingDataError` if a row is incomplete: what is missing, how much, where it was looked for, and why.
 
     Args:
         config: name of the config.
         reports: split -> its report.
-        looked_in: the files and folders with records and pictures, in words.
+        searched: the files and folders with records and pictures, in words.
     """
     lines: list[str] = []
     for split, report in reports.items():
@@ -101,7 +101,7 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], looked_in: 
         return
     if any(report.first is not None for report in reports.values()):
         lines.append("  A stream stops at the first incomplete rows: `newsclippings verify` checks all of them.")
-    lines.append(f"  Looked in: {printable(looked_in)}.")
+    lines.append(f"  Looked in: {printable(searched)}.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())
     if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:

@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         keep_tables,
         local_copy,
         open_kept,
+        open_table,
         write_kept,
         write_proof,
     )
@@ -161,6 +162,7 @@ __all__ = [
     "open_missing_streams",
     "open_random",
     "open_stream",
+    "open_table",
     "out_of_space",
     "outputs",
     "read_binary_array",
@@ -186,8 +188,8 @@ _LATE = {
     "binary": {"Rows", "read_binary_array"},
     "paths": {"BadNameError", "normalise_path", "normalise_paths"},
     "kept": {
-        *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "open_kept", "write_kept", "keep_tables"),
-        *("cache_folder", "local_copy", "is_proved", "write_proof"),
+        *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "keep_tables", "open_kept", "open_table"),
+        *("cache_folder", "is_proved", "local_copy", "write_kept", "write_proof"),
     },
 }
 

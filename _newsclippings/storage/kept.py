@@ -82,6 +82,13 @@ class KeptFile:
         first, last = start // PIECE, -(-stop // PIECE)
         self._check(first + np.flatnonzero(self._unproved[first:last]))
 
+    def require_intact(self) -> None:
+        """Check the whole content, and raise `BadFileError`, which advises to load again, if it is damaged."""
+        try:
+            self.check()
+        except DamagedError:
+            raise damaged_cache(self.path) from None
+
     def check_many(self, starts: Int64s, stops: Int64s) -> None:
         """Check many ranges of bytes: int64 (N,) of first bytes, and of the bytes after the last; see `check`."""
         self._notice_changes()
@@ -164,10 +171,7 @@ class KeptTable:
     def check(self) -> None:
         """Raise `BadFileError` if the file was damaged after it was opened."""
         if self.file is not None:
-            try:
-                self.file.check()
-            except DamagedError:
-                raise damaged_cache(self.file.path) from None
+            self.file.require_intact()
 
 
 Make = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
@@ -188,39 +192,39 @@ def keep_tables(folder: Path, keys: Mapping[str, str], make: Make) -> dict[str, 
     Returns:
         Name -> table, in the order of `keys`.
     """
-    tables = {name: _open_table(folder, key) for name, key in keys.items()}
+    places = {name: (folder / f"{key}.arrow", key) for name, key in keys.items()}
+    tables = {name: open_table(*place) for name, place in places.items()}
     if None in tables.values():
         with contextlib.ExitStack() as locks:
             for key in sorted(keys[name] for name, table in tables.items() if table is None):
                 locks.enter_context(_lock_file(folder / f"{key}.lock"))
             # Another process may have made them while this one waited.
-            tables = {name: table or _open_table(folder, keys[name]) for name, table in tables.items()}
+            tables = {name: table or open_table(*places[name]) for name, table in tables.items()}
             if absent := [name for name, table in tables.items() if table is None]:
                 for name, made in make(absent):
-                    tables[name] = made if isinstance(made, KeptTable) else _keep_table(made, folder, keys[name])
+                    tables[name] = made if isinstance(made, KeptTable) else _keep_table(made, *places[name])
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def _open_table(folder: Path, key: str) -> KeptTable | None:
+def open_table(path: Path, key: str) -> KeptTable | None:
     """Open a kept table and compare it with its checksums; return None if it is absent or damaged."""
     with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
-        file = open_kept(folder / f"{key}.arrow", key)
+        file = open_kept(path, key)
         if file is not None:
             file.check()
             return KeptTable(pa.ipc.open_file(pa.BufferReader(file.content)).read_all(), file)
     return None
 
 
-def _keep_table(table: pa.Table, folder: Path, key: str) -> KeptTable:
+def _keep_table(table: pa.Table, path: Path, key: str) -> KeptTable:
     """Write a table to the cache and map it; if it cannot be written, it stays in memory."""
-    path = folder / f"{key}.arrow"
     try:
         with write_kept(path, key) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
             writer.write_table(table.combine_chunks())
     except (OSError, NewsCLIPpingsError) as error:  # for example a full or read-only disk, or a folder at this path
         _logger.warning("%s cannot be written (%s): what is read now is read again next time.", path, error)
         return KeptTable(table)
-    return _open_table(folder, key) or KeptTable(table)
+    return open_table(path, key) or KeptTable(table)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Uncompressed tar archives: walk and index them, find and read their members."""
 
-from _newsclippings.tar.archive import TarArchive, damaged_tar, identity
+from _newsclippings.tar.archive import TarArchive, damaged_tar
 from _newsclippings.tar.end import longest_end
 from _newsclippings.tar.files import TarPictures, read_whole
 from _newsclippings.tar.headers import BLOCK
@@ -15,7 +15,6 @@ __all__ = [
     "changed_tar",
     "check_magic",
     "damaged_tar",
-    "identity",
     "index_tar",
     "keep_index",
     "load_kept_index",

@@ -25,8 +25,8 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
     )
 
 
-def identity(location: str) -> str:
-    """Name for a cached file that is derived from `location`: the identity of its content, and VERSION."""
+def identity(location: str, identify: Callable[[str], str] = identify) -> str:
+    """Name a cached file that is derived from `location` after the identity of its content, and VERSION."""
     return f"{identify(location)}-{VERSION}"
 
 
@@ -70,7 +70,7 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            index = load_given_index(self._given, self.file, f"{self._identify(self._given)}-{VERSION}", folder)
+            index = load_given_index(self._given, self.file, identity(self._given, self._identify), folder)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
             index = load_index(self.file, key, folder, lambda: identity(self.location))
@@ -116,7 +116,7 @@ class TarArchive:
 
     @lazy_property
     def _key(self) -> str:
-        return f"{self._identify(self.location)}-{VERSION}"
+        return identity(self.location, self._identify)
 
     @lazy_property
     def _copy(self) -> TarCopy | None:

@@ -21,12 +21,10 @@ import pyarrow.compute as pc
 from _newsclippings.errors import BadFileError, BadTarError
 from _newsclippings.storage import (
     HEAD,
-    DamagedError,
     KeptFile,
     LocalFile,
     RandomFile,
-    damaged_cache,
-    open_kept,
+    open_table,
     write_kept,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
@@ -81,10 +79,7 @@ class TarIndex:
     def check(self) -> None:
         """Raise `BadFileError` if the index was damaged after it was opened."""
         if self.mapped is not None:
-            try:
-                self.mapped.check()
-            except DamagedError:
-                raise damaged_cache(self.mapped.path) from None
+            self.mapped.require_intact()
 
     def find(self, names: pa.Array) -> Int64s:
         """Find members by their names.
@@ -265,15 +260,10 @@ def keep_index(table: pa.Table, cached: Path, location: str, parts: Path | None 
 
 def load_kept_index(cached: Path, of: str = "") -> TarIndex | None:
     """Load an index from the cache; None if there is none, if it is damaged, or if it belongs to another key."""
-    with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError):
-        file = open_kept(cached, of)
-        if file is None:
-            return None
-        file.check()
-        table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
-        if table.schema.equals(_KEPT) and table["key"].num_chunks == 1:
-            return replace(_make_index(table, str(cached)), kept=cached, mapped=file)
-    return None
+    opened = open_table(cached, of)
+    if opened is None or not opened.table.schema.equals(_KEPT) or opened.table["key"].num_chunks != 1:
+        return None
+    return replace(_make_index(opened.table, str(cached)), kept=cached, mapped=opened.file)
 
 
 def _make_index(table: pa.Table, location: str) -> TarIndex:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError, BadTarError
-from _newsclippings.storage import DamagedError, Lock, RandomFile, limit_threads, open_kept, write_kept
+from _newsclippings.storage import Lock, RandomFile, limit_threads, open_table, write_kept
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
@@ -157,15 +157,12 @@ def _walk_or_load(
 
 def _load_segment(kept: Path, start: int) -> Segment | None:
     """Load a kept segment; None if there is none, or if it is damaged."""
-    with contextlib.suppress(DamagedError, pa.ArrowInvalid, OSError, TypeError, KeyError, ValueError):
-        file = open_kept(kept, _key(kept))
-        if file is None:
-            return None
-        file.check()
-        table = pa.ipc.open_file(pa.BufferReader(file.content)).read_all()
-        metadata, members = table.schema.metadata, table.replace_schema_metadata(None)
-        if members.schema.equals(SCHEMA):
-            return Segment(start, int(metadata[b"end"]), members, metadata[b"at_end"] == b"True", None)
+    opened = open_table(kept, _key(kept))
+    if opened is None or not opened.table.schema.equals(SCHEMA):
+        return None
+    metadata, members = opened.table.schema.metadata, opened.table.replace_schema_metadata(None)
+    with contextlib.suppress(TypeError, KeyError, ValueError):  # no metadata, or others
+        return Segment(start, int(metadata[b"end"]), members, metadata[b"at_end"] == b"True", None)
     return None
 
 

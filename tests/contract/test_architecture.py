@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
-    "train": ["builder", "inputs", "pictures", "rows"],
+    "train": ["builder", "pictures", "rows"],
     "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
