@@ -25,9 +25,9 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
     )
 
 
-def identity(location: str, identify: Callable[[str], str] = identify) -> str:
-    """Name a cached file that is derived from `location` after the identity of its content, and VERSION."""
-    return f"{identify(location)}-{VERSION}"
+def cache_name(identity: str) -> str:
+    """Name a cached file after the identity of the file that it is derived from, and VERSION."""
+    return f"{identity}-{VERSION}"
 
 
 class TarArchive:
@@ -70,10 +70,10 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            index = load_given_index(self._given, self.file, identity(self._given, self._identify), folder)
+            index = load_given_index(self._given, self.file, cache_name(self._identify(self._given)), folder)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
-            index = load_index(self.file, key, folder, lambda: identity(self.location))
+            index = load_index(self.file, key, folder, lambda: cache_name(identify(self.location)))
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
@@ -111,12 +111,12 @@ class TarArchive:
             self._copy.fetch(pictures.members_of(rows))
 
     def _check_same(self) -> None:
-        if identity(self.location) != self._key:
+        if cache_name(identify(self.location)) != self._key:
             raise changed_tar(self.file.path)
 
     @lazy_property
     def _key(self) -> str:
-        return identity(self.location, self._identify)
+        return cache_name(self._identify(self.location))
 
     @lazy_property
     def _copy(self) -> TarCopy | None:

@@ -14,9 +14,10 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import World
 from sweeps.zeros import jpeg, plan
 
+from _newsclippings.storage import identify
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
-from _newsclippings.tar.archive import identity
+from _newsclippings.tar.archive import cache_name
 from _newsclippings.tar.index import TarIndex
 from newsclippings import BadFileError
 
@@ -25,7 +26,9 @@ FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  #
 
 def load_index(path: Path, folder: Path) -> TarIndex:
     with LocalFile(str(path)) as file:
-        return tar_index.load_index(file, identity(str(path)), folder, lambda: identity(str(path)))
+        return tar_index.load_index(
+            file, cache_name(identify(str(path))), folder, lambda: cache_name(identify(str(path)))
+        )
 
 
 def copied(tar: Path) -> Path:
