@@ -472,7 +472,7 @@ def test_what_goes_wrong_is_told_in_a_line(tmp_path: Path) -> None:
         training.main(["--eval_only", "nowhere", "--use_cpu"])
     done = run_module("newsclippings", ["train", "--data_dir", "nowhere", "--from_config", "tiny"], tmp_path)
     assert done.code == 1
-    assert "\nError: --data_dir nowhere does not exist" in f"\n{done.err}"
+    assert f"\nError: --data_dir {tmp_path}/nowhere does not exist" in f"\n{done.err}"
     assert "Traceback" not in done.err
 
 
