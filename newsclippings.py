@@ -228,7 +228,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):
                 return True
-            return is_outdated(folder, self.config_id, self.config.inputs().pictures)
+            return is_outdated(folder, self.config_id, self.config.inputs())
 
         if not is_url(folder):
             check_not_input(folder, self.config.inputs().list_places())
@@ -294,9 +294,9 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             inputs.check_unchanged(inputs.list_read(self.config))
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, self._joined)
-                save_inputs(self._output_dir, self.config_id, self._joined)
+                save_inputs(self._output_dir, self.config_id, inputs, self._joined)
                 # Workers look for the pictures again
-                if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, inputs.pictures):
+                if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, inputs):
                     raise changed_inputs(self.config.name)
         except Exception as error:
             self.config.forget_inputs()

@@ -20,10 +20,9 @@ from _newsclippings.facts import (
     VISUAL_NEWS_TREE,
     VISUAL_NEWS_URL,
 )
-from _newsclippings.storage import check_accessible, identify, is_url
+from _newsclippings.storage import check_accessible, identify, is_url, stamp
 from _newsclippings.text import option, redacted_repr, without_secrets
 
-_PATH_BYTES = ("utf-8", "surrogateescape")  # the bytes of a path need not be UTF-8
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
 
 
@@ -44,6 +43,7 @@ class Inputs:
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
         identities: location -> its `identity`, as far as it was computed.
+        stamps: location -> its `storage.stamp` just before that.
     """
 
     config: str
@@ -58,6 +58,7 @@ class Inputs:
     prefetch: bool = False
     roots: tuple[str, ...] = ()
     identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    stamps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
         return redacted_repr(self)
@@ -90,12 +91,19 @@ class Inputs:
     def identity(self, location: str) -> str:
         """Identify the content of an input (see `storage.identify`). Each input is asked once."""
         if location not in self.identities:
-            self.identities[location] = identify(location)
+            self.stamps[location] = stamp(location)
+            known = is_url(location)  # by the same request
+            self.identities[location] = self.stamps[location] if known else identify(location, location != self.tar)
         return self.identities[location]
 
+    def stamp(self, location: str) -> str:
+        """Return the stamp of an input when its identity was first computed; see `storage.stamp`."""
+        self.identity(location)
+        return self.stamps[location]
+
     def check_unchanged(self, locations: Iterable[str]) -> None:
-        """Raise `BadFileError` if one of these inputs has changed since its identity was first computed."""
-        if any(identify(location) != self.identity(location) for location in locations):
+        """Raise `BadFileError` if one of these inputs was touched since its identity was first computed."""
+        if any(stamp(location) != self.stamp(location) for location in locations):
             raise changed_inputs(self.config)
 
     def _places_read(self, config: Request) -> list[str | None]:
@@ -115,10 +123,13 @@ class Inputs:
 def build_id(config: Request, inputs: Inputs) -> str:
     """Identify a build by its options, its inputs and `VERSION`: equal ids mean equal rows.
 
-    A folder of pictures counts by its path. The builder compares its pictures when they are needed.
+    Inputs count by their content, wherever they are. A folder of pictures has too many: the builder compares them when
+    they are needed. It counts by its path if that is in the rows.
     """
-    lines = [f"{place} {inputs.identity(place) if place else ''}\n" for place in inputs._places_read(config)]
-    content = f"{VERSION} {inputs.config}{''.join(lines)}".encode(*_PATH_BYTES)
+    no_paths = inputs.pictures if config.images != "path" and os.path.isdir(inputs.pictures or "") else None
+    places = [place if place != no_paths else None for place in inputs._places_read(config)]
+    lines = [f"{inputs.identity(place) if place else ''}\n" for place in places]
+    content = f"{VERSION} {inputs.config}{''.join(lines)}".encode()
     options = {
         "images": config.images,
         "missing": config.missing,

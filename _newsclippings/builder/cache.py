@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.facts import NAME
+from _newsclippings.inputs import Inputs
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
@@ -44,15 +45,16 @@ def load_reports(folder: str) -> dict[str, Any]:
     return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
 
 
-def save_inputs(folder: str, config_id: str, splits: dict[str, JoinedSplit]) -> None:
+def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, JoinedSplit]) -> None:
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
     unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
     used = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
     paths = pa.concat_arrays([pa.nulls(0, pa.string()), *used])
-    schema = pa.schema(
-        [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
-    )
+    metadata = {"config_id": config_id, "state": pictures_state(*unique.values())}
+    if inputs.tar is not None and any(joined.damage for joined in splits.values()):
+        metadata["damaged_tar"] = inputs.stamp(inputs.tar)
+    schema = pa.schema([("image_path", pa.string())], metadata)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
         writer.write_table(pa.table([paths], schema=schema))
 
@@ -99,14 +101,15 @@ def check_replaced(folder: str, name: str) -> None:
         raise foreign_output(folder, CALL)
 
 
-def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
+def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
     """Check whether the data in a folder were built from other inputs or options.
 
     Args:
         folder: the folder with the data.
         config_id: the current id of the config, which covers its options, its input files and `VERSION`.
-        root: the folder of the pictures; None if there is none. No config_id covers the pictures in a folder, because
-            there are too many to check each time an id is needed. They are compared here by size and times.
+        inputs: the inputs. No config_id covers the pictures in a folder, because there are too many to check each time
+            an id is needed: they are compared here by size and time. Nor does one cover all bytes of a tar. That
+            matters only if the tar was damaged, since it may have been repaired: then any change of the file counts.
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE)))).read_all()
@@ -115,8 +118,10 @@ def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
         return True
     if metadata.get(b"config_id") != config_id.encode():
         return True
-    if not len(table) or root is None:
+    if (damaged := metadata.get(b"damaged_tar")) is not None:
+        return inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged
+    if not len(table) or inputs.pictures is None:
         return False
-    pictures = FolderPictures(root, pa.concat_arrays(chunks))
+    pictures = FolderPictures(inputs.pictures, pa.concat_arrays(chunks))
     pictures.look(np.arange(len(table), dtype=np.int32))
     return bool(pictures_state(pictures).encode() != metadata.get(b"state"))

@@ -230,9 +230,9 @@ def index(tar: str, out: Path, form: str) -> None:
         check_not_input,
         check_output,
         check_own_folder,
-        identify,
         is_url,
         open_random,
+        stamp,
     )
     from _newsclippings.tar import changed_tar, index_tar, write_index
 
@@ -240,10 +240,10 @@ def index(tar: str, out: Path, form: str) -> None:
     check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
-    before = identify(tar)
+    before = stamp(tar)
     file = open_random(tar)
     table = index_tar(file, parts)
-    if identify(tar) != before:
+    if stamp(tar) != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
     write_index(table, out, file.path)

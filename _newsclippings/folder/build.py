@@ -150,7 +150,8 @@ def _identify_build(request_id: str, layout: str, joined: dict[str, JoinedSplit]
     """Identify a build of a config: equal ids mean byte-identical files."""
     files = [files for part in joined.values() for files in (part.pictures, part.articles)]
     folders = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
-    return _digest(request_id, layout, pa.__version__, pictures_state(*folders.values()))
+    damages = sorted({part.damage for part in joined.values() if part.damage})
+    return _digest(request_id, layout, pa.__version__, pictures_state(*folders.values()), *damages)
 
 
 def _digest(*parts: str) -> str:

@@ -63,7 +63,7 @@ class FolderPictures:
         self._linked: dict[int, str] = {}
         self._looked = np.zeros(len(paths), bool)
         self._lock = Lock()
-        self.status = np.full((len(paths), 3), -1, np.int64)  # size, mtime and ctime in ns
+        self.status = np.full((len(paths), 2), -1, np.int64)  # size, mtime in ns
         self.sizes: npt.NDArray[np.int64] = self.status[:, 0]
         self.present = np.zeros(len(paths), bool)
 
@@ -106,8 +106,7 @@ class FolderPictures:
             self._report(place, problem)
             return
         if stat.S_ISREG(status.st_mode) and status.st_size:
-            times = _wrap_int64(status.st_mtime_ns), _wrap_int64(status.st_ctime_ns)
-            self.status[row] = status.st_size, *times
+            self.status[row] = status.st_size, _wrap_int64(status.st_mtime_ns)
 
     def full_paths(self, rows: Rows) -> pa.Array:
         """Return the absolute paths (Arrow string) of some rows; null for -1 and for absent pictures."""
@@ -133,7 +132,7 @@ class FolderPictures:
         finally:
             os.close(file)
         state = status.st_size, _wrap_int64(status.st_mtime_ns)
-        if got != len(view) or state != tuple(self.status[row, :2].tolist()):
+        if got != len(view) or state != tuple(self.status[row].tolist()):
             message = (
                 f"{path} changed while it was read: it had {len(view)} bytes, now it has {status.st_size} or was "
                 "written again. Load again."
@@ -167,7 +166,10 @@ def _wrap_int64(nanoseconds: int) -> int:
 
 
 def pictures_state(*folders: FolderPictures) -> str:
-    """A digest that changes when any picture that was looked for does: its size, its times, or whether it is there."""
+    """A digest that changes when any picture that was looked for does: its size, its time, or whether it is there.
+
+    Other rights, a hard link, or a copy with its times are no change. So the time of the last change does not count.
+    """
     digest = hashlib.sha256()
     for pictures in folders:
         digest.update(pictures.status[pictures.looked].tobytes())

@@ -1,5 +1,6 @@
 """Open the inputs of a config, and join its splits."""
 
+import functools
 import hashlib
 import json
 import os
@@ -124,7 +125,8 @@ class Joiner:
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
-            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, inputs.identity)
+            known = inputs.identity, inputs.stamp
+            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, *known)
         self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
@@ -215,8 +217,9 @@ class Joiner:
 
     def _read_records(self, names: list[str]) -> Iterator[tuple[str, pa.Table | KeptTable]]:
         for split, table in self._corpus.read_records(self._wanted(names)):
-            # A table that is not kept makes the next process log that the tar was skipped
-            yield split, KeptTable(table) if self._corpus.tar_was_skipped else table
+            # Not kept, so that the next process logs that the tar was skipped, or notices that it was repaired
+            damaged = self._corpus.tar_was_skipped or bool(table.schema.metadata[b"damage"])
+            yield split, KeptTable(table) if damaged else table
 
     def _read_metadata(self, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
         for split, ids in self._wanted(names).items():
@@ -297,7 +300,8 @@ class Joiner:
             path = local_copy(location, self.cache / "downloads")
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
             key = f"{self.inputs.identity(path)}-{VERSION}"
-            self._vectors[kind, location] = load_embeddings(path, key, about.width, about.faces, folder)
+            check = functools.partial(self.inputs.check_unchanged, [path])
+            self._vectors[kind, location] = load_embeddings(path, key, about.width, about.faces, folder, check)
         return self._vectors[kind, location]
 
     def _open_files(self, paths: pa.Array) -> Pictures:

@@ -13,6 +13,7 @@ from _newsclippings.storage.files import (
     open_stream,
     read_json_text,
     recognise_wrong_file,
+    stamp,
     write_atomically,
     write_text,
 )
@@ -176,6 +177,7 @@ __all__ = [
     "report_full_disk",
     "reserve_bytes",
     "split_range",
+    "stamp",
     "unreadable_file",
     "write_atomically",
     "write_kept",

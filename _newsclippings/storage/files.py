@@ -30,6 +30,8 @@ JSON_MOST = 1 << 30  # largest file of matches, in bytes; the authors' largest h
 LARGEST = 16 << 30  # largest file that is fetched as a whole, in bytes; the authors' largest has 2.4 GB
 _BLOCK = 1 << 20  # bytes that are read at a time
 HEAD = 64 * 1024  # bytes hashed at either end of a file, in which two JSON or tar files differ
+WHOLE = 4 << 20  # largest file that is identified by all of its bytes
+SAMPLES, SAMPLE = 64, 4096  # number and bytes of the samples between the ends of a larger file
 _WRONG_FILES = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the file itself (git lfs pull)."),
     (b"<!DOCTYPE", "an HTML page", "The download went wrong; fetch it again."),
@@ -150,11 +152,19 @@ def check_json_head(location: str, data: bytes) -> None:
             raise bad_file(location, "JSON", what, do)
 
 
-def identify(location: str) -> str:
-    """Return a text that changes when the content of a location does, at the cost of two small reads.
+def identify(location: str, dated: bool = True) -> str:
+    """Return a text by which what was made of a location is found again, at the cost of some small reads.
 
-    It is made from a local file's size, times and first and last bytes; from a local folder's resolved path; from a
-    URL's size and ETag, or whatever its protocol has. A URL of the authors' pinned revision is its own identity.
+    A local file counts by its content, not by its path, its rights or its inode: by all bytes of a small file, and by
+    the size, both ends, samples and the time of modification of a larger one. An edit between the samples changes that
+    time, unless somebody sets it back on purpose; a copy that keeps its times has the same content. A tar counts
+    without the time: of another tar the sizes and places of members differ, and with them all samples, and each header
+    is compared with the index when its member is read. A local folder counts by its resolved path; a URL by its size
+    and ETag, or whatever its protocol has. A URL of the authors' pinned revision is its own identity.
+
+    Args:
+        location: a path or a URL.
+        dated: whether the time of the last modification of a large local file counts.
 
     Returns:
         A SHA-256 in hex, or the pinned URL.
@@ -169,14 +179,41 @@ def identify(location: str) -> str:
         state = {k.lower(): str(v) for k, v in fetch_info(location).items() if k.lower() in _VERSION_FIELDS}
         place = without_secrets(location) if "etag" in state else location  # the signature in a URL may be renewed
         return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
-    digest = hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
-    if not os.path.isdir(location):
-        with LocalFile(location) as file:
-            status = file.status
-            digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
-            digest.update(file.read_at(0, HEAD))
-            digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
+    if os.path.isdir(location):
+        return _hash_path(location).hexdigest()
+    with LocalFile(location) as file:
+        digest = hashlib.sha256(f"{file.size}".encode())
+        if file.size <= WHOLE:
+            digest.update(file.read_at(0, WHOLE))
+            return digest.hexdigest()
+        if dated:
+            digest.update(f" {file.status.st_mtime_ns}".encode())
+        for place in range(HEAD, file.size - HEAD, (file.size - 2 * HEAD) // SAMPLES):
+            digest.update(file.read_at(place, SAMPLE))
+        digest.update(file.read_at(0, HEAD))
+        digest.update(file.read_at(file.size - HEAD, HEAD))
     return digest.hexdigest()
+
+
+def stamp(location: str) -> str:
+    """Return a text that changes when a location is written to, replaced or touched, as must not happen during a run.
+
+    It is made from a local file's resolved path, size, times and ends. A local folder and a URL have no more than their
+    identity; see `identify`, also for the errors.
+    """
+    if is_url(location) or os.path.isdir(location):
+        return identify(location)
+    digest = _hash_path(location)
+    with LocalFile(location) as file:
+        status = file.status
+        digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+        digest.update(file.read_at(0, HEAD))
+        digest.update(file.read_at(max(HEAD, status.st_size - HEAD), HEAD))
+    return digest.hexdigest()
+
+
+def _hash_path(location: str) -> "hashlib._Hash":
+    return hashlib.sha256(os.path.realpath(location).encode("utf-8", "surrogateescape"))
 
 
 def compute_hub_digests(path: str | Path, advance: Callable[[int], object] = lambda _: None) -> tuple[str, str]:

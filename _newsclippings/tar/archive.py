@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
-from _newsclippings.storage import RandomFile, RemoteFile, identify, is_url, lazy_property, open_random
+from _newsclippings.storage import RandomFile, RemoteFile, identify, is_url, lazy_property, open_random, stamp
 from _newsclippings.tables import array_of
 from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, load_index
@@ -41,6 +41,7 @@ class TarArchive:
         kept: bool,
         whole: bool,
         identify: Callable[[str], str] = identify,
+        known_stamp: Callable[[str], str] = stamp,
     ) -> None:
         """Store the arguments; open nothing.
 
@@ -50,10 +51,12 @@ class TarArchive:
             cache: folder for indexes and sparse copies.
             kept: fetch the pictures of a remote tar in advance and keep them; if false, read each when it is asked for.
             whole: raise an error if the tar is damaged; if false, use the part before the damage.
-            identify: identifies the content of the tar and of its index, or returns a known one.
+            identify: identifies a file, or returns a known identity.
+            known_stamp: returns the stamp of a file, of before it was identified if it was.
         """
         self.location = location
-        self._given, self._cache, self._kept, self._whole, self._identify = index, cache, kept, whole, identify
+        self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
+        self._identify, self._known_stamp = identify, known_stamp
 
     @lazy_property
     def file(self) -> RandomFile:
@@ -70,10 +73,12 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            index = load_given_index(self._given, self.file, cache_name(self._identify(self._given)), folder)
+            before = self._known_stamp(self._given)
+            key = cache_name(self._identify(self._given))
+            index = load_given_index(self._given, self.file, key, folder, lambda: stamp(str(self._given)) == before)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
-            index = load_index(self.file, key, folder, lambda: cache_name(identify(self.location)))
+            index = load_index(self.file, key, folder, lambda: cache_name(stamp(self.location)))
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
@@ -111,12 +116,12 @@ class TarArchive:
             self._copy.fetch(pictures.members_of(rows))
 
     def _check_same(self) -> None:
-        if cache_name(identify(self.location)) != self._key:
+        if cache_name(stamp(self.location)) != self._key:
             raise changed_tar(self.file.path)
 
     @lazy_property
     def _key(self) -> str:
-        return cache_name(self._identify(self.location))
+        return cache_name(self._known_stamp(self.location))
 
     @lazy_property
     def _copy(self) -> TarCopy | None:

@@ -151,15 +151,15 @@ def identify_tar(file: RandomFile) -> dict[str, str]:
     return {"tar_size": str(file.size), **{name: hashlib.sha256(data).hexdigest() for name, data in ends.items()}}
 
 
-def load_index(file: RandomFile, key: str, folder: Path, identify_again: Callable[[], str]) -> TarIndex:
+def load_index(file: RandomFile, key: str, folder: Path, stamp_again: Callable[[], str]) -> TarIndex:
     """Load the index of a tar from the cache, or build it by walking the headers.
 
     Args:
         file: the tar.
-        key: `identity` of the tar, computed before it was opened. It is part of the name of the cached file. For a
+        key: `stamp` of the tar, computed before it was opened. It is part of the name of the cached file. For a
             local tar so is a digest of `identify_tar`, by which the index of a copied or touched tar is found.
         folder: where indexes are kept. If it cannot be written, the tar is walked each time.
-        identify_again: computes `identity` again, to notice a tar that changed.
+        stamp_again: computes `key` again, to notice a tar that changed.
 
     Raises:
         BadTarError: as `index_tar`; or two members have the same name, or the tar changed during the walk.
@@ -170,11 +170,11 @@ def load_index(file: RandomFile, key: str, folder: Path, identify_again: Callabl
     index = load_kept_index(cached, of)
     if index is None and content:
         index = _find_same_content(file, cached, of, sorted(folder.glob(f"{content}*.arrow")))
-        if index is not None and identify_again() != key:
+        if index is not None and stamp_again() != key:
             raise changed_tar(file.path)
     if index is None:
         table = index_tar(file, parts)
-        if identify_again() != key:  # never keep the index of one tar as that of another
+        if stamp_again() != key:  # never keep the index of one tar as that of another
             shutil.rmtree(parts, ignore_errors=True)
             raise changed_tar(file.path)
         index = keep_index(table, cached, file.path, parts, of)

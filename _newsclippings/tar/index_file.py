@@ -6,7 +6,7 @@ read. Then only the four columns are read, a few thousand members at a time.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from _newsclippings.storage import (
     BadNameError,
     Footer,
     RandomFile,
+    changed_file,
     local_copy,
     normalise_paths,
     read_footer,
@@ -44,7 +45,9 @@ BATCH = 2048  # members read together
 _DO = "Make it with `newsclippings index`, or leave visual_news_index out."
 
 
-def load_given_index(location: str, file: RandomFile, key: str, folder: Path) -> TarIndex:
+def load_given_index(
+    location: str, file: RandomFile, key: str, folder: Path, is_unchanged: Callable[[], bool]
+) -> TarIndex:
     """Load an index that was made with `newsclippings index`.
 
     Args:
@@ -52,15 +55,18 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
         file: the tar.
         key: `identity` of the Parquet file.
         folder: where indexes are kept.
+        is_unchanged: checks whether the Parquet file is what it was when `key` was computed.
 
     Raises:
-        BadFileError: the file is no index.
+        BadFileError: the file is no index, or changed.
         BadTarError: it is the index of another tar.
     """
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept_index(cached, cached.name)
     if index is None:
         table = read_index(local_copy(location, folder / "downloads", INDEX_MOST), shown)
+        if not is_unchanged():
+            raise changed_file(shown)
         index = keep_index(table, cached, shown, of=cached.name)
     metadata, actual = index.members.schema.metadata or {}, identify_tar(file)
     if any(metadata.get(name.encode(), b"").decode() != value for name, value in actual.items()):

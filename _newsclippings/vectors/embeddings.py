@@ -167,7 +167,9 @@ class _ConvertedFile:
         return self._array.take(as_array(places, places < 0))
 
 
-def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) -> Embeddings:
+def load_embeddings(
+    path: str, key: str, width: int, faces: bool, folder: Path, check_unchanged: Callable[[], None] = lambda: None
+) -> Embeddings:
     """Load the vectors of a pickle; convert it at its first use, and again if the converted file is damaged.
 
     Args:
@@ -176,6 +178,7 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
         width: numbers per vector.
         faces: whether an id may have any number of vectors, or None.
         folder: where converted files are kept.
+        check_unchanged: raises an error if the pickle changed since `key` was computed; then nothing is kept.
 
     Raises:
         BadPickleError: the file is not a dict of number arrays, or damaged.
@@ -190,6 +193,7 @@ def load_embeddings(path: str, key: str, width: int, faces: bool, folder: Path) 
             with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:
                 for part in _make_parts(path, width, faces):
                     file.write(part.data)
+                check_unchanged()
         vectors = _open_converted(converted, width, faces)
         if vectors is None:
             raise damaged_cache(converted)

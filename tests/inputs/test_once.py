@@ -1,4 +1,4 @@
-"""Inputs are found once for each load or build, and each file is identified only before and after it is used."""
+"""Inputs are found once for each load or build, and each file is looked at only before and after it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from _newsclippings import inputs
 from _newsclippings.builder import config
 from _newsclippings.folder import build
 from _newsclippings.rows import joiner
-from _newsclippings.storage import identify, kept
+from _newsclippings.storage import stamp
 from _newsclippings.tar import archive
 
 FIND = "find_inputs"
@@ -25,7 +25,7 @@ FIND = "find_inputs"
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the calls of `find_inputs`, and of `identify` by the last two parts of the location."""
+    """Count the calls of `find_inputs`, and of `stamp` by the last two parts of the location."""
     counts: Counter[str] = Counter()
     find_inputs = inputs.find_inputs
 
@@ -33,14 +33,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts[FIND] += 1
         return find_inputs(*args)
 
-    def identify_counted(location: str) -> str:
+    def stamp_counted(location: str) -> str:
         counts[os.path.relpath(location, os.path.dirname(os.path.dirname(location)))] += 1
-        return identify(location)
+        return stamp(location)
 
     for module in (inputs, config, build, joiner):
         monkeypatch.setattr(module, FIND, find)
-    for place in (inputs, archive, kept):
-        monkeypatch.setattr(place, "identify", identify_counted)
+    for place in (inputs, archive):
+        monkeypatch.setattr(place, "stamp", stamp_counted)
     return counts
 
 
@@ -53,14 +53,14 @@ TAR = "visual_news/origin.tar"
 
 
 def expected(layout: str, times: int, folder: int, tar: int) -> dict[str, int]:
-    """Return the counts if each file is identified `times` times, and the folder or the tar of pictures as given."""
+    """Return the counts if each file is stamped `times` times, and the folder or the tar of pictures as given."""
     counts = {FIND: 1, **dict.fromkeys([*MATCHES, *LAYOUTS[layout][1]], times)}
     return counts | ({"visual_news/origin": folder} if layout == "a folder" else {TAR: tar})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_load_finds_its_inputs_once(new_world: Callable[..., World], calls: Counter[str], layout: str) -> None:
-    """Each file is identified before it is read, after it is read into a kept table or index, and after the build."""
+    """Each file is stamped before it is read, after it is read into a kept table or index, and after the build."""
     world = new_world(**LAYOUTS[layout][0])
     load(world)
     assert calls == expected(layout, 3, folder=2, tar=4)  # an index and the records are kept of a tar
@@ -80,7 +80,7 @@ def test_a_load_finds_its_inputs_once(new_world: Callable[..., World], calls: Co
 def test_the_command_finds_its_inputs_once(
     new_world: Callable[..., World], calls: Counter[str], tmp_path: Path, layout: str
 ) -> None:
-    """`newsclippings build` does the same; if nothing has to be written, it identifies each file only once."""
+    """`newsclippings build` does the same; if nothing has to be written, it stamps each file only once."""
     world = new_world(**LAYOUTS[layout][0])
     for out, times, folder, tar in (("first", 3, 2, 4), ("first", 1, 1, 1), ("second", 2, 2, 2)):
         calls.clear()

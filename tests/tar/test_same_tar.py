@@ -14,7 +14,7 @@ from support.reading import expected_splits, load, raw_splits
 from support.world import World
 from sweeps.zeros import jpeg, plan
 
-from _newsclippings.storage import identify
+from _newsclippings.storage import stamp
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
 from _newsclippings.tar.archive import cache_name
@@ -26,9 +26,7 @@ FILES = {f"bbc/images/0000/{k:03d}.jpg": jpeg(30_000 + k) for k in range(12)}  #
 
 def load_index(path: Path, folder: Path) -> TarIndex:
     with LocalFile(str(path)) as file:
-        return tar_index.load_index(
-            file, cache_name(identify(str(path))), folder, lambda: cache_name(identify(str(path)))
-        )
+        return tar_index.load_index(file, cache_name(stamp(str(path))), folder, lambda: cache_name(stamp(str(path))))
 
 
 def copied(tar: Path) -> Path:
