@@ -41,6 +41,7 @@ from _newsclippings.builder import (
     join_images,
     load_reports,
     make_name_known,
+    naming_with,
     save_inputs,
     save_proof,
     save_reports,
@@ -66,6 +67,7 @@ from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
 from _newsclippings.storage import (
+    Access,
     Lock,
     check_not_input,
     damaged_cache,
@@ -135,7 +137,12 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             ConfigError: an argument is unknown, has no effect here, or has a value that cannot be used.
         """
         arguments = check_arguments(cache_dir, arguments)
-        with report_cache_errors(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)):
+        # Kept here, since `datasets` would pickle them
+        self._access = Access(arguments.pop("storage_options", None), arguments.pop("token", None))
+        with (
+            report_cache_errors(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)),
+            naming_with(self._access),
+        ):
             super().__init__(**arguments)
         self._joined: dict[str, JoinedSplit] = {}
         self._joining = Lock()
@@ -145,7 +152,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         """Divide each split into parts. A build joins all splits first; a stream reads nothing before its first row."""
-        inputs, building = self.config.inputs(), not dl_manager.is_streaming
+        inputs, building = self._find_inputs(), not dl_manager.is_streaming
         self._joined = {}
         if building:
             joiner, self._joined = join_config(self.config, self._kept, inputs)
@@ -228,10 +235,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):
                 return True
-            return is_outdated(folder, self.config_id, self.config.inputs())
+            return is_outdated(folder, self.config_id, self._find_inputs())
 
         if not is_url(folder):
-            check_not_input(folder, self.config.inputs().list_places())
+            check_not_input(folder, self._find_inputs().list_places())
         with report_cache_errors(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
@@ -274,7 +281,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
         if self.config.images != "none" or self.config.articles:
-            self.config.inputs().require_pictures()  # now, not at the first row
+            self._find_inputs().require_pictures()  # now, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` imports it at the first row, perhaps in a thread during a fork
         with delay_forks():  # `datasets` imports torch here; nothing is read or fetched
@@ -290,7 +297,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             written = {split: joined.report.written for split, joined in self._joined.items()}
             if written != {split: info.num_examples for split, info in self.info.splits.items()}:
                 raise changed_inputs(self.config.name)
-            inputs = self.config.inputs()
+            inputs = self._find_inputs()
             inputs.check_unchanged(inputs.list_read(self.config))
             if not is_url(self._output_dir):
                 save_reports(self._output_dir, self._joined)
@@ -330,7 +337,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def count_rows(self, split: str) -> int:
         """Count the rows of the official file of a split. A stream yields all of them, unless pairs are dropped."""
-        return Joiner(self.config.inputs(), self.config, self._kept).count_rows(split)
+        return Joiner(self._find_inputs(), self.config, self._kept).count_rows(split)
+
+    def _find_inputs(self) -> Inputs:
+        return self.config.inputs(self._access)
 
     @property
     def _kept(self) -> Path:

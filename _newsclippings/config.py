@@ -16,8 +16,6 @@ PATHS = ("data_dir", "visual_news", "visual_news_index")
 NO_EFFECT = {
     "data_files": "The files are found below data_dir=; pass the place of VisualNews as visual_news=.",
     "revision": "The authors' files have one pinned revision; for other files, pass another data_dir=.",
-    "storage_options": "Set the options in fsspec's configuration files or environment variables.",
-    "token": "Set the variable HF_TOKEN, or log in with `hf auth login`: all requests to the Hub carry it.",
     "base_path": "Pass data_dir=, the folder with the files.",
     "repo_id": "Pass data_dir=, the folder with the files.",
     "hash": "The cache follows the content of the files by itself.",

@@ -20,7 +20,7 @@ from _newsclippings.facts import (
     VISUAL_NEWS_TREE,
     VISUAL_NEWS_URL,
 )
-from _newsclippings.storage import check_accessible, identify, is_url, stamp
+from _newsclippings.storage import NO_ACCESS, Access, check_accessible, identify, is_url, stamp
 from _newsclippings.text import option, redacted_repr, without_secrets
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
@@ -42,6 +42,7 @@ class Inputs:
         searched: (place, what is there) for each place where VisualNews was looked for.
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
+        access: what the user passed to reach remote inputs.
         identities: location -> its `identity`, as far as it was computed.
         stamps: location -> its `storage.stamp` just before that.
     """
@@ -57,6 +58,7 @@ class Inputs:
     searched: tuple[tuple[str, str], ...]
     prefetch: bool = False
     roots: tuple[str, ...] = ()
+    access: Access = field(default=NO_ACCESS, compare=False, repr=False)
     identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     stamps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -91,9 +93,10 @@ class Inputs:
     def identity(self, location: str) -> str:
         """Identify the content of an input (see `storage.identify`). Each input is asked once."""
         if location not in self.identities:
-            self.stamps[location] = stamp(location)
-            known = is_url(location)  # by the same request
-            self.identities[location] = self.stamps[location] if known else identify(location, location != self.tar)
+            tar = location == self.tar
+            self.stamps[location] = stamp(location, self.access)
+            known = is_url(location) and not tar  # by the same request
+            self.identities[location] = self.stamps[location] if known else identify(location, not tar, self.access)
         return self.identities[location]
 
     def stamp(self, location: str) -> str:
@@ -103,8 +106,15 @@ class Inputs:
 
     def check_unchanged(self, locations: Iterable[str]) -> None:
         """Raise `BadFileError` if one of these inputs was touched since its identity was first computed."""
-        if any(stamp(location) != self.stamp(location) for location in locations):
+        if not all(map(self._is_unchanged, locations)):
             raise changed_inputs(self.config)
+
+    def _is_unchanged(self, location: str) -> bool:
+        if stamp(location, self.access) == self.stamp(location):
+            return True
+        # Servers that share a name may have ETags of their own for one file
+        remote_tar = location == self.tar and is_url(location)
+        return remote_tar and identify(location, False, self.access) == self.identity(location)
 
     def _places_read(self, config: Request) -> list[str | None]:
         places = [*self.matches.values(), self.data_json]
@@ -143,13 +153,18 @@ def build_id(config: Request, inputs: Inputs) -> str:
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
-def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError], None] | None = None) -> Inputs:
+def find_inputs(
+    config: Request,
+    on_misplaced: Callable[[str, DataNotFoundError], None] | None = None,
+    access: Access = NO_ACCESS,
+) -> Inputs:
     """Find the inputs of a config. Only checks whether files exist; opens and fetches nothing.
 
     Args:
         config: what is asked for.
         on_misplaced: called with the place and the error if something else is in the place of a file; other places
             are searched then. Unset: the error is raised.
+        access: what the user passed to reach remote inputs; handed on with them.
 
     Raises:
         DataNotFoundError: data_dir, visual_news or visual_news_index does not exist, or holds nothing of the tree.
@@ -218,6 +233,7 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
         searched=tuple((place, _describe(place)) for place in searched)
         or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
         roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
+        access=access,
     )
 
 

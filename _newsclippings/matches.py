@@ -10,7 +10,7 @@ import pyarrow.json as pj
 
 from _newsclippings.errors import bad_file
 from _newsclippings.facts import SOURCE_DATASETS
-from _newsclippings.storage import DECODER, describe_json_error, read_json_text
+from _newsclippings.storage import DECODER, NO_ACCESS, Access, describe_json_error, read_json_text
 from _newsclippings.tables import as_array, empty_table, table_of, values_of
 
 SCHEMA = pa.schema(
@@ -30,13 +30,14 @@ _BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
 _DO = "Fetch the file again from the authors' Hub repository."
 
 
-def read_matches(location: str, config: str) -> pa.Table:
+def read_matches(location: str, config: str, access: Access = NO_ACCESS) -> pa.Table:
     """Read one file of matches.
 
     Args:
         location: the JSON file: an object with `annotations`, a list of rows, and optionally `source_datasets`, the
             names that the rows' `source_dataset` indexes (a list, or an object with the keys "0", "1", ...).
         config: the config it belongs to. If no row has a `source_dataset`, all pairs are of this config.
+        access: what the user passed to reach a URL.
 
     Returns:
         Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes
@@ -47,7 +48,7 @@ def read_matches(location: str, config: str) -> pa.Table:
     Raises:
         BadFileError: the file is not such JSON; the message names the row.
     """
-    text = read_json_text(location)
+    text = read_json_text(location, access)
     rows, names = _read_fast(text) or _read_exact(text, location)
     if not len(rows):
         raise bad_file(location, "at least one match in 'annotations'", "an empty list", _DO)

@@ -11,7 +11,7 @@ from _newsclippings.builder.cache import (
     save_proof,
     save_reports,
 )
-from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info
+from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info, naming_with
 from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.register import make_name_known
@@ -30,6 +30,7 @@ __all__ = [
     "join_images",
     "load_reports",
     "make_name_known",
+    "naming_with",
     "save_inputs",
     "save_proof",
     "save_reports",

@@ -1,8 +1,10 @@
 """The config and the arguments of the builder, and the columns as features of `datasets`."""
 
+import contextlib
 import inspect
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any
@@ -16,6 +18,7 @@ from _newsclippings.config import NO_EFFECT, Request, check_name, check_option_n
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
 from _newsclippings.inputs import Inputs, build_id, find_inputs
+from _newsclippings.storage import NO_ACCESS, Access
 from _newsclippings.text import did_you_mean, short_repr
 
 _FEATURES_DO = "Take some columns with select_columns(), or change their types with cast(), afterwards."
@@ -51,12 +54,16 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         """The columns that follow from the fields, with their types."""
         return datasets.Features.from_dict(self.columns())
 
-    def inputs(self) -> Inputs:
-        """Find the inputs, or return those that were found before for the same options."""
-        asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths())
+    def inputs(self, access: Access = NO_ACCESS) -> Inputs:
+        """Find the inputs, or return those that were found before for the same options.
+
+        Args:
+            access: what the user passed to reach remote inputs.
+        """
+        asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths(), access)
         known: tuple[Any, Inputs] | None = vars(self).get("_inputs")
         if known is None or known[0] != asked:
-            known = self._inputs = asked, find_inputs(self)
+            known = self._inputs = asked, find_inputs(self, access=access)
         return known[1]
 
     def forget_inputs(self) -> None:
@@ -68,7 +75,20 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         self.check()
         columns = other_features(custom_features, self.features())
         base: str = super().create_config_id({}, custom_features=columns)
-        return f"{base}-{build_id(self, self.inputs())[:16]}"
+        return f"{base}-{build_id(self, self.inputs(_access.get()))[:16]}"
+
+
+_access: ContextVar[Access] = ContextVar("_access", default=NO_ACCESS)
+
+
+@contextlib.contextmanager
+def naming_with(access: Access) -> Iterator[None]:
+    """Let the configs that `datasets` makes in the block identify remote inputs with what the user passed."""
+    before = _access.set(access)
+    try:
+        yield
+    finally:
+        _access.reset(before)
 
 
 def dataset_info(features: datasets.Features) -> datasets.DatasetInfo:
@@ -116,8 +136,7 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
         given["features"] = _as_features(given["features"])
     if given.get("cache_dir") is not None:
         given["cache_dir"] = check_path("cache_dir", given["cache_dir"])
-    # These values change nothing: all requests to the Hub carry the token of the login, which True asks for.
-    empty = {"storage_options": {}, "hash": "", "token": True}
+    empty = {"hash": ""}  # values that change nothing
     for name in NO_EFFECT:
         value = given.get(name)
         if value is not None and value != empty.get(name) and not (name == "data_files" and _is_no_files(value)):

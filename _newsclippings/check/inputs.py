@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import FolderPictures, Pictures
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
-from _newsclippings.storage import LocalFile, cache_folder, free_bytes, is_url
+from _newsclippings.storage import Access, LocalFile, cache_folder, free_bytes, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarArchive, check_magic, damaged_tar, longest_end, walk_headers
 from _newsclippings.text import without_secrets
@@ -41,6 +41,8 @@ def verify(
     checksums: bool = False,
     visual_news_index: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    token: str | bool | None = None,
 ) -> Report:
     """Check which input files you have and whether they are intact, without building anything.
 
@@ -54,6 +56,8 @@ def verify(
         checksums: whether to compute the SHA-256 of each file, and compare the authors' files with the Hub.
         visual_news_index: an index of the tar, as in `NewsCLIPpingsConfig`.
         cache_dir: the cache folder of `datasets`, where the index of a tar is kept, as in a build.
+        storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
+        token: of the Hub, as of `load_dataset`.
 
     Returns:
         The report. If `report.sound`, a build has all that it needs. If no file has the published number of rows, the
@@ -73,13 +77,15 @@ def verify(
     for flag, value in (("embeddings", embeddings), ("checksums", checksums)):
         if not isinstance(value, bool):
             raise bad_value(flag, value, (True, False))
-    report = Report()
+    report, access = Report(), Access(storage_options, token)
     given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
     places: dict[str, Any] = {name: check_path(name, place) for name, place in given.items()}
     chosen = configs or _list_local_configs(places["data_dir"])
     kinds = list(EMBEDDINGS) if embeddings else []
     requests = [Request(config, embeddings=kinds, **places) for config in CONFIGS if config in chosen]
-    found = {request.name: inputs for request in requests if (inputs := _find_inputs(report, request)) is not None}
+    found = {
+        request.name: inputs for request in requests if (inputs := _find_inputs(report, request, access)) is not None
+    }
     matches = _read_matches(report, found)
     cache = Path(cache_dir or cache_folder(), "newsclippings")
     if found:
@@ -115,7 +121,7 @@ def _list_local_configs(data_dir: str | None) -> list[str]:
     return local or [DEFAULT_CONFIG]
 
 
-def _find_inputs(report: Report, request: Request) -> Inputs | None:
+def _find_inputs(report: Report, request: Request, access: Access) -> Inputs | None:
     """Find the inputs of a config, and note which places are wrong.
 
     If visual_news or its index is wrong, the other inputs are checked without it. A split is left out if something else
@@ -127,10 +133,10 @@ def _find_inputs(report: Report, request: Request) -> Inputs | None:
         misplaced[place] = str(error)
 
     try:
-        inputs = find_inputs(request, note)
+        inputs = find_inputs(request, note, access)
     except DataNotFoundError as error:
         try:
-            inputs = find_inputs(replace(request, visual_news=None, visual_news_index=None), note)
+            inputs = find_inputs(replace(request, visual_news=None, visual_news_index=None), note, access)
         except DataNotFoundError:
             report.note_fault(True, request.data_dir or "data_dir", str(error))
             return None
@@ -153,7 +159,7 @@ def _read_matches(report: Report, found: dict[str, Inputs]) -> dict[Key, pa.Tabl
         for split, location in inputs.matches.items():
             _list_file(report, f"matches of {config}/{split}", location)
             with report.collecting(without_secrets(location)):
-                matches[config, split] = read_matches(location, config)
+                matches[config, split] = read_matches(location, config, inputs.access)
     for (config, split), table in matches.items():
         report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
     check_splits(report, matches)
@@ -175,7 +181,7 @@ class _RowCheck:
         self.report, self.inputs, self.matches = report, inputs, matches
         self.tar: TarArchive | None = None
         if inputs.tar is not None:
-            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, kept=False, whole=False)
+            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, kept=False, whole=False, access=inputs.access)
         pictures_in_tar = inputs.tar is not None and inputs.pictures == inputs.tar
         self.corpus = Corpus(inputs, self.tar, pictures_in_tar, metadata=False, articles=False, cache=cache)
         self.pictures: dict[str, Pictures] = {}  # split -> the pictures of all its records

@@ -1,5 +1,6 @@
 """The `newsclippings` command. Results go to stdout, the log to stderr; exit code 1 for failures, 2 for wrong usage."""
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
     SOME_CONFIGS,
+    STORAGE_OPTIONS,
     Choice,
     Commands,
     OutPath,
@@ -80,7 +82,7 @@ def sample(folder: Path) -> None:
 @CONFIG
 @FORMAT
 @errors_in_a_line
-def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
+def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any) -> None:
     """Show configs, splits, published counts and columns, and which files a build would use on this machine.
 
     \b
@@ -89,9 +91,9 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     """
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_inputs
+    from _newsclippings.storage import Access
 
-    request = Request(config, data_dir=data_dir, visual_news=visual_news, visual_news_index=visual_news_index)
-    files = find_inputs(request)
+    files = find_inputs(Request(config, **fields), access=Access(storage_options))
     places: dict[str, Any] = {
         "matches": files.matches,
         "captions": files.data_json
@@ -152,6 +154,7 @@ def preview(
     pairs: int | None,
     out: Path | None,
     html: Path | None,
+    storage_options: dict[str, Any],
     **fields: Any,
 ) -> None:
     """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
@@ -180,6 +183,7 @@ def preview(
     from _newsclippings.storage import (
         PREVIEW_PAGE,
         PREVIEW_PICTURE,
+        Access,
         cache_folder,
         check_not_input,
         check_output,
@@ -188,7 +192,8 @@ def preview(
 
     written = html or out or Path("pairs.png")
     requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
-    all_files = [find_inputs(request) for request in requests]
+    access = Access(storage_options)
+    all_files = [find_inputs(request, access=access) for request in requests]
     for files in all_files:  # before `check_output`, which would advise to remove an input
         check_not_input(written, files.list_places())
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
@@ -213,9 +218,10 @@ def preview(
     show_default=True,
     help="The index to write.",
 )
+@STORAGE_OPTIONS
 @FORMAT
 @errors_in_a_line
-def index(tar: str, out: Path, form: str) -> None:
+def index(tar: str, out: Path, storage_options: dict[str, Any], form: str) -> None:
     """Write an index of TAR (a path or a URL): the position of each file. It works for every copy of the same tar.
 
     Pass the index to other commands with --visual-news-index. If you interrupt this command, running it again continues
@@ -227,9 +233,11 @@ def index(tar: str, out: Path, form: str) -> None:
     """
     from _newsclippings.storage import (
         INDEX,
+        Access,
         check_not_input,
         check_output,
         check_own_folder,
+        identify,
         is_url,
         open_random,
         stamp,
@@ -240,10 +248,13 @@ def index(tar: str, out: Path, form: str) -> None:
     check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
-    before = stamp(tar)
-    file = open_random(tar)
+    access = Access(storage_options)
+    # A URL not by its ETag: servers that share a name may have ETags of their own
+    mark = functools.partial(identify, tar, False, access) if is_url(tar) else functools.partial(stamp, tar)
+    before = mark()
+    file = open_random(tar, access)
     table = index_tar(file, parts)
-    if stamp(tar) != before:
+    if mark() != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
     write_index(table, out, file.path)

@@ -57,8 +57,34 @@ SOME_CONFIGS = click.option(
 )
 
 
+def _parse_storage_options(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Read KEY=VALUE; a VALUE that is JSON is a number, a boolean, a list or an object, any other one is text."""
+    options = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:  # not quoted, since it may be a secret
+            message = "expected KEY=VALUE, such as anon=true."
+            raise click.BadParameter(message, param=parameter)
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+STORAGE_OPTIONS = click.option(
+    "--storage-option",
+    "storage_options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_parse_storage_options,
+    help="Option of fsspec for the URLs you pass, such as anon=true; repeat for more.",
+)
+
+
 def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for the location of the data to a command."""
+    command = STORAGE_OPTIONS(command)
     command = click.option(
         "--visual-news-index", help="Index of origin.tar, made by `newsclippings index`; a path or a URL."
     )(command)

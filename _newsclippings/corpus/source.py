@@ -94,7 +94,7 @@ class Corpus:
         read = read_metadata if with_metadata else read_corpus
         articles = self._articles and self.data_json is None
         location = self._inputs.metadata[split]
-        copy = local_copy(location, self._cache / "downloads")
+        copy = local_copy(location, self._cache / "downloads", access=self._inputs.access)
         return read(_opener(_open_whole(copy)), location, wanted, articles)
 
     def _name_file(self, split: str) -> str:

@@ -32,7 +32,7 @@ from _newsclippings.folder.writer import (
 from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
-from _newsclippings.storage import cache_folder, check_space, outputs, report_full_disk
+from _newsclippings.storage import Access, cache_folder, check_space, outputs, report_full_disk
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
@@ -40,7 +40,9 @@ DRAWN = ["caption", "image.bytes", "falsified", "similarity_score", "source_data
 TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # see `write_atomically`
 
 
-def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, Any]:
+def build_folder(
+    out: Path, configs: Iterable[str], storage_options: Mapping[str, Any] | None = None, **fields: Any
+) -> dict[str, Any]:
     """Write configs as Parquet files, with a card and dataset_infos.json, so that `load_dataset` finds them.
 
     If it is interrupted at any moment, the same call goes on from there and gives byte-identical files.
@@ -48,6 +50,7 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     Args:
         out: folder to write to, new or written by this; configs that are in it already are replaced, others stay.
         configs: names of configs.
+        storage_options: options of fsspec for URLs among the inputs.
         fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`: only
             merged_balanced has an image column; the pictures of the others are in a config `images`, each stored once.
 
@@ -78,7 +81,8 @@ def build_folder(out: Path, configs: Iterable[str], **fields: Any) -> dict[str, 
     layouts = {
         request.name: "bytes" if layout == "once" and request.name == DEFAULT_CONFIG else layout for request in requests
     }
-    inputs = {request.name: find_inputs(request) for request in requests}
+    access = Access(storage_options)
+    inputs = {request.name: find_inputs(request, access=access) for request in requests}
     for request in requests:
         outputs.check_not_input(out, inputs[request.name].list_places())
     new = not out.exists()

@@ -125,7 +125,7 @@ class Joiner:
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
-            known = inputs.identity, inputs.stamp
+            known = inputs.identity, inputs.stamp, inputs.access
             self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, *known)
         self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
@@ -206,7 +206,7 @@ class Joiner:
     def _read_matches(self, names: list[str]) -> dict[str, KeptTable]:
         def read(todo: list[str]) -> Iterator[tuple[str, pa.Table]]:
             for split in todo:
-                yield split, read_matches(self.inputs.matches[split], self.inputs.config)
+                yield split, read_matches(self.inputs.matches[split], self.inputs.config, self.inputs.access)
 
         todo = [split for split in names if split not in self._matches]
         self._matches |= self._keep("matches", todo, read)
@@ -297,7 +297,7 @@ class Joiner:
 
     def _embeddings(self, kind: str, location: str) -> Embeddings:
         if (kind, location) not in self._vectors:
-            path = local_copy(location, self.cache / "downloads")
+            path = local_copy(location, self.cache / "downloads", access=self.inputs.access)
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
             key = f"{self.inputs.identity(path)}-{VERSION}"
             check = functools.partial(self.inputs.check_unchanged, [path])

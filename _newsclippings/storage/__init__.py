@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from _newsclippings.storage import outputs
+from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.files import (
     HEAD,
     Stream,
@@ -100,6 +101,7 @@ __all__ = [
     "INDEX",
     "INFOS",
     "MOVE_CACHE",
+    "NO_ACCESS",
     "PAUSE",
     "PIECE",
     "PREVIEW_PAGE",
@@ -108,6 +110,7 @@ __all__ = [
     "STATS",
     "TRIES",
     "TRUNCATED",
+    "Access",
     "BadNameError",
     "DamagedError",
     "FileSlice",

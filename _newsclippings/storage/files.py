@@ -8,20 +8,23 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.facts import HUB_FILES
+from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
 from _newsclippings.storage.remote import (
     call_client,
     describe_read_failure,
     fetch_info,
+    is_http,
     is_url,
     open_file_system,
+    open_random,
     retry,
 )
 from _newsclippings.text import printable, without_secrets
@@ -64,7 +67,7 @@ _VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modifi
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
-def open_stream(location: str) -> Stream:
+def open_stream(location: str, access: Access = NO_ACCESS) -> Stream:
     """Open a location for reading bytes from front to back.
 
     Raises:
@@ -75,7 +78,7 @@ def open_stream(location: str) -> Stream:
     if not is_url(location):
         return open(location, "rb", buffering=0, opener=open_file)
     try:
-        system, path = open_file_system(location)
+        system, path = open_file_system(location, access)
         stream: Stream = call_client(location, lambda: system.open(path, "rb"))
     except Exception as error:  # whatever the client of that protocol and the network raise
         failure = describe_read_failure(location, error)
@@ -84,7 +87,7 @@ def open_stream(location: str) -> Stream:
     raise failure
 
 
-def read_json_text(location: str) -> bytes:
+def read_json_text(location: str, access: Access = NO_ACCESS) -> bytes:
     """Read a whole JSON file, and refuse one whose first bytes show that it holds something else.
 
     Raises:
@@ -94,7 +97,7 @@ def read_json_text(location: str) -> bytes:
     """
     if is_url(location):
         sink = io.BytesIO()
-        fetch_into(location, sink, JSON_MOST)
+        fetch_into(location, sink, JSON_MOST, access)
         data = sink.getvalue()
     else:
         if os.path.isfile(location) and os.path.getsize(location) > JSON_MOST:
@@ -104,23 +107,35 @@ def read_json_text(location: str) -> bytes:
     return data
 
 
-def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
-    """Copy a whole remote file, of at most `most` bytes; start again after failures that may be temporary."""
+def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST, access: Access = NO_ACCESS) -> None:
+    """Copy a whole remote file, of at most `most` bytes.
+
+    After a failure that may be temporary it goes on where it stopped, or from the start if the file changed or its
+    server does not support ranges.
+    """
     from tqdm.auto import tqdm  # slow to import, and most commands fetch nothing
 
     name = printable(without_secrets(location).rpartition("/")[2])
+    version: dict[str, str] | None = None
 
     def copy() -> None:
-        sink.seek(0)
+        nonlocal version
+        info = fetch_info(location, access)
+        size, before, version = info.get("size"), version, _find_version(info)
+        if isinstance(size, int) and size > most:
+            raise _too_large_file(without_secrets(location), most)
+        copied = sink.tell() if version == before and info.get("partial", True) and isinstance(size, int) else 0
+        sink.seek(copied)
         sink.truncate()
-        system, path = open_file_system(location)
-        copied = 0
-        with call_client(location, lambda: system.open(path, "rb")) as source:
-            size = getattr(source, "size", None)
-            if isinstance(size, int) and size > most:
-                raise _too_large_file(without_secrets(location), most)
-            with tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
-                while data := call_client(location, lambda: source.read(_BLOCK)):
+        system, path = open_file_system(location, access)
+        known = {"size": size if info["partial"] else None} if is_http(location) else {}
+        with call_client(location, lambda: system.open(path, "rb", **known)) as source:
+            if copied:
+                source.seek(copied)
+            with tqdm(initial=copied, total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
+                while (not isinstance(size, int) or copied < size) and (
+                    data := call_client(location, lambda: source.read(_BLOCK))
+                ):
                     copied += len(data)
                     if copied > most:
                         raise _too_large_file(without_secrets(location), most)
@@ -131,6 +146,11 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST) -> None:
             raise OSError(message)
 
     retry(copy, location, "it")
+
+
+def _find_version(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return the size of a remote file and the fields that change with its content."""
+    return {key.lower(): str(value) for key, value in info.items() if key.lower() in _VERSION_FIELDS}
 
 
 def _too_large_file(location: object, most: int) -> BadFileError:
@@ -152,19 +172,21 @@ def check_json_head(location: str, data: bytes) -> None:
             raise bad_file(location, "JSON", what, do)
 
 
-def identify(location: str, dated: bool = True) -> str:
+def identify(location: str, dated: bool = True, access: Access = NO_ACCESS) -> str:
     """Return a text by which what was made of a location is found again, at the cost of some small reads.
 
     A local file counts by its content, not by its path, its rights or its inode: by all bytes of a small file, and by
     the size, both ends, samples and the time of modification of a larger one. An edit between the samples changes that
     time, unless somebody sets it back on purpose; a copy that keeps its times has the same content. A tar counts
     without the time: of another tar the sizes and places of members differ, and with them all samples, and each header
-    is compared with the index when its member is read. A local folder counts by its resolved path; a URL by its size
-    and ETag, or whatever its protocol has. A URL of the authors' pinned revision is its own identity.
+    is compared with the index when its member is read. A local folder counts by its resolved path. A URL counts by its
+    size and ETag, or whatever its protocol has, or without the time by its size and both ends: servers that share a
+    name may have ETags of their own. A URL of the authors' pinned revision is its own identity.
 
     Args:
         location: a path or a URL.
-        dated: whether the time of the last modification of a large local file counts.
+        dated: whether the time of the last modification of a large local file counts, and the ETag of a URL.
+        access: what the user passed to reach a URL.
 
     Returns:
         A SHA-256 in hex, or the pinned URL.
@@ -176,7 +198,13 @@ def identify(location: str, dated: bool = True) -> str:
     if is_url(location):
         if location.startswith(HUB_FILES):
             return location
-        state = {k.lower(): str(v) for k, v in fetch_info(location).items() if k.lower() in _VERSION_FIELDS}
+        if not dated:
+            remote = open_random(location, access)
+            digest = hashlib.sha256(f"{remote.size}".encode())
+            digest.update(remote.read_at(0, HEAD))
+            digest.update(remote.read_at(max(HEAD, remote.size - HEAD), HEAD))
+            return digest.hexdigest()
+        state = _find_version(fetch_info(location, access))
         place = without_secrets(location) if "etag" in state else location  # the signature in a URL may be renewed
         return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
     if os.path.isdir(location):
@@ -188,21 +216,21 @@ def identify(location: str, dated: bool = True) -> str:
             return digest.hexdigest()
         if dated:
             digest.update(f" {file.status.st_mtime_ns}".encode())
-        for place in range(HEAD, file.size - HEAD, (file.size - 2 * HEAD) // SAMPLES):
-            digest.update(file.read_at(place, SAMPLE))
+        for byte in range(HEAD, file.size - HEAD, (file.size - 2 * HEAD) // SAMPLES):
+            digest.update(file.read_at(byte, SAMPLE))
         digest.update(file.read_at(0, HEAD))
         digest.update(file.read_at(file.size - HEAD, HEAD))
     return digest.hexdigest()
 
 
-def stamp(location: str) -> str:
+def stamp(location: str, access: Access = NO_ACCESS) -> str:
     """Return a text that changes when a location is written to, replaced or touched, as must not happen during a run.
 
     It is made from a local file's resolved path, size, times and ends. A local folder and a URL have no more than their
     identity; see `identify`, also for the errors.
     """
     if is_url(location) or os.path.isdir(location):
-        return identify(location)
+        return identify(location, access=access)
     digest = _hash_path(location)
     with LocalFile(location) as file:
         status = file.status

@@ -2,10 +2,12 @@
 
 import asyncio
 import functools
+import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from _newsclippings.errors import bad_file
+from _newsclippings.facts import NAME, VERSION
 from _newsclippings.text import without_secrets
 
 SLOWEST = 1024  # bytes a second; a slower answer counts as failed
@@ -13,9 +15,97 @@ IN_MEMORY = 256 << 20  # bytes of the largest answer that is read as a whole
 PIECE = 1 << 20  # bytes that are read at a time
 
 
+class Part(NamedTuple):
+    """An answer to the request for a range of bytes.
+
+    Attributes:
+        data: the bytes, fewer if the answer ended early.
+        info: `size` of the whole file, if the server reports it; `partial`, whether the server supports ranges; and the
+            headers that change with the content, under the names that fsspec gives them.
+    """
+
+    data: bytes
+    info: dict[str, Any]
+
+
+async def request_part(system: Any, url: str, start: int, stop: int) -> Part:
+    """Request a range of bytes, not empty, in the session of fsspec's HTTP file system.
+
+    Raises:
+        aiohttp.ClientError: the server refuses, or the connection fails before any byte.
+        TimeoutError: the answer comes too slowly.
+    """
+    session = await system.set_session()
+    options = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": f"bytes={start}-{stop - 1}"}}
+    async with session.get(system.encode_url(url), **options) as answer:
+        total = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
+        info = {name: answer.headers[name] for name in _VERSIONS if answer.headers.get(name)}
+        info |= {"size": int(total[1]) if total else None, "partial": answer.status in (206, 416)}
+        if answer.status == 416 and total:  # behind the end of the file, such as the first byte of an empty one
+            return Part(b"", info)
+        answer.raise_for_status()
+        if answer.status != 206:
+            return Part(b"", {**info, "size": answer.content_length})
+        parts: list[bytes] = []
+        try:
+            while part := await answer.content.read(PIECE):
+                parts.append(part)
+        except (TimeoutError, OSError, _client_error()):
+            if not parts:
+                raise
+        return Part(b"".join(parts), info)
+
+
+def _client_error() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientError
+
+
+_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")
+
+
+def make_http_options(given: dict[str, Any], patience: float) -> dict[str, Any]:
+    """Make the arguments of fsspec's HTTP file system: the user's, and those that this package needs.
+
+    Proxies and logins are read from the environment and .netrc, as curl does.
+
+    Args:
+        given: arguments that the user passed; they win over those of fsspec's configuration.
+        patience: see `make_client_options`.
+    """
+    import fsspec.config
+
+    options: dict[str, Any] = {}
+    for layer in (*(fsspec.config.conf.get(name, {}) for name in ("http", "https")), given):
+        client = {**options.get("client_kwargs", {}), **layer.get("client_kwargs", {})}
+        headers = {**options.get("client_kwargs", {}).get("headers", {}), **client.get("headers", {})}
+        options = {**options, **layer, "client_kwargs": {**client, "headers": headers}}
+    own = make_client_options(patience)
+    client = options["client_kwargs"]
+    headers = {"User-Agent": f"{NAME}/{VERSION}", **client["headers"], "Accept-Encoding": "identity"}
+    options["client_kwargs"] = {"trust_env": True, "timeout": own["timeout"], **client, **own, "headers": headers}
+    if "timeout" in client:
+        options["client_kwargs"]["timeout"] = client["timeout"]
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle and not os.environ.get("SSL_CERT_FILE") and "ssl" not in options:  # OpenSSL itself reads SSL_CERT_FILE
+        options["ssl"] = _trust(bundle)
+    return options
+
+
+@functools.cache
+def _trust(bundle: str) -> Any:
+    """Make the TLS settings that trust the certificates of a file or folder."""
+    import ssl
+
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
 @functools.cache
 def make_client_options(patience: float) -> dict[str, Any]:
-    """Make the options of an `aiohttp.ClientSession`.
+    """Make the options of an `aiohttp.ClientSession` that users cannot change, and the timeout.
 
     Args:
         patience: seconds for the head of an answer, for each pause in it, and for its body on top of the time that it
@@ -65,8 +155,7 @@ def make_client_options(patience: float) -> dict[str, Any]:
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
     # aiohttp follows at most ten redirects. Encoded answers are refused above, so nothing is decoded.
-    identity = {"Accept-Encoding": "identity"}
-    return {"timeout": timeout, "response_class": Answer, "auto_decompress": False, "headers": identity}
+    return {"timeout": timeout, "response_class": Answer, "auto_decompress": False}
 
 
 class _Body:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import xxhash
 
 from _newsclippings.errors import BadFileError, ConfigError, NewsCLIPpingsError
+from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.files import LARGEST, fetch_into, identify, write_atomically
 from _newsclippings.storage.remote import is_url
 from _newsclippings.storage.space import report_cache_errors, report_full_disk
@@ -264,23 +265,24 @@ def cache_folder() -> Path:
     return Path(os.path.expanduser(os.environ.get("HF_DATASETS_CACHE", os.path.join(home, "datasets"))))
 
 
-def local_copy(location: str, folder: Path, most: int = LARGEST) -> str:
+def local_copy(location: str, folder: Path, most: int = LARGEST, access: Access = NO_ACCESS) -> str:
     """Return a local path for a location: a local one itself, or that of a kept copy of a URL, fetched if needed.
 
     Args:
         location: a path or a URL.
         folder: where copies are kept.
         most: the largest file to fetch, in bytes.
+        access: what the user passed to reach a URL.
     """
     if not is_url(location):
         return location
-    key = hashlib.sha256(identify(location).encode()).hexdigest()[:16]
+    key = hashlib.sha256(identify(location, access=access).encode()).hexdigest()[:16]
     copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
     proof = folder / f"{key}.proof"
     if not is_proved(proof, folder):
         with report_cache_errors(folder):
             with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
-                fetch_into(location, sink, most)
+                fetch_into(location, sink, most, access)
             write_proof(proof, folder, [copy.name])
     return str(copy)
 

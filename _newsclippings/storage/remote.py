@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import queue
+import random
 import re
 import sys
 import threading
@@ -12,7 +13,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from _newsclippings.errors import (
     BadFileError,
@@ -24,6 +27,7 @@ from _newsclippings.errors import (
     bad_file,
 )
 from _newsclippings.facts import HUB_FILES
+from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, RandomFile
 from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
 from _newsclippings.text import (
@@ -32,8 +36,12 @@ from _newsclippings.text import (
     redact_logs,
     remember_secrets,
     remember_token,
+    short_repr,
     without_secrets,
 )
+
+if TYPE_CHECKING:
+    from _newsclippings.storage.http_answers import Part
 
 T = TypeVar("T")
 
@@ -44,6 +52,9 @@ PATIENCE = 4  # after this many times TIMEOUT nothing is tried again
 THREADS = 16  # requests at a time
 PIECE = 2 << 20  # bytes of a request at most; up to 2 * THREADS answers are in memory
 LOOK_AHEAD = (4 << 10, 1 << 20)  # fewest and most bytes of a request when most of the file is skipped
+SHORTEST = 1024  # bytes; a shorter answer to a longer request counts as a failure
+ENV_MAX_WAIT = "NEWSCLIPPINGS_MAX_WAIT"
+_WAIT_UNTIL: dict[str, float] = {}  # host -> moment (`time.monotonic`) before which it asked for no requests
 CLOSE = 16 << 10  # if headers are closer together than this many bytes, one long read is faster than many requests
 
 Range = tuple[int, int]  # first byte, and the byte after the last
@@ -52,6 +63,11 @@ Range = tuple[int, int]  # first byte, and the byte after the last
 def is_url(location: str) -> bool:
     """Check whether a location is a URL and not a local path."""
     return "://" in location
+
+
+def is_http(url: str) -> bool:
+    """Check whether a URL is read over HTTP, and not through another file system in front of it."""
+    return url.startswith(("http://", "https://"))
 
 
 @functools.cache
@@ -71,8 +87,12 @@ def _reset_fsspec_in_children() -> None:
         os.register_at_fork(after_in_child=reset)
 
 
-def open_file_system(url: str) -> tuple[Any, str]:
+def open_file_system(url: str, access: Access = NO_ACCESS) -> tuple[Any, str]:
     """Return the fsspec file system of a URL, and the path in it.
+
+    Args:
+        url: the URL. One of HTTP is never a chain: it may have `::` in its host or its query.
+        access: what the user passed. It is added to the settings of fsspec's configuration.
 
     Raises:
         ConfigError: no client reads this kind of URL.
@@ -83,17 +103,17 @@ def open_file_system(url: str) -> tuple[Any, str]:
         import fsspec  # takes a while to import, and most builds read local files only
         import fsspec.asyn
 
-        unknown = [protocol for protocol in re.findall(r"([a-z0-9+.-]+)://", url) if _is_unknown_protocol(protocol)]
-        if "http://" in url or "https://" in url:
-            import _newsclippings.storage.http_answers  # noqa: F401
-    remember_secrets_of(url)
-    options: dict[str, Any] = {}
-    if "http://" in url or "https://" in url:
-        from _newsclippings.storage.http_answers import make_client_options
+        protocols = re.findall(r"([a-z0-9+.-]+)://", url)[: 1 if is_http(url) else None]
+        unknown = [protocol for protocol in protocols if _is_unknown_protocol(protocol)]
+        options = {protocol: access.options_of(protocol, url) for protocol in protocols}
+        for protocol in {"http", "https"} & options.keys():
+            from _newsclippings.storage.http_answers import make_http_options
 
-        http = {"client_kwargs": make_client_options(TIMEOUT)}
-        options = http if url.startswith(("http://", "https://")) else {"http": http, "https": http}  # of a chain
+            options[protocol] = make_http_options(options[protocol], TIMEOUT)
+    remember_secrets_of(url)
     try:
+        if is_http(url):
+            return fsspec.filesystem(protocols[0], **options[protocols[0]]), url
         system, path = fsspec.core.url_to_fs(url, **options)
     except ValueError:
         if not unknown:
@@ -172,6 +192,8 @@ def call_client(url: str, action: Callable[[], T]) -> T:
 def retry(action: Callable[[], T], url: str, what: str) -> T:
     """Run an action on a remote file, again after failures that may be temporary, and return its result.
 
+    A server that asks to wait (Retry-After) is obeyed by all threads, up to `longest_wait` seconds together.
+
     Args:
         action: what to run.
         url: the file's URL.
@@ -181,24 +203,70 @@ def retry(action: Callable[[], T], url: str, what: str) -> T:
         DataNotFoundError: the file does not exist, access is refused, or the address is wrong.
         RemoteReadError: all tries failed.
     """
-    began, cause = time.monotonic(), None
-    for attempt in range(TRIES):
-        time.sleep(PAUSE * 3 ** (attempt - 1) if attempt else 0)
+    began, cause, attempt, waited = time.monotonic(), None, 0, 0.0
+    host = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    while True:
+        if (pause := _WAIT_UNTIL.get(host, 0) - time.monotonic()) > 0:
+            waited += pause
+            time.sleep(pause * random.uniform(1, 1.1))  # not all threads at the same moment
         try:
             return action()
         except Exception as error:  # whatever the client of that protocol and the network raise
             failure = describe_read_failure(url, error) if _is_final(error) or _find_own_error(error) else None
             problem, cause = describe_error(error), redact_error(error)
+            asked = _find_retry_after(error)
         if failure is not None:  # raised here and not above, since `error`, which shows the URL, would be its context
             raise failure
-        if time.monotonic() - began > PATIENCE * TIMEOUT:
+        if asked is not None and waited + asked <= longest_wait():
+            _WAIT_UNTIL[host] = max(_WAIT_UNTIL.get(host, 0), time.monotonic() + asked)
+            continue
+        attempt += 1
+        if attempt == TRIES or time.monotonic() - began - waited > PATIENCE * TIMEOUT or asked is not None:
             break
+        time.sleep(PAUSE * 3 ** (attempt - 1) * random.uniform(0.5, 1.5))
+    do = "run it again when the server answers"
+    if asked is not None:
+        do = f"the server asks to wait {asked:,.0f} seconds: run it again then, or allow more with {ENV_MAX_WAIT}"
     message = (
-        f"{without_secrets(url)}: {what} could not be read (tried {attempt + 1} times; the last time: {problem}). What "
-        "was fetched so far is kept: run it again when the server answers, or download the file and pass the local "
-        "path."
+        f"{without_secrets(url)}: {what} could not be read (tried {attempt} times; the last time: {problem}). What "
+        f"was fetched so far is kept: {do}, or download the file and pass the local path."
     )
     raise RemoteReadError(message) from cause
+
+
+def longest_wait() -> float:
+    """Return how many seconds servers may ask to wait, for one request in all: NEWSCLIPPINGS_MAX_WAIT, or 300.
+
+    Raises:
+        ConfigError: the variable is no number of seconds.
+    """
+    text = os.environ.get(ENV_MAX_WAIT) or "300"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        message = f"{ENV_MAX_WAIT}={short_repr(text)}: expected a number of seconds, 0 or more."
+        raise ConfigError(message)
+    return seconds
+
+
+def _find_retry_after(error: BaseException) -> float | None:
+    """Return the seconds that a server asks to wait, from the error of a client or one of its causes."""
+    cause: BaseException | None = error
+    for _ in range(9):
+        if cause is None:
+            return None
+        headers = getattr(cause, "headers", None) or getattr(getattr(cause, "response", None), "headers", None)
+        value = None if headers is None else headers.get("Retry-After")
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
+                if value.strip().isdecimal():
+                    return float(value)
+                when = parsedate_to_datetime(value)
+                return max(0.0, (when - datetime.now(UTC)).total_seconds())
+        cause = cause.__cause__
+    return None
 
 
 def describe_read_failure(url: str, error: BaseException) -> NewsCLIPpingsError:
@@ -253,8 +321,11 @@ def _is_final(error: BaseException) -> bool:
     return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
 
 
-def fetch_info(url: str) -> dict[str, Any]:
-    """Ask for what fsspec reports of a remote file: `size`, and fields that change with the content.
+def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
+    """Ask for what the client of a URL reports of the file: `size`, and fields that change with the content.
+
+    Over HTTP the first byte is requested: the answer has the size of the whole file, and shows whether ranges work
+    (`partial`), while HEAD is often refused or wrong.
 
     Raises:
         DataNotFoundError: the file does not exist, or access is refused.
@@ -262,16 +333,28 @@ def fetch_info(url: str) -> dict[str, Any]:
     """
 
     def ask() -> dict[str, Any]:
-        system, path = open_file_system(url)
+        system, path = open_file_system(url, access)
+        if is_http(url):
+            return fetch_part(system, url, 0, 1).info
         system.invalidate_cache()
         return dict(call_client(url, lambda: system.info(path)))
 
     return retry(ask, url, "its size")
 
 
-def open_random(location: str) -> RandomFile:
+def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
+    """Request a range of bytes over HTTP once; see `http_answers.request_part`."""
+    from fsspec.asyn import sync
+
+    from _newsclippings.storage.http_answers import request_part
+
+    part: Part = sync(system.loop, request_part, system, url, start, stop)
+    return part
+
+
+def open_random(location: str, access: Access = NO_ACCESS) -> RandomFile:
     """Open a local or remote file for reading at any position."""
-    return RemoteFile(location) if is_url(location) else LocalFile(location)
+    return RemoteFile(location, access) if is_url(location) else LocalFile(location)
 
 
 class RemoteFile:
@@ -282,17 +365,22 @@ class RemoteFile:
         size: in bytes.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access = NO_ACCESS) -> None:
         """Ask for the file's size.
+
+        Args:
+            url: the URL.
+            access: what the user passed to reach it.
 
         Raises:
             DataNotFoundError: the file does not exist, or access is refused.
             RemoteReadError: the server does not answer.
             BadFileError: the server does not report a size, so ranges cannot be requested.
         """
-        self._url, self.path = url, without_secrets(url)
-        size = fetch_info(url).get("size")
-        if not isinstance(size, int):
+        self._url, self.path, self._access = url, without_secrets(url), access
+        info = fetch_info(url, access)
+        size = info.get("size")
+        if not isinstance(size, int) or (is_http(url) and not info["partial"]):
             raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
@@ -341,46 +429,56 @@ class RemoteFile:
         return self._pool[1]
 
     def _read(self, start: int, stop: int) -> bytes:
-        """Read one range, again after failures that may be temporary."""
-        if start >= stop:
-            return b""
+        """Read one range; again after failures that may be temporary, and from where an answer ended too early."""
+        data = bytearray()
 
         def read() -> bytes:
-            stream, self._own.stream = self._stream(), None
-
-            def read_range() -> bytes:
-                stream.seek(start)  # here, since in some protocols all threads share one stream
-                data: bytes = stream.read(stop - start)
-                return data
-
-            try:
-                data: bytes | None = call_client(self._url, read_range)
-            except NewsCLIPpingsError:
-                raise
-            except ValueError:  # fsspec's error if the server does not support ranges
-                data = None
-            if data is None:
-                raise _missing_ranges(self.path)
-            if len(data) != stop - start:
-                message = f"got {len(data)} bytes"
-                raise OSError(message)
-            self._own.stream = stream  # reused, since it works
-            return data
+            while len(data) < stop - start:
+                part = self._read_part(start + len(data), stop)
+                data.extend(part)
+                if len(part) < min(SHORTEST, stop - start - len(data)):
+                    message = f"got {len(part)} bytes"
+                    raise OSError(message)
+            return bytes(data)
 
         return retry(read, self._url, f"bytes {start:,} to {stop - 1:,}")
+
+    def _read_part(self, start: int, stop: int) -> bytes:
+        """Read the beginning of a range, usually all of it, with one request."""
+        if is_http(self._url):
+            part = fetch_part(open_file_system(self._url, self._access)[0], self._url, start, stop)
+            if not part.info["partial"]:
+                raise _missing_ranges(self.path)
+            return part.data
+        stream, self._own.stream = self._stream(), None
+
+        def read_range() -> bytes:
+            stream.seek(start)  # here, since in some protocols all threads share one stream
+            data: bytes = stream.read(stop - start)
+            return data
+
+        try:
+            data: bytes | None = call_client(self._url, read_range)
+        except NewsCLIPpingsError:
+            raise
+        except ValueError:  # fsspec's error if the server does not support ranges
+            data = None
+        if data is None:
+            raise _missing_ranges(self.path)
+        self._own.stream = stream  # reused, since it works
+        return data
 
     def _stream(self) -> Any:
         """Return this thread's own stream, since seeking is not safe between threads or processes."""
         if getattr(self._own, "stream", None) is None or self._own.process != os.getpid():
-            system, path = open_file_system(self._url)
-            known = {"size": self.size} if self._url.startswith(("http://", "https://")) else {}  # saves a request
-            opened = call_client(self._url, lambda: system.open(path, "rb", cache_type="none", **known))
+            system, path = open_file_system(self._url, self._access)
+            opened = call_client(self._url, lambda: system.open(path, "rb", cache_type="none"))
             self._own.stream, self._own.process = opened, os.getpid()
             self._own.system = system  # kept, since a file system inside an archive closes it when collected
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_url": self._url, "path": self.path, "size": self.size}
+        return {"_url": self._url, "path": self.path, "size": self.size, "_access": self._access}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _own=threading.local(), _pool=None)

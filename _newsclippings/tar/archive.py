@@ -8,7 +8,17 @@ import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
-from _newsclippings.storage import RandomFile, RemoteFile, identify, is_url, lazy_property, open_random, stamp
+from _newsclippings.storage import (
+    NO_ACCESS,
+    Access,
+    RandomFile,
+    RemoteFile,
+    identify,
+    is_url,
+    lazy_property,
+    open_random,
+    stamp,
+)
 from _newsclippings.tables import array_of
 from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, load_index
@@ -42,6 +52,7 @@ class TarArchive:
         whole: bool,
         identify: Callable[[str], str] = identify,
         known_stamp: Callable[[str], str] = stamp,
+        access: Access = NO_ACCESS,
     ) -> None:
         """Store the arguments; open nothing.
 
@@ -53,15 +64,16 @@ class TarArchive:
             whole: raise an error if the tar is damaged; if false, use the part before the damage.
             identify: identifies a file, or returns a known identity.
             known_stamp: returns the stamp of a file, of before it was identified if it was.
+            access: what the user passed to reach a remote tar and its index.
         """
         self.location = location
         self._given, self._cache, self._kept, self._whole = index, cache, kept, whole
-        self._identify, self._known_stamp = identify, known_stamp
+        self._identify, self._known_stamp, self._access = identify, known_stamp, access
 
     @lazy_property
     def file(self) -> RandomFile:
         """The open tar."""
-        return open_random(self.location)
+        return open_random(self.location, self._access)
 
     @lazy_property
     def index(self) -> TarIndex:
@@ -75,10 +87,17 @@ class TarArchive:
         if self._given is not None:
             before = self._known_stamp(self._given)
             key = cache_name(self._identify(self._given))
-            index = load_given_index(self._given, self.file, key, folder, lambda: stamp(str(self._given)) == before)
+            index = load_given_index(
+                self._given,
+                self.file,
+                key,
+                folder,
+                lambda: stamp(str(self._given), self._access) == before,
+                self._access,
+            )
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
-            index = load_index(self.file, key, folder, lambda: cache_name(stamp(self.location)))
+            index = load_index(self.file, key, folder, self._make_key)
         if index.damage and self._whole:
             raise damaged_tar(self.file.path, index.damage)
         return index
@@ -116,12 +135,17 @@ class TarArchive:
             self._copy.fetch(pictures.members_of(rows))
 
     def _check_same(self) -> None:
-        if cache_name(stamp(self.location)) != self._key:
+        if self._make_key() != self._key:
             raise changed_tar(self.file.path)
+
+    def _make_key(self) -> str:
+        if is_url(self.location):  # not by its ETag: servers that share a name may have ETags of their own
+            return cache_name(identify(self.location, False, self._access))
+        return cache_name(stamp(self.location))
 
     @lazy_property
     def _key(self) -> str:
-        return cache_name(self._known_stamp(self.location))
+        return cache_name((self._identify if is_url(self.location) else self._known_stamp)(self.location))
 
     @lazy_property
     def _copy(self) -> TarCopy | None:

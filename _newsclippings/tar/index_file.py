@@ -19,6 +19,7 @@ import xxhash
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     INDEX,
+    Access,
     BadNameError,
     Footer,
     RandomFile,
@@ -46,7 +47,7 @@ _DO = "Make it with `newsclippings index`, or leave visual_news_index out."
 
 
 def load_given_index(
-    location: str, file: RandomFile, key: str, folder: Path, is_unchanged: Callable[[], bool]
+    location: str, file: RandomFile, key: str, folder: Path, is_unchanged: Callable[[], bool], access: Access
 ) -> TarIndex:
     """Load an index that was made with `newsclippings index`.
 
@@ -56,6 +57,7 @@ def load_given_index(
         key: `identity` of the Parquet file.
         folder: where indexes are kept.
         is_unchanged: checks whether the Parquet file is what it was when `key` was computed.
+        access: what the user passed to reach a URL.
 
     Raises:
         BadFileError: the file is no index, or changed.
@@ -64,7 +66,7 @@ def load_given_index(
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept_index(cached, cached.name)
     if index is None:
-        table = read_index(local_copy(location, folder / "downloads", INDEX_MOST), shown)
+        table = read_index(local_copy(location, folder / "downloads", INDEX_MOST, access), shown)
         if not is_unchanged():
             raise changed_file(shown)
         index = keep_index(table, cached, shown, of=cached.name)

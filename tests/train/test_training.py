@@ -551,7 +551,7 @@ def test_broken_pictures_do_not_end_a_run(
     left = spoil(world)
     more = ["--streaming"] if streaming else []
     if built:
-        options = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
+        options: dict[str, Any] = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
         build_folder(tmp_path / "built", ["merged_balanced"], **options)
         more += ["--data", str(tmp_path / "built")]
     else:
@@ -566,7 +566,7 @@ def test_broken_pictures_do_not_end_a_run(
 def test_a_split_without_usable_rows_is_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:
     """A split without any usable row is an error, not an endless stream."""
     world = new_world(tar=False)
-    options = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
+    options: dict[str, Any] = {"missing": "null", "check_images": True, "data_dir": str(world.root)}
     build_folder(tmp_path / "built", ["merged_balanced"], **options)
     rows = datasets.load_dataset(str(tmp_path / "built"), split="train", streaming=True)
     empty = rows.map(lambda row: {**row, "caption": None}, features=rows.features)
