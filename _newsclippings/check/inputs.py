@@ -181,7 +181,8 @@ class _RowCheck:
         self.report, self.inputs, self.matches = report, inputs, matches
         self.tar: TarArchive | None = None
         if inputs.tar is not None:
-            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, kept=False, whole=False, access=inputs.access)
+            known = inputs.identity, inputs.stamp, inputs.access
+            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, False, False, *known)
         pictures_in_tar = inputs.tar is not None and inputs.pictures == inputs.tar
         self.corpus = Corpus(inputs, self.tar, pictures_in_tar, metadata=False, articles=False, cache=cache)
         self.pictures: dict[str, Pictures] = {}  # split -> the pictures of all its records

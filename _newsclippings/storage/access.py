@@ -6,7 +6,7 @@ from typing import Any
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import HUB_FILES
-from _newsclippings.text import remember_secrets, remember_token, short_repr
+from _newsclippings.text import option, remember_secrets, remember_token
 
 _HARMLESS = ("endpoint_url", "region_name", "project", "protocol")  # options that messages may show
 _KNOWN: dict[str, "Access"] = {}  # handle -> access, of this process; a forked worker has them too
@@ -33,10 +33,11 @@ class Access:
         if storage_options is not None and not (
             isinstance(storage_options, Mapping) and all(isinstance(key, str) for key in storage_options)
         ):
-            message = f"storage_options={type(storage_options).__name__}: expected a dict of fsspec's options by name."
+            kind = type(storage_options).__name__
+            message = f"{option('storage_options')} is {kind}; expected a dict of fsspec's options by their names."
             raise ConfigError(message)
         if token is not None and not isinstance(token, str | bool):
-            message = f"token={short_repr(type(token).__name__)}: expected the text of a token of the Hub."
+            message = f"{option('token')} is {type(token).__name__}; expected the text of a token of the Hub."
             raise ConfigError(message)
         self._options = dict(storage_options or {})
         self._token = token

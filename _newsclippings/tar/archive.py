@@ -50,8 +50,8 @@ class TarArchive:
         cache: Path,
         kept: bool,
         whole: bool,
-        identify: Callable[[str], str] = identify,
-        known_stamp: Callable[[str], str] = stamp,
+        identify: Callable[[str], str],
+        known_stamp: Callable[[str], str],
         access: Access = NO_ACCESS,
     ) -> None:
         """Store the arguments; open nothing.

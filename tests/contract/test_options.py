@@ -20,9 +20,8 @@ FEATURES = datasets.Features({"id": datasets.Value("int32")})
 # name -> (options, text of the error)
 OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "data_files": ({"data_files": {"train": __file__}}, "data_files= would change nothing"),
-    "token": ({"token": "hf_secret"}, r"token= would change nothing here.*HF_TOKEN"),
-    "no token": ({"token": False}, r"token= would change nothing here.*HF_TOKEN"),
-    "storage_options": ({"storage_options": {"a": 1}}, "storage_options= would change nothing"),
+    "token": ({"token": 7}, r"token= is int; expected the text of a token"),
+    "storage_options": ({"storage_options": ["anon"]}, "storage_options= is list; expected a dict"),
     "columns": (
         {"features": FEATURES},
         r"features= must have exactly.*'index', 'image_id'.* is missing.*select_columns",

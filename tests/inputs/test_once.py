@@ -17,7 +17,7 @@ from _newsclippings import inputs
 from _newsclippings.builder import config
 from _newsclippings.folder import build
 from _newsclippings.rows import joiner
-from _newsclippings.storage import stamp
+from _newsclippings.storage import NO_ACCESS, Access, stamp
 from _newsclippings.tar import archive
 
 FIND = "find_inputs"
@@ -29,13 +29,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     find_inputs = inputs.find_inputs
 
-    def find(*args: Any) -> Any:
+    def find(*args: Any, **more: Any) -> Any:
         counts[FIND] += 1
-        return find_inputs(*args)
+        return find_inputs(*args, **more)
 
-    def stamp_counted(location: str) -> str:
+    def stamp_counted(location: str, access: Access = NO_ACCESS) -> str:
         counts[os.path.relpath(location, os.path.dirname(os.path.dirname(location)))] += 1
-        return stamp(location)
+        return stamp(location, access)
 
     for module in (inputs, config, build, joiner):
         monkeypatch.setattr(module, FIND, find)

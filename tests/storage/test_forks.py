@@ -136,7 +136,9 @@ def test_a_tar_is_indexed_in_a_child(world: World, tmp_path: Path, monkeypatch: 
         return load_index(*args)
 
     monkeypatch.setattr(tar_source, "load_index", slow)
-    one, other = (tar_source.TarArchive(str(world.tar), None, tmp_path / name, False, True) for name in "ab")
+    one, other = (
+        tar_source.TarArchive(str(world.tar), None, tmp_path / name, False, True, identify, stamp) for name in "ab"
+    )
     with ThreadPoolExecutor(1) as pool:
         index = pool.submit(lambda: one.index)
         assert began.wait(10)

@@ -115,9 +115,11 @@ class Published:
         return self.origin.gets(self.tar)
 
     def times(self, requests: Iterable[Request] | None = None) -> npt.NDArray[np.int32]:
-        """How often each byte of the tar was sent."""
+        """How often each byte of the tar was sent, but for the first one, which is requested to learn the size."""
         counts = np.zeros(self.tar.stat().st_size + 1, np.int32)
         for request in self.asked() if requests is None else requests:
+            if request.range == "bytes=0-0":
+                continue
             counts[request.start] += 1
             counts[request.stop] -= 1
         return np.cumsum(counts, dtype=np.int32)[:-1]
