@@ -246,7 +246,7 @@ def index(tar: str, out: Path, form: str) -> None:
     if stamp(tar) != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
-    write_index(table, out, file.path)
+    write_index(table, out)
     shutil.rmtree(parts, ignore_errors=True)
     damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
     if form == "json":

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from tqdm.auto import tqdm
 
@@ -38,6 +39,7 @@ from _newsclippings.storage import (
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK, is_header_of
 from _newsclippings.tar.index import TarIndex
+from _newsclippings.tar.links import TARGET
 from _newsclippings.text import printable
 
 WASTE = 1 / 16  # largest share of a request that may be bytes between members, fetched to save another request
@@ -53,7 +55,7 @@ class Members:
     """Members of a tar, as the index describes them.
 
     Attributes:
-        names: string (N,), in the normal form.
+        names: string (N,), in the normal form; of a link, that of its target.
         offsets: int64 (N,), byte of the tar at which the data of each begin.
         sizes: int64 (N,), in bytes.
         crcs: uint32 (N,), CRC-32 of each header.
@@ -78,7 +80,10 @@ class Members:
         index.check()
         table = index.members.take(as_array(rows))
         offsets, sizes, crcs = (values_of(table[name]) for name in ("offset", "size", "header_crc"))
-        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
+        names = table["name"]
+        if TARGET.name in table.column_names:  # a link has the header of its target
+            names = pc.coalesce(table[TARGET.name], names)
+        return cls(one_chunk(names), offsets, sizes, crcs, index.location, index.kept)
 
     def take(self, rows: Int64s) -> "Members":
         """Take some of these members."""
