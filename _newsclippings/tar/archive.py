@@ -9,12 +9,13 @@ import pyarrow as pa
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
 from _newsclippings.storage import RandomFile, RemoteFile, identify, is_url, lazy_property, open_random, stamp
-from _newsclippings.tables import array_of
+from _newsclippings.tables import array_of, as_array
+from _newsclippings.tar.checksums import DATA_CRC, find_damaged_members
 from _newsclippings.tar.files import TarPictures
-from _newsclippings.tar.index import TarIndex, changed_tar, load_index
+from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, load_index
 from _newsclippings.tar.index_file import load_given_index
 from _newsclippings.tar.members import Members, TarCopy
-from _newsclippings.text import option
+from _newsclippings.text import option, printable
 
 
 def damaged_tar(tar: str, damage: str) -> BadTarError:
@@ -88,6 +89,22 @@ class TarArchive:
         """Where and why the tar could not be read to its end; None if it is whole or its index was not needed."""
         return self.index.damage if "index" in self.__dict__ else None
 
+    @property
+    def others(self) -> str:
+        """The members that are no plain files, in words; empty if there are none, or the index was not needed."""
+        return describe_others(self.index.metadata) if "index" in self.__dict__ else ""
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether the index has checksums of the data."""
+        return DATA_CRC.name in self.index.members.column_names
+
+    def find_damaged_members(self) -> list[str]:
+        """Read the whole tar, and name each member that is not what was indexed, with its bytes."""
+        members = self.index.members
+        damaged = members.take(as_array(find_damaged_members(self.file, members))).to_pylist()
+        return [f"{m['name']} (bytes {m['offset']:,} to {m['offset'] + m['size']:,})" for m in damaged]
+
     def open_member(self, name: str) -> tuple[RandomFile, int, int] | None:
         """Open a member that is read as a whole, such as data.json.
 
@@ -98,6 +115,10 @@ class TarArchive:
         row = self.index.find(array_of([name], pa.string()))
         if row[0] < 0:
             return None
+        if (reason := self.index.why_refused(int(row[0]))) is not None:
+            do = "Put a copy of the file into the folder origin beside the tar."
+            message = f"{self.file.path}: {name} cannot be read: {printable(reason)}. {do}"
+            raise BadTarError(message)
         member = Members.from_index(self.index, row)
         file: RandomFile = self.file
         if self._copy is not None:

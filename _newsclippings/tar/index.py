@@ -29,6 +29,7 @@ from _newsclippings.storage import (
     write_kept,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
+from _newsclippings.tar.checksums import DATA_CRC, add_checksums
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.links import OTHERS, REFUSED, TARGET, resolve_members
 from _newsclippings.tar.segments import check_magic, walk_headers
@@ -38,7 +39,7 @@ from _newsclippings.text import printable
 SAMPLED = 1024  # headers compared before an index is used for a copied or touched tar
 Uint64s = npt.NDArray[np.uint64]
 
-OPTIONAL = (TARGET, REFUSED)  # columns that an index has if it needs them, after those of `SCHEMA`
+OPTIONAL = (TARGET, REFUSED, DATA_CRC)  # columns that an index has if it needs them, after those of `SCHEMA`
 _KEYS = (pa.field("key", pa.uint64()), pa.field("row", pa.int32()))  # sorted keys, and the row of each
 
 
@@ -89,6 +90,18 @@ class TarIndex:
         if self.mapped is not None:
             self.mapped.require_intact()
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the index; see `index_tar`."""
+        return {key.decode(): value.decode() for key, value in (self.members.schema.metadata or {}).items()}
+
+    def why_refused(self, row: int) -> str | None:
+        """Say why a member has no data that can be used; None if it has."""
+        reason: str | None = None
+        if REFUSED.name in self.members.column_names:
+            reason = self.members[REFUSED.name][row].as_py()
+        return reason
+
     def find(self, names: pa.Array) -> Int64s:
         """Find members by their names.
 
@@ -119,12 +132,13 @@ class TarIndex:
         return result
 
 
-def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
+def index_tar(file: RandomFile, parts: Path | None = None, checksums: bool = False) -> pa.Table:
     """Index a tar by walking its headers.
 
     Args:
         file: the tar.
         parts: folder for finished segments, from which an interrupted walk continues; None keeps none.
+        checksums: read the data, too, and add the column `DATA_CRC`.
 
     Returns:
         Arrow table of `index_schema` in the order of the tar, with one row for each name. The metadata of its schema
@@ -136,7 +150,8 @@ def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
     """
     check_magic(file)
     metadata = identify_tar(file)
-    walked, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in metadata.values()))
+    parts = parts and parts / "-".join(value[:16] for value in metadata.values())
+    walked, damage = walk_headers(file, parts)
     keys = sort_keys(walked["name"])[0]
     members, facts = resolve_members(walked, repeated=bool((keys[1:] == keys[:-1]).any()))
     metadata |= facts
@@ -147,6 +162,8 @@ def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
         raise BadTarError(message)
     if damage:
         metadata["damage"] = f"{damage}. The whole part has {_count_pictures(one_chunk(members['name']))}"
+    if checksums:
+        members = add_checksums(file, members, parts)
     return members.replace_schema_metadata(metadata)
 
 
