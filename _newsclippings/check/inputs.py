@@ -187,7 +187,7 @@ class _RowCheck:
         """Check the tar, the records, the rows and the pictures; see `verify` for the arguments."""
         self._list_tar()
         if self.tar is not None and self.inputs.tar_index is not None:
-            with self.report.collecting(without_secrets(self.inputs.tar_index)):
+            with self.report.collecting(without_secrets(self.tar.location)):
                 self._compare_data(self.tar, without_secrets(self.inputs.tar_index), checksums)
         records, known = self._read_records()
         if self.inputs.pictures is None:
