@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError
-from _newsclippings.storage import PIECE, RandomFile, RemoteFile, open_table, split_range, write_kept
+from _newsclippings.storage import RandomFile, RemoteFile, open_table, split_range, write_kept
 from _newsclippings.tables import Int64s, as_array, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.text import printable
@@ -21,6 +21,7 @@ DATA_CRC = pa.field("data_crc", pa.uint32())  # CRC-32 of the data of a member
 GROUP = (
     1 << 30
 )  # bytes of the tar whose members are kept together; at most so many are read again after an interruption
+AT_ONCE = 4 << 20  # bytes of a local tar that are read at a time
 Uint32s = npt.NDArray[np.uint32]
 
 
@@ -103,10 +104,10 @@ def _read_pieces(file: RandomFile, start: int, stop: int) -> Iterator[tuple[int,
         for (low, _), data in file.read_ranges(split_range(start, min(stop, file.size))):
             yield low, data
         return
-    for low in range(start, stop, PIECE):
-        data = file.read_at(low, min(PIECE, stop - low))
+    for low in range(start, stop, AT_ONCE):
+        data = file.read_at(low, min(AT_ONCE, stop - low))
         yield low, data
-        if len(data) < min(PIECE, stop - low):
+        if len(data) < min(AT_ONCE, stop - low):
             return
 
 

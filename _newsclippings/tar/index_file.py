@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import BadFileError, BadTarError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     INDEX,
     BadNameError,
@@ -34,7 +34,7 @@ from _newsclippings.tar.index import TarIndex, identify_tar, index_schema, keep_
 from _newsclippings.tar.links import REFUSED, TARGET
 from _newsclippings.tar.members import other_tar
 from _newsclippings.tar.walk import SCHEMA
-from _newsclippings.text import printable, without_secrets
+from _newsclippings.text import option, printable, without_secrets
 
 INDEX_MOST = 256 << 20  # bytes of an index; the 1.3 million files of VisualNews take a tenth of it
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")
@@ -75,6 +75,13 @@ def load_given_index(
     metadata, actual = index.members.schema.metadata or {}, identify_tar(file)
     if any(metadata.get(name.encode(), b"").decode() != value for name, value in actual.items()):
         size = int(metadata[b"tar_size"])
+        if file.size < size and metadata[b"head_sha256"].decode() == actual["head_sha256"]:
+            message = (
+                f"{file.path}: the tar has {file.size:,} of the {size:,} bytes that were indexed in {shown}: the "
+                "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there with "
+                f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
+            )
+            raise BadTarError(message)
         if size != file.size:
             raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
         raise other_tar(shown, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
