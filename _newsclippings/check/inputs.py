@@ -188,7 +188,7 @@ class _RowCheck:
         self._list_tar()
         if self.tar is not None and self.inputs.tar_index is not None:
             with self.report.collecting(without_secrets(self.tar.location)):
-                self._compare_data(self.tar, without_secrets(self.inputs.tar_index), checksums)
+                self._compare_data(self.tar, self.inputs.tar_index, checksums or not is_url(self.tar.location))
         records, known = self._read_records()
         if self.inputs.pictures is None:
             with self.report.collecting("VisualNews"):
@@ -233,28 +233,27 @@ class _RowCheck:
                 if damage is not None:
                     raise damaged_tar(tar, damage)
 
-    def _compare_data(self, tar: TarArchive, index: str, checksums: bool) -> None:
+    def _compare_data(self, tar: TarArchive, index: str, compare: bool) -> None:
         """Compare the data of all members with the checksums in the index of the tar, if it has any."""
-        path, count = tar.file.path, f"{len(tar.index.members):,}"
-        if not tar.has_checksums:
+        damaged, path, index = tar.find_damaged_members(index, compare), tar.file.path, without_secrets(index)
+        if damaged is None:
             note = (
                 f"{index} has checksums of headers, not of data, so damage inside a file does not show. "
                 "`newsclippings index --checksums` makes one that has."
             )
-        elif is_url(tar.location) and not checksums:
-            note = (
-                f"{index} has checksums of data. With {option('checksums', True)} they are compared with all of {path}."
-            )
-        elif damaged := tar.find_damaged_members():
-            note = f"{index} has checksums of data: {len(damaged):,} of {count} members of {path} do not match."
+        elif not compare:
+            do = f"With {option('checksums', True)} they are compared with all of {path}."
+            note = f"{index} has checksums of data. {do}"
+        elif damaged:
+            note = f"{index} has checksums of data, and {len(damaged):,} members of {path} do not match."
             more = f", and {len(damaged) - SHOWN:,} more" if len(damaged) > SHOWN else ""
             message = (
-                f"{path}: the tar is damaged: {len(damaged):,} of {count} members are not what was indexed: "
-                f"{', '.join(damaged[:SHOWN])}{more}. The download is broken there: fetch it again."
+                f"{path}: the tar is damaged, as by a broken download: {len(damaged):,} members are not what was "
+                f"indexed: {', '.join(damaged[:SHOWN])}{more}. Fetch it again."
             )
             self.report.note_fault(False, path, message)
         else:
-            note = f"{index} has checksums of data: all {count} members of {path} match."
+            note = f"{index} has checksums of data, and all members of {path} match."
         self.report.notes.append(note)
 
     def _read_records(self) -> tuple[dict[str, pa.Table], Int64s]:

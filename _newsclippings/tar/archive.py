@@ -13,7 +13,7 @@ from _newsclippings.tables import array_of, as_array
 from _newsclippings.tar.checksums import DATA_CRC, find_damaged_members
 from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, load_index
-from _newsclippings.tar.index_file import load_given_index
+from _newsclippings.tar.index_file import check_ends, load_given_index
 from _newsclippings.tar.members import Members, TarCopy
 from _newsclippings.text import option, printable
 
@@ -74,9 +74,8 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            before = self._known_stamp(self._given)
-            key = cache_name(self._identify(self._given))
-            index = load_given_index(self._given, self.file, key, folder, lambda: stamp(str(self._given)) == before)
+            index = self._load_given(self._given)
+            check_ends(index, self.file)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
             index = load_index(self.file, key, folder, lambda: cache_name(stamp(self.location)))
@@ -94,14 +93,24 @@ class TarArchive:
         """The members that are no plain files, in words; empty if there are none, or the index was not needed."""
         return describe_others(self.index.metadata) if "index" in self.__dict__ else ""
 
-    @property
-    def has_checksums(self) -> bool:
-        """Whether the index has checksums of the data."""
-        return DATA_CRC.name in self.index.members.column_names
+    def find_damaged_members(self, index: str, compare: bool) -> list[str] | None:
+        """Compare all members with the checksums of their data in an index that was given.
 
-    def find_damaged_members(self) -> list[str]:
-        """Read the whole tar, and name each member that is not what was indexed, with its bytes."""
-        members = self.index.members
+        Args:
+            index: path or URL of the index.
+            compare: whether to read the tar.
+
+        Returns:
+            The name and the bytes of each member that is not what was indexed; None if the index has no checksums.
+
+        Raises:
+            BadTarError: the index is that of a tar of another size.
+        """
+        members = self._load_given(index).members
+        if DATA_CRC.name not in members.column_names:
+            return None
+        if not compare:
+            return []
         damaged = members.take(as_array(find_damaged_members(self.file, members))).to_pylist()
         return [f"{m['name']} (bytes {m['offset']:,} to {m['offset'] + m['size']:,})" for m in damaged]
 
@@ -135,6 +144,11 @@ class TarArchive:
         """Fetch the members of these rows in advance, if the tar is remote."""
         if self._copy is not None:
             self._copy.fetch(pictures.members_of(rows))
+
+    def _load_given(self, index: str) -> TarIndex:
+        before = self._known_stamp(index)
+        key, folder = cache_name(self._identify(index)), self._cache / "tar_indexes"
+        return load_given_index(index, self.file, key, folder, lambda: stamp(index) == before)
 
     def _check_same(self) -> None:
         if cache_name(stamp(self.location)) != self._key:

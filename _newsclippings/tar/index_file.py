@@ -63,7 +63,7 @@ def load_given_index(
 
     Raises:
         BadFileError: the file is no index, or changed.
-        BadTarError: it is the index of another tar.
+        BadTarError: it is the index of a tar of another size. The ends are not compared; see `check_ends`.
     """
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept_index(cached, cached.name)
@@ -72,20 +72,24 @@ def load_given_index(
         if not is_unchanged():
             raise changed_file(shown)
         index = keep_index(table, cached, shown, of=cached.name)
-    metadata, actual = index.members.schema.metadata or {}, identify_tar(file)
-    if any(metadata.get(name.encode(), b"").decode() != value for name, value in actual.items()):
-        size = int(metadata[b"tar_size"])
-        if file.size < size and metadata[b"head_sha256"].decode() == actual["head_sha256"]:
-            message = (
-                f"{file.path}: the tar has {file.size:,} of the {size:,} bytes that were indexed in {shown}: the "
-                "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there with "
-                f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
-            )
-            raise BadTarError(message)
-        if size != file.size:
-            raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
-        raise other_tar(shown, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
+    size = int(index.metadata["tar_size"])
+    if file.size < size and index.metadata["head_sha256"] == identify_tar(file)["head_sha256"]:
+        message = (
+            f"{file.path}: the tar has {file.size:,} of the {size:,} bytes that were indexed in {shown}: the "
+            "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there with "
+            f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
+        )
+        raise BadTarError(message)
+    if file.size != size:
+        raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
     return replace(index, location=shown, kept=None)
+
+
+def check_ends(index: TarIndex, file: RandomFile) -> None:
+    """Raise `BadTarError` if a tar does not begin or end as the one of an index that was given."""
+    if any(index.metadata[name] != value for name, value in identify_tar(file).items()):
+        expected = "the first and last 64 KiB of the tar that was indexed"
+        raise other_tar(index.location, file.path, expected, "others")
 
 
 def write_index(table: pa.Table, out: Path) -> None:
