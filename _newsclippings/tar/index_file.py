@@ -76,8 +76,8 @@ def load_given_index(
     if file.size < size and index.metadata["head_sha256"] == identify_tar(file)["head_sha256"]:
         message = (
             f"{file.path}: the tar has {file.size:,} of the {size:,} bytes that were indexed in {shown}: the "
-            "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there with "
-            f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
+            "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there "
+            f"with {option('missing', 'null')} or {option('missing', 'drop_pair')}."
         )
         raise BadTarError(message)
     if file.size != size:
