@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.check.digests import check_digests
-from _newsclippings.check.report import VERIFY_AGAIN, Report
+from _newsclippings.check.report import SHOWN, VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
 from _newsclippings.config import Request, bad_value, check_path
 from _newsclippings.corpus import Corpus
@@ -25,7 +25,7 @@ from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_i
 from _newsclippings.storage import Access, LocalFile, cache_folder, free_bytes, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarArchive, check_magic, damaged_tar, longest_end, walk_headers
-from _newsclippings.text import without_secrets
+from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import read_embedding_ids
 
 Key = tuple[str, str]  # config and split
@@ -54,7 +54,8 @@ def verify(
             `"decode"` also decodes it.
         embeddings: whether to check the authors' embeddings.
         checksums: whether to compute the SHA-256 of each file, and compare the authors' files with the Hub.
-        visual_news_index: an index of the tar, as in `NewsCLIPpingsConfig`.
+        visual_news_index: an index of the tar, as in `NewsCLIPpingsConfig`. If it has checksums of data, the whole tar
+            is read and compared with them; a remote one only if `checksums` is set.
         cache_dir: the cache folder of `datasets`, where the index of a tar is kept, as in a build.
         storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
         token: of the Hub, as of `load_dataset`.
@@ -89,7 +90,7 @@ def verify(
     matches = _read_matches(report, found)
     cache = Path(cache_dir or cache_folder(), "newsclippings")
     if found:
-        _RowCheck(report, next(iter(found.values())), matches, cache).run(images)
+        _RowCheck(report, next(iter(found.values())), matches, cache).run(images, checksums)
     if embeddings:
         _check_embeddings(report, found, matches)
     if checksums:
@@ -189,9 +190,12 @@ class _RowCheck:
         self.pictures_failed = False  # whether the folder or the tar of pictures cannot be opened
         self.unreadable: dict[str, NewsCLIPpingsError] = {}  # path of each picture that may not be read -> why
 
-    def run(self, images: str | None) -> None:
-        """Check the tar, the records, the rows and the pictures; see `verify` for `images`."""
+    def run(self, images: str | None, checksums: bool) -> None:
+        """Check the tar, the records, the rows and the pictures; see `verify` for the arguments."""
         self._list_tar()
+        if self.tar is not None and self.inputs.tar_index is not None:
+            with self.report.collecting(without_secrets(self.tar.location)):
+                self._compare_data(self.tar, self.inputs.tar_index, checksums or not is_url(self.tar.location))
         records, known = self._read_records()
         if self.inputs.pictures is None:
             with self.report.collecting("VisualNews"):
@@ -209,6 +213,9 @@ class _RowCheck:
         if images is not None:
             rows = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
             check_pictures(self.report, rows, images == "decode")
+        if self.tar is not None and self.tar.others:
+            listed = f"{self.tar.file.path} has members that are no plain files, and stop nothing: {self.tar.others}."
+            self.report.notes.append(listed)
         if self.tar is not None and self.tar.known_damage:
             path = self.tar.file.path
             self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))
@@ -232,6 +239,29 @@ class _RowCheck:
                 damage = walk_headers(file)[1]  # none if the zeros are the end of the last file
                 if damage is not None:
                     raise damaged_tar(tar, damage)
+
+    def _compare_data(self, tar: TarArchive, index: str, compare: bool) -> None:
+        """Compare the data of all members with the checksums in the index of the tar, if it has any."""
+        damaged, path, index = tar.find_damaged_members(index, compare), tar.file.path, without_secrets(index)
+        if damaged is None:
+            note = (
+                f"{index} has checksums of headers, not of data, so damage inside a file does not show. "
+                "`newsclippings index --checksums` makes one that has."
+            )
+        elif not compare:
+            do = f"With {option('checksums', True)} they are compared with all of {path}."
+            note = f"{index} has checksums of data. {do}"
+        elif damaged:
+            note = f"{index} has checksums of data, and {len(damaged):,} members of {path} do not match."
+            more = f", and {len(damaged) - SHOWN:,} more" if len(damaged) > SHOWN else ""
+            message = (
+                f"{path}: the tar is damaged, as by a broken download: {len(damaged):,} members are not what was "
+                f"indexed: {', '.join(damaged[:SHOWN])}{more}. Fetch it again."
+            )
+            self.report.note_fault(False, path, message)
+        else:
+            note = f"{index} has checksums of data, and all members of {path} match."
+        self.report.notes.append(note)
 
     def _read_records(self) -> tuple[dict[str, pa.Table], Int64s]:
         """Read the records that a build would use.

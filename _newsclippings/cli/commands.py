@@ -218,10 +218,15 @@ def preview(
     show_default=True,
     help="The index to write.",
 )
+@click.option(
+    "--checksums",
+    is_flag=True,
+    help="Read the whole tar, and store the CRC-32 of each file: then `verify` and builds notice damage inside a file.",
+)
 @STORAGE_OPTIONS
 @FORMAT
 @errors_in_a_line
-def index(tar: str, out: Path, storage_options: dict[str, Any], form: str) -> None:
+def index(tar: str, out: Path, checksums: bool, storage_options: dict[str, Any], form: str) -> None:
     """Write an index of TAR (a path or a URL): the position of each file. It works for every copy of the same tar.
 
     Pass the index to other commands with --visual-news-index. If you interrupt this command, running it again continues
@@ -242,28 +247,32 @@ def index(tar: str, out: Path, storage_options: dict[str, Any], form: str) -> No
         open_random,
         stamp,
     )
-    from _newsclippings.tar import changed_tar, index_tar, write_index
+    from _newsclippings.tar import changed_tar, describe_others, index_tar, write_index
 
     parts = out.with_name(out.name + ".parts")
     check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
     check_output(out, INDEX)
-    check_own_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
+    check_own_folder(parts, r"[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     access = Access(storage_options)
     # A URL not by its ETag: servers that share a name may have ETags of their own
     mark = functools.partial(identify, tar, False, access) if is_url(tar) else functools.partial(stamp, tar)
     before = mark()
     file = open_random(tar, access)
-    table = index_tar(file, parts)
+    table = index_tar(file, parts, checksums)
     if mark() != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)
-    write_index(table, out, file.path)
+    write_index(table, out)
     shutil.rmtree(parts, ignore_errors=True)
-    damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
+    metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    damage, others = metadata.get("damage"), describe_others(metadata)
     if form == "json":
-        say_json({"index": os.fspath(out), "members": len(table), "damage": damage})
+        facts = {"index": os.fspath(out), "members": len(table), "checksums": checksums, "damage": damage}
+        say_json({**facts, "others": others})
     else:
-        say(f"{out} ({len(table):,} files)")
+        say(f"{out} ({len(table):,} files{', with checksums' * checksums})")
+        if others:
+            say(f"Not plain files, and passed over unless a row needs one: {others}")
     if damage:
         message = f"{file.path}: {damage}. {out} is the index of the part before the damage."
         raise click.ClickException(message)

@@ -16,7 +16,7 @@ from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_mi
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
-from _newsclippings.tar import read_whole
+from _newsclippings.tar import TarPictures, read_whole
 from _newsclippings.vectors import Embeddings
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
@@ -163,8 +163,12 @@ class JoinedSplit:
             articles=self.articles.present if self.articles is not None else None,
         )
 
+    def _why_absent(self, kind: str, record: int) -> str | None:
+        files = self.articles if kind == "article" else self.pictures
+        return files.why_absent(record) if isinstance(files, TarPictures) else None
+
     def _report(self, start: int, stop: int) -> JoinReport:
-        report = make_report(self.rows, start, stop, self._find_missing(start, stop))
+        report = make_report(self.rows, start, stop, self._find_missing(start, stop), self._why_absent)
         matches, keep = self.rows.matches.slice(start, stop - start), self.rows.keep[start:stop]
         ids = {key: int64s(matches[key])[keep] for key in METADATA_COLUMNS.values()}
         coverage = {kind: vectors.count(ids[EMBEDDINGS[kind].key]) for kind, vectors in self.embeddings.items()}

@@ -1,5 +1,6 @@
 """Join matches with records by id. Pure: tables in, rows and a report out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +146,10 @@ def find_complete_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
     return whole
 
 
-def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]) -> JoinReport:
+Why = Callable[[str, int], str | None]  # takes a kind of `JoinReport.missing` and a record; says why it is missing
+
+
+def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools], why: Why) -> JoinReport:
     """Report on a range of rows.
 
     Args:
@@ -153,6 +157,7 @@ def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]
         start: number of the first row.
         stop: number after the last row.
         lacks: see `find_missing`.
+        why: says why a picture or an article is missing, if that is known.
     """
     count = stop - start
     incomplete = np.logical_or.reduce([*lacks.values()])
@@ -170,7 +175,7 @@ def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]
             kind: _by_outlet((captions if kind == "article" else images)[lack], outlets, kind)
             for kind, lack in lacks.items()
         },
-        first_missing=_first(rows, start, lacks),
+        first_missing=_first(rows, start, lacks, why),
         needed=_by_outlet(images[images >= 0], outlets, "picture"),
         first=start if count < len(rows) else None,
     )
@@ -197,18 +202,20 @@ def _by_outlet(records: Int32s, outlets: pa.DictionaryArray, kind: str) -> dict[
     return dict(sorted(counts.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
 
 
-def _first(rows: JoinedRows, start: int, lacks: dict[str, Bools]) -> list[str]:
+def _first(rows: JoinedRows, start: int, lacks: dict[str, Bools], why: Why) -> list[str]:
     named = []
     for kind, lack in lacks.items():
         for row in (np.flatnonzero(lack)[:SHOWN] + start).tolist():
             match = {name: rows.matches[name][row].as_py() for name in ("id", "image_id")}
+            record = int((rows.caption_row if kind == "article" else rows.image_row)[row])
             if kind == "caption":
                 what = f"no record of caption {match['id']}"
             elif kind == "picture_record":
                 what = f"no record of picture {match['image_id']}"
             elif kind in ("picture", "undecodable"):
-                what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
+                what = rows.corpus["image_path"][record].as_py()
             else:
-                what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
-            named.append((row, f"{what} (row {row})"))
+                what = rows.corpus["article_path"][record].as_py()
+            reason = why(kind, record) if kind in ("picture", "article") else None
+            named.append((row, f"{what} (row {row}{f': {printable(reason)}' if reason else ''})"))
     return [text for _, text in sorted(named)[:SHOWN]]

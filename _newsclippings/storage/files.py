@@ -216,8 +216,8 @@ def identify(location: str, dated: bool = True, access: Access = NO_ACCESS) -> s
             return digest.hexdigest()
         if dated:
             digest.update(f" {file.status.st_mtime_ns}".encode())
-        for byte in range(HEAD, file.size - HEAD, (file.size - 2 * HEAD) // SAMPLES):
-            digest.update(file.read_at(byte, SAMPLE))
+        for start in range(HEAD, file.size - HEAD, (file.size - 2 * HEAD) // SAMPLES):
+            digest.update(file.read_at(start, SAMPLE))
         digest.update(file.read_at(0, HEAD))
         digest.update(file.read_at(file.size - HEAD, HEAD))
     return digest.hexdigest()

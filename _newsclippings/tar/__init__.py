@@ -4,7 +4,7 @@ from _newsclippings.tar.archive import TarArchive, damaged_tar
 from _newsclippings.tar.end import longest_end
 from _newsclippings.tar.files import TarPictures, read_whole
 from _newsclippings.tar.headers import BLOCK
-from _newsclippings.tar.index import changed_tar, index_tar, keep_index, load_kept_index
+from _newsclippings.tar.index import changed_tar, describe_others, index_tar, keep_index, load_kept_index
 from _newsclippings.tar.index_file import write_index
 from _newsclippings.tar.segments import check_magic, walk_headers
 
@@ -15,6 +15,7 @@ __all__ = [
     "changed_tar",
     "check_magic",
     "damaged_tar",
+    "describe_others",
     "index_tar",
     "keep_index",
     "load_kept_index",

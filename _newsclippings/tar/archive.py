@@ -19,12 +19,13 @@ from _newsclippings.storage import (
     open_random,
     stamp,
 )
-from _newsclippings.tables import array_of
+from _newsclippings.tables import array_of, as_array
+from _newsclippings.tar.checksums import DATA_CRC, find_damaged_members
 from _newsclippings.tar.files import TarPictures
-from _newsclippings.tar.index import TarIndex, changed_tar, load_index
-from _newsclippings.tar.index_file import load_given_index
+from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, load_index
+from _newsclippings.tar.index_file import check_ends, load_given_index
 from _newsclippings.tar.members import Members, TarCopy
-from _newsclippings.text import option
+from _newsclippings.text import option, printable
 
 
 def damaged_tar(tar: str, damage: str) -> BadTarError:
@@ -85,16 +86,8 @@ class TarArchive:
         """
         folder = self._cache / "tar_indexes"
         if self._given is not None:
-            before = self._known_stamp(self._given)
-            key = cache_name(self._identify(self._given))
-            index = load_given_index(
-                self._given,
-                self.file,
-                key,
-                folder,
-                lambda: stamp(str(self._given), self._access) == before,
-                self._access,
-            )
+            index = self._load_given(self._given)
+            check_ends(index, self.file)
         else:
             key = self._key  # computed before the file is opened, so that a later change is noticed
             index = load_index(self.file, key, folder, self._make_key)
@@ -107,6 +100,32 @@ class TarArchive:
         """Where and why the tar could not be read to its end; None if it is whole or its index was not needed."""
         return self.index.damage if "index" in self.__dict__ else None
 
+    @property
+    def others(self) -> str:
+        """The members that are no plain files, in words; empty if there are none, or the index was not needed."""
+        return describe_others(self.index.metadata) if "index" in self.__dict__ else ""
+
+    def find_damaged_members(self, index: str, compare: bool) -> list[str] | None:
+        """Compare all members with the checksums of their data in an index that was given.
+
+        Args:
+            index: path or URL of the index.
+            compare: whether to read the tar.
+
+        Returns:
+            The name and the bytes of each member that is not what was indexed; None if the index has no checksums.
+
+        Raises:
+            BadTarError: the index is that of a tar of another size.
+        """
+        members = self._load_given(index).members
+        if DATA_CRC.name not in members.column_names:
+            return None
+        if not compare:
+            return []
+        damaged = members.take(as_array(find_damaged_members(self.file, members))).to_pylist()
+        return [f"{m['name']} (bytes {m['offset']:,} to {m['offset'] + m['size']:,})" for m in damaged]
+
     def open_member(self, name: str) -> tuple[RandomFile, int, int] | None:
         """Open a member that is read as a whole, such as data.json.
 
@@ -117,6 +136,10 @@ class TarArchive:
         row = self.index.find(array_of([name], pa.string()))
         if row[0] < 0:
             return None
+        if (reason := self.index.why_refused(int(row[0]))) is not None:
+            do = "Put a copy of the file into the folder origin beside the tar."
+            message = f"{self.file.path}: {name} cannot be read: {printable(reason)}. {do}"
+            raise BadTarError(message)
         member = Members.from_index(self.index, row)
         file: RandomFile = self.file
         if self._copy is not None:
@@ -133,6 +156,15 @@ class TarArchive:
         """Fetch the members of these rows in advance, if the tar is remote."""
         if self._copy is not None:
             self._copy.fetch(pictures.members_of(rows))
+
+    def _load_given(self, index: str) -> TarIndex:
+        before = self._known_stamp(index)
+        key, folder = cache_name(self._identify(index)), self._cache / "tar_indexes"
+
+        def is_unchanged() -> bool:
+            return stamp(index, self._access) == before
+
+        return load_given_index(index, self.file, key, folder, is_unchanged, self._access)
 
     def _check_same(self) -> None:
         if self._make_key() != self._key:

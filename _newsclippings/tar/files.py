@@ -60,6 +60,11 @@ class TarPictures:
         """
         return read_binary_array(self.file.path, self.paths, rows, self.sizes, self.present, self._read_into)
 
+    def why_absent(self, row: int) -> str | None:
+        """Say why a file that is in the tar by name cannot be used, such as a link that leaves the tar; else None."""
+        member = int(self._member[row])
+        return self._index.why_refused(member) if member >= 0 else None
+
     def byte_of(self, row: int) -> int:
         """Return the byte of the tar at which the data of a row begin."""
         return int(Members.from_index(self._index, self._member[[row]]).offsets[0])

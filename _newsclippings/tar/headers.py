@@ -2,27 +2,18 @@
 
 import re
 import struct
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from _newsclippings.errors import BadTarError
-from _newsclippings.storage import BadNameError, normalise_path, normalise_paths
+from _newsclippings.storage import normalise_path
 
 BLOCK = 512
 ZERO = bytes(BLOCK)
 MAX_FIELDS = 10_000  # in a PAX header; real ones have a few
 PLAIN = b"0\x007"  # types of members that are plain files
-REFUSED = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"3": "a character device",
-    b"4": "a block device",
-    b"6": "a FIFO",
-    b"S": "a sparse file",
-}
+HARD, SYMBOLIC, SPARSE = b"1", b"2", b"S"
+NO_DATA = b"123456"  # types of members without data, whatever size their headers give; as other readers take it
 
 
 class DamageError(Exception):
@@ -129,41 +120,3 @@ def is_header_of(header: bytes, path: str, size: int) -> bool:
         return has_long_name or normalise_path(read_name(header).decode()) == path
     except (DamageError, ValueError):
         return False
-
-
-def normalise_names(raw: pa.Array, path: str, bytes_at: Sequence[int] | npt.NDArray[np.int64]) -> pa.Array:
-    """Bring member names into the normal form (see `normalise_paths`).
-
-    Args:
-        raw: binary (N,), names as they are in the tar.
-        path: of the tar, for errors.
-        bytes_at: int (N,), position of each header, for errors.
-
-    Returns:
-        string (N,).
-
-    Raises:
-        BadTarError: a name is not UTF-8, or may leave the root.
-    """
-    try:
-        return normalise_paths(raw.cast(pa.string()))
-    except BadNameError as error:
-        position, why = error.position, error.why
-    except pa.ArrowInvalid:
-        position, why = (
-            next((k for k, name in enumerate(raw.to_pylist()) if not _is_utf8(name)), 0),
-            "it is not UTF-8",
-        )
-    message = (
-        f"{path}: byte {bytes_at[position]}: the member name {raw[position].as_py()[:80]!r} was refused: {why}. "
-        "Expected names below origin/, such as 'origin/guardian/images/0540/632.jpg'. Get the tar from its authors."
-    )
-    raise BadTarError(message)
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

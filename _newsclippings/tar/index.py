@@ -6,10 +6,11 @@ whose checksums are compared before it is used. `index_file` writes and reads it
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,16 +29,18 @@ from _newsclippings.storage import (
     write_kept,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
+from _newsclippings.tar.checksums import DATA_CRC, add_checksums
 from _newsclippings.tar.headers import BLOCK
+from _newsclippings.tar.links import OTHERS, REFUSED, TARGET, resolve_members
 from _newsclippings.tar.segments import check_magic, walk_headers
 from _newsclippings.tar.walk import SCHEMA
+from _newsclippings.text import printable
 
 SAMPLED = 1024  # headers compared before an index is used for a copied or touched tar
 Uint64s = npt.NDArray[np.uint64]
 
-_KEPT = SCHEMA.append(pa.field("key", pa.uint64())).append(
-    pa.field("row", pa.int32())
-)  # sorted keys, and the row of each
+OPTIONAL = (TARGET, REFUSED, DATA_CRC)  # columns that an index has if it needs them, after those of `SCHEMA`
+_KEYS = (pa.field("key", pa.uint64()), pa.field("row", pa.int32()))  # sorted keys, and the row of each
 
 
 def _weights(count: int) -> Uint64s:
@@ -53,12 +56,18 @@ def _weights(count: int) -> Uint64s:
 _WEIGHTS = _weights(1 << 14)
 
 
+def index_schema(columns: Iterable[str]) -> pa.Schema:
+    """Return the schema of an index that has some columns: `SCHEMA` and those of `OPTIONAL` among them."""
+    columns = list(columns)
+    return pa.schema([*SCHEMA, *(field for field in OPTIONAL if field.name in columns)])
+
+
 @dataclass(frozen=True)
 class TarIndex:
     """Positions of the files of a tar.
 
     Attributes:
-        members: Arrow table of `SCHEMA`, in the order of the tar.
+        members: Arrow table of `index_schema`, in the order of the tar.
         keys: uint64 (N,), sorted hashes of the names.
         rows: int32 (N,), the member of each key.
         damage: at which byte, after how many members and why the walk stopped; None if the tar is whole. With damage,
@@ -80,6 +89,18 @@ class TarIndex:
         """Raise `BadFileError` if the index was damaged after it was opened."""
         if self.mapped is not None:
             self.mapped.require_intact()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the index; see `index_tar`."""
+        return {key.decode(): value.decode() for key, value in (self.members.schema.metadata or {}).items()}
+
+    def why_refused(self, row: int) -> str | None:
+        """Say why a member has no data that can be used; None if it has."""
+        reason: str | None = None
+        if REFUSED.name in self.members.column_names:
+            reason = self.members[REFUSED.name][row].as_py()
+        return reason
 
     def find(self, names: pa.Array) -> Int64s:
         """Find members by their names.
@@ -111,30 +132,38 @@ class TarIndex:
         return result
 
 
-def index_tar(file: RandomFile, parts: Path | None = None) -> pa.Table:
+def index_tar(file: RandomFile, parts: Path | None = None, checksums: bool = False) -> pa.Table:
     """Index a tar by walking its headers.
 
     Args:
         file: the tar.
         parts: folder for finished segments, from which an interrupted walk continues; None keeps none.
+        checksums: read the data, too, and add the column `DATA_CRC`.
 
     Returns:
-        Arrow table of `SCHEMA` in the order of the tar. The metadata of its schema identify the tar; if it is damaged
-        (truncated, a wrong checksum, data after the end marker), they also have `damage`, and the table holds the
-        members before the damage.
+        Arrow table of `index_schema` in the order of the tar, with one row for each name. The metadata of its schema
+        identify the tar, and list its members that are no plain files (`OTHERS`). If it is damaged (truncated, a wrong
+        checksum, data after the end marker), they also have `damage`, and the table holds the members before it.
 
     Raises:
-        BadTarError: the file is no uncompressed tar or has no files; or it has a link, a device, a sparse file, or a
-            name that leaves the root.
+        BadTarError: the file is no uncompressed tar or has no files.
     """
     check_magic(file)
     metadata = identify_tar(file)
-    members, damage = walk_headers(file, parts and parts / "-".join(value[:16] for value in metadata.values()))
+    parts = parts and parts / "-".join(value[:16] for value in metadata.values())
+    walked, damage = walk_headers(file, parts)
+    keys = sort_keys(walked["name"])[0]
+    members, facts = resolve_members(walked, repeated=bool((keys[1:] == keys[:-1]).any()))
+    metadata |= facts
     if not len(members):
-        message = f"{file.path} has no file that can be read: {damage or 'it is an empty tar'}. Fetch it again."
+        others = describe_others(metadata)
+        why = damage or (f"it has only {others}" if others else "it is an empty tar")
+        message = f"{file.path} has no file that can be read: {why}. Fetch it again."
         raise BadTarError(message)
     if damage:
         metadata["damage"] = f"{damage}. The whole part has {_count_pictures(one_chunk(members['name']))}"
+    if checksums:
+        members = add_checksums(file, members, parts)
     return members.replace_schema_metadata(metadata)
 
 
@@ -162,7 +191,7 @@ def load_index(file: RandomFile, key: str, folder: Path, stamp_again: Callable[[
         stamp_again: computes `key` again, to notice a tar that changed.
 
     Raises:
-        BadTarError: as `index_tar`; or two members have the same name, or the tar changed during the walk.
+        BadTarError: as `index_tar`; or the tar changed during the walk.
     """
     content = f"{_digest(identify_tar(file))}-" if isinstance(file, LocalFile) else ""
     cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"
@@ -240,13 +269,11 @@ def keep_index(table: pa.Table, cached: Path, location: str, parts: Path | None 
         location: where it comes from, for errors.
         parts: folder of finished segments, which is removed.
         of: key of the tar, stored in the file.
-
-    Raises:
-        BadTarError: two members have the same name.
     """
-    keys, rows = sort_keys(table["name"], location)
+    keys, rows = sort_keys(table["name"])
     table = table.combine_chunks()
-    kept = pa.table([*table.columns, as_array(keys), as_array(rows)], _KEPT.with_metadata(table.schema.metadata))
+    schema = pa.schema([*table.schema, *_KEYS], table.schema.metadata)
+    kept = pa.table([*table.columns, as_array(keys), as_array(rows)], schema)
     with contextlib.suppress(OSError, BadFileError):  # disk full, read-only, or a folder of that name
         cached.parent.mkdir(parents=True, exist_ok=True)
         with write_kept(cached, of) as temporary, pa.ipc.new_file(temporary, kept.schema) as writer:
@@ -261,7 +288,10 @@ def keep_index(table: pa.Table, cached: Path, location: str, parts: Path | None 
 def load_kept_index(cached: Path, of: str = "") -> TarIndex | None:
     """Load an index from the cache; None if there is none, if it is damaged, or if it belongs to another key."""
     opened = open_table(cached, of)
-    if opened is None or not opened.table.schema.equals(_KEPT) or opened.table["key"].num_chunks != 1:
+    if opened is None or opened.table.num_columns == 0 or opened.table.column(0).num_chunks != 1:
+        return None
+    schema = opened.table.schema
+    if not schema.equals(pa.schema([*index_schema(schema.names), *_KEYS])):
         return None
     return replace(_make_index(opened.table, str(cached)), kept=cached, mapped=opened.file)
 
@@ -270,32 +300,31 @@ def _make_index(table: pa.Table, location: str) -> TarIndex:
     keys = np.frombuffer(table["key"].chunk(0).buffers()[1], np.uint64, len(table))
     rows = np.frombuffer(table["row"].chunk(0).buffers()[1], np.int32, len(table))
     damage = (table.schema.metadata or {}).get(b"damage")
-    return TarIndex(table.select(SCHEMA.names), keys, rows, damage.decode() if damage else None, location)
+    return TarIndex(
+        table.select(index_schema(table.column_names).names), keys, rows, damage.decode() if damage else None, location
+    )
 
 
-def sort_keys(names: pa.ChunkedArray, location: str) -> tuple[Uint64s, npt.NDArray[np.int32]]:
-    """Hash names and sort the hashes.
-
-    Args:
-        names: string (N,).
-        location: of the tar or its index, for errors.
+def sort_keys(names: pa.ChunkedArray) -> tuple[Uint64s, npt.NDArray[np.int32]]:
+    """Hash names, string (N,), and sort the hashes.
 
     Returns:
         uint64 (N,), the sorted hashes; int32 (N,), the row of each.
-
-    Raises:
-        BadTarError: two names are the same.
     """
     keys = np.concatenate([np.empty(0, np.uint64), *map(hash_names, names.chunks)])
     order = np.argsort(keys, kind="stable")
-    keys, rows = keys[order], order.astype(np.int32)
-    same = np.flatnonzero(keys[1:] == keys[:-1])
-    suspects = names.take(as_array(np.union1d(rows[same], rows[same + 1])))
-    repeated = next((c["values"] for c in pc.value_counts(suspects).to_pylist() if c["counts"] > 1), None)
-    if repeated is not None:
-        message = f"{location}: two members have the name {repeated!r}. Get the tar from its authors."
-        raise BadTarError(message)
-    return keys, rows
+    return keys[order], order.astype(np.int32)
+
+
+def describe_others(metadata: Mapping[str, str]) -> str:
+    """List the members of a tar that are no plain files, and the first names of each kind; empty if there are none."""
+    parts = []
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):  # an index of anyone
+        for kind, entry in json.loads(metadata.get(OTHERS, "{}")).items():
+            count, first = int(entry["members"]), [str(name)[:200] for name in entry["first"][:5]]
+            more = ", ..." if count > len(first) else ""
+            parts.append(printable(f"{count:,} x {kind[:80]} ({', '.join(first)}{more})"))
+    return "; ".join(parts[:20])
 
 
 def _count_pictures(names: pa.Array) -> str:

@@ -1,7 +1,7 @@
 """The index of a tar as a Parquet file, for use on other machines: names, positions and the identity of the tar.
 
 Such a file may come from anyone. The sizes in its footer are compared with the size of the file before any member is
-read. Then only the four columns are read, a few thousand members at a time.
+read. Then only the known columns are read, a few thousand members at a time.
 """
 
 import os
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import BadFileError, BadTarError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
     INDEX,
     Access,
@@ -31,18 +31,22 @@ from _newsclippings.storage import (
 )
 from _newsclippings.tables import int64s, one_chunk, values_of
 from _newsclippings.tar.headers import BLOCK
-from _newsclippings.tar.index import TarIndex, identify_tar, keep_index, load_kept_index, sort_keys
+from _newsclippings.tar.index import TarIndex, identify_tar, index_schema, keep_index, load_kept_index, sort_keys
+from _newsclippings.tar.links import REFUSED, TARGET
 from _newsclippings.tar.members import other_tar
 from _newsclippings.tar.walk import SCHEMA
-from _newsclippings.text import printable, without_secrets
+from _newsclippings.text import option, printable, without_secrets
 
 INDEX_MOST = 256 << 20  # bytes of an index; the 1.3 million files of VisualNews take a tenth of it
 IDENTITY = ("tar_size", "head_sha256", "tail_sha256")
 DIGEST = "members_xxh3"  # metadata key: XXH3-128 of the members and of the other metadata
+COLUMNS = "columns"  # metadata key: names of the columns beyond those of `SCHEMA`; absent if there are none
 MAX_FOOTER = 256 << 10  # bytes, each of which may take 1,000 in memory; `write_index` makes 1,000 per row group
 MAX_LIST = 1000  # row groups, columns, or levels of nesting; `write_index` makes a row group per 1,048,576 members
 MAX_NAMES = 1 << 29  # bytes of all names together
 BATCH = 2048  # members read together
+_LITTLE = {pa.int64(): "<i8", pa.uint32(): "<u4"}
+_TEXTS = ("name", TARGET.name, REFUSED.name)
 _DO = "Make it with `newsclippings index`, or leave visual_news_index out."
 
 
@@ -61,7 +65,7 @@ def load_given_index(
 
     Raises:
         BadFileError: the file is no index, or changed.
-        BadTarError: it is the index of another tar.
+        BadTarError: it is the index of a tar of another size. The ends are not compared; see `check_ends`.
     """
     cached, shown = folder / f"given-{key}.arrow", without_secrets(location)
     index = load_kept_index(cached, cached.name)
@@ -70,30 +74,38 @@ def load_given_index(
         if not is_unchanged():
             raise changed_file(shown)
         index = keep_index(table, cached, shown, of=cached.name)
-    metadata, actual = index.members.schema.metadata or {}, identify_tar(file)
-    if any(metadata.get(name.encode(), b"").decode() != value for name, value in actual.items()):
-        size = int(metadata[b"tar_size"])
-        if size != file.size:
-            raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
-        raise other_tar(shown, file.path, "the first and last 64 KiB of the tar that was indexed", "others")
+    size = int(index.metadata["tar_size"])
+    if file.size < size and index.metadata["head_sha256"] == identify_tar(file)["head_sha256"]:
+        message = (
+            f"{file.path}: the tar has {file.size:,} of the {size:,} bytes that were indexed in {shown}: the "
+            "download is not complete. Fetch the rest, or leave visual_news_index out to use the part that is there "
+            f"with {option('missing', 'null')} or {option('missing', 'drop_pair')}."
+        )
+        raise BadTarError(message)
+    if file.size != size:
+        raise other_tar(shown, file.path, f"a tar of {size:,} bytes", f"one of {file.size:,} bytes")
     return replace(index, location=shown, kept=None)
 
 
-def write_index(table: pa.Table, out: Path, tar: str) -> None:
+def check_ends(index: TarIndex, file: RandomFile) -> None:
+    """Raise `BadTarError` if a tar does not begin or end as the one of an index that was given."""
+    if any(index.metadata[name] != value for name, value in identify_tar(file).items()):
+        expected = "the first and last 64 KiB of the tar that was indexed"
+        raise other_tar(index.location, file.path, expected, "others")
+
+
+def write_index(table: pa.Table, out: Path) -> None:
     """Write the index of a tar as Parquet.
 
     Args:
         table: the index, see `index_tar`.
         out: the file to write.
-        tar: path of the tar, for errors.
-
-    Raises:
-        BadTarError: two members have the same name.
     """
     import pyarrow.parquet as pq
 
-    sort_keys(table["name"], tar)  # raises if two members have the same name
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if more := table.column_names[len(SCHEMA) :]:
+        metadata[COLUMNS] = " ".join(more)
     table = table.replace_schema_metadata({**metadata, DIGEST: _digest(table, metadata)})
     encodings = {"name": "DELTA_BYTE_ARRAY", "offset": "DELTA_BINARY_PACKED", "size": "DELTA_BINARY_PACKED"}
     options: dict[str, Any] = {"use_dictionary": False, "column_encoding": encodings, "write_page_checksum": True}
@@ -140,15 +152,19 @@ def read_index(path: str, location: str) -> pa.Table:
         raise bad_file(location, "names below origin/", what, _DO) from None
     if has_prefix:
         raise bad_file(location, "names relative to origin", "some with its prefix", _DO)
+    keys = sort_keys(table["name"])[0]
+    if (keys[1:] == keys[:-1]).any() and pc.count_distinct(names).as_py() < len(names):
+        raise bad_file(location, "one place for each name", "a name with several", _DO)
     digest = metadata.pop(DIGEST, None)
     if digest is not None and digest != _digest(table, metadata):
         message = f"{location}: the index is damaged: its checksum is wrong. Fetch it again, or make it again."
         raise BadFileError(message)
+    metadata.pop(COLUMNS, None)
     return table.replace_schema_metadata(metadata)
 
 
 def _read_members(path: str, location: str) -> pa.Table:
-    """Read the four columns of an index in the right types, with all metadata."""
+    """Read the columns of an index in the right types, with all metadata."""
     import pyarrow.parquet as pq
 
     footer = read_footer(path, location, SCHEMA.names, MAX_FOOTER, _DO)
@@ -161,13 +177,16 @@ def _read_members(path: str, location: str) -> pa.Table:
         raise _too_much(location, "members", footer.rows, "that fit into its tar")
     for text in (*metadata, *metadata.values()):
         text.decode()
+    schema = index_schema(metadata.get(COLUMNS.encode(), b"").decode().split())
+    if schema != SCHEMA:
+        footer = read_footer(path, location, schema.names, MAX_FOOTER, _DO)
     coded = _check_sizes(footer, os.path.getsize(path), location)
     options: dict[str, Any] = {"thrift_string_size_limit": 1 << 20, "thrift_container_size_limit": MAX_LIST}
     if coded:  # keep names of dictionaries as indices until their lengths are checked
-        options["read_dictionary"] = ["name"]
+        options["read_dictionary"] = coded
     with pa.OSFile(path) as source:  # pyarrow takes some paths for URIs
         opened = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False, **options)
-        table = pa.Table.from_batches(_batches(opened, footer.rows, location), SCHEMA).combine_chunks()
+        table = pa.Table.from_batches(_batches(opened, footer.rows, location, schema), schema).combine_chunks()
     if len(table) != footer.rows:
         raise bad_file(location, f"{footer.rows:,} members, as its footer says", f"{len(table):,}", _DO)
     table.validate(full=True)  # a string column of Parquet may hold bytes that are not UTF-8
@@ -176,7 +195,7 @@ def _read_members(path: str, location: str) -> pa.Table:
     return table.replace_schema_metadata(metadata)
 
 
-def _check_sizes(footer: Footer, size: int, location: str) -> bool:
+def _check_sizes(footer: Footer, size: int, location: str) -> list[str]:
     """Refuse a file that claims to hold more than an index of its size can.
 
     Args:
@@ -185,16 +204,16 @@ def _check_sizes(footer: Footer, size: int, location: str) -> bool:
         location: of the file, for errors.
 
     Returns:
-        Whether any names are stored in dictionaries.
+        The columns of texts of which any are stored in dictionaries.
     """
     rows = footer.rows
     if rows > size // 3:  # the checksums of headers alone take four bytes per member, and cannot be compressed
         raise _too_much(location, "members", rows, "an index of its size can have")
-    for name in SCHEMA.names:
+    for name in footer.groups[0] if footer.groups else []:
         count = sum(group[name].unpacked for group in footer.groups)
-        if count > (_most_names(rows) if name == "name" else (1 << 20) + 64 * rows):
+        if count > (_most_names(rows) if name in _TEXTS else (1 << 20) + 64 * rows):
             raise _too_much(location, f"bytes of {name}", count, "an index of so many members can have")
-    return any(group["name"].coded for group in footer.groups)
+    return [name for name in _TEXTS if any(name in group and group[name].coded for group in footer.groups)]
 
 
 def _most_names(rows: int) -> int:
@@ -202,44 +221,54 @@ def _most_names(rows: int) -> int:
     return min(MAX_NAMES, (64 << 20) + 4096 * rows)
 
 
-def _batches(opened: Any, rows: int, location: str) -> Iterator[pa.RecordBatch]:
-    """Yield members in the right types, `BATCH` at a time; stop with an error if their names are too long."""
+def _batches(opened: Any, rows: int, location: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield members in the right types, `BATCH` at a time; stop with an error if their texts are too long."""
     most = _most_names(rows)
-    for batch in opened.iter_batches(BATCH, columns=SCHEMA.names, use_threads=False):
-        columns = [batch.column(batch.schema.get_field_index(name)) for name in SCHEMA.names]
-        names = columns[0]
-        if pa.types.is_dictionary(names.type):
-            lengths = values_of(pc.binary_length(names.dictionary), 0).astype(np.int64)
-            used = values_of(pc.drop_null(names.indices))
-            count = int(lengths[used].sum()) if len(lengths) else 0
-        else:
-            count = names.nbytes
-        most -= count
-        if most < 0:
-            raise bad_file(location, "names of the members of a tar", "longer ones than any tar has", _DO)
-        if pa.types.is_dictionary(names.type):
-            names = names.dictionary.take(names.indices)
-        kinds = [names.type, *(column.type for column in columns[1:])]
-        if not (pa.types.is_string(kinds[0]) or pa.types.is_large_string(kinds[0])):
-            raise bad_file(location, "names that are strings", str(kinds[0])[:200], _DO)
-        if not all(map(pa.types.is_integer, kinds[1:])):
-            raise bad_file(location, "places that are integers", ", ".join(map(str, kinds[1:]))[:200], _DO)
-        cast = [column.cast(field.type) for column, field in zip([names, *columns[1:]], SCHEMA, strict=True)]
-        yield pa.RecordBatch.from_arrays(cast, schema=SCHEMA)
+    for batch in opened.iter_batches(BATCH, columns=schema.names, use_threads=False):
+        columns = [batch.column(batch.schema.get_field_index(name)) for name in schema.names]
+        for k, field in enumerate(schema):
+            texts = columns[k]
+            if not pa.types.is_string(field.type):
+                if not pa.types.is_integer(texts.type):
+                    raise bad_file(location, "places that are integers", str(texts.type)[:200], _DO)
+                continue
+            if pa.types.is_dictionary(texts.type):
+                lengths = values_of(pc.binary_length(texts.dictionary), 0).astype(np.int64)
+                used = values_of(pc.drop_null(texts.indices))
+                most -= int(lengths[used].sum()) if len(lengths) else 0
+            else:
+                most -= texts.nbytes
+            if most < 0:
+                raise bad_file(location, "names of the members of a tar", "longer ones than any tar has", _DO)
+            if pa.types.is_dictionary(texts.type):
+                columns[k] = texts = texts.dictionary.take(texts.indices)
+            if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+                raise bad_file(location, "names that are strings", str(texts.type)[:200], _DO)
+        cast = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+        yield pa.RecordBatch.from_arrays(cast, schema=schema)
 
 
 def _digest(table: pa.Table, metadata: dict[str, str]) -> str:
     """XXH3-128 of the members and the metadata, in hexadecimal."""
-    names = one_chunk(table["name"])
-    bounds = np.frombuffer(names.buffers()[1], np.int32, len(names) + 1, names.offset * 4)
     digest = xxhash.xxh3_128()
     for key in sorted(metadata):
         digest.update(f"{key}={metadata[key]}\n".encode())
-    digest.update(np.diff(bounds).astype("<i4").tobytes())
-    digest.update(names.buffers()[2].slice(int(bounds[0]), int(bounds[-1] - bounds[0])))
-    for name, kind in (("offset", "<i8"), ("size", "<i8"), ("header_crc", "<u4")):
-        digest.update(values_of(table[name]).astype(kind).tobytes())
+    for field in table.schema:
+        if pa.types.is_string(field.type):
+            _add_texts(digest, one_chunk(table[field.name]))
+        else:
+            digest.update(values_of(table[field.name]).astype(_LITTLE[field.type]).tobytes())
     return digest.hexdigest()
+
+
+def _add_texts(digest: xxhash.xxh3_128, texts: pa.Array) -> None:
+    if texts.null_count:
+        digest.update(np.packbits(values_of(texts.is_valid())).tobytes())
+        texts = pc.fill_null(texts, "")
+    bounds = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4)
+    digest.update(np.diff(bounds).astype("<i4").tobytes())
+    if bounds[-1] > bounds[0]:
+        digest.update(texts.buffers()[2].slice(int(bounds[0]), int(bounds[-1] - bounds[0])))
 
 
 def _too_much(location: str, what: str, count: int, limit: str) -> NewsCLIPpingsError:

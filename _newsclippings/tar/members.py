@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from tqdm.auto import tqdm
 
@@ -36,8 +37,10 @@ from _newsclippings.storage import (
     split_range,
 )
 from _newsclippings.tables import Int64s, as_array, one_chunk, values_of
+from _newsclippings.tar.checksums import DATA_CRC
 from _newsclippings.tar.headers import BLOCK, is_header_of
 from _newsclippings.tar.index import TarIndex
+from _newsclippings.tar.links import TARGET
 from _newsclippings.text import printable
 
 WASTE = 1 / 16  # largest share of a request that may be bytes between members, fetched to save another request
@@ -53,12 +56,13 @@ class Members:
     """Members of a tar, as the index describes them.
 
     Attributes:
-        names: string (N,), in the normal form.
+        names: string (N,), in the normal form; of a link, that of its target.
         offsets: int64 (N,), byte of the tar at which the data of each begin.
         sizes: int64 (N,), in bytes.
         crcs: uint32 (N,), CRC-32 of each header.
         index: location of the index, for errors.
         kept: its file in the cache, which is removed if it does not fit the tar; None if it must stay.
+        sums: uint32 (N,), CRC-32 of the data of each; None if the index has none.
     """
 
     names: pa.Array
@@ -67,6 +71,7 @@ class Members:
     crcs: npt.NDArray[np.uint32]
     index: str
     kept: Path | None = None
+    sums: npt.NDArray[np.uint32] | None = None
 
     @classmethod
     def from_index(cls, index: TarIndex, rows: Int64s) -> "Members":
@@ -78,12 +83,17 @@ class Members:
         index.check()
         table = index.members.take(as_array(rows))
         offsets, sizes, crcs = (values_of(table[name]) for name in ("offset", "size", "header_crc"))
-        return cls(one_chunk(table["name"]), offsets, sizes, crcs, index.location, index.kept)
+        names = table["name"]
+        if TARGET.name in table.column_names:  # a link has the header of its target
+            names = pc.coalesce(table[TARGET.name], names)
+        sums = values_of(table[DATA_CRC.name]) if DATA_CRC.name in table.column_names else None
+        return cls(one_chunk(names), offsets, sizes, crcs, index.location, index.kept, sums)
 
     def take(self, rows: Int64s) -> "Members":
         """Take some of these members."""
         names = self.names.take(as_array(rows))
-        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept)
+        sums = None if self.sums is None else self.sums[rows]
+        return Members(names, self.offsets[rows], self.sizes[rows], self.crcs[rows], self.index, self.kept, sums)
 
     def check(self, k: int, header: bytes | bytearray | memoryview, tar: str) -> None:
         """Raise `BadTarError` unless `header` is the header of the k-th member."""
@@ -97,6 +107,17 @@ class Members:
             message = (
                 f"{tar}: expected {expected}, as when it was indexed, found another there. The tar changed, or was "
                 "not read correctly: its index was thrown away, load again."
+            )
+            raise BadTarError(message)
+
+    def check_data(self, k: int, crc: int, tar: str) -> None:
+        """Raise `BadTarError` unless `crc` is the CRC-32 of the data of the k-th member, if the index has it."""
+        if self.sums is not None and crc != self.sums[k]:
+            start = int(self.offsets[k])
+            message = (
+                f"{tar}: {self.names[k].as_py()}, bytes {start:,} to {start + int(self.sizes[k]):,} of the tar, is not "
+                f"what was indexed: its CRC-32 is another than in {self.index}. The tar is damaged there, as after a "
+                "broken download: fetch it again. `newsclippings verify` with this index names all such members."
             )
             raise BadTarError(message)
 
@@ -125,6 +146,8 @@ def read_members(file: "RandomFile | TarCopy", members: Members, rows: Int64s, v
             row = int(rows[i])
             file.read_into(int(members.offsets[row]) - BLOCK, memoryview(header), views[i])
             members.check(row, header, file.path)
+            if members.sums is not None:
+                members.check_data(row, zlib.crc32(views[i]), file.path)
         return
     view_of = {int(row): view for row, view in zip(rows, views, strict=True)}
 
@@ -408,6 +431,7 @@ def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iter
     starts, stops = members.offsets[rows] - BLOCK, members.offsets[rows] + members.sizes[rows]
     plan = list(plan_requests(starts, stops))
     reads = file.read_ranges([(start, stop) for start, stop, _, _ in plan])
+    sums = dict[int, int]()  # CRC-32 so far, of members that come in pieces
     for ((start, stop), data), (_, _, first, last) in zip(reads, plan, strict=True):
         view = memoryview(data)
         for k in range(first, last):
@@ -417,7 +441,10 @@ def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iter
             low, high = max(body, start), min(int(stops[k]), stop)
             if low < high:
                 sink(row, low - body, view[low - start : high - start])
+                if members.sums is not None:
+                    sums[row] = zlib.crc32(view[low - start : high - start], sums.get(row, 0))
             if stops[k] <= stop:
+                members.check_data(row, sums.pop(row, 0), file.path)
                 yield row
 
 

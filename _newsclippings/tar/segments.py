@@ -21,7 +21,7 @@ from _newsclippings.storage import Lock, RandomFile, limit_threads, open_table, 
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
-from _newsclippings.tar.walk import SCHEMA, GlobalFieldsError, Segment, walk_segment
+from _newsclippings.tar.walk import WALKED, GlobalFieldsError, Segment, walk_segment
 from _newsclippings.text import printable
 
 SEGMENT = 256 << 20  # bytes of a segment: the most that is walked again after an interruption
@@ -43,18 +43,15 @@ _MAGIC = (
 
 
 def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table, str | None]:
-    """Find every file of a tar.
+    """Find every member of a tar, except folders.
 
     Args:
         file: the tar.
         parts: folder for finished segments, from which an interrupted walk continues; None keeps none.
 
     Returns:
-        Arrow table of `SCHEMA` in the order of the tar; and a description of the damage (at which byte, after how many
+        Arrow table of `WALKED` in the order of the tar; and a description of the damage (at which byte, after how many
         members, why), None if there is none. With damage, the table holds the members before it.
-
-    Raises:
-        BadTarError: the tar has a link, a device, a sparse file, or a name that leaves the root.
     """
     what = f"Indexing {printable(os.path.basename(file.path))}"
     with tqdm(
@@ -103,11 +100,9 @@ def _chain(
 
 def _join(file: RandomFile, chain: Iterator[Segment]) -> tuple[pa.Table, str | None]:
     """Join the segments up to the end marker or the first damage, and check the end of the tar."""
-    tables, members = [empty_table(SCHEMA)], 0
+    tables, members = [empty_table(WALKED)], 0
     stop: DamageError | None = None
     for segment in chain:
-        if isinstance(segment.stop, BadTarError):
-            raise segment.stop
         tables.append(segment.members)
         members += len(segment.members)
         stop = segment.stop
@@ -148,7 +143,7 @@ def _walk_or_load(
         # If it cannot be kept, an interrupted walk begins again; nothing else changes.
         with contextlib.suppress(OSError, BadFileError):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            schema = SCHEMA.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
+            schema = WALKED.with_metadata({"end": str(segment.end), "at_end": str(segment.at_end)})
             with write_kept(kept, _key(kept)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
                 writer.write_table(segment.members)
             return _load_segment(kept, start) or segment  # mapped, so that it takes no memory
@@ -158,7 +153,7 @@ def _walk_or_load(
 def _load_segment(kept: Path, start: int) -> Segment | None:
     """Load a kept segment; None if there is none, or if it is damaged."""
     opened = open_table(kept, _key(kept))
-    if opened is None or not opened.table.schema.equals(SCHEMA):
+    if opened is None or not opened.table.schema.equals(WALKED):
         return None
     metadata, members = opened.table.schema.metadata, opened.table.replace_schema_metadata(None)
     with contextlib.suppress(TypeError, KeyError, ValueError):  # no metadata, or others

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -278,16 +277,6 @@ def _folder_in_place(world: World) -> None:
     world.annotations("merged_balanced", "train").mkdir()
 
 
-def _member(kind: bytes) -> Callable[[World], None]:
-    def write(world: World) -> None:
-        shutil.rmtree(world.origin)
-        info = tarfile.TarInfo("origin/bbc/images/0000/000.jpg")
-        info.type, info.linkname = kind, "/etc/passwd"
-        world.write_tar(extra=[(info, b"")])
-
-    return write
-
-
 def _compressed(world: World) -> None:
     shutil.rmtree(world.origin)
     world.write_tar()
@@ -308,8 +297,6 @@ HOSTILE: dict[str, tuple[Callable[[World], None], str, str, int | None]] = {
     "a path that climbs": (_hostile_path, "origin/data.json", "it has '..'", 24),
     "a link that leaves": (_link, ".jpg", "leads through a link to", 23),
     "a folder for a file": (_folder_in_place, "train.json", "is a folder; expected a file", None),
-    "a link in the tar": (_member(tarfile.SYMTYPE), "origin.tar", "link", 24),
-    "a device in the tar": (_member(tarfile.CHRTYPE), "origin.tar", "device", 24),
     "a compressed tar": (_compressed, "origin.tar", "gunzip", 24),
     "records in a damaged tar": (_only_the_tar_has_records, "origin.tar", "do not begin with a tar header", 24),
 }

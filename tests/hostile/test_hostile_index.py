@@ -323,7 +323,7 @@ def index_of(count: int) -> pa.Table:
 def test_a_damaged_index(tmp_path: Path) -> None:
     """A damaged index gives the members that were written, or one error; never a signal."""
     good = tmp_path / "good.parquet"
-    write_index(index_of(300), good, "origin.tar")
+    write_index(index_of(300), good)
     assert read_index(str(good), "good").equals(index_of(300))
     assert read_index(str(good), "good").schema.metadata == index_of(300).schema.metadata
     (tmp_path / "spoilt").mkdir()
@@ -339,7 +339,7 @@ def test_a_damaged_index(tmp_path: Path) -> None:
 def test_members_are_compared_with_what_was_written(tmp_path: Path) -> None:
     """A changed value in valid Parquet is detected if the index has a checksum, and nothing else is refused."""
     good, other = tmp_path / "good.parquet", tmp_path / "other.parquet"
-    write_index(index_of(300), good, "origin.tar")
+    write_index(index_of(300), good)
     table = pq.read_table(good)
     pq.write_table(table, other, row_group_size=7)
     assert read_index(str(other), "other").equals(index_of(300))

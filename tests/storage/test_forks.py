@@ -26,6 +26,7 @@ from support.world import World, make_world
 from _newsclippings.config import Request
 from _newsclippings.inputs import find_inputs
 from _newsclippings.rows.joiner import Joiner
+from _newsclippings.storage import identify, stamp
 from _newsclippings.storage.kept import cache_folder
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.storage.remote import open_file_system

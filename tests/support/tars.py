@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from typing import Any
 
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar import index as tar_index
@@ -16,6 +18,7 @@ class Walked:
             self.members = tar_index.index_tar(file)
         damage = self.members.schema.metadata.get(b"damage")
         self.damage = damage.decode() if damage else None
+        self.others: dict[str, Any] = json.loads(self.members.schema.metadata.get(b"others", b"{}"))
 
 
 walk = Walked

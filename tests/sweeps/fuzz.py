@@ -117,7 +117,7 @@ def seeds(target: str) -> list[bytes]:
 
             out = Path(folder, "x.parquet")
             with LocalFile(str(world.tar)) as opened:
-                write_index(index_tar(opened), out, "origin.tar")
+                write_index(index_tar(opened), out)
             return [out.read_bytes()]
         vectors: dict[int, Any] = {1: np.arange(4, dtype=np.float32), 2: np.ones(4, np.float16)}
         faces = {1: None, 2: np.ones((2, 4), np.float32)}

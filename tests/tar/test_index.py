@@ -111,7 +111,13 @@ def test_what_the_command_prints(origin: Origin, published: Published) -> None:
     count = len(expected(published.tar))
     assert (done.stdout, done.stderr) == (f"x.parquet ({count:,} files)\n", "")
     said = CliRunner().invoke(main, ["index", str(published.tar), "-o", "y.parquet", "--format", "json"])
-    assert json.loads(said.stdout) == {"index": "y.parquet", "members": count, "damage": None}
+    assert json.loads(said.stdout) == {
+        "index": "y.parquet",
+        "members": count,
+        "checksums": False,
+        "damage": None,
+        "others": "",
+    }
 
 
 def test_an_index_is_replaced_and_its_folder_made(published: Published, own: Published, tmp_path: Path) -> None:
@@ -562,15 +568,31 @@ def test_a_failed_index_leaves_no_file(own: Published, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == expected(own.tar)
 
 
-def test_a_tar_with_a_link_is_refused_on_a_server(own: Published) -> None:
-    """A remote tar with a link is refused like a local one."""
-    info = tarfile.TarInfo("origin/bbc/images/link.jpg")
-    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    own.world.write_tar(own.tar, extra=[(info, b"")])
-    with pytest.raises(BadTarError, match=r"link\.jpg"):
-        own.load()
-    with pytest.raises(NewsCLIPpingsError, match=r"link\.jpg"):
-        raw_splits(own.load(streaming=True))
+def _with_links(published: Published) -> dict[str, Any]:
+    """Make two needed pictures links: one to another picture, one that leaves the tar; return what `rows` needs."""
+    world = published.world
+    first, second, third = sorted(world.pictures)[:3]
+    entries = [_link(second, tarfile.LNKTYPE, f"origin/{first}"), _link(third, tarfile.SYMTYPE, "/etc/passwd")]
+    kept = world.pictures
+    world.pictures = {path: data for path, data in kept.items() if path not in (second, third)}
+    world.write_tar(published.tar, extra=entries)
+    world.pictures = {**kept, second: kept[first]}
+    return {"pictures": set(kept) - {third}}
+
+
+def _link(path: str, kind: bytes, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(f"origin/{path}")
+    info.type, info.linkname = kind, target
+    return info, b""
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize("given", [False, True], ids=["walked", "given"])
+def test_a_remote_tar_with_links(own: Published, tmp_path: Path, streaming: bool, given: bool) -> None:
+    """Of a remote tar, a link to a picture has its bytes; one that leaves the tar is missing. So it is by its index."""
+    expected_rows = expected_splits(own.world, **_with_links(own), missing="null")
+    options = {"visual_news_index": make_index(own.tar, tmp_path / "x.parquet")} if given else {}
+    assert raw_splits(own.load(streaming=streaming, missing="null", **options)) == expected_rows
 
 
 # Walks in segments
@@ -693,13 +715,16 @@ def test_a_finished_part_of_a_walk_is_not_walked_again(
     assert len(before & set(walked)) == 3
 
 
-def test_a_tar_with_a_repeated_member_gets_no_index(tmp_path: Path) -> None:
-    """For a tar with two members of one name, the command names it and writes no index."""
+def test_the_index_of_a_tar_with_a_repeated_member(tmp_path: Path) -> None:
+    """Of two members of one name, the index has the last; the command counts them."""
     path, out = tmp_path / "twice.tar", tmp_path / "x.parquet"
     with tarfile.open(path, "w") as tar:
-        for _ in range(2):
-            tar.addfile(tarfile.TarInfo("origin/bbc/images/0000/001.jpg"), io.BytesIO())
+        for size in (10, 20):
+            info = tarfile.TarInfo("origin/bbc/images/0000/001.jpg")
+            info.size = size
+            tar.addfile(info, io.BytesIO(b"x" * size))
     result = CliRunner().invoke(main, ["index", str(path), "-o", str(out)])
-    assert result.exit_code == 1
-    assert "twice.tar: two members have the name 'bbc/images/0000/001.jpg'" in result.output
-    assert not out.exists()
+    assert result.exit_code == 0, result.output
+    assert "1 x earlier member of a repeated name (bbc/images/0000/001.jpg)" in result.output
+    rows = pq.read_table(out).select(["name", "offset", "size"]).to_pylist()
+    assert rows == [{"name": "bbc/images/0000/001.jpg", "offset": 1536, "size": 20}]

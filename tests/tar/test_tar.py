@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import tarfile
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from support.reading import expected_splits, load, raw_splits
 from support.sampling import WAYS, crossed
 from support.world import OUTLETS, World
 
-from newsclippings import BadFileError, BadTarError, NewsCLIPpings
+from newsclippings import BadTarError, MissingDataError, NewsCLIPpings, verify
 
 
 @pytest.fixture
@@ -140,11 +141,13 @@ def test_an_appended_archive(tar_world: World) -> None:
 
 @pytest.mark.parametrize("name", ["origin/{}", "origin/./{}", "./origin//{}"])
 def test_a_repeated_member(tar_world: World, name: str) -> None:
-    """Two members with one name are refused, because either may be the picture."""
-    path = next(iter(tar_world.pictures))
+    """Of two members with one name, the last is the picture, as for `tar`; the other is counted."""
+    path = tar_world.used_once().image_path
     tar_world.write_tar(extra=[_member(name.format(path), data=b"other")])
-    with pytest.raises(BadTarError, match=rf"origin\.tar: two members have the name '{path}'"):
-        load(tar_world)
+    tar_world.pictures[path] = b"other"
+    assert raw_splits(load(tar_world)) == expected_splits(tar_world)
+    report = verify(tar_world.root, configs=["merged_balanced"])
+    assert f"1 x earlier member of a repeated name ({path})" in " ".join(report.notes)
 
 
 def _member(
@@ -155,33 +158,61 @@ def _member(
     return info, data
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "says"),
-    [
-        ("origin/bbc/images/link.jpg", tarfile.SYMTYPE, "is a symbolic link"),
-        ("origin/bbc/images/hard.jpg", tarfile.LNKTYPE, "is a hard link"),
-        ("origin/bbc/images/tty.jpg", tarfile.CHRTYPE, "is a character device"),
-        ("origin/bbc/images/disk.jpg", tarfile.BLKTYPE, "is a block device"),
-        ("origin/bbc/images/fifo.jpg", tarfile.FIFOTYPE, "is a FIFO"),
-        ("origin/../../leaves.jpg", tarfile.REGTYPE, r"was refused: it has '\.\.'"),
-        ("/origin/absolute.jpg", tarfile.REGTYPE, "was refused: it is absolute"),
-        ("origin/bbc\\backslash.jpg", tarfile.REGTYPE, "was refused: it has a backslash"),
-    ],
-    ids=["symlink", "hard link", "character device", "block device", "FIFO", "..", "absolute", "backslash"],
-)
-def test_members_that_are_no_plain_files(tar_world: World, name: str, kind: bytes, says: str) -> None:
-    """Links, devices and names that leave the root are refused by name."""
-    tar_world.write_tar(data_json="first", extra=[_member(name, kind, "/etc/passwd")])
-    shown = name.split("/")[-1].split("\\")[-1]
-    with pytest.raises(BadFileError, match=rf"origin\.tar: byte \d+: .*{shown}' {says}\. Expected .* Get the tar from"):
-        load(tar_world)
+OTHERS = {
+    "symbolic link": ("origin/bbc/images/link.jpg", tarfile.SYMTYPE, "bbc/images/link.jpg"),
+    "hard link": ("origin/bbc/images/hard.jpg", tarfile.LNKTYPE, "bbc/images/hard.jpg"),
+    "character device": ("origin/bbc/images/tty.jpg", tarfile.CHRTYPE, "bbc/images/tty.jpg"),
+    "block device": ("origin/bbc/images/disk.jpg", tarfile.BLKTYPE, "bbc/images/disk.jpg"),
+    "FIFO": ("origin/bbc/images/fifo.jpg", tarfile.FIFOTYPE, "bbc/images/fifo.jpg"),
+    "sparse file": ("origin/bbc/images/sparse.jpg", b"S", "bbc/images/sparse.jpg"),
+    "volume label": ("VisualNews", b"V", "VisualNews"),
+}
+ODD = ["origin/../../leaves.jpg", "/origin/absolute.jpg", "origin/bbc\\backslash.jpg", "origin/new\nline.jpg"]
 
 
-def test_a_sparse_member(tar_world: World) -> None:
-    """A sparse member, which is not stored as its plain bytes, is refused."""
-    tar_world.write_tar(data_json="first", extra=[_member("origin/bbc/images/sparse.jpg", b"S")])
-    with pytest.raises(BadTarError, match="sparse"):
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+def test_members_that_no_row_needs_stop_nothing(tar_world: World, streaming: bool) -> None:
+    """Links, devices, labels, sparse files and odd names are counted by kind and named, and the rows are the same."""
+    extra = [_member(name, kind, "/etc/passwd") for name, kind, _ in OTHERS.values()]
+    tar_world.write_tar(data_json="first", extra=[*extra, *(_member(name, data=b"x") for name in ODD)])
+    assert raw_splits(load(tar_world, streaming=streaming)) == expected_splits(tar_world)
+    report = verify(tar_world.root, configs=["merged_balanced"])
+    assert report.sound, str(report)
+    (note,) = (note for note in report.notes if "no plain files" in note)
+    for kind, (_, _, shown) in OTHERS.items():
+        assert f"1 x {kind} ({shown})" in note
+    assert r"4 x odd name (origin/../../leaves.jpg, /origin/absolute.jpg, origin/bbc\backslash.jpg, " in note
+    assert r"origin/new\nline.jpg)" in note
+
+
+NEEDED = {
+    "a symbolic link that leaves": (tarfile.SYMTYPE, "../../../../../etc/passwd", "its target is outside of it"),
+    "an absolute link": (tarfile.SYMTYPE, "/etc/passwd", "it is absolute"),
+    "a link to nothing": (
+        tarfile.SYMTYPE,
+        "none.jpg",
+        "it is a symbolic link to none.jpg, which is no file of the tar",
+    ),
+    "a hard link to nothing": (tarfile.LNKTYPE, "origin/none.jpg", "it is a hard link to origin/none.jpg, which is no"),
+    "a circle": (tarfile.SYMTYPE, "./{}", "in a circle or a chain of more than 40 links"),
+    "a sparse file": (b"S", "", "it is a sparse file"),
+    "a FIFO": (tarfile.FIFOTYPE, "", "it is a FIFO"),
+}
+
+
+@pytest.mark.parametrize("what", NEEDED)
+def test_a_needed_member_that_is_no_file(tar_world: World, what: str) -> None:
+    """A picture that is a link to nothing, a sparse file or a device is missing, in its rows only, with the reason."""
+    kind, target, says = NEEDED[what]
+    path, pictures = tar_world.used_once().image_path, set(tar_world.pictures)
+    data = tar_world.pictures.pop(path)
+    target = target.format(path.rpartition("/")[2])
+    tar_world.write_tar(data_json="first", extra=[_member(f"origin/{path}", kind, target)])
+    tar_world.pictures[path] = data
+    with pytest.raises(MissingDataError, match=rf"First: {path} \(row \d+: .*{re.escape(says)}"):
         load(tar_world)
+    found = raw_splits(load(tar_world, missing="null"))
+    assert found == expected_splits(tar_world, pictures=pictures - {path}, missing="null")
 
 
 @pytest.mark.parametrize(
