@@ -228,7 +228,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         def outdated() -> bool:
             if is_url(folder) or not is_sound(folder):
                 return True
-            return is_outdated(folder, self.config_id, self.config.inputs().pictures)
+            return is_outdated(folder, self.config_id)
 
         if not is_url(folder):
             check_not_input(folder, self.config.inputs().list_places())
@@ -273,8 +273,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        if self.config.images != "none" or self.config.articles:
-            self.config.inputs().require_pictures()  # now, not at the first row
+        self.config.inputs().require_visual_news(self.config)  # now, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` imports it at the first row, perhaps in a thread during a fork
         with delay_forks():  # `datasets` imports torch here; nothing is read or fetched
@@ -296,7 +295,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
                 save_reports(self._output_dir, self._joined)
                 save_inputs(self._output_dir, self.config_id, self._joined)
                 # Workers look for the pictures again
-                if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id, inputs.pictures):
+                if kwargs.get("num_proc") and is_outdated(self._output_dir, self.config_id):
                     raise changed_inputs(self.config.name)
         except Exception as error:
             self.config.forget_inputs()

@@ -48,13 +48,12 @@ def save_inputs(folder: str, config_id: str, splits: dict[str, JoinedSplit]) -> 
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
     unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
-    used = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
-    paths = pa.concat_arrays([pa.nulls(0, pa.string()), *used])
-    schema = pa.schema(
-        [("image_path", pa.string())], {"config_id": config_id, "state": pictures_state(*unique.values())}
-    )
+    roots = json.dumps([pictures.root for pictures in unique.values()])
+    about = {"config_id": config_id, "state": pictures_state(*unique.values()), "roots": roots}
+    schema = pa.schema([("path", pa.string())], about)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        writer.write_table(pa.table([paths], schema=schema))
+        for pictures in unique.values():
+            writer.write_batch(pa.record_batch([pictures.paths.take(as_array(pictures.looked))], schema=schema))
 
 
 def save_proof(folder: str) -> None:
@@ -99,24 +98,24 @@ def check_replaced(folder: str, name: str) -> None:
         raise foreign_output(folder, CALL)
 
 
-def is_outdated(folder: str, config_id: str, root: str | None) -> bool:
+def is_outdated(folder: str, config_id: str) -> bool:
     """Check whether the data in a folder were built from other inputs or options.
 
     Args:
         folder: the folder with the data.
-        config_id: the current id of the config, which covers its options, its input files and `VERSION`.
-        root: the folder of the pictures; None if there is none. No config_id covers the pictures in a folder, because
-            there are too many to check each time an id is needed. They are compared here by size and times.
+        config_id: the current id of the config, which covers its options, its input files and `VERSION`. It does not
+            cover the pictures and articles in folders, because there are too many to check each time an id is needed.
+            They are compared here by size and times.
     """
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE)))).read_all()
-        metadata, chunks = table.schema.metadata or {}, table["image_path"].chunks
-    except (OSError, pa.ArrowException, KeyError):  # absent or damaged
+        file = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE))))
+        metadata = file.schema.metadata or {}
+        if metadata.get(b"config_id") != config_id.encode():
+            return True
+        batches = [file.get_batch(k)["path"] for k in range(file.num_record_batches)]
+        folders = [FolderPictures(*each) for each in zip(json.loads(metadata[b"roots"]), batches, strict=True)]
+    except (OSError, pa.ArrowException, KeyError, ValueError):  # absent or damaged
         return True
-    if metadata.get(b"config_id") != config_id.encode():
-        return True
-    if not len(table) or root is None:
-        return False
-    pictures = FolderPictures(root, pa.concat_arrays(chunks))
-    pictures.look(np.arange(len(table), dtype=np.int32))
-    return bool(pictures_state(pictures).encode() != metadata.get(b"state"))
+    for pictures in folders:
+        pictures.look(np.arange(len(pictures.paths), dtype=np.int32))
+    return bool(pictures_state(*folders).encode() != metadata.get(b"state"))

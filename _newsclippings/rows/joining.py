@@ -209,6 +209,7 @@ def _first(rows: JoinedRows, start: int, lacks: dict[str, Bools]) -> list[str]:
             elif kind in ("picture", "undecodable"):
                 what = rows.corpus["image_path"][int(rows.image_row[row])].as_py()
             else:
-                what = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
+                path = rows.corpus["article_path"][int(rows.caption_row[row])].as_py()
+                what = path or f"no original article of caption {match['id']}"
             named.append((row, f"{what} (row {row})"))
     return [text for _, text in sorted(named)[:SHOWN]]
