@@ -91,6 +91,7 @@ def with_full_articles(records: pa.Table, metadata: pa.Table, location: str) -> 
         UnsafePathError: a path could leave the tree.
     """
     paths = one_chunk(metadata["metadata"]).field("full_article_path")
+    paths = pc.if_else(pc.equal(paths, ""), None, paths)
     try:
         names = normalise_paths(paths)
     except BadNameError as error:

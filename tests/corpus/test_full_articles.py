@@ -114,16 +114,15 @@ def test_a_tar_that_is_compressed_in_secret(bare: World) -> None:
     shutil.rmtree(bare.root / "visual_news" / "articles")
     tar = bare.write_full_articles_tar()
     tar.write_bytes(gzip.compress(tar.read_bytes()))
-    with pytest.raises(BadTarError, match="found a gzip archive"):
+    with pytest.raises(BadTarError, match="found gzip. A compressed archive"):
         read(bare)
 
 
 def test_nothing_is_there(new_world: Callable[..., World]) -> None:
     """Without the articles, the error lists where they were searched, and what else there is."""
     world = new_world(folder=False, tar=False)
-    with pytest.raises(
-        DataNotFoundError, match=r"(?s)original articles.*not found.*visual_news/articles\n.*articles=True"
-    ):
+    says = r"(?s)original articles.*not found.*visual_news/articles\n.*articles=True"
+    with pytest.raises(DataNotFoundError, match=says):
         read(world)
 
 
@@ -170,10 +169,6 @@ def test_a_record_without_a_file(bare: World, path: str | None) -> None:
     """A record that names no file has no article."""
     row = bare.rows(split="test")[0]
     edit_metadata(bare, row, path)
-    if path == "":
-        with pytest.raises(UnsafePathError, match="it is empty"):
-            read(bare)
-        return
     found = read(bare, missing="null")
     plan = expected(bare, "test")
     assert found == [None if r["id"] == row["id"] else plan[r["index"]] for r in bare.rows(split="test")]
@@ -268,9 +263,12 @@ def test_the_option_alone_is_a_flag(
 ) -> None:
     """`--articles` never takes the next word, unless it is `full`."""
     asked: list[Any] = []
-    monkeypatch.setattr(
-        "_newsclippings.folder.build_folder", lambda *given, **options: asked.append((given, options)) or {}
-    )
+
+    def note(*given: Any, **options: Any) -> dict[str, Any]:
+        asked.append((given, options))
+        return {}
+
+    monkeypatch.setattr("_newsclippings.folder.build_folder", note)
     code, text = run("build", *(str(tmp_path / "out") if word == "OUT" else word for word in arguments))
     assert code == 0, text
     ((given, options),) = asked
