@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.download import download
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -55,6 +56,7 @@ for command in (
     cli_folder.croissant,
     cli_folder.push,
     cli_folder.stats,
+    download,
     train,
     verify,
 ):

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.corpus.records import corpus_schema, pick_records, refused_path, with_normal_paths
 from _newsclippings.errors import bad_file
 from _newsclippings.storage import BadNameError, Stream, normalise_paths
-from _newsclippings.tables import Int64s, array_of, as_array, int64s, lookup, one_chunk, table_of
+from _newsclippings.tables import Int64s, array_of, as_array, int64s, lookup, one_chunk, table_of, values_of
 
 _ENTITIES = pa.list_(pa.struct([("text", pa.string()), ("label", pa.string())]))
 STRUCT = pa.struct(
@@ -91,14 +92,15 @@ def with_full_articles(records: pa.Table, metadata: pa.Table, location: str) -> 
         UnsafePathError: a path could leave the tree.
     """
     paths = one_chunk(metadata["metadata"]).field("full_article_path")
-    paths = pc.if_else(pc.equal(paths, ""), None, paths)
+    absent = values_of(pc.utf8_length(paths), 0) == 0
     try:
-        names = normalise_paths(paths)
+        names = normalise_paths(paths.take(as_array(np.arange(len(paths)), absent)))
     except BadNameError as error:
         raise refused_path(location, metadata["id"], "full_article_path", paths, error) from None
     names = pc.replace_substring_regex(names, r"^(?:visual_?news/)?articles/", "")
     rows = lookup(int64s(metadata["id"]), int64s(records["id"]))
-    return records.append_column("article_path", pc.fill_null(names.take(as_array(rows, rows < 0)), ""))
+    none = array_of([""] * len(rows), pa.string())
+    return records.append_column("article_path", pc.coalesce(names.take(as_array(rows, rows < 0)), none))
 
 
 def _make_structs(records: list[dict[str, Any]]) -> pa.Array:

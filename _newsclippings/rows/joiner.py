@@ -321,7 +321,7 @@ class Joiner:
         if self._articles_tar is None:
             return FolderPictures(str(self.inputs.full_articles), paths)
         index = self._articles_tar.index
-        names = [pc.binary_join_element_wise(folder, paths, "") for folder in ARTICLES_ROOTS]
+        names = [pc.replace_substring_regex(paths, "^", folder, max_replacements=1) for folder in ARTICLES_ROOTS]
         return self._articles_tar.pictures(max(names, key=lambda these: int((index.find(these) >= 0).sum())))
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:

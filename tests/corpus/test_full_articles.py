@@ -114,7 +114,7 @@ def test_a_tar_that_is_compressed_in_secret(bare: World) -> None:
     shutil.rmtree(bare.root / "visual_news" / "articles")
     tar = bare.write_full_articles_tar()
     tar.write_bytes(gzip.compress(tar.read_bytes()))
-    with pytest.raises(BadTarError, match="found gzip. A compressed archive"):
+    with pytest.raises(BadTarError, match="found gzip"):
         read(bare)
 
 

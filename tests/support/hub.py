@@ -34,6 +34,10 @@ class Hub:
     def log(self) -> list[tuple[str, str, str | None, bool]]:
         return [tuple(entry) for entry in self._ask("_log")]
 
+    def faults(self, **faults: list[str]) -> None:
+        """Set what goes wrong with the content of files; see hub_server.py."""
+        self._ask("_faults", json.dumps(faults).encode())
+
     def fetched(self) -> set[str]:
         """Return the files whose bytes were requested."""
         return {
