@@ -52,6 +52,7 @@ def download(folder: Path, configs: tuple[str, ...], embeddings: tuple[str, ...]
         done = "fetched" if file.fetched else "was there"
         rows = "" if file.rows is None else f", {file.rows:,} rows"
         say(f"{file.bytes:>15,}  {file.path} ({done}{rows})")
+    say(f"{sum(file.digest is not None for file in result.files)} of {len(result.files)} files have the Hub's digest.")
     for line in (*result.notes, *result.missing):
         say(line)
     say(f"Next: `{result.next}`.")

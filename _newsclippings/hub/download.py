@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from _newsclippings.config import Request
@@ -28,6 +27,7 @@ from _newsclippings.facts import (
     SPLITS,
     VISUAL_NEWS_URL,
 )
+from _newsclippings.folder import lock_folder
 from _newsclippings.hub.failures import find_hub_error, may_pass, status_of
 from _newsclippings.inputs import find_inputs
 from _newsclippings.matches import read_matches
@@ -160,8 +160,8 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
             return _get_from_hub(name, staging, force)
 
         _check_space(place, sum(published[name].size for name in todo))
-        staging.mkdir(parents=True, exist_ok=True)
-        with FileLock(staging / ".lock"):  # another process may fetch the same files
+        with lock_folder(place):  # another process may fetch the same files
+            staging.mkdir(exist_ok=True)
             appeared = [name for name in todo if os.path.lexists(place / name)]
             _check_present(place, appeared, published)
             _fetch_all(place, {name: published[name] for name in todo if name not in appeared}, get)
