@@ -1,13 +1,9 @@
 """Fetch the authors' files from their Hub repository into a folder, as their download.sh does, and check them."""
 
-import contextlib
-import functools
 import os
-import queue
 import re
 import shlex
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,9 +13,17 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from _newsclippings.config import Request
-from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError, NoSpaceError, RemoteReadError
+from _newsclippings.errors import (
+    BadFileError,
+    ConfigError,
+    DataNotFoundError,
+    NewsCLIPpingsError,
+    NoSpaceError,
+    RemoteReadError,
+)
 from _newsclippings.facts import (
     EMBEDDINGS,
+    HUB_FILES,
     HUB_REPO,
     HUB_REVISION,
     MATCHES_ROOTS,
@@ -34,20 +38,20 @@ from _newsclippings.matches import read_matches
 from _newsclippings.storage import (
     PAUSE,
     TRIES,
+    RemoteFile,
     call_with_timeout,
     compute_hub_digests,
     flush,
     free_bytes,
     is_full,
+    open_random,
+    split_range,
 )
 from _newsclippings.text import describe_error, remember_token
 
 TREE = MATCHES_ROOTS[0]  # the folder of the authors' files
 STAGING = ".download"  # a folder in it for files that are not complete and checked yet; it stays after an interruption
-THREADS = 4  # files that are fetched at a time
 _DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-
-Get = Callable[[str, bool], str]  # fetches a file, anew if the second argument is true, and returns its path
 
 
 @dataclass(frozen=True)
@@ -151,21 +155,16 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
         )
         raise ConfigError(message)
     if todo:
-        staging = place / STAGING
-
-        def get(name: str, force: bool) -> str:
-            if offline:
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                return str(shutil.copyfile(cached[name], staging / name))
-            return _get_from_hub(name, staging, force)
-
         _check_space(place, sum(published[name].size for name in todo))
         with lock_folder(place):  # another process may fetch the same files
-            staging.mkdir(exist_ok=True)
             appeared = [name for name in todo if os.path.lexists(place / name)]
             _check_present(place, appeared, published)
-            _fetch_all(place, {name: published[name] for name in todo if name not in appeared}, get)
-            shutil.rmtree(staging, ignore_errors=True)
+            total = sum(published[name].size for name in todo)
+            with tqdm(total=total, desc=HUB_REPO, unit="B", unit_scale=True, disable=None) as bar:
+                for name in todo:
+                    if name not in appeared:
+                        _fetch(place, name, published[name], cached.get(name, f"{HUB_FILES}/{name}"), bar)
+            shutil.rmtree(place / STAGING, ignore_errors=True)
     files, notes = _count_rows(place, names, published, set(todo), configs)
     if unknown := [name for name in present if name not in published]:
         notes.append(f"HF_HUB_OFFLINE is set: {len(unknown)} files are there, but no digest was compared.")
@@ -186,9 +185,7 @@ def _ask_hub(names: list[str]) -> dict[str, Published]:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    infos = _try_often(
-        lambda: call_with_timeout(lambda: api.get_paths_info(HUB_REPO, names, revision=HUB_REVISION)), HUB_REPO
-    )
+    infos = _ask_often(lambda: api.get_paths_info(HUB_REPO, names, revision=HUB_REVISION))
     files: list[Any] = [file for file in infos if hasattr(file, "blob_id")]
     published = {f.path: Published(f.size, f.lfs["sha256"] if f.lfs else f.blob_id) for f in files}
     if absent := [name for name in names if name not in published]:
@@ -208,12 +205,6 @@ def _find_cached(names: list[str]) -> dict[str, str]:
 
 def _describe(cached: str) -> Published:
     return Published(os.path.getsize(cached), os.path.basename(cached))
-
-
-def _get_from_hub(name: str, staging: Path, force: bool) -> str:
-    from huggingface_hub import hf_hub_download
-
-    return str(hf_hub_download(HUB_REPO, name, revision=HUB_REVISION, local_dir=staging, force_download=force))
 
 
 def _check_present(place: Path, names: list[str], published: Mapping[str, Published]) -> None:
@@ -252,105 +243,111 @@ def _check_space(place: Path, needed: int) -> None:
         raise NoSpaceError(message)
 
 
-def _fetch_all(place: Path, files: Mapping[str, Published], get: Get) -> None:
-    """Fetch files, several at a time; they get their names in the tree one by one.
+def _fetch(place: Path, name: str, published: Published, source: str, bar: Any) -> None:
+    """Fetch a file, check it, and give it its name. If other bytes arrived, it is fetched once more.
 
-    The threads end with the process, so that an interrupted command does not wait for the rest of large files.
+    Args:
+        place: the folder of the tree.
+        name: of the file.
+        published: what the Hub says of it.
+        source: its URL, or its path in the cache of the Hub's client.
+        bar: the progress bar.
     """
-    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
-    results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    for name in files:
-        jobs.put(name)
-
-    def work() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                name, failure = jobs.get_nowait(), None
-                try:
-                    _fetch(place, name, files[name], get)
-                except BaseException as error:  # raised again below
-                    failure = error
-                results.put(failure)
-
-    for _ in range(THREADS):
-        threading.Thread(target=work, name="newsclippings-download", daemon=True).start()
-    running, first = len(files), None
-    while running:
-        error = results.get()
-        running -= 1
-        if error is not None and first is None:
-            first = error
-            with contextlib.suppress(queue.Empty):  # begin no other file
-                while True:
-                    jobs.get_nowait()
-                    running -= 1
-    if first is not None:
-        raise first
-
-
-def _fetch(place: Path, name: str, published: Published, get: Get) -> None:
-    """Fetch a file, check it, and give it its name. If other bytes arrived, it is fetched once more."""
-    for force in (False, True):
-        staged = Path(_try_often(functools.partial(get, name, force), place / name))
-        if published.is_at(staged):
+    part = place / STAGING / name
+    for _ in range(2):
+        _complete(part, source, published.size, bar)
+        if published.is_at(part):
             break
-        size = staged.stat().st_size
-        staged.unlink()
+        size = part.stat().st_size
+        part.unlink()
+        bar.update(-size)
     else:
         message = (
             f"{name}: expected {published}, but {size:,} bytes with another arrived, twice. Nothing of it was kept: a "
             "proxy, a mirror (HF_ENDPOINT) or a disk may change bytes. Run it again, or without them."
         )
         raise BadFileError(message)
-    with open(staged, "rb") as file:
-        flush(file.fileno())
     (place / name).parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(place / name):
         message = f"{place / name}: another program wrote this file in the meantime. It is as it was: run this again."
         raise ConfigError(message)
-    os.replace(staged, place / name)
+    os.replace(part, place / name)
 
 
-def _try_often(action: Callable[[], Any], what: object) -> Any:
-    """Call the Hub's client, again after failures that may be temporary.
+def _complete(part: Path, source: str, size: int, bar: Any) -> None:
+    """Append to a file what it lacks. The Hub's client begins large files again after an interruption.
 
     Raises:
         DataNotFoundError: the Hub does not have it, or refuses access.
-        RemoteReadError: all tries failed.
+        RemoteReadError: the Hub does not answer.
         NoSpaceError: the disk is full.
+    """
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "ab", buffering=0) as file:
+            if file.tell() > size:
+                file.truncate(0)
+            bar.update(file.tell())
+            opened = open_random(source)
+            ranges = split_range(file.tell(), min(size, opened.size))
+            if isinstance(opened, RemoteFile):
+                pieces: Iterable[bytes] = (data for _, data in opened.read_ranges(ranges))
+            else:
+                pieces = (opened.read_at(start, stop - start) for start, stop in ranges)
+            for data in pieces:
+                view = memoryview(data)
+                while view:  # a file without a buffer may take less
+                    view = view[file.write(view) :]
+                bar.update(len(data))
+            flush(file.fileno())
+    except (DataNotFoundError, RemoteReadError) as error:
+        message = (
+            f"{part.name}: {source} could not be fetched ({error.__cause__ or error}). What was fetched is kept: run "
+            "it again when the Hub answers, or name a mirror in HF_ENDPOINT."
+        )
+        raise type(error)(message) from error.__cause__
+    except OSError as error:
+        if isinstance(error, NewsCLIPpingsError) or not is_full(error):
+            raise
+        message = (
+            f"{part}: it does not fit on the disk ({error.strerror}). What was fetched is kept: free some space, and "
+            "run it again."
+        )
+        raise NoSpaceError(message, error.errno or 0) from error
+
+
+def _ask_often(action: Callable[[], Any]) -> Any:
+    """Call the Hub's client, again after failures that may be temporary.
+
+    Raises:
+        DataNotFoundError: the Hub does not have the repository, or refuses access.
+        RemoteReadError: all tries failed.
     """
     for attempt in range(TRIES):
         try:
-            return action()
+            return call_with_timeout(action)
         except Exception as error:
-            if isinstance(error, OSError) and is_full(error):
-                message = (
-                    f"{what}: it does not fit on the disk ({error.strerror}). What was fetched is kept: free some "
-                    "space, and run it again."
-                )
-                raise NoSpaceError(message, error.errno or 0) from error
-            cut_off = isinstance(error, OSError) and error.errno is None  # the client counts the bytes that arrive
-            cause = find_hub_error(error) or (error if cut_off else None)
+            cause = find_hub_error(error)
             if cause is None:
                 raise
             if attempt == TRIES - 1 or not may_pass(cause):
-                raise _not_fetched(what, cause, attempt + 1) from None
+                raise _not_fetched(cause, attempt + 1) from None
         time.sleep(PAUSE * 3**attempt)
     return None
 
 
-def _not_fetched(what: object, cause: BaseException, tries: int) -> DataNotFoundError | RemoteReadError:
+def _not_fetched(cause: BaseException, tries: int) -> DataNotFoundError | RemoteReadError:
     from huggingface_hub import constants
 
     status, where = status_of(cause), f"{constants.ENDPOINT}"
     if status in (401, 403, 404):
         return DataNotFoundError(
-            f"{what}: {where} does not have it, or does not let you read it ({status}). Set HF_TOKEN or log in by "
+            f"{HUB_REPO}: {where} does not have it, or does not let you read it ({status}). Set HF_TOKEN or log in by "
             "`hf auth login` if it needs that; else unset HF_ENDPOINT, or use another mirror."
         )
     return RemoteReadError(
-        f"{what}: could not be fetched from {where} (tried {tries} times; the last time: {describe_error(cause)}). "
-        "What was fetched is kept: run it again when the Hub answers."
+        f"{HUB_REPO}: {where} could not be asked (tried {tries} times; the last time: {describe_error(cause)}). "
+        "Run it again when it answers."
     )
 
 

@@ -98,7 +98,8 @@ def below(folder: Path) -> list[Path]:
 
 def asked(hub: Hub) -> list[tuple[str, str | None]]:
     """The files whose content was requested, and the range."""
-    return [(path.partition(f"{HUB_REVISION}/")[2], part) for method, path, part, _ in hub.log() if method == "GET"]
+    requests = [(path, part) for method, path, part, _ in hub.log() if method == "GET" and "/resolve/" in path]
+    return [(path.partition(f"{HUB_REVISION}/")[2], part) for path, part in requests]
 
 
 def test_the_official_tree(hub: Hub, out: Path) -> None:
@@ -108,7 +109,7 @@ def test_the_official_tree(hub: Hub, out: Path) -> None:
     assert landed(out) == published(hub, *NAMES)
     assert [path.name for path in out.iterdir()] == ["news_clippings"]
     assert sorted(path.name for path in (out / "news_clippings").iterdir()) == ["data", "embeddings", "metadata"]
-    assert sorted(asked(hub)) == sorted((name, None) for name in NAMES)
+    assert [name for name, _ in asked(hub)] == NAMES
     rows = raw_splits(load_dataset("newsclippings", "merged_balanced", data_dir=str(out), images="none"))
     assert rows == expected_splits(hub.world, captions="metadata", images="none")
     again = download(hub, out, *EVERYTHING)
@@ -153,24 +154,18 @@ def test_json_output(hub: Hub, out: Path) -> None:
     assert len(told["missing"]) == 2
 
 
-SMALL_WRITES = "import huggingface_hub.constants as c\nc.DOWNLOAD_CHUNK_SIZE = 1024\n"
+ONE_BY_ONE = "import _newsclippings.storage.remote as r\nr.PIECE, r.THREADS = 4096, 1\n"
 
 
 @pytest.mark.parametrize("damage", [False, True], ids=["as it was", "damaged since"])
 def test_killed_and_resumed(hub: Hub, out: Path, damage: bool) -> None:
     """A killed command leaves whole files under their names only; the next goes on within the file it was at."""
     size = len(published(hub, VECTORS)[VECTORS])
-    hub.faults(**{VECTORS: ["hold"]})
-    child = hub.start(SMALL_WRITES + COMMAND, str(out), *EVERYTHING)
-
-    def parts() -> list[Path]:
-        return [path for path in below(out) if path.suffix == ".incomplete"]
-
-    child.kill_when(lambda: len(landed(out)) == len(NAMES) - 1 and all(path.stat().st_size for path in parts()))
-    assert landed(out) == published(hub, *(name for name in NAMES if name != VECTORS))
-    (part,) = parts()
-    held = part.stat().st_size
-    assert 0 < held <= size // 2
+    hub.faults(**{VECTORS: ["", "", "hold"]})
+    child = hub.start(ONE_BY_ONE + COMMAND, str(out), *EVERYTHING)
+    part, held = out / "news_clippings" / ".download" / VECTORS, 2 * 4096
+    child.kill_when(lambda: part.exists() and part.stat().st_size == held)
+    assert landed(out) == published(hub, *NAMES[:3])
     if damage:
         part.write_bytes(bytes(held))
     before = len(asked(hub))
@@ -178,8 +173,9 @@ def test_killed_and_resumed(hub: Hub, out: Path, damage: bool) -> None:
     assert done.code == 0, done.err
     assert landed(out) == published(hub, *NAMES)
     assert not (out / "news_clippings" / ".download").exists()
-    assert asked(hub)[before] == (VECTORS, f"bytes={held}-")
-    assert asked(hub)[before + 1 :] == ([(VECTORS, None)] if damage else [])
+    again = [f"bytes=0-{size - 1}"] * damage
+    assert [part for name, part in asked(hub)[before:] if name == VECTORS] == [f"bytes={held}-{size - 1}", *again]
+    assert {name for name, _ in asked(hub)[before:]} == {*NAMES[3:]}
 
 
 @pytest.mark.parametrize("fault", ["flip", "cut", "503"])
@@ -210,7 +206,8 @@ def test_a_server_that_does_not_recover(hub: Hub, out: Path) -> None:
     hub.faults(**{VECTORS: ["503"] * 100})
     done = download(hub, out, *EVERYTHING)
     assert done.code == 1
-    assert f"could not be fetched from {hub.endpoint} (tried 6 times" in done.err
+    assert f"{VECTORS} could not be fetched (" in done.err
+    assert "503" in done.err
     hub.faults(**{VECTORS: []})
     assert download(hub, out, *EVERYTHING).code == 0
 
@@ -278,7 +275,7 @@ def test_a_disk_that_becomes_full(hub: Hub, out: Path) -> None:
     """A file that cannot be written to its end is an error; the same command goes on when there is space."""
     done = download(hub, out, *EVERYTHING, before=LIMIT)
     assert done.code == 1
-    assert f"{VECTORS}: it does not fit on the disk" in done.err
+    assert f"{VECTORS}: it does not fit on the disk (File too large)" in done.err
     assert VECTORS not in landed(out)
     assert download(hub, out, *EVERYTHING).code == 0
     assert landed(out) == published(hub, *NAMES)
