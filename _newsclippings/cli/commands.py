@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.download import download
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -29,6 +30,7 @@ from _newsclippings.facts import (
     COLUMNS,
     CONFIGS,
     DEFAULT_CONFIG,
+    FULL,
     MISSING,
     NAME,
     ROWS,
@@ -56,6 +58,7 @@ for command in (
     cli_folder.croissant,
     cli_folder.push,
     cli_folder.stats,
+    download,
     train,
     verify,
 ):
@@ -90,16 +93,19 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
       newsclippings info --data-dir demo/data
     """
     from _newsclippings.config import Request
-    from _newsclippings.inputs import find_inputs
+    from _newsclippings.inputs import find_full_matches, find_inputs
     from _newsclippings.storage import Access
 
-    files = find_inputs(Request(config, **fields), access=Access(storage_options))
+    request = Request(config, articles=FULL, **fields)
+    files = find_inputs(request, access=Access(storage_options))
     places: dict[str, Any] = {
         "matches": files.matches,
         "captions": files.data_json
         or (f"data.json in {without_secrets(files.tar)} if it has one, else metadata" if files.tar else "metadata"),
         "metadata": files.metadata,
         "pictures": without_secrets(files.pictures or "") or None,
+        "full_articles": files.full_articles,
+        "no_config": find_full_matches(request),
     }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
@@ -123,6 +129,9 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
         for split in SPLITS:
             say(f"  metadata {split:10} {files.metadata[split]}")
     say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
+    say(f"  original articles   {places['full_articles'] or 'not found: only --articles full needs them'}")
+    for place in places["no_config"]:
+        say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")
 
 
 @main.command(short_help="Draw a few pairs as a PNG, or many as an HTML page.")
