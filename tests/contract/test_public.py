@@ -50,6 +50,7 @@ PARAMETERS = {
     "UnsafePathError": ["message"],
     "decode_small": ["image", "side"],
     "join_images": ["thin", "images"],
+    "load": ["config", "split", "streaming", "fields"],
     "read_embeddings": ["path"],
     "read_faces": ["path"],
     "verify": [
