@@ -23,7 +23,7 @@ from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive, TarPictures
+from _newsclippings.tar import TarArchive, TarPictures, read_whole
 from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
@@ -197,6 +197,10 @@ class Joiner:
         if self.config.check_images:
             DecodeCheck(pictures).check(rows)
         return pictures
+
+    def read_pictures(self, paths: pa.Array) -> pa.Array:
+        """Read the encoded pictures (Arrow binary) of paths in the normal form; null for those that are missing."""
+        return read_whole(self.pictures(paths), np.arange(len(paths), dtype=np.int32))
 
     def _announce_unless(self, kept: bool) -> None:
         """Call `on_fetch`, the first time that something is not kept."""

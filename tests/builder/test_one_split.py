@@ -102,7 +102,7 @@ def test_beside_a_built_folder(world: World, tmp_path: Path) -> None:
         newsclippings.load("scene_resnet_place", "test", images="none")
 
 
-HINT = 'merged_balanced: files are fetched or indexed for train, validation, test. If you need one of them: '  # fmt: skip
+HINT = "merged_balanced: files are fetched or indexed for train, validation, test. If you need one of them:"
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -112,9 +112,9 @@ def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_tar_that_is_indexed_for_all_splits(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """load_dataset says once how to build one split, if it is about to index for three; not if nothing is to be done."""
+    """load_dataset says once how to build one split, if it is about to index for three; not if there is an index."""
     caplog.set_level(logging.INFO, "newsclippings")
-    how = {"data_dir": str(world.root), "visual_news": str(world.tar)}
+    how: dict[str, Any] = {"data_dir": str(world.root), "visual_news": str(world.tar)}
     newsclippings.load(split="test", **how)
     assert hints(caplog) == []
     shutil.rmtree(datasets.config.HF_DATASETS_CACHE)
