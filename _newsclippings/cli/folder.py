@@ -249,11 +249,8 @@ def push(
             if form == "text":
                 done = "uploaded" if result["new"] else "nothing was new"
                 moved = " moved" if result["tag_moved"] else ""
-                place = (
-                    f"tag {result['tag']}{moved}"
-                    if result["tag"]
-                    else f"branch {result['branch']}, which is not tagged,"
-                )
+                branch = f"branch {result['branch']}, which is not tagged,"
+                place = f"tag {result['tag']}{moved}" if result["tag"] else branch
                 say(f"{result['url']}: {done}; {place} at {result['commit']}")
     if form == "json":
         say_json(result)
