@@ -6,10 +6,12 @@ EMNLP 2021, https://arxiv.org/abs/2104.05893) are joined with captions and pictu
 85,360 rows in `merged_balanced` and over 600,000 in the largest config. The matches are fetched from the Hub; the
 authors of VisualNews provide its tar of 98 GB on request.
 
-    import newsclippings                       # makes the name known to `datasets`
-    from datasets import load_dataset
+    import newsclippings
 
-    ds = load_dataset("newsclippings", "merged_balanced", visual_news="/big/origin.tar")
+    ds = newsclippings.load("merged_balanced", split="test", visual_news="/big/origin.tar")
+
+`load_dataset("newsclippings", "merged_balanced", ...)` of `datasets` does the same, for all splits, once this module is
+imported.
 
 The tar is never extracted, names in it never become paths, and every row that is left out is reported.
 """
@@ -39,6 +41,7 @@ from _newsclippings.builder import (
     is_outdated,
     is_sound,
     join_images,
+    load,
     load_reports,
     make_name_known,
     naming_with,
@@ -98,6 +101,7 @@ __all__ = [
     "UnsafePathError",
     "decode_small",
     "join_images",
+    "load",
     "read_embeddings",
     "read_faces",
     "verify",
@@ -155,7 +159,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         inputs, building = self._find_inputs(), not dl_manager.is_streaming
         self._joined = {}
         if building:
-            joiner, self._joined = join_config(self.config, self._kept, inputs)
+            joiner, self._joined = join_config(self.config, self._kept, inputs, self._name_way_to_one_split)
             inputs = joiner.inputs
             if self._file_format == "parquet":
                 for joined in self._joined.values():
@@ -176,6 +180,17 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
             )
             for split in self.config.wanted_splits()
         ]
+
+    def _name_way_to_one_split(self) -> None:
+        """Log how to build one split, before files are fetched or a tar is indexed for all three unasked."""
+        if self.config.splits is None:
+            logger.warning(
+                "%s: files are fetched or indexed for %s. If you need one of them: newsclippings.load(%r, "
+                'split="test", ...), or load_dataset(..., splits=["test"], split="test").',
+                self.config.name,
+                ", ".join(self.config.wanted_splits()),
+                self.config.name,
+            )
 
     def _generate_tables(
         self, split: str, inputs: Inputs, parts: list[tuple[int, int]], undecodable: Int64s | None = None

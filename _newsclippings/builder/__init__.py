@@ -14,6 +14,7 @@ from _newsclippings.builder.cache import (
 from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info, naming_with
 from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
+from _newsclippings.builder.load import load
 from _newsclippings.builder.register import make_name_known
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "is_outdated",
     "is_sound",
     "join_images",
+    "load",
     "load_reports",
     "make_name_known",
     "naming_with",

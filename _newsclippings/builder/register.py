@@ -42,6 +42,8 @@ def _wrap_lookup() -> None:
         load.DatasetModule,
     )
     look_up = vars(factory)["get_module"]
+    if getattr(look_up, "__module__", None) == __name__:  # it was wrapped before
+        return
     if not (isinstance(table, dict) and all(map(callable, (look_up, local, module_class)))):
         message = "its table of modules, or its lookup, has another type"
         raise TypeError(message)
@@ -55,7 +57,7 @@ def _wrap_lookup() -> None:
     def get_module(self: Any) -> Any:
         if self.name != NAME:
             return look_up(self)
-        if self.data_dir is None and not os.environ.get(ENV_DATA_DIR) and _is_parquet_folder(Path(NAME)):
+        if is_shadowed(self.data_dir):
             return local(NAME, data_files=self.data_files).get_module()
         if self.data_files is not None:
             raise unused_option("data_files=")
@@ -63,6 +65,11 @@ def _wrap_lookup() -> None:
 
     table[NAME] = (NAME, "")
     factory.get_module = get_module
+
+
+def is_shadowed(data_dir: object) -> bool:
+    """Check whether the name means the built folder ./newsclippings: it is there, and no folder with inputs is set."""
+    return data_dir is None and not os.environ.get(ENV_DATA_DIR) and _is_parquet_folder(Path(NAME))
 
 
 def _is_parquet_folder(folder: Path) -> bool:

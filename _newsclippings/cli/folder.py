@@ -70,7 +70,8 @@ def build(
 ) -> None:
     """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
 
-    Interrupt it when you like: the same command goes on from there.
+    Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
+    like: the same command goes on from there.
 
     \b
     Example:
@@ -217,34 +218,41 @@ def push(
 ) -> None:
     """Upload FOLDER, which `newsclippings build` wrote, to the Hugging Face Hub as dataset repository REPO_ID.
 
-    Interrupt it when you like: the same command goes on from there.
+    Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
+    like: the same command goes on from there.
 
     \b
     Example:
       newsclippings push me/news-clippings newsclippings --dry-run
     """
     from _newsclippings.folder import BuiltFolder
-    from _newsclippings.hub import plan_upload
+    from _newsclippings.hub import prepare_upload
 
     built = BuiltFolder.open(folder)
-    upload = plan_upload(built, repo_id, with_images=with_images, have_the_rights=rights, revision=revision)
-    result: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
-    if form == "text":
-        for name, size in upload.files.items():
-            say(f"{size:>15,}  {name}")
-        rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
-        say(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
-    if not dry_run:
-        from _newsclippings.hub import push as push_folder
-
-        quiet_when_piped()
-        result |= push_folder(upload, public=public, gated=gated)
-        if form == "text":
-            done = "uploaded" if result["new"] else "nothing was new"
-            moved = " moved" if result["tag_moved"] else ""
-            place = (
-                f"tag {result['tag']}{moved}" if result["tag"] else f"branch {result['branch']}, which is not tagged,"
+    with prepare_upload(built, repo_id, with_images=with_images, have_the_rights=rights, revision=revision) as upload:
+        result: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
+        result["left_out"] = [*upload.left_out]
+        if upload.left_out:
+            click.echo(
+                f"Left out: {' and '.join(upload.left_out)} of VisualNews. Readers add their own pictures by "
+                "newsclippings.join_images. To upload all, pass --with-images and --i-have-the-rights.",
+                err=True,
             )
-            say(f"{result['url']}: {done}; {place} at {result['commit']}")
+        if form == "text":
+            for name, size in upload.files.items():
+                say(f"{size:>15,}  {name}")
+            rows = sum(sum(by_split.values()) for by_split in upload.rows.values())
+            say(f"{sum(upload.files.values()):>15,}  bytes in {len(upload.files)} files, {rows:,} rows -> {repo_id}")
+        if not dry_run:
+            from _newsclippings.hub import push as push_folder
+
+            quiet_when_piped()
+            result |= push_folder(upload, public=public, gated=gated)
+            if form == "text":
+                done = "uploaded" if result["new"] else "nothing was new"
+                moved = " moved" if result["tag_moved"] else ""
+                branch = f"branch {result['branch']}, which is not tagged,"
+                place = f"tag {result['tag']}{moved}" if result["tag"] else branch
+                say(f"{result['url']}: {done}; {place} at {result['commit']}")
     if form == "json":
         say_json(result)

@@ -28,6 +28,7 @@ from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, w
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
 from _newsclippings.folder.splits import IdsDigest, bytes_of, bytes_of_pictures, rows_of
+from _newsclippings.folder.thin import write_thin
 from _newsclippings.folder.writer import BUILDING, LEFTOVERS, lock_folder
 
 __all__ = [
@@ -69,4 +70,5 @@ __all__ = [
     "stale_files",
     "write_card",
     "write_croissant",
+    "write_thin",
 ]

@@ -243,8 +243,23 @@ def _text(folder: BuiltFolder, name: str, drawn: bool, charts: list[Path], note:
 
 
 def _join(folder: BuiltFolder, name: str) -> str:
-    """How to join the shared pictures with the rows of the configs that use them."""
+    """How to join the rows with pictures: those of VisualNews, or the shared ones of the configs that use them."""
     sharing = folder.sharing_configs
+    if not folder.has_pictures:
+        config = folder.default_config
+        return f"""
+To have the pictures of your own copy of VisualNews in the rows:
+
+```python
+from newsclippings import join_images
+
+rows = load_dataset({name}, "{config}", split="{next(iter(folder.manifests[config].splits))}")
+full = join_images(rows, visual_news="/path/to/origin.tar")
+```
+
+That needs the package newsclippings, by which this was built (`pip install .` in a checkout of it). VisualNews is its
+folder `origin` or its tar, which need not be extracted; `load_dataset` may stream.
+"""
     if SHARED_PICTURES not in folder.manifests or not sharing:
         return ""
     split = next(iter(folder.manifests[SHARED_PICTURES].splits))

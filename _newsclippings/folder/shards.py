@@ -123,6 +123,13 @@ def write_shard(
             progress(len(table))
 
 
+def describe_shard(file: Path, config: str, split: str, sha256: str) -> ShardEntry:
+    """Describe a file that was written, for the manifest."""
+    footer = pq.read_metadata(os.path.abspath(file))  # a relative name with a colon is a URI to pyarrow
+    plain = sum(footer.row_group(k).total_byte_size for k in range(footer.num_row_groups))
+    return ShardEntry(config, file.name, split, footer.num_rows, file.stat().st_size, plain, sha256)
+
+
 def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lists of a fixed length as lists of any. A cast keeps the values of nulls, which older pyarrow does not write."""
     lists = []

@@ -21,13 +21,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from _newsclippings.facts import NAME, VERSION, Columns
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, sha256_of
-from _newsclippings.folder.manifest import MANIFEST, Manifest, ShardEntry
-from _newsclippings.folder.shards import allow_null_vectors, plan_shards, write_shard
+from _newsclippings.folder.manifest import MANIFEST, Manifest
+from _newsclippings.folder.shards import allow_null_vectors, describe_shard, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
 from _newsclippings.storage import check_space, flush, flush_folder, is_unsupported
 from _newsclippings.tables import arrow_schema
@@ -162,7 +161,7 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
             file.unlink()
     digests = _write_shards(building, content, missing)
     shards = tuple(
-        _describe_shard(building / name, config, split, digests[name].result()) for name, (split, _) in plan.items()
+        describe_shard(building / name, config, split, digests[name].result()) for name, (split, _) in plan.items()
     )
     try:
         content.check_inputs()
@@ -214,12 +213,6 @@ def _finish(unfinished: Path, file: Path) -> str:
     digest = sha256_of(unfinished)
     unfinished.rename(file)
     return digest
-
-
-def _describe_shard(file: Path, config: str, split: str, sha256: str) -> ShardEntry:
-    footer = pq.read_metadata(os.path.abspath(file))  # a relative name with a colon is a URI to pyarrow
-    plain = sum(footer.row_group(k).total_byte_size for k in range(footer.num_row_groups))
-    return ShardEntry(config, file.name, split, footer.num_rows, file.stat().st_size, plain, sha256)
 
 
 def _put_in_place(building: Path, folder: Path) -> None:

@@ -38,6 +38,7 @@ class Upload:
         rights: whether the user has declared that pictures and articles may be passed on.
         texts: name -> content of the card's files, which name the repository and are not in the folder yet.
         contents: name -> content of the other small files, as they were read.
+        left_out: what is not uploaded, because the user has not declared the right to pass it on.
     """
 
     folder: BuiltFolder
@@ -46,6 +47,7 @@ class Upload:
     rights: bool
     texts: dict[str, str]
     contents: dict[str, bytes]
+    left_out: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -88,24 +90,12 @@ def plan_upload(
         ConfigError: there are pictures or articles, and the user has not declared that they may be passed on; or the
             name of the repository or of the branch is not usable; or croissant.json describes other files.
     """
-    _check_name(repo_id)
+    check_target(folder, repo_id, revision)
     root, branch = folder.root, MAIN if revision is None else revision
-    if branch.strip() in ("", folder.version):
-        message = (
-            f"--revision {revision!r}: expected a branch, and {folder.version} is the tag. Name another, or none for "
-            f"{MAIN}."
-        )
-        raise ConfigError(message)
     folder.require_shared_pictures()
-    columns = {column for manifest in folder.manifests.values() for column in manifest.features}
-    restricted = [what for column, what in RESTRICTED.items() if column in columns]
     rights = with_images and have_the_rights
-    if restricted and not rights:
-        message = (
-            f"{root} holds {' and '.join(restricted)} of VisualNews, which is given out on request only. Build one "
-            "without (`newsclippings build OUT --images none`: a matter of seconds), or pass --with-images and "
-            "--i-have-the-rights."
-        )
+    if (restricted := list_restricted(folder)) and not rights:
+        message = f"{root} holds {' and '.join(restricted.values())} of VisualNews, which is given out on request only."
         raise ConfigError(message)
     charts = folder.find_charts()
     texts = card_texts(folder, charts, repo_id)
@@ -114,6 +104,23 @@ def plan_upload(
     for shard in folder.shards:
         _check_size(root, shard)
     return Upload(folder, repo_id, branch, rights, texts, contents)
+
+
+def check_target(folder: BuiltFolder, repo_id: str, revision: str | None) -> None:
+    """Raise `ConfigError` if the name of the repository or of the branch is not usable."""
+    _check_name(repo_id)
+    if revision is not None and revision.strip() in ("", folder.version):
+        message = (
+            f"--revision {revision!r}: expected a branch, and {folder.version} is the tag. Name another, or none for "
+            f"{MAIN}."
+        )
+        raise ConfigError(message)
+
+
+def list_restricted(folder: BuiltFolder) -> dict[str, str]:
+    """List the columns of a folder that VisualNews gives out on request only: name -> what it holds."""
+    columns = {column for manifest in folder.manifests.values() for column in manifest.features}
+    return {column: what for column, what in RESTRICTED.items() if column in columns}
 
 
 def _read_contents(folder: BuiltFolder, charts: list[Path], sums: str) -> dict[str, bytes]:

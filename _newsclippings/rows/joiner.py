@@ -23,9 +23,9 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, is_url, keep_tables, local_copy
+from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive, TarPictures
+from _newsclippings.tar import TarArchive, TarPictures, read_whole
 from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
@@ -38,13 +38,16 @@ ARTICLES_ROOTS = ("articles/", "visual_news/articles/", "")  # folders in which 
 BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
 
 
-def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> tuple["Joiner", dict[str, JoinedSplit]]:
+def join_config(
+    config: Request, cache: Path, inputs: Inputs | None = None, on_fetch: Callable[[], None] | None = None
+) -> tuple["Joiner", dict[str, JoinedSplit]]:
     """Join the splits of a config, look for all of their files, and fetch them. Only the cache is written to.
 
     Args:
         config: the options.
         cache: cache folder for anything expensive to build or download.
         inputs: the inputs of the config; found if None.
+        on_fetch: see `Joiner`.
 
     Returns:
         The joiner, and split -> joined rows.
@@ -54,7 +57,7 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
     """
     inputs = find_inputs(config) if inputs is None else inputs
     inputs.require_visual_news(config)
-    joiner = Joiner(replace(inputs, prefetch=True), config, cache)
+    joiner = Joiner(replace(inputs, prefetch=True), config, cache, on_fetch)
     joined = joiner.splits()
     joiner.check(joined)
     for split, rows in joined.items():
@@ -111,7 +114,9 @@ class Joiner:
     these tables and keeps them in the cache; all others map them.
     """
 
-    def __init__(self, inputs: Inputs, config: Request, cache: Path) -> None:
+    def __init__(
+        self, inputs: Inputs, config: Request, cache: Path, on_fetch: Callable[[], None] | None = None
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
@@ -119,8 +124,9 @@ class Joiner:
             config: the options.
             cache: cache folder for anything expensive to build or download: these tables, indexes of tars, converted
                 embeddings, downloads.
+            on_fetch: called once before the first file is fetched or a tar is indexed; not if all of that is kept.
         """
-        self.inputs, self.config, self.cache = inputs, config, cache
+        self.inputs, self.config, self.cache, self._on_fetch = inputs, config, cache, on_fetch
         from_tar = self._from_tar = config.needs_origin and inputs.pictures == inputs.tar
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
@@ -158,6 +164,7 @@ class Joiner:
         with self._lock:
             self._check_options()
             if self._tar is not None and self._from_tar:
+                self._announce_unless(self._tar.is_known)
                 self._tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
             matches = self._read_matches(names)
             records = self._keep("records", names, self._read_records)
@@ -197,6 +204,16 @@ class Joiner:
         if self.config.check_images:
             DecodeCheck(pictures).check(rows)
         return pictures
+
+    def read_pictures(self, paths: pa.Array) -> pa.Array:
+        """Read the encoded pictures (Arrow binary) of paths in the normal form; null for those that are missing."""
+        return read_whole(self.pictures(paths), np.arange(len(paths), dtype=np.int32))
+
+    def _announce_unless(self, kept: bool) -> None:
+        """Call `on_fetch`, the first time that something is not kept."""
+        if self._on_fetch is not None and not kept:
+            self._on_fetch()
+            self._on_fetch = None
 
     def _check_options(self) -> None:
         self.inputs.require_visual_news(self.config)
@@ -250,6 +267,7 @@ class Joiner:
             keys[split] = _digest([*made_of, *map(self.inputs.identity, key_files)])
 
         def make(todo: list[str]) -> Iterator[tuple[str, pa.Table | KeptTable]]:
+            self._announce_unless(not any(is_url(place) for split in todo for place in files[split]))
             checked: set[str] = set()
             for split, table in read(todo):
                 self.inputs.check_unchanged(place for place in files[split] if place not in checked)
@@ -307,7 +325,9 @@ class Joiner:
 
     def _embeddings(self, kind: str, location: str) -> Embeddings:
         if (kind, location) not in self._vectors:
-            path = local_copy(location, self.cache / "downloads", access=self.inputs.access)
+            downloads = self.cache / "downloads"
+            self._announce_unless(has_local_copy(location, downloads, self.inputs.access))
+            path = local_copy(location, downloads, access=self.inputs.access)
             about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
             key = f"{self.inputs.identity(path)}-{VERSION}"
             check = functools.partial(self.inputs.check_unchanged, [path])

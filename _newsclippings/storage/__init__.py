@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         KeptTable,
         cache_folder,
         damaged_cache,
+        has_local_copy,
         is_proved,
         keep_tables,
         local_copy,
@@ -148,6 +149,7 @@ __all__ = [
     "foreign_output",
     "free_bytes",
     "has_content",
+    "has_local_copy",
     "has_surrogates",
     "identify",
     "is_full",
@@ -194,7 +196,7 @@ _LATE = {
     "paths": {"BadNameError", "normalise_path", "normalise_paths"},
     "kept": {
         *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "keep_tables", "open_kept", "open_table"),
-        *("cache_folder", "is_proved", "local_copy", "write_kept", "write_proof"),
+        *("cache_folder", "has_local_copy", "is_proved", "local_copy", "write_kept", "write_proof"),
     },
 }
 

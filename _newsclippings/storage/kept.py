@@ -276,15 +276,23 @@ def local_copy(location: str, folder: Path, most: int = LARGEST, access: Access 
     """
     if not is_url(location):
         return location
-    key = hashlib.sha256(identify(location, access=access).encode()).hexdigest()[:16]
-    copy = folder / f"{key}-{without_secrets(location).rpartition('/')[2][-100:]}"
-    proof = folder / f"{key}.proof"
+    proof = _proof_of_copy(location, folder, access)
+    copy = folder / f"{proof.stem}-{without_secrets(location).rpartition('/')[2][-100:]}"
     if not is_proved(proof, folder):
         with report_cache_errors(folder):
             with write_atomically(copy) as temporary, open(temporary, "wb") as sink:
                 fetch_into(location, sink, most, access)
             write_proof(proof, folder, [copy.name])
     return str(copy)
+
+
+def has_local_copy(location: str, folder: Path, access: Access = NO_ACCESS) -> bool:
+    """Check whether `local_copy` would fetch nothing, by the names of the kept files alone."""
+    return not is_url(location) or _proof_of_copy(location, folder, access).exists()
+
+
+def _proof_of_copy(location: str, folder: Path, access: Access) -> Path:
+    return folder / f"{hashlib.sha256(identify(location, access=access).encode()).hexdigest()[:16]}.proof"
 
 
 def write_proof(proof: Path, folder: Path, names: Iterable[str]) -> None:

@@ -96,6 +96,12 @@ class TarArchive:
         return index
 
     @property
+    def is_known(self) -> bool:
+        """Whether its index is given or kept; if it is remote, also whether a copy of members was begun."""
+        indexed = self._given is not None or any((self._cache / "tar_indexes").glob(f"*{self._key}.arrow"))
+        return indexed and (not is_url(self.location) or self._place_of_copy.exists())
+
+    @property
     def known_damage(self) -> str | None:
         """Where and why the tar could not be read to its end; None if it is whole or its index was not needed."""
         return self.index.damage if "index" in self.__dict__ else None
@@ -184,5 +190,9 @@ class TarArchive:
         """The sparse local copy; None if the tar is local."""
         if not is_url(self.location):
             return None
-        place, file = self._cache / "remote_tars" / f"{self._key}.tar", self.file
-        return TarCopy(place, file, self._check_same) if isinstance(file, RemoteFile) else None
+        file = self.file
+        return TarCopy(self._place_of_copy, file, self._check_same) if isinstance(file, RemoteFile) else None
+
+    @property
+    def _place_of_copy(self) -> Path:
+        return self._cache / "remote_tars" / f"{self._key}.tar"

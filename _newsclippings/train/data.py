@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
-from _newsclippings.builder import make_name_known
+from _newsclippings.builder import load, make_name_known
 from _newsclippings.facts import NAME
 from _newsclippings.storage import open_stream
 from _newsclippings.train.options import FEATURES, Options
 
 logger = logging.getLogger(__name__)
-make_name_known()  # to `load_dataset`, which is called with it below
+make_name_known()  # to `load_dataset_builder`, which is called with it below
 
 Row = dict[str, Any]
 FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # columns for predictions and measures
@@ -27,8 +27,10 @@ FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # 
 def load_split(options: Options, split: str) -> Any:
     """Load the columns of a split that training needs, with encoded pictures; a `datasets.Dataset`, or a stream."""
     kinds = FEATURES[options.features] if options.features else []
-    fields = builder_fields(options, split)
-    rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming, **fields)
+    if options.data == NAME:
+        rows: Any = load(options.config, split, streaming=options.streaming, **builder_fields(options))
+    else:
+        rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming)
     wanted = [*FACTS, *(["image_source"] if options.train_outlets else []), *(kinds or ["caption", "image"])]
     lacking = set(wanted) - set(rows.column_names or wanted)
     if lacking:
@@ -40,20 +42,20 @@ def load_split(options: Options, split: str) -> Any:
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
 
 
-def builder_fields(options: Options, split: str) -> dict[str, Any]:
-    """Fields of the config for the builder of this package; empty if the rows come from elsewhere."""
-    if options.data != "newsclippings":
-        return {}
+def builder_fields(options: Options) -> dict[str, Any]:
+    """Fields of the config for the builder of this package."""
     kinds = FEATURES[options.features] if options.features else []
     fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
-    fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None, "splits": [split]}
+    fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None}
     fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # incomplete pairs are dropped later
     return fields if kinds else {**fields, "check_images": options.check_images}
 
 
 def read_shard_sizes(options: Options, split: str) -> list[int] | None:
     """Read the numbers of rows of a split's Parquet files from their footers; None if it has no such files."""
-    builder = load_dataset_builder(options.data, options.config, **builder_fields(options, split))
+    if options.data == NAME:
+        return None
+    builder = load_dataset_builder(options.data, options.config)
     files = (getattr(builder.config, "data_files", None) or {}).get(split, [])
     sizes = []
     for file in map(str, files):

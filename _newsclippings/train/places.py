@@ -46,14 +46,12 @@ SAVED: Final = (
 )
 
 
-def list_inputs(options: Options, split: str = "test") -> list[str]:
+def list_inputs(options: Options) -> list[str]:
     """List the local files and folders from which rows and the model are read, whether they exist or not."""
     model = [options.model, options.from_config if options.from_config != "tiny" else None]
     places = [] if options.features else model
     if options.data == Options.data:
-        fields = builder_fields(options, split)
-        fields.pop("splits", None)
-        places += NewsCLIPpingsConfig(name=options.config, **fields).inputs().list_places()
+        places += NewsCLIPpingsConfig(name=options.config, **builder_fields(options)).inputs().list_places()
     else:
         places.append(options.data)
     return [place for place in places if place and not is_url(place)]

@@ -54,10 +54,10 @@ def run_python(code: str, cwd: Path, tmp_path: Path, *flags: str) -> str:
 def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
     """The README's Python snippets run in order, in a folder with the sample at demo/data."""
     write_sample(tmp_path / "cwd" / "demo" / "data")
-    (once,) = [
-        line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines() if "once" in line
-    ]
-    assert CliRunner().invoke(main, shlex.split(once)[1:]).exit_code == 0
+    lines = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+    for folder in ("once", "thin"):
+        (command,) = [line for line in lines if line.startswith(f"newsclippings build demo/{folder} ")]
+        assert CliRunner().invoke(main, shlex.split(command)[1:]).exit_code == 0
     out = run_python(python_snippets(""), tmp_path / "cwd", tmp_path)
     assert "Distant galaxies crowd the Hubble eXtreme Deep Field" in out
     assert "16 of 16 rows" in out

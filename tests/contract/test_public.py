@@ -49,7 +49,8 @@ PARAMETERS = {
     "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
     "UnsafePathError": ["message"],
     "decode_small": ["image", "side"],
-    "join_images": ["thin", "images"],
+    "join_images": ["thin", "images", "visual_news", "data_dir", "visual_news_index", "missing", "num_proc"],
+    "load": ["config", "split", "streaming", "fields"],
     "read_embeddings": ["path"],
     "read_faces": ["path"],
     "verify": [

@@ -32,7 +32,7 @@ from support.vectors import write as write_embeddings
 from support.world import CONFIGS, SPLITS, World
 
 from _newsclippings.facts import VERSION
-from _newsclippings.folder import BuiltFolder, shards, stale_files, writer
+from _newsclippings.folder import BuiltFolder, shards, stale_files, write_card, write_thin, writer
 from _newsclippings.folder.writer import ConfigContent, lock_folder
 from _newsclippings.hub.plan import plan_upload
 from newsclippings import ConfigError, MissingDataError, join_images, verify_built
@@ -1009,3 +1009,21 @@ def test_beside_a_config_with_a_foreign_manifest(world: World, tmp_path: Path) -
         result.stderr
     )
     assert content(out) == before
+
+
+def test_columns_taken_out_of_a_folder(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A folder without its pictures and articles has the other columns of every row, vectors with nulls among them."""
+    world, out, thin = new_world(tar=False), tmp_path / "out", tmp_path / "thin"
+    write_embeddings(world, make_plan(world))
+    options = ["--embeddings", "sbert", "--embeddings", "facenet", "--metadata"]
+    build(world, out, *options, "--articles")
+    build(world, tmp_path / "direct", *options, "--images", "none")
+    before = content(out)
+    thin.mkdir()
+    write_card(write_thin(BuiltFolder.open(out), ["image", "article"], thin))
+    assert content(out) == before
+    assert verify_built(thin).sound
+    found, direct = (datasets.load_dataset(str(folder)) for folder in (thin, tmp_path / "direct"))
+    assert found["test"].features == direct["test"].features
+    for split in SPLITS:
+        assert found[split].to_dict() == direct[split].to_dict()

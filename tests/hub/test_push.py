@@ -27,7 +27,8 @@ from support.sampling import sampled
 from support.world import World
 
 from _newsclippings.cli.commands import main
-from _newsclippings.folder import shards
+from _newsclippings.folder import BuiltFolder, shards, write_card, write_thin
+from newsclippings import verify_built
 
 HF = Path(sys.executable).with_name("hf")
 OLD_CLIENT = int(huggingface_hub.__version__.partition(".")[0]) < 1  # it uses requests instead of httpx
@@ -345,13 +346,48 @@ def test_charts(hub: Hub, bare: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--with-images",), ("--i-have-the-rights",)], ids=" ".join)
 @pytest.mark.parametrize("layout", ["bytes", "once"])
 def test_pictures_need_rights(
-    hub: Hub, built: Callable[..., Path], tmp_path: Path, options: tuple[str, ...], layout: str
+    world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path, options: tuple[str, ...], layout: str
 ) -> None:
-    """Without both options, pictures are refused with one line, before any request."""
-    folder = built(tmp_path / "out", *TWO, "--images", layout)
-    pushed = hub.push(folder, *options, code=1)
-    assert f"{folder} holds pictures of VisualNews" in pushed.err
-    assert len(pushed.err.splitlines()) == 1
+    """Without both options, pictures and articles stay here: the rest is uploaded, and the folder is not changed."""
+    folder = built(tmp_path / "out", *TWO, "--images", layout, "--articles")
+    before = content(folder)
+    pushed = hub.push(folder, *options)
+    assert pushed["left_out"] == ["pictures", "articles"]
+    left_out = [line for line in pushed.err.splitlines() if line.startswith("Left out: pictures and articles of Vis")]
+    assert len(left_out) == 1
+    assert content(folder) == before
+    assert {name.partition("/")[0] for name in hub.files()} == {
+        "README.md", "dataset_infos.json", "SHA256SUMS", TWO[1], TWO[3]
+    }  # fmt: skip
+    rows = hub.load(name=TWO[3])
+    for split, wanted in jsonable(expected_splits(world, TWO[3])).items():
+        assert rows[split] == [{name: value for name, value in row.items() if name != "image"} for row in wanted]
+    assert hub.push(folder, *options)["new"] is False
+
+
+def test_pictures_that_stay_here_leave_a_sound_folder(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """What is uploaded without rights is what `verify --built` accepts, and its card shows join_images."""
+    folder = built(tmp_path / "out")
+    hub.push(folder, "--public")
+    assert hub.repo()["private"] is False
+    sent = tmp_path / "sent"
+    sent.mkdir()
+    write_card(write_thin(BuiltFolder.open(folder), ["image"], sent), REPO)
+    assert hub.files() == content(sent)
+    assert verify_built(sent).sound
+    card = (sent / "README.md").read_text(encoding="utf-8")
+    assert 'full = join_images(rows, visual_news="/path/to/origin.tar")' in card
+    assert "There are no pictures in it" in card
+
+
+def test_a_damaged_picture_file_is_refused_without_rights(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """Rows are not taken out of a file that differs from its manifest; nothing is asked of the Hub."""
+    folder = built(tmp_path / "out")
+    file = _own(folder)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert "its content changed" in hub.push(folder, code=1).err
     assert hub.log() == []
 
 
