@@ -62,10 +62,10 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def coins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many pairs of test as coins are needed."""
     root = tmp_path_factory.mktemp("coins")
-    write_world(root, learnable=True, pairs={"train": 64, "val": 4, "test": 256})
+    write_world(root, learnable=True, pairs={"train": 256, "val": 4, "test": 256})
     return root
 
 
@@ -143,10 +143,10 @@ def test_ablations(learnable: Path, ablation: str) -> None:
 
 
 @pytest.mark.parametrize(("control", "streaming"), crossed(["shuffled_labels", "own_pictures"], WAYS))
-def test_controls_end_at_chance(learnable: Path, coins: Path, control: str, streaming: bool) -> None:
+def test_controls_end_at_chance(learnable: Path, many_pairs: Path, control: str, streaming: bool) -> None:
     """With only original pictures, or with random labels, accuracy ends at chance."""
     more = ["--streaming"] if streaming else []
-    rows, steps = (learnable, 20) if control == "own_pictures" else (coins, 60)  # equal twins have equal scores
+    rows, steps = (learnable, 20) if control == "own_pictures" else (many_pairs, 60)  # equal twins have equal scores
     found = run(rows, "out", *FAST, "--max_steps", steps, "--control", control, *more)
     text = Path("out/report.md").read_text()
     assert ": as it should be." in text
