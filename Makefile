@@ -30,8 +30,8 @@ lint: .venv/dev
 	$(BIN)/newsclippings infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
-# architecture, the documentation, and mutants of files that only this package's code reads.
-OWN := architecture docs fuzz hostile_pickle_mutants hostile_tar tar_walk
+# architecture, the benchmarks, the documentation, texts, and mutants of files that only this package's code reads.
+OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -61,8 +62,14 @@ def room_of(module: str) -> str:
 ROOMS = {room_of(module) for module in FILES}
 
 
+@functools.cache
+def parse(file: Path) -> ast.Module:
+    """Parse a file once for all tests, which leave the tree as it is."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(file: Path, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse(file)
     nodes = tree.body if top_level_only else ast.walk(tree)
     found = set()
     for node in nodes:
@@ -75,7 +82,7 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
 
 def own_imports(file: Path) -> Iterator[tuple[str, str]]:
     """Yield each import of this project in a file: the module, and the name from it (empty for the module itself)."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(file)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names if room_of(alias.name) in ROOMS)
         elif isinstance(node, ast.ImportFrom) and node.module in ("_newsclippings", "newsclippings"):
@@ -153,7 +160,7 @@ def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_errors_are_raised_and_never_asserted(module: str) -> None:
     """No `assert`, which -O removes; no eval, exec or archive extraction."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    tree = parse(FILES[module])
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "extractall", "extract", "iter_archive", "download_and_extract"}
@@ -165,7 +172,7 @@ GUARDED = {("_newsclippings.builder.register", "_PACKAGED_DATASETS_MODULES")}
 
 def private_names(file: Path) -> set[str]:
     """Find private names of other libraries that a file imports or reaches from an imported module."""
-    tree, foreign, found = ast.parse(file.read_text(encoding="utf-8")), set(), set()
+    tree, foreign, found = parse(file), set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -200,7 +207,7 @@ def test_private_names_of_others_are_guarded(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_no_lock_outlives_a_fork(module: str) -> None:
     """Only locks of `threads` are used, which are new in a forked child; functools.cached_property hides another."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    tree = parse(FILES[module])
     used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
     locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
     if module != "_newsclippings.storage.threads":
@@ -229,8 +236,12 @@ def test_constants_are_changed_through_one_helper() -> None:
     """No test sets a module's constant directly: support/constants.py changes it in every module that imports it."""
     wrong = []
     for name, file in FILES_OF_TESTS.items():
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".setattr", "patch.object")):
+        for node in ast.walk(parse(file)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in ("setattr", "object") and ast.unparse(node.func).endswith(
+                (".setattr", "patch.object")
+            ):
                 texts = [a.value for a in node.args[:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
                 wrong += [(name, text) for text in texts if re.fullmatch("_?[A-Z][A-Z0-9_]+", text.rpartition(".")[2])]
     assert not wrong
@@ -326,8 +337,10 @@ NOT_OF_ARROW = {("_newsclippings.pictures.decoding", "np.asarray")}
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_conversions_go_through_tables(module: str) -> None:
     """Arrays are made and read with the functions of tables.py, because pyarrow's own import pandas."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    used = {(ast.unparse(node), node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    tree = parse(FILES[module])
+    named = METHODS | {name.partition(".")[2] for name in CONVERSIONS}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in named]
+    used = {(ast.unparse(node), node.attr) for node in attributes}
     found = {(module, name) for name, method in used if name in CONVERSIONS or method in METHODS}
     assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings", "train")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.reading import PACKAGE, environment
+from support.forking import run_module
+from support.reading import PACKAGE
 from support.world import World
 
 torch = pytest.importorskip("torch")
@@ -57,9 +58,12 @@ def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_finetune_on_the_sample(tmp_path: Path) -> None:
     """Fine-tuning takes less than a minute from an empty folder to predictions."""
-    env = environment(tmp_path / "hf", PYTHONPATH=str(PACKAGE))
-    command = [sys.executable, "-m", "examples.finetune"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "| accuracy |" in done.stdout
-    assert Path("demo/run/report.png").is_file()
+
+    def before() -> None:
+        sys.path.insert(0, str(PACKAGE))
+        signal.alarm(60)
+
+    done = run_module("examples.finetune", [], tmp_path, before=before)
+    assert done.code == 0, done.err[-2000:]
+    assert "| accuracy |" in done.out
+    assert (tmp_path / "demo/run/report.png").is_file()

@@ -17,6 +17,7 @@ import datasets
 import numpy as np
 import pytest
 from support.reading import load, raw
+from support.sampling import sampled
 from support.vectors import make_plan, write
 from support.world import CONFIGS, SPLITS, World, make_world
 
@@ -158,7 +159,7 @@ WAYS = [(place, way) for place in ("folder", "tar") for way in (by_map, by_strea
 COMBINATIONS = list(itertools.product(CONFIGS, ("bytes", "path", "none"), EXTRAS))
 
 
-@pytest.mark.parametrize("number", range(len(COMBINATIONS)), ids=["-".join(one) for one in COMBINATIONS])
+@pytest.mark.parametrize("number", sampled(range(len(COMBINATIONS)), 2), ids=["-".join(one) for one in COMBINATIONS])
 def test_rows_are_those_of_version_1(worlds: dict[str, World], tmp_path: Path, number: int) -> None:
     """Every config, kind of pictures and set of columns has its digest, each read in one of six ways in turn."""
     config, images, extra = COMBINATIONS[number]

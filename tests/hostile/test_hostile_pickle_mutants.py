@@ -98,7 +98,7 @@ def compare(path: Path, data: bytes, patterns: bool) -> bool:
     return True
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([SMALL, LONG, {**SMALL, **LONG}]), st.integers(2, 5), changes, st.booleans())
 def test_mutants_are_read_as_by_pickle(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]], patterns: bool
@@ -109,7 +109,7 @@ def test_mutants_are_read_as_by_pickle(
     compare(tmp_path / "x.pkl", mutant(data, made), patterns)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(long_mappings(), st.integers(2, 5), changes)
 def test_mutants_of_long_ones(
     tmp_path: Path, mapping: dict[Any, Value], protocol: int, made: list[tuple[str, int, int]]

@@ -149,7 +149,7 @@ def run_module(
         except BaseException:
             traceback.print_exc()
         finally:
-            for flushed in (sys.stdout, sys.stderr):
+            for flushed in filter(None, (sys.stdout, sys.stderr)):
                 with contextlib.suppress(OSError, ValueError):
                     flushed.flush()
             os._exit(code)

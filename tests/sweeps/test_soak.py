@@ -47,6 +47,7 @@ def test_a_short_soak() -> None:
     assert {wrong.strip() for _, _, wrong in rows} == {"0"}
 
 
+@pytest.mark.sweep
 def test_wrong_rows_end_the_soak() -> None:
     """If the plan lacks one row, every round counts as wrong, and the exit code is 1."""
     done = run("-c", FAILS)
