@@ -264,7 +264,7 @@ def _digest(table: pa.Table, metadata: dict[str, str]) -> str:
 def _add_texts(digest: xxhash.xxh3_128, texts: pa.Array) -> None:
     if texts.null_count:
         digest.update(np.packbits(values_of(texts.is_valid())).tobytes())
-        texts = pc.fill_null(texts, "")
+        texts = pc.coalesce(texts, "")
     bounds = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4)
     digest.update(np.diff(bounds).astype("<i4").tobytes())
     if bounds[-1] > bounds[0]:
