@@ -16,7 +16,7 @@ from _newsclippings.storage.files import (
     write_atomically,
     write_text,
 )
-from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, has_content, open_file, read_file
+from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, open_file
 from _newsclippings.storage.outputs import (
     CARD,
     CHART,
@@ -35,6 +35,19 @@ from _newsclippings.storage.outputs import (
     read_ends,
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
+from _newsclippings.storage.places import (
+    Place,
+    PlaceLike,
+    RemotePath,
+    compute_sha256,
+    find_place,
+    has_content,
+    list_sizes,
+    open_parquet,
+    open_place,
+    read_file,
+    size_of,
+)
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
 from _newsclippings.storage.remote import (
     PAUSE,
@@ -117,9 +130,12 @@ __all__ = [
     "Lock",
     "LossyStream",
     "Maker",
+    "Place",
+    "PlaceLike",
     "PlainFile",
     "RandomFile",
     "RemoteFile",
+    "RemotePath",
     "Rows",
     "Stream",
     "allow_open_files",
@@ -133,12 +149,14 @@ __all__ = [
     "check_own_folder",
     "check_space",
     "compute_hub_digests",
+    "compute_sha256",
     "damaged_cache",
     "delay_forks",
     "describe_json_error",
     "describe_os_error",
     "describe_print_error",
     "discard_unprinted",
+    "find_place",
     "flush",
     "flush_folder",
     "foreign_output",
@@ -153,6 +171,7 @@ __all__ = [
     "keep_tables",
     "lazy_property",
     "limit_threads",
+    "list_sizes",
     "local_copy",
     "map_ahead",
     "normalise_path",
@@ -160,6 +179,8 @@ __all__ = [
     "open_file",
     "open_kept",
     "open_missing_streams",
+    "open_parquet",
+    "open_place",
     "open_random",
     "open_stream",
     "open_table",
@@ -175,6 +196,7 @@ __all__ = [
     "report_cache_errors",
     "report_full_disk",
     "reserve_bytes",
+    "size_of",
     "split_range",
     "unreadable_file",
     "write_atomically",

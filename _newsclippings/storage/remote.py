@@ -219,7 +219,7 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
     if isinstance(cause, ImportError):
         return MissingDependencyError(
             f"{without_secrets(location)}: the package that reads this protocol is missing ({describe_error(cause)}). "
-            "Install it, or download the file and pass the local path."
+            f"Install it{_name_extra(location)}, or use a local path."
         )
     case = DataNotFoundError if _is_final(cause) else RemoteReadError
     what = f"{without_secrets(location)} could not be fetched ({describe_error(cause)})."
@@ -231,6 +231,11 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
             "HF_ENDPOINT."
         )
     return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
+
+
+def _name_extra(location: str) -> str:
+    """How to install the client of a bucket, for errors."""
+    return " (pip install 'newsclippings[cloud]')" if re.search(r"(s3a?|gc?s)://", location) else ""
 
 
 def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
