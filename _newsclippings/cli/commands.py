@@ -1,6 +1,6 @@
 """The `newsclippings` command. Results go to stdout, the log to stderr; exit code 1 for failures, 2 for wrong usage."""
 
-import os
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from _newsclippings.cli.options import (
     Choice,
     Commands,
     OutPath,
+    PlacePath,
     errors_in_a_line,
     inputs,
     say,
@@ -33,6 +34,7 @@ from _newsclippings.facts import (
     SPLITS,
     VERSION,
 )
+from _newsclippings.storage import Place
 from _newsclippings.text import without_secrets
 
 
@@ -208,14 +210,14 @@ def preview(
 @click.option(
     "-o",
     "--out",
-    type=OutPath(dir_okay=False),
+    type=PlacePath(dir_okay=False),
     default="visual_news.index.parquet",
     show_default=True,
-    help="The index to write.",
+    help="The index to write: a path, or a URL that fsspec writes (s3://, gs://).",
 )
 @FORMAT
 @errors_in_a_line
-def index(tar: str, out: Path, form: str) -> None:
+def index(tar: str, out: Place, form: str) -> None:
     """Write an index of TAR (a path or a URL): the position of each file. It works for every copy of the same tar.
 
     Pass the index to other commands with --visual-news-index. If you interrupt this command, running it again continues
@@ -227,17 +229,20 @@ def index(tar: str, out: Path, form: str) -> None:
     """
     from _newsclippings.storage import (
         INDEX,
+        cache_folder,
         check_not_input,
         check_output,
         check_own_folder,
         identify,
-        is_url,
         open_random,
     )
     from _newsclippings.tar import changed_tar, index_tar, write_index
 
-    parts = out.with_name(out.name + ".parts")
-    check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
+    if isinstance(out, Path):
+        parts = out.with_name(out.name + ".parts")
+    else:
+        parts = cache_folder() / NAME / f"{hashlib.sha256(str(out).encode()).hexdigest()[:16]}.parts"
+    check_not_input(out, [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"[0-9a-f-]+/\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     before = identify(tar)
@@ -250,7 +255,7 @@ def index(tar: str, out: Path, form: str) -> None:
     shutil.rmtree(parts, ignore_errors=True)
     damage = (table.schema.metadata or {}).get(b"damage", b"").decode() or None
     if form == "json":
-        say_json({"index": os.fspath(out), "members": len(table), "damage": damage})
+        say_json({"index": str(out), "members": len(table), "damage": damage})
     else:
         say(f"{out} ({len(table):,} files)")
     if damage:

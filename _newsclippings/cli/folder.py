@@ -158,12 +158,12 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
     """
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
-    from _newsclippings.storage import STATS, check_not_input, check_output, report_full_disk
+    from _newsclippings.storage import STATS, check_not_input, check_output, is_below, report_full_disk
 
     own = folder / CHARTS_FOLDER
     if plot:
         require_matplotlib()  # before anything is read
-        if plot.resolve() != own.resolve() and plot.resolve().is_relative_to(folder.resolve()):
+        if plot.resolve() != own.resolve() and is_below(plot, folder):
             message = f"{plot} is in {folder}: charts are expected in {own}, or in a folder elsewhere."
             raise click.ClickException(message)
     built = BuiltFolder.open(folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG
 from _newsclippings.storage import (
     RemotePath,
@@ -110,9 +110,12 @@ class PlacePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check a local path; a URL is asked when it is used."""
-        if isinstance(value, str) and isinstance(place := find_place(value), RemotePath):
-            return place
-        return super().convert(place if isinstance(value, str) else value, param, ctx)
+        if isinstance(value, str) and is_url(value):
+            try:
+                value = find_place(value)
+            except ConfigError as error:
+                self.fail(str(error), param, ctx)
+        return value if isinstance(value, RemotePath) else super().convert(value, param, ctx)
 
 
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:

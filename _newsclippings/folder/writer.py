@@ -211,6 +211,7 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     ).write(building)
     if isinstance(out, RemotePath):
         _copy_to_place(out / BUILDING / building.name, out / config)
+        _remove_builds(out, config)
     else:
         _put_in_place(out / BUILDING / building.name, out / config)
     return folder.with_manifest(manifest)
@@ -271,7 +272,6 @@ def _copy_to_place(building: RemotePath, folder: RemotePath) -> None:
     _remove_shards(folder)
     for file in sorted(building.iterdir(), key=lambda file: file.name == MANIFEST):  # the manifest last
         (folder / file.name).copy_from(file)
-    building.remove_folder()
 
 
 def _put_in_place(building: Path, folder: Path) -> None:
@@ -292,6 +292,8 @@ def _remove_builds(out: Place, config: str, but: Place | None = None) -> None:
         for build in (out / BUILDING).iterdir():
             if build != but and build.name.rpartition("-")[0] == config:
                 build.remove_folder()
+        if not (out / BUILDING).iterdir():  # unlike a bucket, some file systems have empty folders
+            (out / BUILDING).remove_folder()
     elif (parent := out / BUILDING).exists():
         for other in parent.iterdir():
             if other != but and other.name.rpartition("-")[0] == config:

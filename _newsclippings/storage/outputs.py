@@ -164,6 +164,8 @@ def check_not_input(path: PlaceLike, inputs: Iterable[PlaceLike]) -> None:
     target = os.path.realpath(path)
     above = list(_with_parents(target))
     for location in locations:
+        if is_url(location) and not location.startswith("file://"):
+            continue
         real, problem = os.path.realpath(location.removeprefix("file://")), None
         if _same(target, real):
             problem = "is one of the inputs"

@@ -78,10 +78,6 @@ class RemotePath:
         """Return False: there are no links."""
         return False
 
-    def is_relative_to(self, other: object) -> bool:
-        """Whether it is in another folder, or is that."""
-        return isinstance(other, RemotePath) and f"{self.url}/".startswith(f"{other.url}/")
-
     def locate(self) -> tuple[Any, PurePosixPath]:
         """The class of its file system, and its path in it, by which two spellings of a URL are compared."""
         system, path = open_file_system(self.url)
@@ -216,6 +212,14 @@ def find_place(location: PlaceLike) -> Place:
         message = f"{without_secrets(location)}: expected the URL of one folder or file, found {found}. Correct it."
         raise ConfigError(message)
     return RemotePath(location.rstrip("/"))
+
+
+def is_below(place: Place, folder: Place) -> bool:
+    """Whether a place is a folder, or is in it."""
+    if isinstance(place, RemotePath) or isinstance(folder, RemotePath):
+        urls = [f"{other.url}/" for other in (place, folder) if isinstance(other, RemotePath)]
+        return len(urls) == 2 and urls[0].startswith(urls[1])
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 @contextlib.contextmanager

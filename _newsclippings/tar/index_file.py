@@ -21,6 +21,7 @@ from _newsclippings.storage import (
     INDEX,
     BadNameError,
     Footer,
+    Place,
     RandomFile,
     local_copy,
     normalise_paths,
@@ -71,7 +72,7 @@ def load_given_index(location: str, file: RandomFile, key: str, folder: Path) ->
     return replace(index, location=shown, kept=None)
 
 
-def write_index(table: pa.Table, out: Path, tar: str) -> None:
+def write_index(table: pa.Table, out: Place, tar: str) -> None:
     """Write the index of a tar as Parquet.
 
     Args:
