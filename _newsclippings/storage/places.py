@@ -80,8 +80,7 @@ class RemotePath:
 
     def locate(self) -> tuple[Any, PurePosixPath]:
         """The class of its file system, and its path in it, by which two spellings of a URL are compared."""
-        system, path = open_file_system(self.url)
-        return type(system), PurePosixPath(os.path.normpath(f"//{path}"))
+        return self._read(lambda system, path: (type(system), PurePosixPath(os.path.normpath(f"/{path.strip('/')}"))))
 
     def _kind(self) -> str | None:
         def ask(system: Any, path: str) -> str | None:

@@ -252,7 +252,10 @@ def _is_final(error: BaseException) -> bool:
     """Check whether trying again cannot help: the file does not exist, or access is refused."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # fsspec's error for any failure
         return _is_final(error.__cause__)
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(error, "status", None) or getattr(response, "status_code", None)
+    if isinstance(response, dict):  # of S3's client
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
     refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
     return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
