@@ -9,7 +9,8 @@ A local file is written under another name, flushed to the disk, then renamed: a
 config is renamed when it is complete, so that <out>/<config> is all of an old or all of a new build. If a build is
 killed between two renames, the config is absent until the next build, which puts it back.
 
-Behind fsspec (`s3://`, ...) nothing can be renamed. A file is written to the local disk, and uploaded when it is whole.
+Behind fsspec (`s3://`, ...) nothing can be renamed. A file is written to the local disk, and uploaded when it is whole,
+then its SHA-256, without which (or with another) a file is not kept by the next build.
 A complete config is copied to its place: the manifest of an older build is removed first, and the new one is written
 last. If a build is killed between them, the config has no manifest, so that nothing takes it for whole, until the next.
 """
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from _newsclippings.facts import NAME, VERSION, Columns
-from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, sha256_of
+from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest, ShardEntry
 from _newsclippings.folder.shards import MAX_SHARD, allow_null_vectors, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
@@ -43,7 +44,9 @@ from _newsclippings.storage import (
     is_unsupported,
     list_sizes,
     open_parquet,
+    read_file,
     size_of,
+    write_text,
 )
 from _newsclippings.tables import arrow_schema
 
@@ -58,6 +61,7 @@ BUILDING = ".building"
 WHAT, LARGER_DISK = "what has to be written", "choose a folder on a larger disk"  # in errors
 AT_A_TIME = 2  # files on the local disk, of a build to elsewhere: one is uploaded while the next is written
 UNFINISHED = ".unfinished"
+SUM = ".sha256"  # ending of the file beside one that was uploaded
 LEFTOVERS = (".tmp", UNFINISHED)  # endings of files that a killed build did not finish
 LEFTOVER = re.compile(rf"\w+-\d{{5}}-of-\d{{5}}\.parquet{UNFINISHED}|{MANIFEST}\.\d+-[0-9a-f]{{8}}\.tmp")  # their names
 
@@ -151,7 +155,7 @@ def count_bytes_to_write(folder: BuiltFolder, content: ConfigContent) -> int:
     """The bytes of the files that are still to be written, at least."""
     if is_complete(folder, content):
         return 0
-    written = list_sizes(content.building(folder.root))
+    written = _list_written(content.building(folder.root))
     missing = [part for name, part in content.plan_files().items() if name not in written]
     return sum(int(content.splits[split].least[start:stop].sum()) for split, (start, stop) in missing)
 
@@ -183,7 +187,7 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     if is_complete(folder, content):
         _remove_builds(out, config)
         return folder
-    plan, written = content.plan_files(), list_sizes(building)
+    plan, written = content.plan_files(), _list_written(building)
     missing = {name: part for name, part in plan.items() if name not in written}
     needed = count_bytes_to_write(folder, content)
     check_free_space(out, needed, f"Of {config} nothing was written, others stay")
@@ -191,7 +195,7 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     if isinstance(building, Path):
         building.mkdir(parents=True, exist_ok=True)
     for file in building.iterdir():
-        if file.name not in plan:  # an unfinished file, or a manifest
+        if file.name.removesuffix(SUM) not in plan:  # an unfinished file, or a manifest
             file.unlink()
     digests = _write_shards(building, content, missing)
     shards = tuple(
@@ -241,7 +245,7 @@ def _write_shards(building: Place, content: ConfigContent, missing: Mapping[str,
                 digests[name] = finisher.submit(_finish, unfinished, building / name)
         for name in content.plan_files():
             if name not in missing:
-                digests[name] = finisher.submit(sha256_of, building / name)
+                digests[name] = finisher.submit(_digest_kept, building / name)
         for digest in digests.values():
             digest.result()
     return digests
@@ -252,11 +256,32 @@ def _finish(unfinished: Path, file: Place) -> str:
         digest = sha256_of(unfinished)
         file.put(unfinished)
         unfinished.unlink()
+        write_text(file.with_name(file.name + SUM), digest)
         return digest
     with open(unfinished, "rb") as written:
         flush(written.fileno())
     digest = sha256_of(unfinished)
     unfinished.rename(file)
+    return digest
+
+
+def _list_written(building: Place) -> set[str]:
+    """Names of the files that are whole: behind fsspec, those beside which is their SHA-256, uploaded after them."""
+    names = {*list_sizes(building)}
+    return names if isinstance(building, Path) else {name for name in names if name + SUM in names}
+
+
+def _digest_kept(file: Place) -> str:
+    """SHA-256 of a file that an interrupted build wrote.
+
+    Raises:
+        BadFileError: behind fsspec, it is not the one that was uploaded.
+    """
+    digest = sha256_of(file)
+    if isinstance(file, RemotePath):
+        uploaded = read_file(file.with_name(file.name + SUM), len(digest)).decode(errors="replace")
+        if uploaded != digest:
+            raise other_content(file, uploaded, digest, f"Remove {file}, and run the same `newsclippings build` again.")
     return digest
 
 
@@ -271,7 +296,8 @@ def _copy_to_place(building: RemotePath, folder: RemotePath) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
     _remove_shards(folder)
     for file in sorted(building.iterdir(), key=lambda file: file.name == MANIFEST):  # the manifest last
-        (folder / file.name).copy_from(file)
+        if not file.name.endswith(SUM):
+            (folder / file.name).copy_from(file)
 
 
 def _put_in_place(building: Path, folder: Path) -> None:

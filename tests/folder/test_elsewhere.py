@@ -21,7 +21,7 @@ from support.world import World
 from _newsclippings.folder import build_folder, writer
 from _newsclippings.folder.shards import write_shard
 from _newsclippings.storage import RemotePath, find_place
-from newsclippings import ConfigError, MissingDependencyError, RemoteWriteError, verify_built
+from newsclippings import BadFileError, ConfigError, MissingDependencyError, RemoteWriteError, verify_built
 
 CHANGES = ("put", "copy_from", "unlink", "remove_folder")  # what a build does to a remote folder
 OLDER = [*TWO, "--split", "validation", "--split", "test"]
@@ -167,6 +167,35 @@ def test_a_different_build_after_a_kill(
     assert remote_content(memory, url) == local
 
 
+def test_an_upload_that_is_not_whole(
+    world: World, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of a file, which a killed upload left, is written again; a whole file that changed since is refused."""
+    url, put = "memory://bucket/it", RemotePath.put
+    fields: dict[str, Any] = {"data_dir": str(world.root), "images": "none"}
+
+    def cut(self: RemotePath, file: str) -> None:
+        put(self, file)
+        if self.name.startswith("validation"):
+            memory.pipe_file(self.url.removeprefix("memory:/"), Path(file).read_bytes()[:-9])
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemotePath, "put", cut)
+        with pytest.raises(Killed):
+            build_folder(url, ["merged_balanced"], **fields)
+    before = {name: memory.cat_file(name) for name in memory.find("/bucket")}
+    build_folder(url, ["merged_balanced"], **fields)
+    build_folder(tmp_path / "it", ["merged_balanced"], **fields)
+    assert remote_content(memory, url) == content(tmp_path / "it")
+    memory.store.clear()
+    memory.pipe(before)
+    name = next(name for name in before if name.endswith("train-00000-of-00001.parquet"))
+    memory.pipe_file(name, before[name][:-9] + b"x" + before[name][-8:])
+    with pytest.raises(BadFileError, match="its content changed"):
+        build_folder(url, ["merged_balanced"], **fields)
+
+
 def test_a_changed_byte_is_found(world: World, memory: Any) -> None:
     """verify --built reads all bytes of a remote folder: a flipped one, and a missing file, are named."""
     url = "memory://bucket/it"
@@ -294,7 +323,7 @@ import os, signal, sys
 import newsclippings
 from _newsclippings.cli.commands import main
 from _newsclippings.storage import RemotePath
-put, left = RemotePath.put, 2
+put, left = RemotePath.put, 4
 
 def kill(self, file):
     global left
@@ -318,7 +347,7 @@ def test_a_killed_build_to_s3(world: World, bucket: Any, tmp_path: Path, monkeyp
         capture_output=True, text=True, env={**environment(tmp_path / "hf"), **where},
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
-    assert [name.partition("/")[0] for name in remote_content(bucket, url)] == [".building"] * 2
+    assert [name.partition("/")[0] for name in remote_content(bucket, url)] == [".building"] * 4
     written: list[str] = []
     with monkeypatch.context() as patch:
 
