@@ -63,6 +63,7 @@ from _newsclippings.errors import (
     NewsCLIPpingsError,
     NoSpaceError,
     RemoteReadError,
+    RemoteWriteError,
     UnsafePathError,
 )
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
@@ -97,6 +98,7 @@ __all__ = [
     "NewsCLIPpingsError",
     "NoSpaceError",
     "RemoteReadError",
+    "RemoteWriteError",
     "Report",
     "UnsafePathError",
     "decode_small",

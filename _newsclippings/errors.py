@@ -29,6 +29,10 @@ class RemoteReadError(NewsCLIPpingsError, ConnectionError):
     """A remote input could not be read now: the network or its server failed. Trying again later may help."""
 
 
+class RemoteWriteError(NewsCLIPpingsError, ConnectionError):
+    """A remote output could not be written now, or access was refused. The same call goes on from there."""
+
+
 class BadFileError(NewsCLIPpingsError, ValueError):
     """An input file exists but does not have the expected content."""
 

@@ -75,12 +75,12 @@ class Inputs:
         return redacted_repr(self)
 
     def list_places(self) -> list[str]:
-        """List the local files and folders that are inputs, or would be if they existed. No output may be there."""
+        """List the files and folders that are inputs, or would be if they existed. No output may be there."""
         files = [*self.matches.values(), *self.metadata.values(), self.data_json, self.pictures, self.tar]
         files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
         files += [*(place for place, _ in self.searched), *self.roots]
-        return [file for file in dict.fromkeys(files) if file and os.path.isabs(file)]
+        return [file for file in dict.fromkeys(files) if file and (is_url(file) or os.path.isabs(file))]
 
     def list_read(self, config: Request) -> list[str]:
         """List the inputs that a build of a config reads, each once. A folder stands for all of its pictures."""

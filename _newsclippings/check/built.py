@@ -1,9 +1,7 @@
 """`newsclippings verify --built`: check whether a built folder is still as `newsclippings build` wrote it."""
 
-import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
@@ -34,7 +32,16 @@ from _newsclippings.folder import (
     sha256_of,
     stale_files,
 )
-from _newsclippings.storage import has_content, map_ahead, unreadable_file
+from _newsclippings.storage import (
+    Place,
+    PlaceLike,
+    RemotePath,
+    find_place,
+    has_content,
+    map_ahead,
+    size_of,
+    unreadable_file,
+)
 from _newsclippings.tables import values_of
 from _newsclippings.text import printable
 
@@ -43,16 +50,16 @@ ROWS = 10_000  # in a batch of ids
 THREADS = 2  # hashing releases the GIL; more threads only make a disk seek
 
 
-def verify_built(folder: str | os.PathLike[str]) -> Report:
+def verify_built(folder: PlaceLike) -> Report:
     """Compare a folder with its manifests: the size and SHA-256 of each file, rows and ids, and the card.
 
     Args:
-        folder: a folder that `newsclippings build` wrote.
+        folder: a folder that `newsclippings build` wrote: a path, or a URL that fsspec reads, of which all is read.
 
     Returns:
         The report. Files that killed builds left are notes, because no reader takes them for data.
     """
-    root, report = Path(folder), Report()
+    root, report = find_place(folder), Report()
     if not root.is_dir():
         report.note_fault(True, str(root), f"{root} is not a folder. Pass a folder that `newsclippings build` wrote.")
     built = BuiltFolder.open_partly(root)
@@ -67,14 +74,16 @@ def verify_built(folder: str | os.PathLike[str]) -> Report:
     if configs:
         _check_beside(report, built)
     ready = f'Next: `load_dataset("{root}")`, or `newsclippings push OWNER/NAME {shlex.quote(str(root))}`.'
+    if isinstance(root, RemotePath):
+        ready = f'Next: copy it to a disk, or `load_dataset("parquet", data_files="{root}/CONFIG/SPLIT-*.parquet")`.'
     report.next = ready if report.sound else VERIFY_AGAIN
     return report
 
 
-def _was_removed(folder: Path) -> bool:
+def _was_removed(folder: Place) -> bool:
     """Check whether `build` removed the shared pictures, but kept their folder because of hidden files."""
-    names = os.listdir(folder)
-    return folder.name == SHARED_PICTURES and bool(names) and all(is_hidden(folder / name) for name in names)
+    files: list[Place] = [*folder.iterdir()]
+    return folder.name == SHARED_PICTURES and bool(files) and all(is_hidden(file) for file in files)
 
 
 def _check_config(report: Report, built: BuiltFolder, config: str) -> None:
@@ -85,7 +94,8 @@ def _check_config(report: Report, built: BuiltFolder, config: str) -> None:
         report.note_fault(True, str(folder / MANIFEST), f"{folder / MANIFEST} does not exist. {AGAIN}")
         return
     manifest = built.manifests[config]
-    for name in sorted(set(os.listdir(folder)) - {shard.name for shard in manifest.shards} - {MANIFEST}):
+    names = {file.name for file in folder.iterdir()}
+    for name in sorted(names - {shard.name for shard in manifest.shards} - {MANIFEST}):
         if name.endswith(LEFTOVERS):
             _note_leftover(report, folder / name)
         elif not is_hidden(folder / name):
@@ -111,7 +121,7 @@ def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[
         if not file.is_file():
             report.note_fault(True, str(file), f"{file} does not exist. {AGAIN}")
             continue
-        size = report.files[str(file)]["bytes"] = file.stat().st_size
+        size = report.files[str(file)]["bytes"] = size_of(file)
         if size != shard.bytes:
             problem = "too short" if size < shard.bytes else "too long"
             message = f"{file} is {problem}: expected {shard.bytes:,} bytes, found {size:,}. {AGAIN}"
@@ -131,7 +141,7 @@ def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[
     return readable
 
 
-def _digest(file: Path, most: int | None = None) -> str | NewsCLIPpingsError:
+def _digest(file: Place, most: int | None = None) -> str | NewsCLIPpingsError:
     """Compute the SHA-256 of a file; return the error if it cannot be read."""
     try:
         return sha256_of(file, most)
@@ -141,7 +151,7 @@ def _digest(file: Path, most: int | None = None) -> str | NewsCLIPpingsError:
         return unreadable_file(file, error)
 
 
-def _compare(report: Report, file: Path, expected: str, digest: str | NewsCLIPpingsError, do: str) -> None:
+def _compare(report: Report, file: Place, expected: str, digest: str | NewsCLIPpingsError, do: str) -> None:
     """Note a file that has another SHA-256 or cannot be read."""
     if isinstance(digest, NewsCLIPpingsError):
         report.note_fault(False, str(file), str(digest))
@@ -172,7 +182,7 @@ def _check_beside(report: Report, built: BuiltFolder) -> None:
     if not (root / SHARED_PICTURES).is_dir():
         with report.collecting(str(root / SHARED_PICTURES)):
             built.require_shared_pictures()
-    charts: list[Path] = []
+    charts: list[Place] = []
     with report.collecting(str(root)), refuse_foreign_content(root):
         charts = built.find_charts()
         _check_charts(report, built, charts)
@@ -191,7 +201,7 @@ def _check_names(report: Report, built: BuiltFolder) -> None:
     """Note everything that neither `build` nor `stats` writes beside the configs."""
     folders = {*ALL_CONFIGS, CHARTS_FOLDER}
     files = {*BESIDE} - (set() if built.has_pictures else {PAIRS_FILE})
-    for name in sorted(os.listdir(built.root)):
+    for name in sorted(file.name for file in built.root.iterdir()):
         file = built.root / name
         if name == BUILDING or name.endswith(LEFTOVERS):
             _note_leftover(report, file)
@@ -214,12 +224,12 @@ def _check_sums(report: Report, built: BuiltFolder) -> None:
             _compare(report, root / name, expected, digest, do)
 
 
-def _draw_again(root: Path) -> str:
+def _draw_again(root: Place) -> str:
     folder = shlex.quote(str(root))
     return f"Run `newsclippings stats {folder} --plot {folder}/{CHARTS_FOLDER}`, or remove it."
 
 
-def _check_card(report: Report, built: BuiltFolder, charts: list[Path], *, sums_differ: bool) -> None:
+def _check_card(report: Report, built: BuiltFolder, charts: list[Place], *, sums_differ: bool) -> None:
     for file in stale_files(built, charts):
         if file.name == SUMS and sums_differ:  # the changed files are in the report
             continue
@@ -227,12 +237,12 @@ def _check_card(report: Report, built: BuiltFolder, charts: list[Path], *, sums_
         report.note_fault(not file.exists(), str(file), f"{file} {problem}. Run `newsclippings card {built.root}`.")
 
 
-def _check_charts(report: Report, built: BuiltFolder, charts: list[Path]) -> None:
+def _check_charts(report: Report, built: BuiltFolder, charts: list[Place]) -> None:
     folder = built.root / CHARTS_FOLDER
     if folder.is_dir() and not charts:
         message = f"{folder} has charts of another build. {_draw_again(built.root)}"
         report.note_fault(False, str(folder), message)
-    for file in sorted({*folder.glob("*")} - {*charts}) if charts else []:
+    for file in sorted({*folder.iterdir()} - {*charts}, key=str) if charts else []:
         place = printable(str(file))
         report.note_fault(False, place, f"{place} was not written by `newsclippings stats`. Remove it.")
 
@@ -244,7 +254,7 @@ def _check_croissant(report: Report, built: BuiltFolder) -> None:
         report.note_fault(False, str(file), message)
 
 
-def _note_leftover(report: Report, place: Path) -> None:
+def _note_leftover(report: Report, place: Place) -> None:
     report.notes.append(
         f"{printable(str(place))} was left by a killed build. It is harmless; remove it, or build again."
     )

@@ -1,7 +1,7 @@
 """The `newsclippings` command. Results go to stdout, the log to stderr; exit code 1 for failures, 2 for wrong usage."""
 
 import functools
-import os
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from _newsclippings.cli.options import (
     Choice,
     Commands,
     OutPath,
+    PlacePath,
     errors_in_a_line,
     inputs,
     say,
@@ -37,6 +38,7 @@ from _newsclippings.facts import (
     SPLITS,
     VERSION,
 )
+from _newsclippings.storage import Place
 from _newsclippings.text import without_secrets
 
 
@@ -222,10 +224,10 @@ def preview(
 @click.option(
     "-o",
     "--out",
-    type=OutPath(dir_okay=False),
+    type=PlacePath(dir_okay=False),
     default="visual_news.index.parquet",
     show_default=True,
-    help="The index to write.",
+    help="The index to write: a path, or a URL that fsspec writes (s3://, gs://).",
 )
 @click.option(
     "--checksums",
@@ -235,7 +237,7 @@ def preview(
 @STORAGE_OPTIONS
 @FORMAT
 @errors_in_a_line
-def index(tar: str, out: Path, checksums: bool, storage_options: dict[str, Any], form: str) -> None:
+def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any], form: str) -> None:
     """Write an index of TAR (a path or a URL): the position of each file. It works for every copy of the same tar.
 
     Pass the index to other commands with --visual-news-index. If you interrupt this command, running it again continues
@@ -248,6 +250,7 @@ def index(tar: str, out: Path, checksums: bool, storage_options: dict[str, Any],
     from _newsclippings.storage import (
         INDEX,
         Access,
+        cache_folder,
         check_not_input,
         check_output,
         check_own_folder,
@@ -258,8 +261,11 @@ def index(tar: str, out: Path, checksums: bool, storage_options: dict[str, Any],
     )
     from _newsclippings.tar import changed_tar, describe_others, index_tar, write_index
 
-    parts = out.with_name(out.name + ".parts")
-    check_not_input(out, [] if is_url(tar) else [tar])  # first, as in `preview`
+    if isinstance(out, Path):
+        parts = out.with_name(out.name + ".parts")
+    else:
+        parts = cache_folder() / NAME / f"{hashlib.sha256(str(out).encode()).hexdigest()[:16]}.parts"
+    check_not_input(out, [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     access = Access(storage_options)
@@ -276,7 +282,7 @@ def index(tar: str, out: Path, checksums: bool, storage_options: dict[str, Any],
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     damage, others = metadata.get("damage"), describe_others(metadata)
     if form == "json":
-        facts = {"index": os.fspath(out), "members": len(table), "checksums": checksums, "damage": damage}
+        facts = {"index": str(out), "members": len(table), "checksums": checksums, "damage": damage}
         say_json({**facts, "others": others})
     else:
         say(f"{out} ({len(table):,} files{', with checksums' * checksums})")

@@ -1,7 +1,7 @@
 """The commands that write, describe and publish a built folder: they parse arguments, call the package and print."""
 
-import os
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from _newsclippings.cli.options import (
     SOME_CONFIGS,
     ArticlesCommand,
     Choice,
-    OutPath,
+    PlacePath,
     errors_in_a_line,
     inputs,
     quiet_when_piped,
@@ -21,10 +21,11 @@ from _newsclippings.cli.options import (
     say_text,
 )
 from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
+from _newsclippings.storage import Place
 
 
 @click.command(cls=ArticlesCommand, short_help="Build a folder of Parquet files that loads by name.")
-@click.argument("out", type=OutPath(file_okay=False))
+@click.argument("out", type=PlacePath(file_okay=False))
 @SOME_CONFIGS
 @inputs
 @click.option(
@@ -61,7 +62,7 @@ from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
 @FORMAT
 @errors_in_a_line
 def build(
-    out: Path,
+    out: Place,
     configs: tuple[str, ...],
     splits: tuple[str, ...],
     embeddings: tuple[str, ...],
@@ -70,8 +71,11 @@ def build(
 ) -> None:
     """Write a folder of Parquet files to OUT that load_dataset, DuckDB, Polars and pandas read without this package.
 
-    Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
-    like: the same command goes on from there.
+    Interrupt it when you like: the same command goes on from there.
+
+    OUT is a path, or a URL that fsspec writes (s3://, gs://, memory://; the first two need the extra `cloud`). A bucket
+    has no locks and renames nothing: run one build at a time there, and a config that is replaced has no manifest until
+    all of it is new.
 
     \b
     Example:
@@ -81,7 +85,7 @@ def build(
 
     reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
     if form == "json":
-        say_json({"folder": os.fspath(out), "reports": reports})
+        say_json({"folder": str(out), "reports": reports})
         return
     for config, by_split in reports.items():
         for split, report in by_split.items():
@@ -89,11 +93,11 @@ def build(
 
 
 @click.command(short_help="Write the card of a built folder, or check it.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
 @click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
 @errors_in_a_line
-def card(folder: Path, check: bool, name: str | None) -> None:
+def card(folder: Place, check: bool, name: str | None) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
 
     \b
@@ -116,15 +120,15 @@ def card(folder: Path, check: bool, name: str | None) -> None:
 
 
 @click.command(short_help="Write Croissant metadata of a built folder.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option(
     "-o",
     "--out",
-    type=OutPath(dir_okay=False),
+    type=PlacePath(dir_okay=False),
     help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
 )
 @errors_in_a_line
-def croissant(folder: Path, out: Path | None) -> None:
+def croissant(folder: Place, out: Place | None) -> None:
     """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
 
     \b
@@ -137,16 +141,16 @@ def croissant(folder: Path, out: Path | None) -> None:
 
 
 @click.command(short_help="Count and measure what is in a built folder.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
+@click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option(
     "--plot",
-    type=OutPath(file_okay=False),
+    type=PlacePath(file_okay=False),
     help="Write stats.json and charts (PNG) to this folder; those in FOLDER/charts are shown by its card. Needs "
     "matplotlib, of the extra `plot`.",
 )
 @FORMAT
 @errors_in_a_line
-def stats(folder: Path, plot: Path | None, form: str) -> None:
+def stats(folder: Place, plot: Place | None, form: str) -> None:
     """Count and measure what is in FOLDER, which `newsclippings build` wrote: scores, labels, captions, pictures.
 
     \b
@@ -156,17 +160,17 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
     """
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
-    from _newsclippings.storage import STATS, check_not_input, check_output, report_full_disk
+    from _newsclippings.storage import STATS, check_not_input, check_output, is_below, report_full_disk
 
     own = folder / CHARTS_FOLDER
     if plot:
         require_matplotlib()  # before anything is read
-        if plot.resolve() != own.resolve() and plot.resolve().is_relative_to(folder.resolve()):
+        if plot.resolve() != own.resolve() and is_below(plot, folder):
             message = f"{plot} is in {folder}: charts are expected in {own}, or in a folder elsewhere."
             raise click.ClickException(message)
     built = BuiltFolder.open(folder)
     if plot:
-        check_not_input(plot / STATS_FILE, [os.fspath(folder / config) for config in built.manifests])
+        check_not_input(plot / STATS_FILE, [folder / config for config in built.manifests])
         check_output(plot / STATS_FILE, STATS)
         check_charts(built.manifests, plot)
     numbers = folder_stats(built)
@@ -176,8 +180,8 @@ def stats(folder: Path, plot: Path | None, form: str) -> None:
         else:
             say_text(stats_text(numbers))
         return
-    with report_full_disk(plot, "choose a folder on a larger disk"):
-        files = [os.fspath(file) for file in (write_stats(numbers, plot / STATS_FILE), *draw_stats(numbers, plot))]
+    with report_full_disk(plot if isinstance(plot, Path) else gettempdir(), "choose a folder on a larger disk"):
+        files = [str(file) for file in (write_stats(numbers, plot / STATS_FILE), *draw_stats(numbers, plot))]
     if plot.resolve() == own.resolve():
         write_card(built)
     if form == "json":

@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 
-from _newsclippings.errors import NewsCLIPpingsError
+from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, FULL
 from _newsclippings.storage import (
+    RemotePath,
     describe_os_error,
     describe_print_error,
     discard_unprinted,
+    find_place,
     is_url,
     open_missing_streams,
 )
@@ -145,6 +147,22 @@ class OutPath(click.Path):
         if isinstance(value, str) and is_url(value):
             self.fail(f"{value} is a URL; expected a local path. Write to a disk, then copy it there.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PlacePath(click.Path):
+    """A folder or a file of outputs: a local path, or a URL that fsspec writes; see `find_place`."""
+
+    def __init__(self, **kind: bool) -> None:
+        super().__init__(path_type=Path, **kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check a local path; a URL is asked when it is used."""
+        if isinstance(value, str) and is_url(value):
+            try:
+                value = find_place(value)
+            except ConfigError as error:
+                self.fail(str(error), param, ctx)
+        return value if isinstance(value, RemotePath) else super().convert(value, param, ctx)
 
 
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:

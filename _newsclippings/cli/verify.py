@@ -1,12 +1,12 @@
 """The command `newsclippings verify`: check input files, or a built folder."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from _newsclippings.cli.options import FORMAT, Choice, errors_in_a_line, inputs, say_json, say_text
+from _newsclippings.cli.options import FORMAT, Choice, PlacePath, errors_in_a_line, inputs, say_json, say_text
 from _newsclippings.facts import CONFIGS
+from _newsclippings.storage import Place
 
 
 @click.command(short_help="Check that your input files are present and intact.")
@@ -31,13 +31,13 @@ from _newsclippings.facts import CONFIGS
 )
 @click.option(
     "--built",
-    type=click.Path(path_type=Path),
+    type=PlacePath(),
     help="Check a folder that `newsclippings build` wrote against its manifests, instead of the inputs.",
 )
 @FORMAT
 @click.pass_context
 @errors_in_a_line
-def verify(context: click.Context, built: Path | None, form: str, **fields: Any) -> None:
+def verify(context: click.Context, built: Place | None, form: str, **fields: Any) -> None:
     """Check which input files you have and whether they are intact, without building anything.
 
     The exit code is 0 if everything is sound, else 1.

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from _newsclippings.folder.writer import (
     BUILDING,
     LARGER_DISK,
     LEFTOVER,
-    WHAT,
     ConfigContent,
+    check_free_space,
     count_bytes_to_write,
     lock_folder,
     remove_config,
@@ -32,7 +33,16 @@ from _newsclippings.folder.writer import (
 from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.pictures import FolderPictures, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
-from _newsclippings.storage import Access, cache_folder, check_space, outputs, report_full_disk
+from _newsclippings.storage import (
+    Access,
+    Place,
+    PlaceLike,
+    RemotePath,
+    cache_folder,
+    find_place,
+    outputs,
+    report_full_disk,
+)
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
@@ -41,14 +51,16 @@ TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}
 
 
 def build_folder(
-    out: Path, configs: Iterable[str], storage_options: Mapping[str, Any] | None = None, **fields: Any
+    out: PlaceLike, configs: Iterable[str], storage_options: Mapping[str, Any] | None = None, **fields: Any
 ) -> dict[str, Any]:
     """Write configs as Parquet files, with a card and dataset_infos.json, so that `load_dataset` finds them.
 
     If it is interrupted at any moment, the same call goes on from there and gives byte-identical files.
 
     Args:
-        out: folder to write to, new or written by this; configs that are in it already are replaced, others stay.
+        out: folder to write to, new or written by this; configs that are in it already are replaced, others stay. A
+            path, or a URL that fsspec writes (`s3://`, `gs://`, ...): nothing is renamed there, so that a config which
+            is replaced has no manifest until all of it is new, and no lock keeps a second build out.
         configs: names of configs.
         storage_options: options of fsspec for URLs among the inputs.
         fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`: only
@@ -61,9 +73,10 @@ def build_folder(
         ConfigError: `images="path"`, since a folder that travels cannot refer to files on this machine; or the folder
             holds files that something else wrote.
         NoSpaceError: the disk is too small.
+        RemoteWriteError: a file could not be uploaded.
         NewsCLIPpingsError: as the builder.
     """
-    layout = fields.pop("images", "bytes")
+    out, layout = find_place(out), fields.pop("images", "bytes")
     if layout not in LAYOUTS:
         message = f"images={layout!r}: a folder of Parquet files has pictures in its rows, once, or none: {LAYOUTS}."
         raise ConfigError(message)
@@ -85,6 +98,9 @@ def build_folder(
     inputs = {request.name: find_inputs(request, access=access) for request in requests}
     for request in requests:
         outputs.check_not_input(out, inputs[request.name].list_places())
+    if isinstance(out, RemotePath):
+        with report_full_disk(tempfile.gettempdir(), "point TMPDIR to a larger disk"):
+            return _build(_open_own_folder(out, layouts), requests, inputs, layouts)
     new = not out.exists()
     try:
         with report_full_disk(out, LARGER_DISK), lock_folder(out):
@@ -102,7 +118,7 @@ def _build(
     large = any(request.images != "none" or request.embeddings for request in requests)  # texts are small
     if large and len(contents) > 1:  # a single config is checked when it is written
         needed = sum(count_bytes_to_write(folder, content) for content in contents)
-        check_space(folder.root, needed, WHAT, LARGER_DISK)
+        check_free_space(folder.root, needed)
     reports: dict[str, Any] = {}
     for content in contents:
         folder = write_config(folder, content)
@@ -186,7 +202,7 @@ def _draw_pairs(folder: BuiltFolder) -> None:
     drawing.unlink(missing_ok=True)  # a build drew it: `_open_own_folder`
 
 
-def _open_own_folder(out: Path, layouts: Mapping[str, str]) -> BuiltFolder:
+def _open_own_folder(out: Place, layouts: Mapping[str, str]) -> BuiltFolder:
     """Open a folder to write configs to, whose layouts are given; the caller holds its lock.
 
     Raises:

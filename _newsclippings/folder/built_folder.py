@@ -1,4 +1,4 @@
-"""A folder that `newsclippings build` wrote, opened once and handed on as an object."""
+"""A folder that `newsclippings build` wrote, opened once and handed on as an object; local, or behind fsspec."""
 
 import contextlib
 import hashlib
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import BadFileError, ConfigError, NewsCLIPpingsError, RemoteReadError, bad_file
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, SHARED_PICTURES
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, read_manifest
 from _newsclippings.folder.shards import check_shard, read_shard
-from _newsclippings.storage import open_file, read_file
+from _newsclippings.storage import Place, RemotePath, compute_sha256, read_file
 
 ALL_CONFIGS = (*CONFIGS, SHARED_PICTURES)  # that a built folder may have, in the order in which they are listed
 SUMS = "SHA256SUMS"
@@ -45,12 +45,12 @@ class BuiltFolder:
         problems: config -> why its manifest cannot be used; always empty after `open`.
     """
 
-    root: Path
+    root: Place
     manifests: dict[str, Manifest]
     problems: dict[str, NewsCLIPpingsError] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, root: Path) -> "BuiltFolder":
+    def open(cls, root: Place) -> "BuiltFolder":
         """Read the manifests of all configs.
 
         Raises:
@@ -65,16 +65,28 @@ class BuiltFolder:
         return folder
 
     @classmethod
-    def open_partly(cls, root: Path) -> "BuiltFolder":
+    def open_partly(cls, root: Place) -> "BuiltFolder":
         """As `open`, but unusable manifests become `problems`, and a folder without any is no error."""
         manifests, problems = {}, {}
         for config in ALL_CONFIGS:
-            if os.path.lexists(root / config / MANIFEST):
+            if is_there(root / config / MANIFEST):
                 try:
                     manifests[config] = read_manifest(root / config)
                 except NewsCLIPpingsError as error:
                     problems[config] = error
         return cls(root, manifests, problems)
+
+    @property
+    def local_root(self) -> Path:
+        """The path of the folder.
+
+        Raises:
+            ConfigError: it is not on this machine.
+        """
+        if isinstance(self.root, RemotePath):
+            message = f"{self.root}: expected a folder on this machine. Copy it to a disk, and pass the path."
+            raise ConfigError(message)
+        return self.root
 
     def raise_first_problem(self) -> None:
         """Raise the error of the first manifest that cannot be used, if any."""
@@ -130,17 +142,20 @@ class BuiltFolder:
         """Raise `BadFileError` if the file at the path `opened` differs from a shard's entry in the manifest."""
         check_shard(self.root / shard.path, shard, self.manifests[shard.config].features, opened)
 
-    def find_charts(self) -> list[Path]:
+    def find_charts(self) -> list[Place]:
         """The numbers and charts that `newsclippings stats` made of the present content; empty without any."""
         numbers = self.root / CHARTS_FOLDER / STATS_FILE
         try:
             measured = json.loads(read_file(numbers, LARGEST_BESIDE))["manifests"]
+        except RemoteReadError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return []
         if self.problems or measured != {config: manifest.sha256 for config, manifest in self.manifests.items()}:
             return []
-        charts = [file for config in self.manifests for file in sorted(numbers.parent.glob(f"{config}-*.png"))]
-        return [numbers, *(file for file in charts if is_chart(f"{CHARTS_FOLDER}/{file.name}") and file.is_file())]
+        drawn = sorted(file for file in numbers.parent.iterdir() if is_chart(f"{CHARTS_FOLDER}/{file.name}"))
+        charts = [file for config in self.manifests for file in drawn if file.name.startswith(f"{config}-")]
+        return [numbers, *(file for file in charts if file.is_file())]
 
     def read_sums(self) -> dict[str, str]:
         """Read SHA256SUMS: name -> SHA-256; empty without such a file.
@@ -163,12 +178,17 @@ def is_chart(name: str) -> bool:
     return name == f"{CHARTS_FOLDER}/{STATS_FILE}" or _CHART.fullmatch(name) is not None
 
 
-def is_hidden(file: Path) -> bool:
+def is_there(place: Place) -> bool:
+    """Whether there is anything at a place, even a link that leads nowhere."""
+    return place.exists() if isinstance(place, RemotePath) else os.path.lexists(place)
+
+
+def is_hidden(file: Place) -> bool:
     """Whether a file is hidden, as those that file managers leave: no reader takes it for data."""
     return file.name.startswith(".")
 
 
-def sha256_of(file: Path, most: int | None = None) -> str:
+def sha256_of(file: Place, most: int | None = None) -> str:
     """SHA-256 of the content of a file.
 
     Args:
@@ -180,12 +200,11 @@ def sha256_of(file: Path, most: int | None = None) -> str:
     """
     if most is not None:
         return hashlib.sha256(read_file(file, most)).hexdigest()
-    with open(file, "rb", opener=open_file) as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return compute_sha256(file)
 
 
 @contextlib.contextmanager
-def refuse_foreign_content(place: Path) -> Iterator[None]:
+def refuse_foreign_content(place: Place) -> Iterator[None]:
     """Raise `BadFileError` if reading fails because a file holds something else than `build` writes."""
     try:
         yield

@@ -23,7 +23,7 @@ from _newsclippings.facts import (
 )
 from _newsclippings.folder.built_folder import LARGEST_BESIDE, SUMS, BuiltFolder, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, Manifest
-from _newsclippings.storage import has_content, outputs, read_file, write_text
+from _newsclippings.storage import Place, has_content, open_place, outputs, read_file, write_text
 from _newsclippings.text import format_json
 
 LARGEST_CARD = 4 << 20  # bytes of a card
@@ -66,14 +66,14 @@ def check_card(folder: BuiltFolder) -> None:
         outputs.check_output(folder.root / name, maker)
 
 
-def stale_files(folder: BuiltFolder, charts: list[Path], name: str | None = None) -> list[Path]:
+def stale_files(folder: BuiltFolder, charts: list[Place], name: str | None = None) -> list[Place]:
     """The files of the card that differ from what `write_card` would write."""
     texts = {folder.root / file: text for file, text in card_texts(folder, charts, name).items()}
     return [file for file, text in texts.items() if not file.is_file() or not has_content(file, text.encode())]
 
 
 def card_texts(
-    folder: BuiltFolder, charts: list[Path], name: str | None = None, *, built_now: bool = False
+    folder: BuiltFolder, charts: list[Place], name: str | None = None, *, built_now: bool = False
 ) -> dict[str, str]:
     """File name -> text of the files that `write_card` writes.
 
@@ -97,7 +97,7 @@ def card_texts(
     return texts | {SUMS: _sums_text(folder, texts, [*drawn, *charts])}
 
 
-def _sums_text(folder: BuiltFolder, texts: Mapping[str, str], others: Iterable[Path]) -> str:
+def _sums_text(folder: BuiltFolder, texts: Mapping[str, str], others: Iterable[Place]) -> str:
     """The text of SHA256SUMS, for `sha256sum --check`: a line per file, by name.
 
     Of the folder's files only `others` are read; `texts` are written together with it.
@@ -105,15 +105,22 @@ def _sums_text(folder: BuiltFolder, texts: Mapping[str, str], others: Iterable[P
     sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     sums |= {shard.path: shard.sha256 for shard in folder.shards}
     sums |= {f"{config}/{MANIFEST}": manifest.sha256 for config, manifest in folder.manifests.items()}
-    sums |= {file.relative_to(folder.root).as_posix(): sha256_of(file, LARGEST_BESIDE) for file in others}
+    sums |= {_name_below(folder.root, file): sha256_of(file, LARGEST_BESIDE) for file in others}
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+
+
+def _name_below(root: Place, file: Place) -> str:
+    return file.name if file.parent == root else f"{file.parent.name}/{file.name}"
 
 
 def _read_card(folder: BuiltFolder) -> str:
     """The present card; empty without one, or if the file is larger than any card."""
     file = folder.root / README
-    if not file.is_file() or file.stat().st_size > LARGEST_CARD:
+    if not file.is_file():
         return ""
+    with open_place(file) as opened:
+        if opened.size > LARGEST_CARD:
+            return ""
     return read_file(file, LARGEST_CARD).decode(errors="replace").replace("\r\n", "\n")
 
 
@@ -214,7 +221,7 @@ def _size(rows: int) -> str:
     return NAMES_OF_SIZES[sum(rows >= size for size in SIZES)]
 
 
-def _text(folder: BuiltFolder, name: str, drawn: bool, charts: list[Path], note: str) -> str:
+def _text(folder: BuiltFolder, name: str, drawn: bool, charts: list[Place], note: str) -> str:
     config, manifests = folder.default_config, folder.manifests.values()
     picture = f"![Pairs of {config}: pristine in green, falsified in red]({PAIRS_FILE})\n\n"
     no_pictures = " There are no pictures in it: `image_path` says where each lies in VisualNews."
@@ -318,7 +325,7 @@ def _splits(manifests: Iterable[Manifest]) -> str:
     return _table(["config", "split", "rows", "pristine", "falsified", "MB"], lines, "llrrrr")
 
 
-def _charts(charts: list[Path]) -> str:
+def _charts(charts: list[Place]) -> str:
     """The charts that `newsclippings stats` drew of these very rows."""
     drawn = [file for file in charts if file.suffix == ".png"]
     names = [file.stem.replace("-", ": ", 1).replace("-", " ") for file in drawn]

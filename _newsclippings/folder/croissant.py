@@ -3,14 +3,13 @@
 Paths are relative to the folder, so that the same file serves on a disk and in a dataset repository.
 """
 
-from pathlib import Path
 from typing import Any
 
 from _newsclippings.facts import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 from _newsclippings.folder.built_folder import SUMS, BuiltFolder
 from _newsclippings.folder.card import PAIRS_FILE, README, TAGS
 from _newsclippings.folder.manifest import Manifest, ShardEntry
-from _newsclippings.storage import outputs, write_text
+from _newsclippings.storage import Place, outputs, write_text
 from _newsclippings.text import format_json
 
 CROISSANT = "croissant.json"
@@ -51,7 +50,7 @@ MEANINGS = {name: meaning for name, (_, meaning) in (COLUMNS | TEXTS).items()} |
 Node = dict[str, Any]
 
 
-def write_croissant(folder: BuiltFolder, file: Path | None = None) -> Path:
+def write_croissant(folder: BuiltFolder, file: Place | None = None) -> Place:
     """Write the metadata of a folder.
 
     Args:
@@ -65,7 +64,7 @@ def write_croissant(folder: BuiltFolder, file: Path | None = None) -> Path:
         ConfigError: it is in the folder of a config, or was not written by this.
     """
     file = file or folder.root / CROISSANT
-    outputs.check_not_input(file, [str(folder.root / config) for config in folder.manifests])
+    outputs.check_not_input(file, [folder.root / config for config in folder.manifests])
     outputs.check_output(file, outputs.CROISSANT)
     write_text(file, croissant_text(folder), outputs.CROISSANT)
     return file

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
@@ -25,14 +24,14 @@ from _newsclippings.facts import (
     columns_of,
 )
 from _newsclippings.rows import JoinReport
-from _newsclippings.storage import DECODER, describe_json_error, read_file, recognise_wrong_file, write_text
+from _newsclippings.storage import DECODER, Place, describe_json_error, read_file, recognise_wrong_file, write_text
 from _newsclippings.text import printable
 
 MANIFEST = "manifest.json"
 AGAIN = "Remove the folder of the config and run the same `newsclippings build` again."
 LARGEST_MANIFEST = 8 << 20  # bytes; the manifest of the largest build has about 100 KB
 MOST_SHARDS = 10_000  # of a config
-LARGEST_SHARD = 4 << 30  # bytes; the writer stops at 450 MB, or at one row
+LARGESTSHARD = 4 << 30  # bytes; the writer stops at 450 MB, or at one row
 LARGEST_COUNT = 1 << 48  # more than any disk has bytes
 SMALLEST_ROW = 1  # bytes that a row takes in a file, at least; a row of texts takes a hundred or more
 LARGEST_RATIO = 200  # of unpacked to packed bytes; texts reach six
@@ -40,7 +39,7 @@ LONGEST_TEXT = 10_000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
 _KIND = re.compile(r"[a-z_]{1,40}")
-_SHARD = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5,6}})-of-(\d{{5,6}})\.parquet")
+SHARD = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5,6}})-of-(\d{{5,6}})\.parquet")
 _LAYOUTS = ("bytes", "once", "none", None)
 
 
@@ -126,7 +125,7 @@ class Manifest:
             if split.report is not None:
                 yield name, split, split.report
 
-    def write(self, folder: Path) -> "Manifest":
+    def write(self, folder: Place) -> "Manifest":
         """Write manifest.json into the folder of the config; returns the manifest with the SHA-256 of that file."""
         head = {"config": self.config, "version": self.version, "description": self.description}
         head |= {} if self.layout is None else {"layout": self.layout}
@@ -141,7 +140,7 @@ class Manifest:
         return replace(self, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Place) -> Manifest:
     """Read and check the manifest of a config.
 
     Args:
@@ -208,11 +207,11 @@ def _check_features(config: str, version: str, features: Mapping[str, Any]) -> N
 
 
 def _parse_shard(config: str, name: str, value: Mapping[str, Any], splits: Mapping[str, Any]) -> ShardEntry:
-    parts = _SHARD.fullmatch(name)
+    parts = SHARD.fullmatch(name)
     if parts is None or value.get("split") != parts[1] or parts[1] not in splits:
         raise _odd("files", name)
     rows, size, plain = (_count(value, what) for what in ("rows", "bytes", "plain_bytes"))
-    if rows * SMALLEST_ROW > size or size > LARGEST_SHARD:
+    if rows * SMALLEST_ROW > size or size > LARGESTSHARD:
         message = f"{rows:,} rows in a file of {size:,} bytes"
         raise ValueError(message)
     if plain > LARGEST_RATIO * size:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError
 from _newsclippings.folder.manifest import AGAIN, LARGEST_RATIO, ShardEntry, SplitEntry
 from _newsclippings.rows import part_ranges
-from _newsclippings.storage import LocalFile, read_unpacked_sizes
+from _newsclippings.storage import Place, PlaceLike, open_parquet, open_place, read_unpacked_sizes, size_of
 from _newsclippings.tables import Int64s, as_array, empty_table, values_of
 
 SHARDS = 8  # a split has a multiple of 8, so that nodes and workers get equal shares
@@ -123,11 +122,11 @@ def write_shard(
             progress(len(table))
 
 
-def describe_shard(file: Path, config: str, split: str, sha256: str) -> ShardEntry:
+def describe_shard(file: Place, config: str, split: str, sha256: str) -> ShardEntry:
     """Describe a file that was written, for the manifest."""
-    footer = pq.read_metadata(os.path.abspath(file))  # a relative name with a colon is a URI to pyarrow
+    footer = pq.read_metadata(open_parquet(file))
     plain = sum(footer.row_group(k).total_byte_size for k in range(footer.num_row_groups))
-    return ShardEntry(config, file.name, split, footer.num_rows, file.stat().st_size, plain, sha256)
+    return ShardEntry(config, file.name, split, footer.num_rows, size_of(file), plain, sha256)
 
 
 def _as_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -150,7 +149,7 @@ def _split_leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
     return plain, [leaf.path for leaf in leaves if leaf.path not in plain]
 
 
-def check_shard(file: Path, shard: ShardEntry, features: Iterable[str], opened: str) -> None:
+def check_shard(file: Place, shard: ShardEntry, features: Iterable[str], opened: str) -> None:
     """Raise `BadFileError` if the footer of a file differs from its manifest: columns, rows or sizes.
 
     Args:
@@ -164,7 +163,7 @@ def check_shard(file: Path, shard: ShardEntry, features: Iterable[str], opened: 
 
 
 def read_shard(
-    file: Path, shard: ShardEntry, features: Iterable[str], columns: list[str], rows: int
+    file: Place, shard: ShardEntry, features: Iterable[str], columns: list[str], rows: int
 ) -> Generator[pa.RecordBatch, None, None]:
     """Read columns of a file in batches.
 
@@ -181,7 +180,7 @@ def read_shard(
     """
     texts = [name for name in (*TEXTS, "image.bytes") if name in columns]
     read = 0
-    with _open_shard(file, os.fspath(file), shard, features, columns, texts) as parquet:
+    with _open_shard(file, file, shard, features, columns, texts) as parquet:
         # One thread: a thread takes address space, and one that cannot be started ends the process
         batches = parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
         for batch in batches if parquet.num_row_groups else ():  # pyarrow 19 refuses to read a file of no rows
@@ -196,8 +195,8 @@ def read_shard(
 
 @contextlib.contextmanager
 def _open_shard(
-    file: Path,
-    opened: str,
+    file: Place,
+    opened: PlaceLike,
     shard: ShardEntry,
     features: Iterable[str],
     columns: list[str],
@@ -206,7 +205,7 @@ def _open_shard(
     try:
         _check_sizes(opened, shard.bytes)
         with pq.ParquetFile(
-            os.path.abspath(opened),  # a relative name with a colon is a URI to pyarrow
+            open_parquet(opened),
             pre_buffer=False,  # else the whole file is read to memory
             read_dictionary=list(dictionaries),
             thrift_string_size_limit=LARGEST_FOOTER,
@@ -222,12 +221,12 @@ def _open_shard(
         raise BadFileError(message) from error
 
 
-def _check_sizes(opened: str, size: int) -> None:
+def _check_sizes(opened: PlaceLike, size: int) -> None:
     """Compare the size of the file, and the sizes in its footer, before Arrow reads it.
 
     Arrow allocates as much memory as they claim, and its accessors of single columns abort the process on damaged ones.
     """
-    with LocalFile(opened) as file:
+    with open_place(opened) as file:
         if file.size != size:
             raise _odd(f"{file.size:,} bytes, where its manifest says {size:,}")
     for sizes in read_unpacked_sizes(opened, LARGEST_FOOTER):

@@ -56,7 +56,7 @@ def _write_shard(
     folder: BuiltFolder, manifest: Manifest, shard: ShardEntry, features: dict[str, object], out: Path
 ) -> ShardEntry:
     file = out / shard.name
-    with contextlib.closing(PlainFile(folder.root, shard.path)) as opened, refuse_foreign_content(opened.place):
+    with contextlib.closing(PlainFile(folder.local_root, shard.path)) as opened, refuse_foreign_content(opened.place):
         check_shard(opened.place, shard, manifest.features, opened.path)
         with open(opened.path, "rb") as whole:
             sha256 = hashlib.file_digest(whole, "sha256").hexdigest()

@@ -5,9 +5,14 @@
     <out>/.building/<config>-<build id>/              the same while it is being written
     <out>/.building/<config>-old/                     an older build while it is being replaced
 
-A file is written under another name, flushed to the disk, then renamed: a file under its final name is whole. The
+A local file is written under another name, flushed to the disk, then renamed: a file under its final name is whole. The
 config is renamed when it is complete, so that <out>/<config> is all of an old or all of a new build. If a build is
 killed between two renames, the config is absent until the next build, which puts it back.
+
+Behind fsspec (`s3://`, ...) nothing can be renamed. A file is written to the local disk, and uploaded when it is whole,
+then its SHA-256, without which (or with another) a file is not kept by the next build.
+A complete config is copied to its place: the manifest of an older build is removed first, and the new one is written
+last. If a build is killed between them, the config has no manifest, so that nothing takes it for whole, until the next.
 """
 
 import contextlib
@@ -16,6 +21,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,11 +30,21 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from _newsclippings.facts import NAME, VERSION, Columns
-from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, sha256_of
-from _newsclippings.folder.manifest import MANIFEST, Manifest
-from _newsclippings.folder.shards import allow_null_vectors, describe_shard, plan_shards, write_shard
+from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
+from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
+from _newsclippings.folder.shards import MAX_SHARD, allow_null_vectors, describe_shard, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
-from _newsclippings.storage import check_space, flush, flush_folder, is_unsupported
+from _newsclippings.storage import (
+    Place,
+    RemotePath,
+    check_space,
+    flush,
+    flush_folder,
+    is_unsupported,
+    list_sizes,
+    read_file,
+    write_text,
+)
 from _newsclippings.tables import arrow_schema
 
 try:
@@ -40,7 +56,9 @@ _logger = logging.getLogger(NAME)
 
 BUILDING = ".building"
 WHAT, LARGER_DISK = "what has to be written", "choose a folder on a larger disk"  # in errors
+AT_A_TIME = 2  # files on the local disk, of a build to elsewhere: one is uploaded while the next is written
 UNFINISHED = ".unfinished"
+SUM = ".sha256"  # ending of the file beside one that was uploaded
 LEFTOVERS = (".tmp", UNFINISHED)  # endings of files that a killed build did not finish
 LEFTOVER = re.compile(rf"\w+-\d{{5}}-of-\d{{5}}\.parquet{UNFINISHED}|{MANIFEST}\.\d+-[0-9a-f]{{8}}\.tmp")  # their names
 
@@ -60,7 +78,7 @@ class ConfigContent:
     splits: Mapping[str, SplitRows]
     check_inputs: Callable[[], None]  # raises if the inputs have changed since
 
-    def building(self, out: Path) -> Path:
+    def building(self, out: Place) -> Place:
         """The folder in which its files are written."""
         return out / BUILDING / f"{self.config}-{self.build_id[:16]}"
 
@@ -106,8 +124,14 @@ def _is_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def restore_configs(out: Path) -> None:
-    """Put back configs that a build was replacing when it was killed."""
+def restore_configs(out: Place) -> None:
+    """Put back configs that a build was replacing when it was killed; behind fsspec, remove what it had copied."""
+    if isinstance(out, RemotePath):
+        for building in (out / BUILDING).iterdir():
+            place = out / building.name.rpartition("-")[0]
+            if (building / MANIFEST).exists() and not (place / MANIFEST).exists():
+                _remove_shards(place)
+        return
     for config in ALL_CONFIGS:
         old = out / BUILDING / f"{config}-old"
         if old.exists() and not os.path.lexists(out / config):
@@ -119,17 +143,27 @@ def is_complete(folder: BuiltFolder, content: ConfigContent) -> bool:
     manifest = folder.manifests.get(content.config)
     if manifest is None or manifest.build_id != content.build_id:
         return False
-    files = [file for file in (folder.root / content.config).iterdir() if file.name != MANIFEST and not is_hidden(file)]
-    return {file.name: file.stat().st_size for file in files} == {shard.name: shard.bytes for shard in manifest.shards}
+    place = folder.root / content.config
+    sizes = {name: size for name, size in list_sizes(place).items() if name != MANIFEST and not is_hidden(place / name)}
+    return sizes == {shard.name: shard.bytes for shard in manifest.shards}
 
 
 def count_bytes_to_write(folder: BuiltFolder, content: ConfigContent) -> int:
     """The bytes of the files that are still to be written, at least."""
     if is_complete(folder, content):
         return 0
-    building = content.building(folder.root)
-    missing = [part for name, part in content.plan_files().items() if not (building / name).exists()]
+    written = _list_written(content.building(folder.root))
+    missing = [part for name, part in content.plan_files().items() if name not in written]
     return sum(int(content.splits[split].least[start:stop].sum()) for split, (start, stop) in missing)
+
+
+def check_free_space(out: Place, needed: int, done: str = "Nothing was written") -> None:
+    """Raise `NoSpaceError` if the disk cannot hold what has to be written; of a bucket, what is on the way there."""
+    if isinstance(out, RemotePath):
+        on_the_way = min(needed, AT_A_TIME * MAX_SHARD)
+        check_space(tempfile.gettempdir(), on_the_way, "files on their way", "point TMPDIR to a larger disk", done)
+    else:
+        check_space(out, needed, WHAT, LARGER_DISK, done)
 
 
 def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
@@ -148,16 +182,17 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     out, config = folder.root, content.config
     building = content.building(out)
     if is_complete(folder, content):
-        _remove_other_builds(building, config)
+        _remove_builds(out, config)
         return folder
-    plan = content.plan_files()
-    missing = {name: part for name, part in plan.items() if not (building / name).exists()}
+    plan, written = content.plan_files(), _list_written(building)
+    missing = {name: part for name, part in plan.items() if name not in written}
     needed = count_bytes_to_write(folder, content)
-    check_space(out, needed, WHAT, LARGER_DISK, f"Of {config} nothing was written, others stay")
-    _remove_other_builds(building, config)
-    building.mkdir(parents=True, exist_ok=True)
+    check_free_space(out, needed, f"Of {config} nothing was written, others stay")
+    _remove_builds(out, config, building)
+    if isinstance(building, Path):
+        building.mkdir(parents=True, exist_ok=True)
     for file in building.iterdir():
-        if file.name not in plan:  # an unfinished file, or a manifest
+        if file.name.removesuffix(SUM) not in plan:  # an unfinished file, or a manifest
             file.unlink()
     digests = _write_shards(building, content, missing)
     shards = tuple(
@@ -166,8 +201,7 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     try:
         content.check_inputs()
     except Exception:
-        shutil.rmtree(building)  # else the next run would go on from these files
-        _remove_other_builds(building, config)
+        _remove_builds(out, config)  # else the next run would go on from these files
         raise
     splits = {
         name: replace(rows.entry, plain_bytes=sum(shard.plain_bytes for shard in shards if shard.split == name))
@@ -176,43 +210,85 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
     manifest = Manifest(
         config, VERSION, content.description, content.layout, content.build_id, content.columns, splits, shards
     ).write(building)
-    _put_in_place(building, out / config)
+    if isinstance(out, RemotePath):
+        _copy_to_place(out / BUILDING / building.name, out / config)
+        _remove_builds(out, config)
+    else:
+        _put_in_place(out / BUILDING / building.name, out / config)
     return folder.with_manifest(manifest)
 
 
-def _write_shards(building: Path, content: ConfigContent, missing: Mapping[str, Part]) -> dict[str, Future[str]]:
+def _write_shards(building: Place, content: ConfigContent, missing: Mapping[str, Part]) -> dict[str, Future[str]]:
     """Write the missing files of a config; returns the SHA-256 of all its files by name."""
     splits = content.splits
     schema = allow_null_vectors(arrow_schema(content.columns), [rows.entry for rows in splits.values()])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": content.columns}})})
     total = sum(rows.entry.rows for rows in splits.values())
     digests: dict[str, Future[str]] = {}
-    finisher = ThreadPoolExecutor(1)  # flushes and digests one file while the next is written
-    try:
+    finisher = ThreadPoolExecutor(1)  # flushes, digests and uploads one file while the next is written
+    with contextlib.ExitStack() as opened:
+        if isinstance(building, Path):
+            scratch = building
+        else:
+            scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="newsclippings-")))
+        opened.callback(finisher.shutdown, cancel_futures=True)
         with tqdm(total=total, desc=content.config, unit="row", unit_scale=True, disable=None) as bar:
             bar.update(total - sum(splits[split].count(range_) for split, range_ in missing.values()))
             for name, (split, range_) in missing.items():
-                unfinished = building / (name + UNFINISHED)
+                unfinished = scratch / (name + UNFINISHED)
                 write_shard(unfinished, splits[split].tables(range_), schema, bar.update)
                 for digest in digests.values():  # at most one is not ready; an error is raised early
                     digest.result()
                 digests[name] = finisher.submit(_finish, unfinished, building / name)
         for name in content.plan_files():
             if name not in missing:
-                digests[name] = finisher.submit(sha256_of, building / name)
+                digests[name] = finisher.submit(_digest_kept, building / name)
         for digest in digests.values():
             digest.result()
-    finally:
-        finisher.shutdown(cancel_futures=True)
     return digests
 
 
-def _finish(unfinished: Path, file: Path) -> str:
+def _finish(unfinished: Path, file: Place) -> str:
+    if isinstance(file, RemotePath):
+        digest = sha256_of(unfinished)
+        file.put(unfinished)
+        unfinished.unlink()
+        write_text(file.with_name(file.name + SUM), digest)
+        return digest
     with open(unfinished, "rb") as written:
         flush(written.fileno())
     digest = sha256_of(unfinished)
     unfinished.rename(file)
     return digest
+
+
+def _list_written(building: Place) -> set[str]:
+    """Names of the files that are whole: behind fsspec, those beside which is their SHA-256, uploaded after them."""
+    names = {*list_sizes(building)}
+    return names if isinstance(building, Path) else {name for name in names if name + SUM in names}
+
+
+def _digest_kept(file: Place) -> str:
+    """SHA-256 of a file that an interrupted build wrote.
+
+    Raises:
+        BadFileError: behind fsspec, it is not the one that was uploaded.
+    """
+    digest = sha256_of(file)
+    if isinstance(file, RemotePath):
+        uploaded = read_file(file.with_name(file.name + SUM), len(digest)).decode(errors="replace")
+        if uploaded != digest:
+            raise other_content(file, uploaded, digest, f"Remove {file}, and run the same `newsclippings build` again.")
+    return digest
+
+
+def _copy_to_place(building: RemotePath, folder: RemotePath) -> None:
+    """Replace a config by its complete new build, file by file; see `restore_configs`."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _remove_shards(folder)
+    for file in sorted(building.iterdir(), key=lambda file: file.name == MANIFEST):  # the manifest last
+        if not file.name.endswith(SUM):
+            (folder / file.name).copy_from(file)
 
 
 def _put_in_place(building: Path, folder: Path) -> None:
@@ -224,18 +300,31 @@ def _put_in_place(building: Path, folder: Path) -> None:
     _keep_hidden_files(old, folder)
     for parent in (folder, folder.parent):
         flush_folder(parent)
-    _remove_other_builds(building, folder.name)
+    _remove_builds(folder.parent, folder.name)
 
 
-def _remove_other_builds(building: Path, config: str) -> None:
-    """Remove what other builds of a config left behind, which no build will finish."""
-    if building.parent.exists():
-        for other in building.parent.iterdir():
-            if other != building and other.name.rpartition("-")[0] == config:
-                _keep_hidden_files(other, building.parent.parent / config)  # if that build was killed before it did
+def _remove_builds(out: Place, config: str, but: Place | None = None) -> None:
+    """Remove what builds of a config left behind, except for one that is going on."""
+    if isinstance(out, RemotePath):
+        for build in (out / BUILDING).iterdir():
+            if build != but and build.name.rpartition("-")[0] == config:
+                build.remove_folder()
+        if not (out / BUILDING).iterdir():  # unlike a bucket, some file systems have empty folders
+            (out / BUILDING).remove_folder()
+    elif (parent := out / BUILDING).exists():
+        for other in parent.iterdir():
+            if other != but and other.name.rpartition("-")[0] == config:
+                _keep_hidden_files(other, out / config)  # if that build was killed before it did
                 shutil.rmtree(other)
         with contextlib.suppress(OSError):  # another config is being built there
-            building.parent.rmdir()
+            parent.rmdir()
+
+
+def _remove_shards(folder: RemotePath) -> None:
+    """Remove the Parquet files of a config whose manifest was removed."""
+    for file in folder.iterdir():
+        if SHARD.fullmatch(file.name):
+            file.unlink()
 
 
 def _keep_hidden_files(old: Path, folder: Path) -> None:
@@ -256,6 +345,7 @@ def remove_config(folder: BuiltFolder, config: str) -> BuiltFolder:
         if file.name != MANIFEST and not is_hidden(file):
             file.unlink()
     (place / MANIFEST).unlink()
-    with contextlib.suppress(OSError):  # hidden files, which `build` did not write
-        place.rmdir()
+    if isinstance(place, Path):
+        with contextlib.suppress(OSError):  # hidden files, which `build` did not write
+            place.rmdir()
     return folder.without(config)

@@ -20,7 +20,7 @@ from _newsclippings.folder import (
     check_card,
     croissant_text,
 )
-from _newsclippings.storage import PlainFile, changed_file
+from _newsclippings.storage import Place, PlainFile, changed_file
 from _newsclippings.text import printable
 
 RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles"}
@@ -91,7 +91,7 @@ def plan_upload(
             name of the repository or of the branch is not usable; or croissant.json describes other files.
     """
     check_target(folder, repo_id, revision)
-    root, branch = folder.root, MAIN if revision is None else revision
+    root, branch = folder.local_root, MAIN if revision is None else revision
     folder.require_shared_pictures()
     rights = with_images and have_the_rights
     if (restricted := list_restricted(folder)) and not rights:
@@ -123,18 +123,18 @@ def list_restricted(folder: BuiltFolder) -> dict[str, str]:
     return {column: what for column, what in RESTRICTED.items() if column in columns}
 
 
-def _read_contents(folder: BuiltFolder, charts: list[Path], sums: str) -> dict[str, bytes]:
+def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[str, bytes]:
     """Read the small files besides the card, and check them: by the sums, and croissant.json by the manifests.
 
     The manifests are read again, without following links: what is uploaded are the bytes that are checked here.
     """
     beside = (PAIRS_FILE, CROISSANT) if folder.has_pictures else (CROISSANT,)  # a drawing needs rights, too
-    names = [name for name in beside if os.path.lexists(folder.root / name)]
+    names = [name for name in beside if os.path.lexists(folder.local_root / name)]
     names += [f"{CHARTS_FOLDER}/{file.name}" for file in charts]
     names += [f"{config}/{MANIFEST}" for config in folder.manifests]
     contents = {}
     for name in names:
-        with contextlib.closing(PlainFile(folder.root, name)) as file:
+        with contextlib.closing(PlainFile(folder.local_root, name)) as file:
             contents[name] = file.read(LARGEST_BESIDE)
         place, digest = folder.root / name, hashlib.sha256(contents[name]).hexdigest()
         if name != CROISSANT and f"{digest}  {name}" not in sums.splitlines():

@@ -89,7 +89,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as opened:
         allow_open_files(len(upload.shards))
         shards = {
-            name: opened.enter_context(contextlib.closing(PlainFile(upload.folder.root, name)))
+            name: opened.enter_context(contextlib.closing(PlainFile(upload.folder.local_root, name)))
             for name in upload.shards
         }
         additions = _checked(upload, shards)

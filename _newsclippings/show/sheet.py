@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from _newsclippings.errors import BadFileError
 from _newsclippings.facts import COLORS, FAINT, INK, LABELS, PAPER, SOURCE_DATASETS
 from _newsclippings.pictures import decode_small
-from _newsclippings.storage import PREVIEW_PICTURE, SOFTWARE, Maker, write_atomically
+from _newsclippings.storage import PREVIEW_PICTURE, SOFTWARE, Maker, Place, write_atomically
 from _newsclippings.text import one_line
 
 CELLS: Final = 4  # per line, for two pairs
@@ -33,7 +33,7 @@ FONTS: Final = (
 )
 
 
-def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Path, pairs: int = 8, maker: Maker = PREVIEW_PICTURE) -> int:
+def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Place, pairs: int = 8, maker: Maker = PREVIEW_PICTURE) -> int:
     """Draw the first pairs of some rows.
 
     Args:

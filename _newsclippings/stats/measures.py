@@ -6,7 +6,6 @@ Files are read batch by batch; only three numbers of each row and four of each p
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from tqdm.auto import tqdm
 
 from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
 from _newsclippings.folder import BuiltFolder, Manifest, refuse_foreign_content
-from _newsclippings.storage import STATS, write_text
+from _newsclippings.storage import STATS, Place, write_text
 from _newsclippings.tables import values_of
 from _newsclippings.text import format_json, printable
 
@@ -62,7 +61,7 @@ def folder_stats(folder: BuiltFolder) -> Stats:
     }
 
 
-def write_stats(stats: Stats, file: Path) -> Path:
+def write_stats(stats: Stats, file: Place) -> Place:
     """Write the numbers as JSON, the same bytes for the same numbers."""
     write_text(file, format_json(stats), STATS)
     return file

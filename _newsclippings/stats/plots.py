@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final
 
 from _newsclippings.errors import MissingDependencyError
 from _newsclippings.facts import COLORS, FAINT, INK, LABELS, PAPER
-from _newsclippings.storage import CHART, SOFTWARE, check_output, write_atomically
+from _newsclippings.storage import CHART, SOFTWARE, Place, check_output, write_atomically
 from _newsclippings.text import printable
 
 BLUE, GRID = "#3b6ea8", "#e3e6ea"  # of bars without a label; of grid lines
@@ -40,18 +39,18 @@ def require_matplotlib() -> None:
         raise MissingDependencyError(message)
 
 
-def check_charts(configs: Iterable[str], folder: Path) -> None:
+def check_charts(configs: Iterable[str], folder: Place) -> None:
     """Refuse to draw charts of configs if other files have their names; raises as `check_output`."""
     for config in configs:
         for name in CHARTS:
             check_output(_chart(folder, config, name), CHART)
 
 
-def _chart(folder: Path, config: str, name: str) -> Path:
+def _chart(folder: Place, config: str, name: str) -> Place:
     return folder / f"{config}-{name.replace('_', '-')}.png"
 
 
-def draw_stats(stats: Stats, folder: Path) -> list[Path]:
+def draw_stats(stats: Stats, folder: Place) -> list[Place]:
     """Draw a chart of each group of numbers.
 
     Args:
@@ -67,7 +66,6 @@ def draw_stats(stats: Stats, folder: Path) -> list[Path]:
     require_matplotlib()
     import matplotlib as mpl
 
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     with mpl.rc_context(STYLE):
         for config, groups in stats["configs"].items():

@@ -18,7 +18,7 @@ from _newsclippings.storage.files import (
     write_atomically,
     write_text,
 )
-from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, has_content, open_file, read_file
+from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, open_file
 from _newsclippings.storage.outputs import (
     CARD,
     CHART,
@@ -37,6 +37,20 @@ from _newsclippings.storage.outputs import (
     read_ends,
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
+from _newsclippings.storage.places import (
+    Place,
+    PlaceLike,
+    RemotePath,
+    compute_sha256,
+    find_place,
+    has_content,
+    is_below,
+    list_sizes,
+    open_parquet,
+    open_place,
+    read_file,
+    size_of,
+)
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
 from _newsclippings.storage.remote import (
     PAUSE,
@@ -122,9 +136,12 @@ __all__ = [
     "Lock",
     "LossyStream",
     "Maker",
+    "Place",
+    "PlaceLike",
     "PlainFile",
     "RandomFile",
     "RemoteFile",
+    "RemotePath",
     "Rows",
     "Stream",
     "allow_open_files",
@@ -138,12 +155,14 @@ __all__ = [
     "check_own_folder",
     "check_space",
     "compute_hub_digests",
+    "compute_sha256",
     "damaged_cache",
     "delay_forks",
     "describe_json_error",
     "describe_os_error",
     "describe_print_error",
     "discard_unprinted",
+    "find_place",
     "flush",
     "flush_folder",
     "foreign_output",
@@ -152,6 +171,7 @@ __all__ = [
     "has_local_copy",
     "has_surrogates",
     "identify",
+    "is_below",
     "is_full",
     "is_proved",
     "is_unsupported",
@@ -159,6 +179,7 @@ __all__ = [
     "keep_tables",
     "lazy_property",
     "limit_threads",
+    "list_sizes",
     "local_copy",
     "map_ahead",
     "normalise_path",
@@ -166,6 +187,8 @@ __all__ = [
     "open_file",
     "open_kept",
     "open_missing_streams",
+    "open_parquet",
+    "open_place",
     "open_random",
     "open_stream",
     "open_table",
@@ -181,6 +204,7 @@ __all__ = [
     "report_cache_errors",
     "report_full_disk",
     "reserve_bytes",
+    "size_of",
     "split_range",
     "stamp",
     "unreadable_file",

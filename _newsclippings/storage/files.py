@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
+from _newsclippings.storage.places import Place, RemotePath
 from _newsclippings.storage.remote import (
     call_client,
     describe_read_failure,
@@ -264,8 +266,10 @@ def compute_hub_digests(path: str | Path, advance: Callable[[int], object] = lam
 
 
 @contextlib.contextmanager
-def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[str]:
+def write_atomically(path: str | Place, maker: Maker | None = None) -> Iterator[str]:
     """Yield a temporary path in the same folder, which is made; rename it to `path` if the block succeeds.
+
+    Of a remote file, the temporary path is on the local disk, and is uploaded.
 
     Args:
         path: the file to write.
@@ -275,6 +279,13 @@ def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[s
         NewsCLIPpingsError: see `check_output`; raised before the block, or before the file is renamed.
     """
     check_output(path, maker)
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="newsclippings-") as folder:
+            temporary = os.path.join(folder, "file")
+            yield temporary
+            check_output(path, maker)
+            path.put(temporary)
+        return
     temporary = f"{path}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
@@ -286,7 +297,7 @@ def write_atomically(path: str | Path, maker: Maker | None = None) -> Iterator[s
             os.unlink(temporary)
 
 
-def write_text(path: str | Path, text: str, maker: Maker | None = None) -> None:
+def write_text(path: str | Place, text: str, maker: Maker | None = None) -> None:
     """Write a text file in UTF-8, completely or not at all; see `write_atomically`."""
     with write_atomically(path, maker) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

@@ -76,20 +76,6 @@ def read_file(path: str | os.PathLike[str], most: int | None = None) -> bytes:
         raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
 
 
-def has_content(path: str | os.PathLike[str], data: bytes) -> bool:
-    """Check whether a file has exactly this content, reading at most one byte more than that.
-
-    Raises:
-        DataNotFoundError: it does not exist, or cannot be read.
-        BadFileError: it is a folder, a pipe or a device.
-    """
-    try:
-        with open(path, "rb", opener=open_file) as file:
-            return file.read(len(data) + 1) == data
-    except OSError as error:
-        raise error if isinstance(error, NewsCLIPpingsError) else unreadable_file(path, error)  # noqa: B904
-
-
 class LocalFile:
     """A local file, read at any position; safe to share between threads, and opened by each process for itself.
 
@@ -215,7 +201,17 @@ class FileSlice(io.RawIOBase):
 
     def __init__(self, file: RandomFile, offset: int, size: int) -> None:
         super().__init__()
-        self._file, self._offset, self._end = file, offset, offset + size
+        self._file, self._start, self._offset, self._end = file, offset, offset, offset + size
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place of the slice, and return it."""
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._offset, os.SEEK_END: self._end}[whence]
+        self._offset = base + offset
+        return self._offset - self._start
 
     def readable(self) -> bool:
         """Return True: the stream can only be read."""
@@ -223,7 +219,7 @@ class FileSlice(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed wants any buffer
         """Read up to `len(buffer)` bytes; 0 at the end."""
-        view = memoryview(buffer).cast("B")[: self._end - self._offset]
+        view = memoryview(buffer).cast("B")[: max(0, self._end - self._offset)]
         if len(view):
             self._file.read_into(self._offset, view)
             self._offset += len(view)

@@ -9,14 +9,19 @@ from pathlib import Path
 
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import HOMEPAGE
-from _newsclippings.storage.local import LocalFile
-from _newsclippings.text import printable
+from _newsclippings.storage.places import PlaceLike, RemotePath, open_place
+from _newsclippings.storage.remote import is_url
+from _newsclippings.text import printable, without_secrets
 
 END_BYTES = 64 << 10  # bytes at either end of a file that may hold the mark of its maker
 _CALLS = {"download_and_prepare": "download_and_prepare()"}
+_ON_A_DISK = "Write to a local folder or a bucket (s3://, gs://), and copy it from there."
+_READ_ONLY = {
+    "http": _ON_A_DISK,
+    "https": _ON_A_DISK,
+    "hf": "Write to a local folder, and upload that with `newsclippings push`.",
+}
 SOFTWARE = "Software"  # the text chunk of a PNG that names its maker
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,16 @@ class Maker:
         """The text to put into files that can carry a mark."""
         return f"newsclippings {self.command}"
 
-    def wrote(self, path: PathLike) -> bool:
+    def wrote(self, path: PlaceLike) -> bool:
         """Check by its marks whether this command wrote a file."""
         edges = read_ends(path)
         marked = all(mark in edges for mark in self.marks) or any(mark in edges for mark in self.earlier)
         return marked and (self.never is None or self.never not in edges)
 
 
-def read_ends(path: PathLike) -> bytes:
+def read_ends(path: PlaceLike) -> bytes:
     """Read the first and the last 64 KiB of a file."""
-    with LocalFile(os.fspath(path)) as file:
+    with open_place(path) as file:
         return file.read_at(0, END_BYTES) + file.read_at(max(END_BYTES, file.size - END_BYTES), END_BYTES)
 
 
@@ -74,7 +79,7 @@ CROISSANT = Maker("croissant", (b'"conformsTo": "http://mlcommons.org/croissant/
 STATS, CHART = Maker("stats", (b'"version": ', b'"manifests": {', b'"configs": {')), _png("stats")
 
 
-def check_output(path: PathLike, maker: Maker | None = None) -> None:
+def check_output(path: PlaceLike, maker: Maker | None = None) -> None:
     """Raise an error if writing a file would destroy something that its command did not write.
 
     Args:
@@ -87,6 +92,14 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
         ConfigError: another program wrote the file, or its parent folder is a file.
         DataNotFoundError: the existing file cannot be read.
     """
+    if isinstance(path, RemotePath):
+        _refuse_read_only(path)
+        if path.is_dir():
+            message = f"{path} is a folder, not a file. Choose another name."
+            raise BadFileError(message)
+        if maker is not None and path.is_file() and not maker.wrote(path):
+            raise foreign_output(path, maker.command)
+        return
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -103,16 +116,16 @@ def check_output(path: PathLike, maker: Maker | None = None) -> None:
         raise foreign_output(path, maker.command)
 
 
-def foreign_output(path: PathLike, command: str, of: str = "") -> ConfigError:
+def foreign_output(path: PlaceLike, command: str, of: str = "") -> ConfigError:
     """Make the error of an output path at which there is something that its command did not write."""
     call = _CALLS.get(command, f"newsclippings {command}")
     return ConfigError(
-        f"{printable(os.fspath(path))} exists and was not written by `{call}`{of}. Nothing was "
+        f"{printable(str(path))} exists and was not written by `{call}`{of}. Nothing was "
         "changed: choose another name, or remove it."
     )
 
 
-def check_own_folder(folder: PathLike, names: str, command: str) -> None:
+def check_own_folder(folder: str | os.PathLike[str], names: str, command: str) -> None:
     """Raise an error if a folder that is about to be removed holds files that a command did not write.
 
     Args:
@@ -132,7 +145,7 @@ def check_own_folder(folder: PathLike, names: str, command: str) -> None:
             raise foreign_output(os.path.join(path, odd[0]), command)
 
 
-def check_not_input(path: PathLike, inputs: Iterable[str]) -> None:
+def check_not_input(path: PlaceLike, inputs: Iterable[PlaceLike]) -> None:
     """Raise an error if an output is an input, or is inside a folder of inputs.
 
     Args:
@@ -143,10 +156,17 @@ def check_not_input(path: PathLike, inputs: Iterable[str]) -> None:
     Raises:
         ConfigError: it is one of the inputs, is inside one, or contains one.
     """
+    locations = [place.url if isinstance(place, RemotePath) else os.fspath(place) for place in inputs]
+    if isinstance(path, RemotePath):
+        _refuse_read_only(path)
+        _check_not_remote_input(path, [location for location in locations if is_url(location)])
+        return
     target = os.path.realpath(path)
     above = list(_with_parents(target))
-    for location in inputs:
-        real, problem = os.path.realpath(location), None
+    for location in locations:
+        if is_url(location) and not location.startswith("file://"):
+            continue
+        real, problem = os.path.realpath(location.removeprefix("file://")), None
         if _same(target, real):
             problem = "is one of the inputs"
         elif os.path.isdir(real) and any(_same(folder, real) for folder in above):
@@ -154,11 +174,33 @@ def check_not_input(path: PathLike, inputs: Iterable[str]) -> None:
         elif os.path.isdir(target) and any(_same(target, folder) for folder in _with_parents(real)):
             problem = "contains the inputs"
         if problem:
-            message = (
-                f"{printable(os.fspath(path))} {problem} ({printable(location)}). Nothing was changed: choose another "
-                "name, outside of the inputs."
-            )
-            raise ConfigError(message)
+            raise _output_over_input(path, problem, location)
+
+
+def _check_not_remote_input(target: RemotePath, inputs: Iterable[str]) -> None:
+    system, path = target.locate()
+    for location in inputs:
+        if "::" in location or location.partition("://")[0] in _READ_ONLY:
+            continue
+        other, place = RemotePath(location).locate()
+        if other is system and (place.is_relative_to(path) or path.is_relative_to(place)):
+            inside = "contains the inputs" if place.is_relative_to(path) else "is inside a folder of inputs"
+            raise _output_over_input(target, "is one of the inputs" if place == path else inside, location)
+
+
+def _output_over_input(path: PlaceLike, problem: str, location: str) -> ConfigError:
+    return ConfigError(
+        f"{printable(str(path))} {problem} ({printable(without_secrets(location))}). Nothing was changed: choose "
+        "another name, outside of the inputs."
+    )
+
+
+def _refuse_read_only(path: RemotePath) -> None:
+    """Raise `ConfigError` for a protocol that cannot be written to, or that has its own command."""
+    protocol = path.url.partition("://")[0]
+    if protocol in _READ_ONLY:
+        message = f"{path}: nothing is written to {protocol}://. {_READ_ONLY[protocol]}"
+        raise ConfigError(message)
 
 
 def _with_parents(path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _newsclippings.errors import BadFileError, bad_file
-from _newsclippings.storage.local import LocalFile
+from _newsclippings.storage.places import PlaceLike, open_place
 from _newsclippings.text import printable
 
 DEPTH = 16  # nested structs and lists; Parquet needs eight
@@ -42,7 +42,7 @@ class Footer:
     metadata: dict[bytes, bytes]
 
 
-def read_footer(path: str, location: str, columns: Sequence[str], most: int, do: str) -> Footer:
+def read_footer(path: PlaceLike, location: str, columns: Sequence[str], most: int, do: str) -> Footer:
     """Read the footer of a flat Parquet file.
 
     Args:
@@ -79,7 +79,7 @@ def read_footer(path: str, location: str, columns: Sequence[str], most: int, do:
     return Footer(rows, groups, metadata)
 
 
-def read_unpacked_sizes(path: str, most: int) -> list[list[int]]:
+def read_unpacked_sizes(path: PlaceLike, most: int) -> list[list[int]]:
     """Read from the footer of a Parquet file how many bytes its columns take unpacked.
 
     Args:
@@ -101,9 +101,9 @@ def read_unpacked_sizes(path: str, most: int) -> list[list[int]]:
         raise _BadFooterError(message) from None
 
 
-def _read_footer_bytes(path: str, most: int) -> tuple[bytes, int]:
+def _read_footer_bytes(path: PlaceLike, most: int) -> tuple[bytes, int]:
     """Return the bytes of a footer, and the byte of the file where they begin."""
-    with LocalFile(path) as file:
+    with open_place(path) as file:
         head, tail = file.read_at(0, 4), file.read_at(max(0, file.size - 8), 8)
         length = int.from_bytes(tail[:4], "little")
         if head != b"PAR1" or tail[4:] != b"PAR1" or not 0 < length <= file.size - 12:

@@ -287,7 +287,7 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
     if isinstance(cause, ImportError):
         return MissingDependencyError(
             f"{without_secrets(location)}: the package that reads this protocol is missing ({describe_error(cause)}). "
-            "Install it, or download the file and pass the local path."
+            f"Install it{_name_extra(location)}, or use a local path."
         )
     case = DataNotFoundError if _is_final(cause) else RemoteReadError
     what = f"{without_secrets(location)} could not be fetched ({describe_error(cause)})."
@@ -299,6 +299,11 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
             "HF_ENDPOINT."
         )
     return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
+
+
+def _name_extra(location: str) -> str:
+    """How to install the client of a bucket, for errors."""
+    return " (pip install 'newsclippings[cloud]')" if re.search(r"(s3a?|gc?s)://", location) else ""
 
 
 def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
@@ -315,7 +320,10 @@ def _is_final(error: BaseException) -> bool:
     """Check whether trying again cannot help: the file does not exist, or access is refused."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # fsspec's error for any failure
         return _is_final(error.__cause__)
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(error, "status", None) or getattr(response, "status_code", None)
+    if isinstance(response, dict):  # of S3's client
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
     refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
     return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)

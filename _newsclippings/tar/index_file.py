@@ -22,6 +22,7 @@ from _newsclippings.storage import (
     Access,
     BadNameError,
     Footer,
+    Place,
     RandomFile,
     changed_file,
     local_copy,
@@ -94,7 +95,7 @@ def check_ends(index: TarIndex, file: RandomFile) -> None:
         raise other_tar(index.location, file.path, expected, "others")
 
 
-def write_index(table: pa.Table, out: Path) -> None:
+def write_index(table: pa.Table, out: Place) -> None:
     """Write the index of a tar as Parquet.
 
     Args:

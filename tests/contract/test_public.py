@@ -46,6 +46,7 @@ PARAMETERS = {
     "NewsCLIPpingsError": ["message"],
     "NoSpaceError": ["message", "number"],
     "RemoteReadError": ["message"],
+    "RemoteWriteError": ["message"],
     "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
     "UnsafePathError": ["message"],
     "decode_small": ["image", "side"],

@@ -270,7 +270,7 @@ def test_names_that_look_like_something_else(world: World, name: str) -> None:
 @pytest.mark.parametrize("place", ["s3://bucket/x", "hf://datasets/me/it", "file:///tmp/x", "https://host.invalid/x"])
 def test_a_url_as_output_is_refused(world: World, place: str) -> None:
     """A URL as output is refused; no folder of that name is created."""
-    for arguments in (["build", place, "--data-dir", world.root], ["infos", place], ["index", world.tar, "-o", place]):
+    for arguments in (["sample", place], ["infos", place], ["preview", "--data-dir", world.root, "-o", place]):
         done = run(*arguments)
         assert done.exit_code == 2
         assert "is a URL; expected a local path" in done.stderr

@@ -14,7 +14,7 @@ ALL = [argument for config in CONFIGS for argument in ("--config", config)]
 TWO = ["--config", "merged_balanced", "--config", "scene_resnet_place"]
 
 
-def build(world: World, out: Path, *args: object) -> dict[str, Any]:
+def build(world: World, out: Path | str, *args: object) -> dict[str, Any]:
     result = run("build", out, "--data-dir", world.root, "--format", "json", *args)
     assert result.exit_code == 0, result.output
     reports: dict[str, Any] = json.loads(result.stdout)["reports"]
