@@ -254,6 +254,7 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
         check_not_input,
         check_output,
         check_own_folder,
+        find_place,
         identify,
         is_url,
         open_random,
@@ -261,6 +262,8 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
     )
     from _newsclippings.tar import changed_tar, describe_others, index_tar, write_index
 
+    access = Access(storage_options)
+    out = find_place(out, access)
     if isinstance(out, Path):
         parts = out.with_name(out.name + ".parts")
     else:
@@ -268,7 +271,6 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
     check_not_input(out, [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
-    access = Access(storage_options)
     # A URL not by its ETag: servers that share a name may have ETags of their own
     mark = functools.partial(identify, tar, False, access) if is_url(tar) else functools.partial(stamp, tar)
     before = mark()

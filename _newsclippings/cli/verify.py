@@ -49,6 +49,7 @@ def verify(context: click.Context, built: Place | None, form: str, **fields: Any
     """
     from _newsclippings.check import verify as verify_inputs
     from _newsclippings.check import verify_built
+    from _newsclippings.storage import Access, find_place
 
     if built is None:
         fields["configs"] = list(fields["configs"]) or None
@@ -56,11 +57,11 @@ def verify(context: click.Context, built: Place | None, form: str, **fields: Any
     else:
         typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
         given = [option for option in context.command.params if source_of(option.name or "") is typed]
-        others = [option.opts[0] for option in given if option.name not in ("built", "form")]
+        others = [option.opts[0] for option in given if option.name not in ("built", "form", "storage_options")]
         if others:
             message = f"--built checks a built folder and {others[0]} is about inputs: use only one of them."
             raise click.UsageError(message)
-        report = verify_built(built)
+        report = verify_built(find_place(built, Access(fields["storage_options"])))
     if form == "json":
         say_json(report.as_dict(), indent=1)
     else:

@@ -62,7 +62,7 @@ def build_folder(
             path, or a URL that fsspec writes (`s3://`, `gs://`, ...): nothing is renamed there, so that a config which
             is replaced has no manifest until all of it is new, and no lock keeps a second build out.
         configs: names of configs.
-        storage_options: options of fsspec for URLs among the inputs.
+        storage_options: options of fsspec for the URLs that are passed here.
         fields: fields of `Request` (`data_dir`, `visual_news`, `missing`, `splits`, ...). `images="once"`: only
             merged_balanced has an image column; the pictures of the others are in a config `images`, each stored once.
 
@@ -76,7 +76,8 @@ def build_folder(
         RemoteWriteError: a file could not be uploaded.
         NewsCLIPpingsError: as the builder.
     """
-    out, layout = find_place(out), fields.pop("images", "bytes")
+    access = Access(storage_options)
+    out, layout = find_place(out, access), fields.pop("images", "bytes")
     if layout not in LAYOUTS:
         message = f"images={layout!r}: a folder of Parquet files has pictures in its rows, once, or none: {LAYOUTS}."
         raise ConfigError(message)
@@ -94,7 +95,6 @@ def build_folder(
     layouts = {
         request.name: "bytes" if layout == "once" and request.name == DEFAULT_CONFIG else layout for request in requests
     }
-    access = Access(storage_options)
     inputs = {request.name: find_inputs(request, access=access) for request in requests}
     for request in requests:
         outputs.check_not_input(out, inputs[request.name].list_places())

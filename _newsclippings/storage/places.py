@@ -8,12 +8,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from _newsclippings.errors import ConfigError, DataNotFoundError, RemoteReadError, RemoteWriteError, bad_file
 from _newsclippings.storage import local
+from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import FileSlice, LocalFile, RandomFile, open_file
 from _newsclippings.storage.remote import (
     RemoteFile,
@@ -36,15 +37,20 @@ class RemotePath:
     """A file or a folder at a URL, with what `pathlib.Path` has under the same names.
 
     It is no `os.PathLike`, so that nothing takes it for a local path. Its text has no secrets.
+
+    Attributes:
+        url: the URL.
+        access: what the user passed to reach it, and all that is below it.
     """
 
     url: str = field(repr=False)
+    access: Access = field(default=NO_ACCESS, repr=False, compare=False)
 
     def __str__(self) -> str:
         return without_secrets(self.url)
 
     def __truediv__(self, name: str) -> "RemotePath":
-        return RemotePath(f"{self.url}/{name}")
+        return replace(self, url=f"{self.url}/{name}")
 
     @property
     def name(self) -> str:
@@ -64,7 +70,7 @@ class RemotePath:
     @property
     def parent(self) -> "RemotePath":
         """The folder that it is in."""
-        return RemotePath(self.url.rpartition("/")[0])
+        return replace(self, url=self.url.rpartition("/")[0])
 
     def with_name(self, name: str) -> "RemotePath":
         """A file or a folder beside it."""
@@ -162,11 +168,11 @@ class RemotePath:
 
     def copy_from(self, other: "RemotePath") -> None:
         """Copy a file of the same file system to here, which most servers do themselves."""
-        self._write(lambda system, path: system.cp_file(open_file_system(other.url)[1], path))
+        self._write(lambda system, path: system.cp_file(open_file_system(other.url, other.access)[1], path))
 
     def _read(self, ask: Callable[[Any, str], T]) -> T:
         def call() -> T:
-            system, path = open_file_system(self.url)
+            system, path = open_file_system(self.url, self.access)
             system.invalidate_cache()
             return call_client(self.url, lambda: ask(system, path))
 
@@ -174,7 +180,7 @@ class RemotePath:
 
     def _write(self, change: Callable[[Any, str], object]) -> None:
         def call() -> None:
-            system, path = open_file_system(self.url)
+            system, path = open_file_system(self.url, self.access)
             change(system, path)
 
         try:
@@ -192,14 +198,18 @@ Place = Path | RemotePath
 PlaceLike = str | os.PathLike[str] | RemotePath
 
 
-def find_place(location: PlaceLike) -> Place:
+def find_place(location: PlaceLike, access: Access = NO_ACCESS) -> Place:
     """The place that a user names: a URL is remote, except for `file://`; all else is a local path.
+
+    Args:
+        location: a path, a URL, or a place that was found before.
+        access: what the user passed to reach a URL.
 
     Raises:
         ConfigError: the URL names no folder, or is a chain of several.
     """
     if isinstance(location, RemotePath):
-        return location
+        return replace(location, access=access or location.access)
     if not isinstance(location, str) or not is_url(location):
         return Path(location)
     if location.startswith("file://"):
@@ -210,7 +220,7 @@ def find_place(location: PlaceLike) -> Place:
         found = "a chain of several" if "::" in location else "none in it"
         message = f"{without_secrets(location)}: expected the URL of one folder or file, found {found}. Correct it."
         raise ConfigError(message)
-    return RemotePath(location.rstrip("/"))
+    return RemotePath(location.rstrip("/"), access)
 
 
 def is_below(place: Place, folder: Place) -> bool:
@@ -225,7 +235,7 @@ def is_below(place: Place, folder: Place) -> bool:
 def open_place(place: PlaceLike) -> Iterator[RandomFile]:
     """Open a file for reading at any position."""
     if isinstance(place, RemotePath):
-        yield RemoteFile(place.url)
+        yield RemoteFile(place.url, place.access)
     else:
         with LocalFile(os.fspath(place)) as file:
             yield file
@@ -235,7 +245,7 @@ def open_parquet(place: PlaceLike) -> Any:
     """What pyarrow reads a file from: an absolute path, since a relative name with a colon is a URI to it."""
     if not isinstance(place, RemotePath):
         return os.path.abspath(place)
-    file = RemoteFile(place.url)
+    file = RemoteFile(place.url, place.access)
     return FileSlice(file, 0, file.size)
 
 
@@ -243,7 +253,7 @@ def read_file(place: PlaceLike, most: int | None = None) -> bytes:
     """Read a whole file; see `local.read_file`."""
     if not isinstance(place, RemotePath):
         return local.read_file(place, most)
-    file = RemoteFile(place.url)
+    file = RemoteFile(place.url, place.access)
     if most is not None and file.size > most:
         raise bad_file(place, f"at most {most:,} bytes", f"{file.size:,}", "Is it another file?")
     data = bytearray(file.size)
@@ -265,7 +275,7 @@ def has_content(place: PlaceLike, data: bytes) -> bool:
 def compute_sha256(place: PlaceLike) -> str:
     """SHA-256 of the content of a file."""
     if isinstance(place, RemotePath):
-        file, digest = RemoteFile(place.url), hashlib.sha256()
+        file, digest = RemoteFile(place.url, place.access), hashlib.sha256()
         for _, data in file.read_ranges(split_range(0, file.size)):
             digest.update(data)
         return digest.hexdigest()
@@ -283,4 +293,4 @@ def list_sizes(folder: Place) -> dict[str, int]:
 
 def size_of(place: Place) -> int:
     """Bytes of a file."""
-    return RemoteFile(place.url).size if isinstance(place, RemotePath) else place.stat().st_size
+    return RemoteFile(place.url, place.access).size if isinstance(place, RemotePath) else place.stat().st_size
