@@ -273,8 +273,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Rows on demand; see `datasets.DatasetBuilder.as_streaming_dataset`."""
-        if self.config.images != "none" or self.config.articles:
-            self.config.inputs().require_pictures()  # now, not at the first row
+        self.config.inputs().require_visual_news(self.config)  # now, not at the first row
         if self.config.images != "none":
             import_decoder()  # else `datasets` imports it at the first row, perhaps in a thread during a fork
         with delay_forks():  # `datasets` imports torch here; nothing is read or fetched

@@ -7,10 +7,21 @@ from dataclasses import fields as fields_of
 from typing import Any
 
 from _newsclippings.errors import ConfigError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, IMAGES, MISSING, SPLITS, Columns, columns_of
+from _newsclippings.facts import (
+    ARTICLES,
+    CONFIGS,
+    DEFAULT_CONFIG,
+    EMBEDDINGS,
+    FULL,
+    IMAGES,
+    MISSING,
+    SPLITS,
+    Columns,
+    columns_of,
+)
 from _newsclippings.text import did_you_mean, redacted_repr, short_repr
 
-FLAGS = ("metadata", "articles", "check_images")
+FLAGS = ("metadata", "check_images")
 PATHS = ("data_dir", "visual_news", "visual_news_index")
 # Options that `datasets` or its users may pass to any builder -> what to do instead for this one.
 NO_EFFECT = {
@@ -47,7 +58,9 @@ class Request:
             `"all"`. Unset: none. A row without a vector has null.
         metadata: add columns with the authors' metadata of the caption's and the picture's article: title, time,
             entities.
-        articles: add a column with the text of the caption's article, from VisualNews.
+        articles: True: add a column with the text of the caption's article, from VisualNews. `"full"`: instead, one
+            with the article as it was collected: its JSON file in the folder `articles`, or in `articles.tar`, beside
+            the folder origin. The metadata name that file.
         check_images: decode every picture while joining, in threads; those that do not decode, or have more than 64
             million pixels, count as missing. If False, such a picture is an error when its row is read.
 
@@ -63,7 +76,7 @@ class Request:
     splits: list[str] | None = None
     embeddings: list[str] | str | None = None
     metadata: bool = False
-    articles: bool = False
+    articles: bool | str = False
     visual_news_index: str | None = None
     check_images: bool = False
 
@@ -87,6 +100,8 @@ class Request:
         for field in FLAGS:
             if not isinstance(getattr(self, field), bool):
                 raise bad_value(field, getattr(self, field), (True, False))
+        if not isinstance(self.articles, bool) and self.articles != FULL:
+            raise bad_value("articles", self.articles, ARTICLES)
         self.paths()
         self.wanted_splits()
         self.wanted_embeddings()
@@ -109,6 +124,16 @@ class Request:
         if not given <= set(EMBEDDINGS):
             raise bad_value("embeddings", self.embeddings, allowed)
         return [kind for kind in EMBEDDINGS if kind in given]
+
+    @property
+    def needs_origin(self) -> bool:
+        """Whether rows need pictures or articles of the folder `origin` of VisualNews, or of its tar."""
+        return self.images != "none" or self.articles is True
+
+    @property
+    def needs_metadata(self) -> bool:
+        """Whether rows need the authors' metadata, even if captions come from data.json."""
+        return self.metadata or self.articles == FULL
 
     def columns(self) -> Columns:
         """Return the columns that follow from the fields, with their types."""

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 NAME: Final = "newsclippings"  # name of the package, its logger and its folder in caches
-VERSION: Final = "1.0.0"
-RELEASE_NOTES: Final = {"1.0.0": "First release: matches, captions and pictures in fourteen columns."}
+VERSION: Final = "1.1.0"
+RELEASE_NOTES: Final = {
+    "1.0.0": "First release: matches, captions and pictures in fourteen columns.",
+    "1.1.0": "The metadata have the places of both articles and the entities of the title; articles='full'.",
+}
 
 DEFAULT_CONFIG: Final = "merged_balanced"
 
@@ -48,6 +51,8 @@ OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 # All formats that occur in VisualNews. Others are refused, since Pillow runs programs for some of them.
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGES: Final = ("bytes", "path", "none")
+FULL: Final = "full"  # the value of the option `articles` for the original articles
+ARTICLES: Final = (True, False, FULL)
 MISSING: Final = ("error", "null", "drop_pair")
 
 # A config of built folders: each picture of the configs without an image column, stored once
@@ -95,9 +100,13 @@ EMBEDDINGS: Final = {
 
 # Optional columns of texts -> (type, meaning)
 TEXTS: Final = {
-    "metadata": ("struct", "Of the caption's article: title, timestamp, whether the picture has a person, entities."),
+    "metadata": (
+        "struct",
+        "Of the caption's article: title, timestamp, whether the picture has a person, entities, places of its files.",
+    ),
     "image_metadata": ("struct", "The same of the picture's article."),
     "article": ("string", "Text of the caption's article."),
+    "article_full": ("string", "The caption's article as it was collected: a JSON file, unparsed."),
 }
 
 # Folders below data_dir that are searched: the authors' tree first, then layouts that users have.
@@ -154,13 +163,20 @@ def _value(kind: str) -> Columns:
 
 
 _TEXT = _value("string")
-_METADATA = {
+_ENTITIES = [{"text": _TEXT, "label": _TEXT}]
+METADATA_OF_FIRST: Columns = {  # of version 1.0.0
     "title": _TEXT,
     "timestamp": _value("timestamp[s, tz=UTC]"),
     "timestamp_text": _TEXT,
     "image_has_person": _value("bool"),
-    "entities": [{"text": _TEXT, "label": _TEXT}],
+    "entities": _ENTITIES,
     "linked_entities": [{"title": _TEXT, "type": _TEXT, "mention": _TEXT, "confidence": _value("float64")}],
+}
+_METADATA = {
+    **METADATA_OF_FIRST,
+    "article_path": _TEXT,
+    "full_article_path": _TEXT,
+    "title_entities": _ENTITIES,
 }
 _IMAGE = {"_type": "Image"}
 # Columns of the config `SHARED_PICTURES`
@@ -168,7 +184,7 @@ IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_p
 
 
 def columns_of(
-    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool = False
+    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool | str = False
 ) -> Columns:
     """Return the columns that follow from the options of a build, in order.
 
@@ -176,7 +192,7 @@ def columns_of(
         images: `"bytes"` or `"path"` for a table with the column `image`, `"none"` for one without.
         embeddings: kinds of embeddings, in the order of their columns.
         metadata: add the columns `metadata` and `image_metadata`.
-        articles: add the column `article`.
+        articles: True adds the column `article`, `"full"` the column `article_full`.
     """
     columns: Columns = {}
     for name, (kind, _) in COLUMNS.items():
@@ -190,5 +206,5 @@ def columns_of(
     if metadata:
         columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
     if articles:
-        columns["article"] = _TEXT
+        columns["article_full" if articles == FULL else "article"] = _TEXT
     return columns

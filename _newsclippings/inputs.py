@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
 from _newsclippings.facts import (
     EMBEDDINGS,
     ENV_DATA_DIR,
+    FULL,
     HUB_FILES,
     MATCHES_ROOTS,
     OUTLETS,
@@ -24,6 +26,8 @@ from _newsclippings.storage import check_accessible, identify, is_url, stamp
 from _newsclippings.text import option, redacted_repr, without_secrets
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
+_ARTICLES = ("articles", "articles.tar")  # the original articles, beside it
+_PACKED = ("articles.tar.gz", "articles.tgz")  # as the authors give them
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Inputs:
         tar_index: index of the tar as Parquet; None to walk its headers.
         embeddings: kind -> split -> pickle, for the kinds that are asked for.
         searched: (place, what is there) for each place where VisualNews was looked for.
+        full_articles: the folder `articles` or the articles.tar with the original articles; None if there is neither,
+            or if they are not asked for.
+        full_searched: places where they were looked for.
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
         identities: location -> its `identity`, as far as it was computed.
@@ -55,6 +62,8 @@ class Inputs:
     tar_index: str | None
     embeddings: dict[str, dict[str, str]]
     searched: tuple[tuple[str, str], ...]
+    full_articles: str | None = None
+    full_searched: tuple[str, ...] = ()
     prefetch: bool = False
     roots: tuple[str, ...] = ()
     identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -66,6 +75,7 @@ class Inputs:
     def list_places(self) -> list[str]:
         """List the local files and folders that are inputs, or would be if they existed. No output may be there."""
         files = [*self.matches.values(), *self.metadata.values(), self.data_json, self.pictures, self.tar]
+        files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
         files += [*(place for place, _ in self.searched), *self.roots]
         return [file for file in dict.fromkeys(files) if file and os.path.isabs(file)]
@@ -87,6 +97,13 @@ class Inputs:
         """Raise `DataNotFoundError` if VisualNews was not found."""
         if self.pictures is None:
             raise _no_pictures(self.searched)
+
+    def require_visual_news(self, config: Request) -> None:
+        """Raise `DataNotFoundError` if files of VisualNews that a config needs were not found."""
+        if config.needs_origin:
+            self.require_pictures()
+        if config.articles == FULL and self.full_articles is None:
+            raise _no_full_articles(self.full_searched)
 
     def identity(self, location: str) -> str:
         """Identify the content of an input (see `storage.identify`). Each input is asked once."""
@@ -111,10 +128,12 @@ class Inputs:
         places += [file for files in self.embeddings.values() for file in files.values()]
         if self.data_json is None:
             places.append(self.tar)
-        if self.data_json is None or config.metadata:
+        if self.data_json is None or config.needs_metadata:
             places += self.metadata.values()
-        if config.images != "none" or config.articles:
+        if config.needs_origin:
             places.append(self.pictures)
+        if config.articles == FULL:
+            places.append(self.full_articles)
         if self.tar in places:
             places.append(self.tar_index)
         return [*dict.fromkeys(places)]
@@ -188,6 +207,8 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
         places.append(os.path.join(os.path.dirname(tar), "origin"))
     data_json = _find_file([os.path.join(folder, "data.json") for folder in places], on_misplaced)
 
+    full_searched = _list_full_articles(data_dir, visual_news) if config.articles == FULL else []
+
     def find_authors_file(*names: str) -> str:
         """Find a file below data_dir under any of its names, else on the Hub under the first."""
         roots = [_join(data_dir, root) for root in MATCHES_ROOTS] if data_dir else []
@@ -217,7 +238,51 @@ def find_inputs(config: Request, on_misplaced: Callable[[str, DataNotFoundError]
         },
         searched=tuple((place, _describe(place)) for place in searched)
         or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
+        full_articles=_find_full_articles(full_searched, on_misplaced),
+        full_searched=tuple(full_searched),
         roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
+    )
+
+
+def find_full_matches(config: Request) -> list[str]:
+    """List the files data/full/<split>.json below data_dir. The authors' repository has one, which is no config."""
+    data_dir = _absolute(config.paths()["data_dir"] or os.environ.get(ENV_DATA_DIR) or None)
+    roots = [_join(data_dir, root) for root in MATCHES_ROOTS] if data_dir else []
+    places = [f"{root}/data/full/{name}.json" for root in roots for name in SPLITS.values()]
+    return [place for place in places if os.path.isfile(place)]
+
+
+def _list_full_articles(data_dir: str | None, visual_news: str | None) -> list[str]:
+    """List the places where the original articles may be: below data_dir, in the folder visual_news=, or beside it."""
+    folders = [_join(data_dir, root) for root in VISUAL_NEWS_ROOTS] if data_dir else []
+    if visual_news is not None and not is_url(visual_news):
+        folders = [visual_news, os.path.dirname(visual_news), *folders]
+    return [os.path.join(folder, name) for folder in dict.fromkeys(folders) for name in _ARTICLES]
+
+
+def _find_full_articles(searched: Sequence[str], on_misplaced: Callable[[str, DataNotFoundError], None]) -> str | None:
+    """Return the first of these places that has the original articles: a folder, or a tar that is not compressed."""
+    for place in searched:
+        if os.path.isdir(place) and os.path.basename(place) == _ARTICLES[0]:
+            return place
+    return _find_file([place for place in searched if place.endswith(".tar")], on_misplaced)
+
+
+def _no_full_articles(searched: Sequence[str]) -> DataNotFoundError:
+    folders = dict.fromkeys(map(os.path.dirname, searched))
+    packed = [place for folder in folders for name in _PACKED if os.path.isfile(place := os.path.join(folder, name))]
+    if packed:
+        return DataNotFoundError(
+            f"{packed[0]} is compressed, and its files cannot be read at a position. Decompress it once, without "
+            f"unpacking the tar in it: gunzip --keep {shlex.quote(packed[0])}"
+        )
+    unset = f" nowhere: {option('data_dir')} and a local {option('visual_news')} are not set"
+    places = "".join(f"\n    {place}" for place in searched) or unset
+    return DataNotFoundError(
+        "The original articles of VisualNews were not found. They cannot be downloaded automatically.\n"
+        f"  Searched:{places}\n"
+        f"  Ask its authors for articles.tar.gz, and decompress it once with gunzip: {VISUAL_NEWS_URL}\n"
+        f"  Their texts alone, as in origin.tar: {option('articles', True)}."
     )
 
 

@@ -38,13 +38,12 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Make an Arrow array from Python values.
 
     Args:
-        values: of the type `kind`, which is not checked for numbers. None becomes null; lists and structs cannot be
-            None.
+        values: of the type `kind`, which is not checked for numbers. None becomes null; structs cannot be None.
         kind: numbers, booleans, strings, binary, timestamps, or lists and structs of them.
 
     Raises:
         OverflowError: an integer is too large, or texts have more than 2 GiB together.
-        TypeError: a text has another type, or a list or struct is None.
+        TypeError: a text has another type, or a struct is None.
         UnicodeEncodeError: a text has a lone surrogate.
     """
     if pa.types.is_struct(kind):
@@ -53,8 +52,10 @@ def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
             [array_of([v[f.name] for v in values], f.type) for f in fields], fields=fields
         )
     if pa.types.is_list(kind):
-        items = array_of(list(chain.from_iterable(values)), kind.value_type)
-        return pa.ListArray.from_arrays(as_array(_offsets(values)), items, type=kind)
+        lists = [value or () for value in values]
+        items = array_of(list(chain.from_iterable(lists)), kind.value_type)
+        mask = as_array(np.array([v is None for v in values])) if None in values else None
+        return pa.ListArray.from_arrays(as_array(_offsets(lists)), items, type=kind, mask=mask)
     if pa.types.is_timestamp(kind):
         return array_of([v and int(v.timestamp()) for v in values], pa.int64()).cast(kind)
     absent = np.array([v is None for v in values], bool)

@@ -23,11 +23,14 @@ METADATA = [
         "image_has_person": person,
         "entities": entities,
         "linked_entities": linked,
+        "article_path": title,
+        "full_article_path": title,
+        "title_entities": of_title,
     }
-    for title, time, person, entities, linked in [
-        ("Ein Foto \u2013 \U0001f4f7", TIME, True, ENTITIES, LINKED),
-        (None, None, None, [], LINKED * 3),
-        ("", TIME, False, ENTITIES * 2, []),
+    for title, time, person, entities, linked, of_title in [
+        ("Ein Foto \u2013 \U0001f4f7", TIME, True, ENTITIES, LINKED, ENTITIES),
+        (None, None, None, [], LINKED * 3, None),
+        ("", TIME, False, ENTITIES * 2, [], []),
     ]
 ]
 VALUES: list[tuple[list[Any], pa.DataType]] = [
@@ -38,6 +41,7 @@ VALUES: list[tuple[list[Any], pa.DataType]] = [
     ([b"a", None, b"", b"\xff\0"], pa.binary()),
     ([TIME, None], pa.timestamp("s", "UTC")),
     ([["a"], [], [None, "b"]], pa.list_(pa.string())),
+    ([None, ["a"], None, [], [None, "b"]], pa.list_(pa.string())),
     (METADATA, STRUCT),
 ]
 
@@ -83,7 +87,7 @@ def test_tables_are_made_of_rows() -> None:
     [
         (1, pa.string(), TypeError),
         ([], pa.string(), TypeError),
-        (None, pa.list_(pa.string()), TypeError),
+        (None, STRUCT, TypeError),
         ("\ud800", pa.string(), UnicodeEncodeError),
         (2**63, pa.int64(), OverflowError),
     ],

@@ -49,14 +49,14 @@ def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, J
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
     unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
-    used = [pictures.paths.take(as_array(pictures.looked)) for pictures in unique.values()]
-    paths = pa.concat_arrays([pa.nulls(0, pa.string()), *used])
-    metadata = {"config_id": config_id, "state": pictures_state(*unique.values())}
+    roots = json.dumps([pictures.root for pictures in unique.values()])
+    about = {"config_id": config_id, "state": pictures_state(*unique.values()), "roots": roots}
     if inputs.tar is not None and any(joined.damage for joined in splits.values()):
-        metadata["damaged_tar"] = inputs.stamp(inputs.tar)
-    schema = pa.schema([("image_path", pa.string())], metadata)
+        about["damaged_tar"] = inputs.stamp(inputs.tar)
+    schema = pa.schema([("path", pa.string())], about)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        writer.write_table(pa.table([paths], schema=schema))
+        for pictures in unique.values():
+            writer.write_batch(pa.record_batch([pictures.paths.take(as_array(pictures.looked))], schema=schema))
 
 
 def save_proof(folder: str) -> None:
@@ -107,21 +107,22 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
     Args:
         folder: the folder with the data.
         config_id: the current id of the config, which covers its options, its input files and `VERSION`.
-        inputs: the inputs. No config_id covers the pictures in a folder, because there are too many to check each time
-            an id is needed: they are compared here by size and time. Nor does one cover all bytes of a tar. That
-            matters only if the tar was damaged, since it may have been repaired: then any change of the file counts.
+        inputs: the inputs. No config_id covers the pictures and articles in folders, because there are too many to
+            check each time an id is needed: they are compared here by size and time. Nor does one cover all bytes of a
+            tar. That matters only if the tar was damaged, since it may have been repaired: then any change of the file
+            counts.
     """
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE)))).read_all()
-        metadata, chunks = table.schema.metadata or {}, table["image_path"].chunks
-    except (OSError, pa.ArrowException, KeyError):  # absent or damaged
-        return True
-    if metadata.get(b"config_id") != config_id.encode():
+        file = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE))))
+        metadata = file.schema.metadata or {}
+        if metadata.get(b"config_id") != config_id.encode():
+            return True
+        batches = [file.get_batch(k)["path"] for k in range(file.num_record_batches)]
+        folders = [FolderPictures(*each) for each in zip(json.loads(metadata[b"roots"]), batches, strict=True)]
+    except (OSError, pa.ArrowException, KeyError, ValueError):  # absent or damaged
         return True
     if (damaged := metadata.get(b"damaged_tar")) is not None:
         return inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged
-    if not len(table) or inputs.pictures is None:
-        return False
-    pictures = FolderPictures(inputs.pictures, pa.concat_arrays(chunks))
-    pictures.look(np.arange(len(table), dtype=np.int32))
-    return bool(pictures_state(pictures).encode() != metadata.get(b"state"))
+    for pictures in folders:
+        pictures.look(np.arange(len(pictures.paths), dtype=np.int32))
+    return bool(pictures_state(*folders).encode() != metadata.get(b"state"))

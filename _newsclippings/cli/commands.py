@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.download import download
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -27,6 +28,7 @@ from _newsclippings.facts import (
     COLUMNS,
     CONFIGS,
     DEFAULT_CONFIG,
+    FULL,
     MISSING,
     NAME,
     ROWS,
@@ -54,6 +56,7 @@ for command in (
     cli_folder.croissant,
     cli_folder.push,
     cli_folder.stats,
+    download,
     train,
     verify,
 ):
@@ -88,9 +91,11 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
       newsclippings info --data-dir demo/data
     """
     from _newsclippings.config import Request
-    from _newsclippings.inputs import find_inputs
+    from _newsclippings.inputs import find_full_matches, find_inputs
 
-    request = Request(config, data_dir=data_dir, visual_news=visual_news, visual_news_index=visual_news_index)
+    request = Request(
+        config, data_dir=data_dir, visual_news=visual_news, visual_news_index=visual_news_index, articles=FULL
+    )
     files = find_inputs(request)
     places: dict[str, Any] = {
         "matches": files.matches,
@@ -98,6 +103,8 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
         or (f"data.json in {without_secrets(files.tar)} if it has one, else metadata" if files.tar else "metadata"),
         "metadata": files.metadata,
         "pictures": without_secrets(files.pictures or "") or None,
+        "full_articles": files.full_articles,
+        "no_config": find_full_matches(request),
     }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
@@ -121,6 +128,9 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
         for split in SPLITS:
             say(f"  metadata {split:10} {files.metadata[split]}")
     say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
+    say(f"  original articles   {places['full_articles'] or 'not found: only --articles full needs them'}")
+    for place in places["no_config"]:
+        say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")
 
 
 @main.command(short_help="Draw a few pairs as a PNG, or many as an HTML page.")

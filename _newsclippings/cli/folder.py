@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from _newsclippings.cli.options import (
+    ARTICLES,
     FORMAT,
     SOME_CONFIGS,
+    ArticlesCommand,
     Choice,
     OutPath,
     errors_in_a_line,
@@ -21,7 +23,7 @@ from _newsclippings.cli.options import (
 from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
 
 
-@click.command(short_help="Build a folder of Parquet files that loads by name.")
+@click.command(cls=ArticlesCommand, short_help="Build a folder of Parquet files that loads by name.")
 @click.argument("out", type=OutPath(file_okay=False))
 @SOME_CONFIGS
 @inputs
@@ -54,7 +56,7 @@ from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
     help="Columns of the authors' vectors; repeat for more.",
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
-@click.option("--articles", is_flag=True, help="A column with the text of the caption's article.")
+@ARTICLES
 @click.option("--check-images", is_flag=True, help="Decode every picture; broken ones count as missing.")
 @FORMAT
 @errors_in_a_line

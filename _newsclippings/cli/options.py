@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, FULL
 from _newsclippings.storage import (
     describe_os_error,
     describe_print_error,
@@ -57,6 +57,17 @@ SOME_CONFIGS = click.option(
 )
 
 
+TEXT = "text"  # the value of `--articles` without a value
+ARTICLES = click.option(
+    "--articles",
+    type=Choice([FULL, TEXT]),
+    metavar=f"[{FULL}]",
+    callback=lambda _, __, value: {None: False, TEXT: True}.get(value, value),
+    help="A column with the text of the caption's article; with the word full after it, the JSON of the original "
+    "article instead, from visual_news/articles or articles.tar.",
+)
+
+
 def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for the location of the data to a command."""
     command = click.option(
@@ -71,6 +82,18 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="NEWSCLIPPINGS_DATA_DIR",
         help="Folder with visual_news/ and news_clippings/. Unset: the matches are downloaded from the Hub.",
     )(command)
+
+
+class ArticlesCommand(click.Command):
+    """A command whose option `--articles` may be followed by `full`; any other word after it is an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the option its value where it stands alone; click would take the next word for the value."""
+        end = args.index("--") if "--" in args else len(args)
+        for k, word in enumerate(args[:end]):
+            if word == "--articles" and args[k + 1 : k + 2] != [FULL]:
+                args[k] = f"--articles={TEXT}"
+        return super().parse_args(ctx, args)
 
 
 def echo(text: object) -> None:

@@ -5,20 +5,23 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from _newsclippings.corpus.records import corpus_schema, pick_records, with_normal_paths
+from _newsclippings.corpus.records import corpus_schema, pick_records, refused_path, with_normal_paths
 from _newsclippings.errors import bad_file
-from _newsclippings.storage import Stream
-from _newsclippings.tables import Int64s, array_of, table_of
+from _newsclippings.storage import BadNameError, Stream, normalise_paths
+from _newsclippings.tables import Int64s, array_of, as_array, int64s, lookup, one_chunk, table_of, values_of
 
+_ENTITIES = pa.list_(pa.struct([("text", pa.string()), ("label", pa.string())]))
 STRUCT = pa.struct(
     [
         ("title", pa.string()),
         ("timestamp", pa.timestamp("s", tz="UTC")),
         ("timestamp_text", pa.string()),
         ("image_has_person", pa.bool_()),
-        ("entities", pa.list_(pa.struct([("text", pa.string()), ("label", pa.string())]))),
+        ("entities", _ENTITIES),
         (
             "linked_entities",
             pa.list_(
@@ -32,6 +35,9 @@ STRUCT = pa.struct(
                 )
             ),
         ),
+        ("article_path", pa.string()),
+        ("full_article_path", pa.string()),
+        ("title_entities", _ENTITIES),
     ]
 )
 PLACEHOLDERS = (date(1, 1, 1), date(1900, 1, 1), date(1970, 1, 1))  # in the files they mean "unknown"
@@ -70,6 +76,33 @@ def read_metadata(open_file: Callable[[], Stream], location: str, wanted: Int64s
     return with_normal_paths(table, location)
 
 
+def with_full_articles(records: pa.Table, metadata: pa.Table, location: str) -> pa.Table:
+    """Add the places of the original articles to records.
+
+    Args:
+        records: Arrow table of records.
+        metadata: Arrow table of `read_metadata`.
+        location: the name of the file of the metadata in errors.
+
+    Returns:
+        The records with a column `article_path`: the file of the article, relative to the folder `articles` of
+        VisualNews; "" for a record without metadata or without such a file.
+
+    Raises:
+        UnsafePathError: a path could leave the tree.
+    """
+    paths = one_chunk(metadata["metadata"]).field("full_article_path")
+    absent = values_of(pc.utf8_length(paths), 0) == 0
+    try:
+        names = normalise_paths(paths.take(as_array(np.arange(len(paths)), absent)))
+    except BadNameError as error:
+        raise refused_path(location, metadata["id"], "full_article_path", paths, error) from None
+    names = pc.replace_substring_regex(names, r"^(?:visual_?news/)?articles/", "")
+    rows = lookup(int64s(metadata["id"]), int64s(records["id"]))
+    none = array_of([""] * len(rows), pa.string())
+    return records.append_column("article_path", pc.coalesce(names.take(as_array(rows, rows < 0)), none))
+
+
 def _make_structs(records: list[dict[str, Any]]) -> pa.Array:
     try:
         return array_of([_convert(record) for record in records], STRUCT)
@@ -81,24 +114,31 @@ def _make_structs(records: list[dict[str, Any]]) -> pa.Array:
 
 def _convert(record: dict[str, Any]) -> dict[str, Any]:
     """Convert the metadata of a record to a value of `STRUCT`."""
-    title, text, person = (_get(record, name, kind) for name, kind in _FIELDS)
+    title, text, person, article, full_article = (_get(record, name, kind) for name, kind in _FIELDS)
     return {
         "title": title,
         "timestamp": parse_timestamp(text),
         "timestamp_text": text,
         "image_has_person": person,
-        "entities": [
-            dict(zip(("text", "label"), entity, strict=True))
-            for entity in _get_lists(record, "caption_entities_spacy", (str, str))
-        ],
+        "entities": _get_entities(record, "caption_entities_spacy"),
         "linked_entities": [
             dict(zip(("title", "type", "mention", "confidence"), (*texts, _check_finite(record, number)), strict=True))
             for *texts, number in _get_lists(record, "caption_entities_rel", (str, str, str, (int, float)))
         ],
+        "article_path": article,
+        "full_article_path": full_article,
+        "title_entities": None if record.get(_OF_TITLE) is None else _get_entities(record, _OF_TITLE),
     }
 
 
-_FIELDS = (("title", str), ("timestamp", str), ("image_has_person", bool))
+_FIELDS = (
+    ("title", str),
+    ("timestamp", str),
+    ("image_has_person", bool),
+    ("article_path", str),
+    ("full_article_path", str),
+)
+_OF_TITLE = "title_entities_spacy"
 
 
 def _get(record: dict[str, Any], name: str, kind: type) -> Any:
@@ -106,6 +146,10 @@ def _get(record: dict[str, Any], name: str, kind: type) -> Any:
     if value is not None and type(value) is not kind:
         raise _BadRecordError(record.get("id"), f"{kind.__name__} or null as {name}", repr(value)[:60])
     return value
+
+
+def _get_entities(record: dict[str, Any], name: str) -> list[dict[str, str]]:
+    return [dict(zip(("text", "label"), entity, strict=True)) for entity in _get_lists(record, name, (str, str))]
 
 
 def _get_lists(record: dict[str, Any], name: str, kinds: tuple[Any, ...]) -> list[list[Any]]:

@@ -99,11 +99,17 @@ def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
             try:
                 table = table.set_column(column, name, normalise_paths(paths))
             except BadNameError as error:
-                record, path = int(int64s(table["id"])[error.position]), repr(paths[error.position].as_py())
-                path = path if len(path) <= 120 else path[:117] + "..."
-                message = (
-                    f"{location}: record {record}: {name} {path} was refused: {error.why}. Expected a path relative to "
-                    "origin, such as './guardian/images/0540/632.jpg'. Get a fresh copy of the file from its authors."
-                )
-                raise UnsafePathError(message) from None
+                raise refused_path(location, table["id"], name, paths, error) from None
     return table.combine_chunks()
+
+
+def refused_path(
+    location: str, ids: pa.ChunkedArray, name: str, paths: pa.Array, error: BadNameError
+) -> UnsafePathError:
+    """Make the error of a path that could leave the tree; `ids` and `paths` are columns of the records."""
+    record, path = int(int64s(ids)[error.position]), repr(paths[error.position].as_py())
+    path = path if len(path) <= 120 else path[:117] + "..."
+    return UnsafePathError(
+        f"{location}: record {record}: {name} {path} was refused: {error.why}. Expected a path relative to "
+        "origin, such as './guardian/images/0540/632.jpg'. Get a fresh copy of the file from its authors."
+    )

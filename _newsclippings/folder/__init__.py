@@ -28,7 +28,7 @@ from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, w
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
 from _newsclippings.folder.splits import IdsDigest, bytes_of, bytes_of_pictures, rows_of
-from _newsclippings.folder.writer import BUILDING, LEFTOVERS
+from _newsclippings.folder.writer import BUILDING, LEFTOVERS, lock_folder
 
 __all__ = [
     "AGAIN",
@@ -61,6 +61,7 @@ __all__ = [
     "is_chart",
     "is_current",
     "is_hidden",
+    "lock_folder",
     "other_content",
     "refuse_foreign_content",
     "rows_of",

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
-from _newsclippings.facts import COLUMNS, EMBEDDINGS, IMAGE_COLUMNS, SHARED_PICTURES, SPLITS, Columns, columns_of
+from _newsclippings.facts import (
+    COLUMNS,
+    EMBEDDINGS,
+    FULL,
+    IMAGE_COLUMNS,
+    METADATA_OF_FIRST,
+    SHARED_PICTURES,
+    SPLITS,
+    Columns,
+    columns_of,
+)
 from _newsclippings.rows import JoinReport
 from _newsclippings.storage import DECODER, describe_json_error, read_file, recognise_wrong_file, write_text
 from _newsclippings.text import printable
@@ -166,7 +176,7 @@ def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
     if layout not in _LAYOUTS:
         raise _odd("layout", layout)
     features, splits, files = (_object(value, name) for name in ("features", "splits", "files"))
-    _check_features(config, features)
+    _check_features(config, version, features)
     if not splits or len(files) > MOST_SHARDS:
         message = f"{len(splits):,} splits in {len(files):,} files"
         raise ValueError(message)
@@ -180,11 +190,13 @@ def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
 
 @functools.cache
 def _known_features() -> Columns:
-    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True)
+    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True) | columns_of(articles=FULL)
 
 
-def _check_features(config: str, features: Mapping[str, Any]) -> None:
+def _check_features(config: str, version: str, features: Mapping[str, Any]) -> None:
     known, needed = _known_features(), {*COLUMNS} - {"image"}
+    if version == "1.0.0":
+        known = known | dict.fromkeys(("metadata", "image_metadata"), METADATA_OF_FIRST)
     if config == SHARED_PICTURES:
         known, needed = {name: known[name] for name in IMAGE_COLUMNS}, {*IMAGE_COLUMNS}
     for name, feature in features.items():

@@ -23,7 +23,7 @@ from _newsclippings.folder import (
 from _newsclippings.storage import PlainFile, changed_file
 from _newsclippings.text import printable
 
-RESTRICTED = {"image": "pictures", "article": "articles"}
+RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles"}
 MAIN = "main"  # the branch that is loaded where none is named
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from _newsclippings.folder import (
     SUMS,
     other_content,
 )
+from _newsclippings.hub.failures import find_hub_error, may_pass, status_of
 from _newsclippings.hub.plan import MAIN, Upload
 from _newsclippings.storage import (
     CARD,
@@ -49,10 +49,6 @@ OLD_FILES = [
     CROISSANT,
 ]  # that an earlier push may leave
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
-MAY_PASS = (408, 409, 412, 429, 500, 502, 503, 504)  # another commit came first, or the server is busy
-XET_STATUS = re.compile(r"HTTP status client error \((\d{3})")  # hf_xet reports the status in its text only
-# Libraries whose errors are errors of the network
-CLIENTS = ("hf_xet", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 # Files that describe the data, without pictures or articles
 TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, f"{CHARTS_FOLDER}/{STATS_FILE}"}
 TEXTS |= {f"{config}/{MANIFEST}" for config in ALL_CONFIGS}
@@ -104,13 +100,11 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
             except NewsCLIPpingsError:
                 raise
             except Exception as error:
-                cause = _find_hub_error(error)
+                cause = find_hub_error(error)
                 if cause is None:
                     raise
-                status = _status(cause)
-                passes = status in MAY_PASS if status is not None else not isinstance(cause, TimeoutError)
-                if tries == TRIES or not passes:
-                    raise _not_pushed(upload.repo_id, status, cause, tries, token) from None
+                if tries == TRIES or not may_pass(cause):
+                    raise _not_pushed(upload.repo_id, status_of(cause), cause, tries, token) from None
                 time.sleep(PAUSE * 3 ** (tries - 1))
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
@@ -249,7 +243,7 @@ def _tag(api: Any, repo: str, tag: str, sha: str) -> bool:
     try:
         api.create_tag(repo, repo_type=KIND, tag=tag, revision=sha, exist_ok=True)
     except Exception as error:
-        if _find_hub_error(error) is None or api.repo_info(repo, repo_type=KIND, revision=MAIN).sha != sha:
+        if find_hub_error(error) is None or api.repo_info(repo, repo_type=KIND, revision=MAIN).sha != sha:
             raise
         api.create_tag(repo, repo_type=KIND, tag=tag, revision=MAIN, exist_ok=True)
     return moved
@@ -325,21 +319,3 @@ def _not_pushed(repo: str, status: int | None, error: BaseException, tries: int,
         f"{repo}: could not be uploaded ({why}). Run it again when the Hub answers: files that arrived are not sent "
         "again."
     )
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error, if it has one."""
-    in_text = XET_STATUS.search(str(error))
-    status: int | None = getattr(getattr(error, "response", None), "status_code", int(in_text[1]) if in_text else None)
-    return status
-
-
-def _find_hub_error(error: BaseException | None) -> BaseException | None:
-    """The error of the Hub or the network in a chain of causes, whatever library the client uses; None without one."""
-    while error is not None:
-        library = type(error).__module__.partition(".")[0]
-        answered = getattr(error, "response", None) is not None
-        if answered or isinstance(error, ConnectionError | TimeoutError) or library in CLIENTS:
-            return error
-        error = error.__cause__
-    return None

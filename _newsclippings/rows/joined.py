@@ -42,6 +42,7 @@ class JoinedSplit:
         missing: the option `missing`.
         pictures: the pictures of `rows.corpus`; None without pictures.
         articles: the articles of `rows.corpus`; None without articles.
+        article_column: the column that they are in: `"article"` or `"article_full"`.
         embeddings: kind -> vectors.
         metadata: Arrow table sorted by id; None without metadata.
         decode_check: decodes each picture that is looked for; None without `check_images`.
@@ -60,6 +61,7 @@ class JoinedSplit:
     missing: str
     pictures: Pictures | None = None
     articles: Pictures | None = None
+    article_column: str = "article"
     embeddings: dict[str, Embeddings] = field(default_factory=dict)
     metadata: pa.Table | None = None
     decode_check: DecodeCheck | None = None
@@ -215,7 +217,7 @@ class JoinedSplit:
                 table = table.append_column(column, values)
         if self.articles is not None:
             records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
-            table = table.append_column("article", _texts(self.articles, records))
+            table = table.append_column(self.article_column, _texts(self.articles, records))
         return table
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:

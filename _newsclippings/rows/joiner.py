@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from _newsclippings.config import Request
-from _newsclippings.corpus import Corpus
+from _newsclippings.corpus import Corpus, with_full_articles
 from _newsclippings.errors import ConfigError
-from _newsclippings.facts import EMBEDDINGS, VERSION
+from _newsclippings.facts import EMBEDDINGS, FULL, VERSION
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
@@ -33,6 +34,7 @@ Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 # Parts that a split can be divided into, over processes, ranks and workers: a multiple of 8, up to 8 nodes x 8 devices
 # x 4 workers, where there are so many pairs.
 PARTS = 256
+ARTICLES_ROOTS = ("articles/", "visual_news/articles/", "")  # folders in which articles.tar may have its files
 BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
 
 
@@ -51,8 +53,7 @@ def join_config(config: Request, cache: Path, inputs: Inputs | None = None) -> t
         NewsCLIPpingsError: an input is not there or malformed, or rows are not complete and `missing="error"`.
     """
     inputs = find_inputs(config) if inputs is None else inputs
-    if config.images != "none" or config.articles:
-        inputs.require_pictures()
+    inputs.require_visual_news(config)
     joiner = Joiner(replace(inputs, prefetch=True), config, cache)
     joined = joiner.splits()
     joiner.check(joined)
@@ -120,14 +121,17 @@ class Joiner:
                 embeddings, downloads.
         """
         self.inputs, self.config, self.cache = inputs, config, cache
-        with_files = config.images != "none" or config.articles
-        from_tar = self._from_tar = with_files and inputs.pictures == inputs.tar
+        from_tar = self._from_tar = config.needs_origin and inputs.pictures == inputs.tar
         self._tar: TarArchive | None = None
         if inputs.tar is not None:
             whole = from_tar and config.missing == "error"
             known = inputs.identity, inputs.stamp
             self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, *known)
-        self._corpus = Corpus(inputs, self._tar, from_tar, config.metadata, config.articles, cache)
+        self._articles_tar: TarArchive | None = None  # of the original articles
+        if inputs.full_articles is not None and not os.path.isdir(inputs.full_articles):
+            whole, known = config.missing == "error", (inputs.identity, inputs.stamp)
+            self._articles_tar = TarArchive(inputs.full_articles, None, cache, False, whole, *known)
+        self._corpus = Corpus(inputs, self._tar, from_tar, config.needs_metadata, config.articles is True, cache)
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
         self._lock = Lock()
@@ -157,7 +161,7 @@ class Joiner:
             matches = self._read_matches(names)
             records = self._keep("records", names, self._read_records)
             metadata: dict[str, KeptTable] = {}
-            if self.config.metadata:
+            if self.config.needs_metadata:
                 metadata = {split: kept for split, kept in records.items() if "metadata" in kept.table.column_names}
                 rest = [split for split in names if split not in metadata]
                 metadata |= self._keep("metadata", rest, self._read_metadata)
@@ -194,8 +198,7 @@ class Joiner:
         return pictures
 
     def _check_options(self) -> None:
-        if self.config.images != "none" or self.config.articles:
-            self.inputs.require_pictures()
+        self.inputs.require_visual_news(self.config)
         if self.config.images == "path" and not os.path.isdir(self.inputs.pictures or ""):
             message = (
                 f"{option('images', 'path')} needs the extracted folder, found "
@@ -237,8 +240,9 @@ class Joiner:
             BadFileError: an input changed while it was read.
         """
         files = {split: self._files_of(what, split) for split in names}
-        with_metadata = what == "records" and self.config.metadata and self.inputs.data_json is None
-        made_of = [VERSION, what, self.inputs.config, what != "matches" and self.config.articles, with_metadata]
+        with_metadata = what == "records" and self.config.needs_metadata and self.inputs.data_json is None
+        with_articles = what != "matches" and self.config.articles is True
+        made_of = [VERSION, what, self.inputs.config, with_articles, with_metadata]
         keys = {}
         for split, places in files.items():
             key_files = dict.fromkeys([self.inputs.matches[split], *places])
@@ -269,8 +273,12 @@ class Joiner:
     ) -> JoinedSplit:
         corpus, facts = records.table, records.table.schema.metadata
         captions_from, damage = (facts[name].decode() for name in (b"captions_from", b"damage"))
+        if self.config.articles == FULL and metadata is not None:
+            corpus = with_full_articles(corpus, metadata.table, self.inputs.metadata[split])
         pictures = self._open_files(one_chunk(corpus["image_path"])) if self.config.images != "none" else None
+        articles = self._open_articles(one_chunk(corpus["article_path"])) if self.config.articles else None
         check = self.config.check_images and pictures is not None
+        tars = [tar for tar in (self._tar, self._articles_tar) if tar is not None]
         return JoinedSplit(
             config=self.inputs.config,
             split=split,
@@ -278,22 +286,23 @@ class Joiner:
             images=self.config.images,
             missing=self.config.missing,
             pictures=pictures,
-            articles=self._open_files(one_chunk(corpus["article_path"])) if self.config.articles else None,
+            articles=articles,
+            article_column="article_full" if self.config.articles == FULL else "article",
             embeddings={kind: self._embeddings(kind, files[split]) for kind, files in self.inputs.embeddings.items()},
-            metadata=metadata.table if metadata else None,
+            metadata=metadata.table if metadata and self.config.metadata else None,
             decode_check=DecodeCheck(pictures, undecodable.get(split)) if check and pictures else None,
             fetch=self._fetch,
             kept=tuple(table for table in (matches, records, metadata) if table is not None),
             captions_from=captions_from,
-            damage=(self._tar.known_damage if self._tar else None) or damage or None,
+            damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
             searched=self._describe_places(captions_from),
         )
 
     def _describe_places(self, records: str) -> str:
         """Name the places where pictures and records are looked for."""
-        with_files = self.config.images != "none" or self.config.articles
-        pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if with_files else ""
-        return f"{pictures}records {records}"
+        pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if self.config.needs_origin else ""
+        articles = f"original articles {self.inputs.full_articles}, " if self.config.articles == FULL else ""
+        return f"{pictures}{articles}records {records}"
 
     def _embeddings(self, kind: str, location: str) -> Embeddings:
         if (kind, location) not in self._vectors:
@@ -308,6 +317,16 @@ class Joiner:
         if self._tar is None or os.path.isdir(self.inputs.pictures or ""):
             return FolderPictures(str(self.inputs.pictures), paths)
         return self._tar.pictures(paths)
+
+    def _open_articles(self, paths: pa.Array) -> Pictures:
+        """Open the articles of records, whose paths are relative to `origin`, or to the folder of the original ones."""
+        if self.config.articles is True:
+            return self._open_files(paths)
+        if self._articles_tar is None:
+            return FolderPictures(str(self.inputs.full_articles), paths)
+        index = self._articles_tar.index
+        names = [pc.replace_substring_regex(paths, "^", folder, max_replacements=1) for folder in ARTICLES_ROOTS]
+        return self._articles_tar.pictures(max(names, key=lambda these: int((index.find(these) >= 0).sum())))
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:
         """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""

@@ -215,7 +215,7 @@ def _first(rows: JoinedRows, start: int, lacks: dict[str, Bools], why: Why) -> l
             elif kind in ("picture", "undecodable"):
                 what = rows.corpus["image_path"][record].as_py()
             else:
-                what = rows.corpus["article_path"][record].as_py()
+                what = rows.corpus["article_path"][record].as_py() or f"no original article of caption {match['id']}"
             reason = why(kind, record) if kind in ("picture", "article") else None
             named.append((row, f"{what} (row {row}{f': {printable(reason)}' if reason else ''})"))
     return [text for _, text in sorted(named)[:SHOWN]]

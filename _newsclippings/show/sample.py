@@ -29,6 +29,7 @@ two captions have in common.
 
     visual_news/origin/...         pictures, articles and data.json, extracted
     visual_news/origin.tar         the same as a tar
+    visual_news/articles/...       the original articles, which the metadata name
     news_clippings/data/...        the matches of all five configs
     news_clippings/metadata/...    captions with entities, as on the Hub
 """
@@ -56,12 +57,15 @@ def write_sample(folder: Path) -> Path:
     files: dict[str, bytes] = {}  # below origin
     for record in records:
         files[record["image_path"].removeprefix("./")] = (PHOTOS / record["file"]).read_bytes()
-        files[record["article_path"].removeprefix("./")] = f"{record['title']}\n\n{record['caption']}.\n".encode()
+        files[record["article_path"].removeprefix("./")] = _make_text(record).encode()
     keys = ("id", "caption", "topic", "source", "image_path", "article_path")
     files["data.json"] = json.dumps([{key: record[key] for key in keys} for record in records]).encode()
     contents = {readme: README.encode()}  # written first, since it marks the folder as a sample
     contents |= {origin / name: data for name, data in files.items()}
     contents[folder / "visual_news" / "origin.tar"] = _make_tar(files)
+    for record in records:
+        article = {name: record[name] for name in ("title", "source", "topic", "date")} | {"text": _make_text(record)}
+        contents[folder / record["full_article_path"]] = json.dumps(article).encode()
     for config in CONFIGS:
         for split, rows in _make_matches(config, records).items():
             content: dict[str, Any] = {"annotations": rows}
@@ -106,6 +110,7 @@ def _make_records() -> list[dict[str, Any]]:
                 "split": splits[k % len(splits)],
                 "image_path": f"./{outlet}/images/{number // 1000:04d}/{number % 1000:03d}.jpg",
                 "article_path": f"./{outlet}/articles/{record_id}.txt",
+                "full_article_path": f"visual_news/articles/{outlet}/{record_id}.json",
             }
         )
     return records
@@ -136,6 +141,10 @@ def _share_of_words(record: dict[str, Any], other: dict[str, Any]) -> float:
     return round(len(first & second) / len(first | second), 6)
 
 
+def _make_text(record: dict[str, Any]) -> str:
+    return f"{record['title']}\n\n{record['caption']}.\n"
+
+
 def _make_metadata(record: dict[str, Any]) -> dict[str, Any]:
     article = record["article_path"].removeprefix("./")
     return {
@@ -143,7 +152,7 @@ def _make_metadata(record: dict[str, Any]) -> dict[str, Any]:
         "caption": record["caption"],
         "image_path": "visual_news/origin/" + record["image_path"].removeprefix("./"),
         "article_path": f"visual_news/origin/{article}",
-        "full_article_path": f"visual_news/origin/{article}",
+        "full_article_path": record["full_article_path"],
         "caption_entities_spacy": record["entities"],
         "caption_entities_rel": [],
         "image_has_person": record["has_person"],
@@ -151,6 +160,7 @@ def _make_metadata(record: dict[str, Any]) -> dict[str, Any]:
         "source": record["source"],
         "timestamp": record["date"] or "1900-01-01T00:00:00Z",
         "title": record["title"],
+        "title_entities_spacy": [entity for entity in record["entities"] if entity[0] in record["title"]],
     }
 
 

@@ -178,7 +178,7 @@ def test_the_builder_accepts_name_for_a_config(world: World) -> None:
 def test_options_with_their_default_value_are_accepted(world: World) -> None:
     """None, the current version, empty settings and the columns that are built anyway change nothing."""
     plain = load(world)
-    given = {"token": None, "storage_options": {}, "version": "1.0.0", "features": plain["test"].features}
+    given = {"token": None, "storage_options": {}, "version": "1.1.0", "features": plain["test"].features}
     again = load(world, data_files=None, images=None, metadata=None, splits=None, **given)
     assert raw_splits(again) == raw_splits(plain)
     assert again["test"].cache_files == plain["test"].cache_files  # it was not built again

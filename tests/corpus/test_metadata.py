@@ -20,12 +20,13 @@ from _newsclippings.corpus.metadata import parse_timestamp
 from newsclippings import BadFileError, MissingDataError, NewsCLIPpings, UnsafePathError
 
 FILES = {"train": "train", "validation": "val", "test": "test"}
+ENTITIES = [{"text": datasets.Value("string"), "label": datasets.Value("string")}]
 STRUCT = {
     "title": datasets.Value("string"),
     "timestamp": datasets.Value("timestamp[s, tz=UTC]"),
     "timestamp_text": datasets.Value("string"),
     "image_has_person": datasets.Value("bool"),
-    "entities": [{"text": datasets.Value("string"), "label": datasets.Value("string")}],
+    "entities": ENTITIES,
     "linked_entities": [
         {
             "title": datasets.Value("string"),
@@ -34,6 +35,9 @@ STRUCT = {
             "confidence": datasets.Value("float64"),
         }
     ],
+    "article_path": datasets.Value("string"),
+    "full_article_path": datasets.Value("string"),
+    "title_entities": ENTITIES,
 }
 
 
@@ -140,6 +144,9 @@ def test_times_are_utc_and_placeholders_are_none(text: str | None, expected: dat
         ("caption_entities_spacy", [["one"]], "a list of lists of 2 as caption_entities_spacy"),
         ("caption_entities_spacy", "text", "a list of lists of 2"),
         ("caption_entities_rel", [["a", "b", "c", "d"]], "a list of lists of 4 as caption_entities_rel"),
+        ("title_entities_spacy", {"a": "b"}, "a list of lists of 2 as title_entities_spacy"),
+        ("article_path", ["a"], r"str or null as article_path, found \['a'\]"),
+        ("full_article_path", 5, "str or null as full_article_path, found 5"),
         ("caption", None, "a string as caption"),
     ],
 )

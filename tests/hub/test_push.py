@@ -137,7 +137,7 @@ def test_the_default_config(world: World, hub: Hub, bare: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "newsclippings", "push", REPO, str(bare)]
     done = subprocess.run(command, env=hub.environment(), capture_output=True, text=True, check=True, cwd=tmp_path)
     url, commit = f"{hub.endpoint}/datasets/{REPO}", hub.repo()["branches"]["main"]
-    assert done.stdout.splitlines()[-1] == f"{url}: uploaded; tag 1.0.0 at {commit}"
+    assert done.stdout.splitlines()[-1] == f"{url}: uploaded; tag 1.1.0 at {commit}"
     assert f'load_dataset("{REPO}"' in (bare / "README.md").read_text()
     assert hub.load() == jsonable(expected_splits(world, images="none"))
 
@@ -594,10 +594,10 @@ def test_pushing_again_sends_nothing(hub: Hub, bare: Path) -> None:
     before, uploads = hub.repo(), len(hub.uploaded())
     again = hub.push(bare)
     assert (first["new"], again["new"], again["tag_moved"]) == (True, False, False)
-    assert again["commit"] == first["commit"] == before["tags"]["1.0.0"]
+    assert again["commit"] == first["commit"] == before["tags"]["1.1.0"]
     assert hub.repo() == before
     assert len(hub.uploaded()) == uploads == 3
-    assert "nothing was new; tag 1.0.0 at" in hub.push(bare, "--format", "text").out
+    assert "nothing was new; tag 1.1.0 at" in hub.push(bare, "--format", "text").out
 
 
 def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[..., Path], tmp_path: Path) -> None:
@@ -610,7 +610,7 @@ def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[.
     assert hub.files() == content(folder)
     assert len(hub.repo()["commits"]) == 3
     assert (second["new"], second["tag_moved"]) == (True, True)
-    assert hub.repo()["tags"] == {"1.0.0": second["commit"]}
+    assert hub.repo()["tags"] == {"1.1.0": second["commit"]}
     assert next(c["files"] for c in hub.repo()["commits"] if c["oid"] == first["commit"]).items() > old.items()
     test = {"test": world.rows("scene_resnet_place", "test", images="none")}
     assert hub.load() == jsonable(test)
@@ -619,24 +619,24 @@ def test_a_changed_folder(world: World, hub: Hub, eight: Path, built: Callable[.
 def test_a_branch_and_the_tag(world: World, hub: Hub, eight: Path, bare: Path) -> None:
     """--revision writes to a branch; main and the version's tag stay as they are."""
     first = hub.push(bare)
-    assert hub.load(revision="1.0.0") == jsonable(expected_splits(world, images="none"))
+    assert hub.load(revision="1.1.0") == jsonable(expected_splits(world, images="none"))
     before = hub.files()
     pushed = hub.push(eight, "--revision", "next")
     assert (pushed["branch"], pushed["tag"], pushed["tag_moved"]) == ("next", None, False)
     assert hub.files("next") == content(eight)
     assert hub.files("main") == before
-    assert hub.repo()["tags"] == {"1.0.0": first["commit"]}
+    assert hub.repo()["tags"] == {"1.1.0": first["commit"]}
     assert hub.load(revision="next") == jsonable(expected_splits(world, images="none"))
     again = hub.push(eight, "--revision", "next", "--format", "text")
     assert f"nothing was new; branch next, which is not tagged, at {pushed['commit']}" in again.out
 
 
-@pytest.mark.parametrize("branch", ["", "1.0.0"])
+@pytest.mark.parametrize("branch", ["", "1.1.0"])
 def test_invalid_branches_are_refused(hub: Hub, bare: Path, branch: str) -> None:
     """An empty branch name, or the tag's name, is refused with one line, before any request."""
     for more in ([], ["--dry-run"]):
         pushed = hub.push(bare, "--revision", branch, *more, code=1)
-        assert pushed.err.startswith(f"Error: --revision {branch!r}: expected a branch, and 1.0.0 is the tag.")
+        assert pushed.err.startswith(f"Error: --revision {branch!r}: expected a branch, and 1.1.0 is the tag.")
         assert len(pushed.err.splitlines()) == 1
     assert hub.log() == []
 
@@ -649,7 +649,7 @@ def test_a_server_that_tags_branches_only(hub: Hub, bare: Path) -> None:
     """If the server can tag only branches, the head of main is tagged by the branch's name."""
     hub.faults(fault("POST", "/tag/[0-9a-f]{40}$", 500, times=100))
     pushed = hub.push(bare)
-    assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
+    assert hub.repo()["tags"] == {"1.1.0": pushed["commit"]}
     tagged = [entry["path"].rpartition("/")[2] for entry in hub.log() if "/tag/" in entry["path"]]
     assert tagged == [pushed["commit"], "main"]
 
@@ -698,7 +698,7 @@ def test_temporary_failures_are_retried(hub: Hub, bare: Path, name: str) -> None
     assert [entry for entry in hub.log() if entry["status"] in (None, 408, 412, 429, 500, 503)] != []
     assert hub.files() == content(bare)
     assert len(hub.repo()["commits"]) == 2
-    assert (pushed["new"], hub.repo()["tags"]) == (True, {"1.0.0": pushed["commit"]})
+    assert (pushed["new"], hub.repo()["tags"]) == (True, {"1.1.0": pushed["commit"]})
     failed = 1 if name in ("upload 500", "upload 408") else 0
     assert sum(Counter(hub.uploaded()).values()) == 3 + failed
     assert Counter(hub.uploaded()).keys() == parquet(content(bare)).keys()
@@ -785,7 +785,7 @@ def test_killed_while_uploading(hub: Hub, eight: Path) -> None:
     assert hub.files() == content(eight)
     assert not done & set(hub.uploaded()[11:])
     assert set(hub.uploaded()) == set(parquet(content(eight)))
-    assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
+    assert hub.repo()["tags"] == {"1.1.0": pushed["commit"]}
 
 
 def test_killed_between_commit_and_tag(hub: Hub, bare: Path) -> None:
@@ -796,7 +796,7 @@ def test_killed_between_commit_and_tag(hub: Hub, bare: Path) -> None:
     assert hub.repo()["tags"] == {}
     pushed = hub.push(bare)
     assert pushed["new"] is False
-    assert hub.repo()["tags"] == {"1.0.0": pushed["commit"]}
+    assert hub.repo()["tags"] == {"1.1.0": pushed["commit"]}
     assert len(hub.repo()["commits"]) == 2
 
 
@@ -871,16 +871,16 @@ def test_all_in_one_commit(xet_hub: Hub, eight: Path, built: Callable[..., Path]
     """A branch has the complete old or the complete new folder; after a kill before the commit, the old one."""
     hub = xet_hub
     hub.push(eight)
-    assert hub.files() == content(eight) == hub.files("1.0.0")
+    assert hub.files() == content(eight) == hub.files("1.1.0")
     commits = len(hub.repo()["commits"])
     old = hub.files()
     folder = built(tmp_path / "other", *TWO, "--images", "none", files=8)
     hub.faults(fault("POST", "/commit/", "stall"))
     hub.start_push(folder).kill_when(lambda: len(hub.log("POST", "/commit/")) > 1)
     hub.faults()
-    assert hub.files() == old == hub.files("1.0.0")
+    assert hub.files() == old == hub.files("1.1.0")
     hub.push(folder)
-    assert hub.files() == content(folder) == hub.files("1.0.0")
+    assert hub.files() == content(folder) == hub.files("1.1.0")
     assert len(hub.repo()["commits"]) == commits + 1
 
 

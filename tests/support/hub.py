@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.forking import Ready
+from support.forking import Child, Ready
 from support.reading import PRELUDE, TESTS, environment
 from support.world import World
 
@@ -34,6 +34,10 @@ class Hub:
     def log(self) -> list[tuple[str, str, str | None, bool]]:
         return [tuple(entry) for entry in self._ask("_log")]
 
+    def faults(self, **faults: list[str]) -> None:
+        """Set what goes wrong with the content of files; see hub_server.py."""
+        self._ask("_faults", json.dumps(faults).encode())
+
     def fetched(self) -> set[str]:
         """Return the files whose bytes were requested."""
         return {
@@ -53,10 +57,14 @@ class Hub:
 
     def run(self, code: str, *args: str, offline: bool = False, **extra: str) -> Any:
         """Run code in a child with an empty current folder; return what it `say`s. `extra` is set after its imports."""
+        return self.start(code, *args, offline=offline, **extra).result().rows()
+
+    def start(self, code: str, *args: str, offline: bool = False, **extra: str) -> Child:
+        """Start a child as `run` does."""
         env = self.environment(HF_HUB_OFFLINE=str(int(offline)))
         if offline not in self._ready:
             self._ready[offline] = Ready(PRELUDE, env, self.folder / ("offline" if offline else "online"))
-        return self._ready[offline].call(PRELUDE + code, list(args), {**env, **extra}).result().rows()
+        return self._ready[offline].call(PRELUDE + code, list(args), {**env, **extra})
 
     def stop(self) -> None:
         """End the processes that were started by `run`."""

@@ -4,7 +4,9 @@
 
 serves the files below ROOT as g-luo/news-clippings and prints its address. With TOKEN, requests need it.
 GET /_log gives the requests so far as [method, path, range, authorised]; POST /_serve with {"root": ROOT,
-"token": TOKEN} serves other files, and clears the log.
+"token": TOKEN} serves other files, and clears the log. POST /_faults with {name: [fault, ...]} sets what the next
+answers with the content of a file do: "flip" sends another byte in the middle, "cut" only the first half, "hold" the
+same and then nothing until the client goes, "503" an error.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ REPOSITORY = "g-luo/news-clippings"
 ROOT = Path(sys.argv[1])
 TOKEN = sys.argv[2] if len(sys.argv) > 2 else None
 LOG: list[tuple[str, str, str | None, bool]] = []
+FAULTS: dict[str, list[str]] = {}
 
 
 def commit(revision: str) -> str:
@@ -41,6 +44,7 @@ def entry(path: Path) -> dict[str, Any]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    fault = ""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -49,11 +53,15 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         allowed = TOKEN is None or self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        self.fault = ""
         found = next(((a, m) for pattern, a in ROUTES if (m := re.fullmatch(pattern, url.path))), None)
         if url.path == "/_log":
             return self.reply(LOG)
         if url.path == "/_serve":
             return self.serve(**json.loads(body))
+        if url.path == "/_faults":
+            FAULTS.update(json.loads(body))
+            return self.reply({})
         LOG.append((self.command, unquote(url.path), self.headers.get("Range"), allowed))
         if not allowed:
             return self.fail(401, "GatedRepo", "Access to this repository is restricted")
@@ -71,7 +79,21 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(self.spoil(data))
+
+    def spoil(self, data: bytes) -> bytes:
+        """Return the bytes to send, after the fault of this answer."""
+        middle = len(data) // 2
+        if self.fault == "flip":
+            return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        if self.fault in ("cut", "hold"):
+            self.wfile.write(data[:middle])
+            self.wfile.flush()
+            if self.fault == "hold":
+                self.rfile.read(1)  # until the client closes the connection
+            self.close_connection = True
+            return b""
+        return data
 
     def fail(self, code: int, name: str, message: str) -> None:
         self.reply({"error": message}, code, {"X-Error-Code": name, "X-Error-Message": message})
@@ -80,6 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         global ROOT, TOKEN
         ROOT, TOKEN = Path(root), token
         LOG.clear()
+        FAULTS.clear()
         self.reply({})
 
     def info(self, revision: str, body: bytes) -> None:
@@ -102,6 +125,10 @@ class Handler(BaseHTTPRequestHandler):
     def resolve(self, revision: str, path: str, body: bytes) -> None:
         if not (ROOT / path).is_file():
             return self.fail(404, "EntryNotFound", "Entry not found")
+        if self.command == "GET" and FAULTS.get(path):
+            self.fault = FAULTS[path].pop(0)
+        if self.fault == "503":
+            return self.fail(503, "Busy", "try again")
         data, found = (ROOT / path).read_bytes(), entry(ROOT / path)
         headers = {"X-Repo-Commit": commit(revision), "ETag": f'"{found["oid"]}"', "Accept-Ranges": "bytes"}
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")

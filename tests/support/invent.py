@@ -51,6 +51,11 @@ class Record:
     timestamp: str
 
     @property
+    def full_article_path(self) -> str:
+        """The file of the original article, which other records share."""
+        return f"visual_news/articles/{self.source}/2015/{self.id % 4}.json"
+
+    @property
     def short(self) -> str:
         """The caption as metadata/<split>.json has it: punctuation stripped."""
         return re.sub(r"[^\w\s]", "", self.caption)

@@ -185,7 +185,7 @@ class World:
                     "caption": r.short,
                     "image_path": f"visual_news/origin/{r.image_path}",
                     "article_path": article,
-                    "full_article_path": article,
+                    "full_article_path": r.full_article_path,
                     "caption_entities_spacy": [["Celtic", "NORP"], ["}, {", "PERSON"]],
                     "caption_entities_rel": [["Anthony_Stokes", "PER", "Anthony Stokes", 0.9918]],
                     "image_has_person": r.id % 2 == 0,
@@ -194,6 +194,8 @@ class World:
                     "timestamp": r.timestamp,
                     "title": r.title,
                 }
+                if r.title is not None:
+                    entries[str(r.id)]["title_entities_spacy"] = [["Title", "ORG"], ["}, {", "GPE"]]
             _write(self.metadata(split), dump(entries, dialect).encode())
 
     def write_folder(self) -> None:
@@ -202,6 +204,24 @@ class World:
             _write(self.origin / path, picture)
         for r in self.records.values():
             _write(self.origin / r.source / "articles" / f"{r.id}.txt", f"Article {r.id}.\n".encode())
+
+    def full_articles(self) -> dict[str, bytes]:
+        """Path below `visual_news` -> content of the original articles; several records share one."""
+        articles = {r.full_article_path.removeprefix("visual_news/") for r in self.records.values()}
+        return {path: f'{{"url": "{path}",\n "text": "Überraschung 🦊"}}\n'.encode() for path in sorted(articles)}
+
+    def write_full_articles(self) -> None:
+        for path, article in self.full_articles().items():
+            _write(self.root / "visual_news" / path, article)
+
+    def write_full_articles_tar(self, path: Path | None = None, prefix: str = "") -> Path:
+        path = path or self.root / "visual_news" / "articles.tar"
+        with tarfile.open(path, "w") as tar:
+            for name, article in self.full_articles().items():
+                info = _info(prefix + name, tarfile.REGTYPE)
+                info.size = len(article)
+                tar.addfile(info, io.BytesIO(article))
+        return path
 
     def write_tar(
         self,
