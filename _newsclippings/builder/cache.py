@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import Inputs
-from _newsclippings.pictures import FolderPictures, pictures_state
+from _newsclippings.pictures import FolderPictures, folders_of, pictures_state
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
     check_own_folder,
@@ -48,14 +48,14 @@ def load_reports(folder: str) -> dict[str, Any]:
 def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, JoinedSplit]) -> None:
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
-    unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
-    roots = json.dumps([pictures.root for pictures in unique.values()])
-    about = {"config_id": config_id, "state": pictures_state(*unique.values()), "roots": roots}
+    folders = folders_of(*files)
+    roots = json.dumps([pictures.root for pictures in folders])
+    about = {"config_id": config_id, "state": pictures_state(*folders), "roots": roots}
     if inputs.tar is not None and any(joined.damage for joined in splits.values()):
         about["damaged_tar"] = inputs.stamp(inputs.tar)
     schema = pa.schema([("path", pa.string())], about)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        for pictures in unique.values():
+        for pictures in folders:
             writer.write_batch(pa.record_batch([pictures.paths.take(as_array(pictures.looked))], schema=schema))
 
 

@@ -83,7 +83,7 @@ def sample(folder: Path) -> None:
 @CONFIG
 @FORMAT
 @errors_in_a_line
-def info(data_dir: str | None, visual_news: str | None, visual_news_index: str | None, config: str, form: str) -> None:
+def info(config: str, form: str, **where: Any) -> None:
     """Show configs, splits, published counts and columns, and which files a build would use on this machine.
 
     \b
@@ -93,16 +93,14 @@ def info(data_dir: str | None, visual_news: str | None, visual_news_index: str |
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_full_matches, find_inputs
 
-    request = Request(
-        config, data_dir=data_dir, visual_news=visual_news, visual_news_index=visual_news_index, articles=FULL
-    )
+    request = Request(config, articles=FULL, **where)
     files = find_inputs(request)
     places: dict[str, Any] = {
         "matches": files.matches,
         "captions": files.data_json
         or (f"data.json in {without_secrets(files.tar)} if it has one, else metadata" if files.tar else "metadata"),
         "metadata": files.metadata,
-        "pictures": without_secrets(files.pictures or "") or None,
+        "pictures": [without_secrets(source.location) for source in files.sources],
         "full_articles": files.full_articles,
         "no_config": find_full_matches(request),
     }

@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import COLUMNS, EMBEDDINGS
-from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
+from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, UnionPictures, read_whole
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
-from _newsclippings.tar import TarPictures, read_whole
 from _newsclippings.vectors import Embeddings
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
@@ -167,7 +166,7 @@ class JoinedSplit:
 
     def _why_absent(self, kind: str, record: int) -> str | None:
         files = self.articles if kind == "article" else self.pictures
-        return files.why_absent(record) if isinstance(files, TarPictures) else None
+        return files.why_absent(record) if files is not None else None
 
     def _report(self, start: int, stop: int) -> JoinReport:
         report = make_report(self.rows, start, stop, self._find_missing(start, stop), self._why_absent)
@@ -222,7 +221,7 @@ class JoinedSplit:
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
         """Return `{"bytes", "path"}`. One of them is null, since `datasets` drops the bytes of a path that exists."""
-        if self.images == "path" and isinstance(self.pictures, FolderPictures):
+        if self.images == "path" and isinstance(self.pictures, FolderPictures | UnionPictures):
             paths = self.pictures.full_paths(rows)
             fields, absent = [pa.nulls(len(paths), pa.binary()), paths], pc.is_null(paths)
         else:

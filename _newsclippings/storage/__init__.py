@@ -36,6 +36,7 @@ from _newsclippings.storage.outputs import (
     read_ends,
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
+from _newsclippings.storage.parts import first_part, is_part, open_random
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
 from _newsclippings.storage.remote import (
     PAUSE,
@@ -44,7 +45,6 @@ from _newsclippings.storage.remote import (
     RemoteFile,
     call_with_timeout,
     is_url,
-    open_random,
     split_range,
 )
 from _newsclippings.storage.space import (
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         write_proof,
     )
     from _newsclippings.storage.paths import BadNameError, normalise_path, normalise_paths
+    from _newsclippings.storage.zips import ZipArchive
 
 __all__ = [
     "CARD",
@@ -123,6 +124,7 @@ __all__ = [
     "RemoteFile",
     "Rows",
     "Stream",
+    "ZipArchive",
     "allow_open_files",
     "cache_folder",
     "call_with_timeout",
@@ -140,6 +142,7 @@ __all__ = [
     "describe_os_error",
     "describe_print_error",
     "discard_unprinted",
+    "first_part",
     "flush",
     "flush_folder",
     "foreign_output",
@@ -148,6 +151,7 @@ __all__ = [
     "has_surrogates",
     "identify",
     "is_full",
+    "is_part",
     "is_proved",
     "is_unsupported",
     "is_url",
@@ -188,6 +192,7 @@ __all__ = [
 # Names of modules that import numpy and pyarrow, which most commands do not need to print their help.
 _LATE = {
     "binary": {"Rows", "read_binary_array"},
+    "zips": {"ZipArchive"},
     "paths": {"BadNameError", "normalise_path", "normalise_paths"},
     "kept": {
         *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "keep_tables", "open_kept", "open_table"),

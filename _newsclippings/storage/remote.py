@@ -24,7 +24,6 @@ from _newsclippings.errors import (
     bad_file,
 )
 from _newsclippings.facts import HUB_FILES
-from _newsclippings.storage.local import LocalFile, RandomFile
 from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
 from _newsclippings.text import (
     describe_error,
@@ -267,11 +266,6 @@ def fetch_info(url: str) -> dict[str, Any]:
         return dict(call_client(url, lambda: system.info(path)))
 
     return retry(ask, url, "its size")
-
-
-def open_random(location: str) -> RandomFile:
-    """Open a local or remote file for reading at any position."""
-    return RemoteFile(location) if is_url(location) else LocalFile(location)
 
 
 class RemoteFile:
