@@ -32,6 +32,7 @@ _ARTICLES = ("articles", "articles.tar")  # the original articles, beside it
 _PACKED = ("articles.tar.gz", "articles.tgz")  # as the authors give them
 
 
+SHOWN = 5  # names of a location in an error
 _DEEPEST = 6  # folders above the outlets that are looked into
 _MOST_FOLDERS = 500  # folders that are looked into
 _PACKED_TARS = {
@@ -382,7 +383,10 @@ def _describe(place: str) -> str:
     if is_url(place):
         return "not opened yet"
     if os.path.isdir(place):
-        return f"a folder without {', '.join(OUTLETS)}"
+        names = sorted(entry.name for entry in os.scandir(place)) if os.access(place, os.R_OK) else []
+        more = ", ..." if len(names) > SHOWN else ""
+        content = f"; it has {', '.join(names[:SHOWN])}{more}" if names else "; it is empty"
+        return f"a folder without {', '.join(OUTLETS)}{content}"
     return "found" if os.path.exists(place) else "missing"
 
 

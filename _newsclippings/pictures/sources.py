@@ -24,6 +24,7 @@ from _newsclippings.text import printable, without_secrets
 
 logger = logging.getLogger("newsclippings")
 
+SHOWN = 5  # names of a location in an error
 Report = Callable[[str, NewsCLIPpingsError], None]
 
 
@@ -95,6 +96,22 @@ class PictureSources:
             counts[without_secrets(source.location)] = int(each.present[unique].sum())
         return {**counts, "missing": int((~pictures.present[unique]).sum())}
 
+    def describe(self) -> list[str]:
+        """Say of each location which names it has, five of them, and how many."""
+        lines = []
+        for source in self._inputs.sources:
+            archive = self.archives.get(source.location)
+            if isinstance(archive, TarArchive):
+                names, count = archive.index.members["name"].slice(0, SHOWN).to_pylist(), len(archive.index.members)
+            elif isinstance(archive, ZipArchive):
+                names, count = [member.name for member in archive.members[:SHOWN]], len(archive.members)
+            else:
+                names, count = _list_files(source.location), None
+            many = "no file" if not names else "" if count is None else f"{count:,} files: "
+            more = ", ..." if names and (count is None or count > len(names)) else ""
+            lines.append(f"{without_secrets(source.location)} has {many}{', '.join(names)}{more}")
+        return lines
+
     def _open(self, source: Source, paths: pa.Array) -> Pictures:
         place = source.location
         if source.kind == "folder":
@@ -127,6 +144,17 @@ class PictureSources:
                 if layout != USUAL:
                     logger.info("%s: pictures are %s", without_secrets(place), printable(str(layout)))
             return self.layouts.get(place, USUAL)
+
+
+def _list_files(folder: str) -> list[str]:
+    """List the names of a few files below a folder."""
+    names = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        names += [os.path.relpath(os.path.join(place, name), folder) for name in sorted(files)]
+        if len(names) >= SHOWN:
+            break
+    return names[:SHOWN]
 
 
 def _folder_layout(folder: str, paths: pa.Array) -> Layout | None:

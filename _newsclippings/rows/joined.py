@@ -50,6 +50,7 @@ class JoinedSplit:
         captions_from: name of the file with the records.
         damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
         searched: the files and folders with records and pictures, as an error names them.
+        list_contents: says what each location of pictures has, for the same error.
         logged: whether a warning about incomplete rows was logged.
     """
 
@@ -69,6 +70,7 @@ class JoinedSplit:
     captions_from: str = ""
     damage: str | None = None
     searched: str = ""
+    list_contents: Callable[[], list[str]] | None = None
     logged: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
     _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for
@@ -188,7 +190,7 @@ class JoinedSplit:
         if incomplete and (self.missing == "error" or not self.logged):
             report = self._report(start, stop)
             if self.missing == "error":
-                raise_if_incomplete(self.config, {self.split: report}, self.searched)
+                raise_if_incomplete(self.config, {self.split: report}, self.searched, self.list_contents)
             self.logged = True
             log_report(self.config, self.split, report)
         self._checked[start:stop] = True
@@ -203,7 +205,7 @@ class JoinedSplit:
         table, images = self.rows.table(*rows)
         if not len(table):
             if not self.rows.keep.any():
-                raise_if_incomplete(self.config, {self.split: self.report}, self.searched)
+                raise_if_incomplete(self.config, {self.split: self.report}, self.searched, self.list_contents)
             return table
         if self.pictures is not None:
             table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))

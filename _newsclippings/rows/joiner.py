@@ -184,6 +184,7 @@ class Joiner:
                 self.config.name,
                 reports,
                 self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
+                self._sources.describe,
             )
         for rows in joined.values():
             for files, records in ((rows.pictures, rows.rows.image_row), (rows.articles, rows.rows.caption_row)):
@@ -299,6 +300,7 @@ class Joiner:
             captions_from=captions_from,
             damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
             searched=self._describe_places(captions_from),
+            list_contents=self._sources.describe,
         )
 
     def _describe_places(self, records: str) -> str:
