@@ -19,10 +19,11 @@ from _newsclippings.facts import (
     Columns,
     columns_of,
 )
-from _newsclippings.text import did_you_mean, redacted_repr, short_repr
+from _newsclippings.text import did_you_mean, option, redacted_repr, short_repr
 
 FLAGS = ("metadata", "check_images")
-PATHS = ("data_dir", "visual_news", "visual_news_index")
+PATHS = ("data_dir", "visual_news_index", "links_root")
+LINKS = ("refuse", "follow")
 # Options that `datasets` or its users may pass to any builder -> what to do instead for this one.
 NO_EFFECT = {
     "data_files": "The files are found below data_dir=; pass the place of VisualNews as visual_news=.",
@@ -43,10 +44,11 @@ class Request:
         name: name of the config.
         data_dir: folder with the official tree (`news_clippings/data/...`, `visual_news/...`). Unset: the environment
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
-        visual_news: VisualNews: its folder `origin`, or its `origin.tar`, local or at a URL of which fsspec reads
-            ranges (`https://`, `hf://`, ...); only the needed parts are fetched. Unset: searched below data_dir.
-        visual_news_index: an index of that tar, made by `newsclippings index`; a file or a URL. Unset: the headers of
-            the tar are read once.
+        visual_news: VisualNews: its folder `origin`, its `origin.tar`, a zip, or the first part of either, local or at
+            a URL of which fsspec reads ranges (`https://`, `hf://`, ...); only the needed parts are fetched. A list:
+            of each picture the first location that has it. Unset: searched below data_dir.
+        visual_news_index: an index of the (first) tar, made by `newsclippings index`; a file or a URL. Unset: the
+            headers of the tar are read once.
         images: `"bytes"`: the rows hold the encoded pictures. `"path"`: the image column refers to the files of the
             folder, and nothing is copied. `"none"`: no image column; image_path stays.
         missing: what to do with a row whose picture or record is missing. `"error"`: build nothing and report what is
@@ -61,6 +63,9 @@ class Request:
             the folder origin. The metadata name that file.
         check_images: decode every picture while joining, in threads; those that do not decode, or have more than 64
             million pixels, count as missing. If False, such a picture is an error when its row is read.
+        links: what to do with symbolic links that leave the folder of pictures. `"refuse"`: an error. `"follow"`: they
+            are read if they lead below `links_root`.
+        links_root: the folder below which such links may lead, such as the cache of DVC.
 
     Raises:
         ConfigError: an option does not exist, or has a value that cannot be used.
@@ -68,7 +73,7 @@ class Request:
 
     name: str = DEFAULT_CONFIG
     data_dir: str | None = None
-    visual_news: str | None = None
+    visual_news: str | list[str] | None = None
     images: str = "bytes"
     missing: str = "error"
     splits: list[str] | None = None
@@ -77,6 +82,8 @@ class Request:
     articles: bool | str = False
     visual_news_index: str | None = None
     check_images: bool = False
+    links: str = "refuse"
+    links_root: str | None = None
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
         """Raise `ConfigError`, and not TypeError, for a field that does not exist."""
@@ -92,7 +99,8 @@ class Request:
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that cannot be used."""
         check_name(self.name)
-        for field, value, allowed in (("images", self.images, IMAGES), ("missing", self.missing, MISSING)):
+        chosen = (("images", self.images, IMAGES), ("missing", self.missing, MISSING), ("links", self.links, LINKS))
+        for field, value, allowed in chosen:
             if not isinstance(value, str) or value not in allowed:
                 raise bad_value(field, value, allowed)
         for field in FLAGS:
@@ -100,7 +108,11 @@ class Request:
                 raise bad_value(field, getattr(self, field), (True, False))
         if not isinstance(self.articles, bool) and self.articles != FULL:
             raise bad_value("articles", self.articles, ARTICLES)
-        self.paths()
+        paths = self.paths()
+        if (self.links == "follow") != (paths["links_root"] is not None):
+            both = f"{option('links', 'follow')} and {option('links_root', '/folder')}"
+            message = f"{both} belong together: links are followed only below a folder that you name. Pass both."
+            raise ConfigError(message)
         self.wanted_splits()
         self.wanted_embeddings()
 
@@ -138,8 +150,9 @@ class Request:
         return columns_of(self.images, self.wanted_embeddings(), self.metadata, self.articles)
 
     def paths(self) -> dict[str, Any]:
-        """Return the fields that are paths or URLs, as text; None if unset or empty."""
-        return {field: check_path(field, getattr(self, field)) or None for field in PATHS}
+        """Return the fields that are paths or URLs, as text (visual_news: a list); None if unset or empty."""
+        paths: dict[str, Any] = {field: check_path(field, getattr(self, field)) or None for field in PATHS}
+        return {**paths, "visual_news": check_locations(self.visual_news)}
 
 
 def bad_value(field: str, value: object, allowed: Iterable[object]) -> ConfigError:
@@ -162,6 +175,17 @@ def check_path(field: str, value: object) -> str | None:
         message = f"{field}={short_repr(value)} is a {type(value).__name__}; expected a path or a URL."
         raise ConfigError(message)
     return path
+
+
+def check_locations(value: object) -> list[str] | None:
+    """Return visual_news, one location or several, as a list of texts; None if it is unset or empty.
+
+    Raises:
+        ConfigError: it has another type.
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    paths = [path for each in several if (path := check_path("visual_news", each))]
+    return list(dict.fromkeys(paths)) or None
 
 
 def check_name(name: object) -> None:

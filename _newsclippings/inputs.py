@@ -1,14 +1,16 @@
 """Find each input of a config: below data_dir, where visual_news= points to, or on the Hub."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from _newsclippings.config import Request
-from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
+from _newsclippings.errors import BadFileError, BadTarError, ConfigError, DataNotFoundError
 from _newsclippings.facts import (
     EMBEDDINGS,
     ENV_DATA_DIR,
@@ -22,12 +24,45 @@ from _newsclippings.facts import (
     VISUAL_NEWS_TREE,
     VISUAL_NEWS_URL,
 )
-from _newsclippings.storage import NO_ACCESS, Access, check_accessible, identify, is_url, stamp
+from _newsclippings.storage import (
+    NO_ACCESS,
+    Access,
+    check_accessible,
+    first_part,
+    identify,
+    is_part,
+    is_url,
+    stamp,
+)
 from _newsclippings.text import option, redacted_repr, without_secrets
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
 _ARTICLES = ("articles", "articles.tar")  # the original articles, beside it
 _PACKED = ("articles.tar.gz", "articles.tgz")  # as the authors give them
+
+
+SHOWN = 5  # names of a location in an error
+_DEEPEST = 6  # folders above the outlets that are looked into
+_MOST_FOLDERS = 500  # folders that are looked into
+_PACKED_TARS = {
+    ".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".tbz2": "bunzip2", ".tbz": "bunzip2", ".xz": "unxz",
+    ".txz": "unxz", ".zst": "unzstd", ".tzst": "unzstd", ".lz4": "unlz4", ".7z": "7z x", ".rar": "unrar x",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A location of pictures.
+
+    Attributes:
+        kind: `"folder"`, `"tar"` or `"zip"`.
+        location: path or URL; of a tar or zip in parts, that of the first. A folder is the one that has the outlets.
+        index: index of the tar as Parquet; None to walk its headers.
+    """
+
+    kind: str
+    location: str
+    index: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,14 +74,15 @@ class Inputs:
         matches: split -> data/<config>/<split>.json.
         metadata: split -> metadata/<split>.json; captions come from it if there is no data.json.
         data_json: data.json of VisualNews as a file; None if there is none. It may also be in the tar.
-        pictures: the folder `origin` or the origin.tar that pictures come from; None if there is neither.
-        tar: origin.tar, even if pictures come from the folder; None if there is none.
+        sources: where pictures come from: of each picture the first that has it.
+        tar: the first tar, even if pictures come from a folder only; None if there is none.
         tar_index: index of the tar as Parquet; None to walk its headers.
         embeddings: kind -> split -> pickle, for the kinds that are asked for.
         searched: (place, what is there) for each place where VisualNews was looked for.
         full_articles: the folder `articles` or the articles.tar with the original articles; None if there is neither,
             or if they are not asked for.
         full_searched: places where they were looked for.
+        links_root: a folder below which symbolic links of a folder of pictures may lead.
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
         access: what the user passed to reach remote inputs.
@@ -58,13 +94,14 @@ class Inputs:
     matches: dict[str, str]
     metadata: dict[str, str]
     data_json: str | None
-    pictures: str | None
+    sources: tuple[Source, ...]
     tar: str | None
     tar_index: str | None
     embeddings: dict[str, dict[str, str]]
     searched: tuple[tuple[str, str], ...]
     full_articles: str | None = None
     full_searched: tuple[str, ...] = ()
+    links_root: str | None = None
     prefetch: bool = False
     roots: tuple[str, ...] = ()
     access: Access = field(default=NO_ACCESS, compare=False, repr=False)
@@ -76,7 +113,8 @@ class Inputs:
 
     def list_places(self) -> list[str]:
         """List the files and folders that are inputs, or would be if they existed. No output may be there."""
-        files = [*self.matches.values(), *self.metadata.values(), self.data_json, self.pictures, self.tar]
+        files = [*self.matches.values(), *self.metadata.values(), self.data_json, self.tar]
+        files += [*(source.location for source in self.sources), self.links_root]
         files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
         files += [*(place for place, _ in self.searched), *self.roots]
@@ -97,7 +135,7 @@ class Inputs:
 
     def require_pictures(self) -> None:
         """Raise `DataNotFoundError` if VisualNews was not found."""
-        if self.pictures is None:
+        if not self.sources:
             raise _no_pictures(self.searched)
 
     def require_visual_news(self, config: Request) -> None:
@@ -107,10 +145,26 @@ class Inputs:
         if config.articles == FULL and self.full_articles is None:
             raise _no_full_articles(self.full_searched)
 
+    @property
+    def folders(self) -> list[str]:
+        """The folders that pictures come from."""
+        return [source.location for source in self.sources if source.kind == "folder"]
+
+    @property
+    def archives(self) -> list[Source]:
+        """The tars and zips that pictures come from; a tar that only data.json may come from, if there are none."""
+        unused = [Source("tar", self.tar, self.tar_index)] if self.tar is not None else []
+        return [source for source in self.sources if source.kind != "folder"] or unused
+
+    @property
+    def places(self) -> str:
+        """The locations that pictures come from, without secrets, for messages."""
+        return ", ".join(without_secrets(source.location) for source in self.sources)
+
     def identity(self, location: str) -> str:
         """Identify the content of an input (see `storage.identify`). Each input is asked once."""
         if location not in self.identities:
-            tar = location == self.tar
+            tar = self._is_tar(location)
             self.stamps[location] = stamp(location, self.access)
             known = is_url(location) and not tar  # by the same request
             self.identities[location] = self.stamps[location] if known else identify(location, not tar, self.access)
@@ -130,18 +184,21 @@ class Inputs:
         if stamp(location, self.access) == self.stamp(location):
             return True
         # Servers that share a name may have ETags of their own for one file
-        remote_tar = location == self.tar and is_url(location)
+        remote_tar = self._is_tar(location) and is_url(location)
         return remote_tar and identify(location, False, self.access) == self.identity(location)
+
+    def _is_tar(self, location: str) -> bool:
+        return location == self.tar or any((each.kind, each.location) == ("tar", location) for each in self.sources)
 
     def _places_read(self, config: Request) -> list[str | None]:
         places = [*self.matches.values(), self.data_json]
         places += [file for files in self.embeddings.values() for file in files.values()]
         if self.data_json is None:
-            places.append(self.tar)
+            places += [source.location for source in self.archives]
         if self.data_json is None or config.needs_metadata:
             places += self.metadata.values()
         if config.needs_origin:
-            places.append(self.pictures)
+            places += [source.location for source in self.sources]
         if config.articles == FULL:
             places.append(self.full_articles)
         if self.tar in places:
@@ -155,8 +212,8 @@ def build_id(config: Request, inputs: Inputs) -> str:
     Inputs count by their content, wherever they are. A folder of pictures has too many: the builder compares them when
     they are needed. It counts by its path if that is in the rows.
     """
-    no_paths = inputs.pictures if config.images != "path" and os.path.isdir(inputs.pictures or "") else None
-    places = [place if place != no_paths else None for place in inputs._places_read(config)]
+    no_paths = inputs.folders if config.images != "path" else []
+    places = [place if place not in no_paths else None for place in inputs._places_read(config)]
     lines = [f"{inputs.identity(place) if place else ''}\n" for place in places]
     content = f"{VERSION} {inputs.config}{''.join(lines)}".encode()
     options = {
@@ -191,38 +248,53 @@ def find_inputs(
     """
     on_misplaced = on_misplaced or _refuse
     splits, paths = config.wanted_splits(), config.paths()
-    data_dir, visual_news, visual_news_index = (
-        paths[name] for name in ("data_dir", "visual_news", "visual_news_index")
-    )
+    data_dir, visual_news_index = paths["data_dir"], paths["visual_news_index"]
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
 
     def name_data_dir(place: str) -> str:
         return option("data_dir", place) if paths["data_dir"] else f"{ENV_DATA_DIR}={place!r}"
 
     if data_dir is not None and is_url(data_dir):
-        given = name_data_dir(without_secrets(data_dir))
-        message = f"{given} is a URL; expected a local path. Only visual_news may be remote."
+        named = name_data_dir(without_secrets(data_dir))
+        message = f"{named} is a URL; expected a local path. Only visual_news may be remote."
         raise ConfigError(message)
-    data_dir, visual_news, visual_news_index = map(_absolute, (data_dir, visual_news, visual_news_index))
+    data_dir, visual_news_index, links_root = map(_absolute, (data_dir, visual_news_index, paths["links_root"]))
+    given = [place for each in paths["visual_news"] or [] if (place := _absolute(each))]
     below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
-    searched = below if visual_news is None else _expand_visual_news(visual_news)
+    expanded = [*dict.fromkeys(place for each in given for place in _expand_visual_news(each))]
+    searched = expanded if given else below
     folders = [place for place in searched if os.path.isdir(place)]
-    remote = visual_news if visual_news is not None and is_url(visual_news) else None
-    tar = remote or _find_file([place for place in searched if place not in folders], on_misplaced)
+    files = [place for place in searched if place not in folders]
+    with_pictures = {place: root for place in folders if (root := _find_outlets(place)) is not None}
+    if given:
+        present = [place for place in files if is_url(place) or _find_file([place], on_misplaced)]
+        kinds = [_make_source(p, with_pictures, None) for p in searched if p in present or p in with_pictures]
+        tar = next((source.location for source in kinds if source.kind == "tar"), None)
+        beside = {f"{folder}.tar" for folder in with_pictures} - set(given)  # extracted
+        sources = [source for source in kinds if source.location not in beside]
+    else:
+        tar = _find_file(files, on_misplaced)
+        sources = [_make_source(place, with_pictures, None) for place in [*with_pictures, *([tar] if tar else [])][:1]]
+        if not sources and data_dir is not None:
+            inside = [place for root in VISUAL_NEWS_ROOTS[:2] for place in _list_archives(_join(data_dir, root))]
+            sources = [_make_source(place, {}, None) for place in inside]
+            tar = next((source.location for source in sources if source.kind == "tar"), None)
+    sources = [replace(s, index=visual_news_index if s.location == tar else None) for s in sources]
     if visual_news_index is not None and tar is None:
-        given = option("visual_news_index", without_secrets(visual_news_index))
-        message = f"{given} is the index of a tar, but no tar was found. Pass {option('visual_news')} as well."
+        named = option("visual_news_index", without_secrets(visual_news_index))
+        message = f"{named} is the index of a tar, but no tar was found. Pass {option('visual_news')} as well."
         raise ConfigError(message)
     if visual_news_index is not None and not is_url(visual_news_index) and not os.path.isfile(visual_news_index):
         message = f"{option('visual_news_index', visual_news_index)} is not a file. Correct the path."
         raise DataNotFoundError(message)
-    with_pictures = [f for f in folders if any(os.path.isdir(os.path.join(f, outlet)) for outlet in OUTLETS)]
-    places = folders if visual_news is None else [*folders, *(f for f in below if os.path.isdir(f))]
-    if tar is not None and visual_news == tar and not remote:  # data.json may be extracted beside it
-        places.append(os.path.join(os.path.dirname(tar), "origin"))
+    places = [with_pictures.get(folder, folder) for folder in folders]
+    if given:
+        places += [folder for folder in below if os.path.isdir(folder)]
+        if len(given) == 1 and given[0] == tar and not is_url(tar):  # data.json may be extracted beside it
+            places.append(os.path.join(os.path.dirname(tar), "origin"))
     data_json = _find_file([os.path.join(folder, "data.json") for folder in places], on_misplaced)
 
-    full_searched = _list_full_articles(data_dir, visual_news) if config.articles == FULL else []
+    full_searched = _list_full_articles(data_dir, given) if config.articles == FULL else []
 
     def find_authors_file(*names: str) -> str:
         """Find a file below data_dir under any of its names, else on the Hub under the first."""
@@ -231,14 +303,14 @@ def find_inputs(
         return local or f"{HUB_FILES}/{names[0]}"
 
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
-    if data_dir is not None and not any([*folders, tar, data_json]) and all(map(is_url, matches.values())):
+    if data_dir is not None and not any([*folders, *sources, tar, data_json]) and all(map(is_url, matches.values())):
         raise _nothing_there(name_data_dir(data_dir), data_dir)
     return Inputs(
         config=config.name,
         matches=matches,
         metadata={split: find_authors_file(f"metadata/{SPLITS[split]}.json") for split in splits},
         data_json=data_json,
-        pictures=with_pictures[0] if with_pictures else tar,
+        sources=tuple(sources),
         tar=tar,
         tar_index=visual_news_index,
         embeddings={
@@ -253,6 +325,7 @@ def find_inputs(
         },
         searched=tuple((place, _describe(place)) for place in searched)
         or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
+        links_root=links_root,
         full_articles=_find_full_articles(full_searched, on_misplaced),
         full_searched=tuple(full_searched),
         roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
@@ -268,11 +341,12 @@ def find_full_matches(config: Request) -> list[str]:
     return [place for place in places if os.path.isfile(place)]
 
 
-def _list_full_articles(data_dir: str | None, visual_news: str | None) -> list[str]:
+def _list_full_articles(data_dir: str | None, visual_news: Sequence[str]) -> list[str]:
     """List the places where the original articles may be: below data_dir, in the folder visual_news=, or beside it."""
     folders = [_join(data_dir, root) for root in VISUAL_NEWS_ROOTS] if data_dir else []
-    if visual_news is not None and not is_url(visual_news):
-        folders = [visual_news, os.path.dirname(visual_news), *folders]
+    for place in visual_news:
+        if not is_url(place):
+            folders = [place, os.path.dirname(place), *folders]
     return [os.path.join(folder, name) for folder in dict.fromkeys(folders) for name in _ARTICLES]
 
 
@@ -332,7 +406,10 @@ def _describe(place: str) -> str:
     if is_url(place):
         return "not opened yet"
     if os.path.isdir(place):
-        return f"a folder without {', '.join(OUTLETS)}"
+        names = sorted(entry.name for entry in os.scandir(place)) if os.access(place, os.R_OK) else []
+        more = ", ..." if len(names) > SHOWN else ""
+        content = f"; it has {', '.join(names[:SHOWN])}{more}" if names else "; it is empty"
+        return f"a folder without {', '.join(OUTLETS)}{content}"
     return "found" if os.path.exists(place) else "missing"
 
 
@@ -343,7 +420,8 @@ def _join(folder: str, root: str) -> str:
 def _expand_visual_news(path: str) -> list[str]:
     """List the places that visual_news= may mean: a tar, the folder origin, or inside a folder that has either."""
     if is_url(path):
-        return [path]
+        _check_packed(path)
+        return [first_part(path)]
     check_accessible(path)
     if not os.path.exists(path):
         message = (
@@ -351,8 +429,60 @@ def _expand_visual_news(path: str) -> list[str]:
             f"origin.tar:\n{VISUAL_NEWS_TREE}"
         )
         raise DataNotFoundError(message)
+    if os.path.isfile(path):
+        _check_packed(path)
+        return [first_part(path)]
     inner = [os.path.join(path, name) for name in _NAMES]
-    return inner if any(map(os.path.exists, inner)) else [path]
+    if any(map(os.path.exists, inner)):
+        return inner if os.path.isdir(inner[0]) else [place for place in inner if os.path.exists(place)]
+    return [path] if _find_outlets(path) is not None else _list_archives(path) or [path]
+
+
+def _check_packed(path: str) -> None:
+    """Raise `ConfigError` for a compressed tar, by its name; others are recognised when they are opened."""
+    name = path.lower().partition("?")[0]
+    tool = _PACKED_TARS.get(os.path.splitext(name)[1])
+    if tool is not None:
+        command = f"{tool} {shlex.quote(without_secrets(path))}"
+        message = (
+            f"{option('visual_news', without_secrets(path))} is compressed, and its files cannot be read at a position."
+            f" Decompress it once, without unpacking the tar in it: {command}"
+        )
+        raise BadTarError(message)
+
+
+def _make_source(place: str, with_pictures: Mapping[str, str], index: str | None) -> Source:
+    """Make the source of a location: a folder that has pictures, or a file by the ending of its name."""
+    if place in with_pictures:
+        return Source("folder", with_pictures[place])
+    name = place.lower().partition("?")[0]
+    return Source("zip" if re.search(r"\.zip([._-]?(part[._-]?)?([a-z]{2,3}|\d+))?$", name) else "tar", place, index)
+
+
+def _list_archives(folder: str) -> list[str]:
+    """List the tars and zips in a folder, sorted; of one in parts the first part. Those of articles do not count."""
+    if not os.path.isdir(folder):
+        return []
+    names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith(("articles", ".")))
+    places = [os.path.join(folder, name) for name in names if name.endswith((".tar", ".zip")) or is_part(name)]
+    return [*dict.fromkeys(map(first_part, filter(os.path.isfile, places)))]
+
+
+def _find_outlets(folder: str) -> str | None:
+    """Find the folder that has the folders of the outlets: this one, or one a few levels below it."""
+    level, seen = [folder], 0
+    for _ in range(_DEEPEST):
+        below: list[str] = []
+        for place in level:
+            if any(os.path.isdir(os.path.join(place, outlet)) for outlet in OUTLETS):
+                return place
+            seen += 1
+            if seen > _MOST_FOLDERS:
+                return None
+            with contextlib.suppress(OSError), os.scandir(place) as entries:  # one that may not be listed
+                below += sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+        level = below
+    return None
 
 
 def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import Inputs
-from _newsclippings.pictures import FolderPictures, pictures_state
+from _newsclippings.pictures import FolderPictures, folders_of, pictures_state
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
     check_own_folder,
@@ -27,7 +27,6 @@ from _newsclippings.tables import as_array
 
 REPORT_FILE = "join_report.json"
 INPUTS_FILE = "inputs.arrow"
-ROLES = ("pictures", "full_articles")  # fields of `Inputs` that may be folders of many files
 INFO_FILE = "dataset_info.json"
 PROOF_FILE = "checksums.proof"
 CALL = "download_and_prepare"
@@ -49,14 +48,14 @@ def load_reports(folder: str) -> dict[str, Any]:
 def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, JoinedSplit]) -> None:
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
-    unique = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
-    roles = [ROLES[pictures.root == os.path.realpath(inputs.full_articles or "")] for pictures in unique.values()]
-    about = {"config_id": config_id, "state": pictures_state(*unique.values()), "roles": json.dumps(roles)}
+    folders, places = folders_of(*files), [os.path.realpath(place) for place in _list_folders(inputs)]
+    numbers = json.dumps([places.index(pictures.root) for pictures in folders])
+    about = {"config_id": config_id, "state": pictures_state(*folders), "folders": numbers}
     if inputs.tar is not None and any(joined.damage for joined in splits.values()):
         about["damaged_tar"] = inputs.stamp(inputs.tar)
     schema = pa.schema([("path", pa.string())], about)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        for pictures in unique.values():
+        for pictures in folders:
             writer.write_batch(pa.record_batch([pictures.paths.take(as_array(pictures.looked))], schema=schema))
 
 
@@ -102,15 +101,22 @@ def check_replaced(folder: str, name: str) -> None:
         raise foreign_output(folder, CALL)
 
 
+def _list_folders(inputs: Inputs) -> list[str]:
+    """List the inputs that are folders of many files."""
+    folders = [source.location for source in inputs.sources if source.kind == "folder"]
+    return [*folders, *([inputs.full_articles] if inputs.full_articles is not None else [])]
+
+
 def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
     """Check whether the data in a folder were built from other inputs or options.
 
     Args:
         folder: the folder with the data.
         config_id: the current id of the config, which covers its options, its input files and `VERSION`.
-        inputs: the inputs. No config_id covers the files in a folder, because there are too many to check each time an
-            id is needed: they are compared here by size and time. Nor does one cover all bytes of a tar. That matters
-            only if the tar was damaged, since it may have been repaired: then any change of the file counts.
+        inputs: the inputs. No config_id covers the pictures and articles in folders, because there are too many to
+            check each time an id is needed: they are compared here by size and time. Nor does one cover all bytes of a
+            tar. That matters only if the tar was damaged, since it may have been repaired: then any change of the file
+            counts.
     """
     try:
         file = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE))))
@@ -118,9 +124,10 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
         if metadata.get(b"config_id") != config_id.encode():
             return True
         batches = [file.get_batch(k)["path"] for k in range(file.num_record_batches)]
-        roots = [str(getattr(inputs, role)) for role in json.loads(metadata[b"roles"])]
-        folders = [FolderPictures(*each) for each in zip(roots, batches, strict=True)]
-    except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError):  # absent or damaged
+        places = [_list_folders(inputs)[number] for number in json.loads(metadata[b"folders"])]
+        root = inputs.links_root
+        folders = [FolderPictures(*each, None, root) for each in zip(places, batches, strict=True)]
+    except (OSError, pa.ArrowException, KeyError, ValueError, IndexError):  # absent or damaged
         return True
     if (damaged := metadata.get(b"damaged_tar")) is not None and (
         inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged

@@ -14,11 +14,11 @@ from _newsclippings.config import Request
 from _newsclippings.errors import BadFileError, MissingDataError
 from _newsclippings.facts import NAME, OUTLETS
 from _newsclippings.inputs import find_inputs
-from _newsclippings.pictures import FolderPictures, import_decoder, pictures_state
+from _newsclippings.pictures import folders_of, import_decoder, pictures_state
 from _newsclippings.rows import Joiner
 from _newsclippings.storage import BadNameError, cache_folder, normalise_paths
 from _newsclippings.tables import array_of
-from _newsclippings.text import option, printable, without_secrets
+from _newsclippings.text import option, printable
 
 NAMED = 3  # missing pictures that a report names
 _logger = logging.getLogger(NAME)
@@ -75,11 +75,9 @@ class VisualNews:
         joiner = self._joiner()
         pictures = joiner.pictures(names)
         self._report(paths, [bool(place >= 0 and pictures.present[place]) for place in places])
-        if isinstance(pictures, FolderPictures):
-            state = pictures_state(pictures)
-        else:
-            state = joiner.inputs.identity(str(joiner.inputs.pictures))
-        content = f"{state} {self.inputs.pictures} {self.request.missing} {pictures.sizes.tolist()}"
+        archives = [joiner.inputs.identity(source.location) for source in self.inputs.archives]
+        state = [pictures_state(*folders_of(pictures)), *archives, self.inputs.folders]
+        content = f"{state} {self.request.missing} {pictures.sizes.tolist()}"
         return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _report(self, paths: list[str | None], there: list[bool]) -> None:
@@ -98,7 +96,7 @@ class VisualNews:
         first = ", ".join(known[:NAMED]) or "rows without an image_path"
         text = (
             f"join_images: expected pictures for {len(paths):,} rows, found none for {len(absent):,} ({by_outlet}). "
-            f"First: {first}. Looked in {printable(without_secrets(self.inputs.pictures or ''))}."
+            f"First: {first}. Looked in {printable(self.inputs.places)}."
         )
         if self.request.missing == "error":
             raise MissingDataError(f"{text} Complete the files, or pass {option('missing', 'null')}.")

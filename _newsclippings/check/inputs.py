@@ -13,14 +13,14 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import SHOWN, VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
-from _newsclippings.config import Request, bad_value, check_path
+from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.folder import rows_of
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
-from _newsclippings.pictures import FolderPictures, Pictures
+from _newsclippings.pictures import Layout, Pictures, PictureSources
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
 from _newsclippings.storage import Access, LocalFile, cache_folder, free_bytes, is_url
 from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
@@ -33,13 +33,15 @@ Key = tuple[str, str]  # config and split
 
 def verify(
     data_dir: str | os.PathLike[str] | None = None,
-    visual_news: str | os.PathLike[str] | None = None,
+    visual_news: Any = None,
     *,
     configs: str | Iterable[str] | None = None,
     images: str | None = None,
     embeddings: bool = False,
     checksums: bool = False,
     visual_news_index: str | os.PathLike[str] | None = None,
+    links: str = "refuse",
+    links_root: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     token: str | bool | None = None,
@@ -48,7 +50,7 @@ def verify(
 
     Args:
         data_dir: folder with the official tree, as in `NewsCLIPpingsConfig`.
-        visual_news: the folder `origin`, or `origin.tar`, as in `NewsCLIPpingsConfig`.
+        visual_news: one location of VisualNews, or a list, as in `NewsCLIPpingsConfig`.
         configs: names of configs. Unset: those with all matches on this machine, else merged_balanced.
         images: None checks whether each needed picture exists; `"header"` also checks its format, size and end;
             `"decode"` also decodes it.
@@ -56,6 +58,8 @@ def verify(
         checksums: whether to compute the SHA-256 of each file, and compare the authors' files with the Hub.
         visual_news_index: an index of the tar, as in `NewsCLIPpingsConfig`. If it has checksums of data, the whole tar
             is read and compared with them; a remote one only if `checksums` is set.
+        links: as in `NewsCLIPpingsConfig`.
+        links_root: as in `NewsCLIPpingsConfig`.
         cache_dir: the cache folder of `datasets`, where the index of a tar is kept, as in a build.
         storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
         token: of the Hub, as of `load_dataset`.
@@ -79,11 +83,12 @@ def verify(
         if not isinstance(value, bool):
             raise bad_value(flag, value, (True, False))
     report, access = Report(), Access(storage_options, token)
-    given = {"data_dir": data_dir, "visual_news": visual_news, "visual_news_index": visual_news_index}
+    given = {"data_dir": data_dir, "visual_news_index": visual_news_index, "links_root": links_root}
     places: dict[str, Any] = {name: check_path(name, place) for name, place in given.items()}
+    places["visual_news"] = check_locations(visual_news)
     chosen = configs or _list_local_configs(places["data_dir"])
     kinds = list(EMBEDDINGS) if embeddings else []
-    requests = [Request(config, embeddings=kinds, **places) for config in CONFIGS if config in chosen]
+    requests = [Request(config, embeddings=kinds, links=links, **places) for config in CONFIGS if config in chosen]
     found = {
         request.name: inputs for request in requests if (inputs := _find_inputs(report, request, access)) is not None
     }
@@ -103,7 +108,10 @@ def verify(
     )
     make_space = "" if needed < free else "free disk space, or change to a folder on a larger disk; then "
     options = [f"--config {config}" for config in chosen]
-    options += [f"--{name.replace('_', '-')} {shlex.quote(place)}" for name, place in places.items() if place]
+    options += ["--links follow"] * (links == "follow")
+    for name, place in places.items():
+        several = place if isinstance(place, list) else [place]
+        options += [f"--{name.replace('_', '-')} {shlex.quote(each)}" for each in several if each]
     build = f"newsclippings build newsclippings {without_secrets(' '.join(options))}"
     report.next = f"Next: {make_space}`{build}`." if report.sound else VERIFY_AGAIN
     return report
@@ -180,24 +188,23 @@ class _RowCheck:
             cache: folder for indexes of tars.
         """
         self.report, self.inputs, self.matches = report, inputs, matches
-        self.tar: TarArchive | None = None
-        if inputs.tar is not None:
-            known = inputs.identity, inputs.stamp, inputs.access
-            self.tar = TarArchive(inputs.tar, inputs.tar_index, cache, False, False, *known)
-        pictures_in_tar = inputs.tar is not None and inputs.pictures == inputs.tar
-        self.corpus = Corpus(inputs, self.tar, pictures_in_tar, metadata=False, articles=False, cache=cache)
+        self.unreadable: dict[str, NewsCLIPpingsError] = {}  # path of each picture that may not be read -> why
+        self.sources = PictureSources(inputs, cache, kept=False, whole=False, report=self.unreadable.__setitem__)
+        from_archives = any(source.kind != "folder" for source in inputs.sources)
+        archives = self.sources.archives
+        self.corpus = Corpus(inputs, archives, from_archives, metadata=False, articles=False, cache=cache)
         self.pictures: dict[str, Pictures] = {}  # split -> the pictures of all its records
         self.pictures_failed = False  # whether the folder or the tar of pictures cannot be opened
-        self.unreadable: dict[str, NewsCLIPpingsError] = {}  # path of each picture that may not be read -> why
 
     def run(self, images: str | None, checksums: bool) -> None:
         """Check the tar, the records, the rows and the pictures; see `verify` for the arguments."""
-        self._list_tar()
-        if self.tar is not None and self.inputs.tar_index is not None:
-            with self.report.collecting(without_secrets(self.tar.location)):
-                self._compare_data(self.tar, self.inputs.tar_index, checksums or not is_url(self.tar.location))
+        self._list_archives()
+        for tar in self.sources.tars:
+            if tar.location == self.inputs.tar and self.inputs.tar_index is not None:
+                with self.report.collecting(without_secrets(tar.location)):
+                    self._compare_data(tar, self.inputs.tar_index, checksums or not is_url(tar.location))
         records, known = self._read_records()
-        if self.inputs.pictures is None:
+        if not self.inputs.sources:
             with self.report.collecting("VisualNews"):
                 self.inputs.require_pictures()
         needed: dict[str, list[Int64s]] = {}  # split -> for each config, the records whose pictures its rows need
@@ -213,20 +220,29 @@ class _RowCheck:
         if images is not None:
             rows = [(pictures, np.concatenate(needed[split])) for split, pictures in self.pictures.items()]
             check_pictures(self.report, rows, images == "decode")
-        if self.tar is not None and self.tar.others:
-            listed = f"{self.tar.file.path} has members that are no plain files, and stop nothing: {self.tar.others}."
-            self.report.notes.append(listed)
-        if self.tar is not None and self.tar.known_damage:
-            path = self.tar.file.path
-            self.report.note_fault(False, path, str(damaged_tar(path, self.tar.known_damage)))
+        for tar in self.sources.tars:
+            if tar.others:
+                listed = f"{tar.file.path} has members that are no plain files, and stop nothing: {tar.others}."
+                self.report.notes.append(listed)
+            if tar.known_damage:
+                self.report.note_fault(False, tar.file.path, str(damaged_tar(tar.file.path, tar.known_damage)))
+        for place, layout in self.sources.layouts.items():
+            if layout != Layout():
+                self.report.notes.append(f"{without_secrets(place)}: pictures are {layout}.")
 
-    def _list_tar(self) -> None:
-        if self.inputs.tar is not None:
+    def _list_archives(self) -> None:
+        for source in self.inputs.archives:
+            _list_file(self.report, "VisualNews", source.location)
+        if self.inputs.tar is not None and self.inputs.sources and self.inputs.tar not in self.locations:
             _list_file(self.report, "VisualNews", self.inputs.tar)
-            if self.inputs.pictures != self.inputs.tar:
-                self._check_unused_tar(self.inputs.tar)
+            self._check_unused_tar(self.inputs.tar)
         if self.inputs.tar_index is not None:
             _list_file(self.report, "index of the tar", self.inputs.tar_index)
+
+    @property
+    def locations(self) -> list[str]:
+        """The locations that pictures come from."""
+        return [source.location for source in self.inputs.sources]
 
     def _check_unused_tar(self, tar: str) -> None:
         """Check only the beginning and the end of a tar that pictures do not come from."""
@@ -292,37 +308,35 @@ class _RowCheck:
 
     def _join(self, config: str, split: str, matches: pa.Table, records: pa.Table) -> Int64s:
         """Join a split into the same rows as a build; return the records whose pictures they need."""
-        searched = f"pictures {without_secrets(self.inputs.pictures or 'nowhere')}, records of data.json or metadata"
+        searched = f"pictures {self.inputs.places or 'nowhere'}, records of data.json or metadata"
         rows = join(matches, records)
-        pictures = self._look_for_pictures(self.inputs.pictures, split, records, rows.image_row)
+        pictures = self._look_for_pictures(split, records, rows.image_row)
         joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, searched=searched)
         counts = self.report.counts[config][split]
         counts["complete"], counts["missing"] = joined.report.resolved, joined.report.missing
+        if pictures is not None:
+            counts["locations"] = self.sources.count(pictures, rows.image_row)
         counts["bytes"] = int(rows_of(joined).sizes.sum())
         with self.report.collecting(f"{config}/{split}"):
-            raise_if_incomplete(config, {split: joined.report}, searched)
+            raise_if_incomplete(config, {split: joined.report}, searched, self.sources.describe)
         return rows.image_row.astype(np.int64)
 
-    def _look_for_pictures(self, place: str | None, split: str, records: pa.Table, rows: Int32s) -> Pictures | None:
-        """Look for the pictures of some records of a split; None if the folder or the tar cannot be opened."""
-        if place is None:
+    def _look_for_pictures(self, split: str, records: pa.Table, rows: Int32s) -> Pictures | None:
+        """Look for the pictures of some records of a split; None if a location cannot be opened."""
+        place = self.inputs.places
+        if not place:
             return None
-        with self.report.collecting(without_secrets(place)):
+        with self.report.collecting(place):
             if split not in self.pictures and not self.pictures_failed:
                 self.pictures_failed = True  # unless the next line succeeds
-                self.pictures[split] = self._open_pictures(place, one_chunk(records["image_path"]))
+                self.pictures[split] = self.sources.open(one_chunk(records["image_path"]))
                 self.pictures_failed = False
             if split in self.pictures:
                 self.pictures[split].look(rows)
         result = "No picture could be" if self.pictures_failed else "Pictures were"
-        if (note := f"{result} looked for in {without_secrets(place)}.") not in self.report.notes:
+        if (note := f"{result} looked for in {place}.") not in self.report.notes:
             self.report.notes.append(note)
         return self.pictures.get(split)
-
-    def _open_pictures(self, place: str, paths: pa.Array) -> Pictures:
-        if self.tar is not None and not os.path.isdir(place):
-            return self.tar.pictures(paths)
-        return FolderPictures(place, paths, self.unreadable.__setitem__)
 
 
 def _check_embeddings(report: Report, found: dict[str, Inputs], matches: dict[Key, pa.Table]) -> None:

@@ -28,7 +28,8 @@ class Report:
         invalid: place -> what is wrong and what to do.
         counts: config -> split -> counts. Of inputs: `rows`, `published`, `pristine`, `unknown_ids` (in no corpus),
             `complete` (rows with both records and, if pictures could be looked for, the picture), `missing` (rows by
-            kind and outlet), `coverage` (rows by kind of embedding) and `bytes` of a build. Of a built folder: `rows`,
+            kind and outlet), `locations` (needed pictures that each location has, and those that none has),
+            `coverage` (rows by kind of embedding) and `bytes` of a build. Of a built folder: `rows`,
             `files` and `bytes`.
         files: location -> `is` (what it is), `bytes` (None if it is not on this machine) and, with checksums, `sha256`
             and for the authors' files `as_published` (whether the file on the Hub is equal).
@@ -77,6 +78,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [*_format_files(self.files), *_format_table(self.counts)]
+        lines += _format_locations(self.counts)
         if self.looked_at:
             kinds = ", ".join(f"{printable(kind)} {count:,}" for kind, count in self.looked_at.items())
             lines.append(f"Pictures inspected: {sum(self.looked_at.values()):,} ({kinds})")
@@ -115,6 +117,15 @@ def _format_table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]
     for place, numbers in lines.items():
         values = (f"{numbers[name]:,}" if name in numbers else "-" for name in names)
         yield f"{printable(place):{width}}" + "".join(f"{value:>15}" for value in values)
+
+
+def _format_locations(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
+    """Yield a line for each split and location."""
+    for config, splits in counts.items():
+        for split, entry in splits.items():
+            for place, count in entry.get("locations", {}).items():
+                where = "in none of them" if place == "missing" else f"in {place}"
+                yield printable(f"{config}/{split}: {count:,} of the needed pictures are {where}")
 
 
 def _format_fault(place: str, message: str) -> str:

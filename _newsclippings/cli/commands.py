@@ -105,7 +105,7 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
         "captions": files.data_json
         or (f"data.json in {without_secrets(files.tar)} if it has one, else metadata" if files.tar else "metadata"),
         "metadata": files.metadata,
-        "pictures": without_secrets(files.pictures or "") or None,
+        "pictures": [without_secrets(source.location) for source in files.sources],
         "full_articles": files.full_articles,
         "no_config": find_full_matches(request),
     }

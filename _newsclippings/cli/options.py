@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from _newsclippings.config import LINKS
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, FULL
 from _newsclippings.storage import (
@@ -100,7 +101,21 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
         "--visual-news-index", help="Index of origin.tar, made by `newsclippings index`; a path or a URL."
     )(command)
     command = click.option(
-        "--visual-news", help="VisualNews: the folder origin, or origin.tar (read in place); a path or a URL."
+        "--links-root", type=click.Path(), help="The folder below which --links=follow lets links lead."
+    )(command)
+    command = click.option(
+        "--links",
+        type=Choice(LINKS),
+        default="refuse",
+        show_default=True,
+        help="Symbolic links that leave the folder of pictures: refuse them, or follow them below --links-root.",
+    )(command)
+    command = click.option(
+        "--visual-news",
+        multiple=True,
+        help="VisualNews: the folder origin, origin.tar, a zip (read in place), or the first part of either; a path or "
+        "a URL. Repeat for more: of each picture the first that has it.",
+        callback=lambda _context, _option, places: list(places) or None,
     )(command)
     return click.option(
         "--data-dir",

@@ -11,17 +11,17 @@ import pyarrow as pa
 
 from _newsclippings.corpus.metadata import read_metadata
 from _newsclippings.corpus.records import read_corpus
-from _newsclippings.errors import BadTarError
+from _newsclippings.errors import BadFileError
 from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
-from _newsclippings.storage import FileSlice, LocalFile, RandomFile, Stream, lazy_property, local_copy
+from _newsclippings.storage import FileSlice, LocalFile, Stream, ZipArchive, lazy_property, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup, unique_ids
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import without_secrets
 
 logger = logging.getLogger("newsclippings")
 
-Section = tuple[RandomFile, int, int]  # part of a file: the file, the first byte, and the number of bytes
+Open = Callable[[], Stream]  # opens a file for reading from its start
 
 
 class Corpus:
@@ -32,42 +32,54 @@ class Corpus:
     """
 
     def __init__(
-        self, inputs: Inputs, tar: TarArchive | None, needs_tar: bool, metadata: bool, articles: bool, cache: Path
+        self,
+        inputs: Inputs,
+        archives: Mapping[str, TarArchive | ZipArchive],
+        needs_archives: bool,
+        metadata: bool,
+        articles: bool,
+        cache: Path,
     ) -> None:
         """Store the arguments; open nothing.
 
         Args:
             inputs: where the inputs are.
-            tar: origin.tar, in which data.json may be.
-            needs_tar: whether pictures or articles come from the tar, so that a damaged one is an error.
+            archives: location -> tar or zip, in which data.json may be.
+            needs_archives: whether pictures or articles come from them, so that a damaged one is an error.
             metadata: whether to read metadata.
             articles: whether to read the paths of articles.
             cache: folder for copies of remote files.
         """
-        self._inputs, self._tar, self._needs_tar, self._cache = inputs, tar, needs_tar, cache
+        self._inputs, self._archives, self._needs_archives, self._cache = inputs, archives, needs_archives, cache
+        self._archive: str | None = None  # the one that has data.json
         self._with_metadata, self._articles = metadata, articles
         self.tar_was_skipped = False
 
     @lazy_property
-    def data_json(self) -> Section | None:
-        """data.json; None if there is none, so that captions come from the metadata."""
+    def data_json(self) -> Open | None:
+        """Opens data.json; None if there is none, so that captions come from the metadata."""
         if self._inputs.data_json is not None:
             return _open_whole(self._inputs.data_json)
-        try:
-            return self._tar.open_member("data.json") if self._tar else None
-        except BadTarError as error:
-            if self._needs_tar:
-                raise
-            logger.warning("Captions are taken from the metadata, because the tar is not usable: %s", error)
-            self.tar_was_skipped = True
-            return None
+        for place, archive in self._archives.items():
+            try:
+                opener = _find_in_zip(archive) if isinstance(archive, ZipArchive) else _find_in_tar(archive)
+            except BadFileError as error:
+                if self._needs_archives:
+                    raise
+                logger.warning("Captions are taken from the metadata, because the tar is not usable: %s", error)
+                self.tar_was_skipped = True
+                return None
+            if opener is not None:
+                self._archive = place
+                return opener
+        return None
 
     def list_files(self, split: str) -> list[str]:
         """List the inputs that the records of a split depend on, except its matches."""
         if self._inputs.data_json is not None:
             return [self._inputs.data_json]
-        tar = [place for place in (self._inputs.tar, self._inputs.tar_index) if place and self._inputs.tar]
-        return [*tar, self._inputs.metadata[split]]
+        places = [place for source in self._inputs.archives for place in (source.location, source.index) if place]
+        return [*places, self._inputs.metadata[split]]
 
     def read_records(self, wanted: Mapping[str, Int64s]) -> Iterator[tuple[str, pa.Table]]:
         """Read records of several splits, each file once.
@@ -82,11 +94,12 @@ class Corpus:
         """
         every: pa.Table | None = None  # records of all splits
         if self.data_json is not None:
-            location = self._inputs.data_json or f"{without_secrets(self._inputs.tar or '')}: data.json"
-            every = read_corpus(_opener(self.data_json), location, unique_ids(*wanted.values()), self._articles)
+            location = self._inputs.data_json or f"{without_secrets(self._archive or '')}: data.json"
+            every = read_corpus(self.data_json, location, unique_ids(*wanted.values()), self._articles)
         for split, ids in wanted.items():
             table = self.read_metadata(split, ids, self._with_metadata) if every is None else _take(every, ids)
-            damage = (self._tar.known_damage if self._tar else None) or ""
+            tars = [archive for archive in self._archives.values() if isinstance(archive, TarArchive)]
+            damage = next((tar.known_damage for tar in tars if tar.known_damage), "")
             yield split, table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
 
     def read_metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:
@@ -95,13 +108,13 @@ class Corpus:
         articles = self._articles and self.data_json is None
         location = self._inputs.metadata[split]
         copy = local_copy(location, self._cache / "downloads", access=self._inputs.access)
-        return read(_opener(_open_whole(copy)), location, wanted, articles)
+        return read(_open_whole(copy), location, wanted, articles)
 
     def _name_file(self, split: str) -> str:
         """Name the file that the records of a split come from, without its folder."""
         if self.data_json is None:
             return f"metadata/{SPLITS[split]}.json"
-        tar = os.path.basename(without_secrets(self._inputs.tar or ""))
+        tar = os.path.basename(without_secrets(self._archive or ""))
         return "data.json" if self._inputs.data_json else f"data.json in {tar}"
 
 
@@ -114,10 +127,18 @@ def _take(table: pa.Table, ids: Int64s) -> pa.Table:
     return table.take(as_array(rows[rows >= 0])).combine_chunks()
 
 
-def _open_whole(path: str) -> Section:
+def _open_whole(path: str) -> Open:
     file = LocalFile(path, read_ahead=True)
-    return file, 0, file.size
+    return functools.partial(FileSlice, file, 0, file.size)
 
 
-def _opener(section: Section) -> Callable[[], Stream]:
-    return functools.partial(FileSlice, *section)
+def _find_in_tar(tar: TarArchive) -> Open | None:
+    name = tar.find_data_json()
+    member = tar.open_member(name) if name is not None else None
+    return functools.partial(FileSlice, *member) if member is not None else None
+
+
+def _find_in_zip(archive: ZipArchive) -> Open | None:
+    names = [member.name for member in archive.members if f"/{member.name}".endswith("/data.json")]
+    number = archive.find(min(names, key=lambda name: (name.count("/"), name), default=None))
+    return functools.partial(archive.open, number) if number is not None else None

@@ -31,7 +31,7 @@ from _newsclippings.folder.writer import (
     write_config,
 )
 from _newsclippings.inputs import Inputs, build_id, find_inputs
-from _newsclippings.pictures import FolderPictures, pictures_state
+from _newsclippings.pictures import folders_of, pictures_state
 from _newsclippings.rows import JoinedSplit, join_config
 from _newsclippings.storage import (
     Access,
@@ -169,9 +169,8 @@ def _cache() -> Path:
 def _identify_build(request_id: str, layout: str, joined: dict[str, JoinedSplit]) -> str:
     """Identify a build of a config: equal ids mean byte-identical files."""
     files = [files for part in joined.values() for files in (part.pictures, part.articles)]
-    folders = {id(pictures): pictures for pictures in files if isinstance(pictures, FolderPictures)}
     damages = sorted({part.damage for part in joined.values() if part.damage})
-    return _digest(request_id, layout, pa.__version__, pictures_state(*folders.values()), *damages)
+    return _digest(request_id, layout, pa.__version__, pictures_state(*folders_of(*files)), *damages)
 
 
 def _digest(*parts: str) -> str:

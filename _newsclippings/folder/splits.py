@@ -11,11 +11,10 @@ import pyarrow as pa
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.folder.manifest import SplitEntry
 from _newsclippings.folder.shards import Tables
-from _newsclippings.pictures import Pictures
+from _newsclippings.pictures import Pictures, read_whole
 from _newsclippings.rows import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
 from _newsclippings.storage import map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, empty_table, int64s, lookup, one_chunk, values_of
-from _newsclippings.tar import read_whole
 
 
 @dataclass(frozen=True)

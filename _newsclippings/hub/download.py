@@ -388,14 +388,14 @@ def _say_what_is_next(folder: Path, configs: list[str], embeddings: list[str], m
     """Return what a build still needs, in sentences, and the next command."""
     inputs = find_inputs(Request(configs[0], data_dir=str(folder)))
     missing = []
-    if inputs.pictures is None:
+    if not inputs.sources:
         missing.append(
             f"VisualNews (the pictures, 98 GB) is not there. Ask its authors for it: {VISUAL_NEWS_URL}, and put its "
             f"origin.tar into {folder / 'visual_news'}; it need not be extracted."
         )
-    if inputs.pictures is None and inputs.data_json is None and not metadata:
+    if not inputs.sources and inputs.data_json is None and not metadata:
         missing.append("Until then captions come from the metadata: a build fetches them, or add --metadata here.")
     options = [f"--data-dir {shlex.quote(str(folder))}", *(f"--config {config}" for config in configs)]
     options += [f"--embeddings {kind}" for kind in embeddings] + ["--metadata"] * metadata
-    options += ["--images none"] * (inputs.pictures is None)
+    options += ["--images none"] * (not inputs.sources)
     return missing, f"newsclippings build newsclippings {' '.join(options)}"

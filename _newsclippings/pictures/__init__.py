@@ -4,6 +4,11 @@ from _newsclippings.pictures.check import USUAL_MODES, DecodeCheck, inspect_imag
 from _newsclippings.pictures.decoding import decode, decode_small, import_decoder
 from _newsclippings.pictures.ends import SUSPICIOUS_ZEROS, TAIL, ends_at_zeros, has_end, is_cut_by_zeros, may_be_whole
 from _newsclippings.pictures.folder import FolderPictures, Pictures, pictures_state
+from _newsclippings.pictures.layout import Layout
+from _newsclippings.pictures.sources import PictureSources
+from _newsclippings.pictures.tar import TarPictures, read_whole
+from _newsclippings.pictures.union import UnionPictures, folders_of
+from _newsclippings.pictures.zip import ZipPictures
 
 __all__ = [
     "SUSPICIOUS_ZEROS",
@@ -11,14 +16,21 @@ __all__ = [
     "USUAL_MODES",
     "DecodeCheck",
     "FolderPictures",
+    "Layout",
+    "PictureSources",
     "Pictures",
+    "TarPictures",
+    "UnionPictures",
+    "ZipPictures",
     "decode",
     "decode_small",
     "ends_at_zeros",
+    "folders_of",
     "has_end",
     "import_decoder",
     "inspect_images",
     "is_cut_by_zeros",
     "may_be_whole",
     "pictures_state",
+    "read_whole",
 ]

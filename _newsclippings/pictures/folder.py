@@ -6,6 +6,7 @@ Pictures are bytes and are not decoded here. A path is used only after a check t
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Protocol
@@ -38,6 +39,9 @@ class Pictures(Protocol):
     def look(self, rows: Rows) -> None:
         """Look for the pictures of some rows (-1 for none), but for those that are known to be present."""
 
+    def why_absent(self, row: int) -> str | None:
+        """Say why a picture that is there by name cannot be used; None if it is not there, or if it can."""
+
     def read(self, rows: Rows) -> pa.Array:
         """Read the encoded bytes (Arrow binary) of some rows, in their order; null for -1 and for absent pictures."""
 
@@ -46,7 +50,11 @@ class FolderPictures:
     """Pictures as files below a folder. Symbolic links that leave the folder are refused."""
 
     def __init__(
-        self, root: str, paths: pa.Array, report: Callable[[str, NewsCLIPpingsError], None] | None = None
+        self,
+        root: str,
+        paths: pa.Array,
+        report: Callable[[str, NewsCLIPpingsError], None] | None = None,
+        links_root: str | None = None,
     ) -> None:
         """Nothing is looked for yet.
 
@@ -55,8 +63,11 @@ class FolderPictures:
             paths: string (N,), image paths in the normal form, one per record.
             report: called with the full path and the error of each picture that may not be read, which then counts as
                 absent. If unset, the error is raised.
+            links_root: a folder below which links may lead, too.
         """
         self.root = os.path.realpath(root)
+        allowed = [os.path.realpath(links_root)] if links_root is not None else []
+        self._allowed = [self.root, *allowed, *map(os.path.realpath, _find_blobs(self.root))]
         self.paths = paths
         self._report = report
         self._folders: dict[str, str] = {}
@@ -151,13 +162,33 @@ class FolderPictures:
 
     def _resolve(self, full: str) -> str:
         real = os.path.realpath(full)
-        if real != self.root and not real.startswith(self.root + os.sep):
+        if real != self.root and not any(real.startswith(root.rstrip(os.sep) + os.sep) for root in self._allowed):
+            ways = f"{option('links', 'follow')} with {option('links_root', _guess_store(real))}"
             message = (
-                f"{full} leads through a link to {real}, which is outside of {self.root}. "
-                f"Replace the link by the files, or pass {option('visual_news')} the folder that holds them."
+                f"{full} leads through a link to {real}, which is outside of {self.root}. If you trust that folder, "
+                f"pass {ways}; or replace the link by the file."
             )
             raise UnsafePathError(message)
         return real
+
+    def why_absent(self, row: int) -> str | None:
+        """Return None: a picture that may not be read is an error."""
+        return None
+
+
+def _find_blobs(root: str) -> list[str]:
+    """Return the folder with the files of a snapshot of the Hub's client, to which its links lead; else nothing.
+
+    A snapshot is `<repository>/snapshots/<commit>`, and its files are in `<repository>/blobs`, where nothing else is.
+    """
+    match = re.match(r"(.*/(?:datasets|models|spaces)--[^/]+)/snapshots/[0-9a-f]{40}(?:/|$)", root)
+    return [f"{match[1]}/blobs"] if match is not None else []
+
+
+def _guess_store(real: str) -> str:
+    """Name the folder that links probably lead to: the store of DVC or git-annex, or the one that has the file."""
+    match = re.match(r"(.*/(?:\.dvc/cache|\.git/annex/objects))/", real)
+    return match[1] if match is not None else os.path.dirname(real)
 
 
 def _wrap_int64(nanoseconds: int) -> int:

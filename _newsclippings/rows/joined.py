@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import COLUMNS, EMBEDDINGS
-from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
+from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, UnionPictures, read_whole
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
-from _newsclippings.tar import TarPictures, read_whole
 from _newsclippings.vectors import Embeddings
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
@@ -51,6 +50,7 @@ class JoinedSplit:
         captions_from: name of the file with the records.
         damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
         searched: the files and folders with records and pictures, as an error names them.
+        list_contents: says what each location of pictures has, for the same error.
         logged: whether a warning about incomplete rows was logged.
     """
 
@@ -70,6 +70,7 @@ class JoinedSplit:
     captions_from: str = ""
     damage: str | None = None
     searched: str = ""
+    list_contents: Callable[[], list[str]] | None = None
     logged: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
     _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for
@@ -167,7 +168,7 @@ class JoinedSplit:
 
     def _why_absent(self, kind: str, record: int) -> str | None:
         files = self.articles if kind == "article" else self.pictures
-        return files.why_absent(record) if isinstance(files, TarPictures) else None
+        return files.why_absent(record) if files is not None else None
 
     def _report(self, start: int, stop: int) -> JoinReport:
         report = make_report(self.rows, start, stop, self._find_missing(start, stop), self._why_absent)
@@ -189,7 +190,7 @@ class JoinedSplit:
         if incomplete and (self.missing == "error" or not self.logged):
             report = self._report(start, stop)
             if self.missing == "error":
-                raise_if_incomplete(self.config, {self.split: report}, self.searched)
+                raise_if_incomplete(self.config, {self.split: report}, self.searched, self.list_contents)
             self.logged = True
             log_report(self.config, self.split, report)
         self._checked[start:stop] = True
@@ -204,7 +205,7 @@ class JoinedSplit:
         table, images = self.rows.table(*rows)
         if not len(table):
             if not self.rows.keep.any():
-                raise_if_incomplete(self.config, {self.split: self.report}, self.searched)
+                raise_if_incomplete(self.config, {self.split: self.report}, self.searched, self.list_contents)
             return table
         if self.pictures is not None:
             table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))
@@ -222,7 +223,7 @@ class JoinedSplit:
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
         """Return `{"bytes", "path"}`. One of them is null, since `datasets` drops the bytes of a path that exists."""
-        if self.images == "path" and isinstance(self.pictures, FolderPictures):
+        if self.images == "path" and isinstance(self.pictures, FolderPictures | UnionPictures):
             paths = self.pictures.full_paths(rows)
             fields, absent = [pa.nulls(len(paths), pa.binary()), paths], pc.is_null(paths)
         else:

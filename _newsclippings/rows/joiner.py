@@ -19,13 +19,13 @@ from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, FULL, VERSION
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
-from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures
+from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, PictureSources, TarPictures, read_whole
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive, TarPictures, read_whole
+from _newsclippings.tar import TarArchive
 from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import Embeddings, load_embeddings
 
@@ -127,18 +127,18 @@ class Joiner:
             on_fetch: called once before the first file is fetched or a tar is indexed; not if all of that is kept.
         """
         self.inputs, self.config, self.cache, self._on_fetch = inputs, config, cache, on_fetch
-        from_tar = self._from_tar = config.needs_origin and inputs.pictures == inputs.tar
-        self._tar: TarArchive | None = None
-        if inputs.tar is not None:
-            whole = from_tar and config.missing == "error"
-            known = inputs.identity, inputs.stamp, inputs.access
-            self._tar = TarArchive(inputs.tar, inputs.tar_index, cache, inputs.prefetch, whole, *known)
+        from_archives = [source for source in inputs.sources if source.kind != "folder"] if config.needs_origin else []
+        self._needs_archives = bool(from_archives)
+        # Of several sources, another may have what is missing in a damaged tar
+        whole = config.missing == "error" and len(from_archives) == len(inputs.sources) == 1
+        self._sources = PictureSources(inputs, cache, inputs.prefetch, whole)
         self._articles_tar: TarArchive | None = None  # of the original articles
         if inputs.full_articles is not None and not os.path.isdir(inputs.full_articles):
-            whole = config.missing == "error"
-            known = inputs.identity, inputs.stamp, inputs.access
+            whole, known = config.missing == "error", (inputs.identity, inputs.stamp, inputs.access)
             self._articles_tar = TarArchive(inputs.full_articles, None, cache, False, whole, *known)
-        self._corpus = Corpus(inputs, self._tar, from_tar, config.needs_metadata, config.articles is True, cache)
+        self._corpus = Corpus(
+            inputs, self._sources.archives, self._needs_archives, config.needs_metadata, config.articles is True, cache
+        )
         self._vectors: dict[tuple[str, str], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
         self._lock = Lock()
@@ -163,9 +163,10 @@ class Joiner:
         names = [*self.inputs.matches] if names is None else [*names]
         with self._lock:
             self._check_options()
-            if self._tar is not None and self._from_tar:
-                self._announce_unless(self._tar.is_known)
-                self._tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
+            if self._needs_archives:
+                for tar in self._sources.tars:
+                    self._announce_unless(tar.is_known)
+                    tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
             matches = self._read_matches(names)
             records = self._keep("records", names, self._read_records)
             metadata: dict[str, KeptTable] = {}
@@ -190,6 +191,7 @@ class Joiner:
                 self.config.name,
                 reports,
                 self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
+                self._sources.describe,
             )
         for rows in joined.values():
             for files, records in ((rows.pictures, rows.rows.image_row), (rows.articles, rows.rows.caption_row)):
@@ -217,10 +219,11 @@ class Joiner:
 
     def _check_options(self) -> None:
         self.inputs.require_visual_news(self.config)
-        if self.config.images == "path" and not os.path.isdir(self.inputs.pictures or ""):
+        others = [source.location for source in self.inputs.sources if source.kind != "folder"]
+        if self.config.images == "path" and others:
             message = (
                 f"{option('images', 'path')} needs the extracted folder, found "
-                f"{without_secrets(self.inputs.pictures or '')}. Use {option('images', 'bytes')}."
+                f"{without_secrets(others[0])}. Use {option('images', 'bytes')}."
             )
             raise ConfigError(message)
 
@@ -297,7 +300,7 @@ class Joiner:
         pictures = self._open_files(one_chunk(corpus["image_path"])) if self.config.images != "none" else None
         articles = self._open_articles(one_chunk(corpus["article_path"])) if self.config.articles else None
         check = self.config.check_images and pictures is not None
-        tars = [tar for tar in (self._tar, self._articles_tar) if tar is not None]
+        tars = [*self._sources.tars, *([self._articles_tar] if self._articles_tar is not None else [])]
         return JoinedSplit(
             config=self.inputs.config,
             split=split,
@@ -315,11 +318,12 @@ class Joiner:
             captions_from=captions_from,
             damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
             searched=self._describe_places(captions_from),
+            list_contents=self._sources.describe,
         )
 
     def _describe_places(self, records: str) -> str:
         """Name the places where pictures and records are looked for."""
-        pictures = f"pictures {without_secrets(self.inputs.pictures or '')}, " if self.config.needs_origin else ""
+        pictures = f"pictures {self.inputs.places}, " if self.config.needs_origin else ""
         articles = f"original articles {self.inputs.full_articles}, " if self.config.articles == FULL else ""
         return f"{pictures}{articles}records {records}"
 
@@ -335,9 +339,7 @@ class Joiner:
         return self._vectors[kind, location]
 
     def _open_files(self, paths: pa.Array) -> Pictures:
-        if self._tar is None or os.path.isdir(self.inputs.pictures or ""):
-            return FolderPictures(str(self.inputs.pictures), paths)
-        return self._tar.pictures(paths)
+        return self._sources.open(paths)
 
     def _open_articles(self, paths: pa.Array) -> Pictures:
         """Open the articles of records, whose paths are relative to `origin`, or to the folder of the original ones."""
@@ -347,12 +349,13 @@ class Joiner:
             return FolderPictures(str(self.inputs.full_articles), paths)
         index = self._articles_tar.index
         names = [pc.replace_substring_regex(paths, "^", folder, max_replacements=1) for folder in ARTICLES_ROOTS]
-        return self._articles_tar.pictures(max(names, key=lambda these: int((index.find(these) >= 0).sum())))
+        best = max(names, key=lambda these: int((index.find(these) >= 0).sum()))
+        return TarPictures(self._articles_tar.source, index, best)
 
     def _fetch(self, files: Pictures, rows: Int32s) -> None:
         """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
-        if isinstance(files, TarPictures) and self._tar is not None and self.inputs.prefetch:
-            self._tar.fetch(files, rows)
+        if self.inputs.prefetch:
+            self._sources.fetch(files, rows)
 
 
 def _digest(values: list[Any]) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,13 +76,16 @@ def _range(report: JoinReport) -> str:
     return f", rows {report.first:,} to {report.first + report.rows - 1:,}" if report.first is not None else ""
 
 
-def raise_if_incomplete(config: str, reports: dict[str, JoinReport], searched: str) -> None:
+def raise_if_incomplete(
+    config: str, reports: dict[str, JoinReport], searched: str, list_contents: Callable[[], list[str]] | None = None
+) -> None:
     """Raise `MissingDataError` if a row is incomplete: what is missing, how much, where it was looked for, and why.
 
     Args:
         config: name of the config.
         reports: split -> its report.
         searched: the files and folders with records and pictures, in words.
+        list_contents: says what each location of pictures does have; called if a picture or an article is missing.
     """
     lines: list[str] = []
     for split, report in reports.items():
@@ -102,6 +105,10 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], searched: s
     if any(report.first is not None for report in reports.values()):
         lines.append("  A stream stops at the first incomplete rows: `newsclippings verify` checks all of them.")
     lines.append(f"  Looked in: {printable(searched)}.")
+    files = sum(sum(report.missing.get(kind, {}).values()) for report in reports.values() for kind in FILES)
+    if files and list_contents is not None:
+        lines += [f"    {printable(content)}" for content in list_contents()]
+        lines.append(f"  If others are in another folder, tar or zip, add it: {option('visual_news')} takes several.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())
     if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
@@ -125,6 +132,7 @@ def raise_if_incomplete(config: str, reports: dict[str, JoinReport], searched: s
     raise MissingDataError("\n".join(lines))
 
 
+FILES = ("picture", "article")  # kinds of `JoinReport.missing` that are files of VisualNews
 _LACKS = {
     "caption": "no record has the caption's id",
     "picture_record": "no record has the picture's id",

@@ -37,6 +37,7 @@ from _newsclippings.storage.outputs import (
     read_ends,
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
+from _newsclippings.storage.parts import first_part, is_part, open_random
 from _newsclippings.storage.places import (
     Place,
     PlaceLike,
@@ -59,7 +60,6 @@ from _newsclippings.storage.remote import (
     RemoteFile,
     call_with_timeout,
     is_url,
-    open_random,
     split_range,
 )
 from _newsclippings.storage.space import (
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         write_proof,
     )
     from _newsclippings.storage.paths import BadNameError, normalise_path, normalise_paths
+    from _newsclippings.storage.zips import ZipArchive
 
 __all__ = [
     "CARD",
@@ -144,6 +145,7 @@ __all__ = [
     "RemotePath",
     "Rows",
     "Stream",
+    "ZipArchive",
     "allow_open_files",
     "cache_folder",
     "call_with_timeout",
@@ -163,6 +165,7 @@ __all__ = [
     "describe_print_error",
     "discard_unprinted",
     "find_place",
+    "first_part",
     "flush",
     "flush_folder",
     "foreign_output",
@@ -173,6 +176,7 @@ __all__ = [
     "identify",
     "is_below",
     "is_full",
+    "is_part",
     "is_proved",
     "is_unsupported",
     "is_url",
@@ -217,6 +221,7 @@ __all__ = [
 # Names of modules that import numpy and pyarrow, which most commands do not need to print their help.
 _LATE = {
     "binary": {"Rows", "read_binary_array"},
+    "zips": {"ZipArchive"},
     "paths": {"BadNameError", "normalise_path", "normalise_paths"},
     "kept": {
         *("DamagedError", "KeptFile", "KeptTable", "damaged_cache", "keep_tables", "open_kept", "open_table"),

@@ -18,6 +18,7 @@ from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
+from _newsclippings.storage.parts import is_part, list_parts, open_random
 from _newsclippings.storage.places import Place, RemotePath
 from _newsclippings.storage.remote import (
     call_client,
@@ -26,7 +27,6 @@ from _newsclippings.storage.remote import (
     is_http,
     is_url,
     open_file_system,
-    open_random,
     retry,
 )
 from _newsclippings.text import printable, without_secrets
@@ -211,6 +211,13 @@ def identify(location: str, dated: bool = True, access: Access = NO_ACCESS) -> s
         return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
     if os.path.isdir(location):
         return _hash_path(location).hexdigest()
+    if is_part(location) and len(parts := list_parts(location)) > 1:
+        each = (_identify_one(part, dated) for part in parts)
+        return hashlib.sha256("".join(each).encode()).hexdigest()
+    return _identify_one(location, dated)
+
+
+def _identify_one(location: str, dated: bool) -> str:
     with LocalFile(location) as file:
         digest = hashlib.sha256(f"{file.size}".encode())
         if file.size <= WHOLE:
@@ -233,6 +240,15 @@ def stamp(location: str, access: Access = NO_ACCESS) -> str:
     """
     if is_url(location) or os.path.isdir(location):
         return identify(location, access=access)
+    parts = list_parts(location) if is_part(location) else [location]
+    return (
+        _stamp_one(location)
+        if len(parts) == 1
+        else hashlib.sha256("".join(map(_stamp_one, parts)).encode()).hexdigest()
+    )
+
+
+def _stamp_one(location: str) -> str:
     digest = _hash_path(location)
     with LocalFile(location) as file:
         status = file.status

@@ -28,7 +28,6 @@ from _newsclippings.errors import (
 )
 from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.access import NO_ACCESS, Access
-from _newsclippings.storage.local import LocalFile, RandomFile
 from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
 from _newsclippings.text import (
     describe_error,
@@ -358,11 +357,6 @@ def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
 
     part: Part = sync(system.loop, request_part, system, url, start, stop)
     return part
-
-
-def open_random(location: str, access: Access = NO_ACCESS) -> RandomFile:
-    """Open a local or remote file for reading at any position."""
-    return RemoteFile(location, access) if is_url(location) else LocalFile(location)
 
 
 class RemoteFile:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from _newsclippings.errors import BadTarError
 from _newsclippings.facts import VERSION
@@ -19,13 +19,14 @@ from _newsclippings.storage import (
     open_random,
     stamp,
 )
-from _newsclippings.tables import array_of, as_array
+from _newsclippings.tables import array_of, as_array, one_chunk
 from _newsclippings.tar.checksums import DATA_CRC, find_damaged_members
-from _newsclippings.tar.files import TarPictures
 from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, load_index
 from _newsclippings.tar.index_file import check_ends, load_given_index
 from _newsclippings.tar.members import Members, TarCopy
 from _newsclippings.text import option, printable
+
+DATA_JSON = "data.json"
 
 
 def damaged_tar(tar: str, damage: str) -> BadTarError:
@@ -153,15 +154,23 @@ class TarArchive:
             file = self._copy.open_member(member)
         return file, int(member.offsets[0]), int(member.sizes[0])
 
-    def pictures(self, paths: pa.Array) -> TarPictures:
-        """Look up the members with these paths (in the normal form)."""
-        file = self._copy if self._kept else None
-        return TarPictures(file or self.file, self.index, paths)
+    @property
+    def source(self) -> RandomFile | TarCopy:
+        """Where members are read: the tar, or the sparse copy of a remote one."""
+        return (self._copy if self._kept else None) or self.file
 
-    def fetch(self, pictures: TarPictures, rows: np.ndarray) -> None:
-        """Fetch the members of these rows in advance, if the tar is remote."""
+    def fetch(self, members: Members) -> None:
+        """Fetch members in advance, if the tar is remote."""
         if self._copy is not None:
-            self._copy.fetch(pictures.members_of(rows))
+            self._copy.fetch(members)
+
+    def find_data_json(self) -> str | None:
+        """Return the name of data.json: at the top, or beside the folders of the outlets; None if there is none."""
+        names = one_chunk(self.index.members["name"])
+        if self.index.find(array_of([DATA_JSON], pa.string()))[0] >= 0:
+            return DATA_JSON
+        found = names.filter(pc.match_substring_regex(names, f"/{DATA_JSON}$")).to_pylist()
+        return min(found, key=lambda name: (name.count("/"), name), default=None)
 
     def _load_given(self, index: str) -> TarIndex:
         before = self._known_stamp(index)

@@ -17,8 +17,9 @@ from datasets import load_dataset
 from PIL import Image
 
 import newsclippings
+from _newsclippings.pictures import TarPictures
 from _newsclippings.storage import KeptFile, LocalFile
-from _newsclippings.tar import TarPictures, index_tar, keep_index, load_kept_index
+from _newsclippings.tar import index_tar, keep_index, load_kept_index
 from benchmarks.contenders.commands import write_index
 from benchmarks.contenders.decode import SIDE, read_all
 from benchmarks.job import Job, Outcome

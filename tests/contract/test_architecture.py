@@ -37,8 +37,8 @@ MAY_IMPORT = {
     "inputs": [],
     "matches": [],
     "vectors": [],
-    "pictures": [],
-    "tar": ["pictures"],  # the end of a picture shows whether a member is complete
+    "tar": [],
+    "pictures": ["tar", "inputs"],
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
     "show": ["pictures"],

@@ -30,6 +30,9 @@ class Planned:
     def look(self, rows: object) -> None:
         """Nothing is left to be asked."""
 
+    def why_absent(self, row: object) -> None:
+        """Nothing is known."""
+
     def read(self, rows: object) -> pa.Array:
         raise NotImplementedError
 

@@ -5,11 +5,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.errors import BadTarError
-from _newsclippings.pictures import TAIL, Pictures, is_cut_by_zeros
+from _newsclippings.pictures.ends import TAIL, is_cut_by_zeros
+from _newsclippings.pictures.folder import Pictures
+from _newsclippings.pictures.union import UnionPictures
 from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array
 from _newsclippings.tables import as_array
-from _newsclippings.tar.index import TarIndex
-from _newsclippings.tar.members import Members, TarCopy, read_members
+from _newsclippings.tar import Members, TarCopy, TarIndex, read_members
 from _newsclippings.text import option
 
 UNKNOWN = -2  # the member of a file that was not looked for yet
@@ -24,7 +25,7 @@ class TarPictures:
         Args:
             file: the tar (local or remote), or the sparse copy of a remote one.
             index: its index.
-            paths: string (N,), paths in the normal form, one per record. They serve only as keys of the index.
+            paths: string (N,), the names of the files in the tar, one per record. They serve only as keys of the index.
         """
         self.file = file
         self.paths = paths
@@ -89,7 +90,7 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
         BadTarError: a file in a tar ends in zeros where its end should be.
     """
     data = pictures.read(rows)
-    if isinstance(pictures, TarPictures) and len(data):
+    if isinstance(pictures, TarPictures | UnionPictures) and len(data):
         offsets = np.frombuffer(data.buffers()[1], np.int32, len(data) + 1, data.offset * 4)
         letters = np.frombuffer(data.buffers()[2] or b"", np.uint8)
         filled = np.flatnonzero(offsets[1:] > offsets[:-1])
@@ -97,10 +98,13 @@ def read_whole(pictures: Pictures, rows: Rows, texts: bool = False) -> pa.Array:
             file = letters[offsets[k] : offsets[k + 1]].tobytes()
             if not any(file[-TAIL:]) if texts else is_cut_by_zeros(file):
                 row = int(rows[k])
-                byte = pictures.byte_of(row) + len(file.rstrip(b"\0"))
+                tar = pictures.source_of(row) if isinstance(pictures, UnionPictures) else pictures
+                if not isinstance(tar, TarPictures):
+                    continue
+                byte = tar.byte_of(row) + len(file.rstrip(b"\0"))
                 drop = f"{option('missing', 'null')} or {option('missing', 'drop_pair')}"
                 message = (
-                    f"{pictures.file.path}: {pictures.paths[row].as_py()} is damaged: from byte {byte} of the tar to "
+                    f"{tar.file.path}: {pictures.paths[row].as_py()} is damaged: from byte {byte} of the tar to "
                     "its end it is zeros, as in a download that was broken off. Fetch the tar again (the complete file "
                     f"has 97,916,641,280 bytes), or pass {option('check_images', True)} with {drop} "
                     "to count such a picture as missing."

@@ -1,0 +1,301 @@
+"""Locations of pictures: several at once, zips, tars in parts, other layouts, and links."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import random
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from support.reading import expected_splits, load, raw_splits
+from support.remote import refusal, serving
+from support.world import World, paths_of
+
+from _newsclippings.cli.commands import main
+from _newsclippings.config import Request
+from _newsclippings.inputs import find_inputs
+from _newsclippings.pictures.layout import Layout, find_layout
+from _newsclippings.storage.zips import ZipArchive, ZipStream
+from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, UnsafePathError, verify
+
+
+def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def outlet_zips(world: World, folder: Path, outlets: Iterable[str] | None = None) -> list[str]:
+    """Write a zip for each outlet, as DGM4 does: `<outlet>/NNNN/NNN.jpg`."""
+    by_outlet: dict[str, dict[str, bytes]] = {}
+    for path, data in world.pictures.items():
+        by_outlet.setdefault(path.split("/")[0], {})[path.replace("/images/", "/")] = data
+    chosen = by_outlet if outlets is None else outlets
+    return [str(write_zip(folder / f"{outlet}.zip", by_outlet[outlet])) for outlet in chosen]
+
+
+def without_pictures(new_world: Callable[..., World]) -> World:
+    """A world that has data.json and no picture below data_dir."""
+    world = new_world(tar=False)
+    for entry in world.origin.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+    return world
+
+
+def test_zips_and_half_a_tar_give_the_union(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Zips of two outlets and a tar of the others give every picture, in a build and in a stream."""
+    world = without_pictures(new_world)
+    outlets = sorted({path.split("/")[0] for path in world.pictures})
+    zips = outlet_zips(world, tmp_path, outlets[:2])
+    every = world.pictures
+    world.pictures = {path: data for path, data in every.items() if path.split("/")[0] not in outlets[:2]}
+    world.write_tar(tmp_path / "half.tar", data_json="absent")
+    world.pictures = every
+    where = [*zips, str(tmp_path / "half.tar")]
+    assert raw_splits(load(world, visual_news=where)) == expected_splits(world)
+    assert raw_splits(load(world, visual_news=where, num_proc=2, download_mode="force_redownload")) == expected_splits(
+        world
+    )
+    assert raw_splits(load(world, visual_news=where, streaming=True)) == expected_splits(world)
+
+
+def test_a_folder_of_zips_is_all_of_them(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """visual_news= may name the folder that has one zip an outlet."""
+    world = without_pictures(new_world)
+    outlet_zips(world, tmp_path / "zips")
+    assert raw_splits(load(world, visual_news=str(tmp_path / "zips"))) == expected_splits(world)
+
+
+def test_the_first_location_wins(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A picture that two locations have comes from the first; one that it lacks comes from the next."""
+    world = without_pictures(new_world)
+    first, second = paths_of(world)[:2]
+    other = {f"origin/{first}": b"\xff\xd8 other \xff\xd9"}
+    rest = write_zip(tmp_path / "rest.zip", {f"origin/{path}": data for path, data in world.pictures.items()})
+    over = write_zip(tmp_path / "over.zip", other)
+    for where, expected in (([over, rest], other[f"origin/{first}"]), ([rest, over], world.pictures[first])):
+        rows = [row for split in raw_splits(load(world, visual_news=list(map(str, where)))).values() for row in split]
+        got = {row["image_path"]: row["image"] for row in rows}
+        assert got[first]["bytes"] == expected
+        assert got[second]["bytes"] == world.pictures[second]
+
+
+LAYOUTS = ["origin/{o}/images/{r}", "data/visual_news/origin/{o}/images/{r}", "VisualNews/{o}/images/{r}",
+           "home/x/origin/{o}/photos/{r}", "{o}/{r}", "a/b/{o}/{r}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["zip", "stored zip", "folder"])
+def test_layouts(new_world: Callable[..., World], tmp_path: Path, kind: str, layout: str) -> None:
+    """Leading folders are found by looking, and `images` may be dropped or renamed."""
+    world = without_pictures(new_world)
+    files = {}
+    for path, data in world.pictures.items():
+        outlet, _, rest = path.split("/", 2)
+        files[layout.format(o=outlet, r=rest)] = data
+    place = tmp_path / ("x.zip" if kind != "folder" else "x")
+    if kind == "folder":
+        for name, data in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(data)
+    else:
+        write_zip(place, files, zipfile.ZIP_STORED if kind == "stored zip" else zipfile.ZIP_DEFLATED)
+    got = raw_splits(load(world, visual_news=str(place), splits=["test"]))["test"]
+    assert got == expected_splits(world)["test"]
+
+
+def test_find_layout_agrees_with_a_search_of_all(tmp_path: Path) -> None:
+    """The layout that is found has as many needed pictures as the best of all that any member has."""
+    rng = random.Random(5)
+    for _ in range(60):
+        paths = sorted(
+            {f"{rng.choice(['bbc', 'guardian'])}/images/{rng.randrange(4)}/{rng.randrange(9)}.jpg" for _ in range(20)}
+        )
+        names = set()
+        for prefix, images in [
+            (rng.choice(["", "a/", "a/b/", "bbc/"]), rng.choice(["images/", "", "photos/"])) for _ in range(3)
+        ]:
+            some = rng.sample(paths, rng.randrange(len(paths)))
+            names |= {prefix + path.replace("images/", images) for path in some}
+
+        def find(these: pa.Array, names: set[str] = names) -> np.ndarray:
+            return np.array([name in names for name in these.to_pylist()], bool)
+
+        prefixes = {"/".join(n.split("/")[:k]) + "/" * (k > 0) for n in names for k in range(4)}
+        options = [Layout(p, i) for p, i in itertools.product({"", *prefixes}, ["images", "photos", None])]
+        best = max(int(find(layout.names(pa.array(paths))).sum()) for layout in options)
+        found = find_layout(pa.array(paths), find, functools.partial(pa.array, sorted(names), pa.string()))
+        usual = int(find(pa.array(paths)).sum())
+        if 2 * usual >= len(paths):
+            assert found == Layout()
+        elif found is None:
+            assert best == 0
+        else:
+            assert int(find(found.names(pa.array(paths))).sum()) == best
+
+
+@pytest.mark.parametrize("numbers", [["aa", "ab", "ac"], ["001", "002", "003"], ["00", "01", "02"]])
+def test_a_tar_in_parts(new_world: Callable[..., World], tmp_path: Path, numbers: list[str]) -> None:
+    """One part or a folder of parts is read as the whole tar; a part that is missing is named."""
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "whole")
+    data, parts = (tmp_path / "whole").read_bytes(), tmp_path / "parts"
+    parts.mkdir()
+    names = [parts / f"origin.tar.{number}" for number in numbers]
+    for k, name in enumerate(names):
+        name.write_bytes(data[k * 7777 : (k + 1) * 7777 if k < 2 else None])
+    for where in (parts, names[0], names[1]):
+        assert raw_splits(load(world, visual_news=str(where))) == expected_splits(world)
+    last = names[2].rename(tmp_path / "last")
+    with refusal(BadTarError) as said:
+        load(world, visual_news=str(parts))
+    assert names[2].name in said[0]
+    last.rename(names[2])
+    names[1].unlink()
+    with refusal(DataNotFoundError) as said:
+        load(world, visual_news=str(names[0]))
+    assert f"{names[1]} is missing" in said[0]
+
+
+def test_remote_zips_and_parts(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A zip and a tar in parts are read from a server by ranges."""
+    world = without_pictures(new_world)
+    files = {f"x/origin/{path}": data for path, data in world.pictures.items()}
+    write_zip(tmp_path / "x.zip", files)
+    world.write_tar(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes()
+    for k, name in enumerate(("aa", "ab")):
+        (tmp_path / f"o.tar.part_{name}").write_bytes(data[k * 9999 : (k + 1) * 9999 if k < 1 else None])
+    with serving(tmp_path) as origin:
+        for name in ("x.zip", "o.tar.part_aa"):
+            got = raw_splits(load(world, visual_news=origin.url(tmp_path / name), splits=["test"]))
+            assert got["test"] == expected_splits(world)["test"]
+
+
+def test_data_json_in_a_zip(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Captions come from data.json in the zip, below its leading folders."""
+    world = new_world(tar=False, metadata=False)
+    files = {f"a/origin/{path}": data for path, data in world.pictures.items()}
+    files["a/origin/data.json"] = world.data_json_bytes()
+    write_zip(tmp_path / "x.zip", files)
+    shutil.rmtree(world.origin)
+    assert raw_splits(load(world, visual_news=str(tmp_path / "x.zip"))) == expected_splits(world)
+
+
+def forge(path: Path, size: int) -> None:
+    """Write another unpacked size into the directory of a zip, for its first member."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\1\2")
+    data[at + 24 : at + 28] = struct.pack("<I", size)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("size", "says"), [(200 << 20, "claim to unpack"), (3, "not what its directory says")])
+def test_forged_sizes_and_bombs_are_refused(tmp_path: Path, size: int, says: str) -> None:
+    """A member that unpacks to more than a picture does, or to another size than it says, is an error."""
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": bytes(5000)})
+    forge(path, size)
+    with pytest.raises(BadFileError, match=says):
+        ZipArchive(str(path)).read(0)
+    bomb = write_zip(tmp_path / "b.zip", {"a.jpg": bytes(20 << 20)})
+    with pytest.raises(BadFileError, match="claim to unpack"):
+        ZipArchive(str(bomb)).read(0)
+    forge(bomb, 100)
+    with pytest.raises(BadFileError, match="not what"):
+        ZipArchive(str(bomb)).read(0)
+    stream = ZipArchive(str(bomb)).open(0)
+    assert isinstance(stream, ZipStream)
+    with pytest.raises(BadFileError, match="not what"):
+        stream.readall()
+
+
+def test_damaged_zips_are_named(tmp_path: Path) -> None:
+    """A cut zip, a directory of a forged length and a changed byte are errors that name the zip."""
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": os.urandom(5000), "b.jpg": b"b"}, zipfile.ZIP_STORED)
+    data = path.read_bytes()
+    for broken in (data[:-30], data[:-10] + struct.pack("<I", 1 << 31) + data[-6:], b"", data[:40]):
+        path.write_bytes(broken)
+        with pytest.raises(BadFileError, match=r"x\.zip: the zip is damaged"):
+            ZipArchive(str(path)).read(0)
+    path.write_bytes(data[:100] + b"!!!!" + data[104:])
+    with pytest.raises(BadFileError, match="not what"):
+        ZipArchive(str(path)).read(0)
+    for cut in range(0, len(data), 61):  # no other error than ours
+        changed = bytearray(data)
+        changed[cut] ^= 0xFF
+        path.write_bytes(changed)
+        archive = ZipArchive(str(path))
+        try:
+            for number in range(len(archive.members)):
+                archive.read(number)
+        except BadFileError:
+            pass
+
+
+@pytest.mark.parametrize(("name", "tool"), [("o.tar.gz", "gunzip"), ("o.tgz", "gunzip"), ("o.tar.xz", "unxz"),
+                                            ("o.tar.bz2", "bunzip2"), ("o.tar.zst", "unzstd")])  # fmt: skip
+def test_compressed_tars_get_the_command(world: World, tmp_path: Path, name: str, tool: str) -> None:
+    """The error of a compressed tar has the one command that helps."""
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    with pytest.raises(BadTarError, match=f"{tool} {tmp_path}/{name}"):
+        find_inputs(Request(data_dir=str(world.root), visual_news=str(tmp_path / name)))
+
+
+def test_links_are_followed_below_the_named_root(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Links of DVC are refused with the options that help; these options make it work, and no more than that."""
+    world, store = new_world(tar=False), tmp_path / ".dvc/cache"
+    store.mkdir(parents=True)
+    for k, path in enumerate(world.pictures):
+        (world.origin / path).rename(store / str(k))
+        (world.origin / path).symlink_to(store / str(k))
+    with refusal(UnsafePathError) as said:
+        load(world)
+    assert f"links='follow' with links_root={str(store)!r}" in said[0]
+    got = load(world, links="follow", links_root=str(store))
+    assert raw_splits(got) == expected_splits(world)
+    first = world.origin / paths_of(world)[0]
+    first.unlink()
+    first.symlink_to("/etc/passwd")
+    with refusal(UnsafePathError):
+        load(world, links="follow", links_root=str(store))
+    with pytest.raises(ConfigError, match="belong together"):
+        Request(links="follow")
+
+
+def test_what_is_there_is_named_when_pictures_are_missing(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """The error lists five names of each location, and says that another can be added."""
+    world = without_pictures(new_world)
+    zips = outlet_zips(world, tmp_path)
+    other = write_zip(tmp_path / "other.zip", {f"cat{k}.jpg": b"x" for k in range(7)})
+    with refusal() as said:
+        load(world, visual_news=[zips[0], str(other)])
+    assert f"{other} has 7 files: cat0.jpg, cat1.jpg, cat2.jpg, cat3.jpg, cat4.jpg, ..." in said[0]
+    assert "visual_news= takes several" in said[0]
+
+
+def test_verify_counts_per_location(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """verify counts the needed pictures that each location has."""
+    world = without_pictures(new_world)
+    zips = outlet_zips(world, tmp_path)
+    report = verify(str(world.root), zips[:1], configs="merged_balanced")
+    needed = {row["image_path"] for row in world.rows("merged_balanced", "test")}
+    outlet = Path(zips[0]).stem
+    here = sum(path.startswith(f"{outlet}/") for path in needed)
+    assert report.counts["merged_balanced"]["test"]["locations"] == {zips[0]: here, "missing": len(needed) - here}
+    done = CliRunner().invoke(
+        main, ["verify", "--data-dir", str(world.root), *(x for z in zips for x in ("--visual-news", z))]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"of the needed pictures are in {zips[0]}" in done.output
