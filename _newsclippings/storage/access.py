@@ -33,8 +33,9 @@ class Access:
         if storage_options is not None and not (
             isinstance(storage_options, Mapping) and all(isinstance(key, str) for key in storage_options)
         ):
-            kind = type(storage_options).__name__
-            message = f"{option('storage_options')} is {kind}; expected a dict of fsspec's options by their names."
+            wrong = isinstance(storage_options, Mapping)
+            found = "has a name that is no text" if wrong else f"is {type(storage_options).__name__}"
+            message = f"{option('storage_options')} {found}; expected a dict of fsspec's options by their names."
             raise ConfigError(message)
         if token is not None and not isinstance(token, str | bool):
             message = f"{option('token')} is {type(token).__name__}; expected the text of a token of the Hub."

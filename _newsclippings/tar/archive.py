@@ -186,7 +186,10 @@ class TarArchive:
             raise changed_tar(self.file.path)
 
     def _make_key(self) -> str:
-        if is_url(self.location):  # not by its ETag: servers that share a name may have ETags of their own
+        if is_url(self.location):
+            if stamp(self.location, self._access) == self._known_stamp(self.location):
+                return self._key
+            # Not by its ETag: servers that share a name may have ETags of their own
             return cache_name(identify(self.location, False, self._access))
         return cache_name(stamp(self.location))
 

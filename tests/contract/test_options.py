@@ -21,7 +21,7 @@ FEATURES = datasets.Features({"id": datasets.Value("int32")})
 OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "data_files": ({"data_files": {"train": __file__}}, "data_files= would change nothing"),
     "token": ({"token": 7}, r"token= is int; expected the text of a token"),
-    "storage_options": ({"storage_options": ["anon"]}, "storage_options= is list; expected a dict"),
+    "storage_options": ({"storage_options": {7: 1}}, "storage_options= has a name that is no text; expected a dict"),
     "columns": (
         {"features": FEATURES},
         r"features= must have exactly.*'index', 'image_id'.* is missing.*select_columns",

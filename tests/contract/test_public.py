@@ -63,6 +63,8 @@ PARAMETERS = {
         "checksums",
         "visual_news_index",
         "cache_dir",
+        "storage_options",
+        "token",
     ],
     "verify_built": ["folder"],
 }

@@ -90,6 +90,7 @@ class Breaking(Manners):
         if len(body) <= 100_000:
             return super().reply(status, body, **headers)
         super().reply(status, body[:100_000], Content_Length=len(body), **headers)
+        time.sleep(0.1)  # until the client has read them
         self.close_connection = True
         return None
 
