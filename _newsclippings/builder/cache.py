@@ -49,7 +49,8 @@ def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, J
     """Write beside the data what they were built from, so that `is_outdated` notices a later change."""
     files = [files for joined in splits.values() for files in (joined.pictures, joined.articles)]
     folders = folders_of(*files)
-    roots = json.dumps([pictures.root for pictures in folders])
+    places = [os.path.realpath(place) for place in _folders(inputs)]
+    roots = json.dumps([places.index(pictures.root) for pictures in folders])
     about = {"config_id": config_id, "state": pictures_state(*folders), "roots": roots}
     if inputs.tar is not None and any(joined.damage for joined in splits.values()):
         about["damaged_tar"] = inputs.stamp(inputs.tar)
@@ -118,11 +119,17 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
         if metadata.get(b"config_id") != config_id.encode():
             return True
         batches = [file.get_batch(k)["path"] for k in range(file.num_record_batches)]
-        folders = [FolderPictures(*each) for each in zip(json.loads(metadata[b"roots"]), batches, strict=True)]
-    except (OSError, pa.ArrowException, KeyError, ValueError):  # absent or damaged
+        places = [_folders(inputs)[k] for k in json.loads(metadata[b"roots"])]
+        folders = [FolderPictures(*each, links_root=inputs.links_root) for each in zip(places, batches, strict=True)]
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError):  # absent or damaged
         return True
     if (damaged := metadata.get(b"damaged_tar")) is not None:
         return inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged
     for pictures in folders:
         pictures.look(np.arange(len(pictures.paths), dtype=np.int32))
     return bool(pictures_state(*folders).encode() != metadata.get(b"state"))
+
+
+def _folders(inputs: Inputs) -> list[str]:
+    """List the folders that pictures and articles come from."""
+    return [*inputs.folders, *([inputs.full_articles] if inputs.full_articles is not None else [])]

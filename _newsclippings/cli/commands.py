@@ -125,7 +125,8 @@ def info(config: str, form: str, **where: Any) -> None:
     if not files.data_json:
         for split in SPLITS:
             say(f"  metadata {split:10} {files.metadata[split]}")
-    say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
+    for place in places["pictures"] or ["not found: pass --visual-news, or build with --images none"]:
+        say(f"  pictures            {place}")
     say(f"  original articles   {places['full_articles'] or 'not found: only --articles full needs them'}")
     for place in places["no_config"]:
         say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")

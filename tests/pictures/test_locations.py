@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
@@ -135,7 +136,7 @@ def test_find_layout_agrees_with_a_search_of_all(tmp_path: Path) -> None:
         prefixes = {"/".join(n.split("/")[:k]) + "/" * (k > 0) for n in names for k in range(4)}
         options = [Layout(p, i) for p, i in itertools.product({"", *prefixes}, ["images", "photos", None])]
         best = max(int(find(layout.names(pa.array(paths))).sum()) for layout in options)
-        found = find_layout(pa.array(paths), find, lambda names=names: pa.array(sorted(names), pa.string()))
+        found = find_layout(pa.array(paths), find, functools.partial(pa.array, sorted(names), pa.string()))
         usual = int(find(pa.array(paths)).sum())
         if 2 * usual >= len(paths):
             assert found == Layout()
