@@ -4,12 +4,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from _newsclippings.encoded import TAIL, is_cut_by_zeros
 from _newsclippings.errors import BadTarError
 from _newsclippings.pictures.folder import Pictures
 from _newsclippings.pictures.union import UnionPictures
 from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array
 from _newsclippings.tables import as_array
-from _newsclippings.tar import TAIL, Members, TarCopy, TarIndex, is_cut_by_zeros, read_members
+from _newsclippings.tar import Members, TarCopy, TarIndex, read_members
 from _newsclippings.text import option
 
 UNKNOWN = -2  # the member of a file that was not looked for yet
