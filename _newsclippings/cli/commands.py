@@ -82,9 +82,12 @@ def sample(folder: Path) -> None:
 @inputs
 @CONFIG
 @FORMAT
+@click.pass_context
 @errors_in_a_line
-def info(config: str, form: str, **where: Any) -> None:
+def info(context: click.Context, config: str, form: str, **where: Any) -> None:
     """Show configs, splits, published counts and columns, and which files a build would use on this machine.
+
+    With --config it also counts, for local files, how many of the needed pictures each location has.
 
     \b
     Example:
@@ -92,6 +95,7 @@ def info(config: str, form: str, **where: Any) -> None:
     """
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_full_matches, find_inputs
+    from _newsclippings.storage import is_url
 
     request = Request(config, articles=FULL, **where)
     files = find_inputs(request)
@@ -104,6 +108,15 @@ def info(config: str, form: str, **where: Any) -> None:
         "full_articles": files.full_articles,
         "no_config": find_full_matches(request),
     }
+    named = context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE
+    local = not any(map(is_url, [*files.matches.values(), *(source.location for source in files.sources)]))
+    if named and local and files.sources:
+        from _newsclippings.check import verify as verify_inputs
+
+        counts = verify_inputs(configs=[config], **where).counts.get(config, {})
+        places["pictures_found"] = {
+            split: about["locations"] for split, about in counts.items() if "locations" in about
+        }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
         configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
@@ -127,6 +140,10 @@ def info(config: str, form: str, **where: Any) -> None:
             say(f"  metadata {split:10} {files.metadata[split]}")
     for place in places["pictures"] or ["not found: pass --visual-news, or build with --images none"]:
         say(f"  pictures            {place}")
+    for split, found in places.get("pictures_found", {}).items():
+        for place, count in found.items():
+            where_found = "in none of them" if place == "missing" else f"in {place}"
+            say(f"  {split:19} {count:,} of the needed pictures are {where_found}")
     say(f"  original articles   {places['full_articles'] or 'not found: only --articles full needs them'}")
     for place in places["no_config"]:
         say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")
