@@ -113,9 +113,9 @@ def info(context: click.Context, config: str, form: str, **where: Any) -> None:
     if named and local and files.sources:
         from _newsclippings.check import verify as verify_inputs
 
-        counts = verify_inputs(configs=[config], **where).counts.get(config, {})
+        splits = verify_inputs(configs=[config], **where).counts.get(config, {})
         places["pictures_found"] = {
-            split: about["locations"] for split, about in counts.items() if "locations" in about
+            split: about["locations"] for split, about in splits.items() if "locations" in about
         }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
