@@ -101,12 +101,6 @@ def check_replaced(folder: str, name: str) -> None:
         raise foreign_output(folder, CALL)
 
 
-def _list_folders(inputs: Inputs) -> list[str]:
-    """List the inputs that are folders of many files."""
-    folders = [source.location for source in inputs.sources if source.kind == "folder"]
-    return [*folders, *([inputs.full_articles] if inputs.full_articles is not None else [])]
-
-
 def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
     """Check whether the data in a folder were built from other inputs or options.
 
@@ -125,9 +119,8 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
             return True
         batches = [file.get_batch(k)["path"] for k in range(file.num_record_batches)]
         places = [_list_folders(inputs)[number] for number in json.loads(metadata[b"folders"])]
-        root = inputs.links_root
-        folders = [FolderPictures(*each, None, root) for each in zip(places, batches, strict=True)]
-    except (OSError, pa.ArrowException, KeyError, ValueError, IndexError):  # absent or damaged
+        folders = [FolderPictures(*each, links_root=inputs.links_root) for each in zip(places, batches, strict=True)]
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError):  # absent or damaged
         return True
     if (damaged := metadata.get(b"damaged_tar")) is not None and (
         inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged
@@ -136,3 +129,8 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
     for pictures in folders:
         pictures.look(np.arange(len(pictures.paths), dtype=np.int32))
     return bool(pictures_state(*folders).encode() != metadata.get(b"state"))
+
+
+def _list_folders(inputs: Inputs) -> list[str]:
+    """List the folders that pictures and articles come from."""
+    return [*inputs.folders, *([inputs.full_articles] if inputs.full_articles is not None else [])]

@@ -86,9 +86,12 @@ def sample(folder: Path) -> None:
 @inputs
 @CONFIG
 @FORMAT
+@click.pass_context
 @errors_in_a_line
-def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any) -> None:
+def info(context: click.Context, config: str, form: str, storage_options: dict[str, Any], **fields: Any) -> None:
     """Show configs, splits, published counts and columns, and which files a build would use on this machine.
+
+    With --config it also counts, for local files, how many of the needed pictures each location has.
 
     \b
     Example:
@@ -96,7 +99,7 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
     """
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_full_matches, find_inputs
-    from _newsclippings.storage import Access
+    from _newsclippings.storage import Access, is_url
 
     request = Request(config, articles=FULL, **fields)
     files = find_inputs(request, access=Access(storage_options))
@@ -109,6 +112,15 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
         "full_articles": files.full_articles,
         "no_config": find_full_matches(request),
     }
+    named = context.get_parameter_source("config") is click.core.ParameterSource.COMMANDLINE
+    local = not any(map(is_url, [*files.matches.values(), *(source.location for source in files.sources)]))
+    if named and local and files.sources:
+        from _newsclippings.check import verify as verify_inputs
+
+        splits = verify_inputs(configs=[config], **fields).counts.get(config, {})
+        places["pictures_found"] = {
+            split: about["locations"] for split, about in splits.items() if "locations" in about
+        }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
         configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
@@ -130,7 +142,12 @@ def info(config: str, form: str, storage_options: dict[str, Any], **fields: Any)
     if not files.data_json:
         for split in SPLITS:
             say(f"  metadata {split:10} {files.metadata[split]}")
-    say(f"  pictures            {places['pictures'] or 'not found: pass --visual-news, or build with --images none'}")
+    for place in places["pictures"] or ["not found: pass --visual-news, or build with --images none"]:
+        say(f"  pictures            {place}")
+    for split, found in places.get("pictures_found", {}).items():
+        for place, count in found.items():
+            where_found = "in none of them" if place == "missing" else f"in {place}"
+            say(f"  {split:19} {count:,} of the needed pictures are {where_found}")
     say(f"  original articles   {places['full_articles'] or 'not found: only --articles full needs them'}")
     for place in places["no_config"]:
         say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")

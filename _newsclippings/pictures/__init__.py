@@ -1,8 +1,17 @@
 """Encoded pictures by path: find, read, check and decode them."""
 
+from _newsclippings.encoded import (
+    SUSPICIOUS_ZEROS,
+    TAIL,
+    decode,
+    decode_small,
+    ends_at_zeros,
+    has_end,
+    import_decoder,
+    is_cut_by_zeros,
+    may_be_whole,
+)
 from _newsclippings.pictures.check import USUAL_MODES, DecodeCheck, inspect_images
-from _newsclippings.pictures.decoding import decode, decode_small, import_decoder
-from _newsclippings.pictures.ends import SUSPICIOUS_ZEROS, TAIL, ends_at_zeros, has_end, is_cut_by_zeros, may_be_whole
 from _newsclippings.pictures.folder import FolderPictures, Pictures, pictures_state
 from _newsclippings.pictures.layout import Layout
 from _newsclippings.pictures.sources import PictureSources

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from _newsclippings.encoded import ORIENTATION, import_decoder, is_cut_by_zeros, jpeg_has_end, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import PICTURE_FORMATS
-from _newsclippings.pictures.decoding import ORIENTATION, import_decoder, quiet, refuse_bomb
-from _newsclippings.pictures.ends import is_cut_by_zeros, jpeg_has_end
 from _newsclippings.pictures.folder import Pictures
 from _newsclippings.storage import Rows, map_ahead, recognise_wrong_file
 

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from _newsclippings.encoded import TAIL, is_cut_by_zeros
 from _newsclippings.errors import BadTarError
-from _newsclippings.pictures.ends import TAIL, is_cut_by_zeros
 from _newsclippings.pictures.folder import Pictures
 from _newsclippings.pictures.union import UnionPictures
 from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from _newsclippings.pictures.folder import FolderPictures, Pictures
 from _newsclippings.storage import Lock, Rows
-from _newsclippings.tables import array_of
+from _newsclippings.tables import array_of, as_array, values_of
 
 NONE = -1
 
@@ -83,7 +83,7 @@ def _merge(parts: list[pa.Array], kind: pa.DataType) -> pa.Array:
         return filled[0] if filled else array_of([None] * len(parts[0]), kind)
     which = np.full(len(parts[0]), NONE, np.int64)
     for number, part in enumerate(filled):
-        which[np.asarray(part.is_valid())] = number
+        which[values_of(part.is_valid()).astype(bool)] = number
     starts = np.cumsum([0, *map(len, filled)])[:-1]
     places = starts[which] + np.arange(len(which))
-    return pa.concat_arrays(filled).take(pa.array(places, pa.int64(), mask=which == NONE))
+    return pa.concat_arrays(filled).take(as_array(places, which == NONE))

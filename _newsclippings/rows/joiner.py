@@ -194,7 +194,8 @@ class Joiner:
                 self._sources.describe,
             )
         for rows in joined.values():
-            for files, records in ((rows.pictures, rows.rows.image_row), (rows.articles, rows.rows.caption_row)):
+            articles = rows.articles if self.config.articles is True else None  # the original ones are local
+            for files, records in ((rows.pictures, rows.rows.image_row), (articles, rows.rows.caption_row)):
                 if files is not None:
                     self._fetch(files, records[rows.rows.keep])
 

@@ -7,7 +7,7 @@ looks like the end of the tar, and inside a member it looks like data.
 
 import pyarrow as pa
 
-from _newsclippings.pictures import SUSPICIOUS_ZEROS, ends_at_zeros, has_end, may_be_whole
+from _newsclippings.encoded import SUSPICIOUS_ZEROS, ends_at_zeros, has_end, may_be_whole
 from _newsclippings.storage import LocalFile, RandomFile
 from _newsclippings.tar.headers import BLOCK, ZERO, DamageError
 

@@ -81,6 +81,9 @@ def test_complete(new_world: Callable[..., World], layout: str) -> None:
             rows = world.rows(config, split)
             about = report.counts[config][split]
             size = about.pop("bytes")
+            place = world.origin if world.origin.is_dir() else world.tar
+            needed = len({row["image_path"] for row in rows})
+            assert about.pop("locations") == {str(place): needed, "missing": 0}
             assert about == {
                 "rows": len(rows),
                 "published": ROWS[config][split],

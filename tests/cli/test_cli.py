@@ -70,7 +70,7 @@ def test_info_shows_where_files_come_from(world: World) -> None:
     found = json.loads(run("info", "--data-dir", world.root, "--format", "json").stdout)
     assert found["version"] == VERSION
     assert {name: config["rows"] for name, config in found["configs"].items()} == ROWS
-    assert found["sources"]["pictures"] == str(world.origin)
+    assert found["sources"]["pictures"] == [str(world.origin)]
     assert found["sources"]["matches"]["validation"].endswith("/data/merged_balanced/val.json")
 
 

@@ -58,7 +58,7 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "data_dir in bytes": ({"data_dir": b"data"}, r"data_dir=b'data' is a bytes; expected a path"),
     "no data_dir in a list": ({"data_dir": []}, r"data_dir=\[\] is a list; expected a path"),
     "a password in a list": (
-        {"visual_news": ["https://me:secret@host/t"]},
+        {"visual_news": [["https://me:secret@host/t"]]},
         r"visual_news=\['https://host/t'\] is a list",
     ),
     "at length": ({"images": "x" * 10_000}, r"images='x{199}\.\.\. is not known"),
@@ -241,7 +241,7 @@ def test_an_error_of_the_environment_variable_names_it(
         ({"embeddings": "no"}, "embeddings='no' is not known. Allowed: True, False"),
         ({"checksums": "false"}, "checksums='false' is not known. Allowed: True, False"),
         ({"data_dir": 5}, "data_dir=5 is a int; expected a path"),
-        ({"visual_news": ["x"]}, r"visual_news=\['x'\] is a list; expected a path"),
+        ({"visual_news": [["x"]]}, r"visual_news=\['x'\] is a list; expected a path"),
     ],
     ids=str,
 )

@@ -299,3 +299,6 @@ def test_verify_counts_per_location(new_world: Callable[..., World], tmp_path: P
     )
     assert done.exit_code == 0, done.output
     assert f"of the needed pictures are in {zips[0]}" in done.output
+    arguments = ["--data-dir", str(world.root), "--visual-news", zips[0], "--config", "merged_balanced"]
+    done = CliRunner().invoke(main, ["info", *arguments])
+    assert f"test                {here} of the needed pictures are in {zips[0]}" in done.output

@@ -21,8 +21,8 @@ from support.reading import environment
 from sweeps import odd_pictures as odd
 
 import newsclippings
+from _newsclippings.encoded.decoding import decode
 from _newsclippings.pictures.check import inspect_image
-from _newsclippings.pictures.decoding import decode
 from _newsclippings.show.page import Rows, write_page
 from _newsclippings.show.sheet import draw_sheet
 from newsclippings import decode_small

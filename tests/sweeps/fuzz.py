@@ -24,9 +24,9 @@ import numpy as np
 
 from _newsclippings.corpus.metadata import read_metadata
 from _newsclippings.corpus.records import read_corpus
+from _newsclippings.encoded.decoding import decode_small
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.matches import read_matches
-from _newsclippings.pictures.decoding import decode_small
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar.index import index_tar
 from _newsclippings.tar.index_file import read_index

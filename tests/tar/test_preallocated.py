@@ -26,8 +26,8 @@ from support.remote import Origin, Published, refusal
 from support.world import World
 from sweeps.zeros import Planned, cannot_be_told, expected, invent_files, is_within_data, jpeg, noise, plan, walk
 
+from _newsclippings.encoded.ends import has_end, is_cut_by_zeros
 from _newsclippings.pictures.check import inspect_image
-from _newsclippings.pictures.ends import has_end, is_cut_by_zeros
 from _newsclippings.storage.remote import RemoteFile
 from _newsclippings.tar import index as tar_index
 from _newsclippings.tar.end import longest_end

@@ -7,7 +7,7 @@ correctly and has no end. Zeros after the end of a picture are harmless, and som
 import io
 import re
 
-from _newsclippings.pictures.decoding import MAX_PIXELS, import_decoder, quiet
+from _newsclippings.encoded.decoding import MAX_PIXELS, import_decoder, quiet
 
 TAIL = 512  # bytes at the end of a picture that are all zero if its data were never written
 HEADER = 54  # bytes before the pixels, in any format without an end marker
