@@ -457,7 +457,8 @@ def _find_outlets(folder: str) -> str | None:
             if seen > _MOST_FOLDERS:
                 return None
             with contextlib.suppress(OSError), os.scandir(place) as entries:  # one that may not be listed
-                below += sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+                folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+                below += sorted(entry.path for entry in folders if entry.name != "articles")  # has outlets, too
         level = below
     return None
 
