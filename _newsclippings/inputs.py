@@ -440,7 +440,7 @@ def _expand_visual_news(path: str) -> list[str]:
 
 def _check_packed(path: str) -> None:
     """Raise `ConfigError` for a compressed tar, by its name; others are recognised when they are opened."""
-    name = path.lower().partition("?")[0]
+    name = path.lower().partition("::")[0].partition("?")[0]
     tool = _PACKED_TARS.get(os.path.splitext(name)[1])
     if tool is not None:
         command = f"{tool} {shlex.quote(without_secrets(path))}"
@@ -455,7 +455,7 @@ def _make_source(place: str, with_pictures: Mapping[str, str], index: str | None
     """Make the source of a location: a folder that has pictures, or a file by the ending of its name."""
     if place in with_pictures:
         return Source("folder", with_pictures[place])
-    name = place.lower().partition("?")[0]
+    name = place.lower().partition("::")[0].partition("?")[0]  # of a chain, the innermost
     return Source("zip" if re.search(r"\.zip([._-]?(part[._-]?)?([a-z]{2,3}|\d+))?$", name) else "tar", place, index)
 
 
@@ -480,7 +480,8 @@ def _find_outlets(folder: str) -> str | None:
             if seen > _MOST_FOLDERS:
                 return None
             with contextlib.suppress(OSError), os.scandir(place) as entries:  # one that may not be listed
-                below += sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+                folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+                below += sorted(entry.path for entry in folders if entry.name != "articles")  # has outlets, too
         level = below
     return None
 
