@@ -251,7 +251,7 @@ def longest_wait() -> float:
 
 
 def _find_retry_after(error: BaseException) -> float | None:
-    """Return the seconds that a server asks to wait, from the error of a client or one of its causes."""
+    """Return the seconds, 1 or more, that a server asks to wait, from the error of a client or one of its causes."""
     cause: BaseException | None = error
     for _ in range(9):
         if cause is None:
@@ -261,9 +261,10 @@ def _find_retry_after(error: BaseException) -> float | None:
         if isinstance(value, str):
             with contextlib.suppress(ValueError, TypeError, OverflowError):
                 if value.strip().isdecimal():
-                    return float(value)
-                when = parsedate_to_datetime(value)
-                return max(0.0, (when - datetime.now(UTC)).total_seconds())
+                    seconds = float(value)
+                else:
+                    seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+                return max(seconds, 1) if seconds > 0 else None
         cause = cause.__cause__
     return None
 

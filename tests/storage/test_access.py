@@ -163,6 +163,19 @@ def test_retry_after_is_obeyed(files: Path, form: str, status: int) -> None:
     assert moments[2] - moments[1] > 0.3
 
 
+def test_a_server_that_asks_for_no_wait(files: Path) -> None:
+    """`Retry-After: 0` is no wait: such answers end after the usual number of tries."""
+
+    class Busy(Manners):
+        def answer(self) -> None:
+            self.reply(503, Retry_After="0")
+
+    with serving_with(files, Busy) as (address, log):
+        with pytest.raises(RemoteReadError, match="tried 6 times"):
+            read(f"{address}/a.bin")
+        assert len(log) == 6
+
+
 def test_a_server_that_asks_for_too_long(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait beyond the limit is an error that names the server's wish and the variable; it is not waited for."""
 
