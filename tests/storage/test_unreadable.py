@@ -122,7 +122,7 @@ def test_a_folder_without_permission(new_world: Callable[..., World], kind: str)
 
 @contextmanager
 def _in_its_place(file: Path, what: str) -> Iterator[None]:
-    kept = file.rename(file.with_name("kept-" + file.name))
+    kept = file.rename(file.with_name(file.name + ".kept"))  # a tar of another name would be found
     if what == "folder":
         file.mkdir()
     elif what == "pipe":

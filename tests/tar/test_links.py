@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from _newsclippings.tar.files import TarPictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.constants import change_constant
 
+from _newsclippings.pictures.tar import TarPictures
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tables import array_of
 from _newsclippings.tar.index import TarIndex, index_tar, keep_index
