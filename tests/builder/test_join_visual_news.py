@@ -15,7 +15,6 @@ from support.folders import build
 from support.reading import expected_splits, raw, raw_splits
 from support.remote import Published
 from support.world import World
-from torch.utils.data import DataLoader
 
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, MissingDataError, join_images
 
@@ -73,11 +72,12 @@ def test_only_the_needed_bytes_of_a_remote_tar(published: Published, load: Calla
 
 def test_in_processes_and_workers(world: World, load: Callable[..., Any]) -> None:
     """num_proc writes the same rows, and the workers of a DataLoader read each row of a stream once."""
+    torch = pytest.importorskip("torch")
     assert raw(join_images(load(), visual_news=str(world.tar), num_proc=2)) == world.rows(CONFIG)
     stream = join_images(load().to_iterable_dataset(num_shards=4), visual_news=str(world.tar))
     stream = stream.cast_column("image", datasets.Image(decode=False))
     for context in ("fork", "spawn"):
-        loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=context)
+        loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=context)
         pictures = {row["index"]: row["image"] for row in loader}
         assert pictures == {row["index"]: row["image"] for row in world.rows(CONFIG)}
 
