@@ -23,7 +23,7 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, Pictu
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy
+from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy, unreadable_file
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import option, without_secrets
@@ -82,9 +82,15 @@ def split_parts(rows: int | None, matches: str) -> list[tuple[int, int]]:
     Args:
         rows: rows of the split; estimated from the size of its file of matches if None.
         matches: location of that file.
+
+    Raises:
+        DataNotFoundError: the file has vanished since it was found.
     """
     if rows is None:
-        rows = 2 * PARTS if is_url(matches) else 2 * os.path.getsize(matches) // BYTES_OF_PAIR
+        try:
+            rows = 2 * PARTS if is_url(matches) else 2 * os.path.getsize(matches) // BYTES_OF_PAIR
+        except OSError as error:
+            raise unreadable_file(matches, error) from error
     pairs = rows // 2
     parts = max(8, min(PARTS, pairs // 8 * 8))
     return [(part, parts) for part in range(parts)]

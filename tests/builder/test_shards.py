@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from datasets.distributed import split_dataset_by_node
 from support.reading import load, raw
 from support.world import CONFIGS, SPLITS, Row, World
 
-from newsclippings import NewsCLIPpings
+from _newsclippings.rows import split_parts
+from newsclippings import DataNotFoundError, NewsCLIPpings
 
 
 @pytest.fixture
@@ -149,3 +151,9 @@ def test_batches_and_columns(world: World) -> None:
     expected = world.rows(split="test")
     assert [i for batch in batches for i in batch["index"]] == [row["index"] for row in expected]
     assert [c for batch in batches for c in batch["caption"]] == [row["caption"] for row in expected]
+
+
+def test_matches_that_vanish(tmp_path: Path) -> None:
+    """A file of matches that vanishes before a stream is divided is an error that names it."""
+    with pytest.raises(DataNotFoundError, match=r"test\.json: there is no such file"):
+        split_parts(None, str(tmp_path / "test.json"))
