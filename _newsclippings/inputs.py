@@ -439,7 +439,7 @@ def _expand_visual_news(path: str) -> list[str]:
 
 
 def _check_packed(path: str) -> None:
-    """Raise `ConfigError` for a compressed tar, by its name; others are recognised when they are opened."""
+    """Raise `BadTarError` for a compressed tar, by its name; others are recognised when they are opened."""
     name = path.lower().partition("::")[0].partition("?")[0]
     tool = _PACKED_TARS.get(os.path.splitext(name)[1])
     if tool is not None:

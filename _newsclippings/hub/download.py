@@ -244,7 +244,7 @@ def _check_space(place: Path, needed: int) -> None:
 
 
 def _fetch(place: Path, name: str, published: Published, source: str, bar: Any) -> None:
-    """Fetch a file, check it, and give it its name. If other bytes arrived, it is fetched once more.
+    """Fetch a file, check it, and give it its name. If other bytes arrived, it is fetched a second time.
 
     Args:
         place: the folder of the tree.

@@ -35,6 +35,8 @@ async def request_part(system: Any, url: str, start: int, stop: int) -> Part:
         aiohttp.ClientError: the server refuses, or the connection fails before any byte.
         TimeoutError: the answer comes too slowly.
     """
+    import aiohttp
+
     session = await system.set_session()
     options = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": f"bytes={start}-{stop - 1}"}}
     async with session.get(system.encode_url(url), **options) as answer:
@@ -50,16 +52,10 @@ async def request_part(system: Any, url: str, start: int, stop: int) -> Part:
         try:
             while part := await answer.content.read(PIECE):
                 parts.append(part)
-        except (TimeoutError, OSError, _client_error()):
+        except (TimeoutError, OSError, aiohttp.ClientError):
             if not parts:
                 raise
         return Part(b"".join(parts), info)
-
-
-def _client_error() -> Any:
-    import aiohttp
-
-    return aiohttp.ClientError
 
 
 _VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")
