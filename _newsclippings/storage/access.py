@@ -71,8 +71,9 @@ class Access:
         """
         if self._lost:
             message = (
-                "storage_options= and token= are kept out of pickles, and this process was not forked from the one that "
-                "has them. Use workers that are forked, or set HF_TOKEN and fsspec's configuration files, which every process reads."
+                "storage_options= and token= are kept out of pickles, and this process was not forked from the one "
+                "that has them. Use workers that are forked, or set HF_TOKEN and fsspec's configuration files, which "
+                "every process reads."
             )
             raise ConfigError(message)
         first = url.startswith(f"{protocol}://") and not url.startswith(HUB_FILES)
