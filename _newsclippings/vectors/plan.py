@@ -1,0 +1,100 @@
+"""The plan of a folder of vectors: which encoder made them, of what, and in which parts.
+
+A folder of vectors has plan.json, parts `part-00000.parquet`, `part-00001.parquet`, ... of a fixed number of ids in
+ascending order, and, when it is complete, SHA256SUMS and a README.md.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from _newsclippings.errors import BadFileError, bad_file
+from _newsclippings.storage import DECODER, describe_json_error
+
+PLAN: Final = "plan.json"
+SUMS: Final = "SHA256SUMS"
+FORMAT: Final = 1  # of the folder; a reader refuses a higher one
+SIDES: Final = {"pictures": "image_id", "captions": "id"}  # what vectors are of -> the column with their ids
+DTYPES: Final = ("float32", "float16")
+MOST_WIDTH: Final = 1 << 20  # numbers of a vector
+_DO = "Fetch the folder again, or make it again with `newsclippings embed`."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the vectors of a folder are.
+
+    Attributes:
+        of: `"pictures"` (their ids are image_id) or `"captions"` (id).
+        width: numbers of a vector.
+        dtype: `"float32"` or `"float16"`.
+        several: whether an id has any number of vectors (one per face, for example), and not one.
+        normalised: whether the vectors have length 1.
+        count: how many ids there are, also those that turn out to have no vector.
+        ids_sha256: SHA-256 of the ids, as int64, little-endian, in ascending order.
+        part_size: ids of a part; the last one may have fewer.
+        encoder: facts of the encoder: model, revision, SHA-256 of the weights, preprocessing, versions, ...
+    """
+
+    of: str
+    width: int
+    dtype: str
+    several: bool
+    normalised: bool
+    count: int
+    ids_sha256: str
+    part_size: int
+    encoder: dict[str, Any]
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of all parts."""
+        return [f"part-{number:05d}.parquet" for number in range(-(-self.count // self.part_size))]
+
+    def to_json(self) -> str:
+        """Return the content of plan.json."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_plan(text: bytes, location: str) -> Plan:
+    """Read a plan, which may come from anyone.
+
+    Args:
+        text: the content of plan.json.
+        location: where it comes from, for errors.
+
+    Raises:
+        BadFileError: it is not a plan, or one of a newer version.
+    """
+    try:
+        values = DECODER.decode(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise bad_file(location, "the plan of a folder of vectors", describe_json_error(error), _DO) from None
+    if isinstance(values, dict) and type(values.get("format")) is int and values["format"] > FORMAT:
+        message = f"{location}: made by a newer version of newsclippings. Install that: pip install -U newsclippings."
+        raise BadFileError(message)
+    names = [field.name for field in fields(Plan)]
+    given = {name: values.get(name) for name in names} if isinstance(values, dict) else dict.fromkeys(names)
+    sound = {
+        "of": given["of"] in (*SIDES,),
+        "width": _is_count(given["width"], 1, MOST_WIDTH),
+        "dtype": given["dtype"] in DTYPES,
+        "several": isinstance(given["several"], bool),
+        "normalised": isinstance(given["normalised"], bool),
+        "count": _is_count(given["count"], 1, 1 << 40),
+        "ids_sha256": isinstance(given["ids_sha256"], str) and bool(re.fullmatch("[0-9a-f]{64}", given["ids_sha256"])),
+        "part_size": _is_count(given["part_size"], 1, 1 << 24),
+        "encoder": isinstance(given["encoder"], dict),
+    }
+    wrong = [name for name in names if not sound[name]]
+    if not wrong and -(-given["count"] // given["part_size"]) > 100_000:
+        wrong = ["part_size"]
+    if wrong:
+        found = f"{wrong[0]} {json.dumps(given[wrong[0]], default=str)[:80]}"
+        raise bad_file(location, "the plan of a folder of vectors", found, _DO)
+    return Plan(**given)
+
+
+def _is_count(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
