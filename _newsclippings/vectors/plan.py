@@ -75,7 +75,7 @@ def parse_plan(text: bytes, location: str) -> Plan:
         message = f"{location}: made by a newer version of newsclippings. Install that: pip install -U newsclippings."
         raise BadFileError(message)
     names = [field.name for field in fields(Plan)]
-    given = {name: values.get(name) for name in names} if isinstance(values, dict) else dict.fromkeys(names)
+    given: dict[str, Any] = {name: values.get(name) if isinstance(values, dict) else None for name in names}
     sound = {
         "of": given["of"] in (*SIDES,),
         "width": _is_count(given["width"], 1, MOST_WIDTH),
