@@ -1,22 +1,28 @@
 """The options of a build, and their checks."""
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from typing import Any
+from typing import Any, NamedTuple
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import (
     ARTICLES,
+    COLUMNS,
     CONFIGS,
     DEFAULT_CONFIG,
     EMBEDDINGS,
     FULL,
     IMAGES,
     MISSING,
+    SIDES,
     SPLITS,
+    TEXTS,
+    VECTOR_DTYPES,
     Columns,
+    Vectors,
     columns_of,
 )
 from _newsclippings.text import did_you_mean, option, redacted_repr, short_repr
@@ -34,6 +40,20 @@ NO_EFFECT = {
     "config_id": "The cache follows the content of the files by itself; pass the name of a config as config_name=.",
     "info": "It follows from the options.",
 }
+
+COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")  # of a user's vectors
+
+
+class OwnVectors(NamedTuple):
+    """Where vectors of the user are.
+
+    Attributes:
+        location: a file, or a folder that `newsclippings embed` wrote; a path or a URL.
+        of: `"pictures"` or `"captions"`; None if the folder says it.
+    """
+
+    location: str
+    of: str | None
 
 
 @dataclass
@@ -54,8 +74,13 @@ class Request:
         missing: what to do with a row whose picture or record is missing. `"error"`: build nothing and report what is
             missing. `"null"`: keep the row, with nulls. `"drop_pair"`: leave out both twins.
         splits: the splits to build: any of train, validation, test. Unset: all.
-        embeddings: the authors' vectors to add as columns: any of clip_image, clip_text, sbert, places, facenet, or
-            `"all"`. Unset: none. A row without a vector has null.
+        embeddings: vectors to add as columns. The authors': any of clip_image, clip_text, sbert, places, facenet, or
+            `"all"`. Your own: a dict of the column's name -> the folder that `newsclippings embed` wrote, or `(file,
+            "pictures")` or `(file, "captions")`, the side that its ids are of; True for a kind of the authors. A file
+            is .parquet, .arrow, .npy with .ids.npy beside it, .safetensors or a pickle like the authors'. Both may be
+            URLs. Unset: none. A row without a vector has null.
+        vector_dtype: `"float16"` keeps your own vectors that are stored so as they are. `"float32"`: all columns of
+            vectors are float32.
         metadata: add columns with the authors' metadata of the caption's and the picture's article: title, time,
             entities.
         articles: True: add a column with the text of the caption's article, from VisualNews. `"full"`: instead, one
@@ -77,13 +102,14 @@ class Request:
     images: str = "bytes"
     missing: str = "error"
     splits: list[str] | None = None
-    embeddings: list[str] | str | None = None
+    embeddings: Any = None  # list[str] | str | dict[str, str | tuple[str, str] | bool] | None
     metadata: bool = False
     articles: bool | str = False
     visual_news_index: str | None = None
     check_images: bool = False
     links: str = "refuse"
     links_root: str | None = None
+    vector_dtype: str = "float32"
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
         """Raise `ConfigError`, and not TypeError, for a field that does not exist."""
@@ -99,8 +125,11 @@ class Request:
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that cannot be used."""
         check_name(self.name)
-        chosen = (("images", self.images, IMAGES), ("missing", self.missing, MISSING), ("links", self.links, LINKS))
-        for field, value, allowed in chosen:
+        chosen: dict[str, Collection[str]] = {
+            "images": IMAGES, "missing": MISSING, "links": LINKS, "vector_dtype": VECTOR_DTYPES,
+        }  # fmt: skip
+        for field, allowed in chosen.items():
+            value = getattr(self, field)
             if not isinstance(value, str) or value not in allowed:
                 raise bad_value(field, value, allowed)
         for field in FLAGS:
@@ -115,6 +144,9 @@ class Request:
             raise ConfigError(message)
         self.wanted_splits()
         self.wanted_embeddings()
+        if self.vector_dtype != "float32" and not self.own_vectors():
+            what = option("vector_dtype", self.vector_dtype)
+            raise unused_option(what, "It is for your own vectors, in embeddings={name: location}.")
 
     def wanted_splits(self) -> list[str]:
         """Return the splits to build, in their usual order."""
@@ -126,7 +158,11 @@ class Request:
         return [split for split in SPLITS if split in given]
 
     def wanted_embeddings(self) -> list[str]:
-        """Return the kinds of embeddings to join, in the order of their columns."""
+        """Return the names of the columns of vectors, in order."""
+        if isinstance(self.embeddings, Mapping):
+            for name, value in self.embeddings.items():
+                _check_column(name, value)
+            return list(self.embeddings)
         allowed = [*EMBEDDINGS, "all"]
         given = set() if self.embeddings is None else set(_list_names("embeddings", self.embeddings, allowed))
         if given == {"all"}:
@@ -134,6 +170,11 @@ class Request:
         if not given <= set(EMBEDDINGS):
             raise bad_value("embeddings", self.embeddings, allowed)
         return [kind for kind in EMBEDDINGS if kind in given]
+
+    def own_vectors(self) -> dict[str, OwnVectors]:
+        """Return column -> where its vectors are, for the columns that are not the authors'."""
+        own = self.embeddings if isinstance(self.embeddings, Mapping) else {}
+        return {name: parse_vectors(name, value) for name, value in own.items() if value is not True}
 
     @property
     def needs_origin(self) -> bool:
@@ -145,9 +186,9 @@ class Request:
         """Whether rows need the authors' metadata, even if captions come from data.json."""
         return self.metadata or self.articles == FULL
 
-    def columns(self) -> Columns:
-        """Return the columns that follow from the fields, with their types."""
-        return columns_of(self.images, self.wanted_embeddings(), self.metadata, self.articles)
+    def columns(self, vectors: Mapping[str, Vectors]) -> Columns:
+        """Return the columns that follow from the fields, with their types; `vectors` as in `Inputs`."""
+        return columns_of(self.images, vectors, self.metadata, self.articles)
 
     def paths(self) -> dict[str, Any]:
         """Return the fields that are paths or URLs, as text (visual_news: a list); None if unset or empty."""
@@ -186,6 +227,43 @@ def check_locations(value: object) -> list[str] | None:
     several = value if isinstance(value, list | tuple) else [value]
     paths = [path for each in several if (path := check_path("visual_news", each))]
     return list(dict.fromkeys(paths)) or None
+
+
+def parse_vectors(name: str, value: object) -> OwnVectors:
+    """Read the place of a user's vectors: a location, or a location and what its vectors are of.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    place, of = value if isinstance(value, tuple | list) and len(value) == 2 else (value, None)
+    path = os.fspath(place) if isinstance(place, os.PathLike) else place
+    if not isinstance(path, str) or not path or of not in (None, *SIDES):
+        known = f", or True for a kind of the authors ({', '.join(EMBEDDINGS)})" if name not in EMBEDDINGS else ""
+        message = (
+            f"embeddings: {short_repr(name)} is {short_repr(value)}; expected the folder that `newsclippings embed` "
+            f"wrote, (file, 'pictures') or (file, 'captions'){known}."
+        )
+        raise ConfigError(message)
+    return OwnVectors(path, of)
+
+
+def _check_column(name: object, value: object) -> None:
+    """Check the name of a column of vectors, and what it is to have."""
+    taken = {*COLUMNS, *TEXTS}
+    if value is True:
+        if name not in EMBEDDINGS:
+            hint = did_you_mean(str(name), EMBEDDINGS)
+            message = f"embeddings: {short_repr(name)} is True, but is not a kind of the authors.{hint}"
+            raise ConfigError(f"{message} Kinds: {', '.join(EMBEDDINGS)}. Of your own vectors, pass the location.")
+        return
+    if not isinstance(name, str) or not COLUMN_NAME.fullmatch(name):
+        message = f"embeddings: {short_repr(name)} cannot name a column. Use letters, digits and _, at most 63."
+        raise ConfigError(message)
+    if name in taken or name in EMBEDDINGS:
+        what = "one of the authors' kinds: pass True for those vectors" if name in EMBEDDINGS else "a column already"
+        message = f"embeddings: {name} is {what}. Give your own vectors another name, such as my_{name}."
+        raise ConfigError(message)
+    parse_vectors(name, value)
 
 
 def check_name(name: object) -> None:

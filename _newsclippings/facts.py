@@ -4,7 +4,7 @@ Counts of rows are those of the published files. `file` marks rows that were cou
 follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 NAME: Final = "newsclippings"  # name of the package, its logger and its folder in caches
@@ -80,22 +80,34 @@ COLUMNS: Final = {
 }
 
 
-class Embedding(NamedTuple):
-    """One kind of the authors' embeddings."""
+class Vectors(NamedTuple):
+    """The vectors of one column."""
 
-    folder: str  # also the start of its file names
     width: int  # numbers of a vector
-    key: str  # the column with the ids of its vectors
-    faces: bool  # whether an id has any number of vectors, and not one
+    key: str  # the column with their ids: `image_id` or `id`
+    several: bool  # whether an id has any number of vectors, and not one
     meaning: str
+    dtype: str = "float32"
 
 
+VECTOR_DTYPES: Final = ("float32", "float16")
+SIDES: Final = {"pictures": "image_id", "captions": "id"}  # what vectors are of -> the column with their ids
+
+# The authors' kinds of vectors
 EMBEDDINGS: Final = {
-    "clip_image": Embedding("clip_image_embeddings", 512, "image_id", False, "CLIP ViT-B/32 vector of the picture."),
-    "clip_text": Embedding("clip_text_embeddings", 512, "id", False, "CLIP ViT-B/32 vector of the caption."),
-    "sbert": Embedding("sbert_embeddings", 768, "id", False, "SBERT-WK vector of the caption."),
-    "places": Embedding("places_resnet50", 2048, "image_id", False, "ResNet50 Places365 vector of the picture."),
-    "facenet": Embedding("facenet_embeddings", 512, "image_id", True, "FaceNet vectors of the picture, one per face."),
+    "clip_image": Vectors(512, "image_id", False, "CLIP ViT-B/32 vector of the picture."),
+    "clip_text": Vectors(512, "id", False, "CLIP ViT-B/32 vector of the caption."),
+    "sbert": Vectors(768, "id", False, "SBERT-WK vector of the caption."),
+    "places": Vectors(2048, "image_id", False, "ResNet50 Places365 vector of the picture."),
+    "facenet": Vectors(512, "image_id", True, "FaceNet vectors of the picture, one per face."),
+}
+# kind -> its folder, which is also the start of its file names
+EMBEDDING_FOLDERS: Final = {
+    "clip_image": "clip_image_embeddings",
+    "clip_text": "clip_text_embeddings",
+    "sbert": "sbert_embeddings",
+    "places": "places_resnet50",
+    "facenet": "facenet_embeddings",
 }
 
 # Optional columns of texts -> (type, meaning)
@@ -184,13 +196,16 @@ IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_p
 
 
 def columns_of(
-    images: str = "bytes", embeddings: Iterable[str] = (), metadata: bool = False, articles: bool | str = False
+    images: str = "bytes",
+    vectors: Mapping[str, Vectors] | None = None,
+    metadata: bool = False,
+    articles: bool | str = False,
 ) -> Columns:
     """Return the columns that follow from the options of a build, in order.
 
     Args:
         images: `"bytes"` or `"path"` for a table with the column `image`, `"none"` for one without.
-        embeddings: kinds of embeddings, in the order of their columns.
+        vectors: column -> its vectors, in order.
         metadata: add the columns `metadata` and `image_metadata`.
         articles: True adds the column `article`, `"full"` the column `article_full`.
     """
@@ -200,11 +215,15 @@ def columns_of(
             columns[name] = {"names": list(_LABELS[name]), "_type": "ClassLabel"}
         elif name != "image" or images != "none":
             columns[name] = _IMAGE if name == "image" else _value(kind)
-    for kind in embeddings:
-        vector = {"feature": _value("float32"), "length": EMBEDDINGS[kind].width, "_type": "Sequence"}
-        columns[kind] = {"feature": vector, "_type": "Sequence"} if EMBEDDINGS[kind].faces else vector
+    columns |= {name: vector_feature(facts) for name, facts in (vectors or {}).items()}
     if metadata:
         columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
     if articles:
         columns["article_full" if articles == FULL else "article"] = _TEXT
     return columns
+
+
+def vector_feature(vectors: Vectors) -> Columns:
+    """Return the type of a column of vectors."""
+    vector = {"feature": _value(vectors.dtype), "length": vectors.width, "_type": "Sequence"}
+    return {"feature": vector, "_type": "Sequence"} if vectors.several else vector

@@ -9,9 +9,10 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from _newsclippings.config import Request
+from _newsclippings.config import Request, unused_option
 from _newsclippings.errors import BadFileError, BadTarError, ConfigError, DataNotFoundError
 from _newsclippings.facts import (
+    EMBEDDING_FOLDERS,
     EMBEDDINGS,
     ENV_DATA_DIR,
     FULL,
@@ -23,6 +24,7 @@ from _newsclippings.facts import (
     VISUAL_NEWS_ROOTS,
     VISUAL_NEWS_TREE,
     VISUAL_NEWS_URL,
+    Vectors,
 )
 from _newsclippings.storage import (
     NO_ACCESS,
@@ -35,6 +37,7 @@ from _newsclippings.storage import (
     stamp,
 )
 from _newsclippings.text import option, redacted_repr, without_secrets
+from _newsclippings.vectors import VectorFiles, find_vectors
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
 _ARTICLES = ("articles", "articles.tar")  # the original articles, beside it
@@ -77,7 +80,9 @@ class Inputs:
         sources: where pictures come from: of each picture the first that has it.
         tar: the first tar, even if pictures come from a folder only; None if there is none.
         tar_index: index of the tar as Parquet; None to walk its headers.
-        embeddings: kind -> split -> pickle, for the kinds that are asked for.
+        vectors: column -> its vectors, for those that are asked for, in order.
+        embeddings: kind -> split -> pickle, for the authors' kinds among them.
+        own_vectors: column -> files, for the others.
         searched: (place, what is there) for each place where VisualNews was looked for.
         full_articles: the folder `articles` or the articles.tar with the original articles; None if there is neither,
             or if they are not asked for.
@@ -99,6 +104,8 @@ class Inputs:
     tar_index: str | None
     embeddings: dict[str, dict[str, str]]
     searched: tuple[tuple[str, str], ...]
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+    own_vectors: dict[str, VectorFiles] = field(default_factory=dict)
     full_articles: str | None = None
     full_searched: tuple[str, ...] = ()
     links_root: str | None = None
@@ -117,6 +124,7 @@ class Inputs:
         files += [*(source.location for source in self.sources), self.links_root]
         files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
+        files += [place for own in self.own_vectors.values() for place in (own.location, *own.files)]
         files += [*(place for place, _ in self.searched), *self.roots]
         return [file for file in dict.fromkeys(files) if file and (is_url(file) or os.path.isabs(file))]
 
@@ -193,6 +201,7 @@ class Inputs:
     def _places_read(self, config: Request) -> list[str | None]:
         places = [*self.matches.values(), self.data_json]
         places += [file for files in self.embeddings.values() for file in files.values()]
+        places += [file for own in self.own_vectors.values() for file in own.files]
         if self.data_json is None:
             places += [source.location for source in self.archives]
         if self.data_json is None or config.needs_metadata:
@@ -226,6 +235,8 @@ def build_id(config: Request, inputs: Inputs) -> str:
         "check_images": config.check_images,
         "inputs": hashlib.sha256(content).hexdigest(),
     }
+    if inputs.own_vectors:
+        options["vectors"] = {name: inputs.vectors[name] for name in inputs.own_vectors}
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
@@ -234,7 +245,7 @@ def find_inputs(
     on_misplaced: Callable[[str, DataNotFoundError], None] | None = None,
     access: Access = NO_ACCESS,
 ) -> Inputs:
-    """Find the inputs of a config. Only checks whether files exist; opens and fetches nothing.
+    """Find the inputs of a config. Only checks whether files exist, and reads the heads of the user's own vectors.
 
     Args:
         config: what is asked for.
@@ -302,6 +313,9 @@ def find_inputs(
         local = _find_file([f"{root}/{name}" for name in names for root in roots], on_misplaced)
         return local or f"{HUB_FILES}/{names[0]}"
 
+    own = {name: find_vectors(name, place, config.vector_dtype, access) for name, place in config.own_vectors().items()}
+    if config.vector_dtype == "float16" and not any(files.facts.dtype == "float16" for files in own.values()):
+        raise unused_option(option("vector_dtype", "float16"), "None of your own vectors are stored as float16.")
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, *sources, tar, data_json]) and all(map(is_url, matches.values())):
         raise _nothing_there(name_data_dir(data_dir), data_dir)
@@ -316,13 +330,16 @@ def find_inputs(
         embeddings={
             kind: {
                 split: find_authors_file(
-                    f"embeddings/{EMBEDDINGS[kind].folder}/{EMBEDDINGS[kind].folder}_{SPLITS[split]}.pkl",
-                    f"embeddings/{EMBEDDINGS[kind].folder}/{SPLITS[split]}.pkl",  # as in the authors' README
+                    f"embeddings/{EMBEDDING_FOLDERS[kind]}/{EMBEDDING_FOLDERS[kind]}_{SPLITS[split]}.pkl",
+                    f"embeddings/{EMBEDDING_FOLDERS[kind]}/{SPLITS[split]}.pkl",  # as in the authors' README
                 )
                 for split in splits
             }
             for kind in config.wanted_embeddings()
+            if kind not in own
         },
+        vectors={name: own[name].facts if name in own else EMBEDDINGS[name] for name in config.wanted_embeddings()},
+        own_vectors=own,
         searched=tuple((place, _describe(place)) for place in searched)
         or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
         links_root=links_root,

@@ -18,6 +18,7 @@ DENSE = 10_000_000  # smaller ids are looked up in a plain table (up to 40 MB), 
 
 _ARROW = {
     "bool": pa.bool_(),
+    "float16": pa.float16(),
     "float32": pa.float32(),
     "float64": pa.float64(),
     "int32": pa.int32(),

@@ -20,7 +20,7 @@ def test_datasets_reads_the_same(images: str) -> None:
     """For every combination of options, features made of the columns have our Arrow schema and names."""
     kinds_of_articles: tuple[bool | str, ...] = (False, True, "full")
     for kinds, metadata, articles in product(KINDS, (False, True), kinds_of_articles):
-        columns = columns_of(images, kinds, metadata, articles)
+        columns = columns_of(images, {kind: EMBEDDINGS[kind] for kind in kinds}, metadata, articles)
         features = datasets.Features.from_dict(columns)
         assert list(features) == list(columns)
         assert features.arrow_schema == arrow_schema(columns)

@@ -16,7 +16,7 @@ from datasets.table import table_cast
 
 from _newsclippings.config import NO_EFFECT, Request, check_name, check_option_names, check_path, unused_option
 from _newsclippings.errors import ConfigError
-from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, HOMEPAGE, LICENSE, VERSION
+from _newsclippings.facts import CITATION, CONFIGS, DEFAULT_CONFIG, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, VERSION
 from _newsclippings.inputs import Inputs, build_id, find_inputs
 from _newsclippings.storage import NO_ACCESS, Access
 from _newsclippings.text import did_you_mean, short_repr
@@ -52,7 +52,11 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
 
     def features(self) -> datasets.Features:
         """The columns that follow from the fields, with their types."""
-        return datasets.Features.from_dict(self.columns())
+        own = bool(self.own_vectors())  # else nothing needs to be found
+        vectors = (
+            self.inputs(_access.get()).vectors if own else {kind: EMBEDDINGS[kind] for kind in self.wanted_embeddings()}
+        )
+        return datasets.Features.from_dict(self.columns(vectors))
 
     def inputs(self, access: Access = NO_ACCESS) -> Inputs:
         """Find the inputs, or return those that were found before for the same options.
@@ -60,7 +64,15 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
         Args:
             access: what the user passed to reach remote inputs.
         """
-        asked = (self.name, self.wanted_splits(), self.wanted_embeddings(), self.paths(), access)
+        asked = (
+            self.name,
+            self.wanted_splits(),
+            self.wanted_embeddings(),
+            self.own_vectors(),
+            self.vector_dtype,
+            self.paths(),
+            access,
+        )
         known: tuple[Any, Inputs] | None = vars(self).get("_inputs")
         if known is None or known[0] != asked:
             known = self._inputs = asked, find_inputs(self, access=access)

@@ -350,7 +350,7 @@ def _check_embeddings(report: Report, found: dict[str, Inputs], matches: dict[Ke
                 _note_remote(report, location, f"embeddings={kind!r}")
                 continue
             with report.collecting(location):
-                read[location] = read_embedding_ids(location, facts.width, facts.faces)
+                read[location] = read_embedding_ids(location, facts.width, facts.several)
         table = matches.get((config, split))
         if location in read and table is not None:
             ids, size = read[location]

@@ -144,7 +144,7 @@ def _join_all(requests: list[Request], inputs: Mapping[str, Inputs], layouts: Ma
     for request in requests:
         joiner, joined = join_config(request, _cache(), inputs[request.name])
         check = functools.partial(inputs[request.name].check_unchanged, inputs[request.name].list_read(request))
-        layout, columns = layouts[request.name], request.columns()
+        layout, columns = layouts[request.name], request.columns(inputs[request.name].vectors)
         identity = _identify_build(build_id(request, inputs[request.name]), layout, joined)
         if layout == "once":
             for split, part in joined.items():
@@ -152,7 +152,8 @@ def _join_all(requests: list[Request], inputs: Mapping[str, Inputs], layouts: Ma
             joined = {split: part.without_pictures() for split, part in joined.items()}
             columns = {name: kind for name, kind in columns.items() if name != "image"}
         rows = {split: rows_of(part) for split, part in joined.items()}
-        contents.append(ConfigContent(request.name, CONFIGS[request.name], layout, identity, columns, rows, check))
+        own = {name: files.facts for name, files in inputs[request.name].own_vectors.items()}
+        contents.append(ConfigContent(request.name, CONFIGS[request.name], layout, identity, columns, rows, check, own))
     if shared:
         rows = {split: pictures.rows(joiner.pictures) for split, pictures in shared.items()}
         identity = _digest(*(content.build_id for content in contents if content.layout == "once"))

@@ -287,10 +287,10 @@ the Parquet files of both by `image_id`.
 
 
 def _fields(folder: BuiltFolder) -> str:
-    known = dict(COLUMNS)
-    for kind, facts in EMBEDDINGS.items():
-        known[kind] = (f"{'list of ' if facts.faces else ''}float32 ({facts.width},)", facts.meaning)
-    known |= TEXTS
+    own = {name: about for manifest in folder.manifests.values() for name, about in manifest.vectors.items()}
+    known = COLUMNS | TEXTS
+    for name, about in (EMBEDDINGS | own).items():
+        known[name] = (f"{'list of ' if about.several else ''}{about.dtype} ({about.width},)", about.meaning)
     columns = dict.fromkeys(name for manifest in folder.manifests.values() for name in manifest.features)
     all_configs, lines = [*folder.manifests], []
     for name in columns:
@@ -303,12 +303,12 @@ def _fields(folder: BuiltFolder) -> str:
 
 def _vectors(manifests: Iterable[Manifest], note: str) -> str:
     """What readers of vectors have to know."""
-    reports = [(split, report) for manifest in manifests for _, split, report in manifest.reports()]
     lacking = {
         kind
-        for split, report in reports
+        for manifest in manifests
+        for _, split, report in manifest.reports()
         for kind, count in report.coverage.items()
-        if kind in EMBEDDINGS and count < split.rows
+        if (kind in EMBEDDINGS or kind in manifest.vectors) and count < split.rows
     }
     return f"\nRows without a vector have null there ({_list(sorted(lacking))}){note}.\n" if lacking else ""
 

@@ -38,7 +38,7 @@ CONTEXT = {
 
 TYPES = {
     "bool": "sc:Boolean",
-    **dict.fromkeys(("float32", "float64"), "sc:Float"),
+    **dict.fromkeys(("float16", "float32", "float64"), "sc:Float"),
     **dict.fromkeys(("int32", "int64"), "sc:Integer"),
     "string": "sc:Text",
     "timestamp[s, tz=UTC]": "sc:DateTime",
@@ -137,7 +137,7 @@ def _record_set(manifest: Manifest) -> Node:
         **_named("cr:RecordSet", config),
         "description": manifest.description,
         "key": [{"@id": f"{config}/{name}"} for name in ("split", first)],
-        "field": [split, *(_field(config, (name,), feature) for name, feature in manifest.features.items())],
+        "field": [split, *(_column(manifest, name) for name in manifest.features)],
     }
 
 
@@ -160,6 +160,13 @@ def _enumeration(name: str, names: list[str]) -> Node:
     }
 
 
+def _column(manifest: Manifest, name: str) -> Node:
+    node, own = _field(manifest.config, (name,), manifest.features[name]), manifest.vectors.get(name)
+    names = f" Names: record set `{name}`." if "names" in manifest.features[name] else ""
+    node["description"] = (MEANINGS[name] if own is None else f"{own.meaning} {own.width} values.") + names
+    return node
+
+
 def _field(config: str, path: tuple[str, ...], feature: Any) -> Node:
     """A column, or a field inside a column of structs.
 
@@ -170,9 +177,6 @@ def _field(config: str, path: tuple[str, ...], feature: Any) -> Node:
     """
     node = _named("cr:Field", "/".join((config, *path)), path[-1])
     steps = path[1:]
-    if not steps:
-        names = f" Names: record set `{path[0]}`." if "names" in feature else ""
-        node["description"] = MEANINGS[path[0]] + names
     while isinstance(feature, list) or feature.get("_type") == "Sequence":
         node["repeated"] = True  # also lists of lists, for which Croissant 1.0 has no term
         feature = feature[0] if isinstance(feature, list) else feature["feature"]

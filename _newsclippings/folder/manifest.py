@@ -8,9 +8,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from _newsclippings.config import COLUMN_NAME
 from _newsclippings.errors import NewsCLIPpingsError, bad_file
 from _newsclippings.facts import (
     COLUMNS,
@@ -19,9 +20,13 @@ from _newsclippings.facts import (
     IMAGE_COLUMNS,
     METADATA_OF_FIRST,
     SHARED_PICTURES,
+    SIDES,
     SPLITS,
+    VECTOR_DTYPES,
     Columns,
+    Vectors,
     columns_of,
+    vector_feature,
 )
 from _newsclippings.rows import JoinReport
 from _newsclippings.storage import DECODER, Place, describe_json_error, read_file, recognise_wrong_file, write_text
@@ -38,8 +43,10 @@ LARGEST_RATIO = 200  # of unpacked to packed bytes; texts reach six
 LONGEST_TEXT = 10_000  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
+_PLAIN = re.compile(r"[\w./:@+, -]{1,1000}")  # nothing that Markdown or HTML would obey
 _KIND = re.compile(r"[a-z_]{1,40}")
 SHARD = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5,6}})-of-(\d{{5,6}})\.parquet")
+OF = {key: of for of, key in SIDES.items()}
 _LAYOUTS = ("bytes", "once", "none", None)
 
 
@@ -92,6 +99,7 @@ class Manifest:
             None for the shared pictures themselves.
         build_id: identifies the build: equal ids mean byte-identical files.
         features: column -> its type, as `datasets` writes it to JSON.
+        vectors: column -> its vectors, for those that are not the authors'.
         sha256: of the manifest file; empty until it is written.
     """
 
@@ -103,6 +111,7 @@ class Manifest:
     features: Columns
     splits: Mapping[str, SplitEntry]
     shards: tuple[ShardEntry, ...]
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
     sha256: str = ""
 
     @property
@@ -134,7 +143,9 @@ class Manifest:
             for shard in self.shards
         }
         splits = {name: split.as_dict() for name, split in self.splits.items()}
-        value = {**head, "made_of": self.build_id, "features": self.features, "splits": splits, "files": files}
+        own = {name: {"of": OF[about.key], "meaning": about.meaning} for name, about in self.vectors.items()}
+        value = {**head, "made_of": self.build_id, "features": self.features}
+        value |= ({"vectors": own} if own else {}) | {"splits": splits, "files": files}
         text = json.dumps(value, indent=1) + "\n"
         write_text(folder / MANIFEST, text)
         return replace(self, sha256=hashlib.sha256(text.encode()).hexdigest())
@@ -175,7 +186,8 @@ def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
     if layout not in _LAYOUTS:
         raise _odd("layout", layout)
     features, splits, files = (_object(value, name) for name in ("features", "splits", "files"))
-    _check_features(config, version, features)
+    vectors = {name: _parse_vectors(name, own, features) for name, own in value.get("vectors", {}).items()}
+    _check_features(config, version, features, vectors)
     if not splits or len(files) > MOST_SHARDS:
         message = f"{len(splits):,} splits in {len(files):,} files"
         raise ValueError(message)
@@ -183,8 +195,24 @@ def _parse_manifest(config: str, value: Any, sha256: str) -> Manifest:
     entries = {}
     for name in splits:
         own = [shard for shard in shards if shard.split == name]
-        entries[name] = _parse_split(name, _object(splits, name), own, labelled=config != SHARED_PICTURES)
-    return Manifest(config, version, description, layout, build_id, features, entries, tuple(shards), sha256)
+        entries[name] = _parse_split(
+            name, _object(splits, name), own, labelled=config != SHARED_PICTURES, vectors=vectors
+        )
+    return Manifest(config, version, description, layout, build_id, features, entries, tuple(shards), vectors, sha256)
+
+
+def _parse_vectors(name: str, value: Any, features: Mapping[str, Any]) -> Vectors:
+    """What the vectors of a user's own column are; their form is that of its type."""
+    if not COLUMN_NAME.fullmatch(name) or not isinstance(value, dict) or name not in features:
+        raise _odd("vectors", name)
+    key = SIDES[_get(value, "of", lambda of: isinstance(of, str) and of in SIDES)]
+    meaning = _match(value, "meaning", _PLAIN)
+    feature, inner = features[name], features[name].get("feature") if isinstance(features[name], dict) else None
+    several = isinstance(inner, dict) and inner.get("_type") == "Sequence"
+    one = inner if several and isinstance(inner, dict) else feature
+    width = _get(one, "length", lambda length: type(length) is int and 0 < length <= LARGEST_COUNT)
+    dtype = _get(_object(one, "feature"), "dtype", lambda kind: isinstance(kind, str) and kind in VECTOR_DTYPES)
+    return Vectors(width, key, several, meaning, dtype)
 
 
 @functools.cache
@@ -192,8 +220,11 @@ def _known_features() -> Columns:
     return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True) | columns_of(articles=FULL)
 
 
-def _check_features(config: str, version: str, features: Mapping[str, Any]) -> None:
+def _check_features(config: str, version: str, features: Mapping[str, Any], vectors: Mapping[str, Vectors]) -> None:
     known, needed = _known_features(), {*COLUMNS} - {"image"}
+    if taken := vectors.keys() & known.keys():
+        raise _odd("vectors", min(taken))
+    known = known | {name: vector_feature(about) for name, about in vectors.items()}
     if version == "1.0.0":
         known = known | dict.fromkeys(("metadata", "image_metadata"), METADATA_OF_FIRST)
     if config == SHARED_PICTURES:
@@ -220,7 +251,9 @@ def _parse_shard(config: str, name: str, value: Mapping[str, Any], splits: Mappi
     return ShardEntry(config, name, parts[1], rows, size, plain, _match(value, "sha256", _SHA256))
 
 
-def _parse_split(name: str, value: Mapping[str, Any], shards: list[ShardEntry], *, labelled: bool) -> SplitEntry:
+def _parse_split(
+    name: str, value: Mapping[str, Any], shards: list[ShardEntry], *, labelled: bool, vectors: Mapping[str, Vectors]
+) -> SplitEntry:
     """The counts of a split, which have to agree with its files. Shared pictures have neither labels nor a report."""
     if name not in SPLITS:
         raise _odd("splits", name)
@@ -239,11 +272,11 @@ def _parse_split(name: str, value: Mapping[str, Any], shards: list[ShardEntry], 
     if pristine + falsified != entry.rows:
         message = f"pristine and falsified of {name}: {pristine:,} and {falsified:,} rows"
         raise ValueError(message)
-    report = _parse_report(_object(value, "report"))
+    report = _parse_report(_object(value, "report"), vectors)
     return replace(entry, pristine=pristine, falsified=falsified, report=report)
 
 
-def _parse_report(value: Mapping[str, Any]) -> JoinReport:
+def _parse_report(value: Mapping[str, Any], vectors: Mapping[str, Vectors]) -> JoinReport:
     names = ("rows", "written", "resolved", "dropped_pairs", "broken_pairs")
     counts: dict[str, Any] = {name: _count(value, name) for name in names}
     missing = _object(value, "missing")
@@ -251,7 +284,7 @@ def _parse_report(value: Mapping[str, Any]) -> JoinReport:
         if not _KIND.fullmatch(kind):
             raise _odd("missing", kind)
         missing[kind] = _counts(missing, kind, lambda outlet: len(outlet) <= LONGEST_TEXT)
-    coverage = _counts(value, "coverage", lambda kind: kind in _known_features())
+    coverage = _counts(value, "coverage", lambda kind: kind in _known_features() or kind in vectors)
     return JoinReport(**counts, missing=missing, first_missing=[], coverage=coverage)
 
 

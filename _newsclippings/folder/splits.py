@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.folder.manifest import SplitEntry
 from _newsclippings.folder.shards import Tables
 from _newsclippings.pictures import Pictures, read_whole
@@ -95,8 +94,8 @@ def _sizes(split: JoinedSplit) -> tuple[Int64s, Int64s]:
         texts += _file_sizes(split.articles, rows.caption_row)
     if split.pictures is not None and split.images != "path":
         others += _file_sizes(split.pictures, rows.image_row)
-    for kind, vectors in split.embeddings.items():
-        present = lookup(vectors.ids, int64s(rows.matches[EMBEDDINGS[kind].key])) >= 0
+    for name, vectors in split.embeddings.items():
+        present = lookup(vectors.ids, int64s(rows.matches[split.vectors[name].key])) >= 0
         others, nulls = others + vectors.bytes_each * present, nulls + vectors.bytes_each * ~present
     return np.where(rows.keep, texts + others + nulls, 0), np.where(rows.keep, texts // 10 + others, 0)
 

@@ -24,12 +24,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from _newsclippings.facts import NAME, VERSION, Columns
+from _newsclippings.facts import NAME, VERSION, Columns, Vectors
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
 from _newsclippings.folder.shards import MAX_SHARD, allow_null_vectors, describe_shard, plan_shards, write_shard
@@ -77,6 +77,7 @@ class ConfigContent:
     columns: Columns
     splits: Mapping[str, SplitRows]
     check_inputs: Callable[[], None]  # raises if the inputs have changed since
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
 
     def building(self, out: Place) -> Place:
         """The folder in which its files are written."""
@@ -207,9 +208,8 @@ def write_config(folder: BuiltFolder, content: ConfigContent) -> BuiltFolder:
         name: replace(rows.entry, plain_bytes=sum(shard.plain_bytes for shard in shards if shard.split == name))
         for name, rows in content.splits.items()
     }
-    manifest = Manifest(
-        config, VERSION, content.description, content.layout, content.build_id, content.columns, splits, shards
-    ).write(building)
+    about = (config, VERSION, content.description, content.layout, content.build_id, content.columns)
+    manifest = Manifest(*about, splits, shards, content.vectors).write(building)
     if isinstance(out, RemotePath):
         _copy_to_place(out / BUILDING / building.name, out / config)
         _remove_builds(out, config)

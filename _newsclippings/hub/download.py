@@ -22,7 +22,7 @@ from _newsclippings.errors import (
     RemoteReadError,
 )
 from _newsclippings.facts import (
-    EMBEDDINGS,
+    EMBEDDING_FOLDERS,
     HUB_FILES,
     HUB_REPO,
     HUB_REVISION,
@@ -175,7 +175,7 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
 def _list_names(configs: list[str], embeddings: list[str], metadata: bool) -> list[str]:
     """List the names of files in the repository."""
     names = [f"data/{config}/{split}.json" for config in configs for split in SPLITS.values()]
-    folders = [EMBEDDINGS[kind].folder for kind in embeddings]
+    folders = [EMBEDDING_FOLDERS[kind] for kind in embeddings]
     names += [f"embeddings/{folder}/{folder}_{split}.pkl" for folder in folders for split in SPLITS.values()]
     return names + ([f"metadata/{split}.json" for split in SPLITS.values()] if metadata else [])
 

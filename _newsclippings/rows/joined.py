@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.errors import ConfigError, bad_file
-from _newsclippings.facts import COLUMNS, EMBEDDINGS
+from _newsclippings.facts import COLUMNS, Vectors
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, UnionPictures, read_whole
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
@@ -42,7 +42,8 @@ class JoinedSplit:
         pictures: the pictures of `rows.corpus`; None without pictures.
         articles: the articles of `rows.corpus`; None without articles.
         article_column: the column that they are in: `"article"` or `"article_full"`.
-        embeddings: kind -> vectors.
+        embeddings: column -> vectors by id, in order.
+        vectors: column -> what they are.
         metadata: Arrow table sorted by id; None without metadata.
         decode_check: decodes each picture that is looked for; None without `check_images`.
         fetch: fetches the pictures of records before they are decoded.
@@ -63,6 +64,7 @@ class JoinedSplit:
     articles: Pictures | None = None
     article_column: str = "article"
     embeddings: dict[str, Embeddings] = field(default_factory=dict)
+    vectors: dict[str, Vectors] = field(default_factory=dict)
     metadata: pa.Table | None = None
     decode_check: DecodeCheck | None = None
     fetch: Callable[[Pictures, Int32s], None] | None = None
@@ -174,7 +176,7 @@ class JoinedSplit:
         report = make_report(self.rows, start, stop, self._find_missing(start, stop), self._why_absent)
         matches, keep = self.rows.matches.slice(start, stop - start), self.rows.keep[start:stop]
         ids = {key: int64s(matches[key])[keep] for key in METADATA_COLUMNS.values()}
-        coverage = {kind: vectors.count(ids[EMBEDDINGS[kind].key]) for kind, vectors in self.embeddings.items()}
+        coverage = {name: vectors.count(ids[self.vectors[name].key]) for name, vectors in self.embeddings.items()}
         if self.metadata is not None:
             known = int64s(self.metadata["id"])
             coverage |= {column: int((lookup(known, ids[key]) >= 0).sum()) for column, key in METADATA_COLUMNS.items()}
@@ -209,8 +211,8 @@ class JoinedSplit:
             return table
         if self.pictures is not None:
             table = table.add_column(IMAGE_COLUMN, "image", self._image_column(images))
-        for kind, vectors in self.embeddings.items():
-            table = table.append_column(kind, vectors.take(int64s(table[EMBEDDINGS[kind].key])))
+        for name, vectors in self.embeddings.items():
+            table = table.append_column(name, vectors.take(int64s(table[self.vectors[name].key])))
         if self.metadata is not None:
             for column, key in METADATA_COLUMNS.items():
                 places = lookup(int64s(self.metadata["id"]), int64s(table[key]))

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus, with_full_articles
-from _newsclippings.errors import ConfigError
-from _newsclippings.facts import EMBEDDINGS, FULL, VERSION
+from _newsclippings.errors import BadFileError, ConfigError
+from _newsclippings.facts import FULL, VERSION
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, PictureSources, TarPictures, read_whole
@@ -27,7 +27,7 @@ from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import option, without_secrets
-from _newsclippings.vectors import Embeddings, load_embeddings
+from _newsclippings.vectors import Embeddings, VectorFiles, load_embeddings
 
 Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 
@@ -145,7 +145,7 @@ class Joiner:
         self._corpus = Corpus(
             inputs, self._sources.archives, self._needs_archives, config.needs_metadata, config.articles is True, cache
         )
-        self._vectors: dict[tuple[str, str], Embeddings] = {}
+        self._vectors: dict[tuple[str, ...], Embeddings] = {}
         self._matches: dict[str, KeptTable] = {}
         self._lock = Lock()
 
@@ -199,6 +199,9 @@ class Joiner:
                 self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
                 self._sources.describe,
             )
+        for name, own in self.inputs.own_vectors.items():
+            if not any(rows.report.coverage[name] for rows in joined.values()):
+                raise _no_vectors(name, own, self.inputs.vectors[name].key)
         for rows in joined.values():
             articles = rows.articles if self.config.articles is True else None  # the original ones are local
             for files, records in ((rows.pictures, rows.rows.image_row), (articles, rows.rows.caption_row)):
@@ -317,7 +320,8 @@ class Joiner:
             pictures=pictures,
             articles=articles,
             article_column="article_full" if self.config.articles == FULL else "article",
-            embeddings={kind: self._embeddings(kind, files[split]) for kind, files in self.inputs.embeddings.items()},
+            embeddings={name: self._open_vectors(name, split) for name in self.inputs.vectors},
+            vectors=self.inputs.vectors,
             metadata=metadata.table if metadata and self.config.metadata else None,
             decode_check=DecodeCheck(pictures, undecodable.get(split)) if check and pictures else None,
             fetch=self._fetch,
@@ -334,16 +338,22 @@ class Joiner:
         articles = f"original articles {self.inputs.full_articles}, " if self.config.articles == FULL else ""
         return f"{pictures}{articles}records {records}"
 
-    def _embeddings(self, kind: str, location: str) -> Embeddings:
-        if (kind, location) not in self._vectors:
-            downloads = self.cache / "downloads"
-            self._announce_unless(has_local_copy(location, downloads, self.inputs.access))
-            path = local_copy(location, downloads, access=self.inputs.access)
-            about, folder = EMBEDDINGS[kind], self.cache / "embeddings"
-            key = f"{self.inputs.identity(path)}-{VERSION}"
-            check = functools.partial(self.inputs.check_unchanged, [path])
-            self._vectors[kind, location] = load_embeddings(path, key, about.width, about.faces, folder, check)
-        return self._vectors[kind, location]
+    def _open_vectors(self, name: str, split: str) -> Embeddings:
+        own = self.inputs.own_vectors.get(name)
+        places = own.files if own is not None else (self.inputs.embeddings[name][split],)
+        if (name, *places) not in self._vectors:
+            downloads, about, access = self.cache / "downloads", self.inputs.vectors[name], self.inputs.access
+            self._announce_unless(all(has_local_copy(place, downloads, access) for place in places))
+            check = functools.partial(self.inputs.check_unchanged, places)
+            if own is not None:
+                vectors = own.load(self.inputs.identity, self.cache, check, access)
+            else:
+                path = local_copy(places[0], downloads, access=access)
+                key = f"{self.inputs.identity(path)}-{VERSION}"
+                check = functools.partial(self.inputs.check_unchanged, [path])
+                vectors = load_embeddings(path, key, about.width, about.several, self.cache / "embeddings", check)
+            self._vectors[name, *places] = vectors
+        return self._vectors[name, *places]
 
     def _open_files(self, paths: pa.Array) -> Pictures:
         return self._sources.open(paths)
@@ -363,6 +373,17 @@ class Joiner:
         """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
         if self.inputs.prefetch:
             self._sources.fetch(files, rows)
+
+
+def _no_vectors(name: str, own: VectorFiles, key: str) -> BadFileError:
+    of, other = ("pictures", "captions") if key == "image_id" else ("captions", "pictures")
+    place = without_secrets(own.location)
+    do = (
+        f"Are its ids of {other}? Then pass ({place!r}, {other!r})."
+        if own.plan is None
+        else "Embed those of this config."
+    )
+    return BadFileError(f"{name}: {place} has no vector for any {of[:-1]} of these rows. {do}")
 
 
 def _digest(values: list[Any]) -> str:

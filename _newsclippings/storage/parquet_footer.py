@@ -4,7 +4,7 @@ A footer is a struct of Thrift's compact protocol. Its numbers are accepted if t
 size of the file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from _newsclippings.text import printable
 DEPTH = 16  # nested structs and lists; Parquet needs eight
 LONGEST = 100_000  # elements of a list; a shard of 600,000 rows has 6,000 row groups
 _INT32, _INT64, _BINARY, _LIST, _SET, _STRUCT = 5, 6, 8, 9, 10, 12  # types of Thrift
+Leaf = tuple[tuple[str, ...], int]
 _DICTIONARY = (2, 8)  # numbers of the dictionary encodings
 
 
@@ -42,8 +43,10 @@ class Footer:
     metadata: dict[bytes, bytes]
 
 
-def read_footer(path: PlaceLike, location: str, columns: Sequence[str], most: int, do: str) -> Footer:
-    """Read the footer of a flat Parquet file.
+def read_footer(
+    path: PlaceLike, location: str, columns: Sequence[str], most: int, do: str, nested: bool = False
+) -> Footer:
+    """Read the footer of a Parquet file.
 
     Args:
         path: the file.
@@ -51,6 +54,7 @@ def read_footer(path: PlaceLike, location: str, columns: Sequence[str], most: in
         columns: the columns that it must have.
         most: the largest footer to read, in bytes.
         do: what to do about a wrong file, for errors.
+        nested: whether columns may be lists, with one column of numbers in them.
 
     Raises:
         BadFileError: it is not a Parquet file, lacks a column, or its footer is damaged.
@@ -62,19 +66,22 @@ def read_footer(path: PlaceLike, location: str, columns: Sequence[str], most: in
         raise BadFileError(message) from None
     try:
         fields = _Thrift(data).struct(0)
-        leaves = _leaves(fields[2])
-        missing = [name for name in columns if name not in leaves]
-        if missing:
-            names = ", ".join(printable(name[:40]) for name in list(leaves)[:10]) or "none"
-            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {names}", do)
-        wanted = {list(leaves).index(name): name for name in columns}
-        groups = [_chunks(group, list(leaves.items()), wanted, end) for group in _list(fields[4])]
+        leaves = _leaves(fields[2], nested)
+        names = [path[0] for path, _ in leaves]
+        if any(name not in names for name in columns):
+            found = ", ".join(printable(name[:40]) for name in dict.fromkeys(names[:10])) or "none"
+            raise bad_file(location, f"columns {', '.join(columns)}", f"columns {found}", do)
+        if any(names.count(name) > 1 for name in columns):
+            raise _BadFooterError
+        wanted = {names.index(name): name for name in columns}
+        groups = [_chunks(group, leaves, wanted, end) for group in _list(fields[4])]
         rows = _count(fields[3])
         if sum(_count(group[3]) for group in fields[4]) != rows or 8 in fields:
             raise _BadFooterError
         metadata = {_bytes(pair[1]): _bytes(pair.get(2, b"")) for pair in _list(fields.get(5, []))}
     except (_BadFooterError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
-        message = f"{location}: its footer is damaged, or not that of a flat Parquet file ({', '.join(columns)}). {do}"
+        kind = "Parquet file" if nested else "flat Parquet file"
+        message = f"{location}: its footer is damaged, or not that of a {kind} ({', '.join(columns)}). {do}"
         raise BadFileError(message) from None
     return Footer(rows, groups, metadata)
 
@@ -119,21 +126,37 @@ class _BadFooterError(ValueError):
     """The bytes are not a footer, or contradict each other."""
 
 
-def _leaves(schema: Any) -> dict[str, int]:
-    """Return column -> physical type for a schema without groups."""
-    root, *leaves = _list(schema)
-    types: dict[str, int] = {}
-    for leaf in leaves:
-        name = _bytes(leaf[4]).decode()
-        if 5 in leaf or leaf.get(3, 0) not in (0, 1) or name in types or name == "":
+def _leaves(schema: Any, nested: bool) -> list[Leaf]:
+    """Return the path and the physical type of each column of numbers or texts.
+
+    If `nested`, a schema may have groups, such as lists; else columns have different names.
+    """
+    elements: Iterator[dict[int, Any]] = iter(_list(schema))
+    leaves: list[Leaf] = []
+
+    def walk(above: tuple[str, ...], count: int) -> None:
+        if len(above) > DEPTH:
             raise _BadFooterError
-        types[name] = _count(leaf[1])
-    if _count(root[5]) != len(types):
+        for _ in range(count):
+            element = next(elements, None)
+            if element is None or element.get(3, 0) not in ((0, 1, 2) if nested else (0, 1)):
+                raise _BadFooterError
+            path = (*above, _bytes(element[4]).decode())
+            if "" in path or (5 in element and not nested):
+                raise _BadFooterError
+            if 5 in element and _count(element[5]):
+                walk(path, element[5])
+            else:
+                leaves.append((path, _count(element[1])))
+
+    root: dict[int, Any] = next(elements, {})
+    walk((), _count(root[5]))
+    if next(elements, None) is not None or (not nested and len({path for path, _ in leaves}) < len(leaves)):
         raise _BadFooterError
-    return types
+    return leaves
 
 
-def _chunks(group: Any, leaves: list[tuple[str, int]], wanted: dict[int, str], end: int) -> dict[str, Chunk]:
+def _chunks(group: Any, leaves: list[Leaf], wanted: dict[int, str], end: int) -> dict[str, Chunk]:
     """Return the chunks of the wanted columns of a row group, which must end before byte `end` of the file."""
     columns = _list(group[1])
     if len(columns) != len(leaves):
@@ -144,7 +167,9 @@ def _chunks(group: Any, leaves: list[tuple[str, int]], wanted: dict[int, str], e
         starts = [_count(fields[number]) for number in (9, 11) if number in fields]
         packed, unpacked = _count(fields[7]), _count(fields[6])
         encodings = _list(fields[2])
-        agrees = (_list(fields[3]), fields[1], fields[5]) == ([name.encode()], leaves[k][1], group[3])
+        path, kind = leaves[k]
+        values = fields[5] if len(path) > 1 else group[3]  # a list has as many as it likes
+        agrees = (_list(fields[3]), fields[1], fields[5]) == ([part.encode() for part in path], kind, values)
         elsewhere = {1, 8, 9} & set(columns[k])  # in another file, or encrypted
         if not agrees or elsewhere or min(starts) < 4 or min(starts) + packed > end or 9 not in fields:
             raise _BadFooterError

@@ -4,19 +4,19 @@ from _newsclippings.vectors.embeddings import (
     Embeddings,
     load_embeddings,
     read_embedding_ids,
-    read_embeddings,
-    read_faces,
 )
 from _newsclippings.vectors.export import convert_embeddings
-from _newsclippings.vectors.plan import PLAN, SIDES, SUMS, Plan, parse_plan
+from _newsclippings.vectors.files import VectorFiles, find_vectors, read_embeddings, read_faces
+from _newsclippings.vectors.plan import PLAN, SUMS, Plan, parse_plan
 
 __all__ = [
     "PLAN",
-    "SIDES",
     "SUMS",
     "Embeddings",
     "Plan",
+    "VectorFiles",
     "convert_embeddings",
+    "find_vectors",
     "load_embeddings",
     "parse_plan",
     "read_embedding_ids",

@@ -6,9 +6,9 @@ After that, reading a vector only copies its bytes. Vectors are float32, whateve
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,45 +34,13 @@ Float32s = npt.NDArray[np.float32]
 _FETCH_AGAIN = "Fetch the file again from the authors' Hub repository."
 BATCH_BYTES = 32 << 20  # of vectors that are converted, and held in memory, at a time
 READ_BYTES = 4 << 20  # the same for reads into memory; so few stay in the CPU cache until they are checked
-_COUNTS = 16  # bytes at the start of a converted file: the numbers of ids and of vectors
+_COUNTS = 16  # bytes at the end of a converted file: the numbers of ids and of vectors
+_NUMBERS = {"float32": pa.float32(), "float16": pa.float16()}
 
 
-def read_embeddings(path: str | os.PathLike[str]) -> tuple[Int64s, Float32s]:
-    """Read a pickle of one vector per id, without unpickling it.
-
-    Args:
-        path: a file such as `embeddings/clip_image_embeddings/clip_image_embeddings_test.pkl`: a dict of int to numpy
-            array of shape (d,) or (1, d), of any float or integer type.
-
-    Returns:
-        ids, int64 (N,), and vectors, float32 (N, d), in the order of the file.
-
-    Raises:
-        BadPickleError: the file is not such a dict, or damaged.
-        BadFileError: an id has no vector, or a vector has another width or a number that is not finite.
-    """
-    ids, _, vectors = _read_pickle(path, one_each=True)
-    return ids, vectors
-
-
-def read_faces(path: str | os.PathLike[str]) -> tuple[Int64s, Int64s, Float32s]:
-    """Read a pickle of any number of vectors per id (FaceNet: one per face), without unpickling it.
-
-    Args:
-        path: a dict of int to None or a numpy array of shape (n, d).
-
-    Returns:
-        ids, int64 (N,), in the order of the file; starts, int64 (N + 1,); vectors, float32 (F, d): those of the k-th id
-        are `vectors[starts[k]:starts[k + 1]]`.
-
-    Raises:
-        BadPickleError, BadFileError: as `read_embeddings`, except that an id may have no vector.
-    """
-    return _read_pickle(path, one_each=False)
-
-
-def _read_pickle(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
-    with PickledArrays(os.fspath(path)) as file:
+def read_pickle(path: str, one_each: bool) -> tuple[Int64s, Int64s, Float32s]:
+    """Read a pickle into memory; see `read_faces`. If `one_each`, an id must have one vector."""
+    with PickledArrays(path) as file:
         width, everything = _find_width(file), np.arange(len(file))
         starts = _starts(file, everything, width, one_each)
         vectors = np.empty((int(starts[-1]), width), np.float32)
@@ -81,11 +49,25 @@ def _read_pickle(path: str | os.PathLike[str], one_each: bool) -> tuple[Int64s, 
         return np.array(file.ids), starts, vectors  # a copy of the ids, which are a view of memory of `file`
 
 
-class Embeddings:
-    """The vectors of one kind and split in a mapped file. Checksums are compared before vectors are used.
+class Batch(NamedTuple):
+    """Some ids of a file, and their vectors.
 
     Attributes:
-        ids: int64 (N,), sorted; those that have a vector, or, of faces, a list that may be empty.
+        ids: int64 (N,).
+        counts: int64 (N,), the number of vectors of each id; None if each has one.
+        vectors: float32 or float16 (M, width), those of the first id first.
+    """
+
+    ids: Int64s
+    counts: Int64s | None
+    vectors: npt.NDArray[Any]
+
+
+class Embeddings:
+    """The vectors of one file, or of one kind and split, in a mapped file. They are used after a checksum was compared.
+
+    Attributes:
+        ids: int64 (N,), sorted; those that have a vector, or, of several, a list that may be empty.
         bytes_each: bytes per id, on average.
     """
 
@@ -107,7 +89,7 @@ class Embeddings:
             keys: int64 (N,).
 
         Returns:
-            Fixed-size lists of float32 (N,), of faces lists of them; null for ids that have none.
+            Fixed-size lists of float32 or float16 (N,), of several vectors lists of them; null for ids without.
 
         Raises:
             BadPickleError, BadFileError: they were damaged, and converting them again failed.
@@ -123,33 +105,35 @@ class Embeddings:
 class _ConvertedFile:
     """A file of converted vectors.
 
-    It has the numbers of ids and of vectors (int64), the ids (int64), for faces the start of each id's vectors (int32),
-    and the vectors (float32), all little-endian. Nothing in it is used before its checksum was compared.
+    It has the vectors, if several the start of each id's vectors (int32), the ids (int64), and the numbers of ids and
+    of vectors (int64), all little-endian. Nothing in it is used before its checksum was compared.
     """
 
-    def __init__(self, file: KeptFile, width: int, faces: bool) -> None:
+    def __init__(self, file: KeptFile, width: int, several: bool, dtype: str) -> None:
         """Check and read everything but the vectors.
 
         Raises:
-            DamagedError: the file is damaged, or has vectors of another width.
+            DamagedError: the file is damaged, or has vectors of another form.
         """
-        file.check(0, min(_COUNTS, file.content.size))
-        ids, vectors = np.frombuffer(file.content, "<i8", 2).tolist() if file.content.size >= _COUNTS else (0, 0)
-        starts = _COUNTS + 8 * ids
-        self._first = starts + (4 * (ids + 1) if faces else 0)
-        if file.content.size != self._first + 4 * width * vectors:
+        size, numbers = file.content.size, _NUMBERS[dtype]
+        file.check(max(0, size - _COUNTS))
+        ids, vectors = np.frombuffer(file.content, "<i8", 2, size - _COUNTS).tolist() if size >= _COUNTS else (0, 0)
+        self._bytes_of_row = numbers.bit_width // 8 * width
+        self._end = vectors * self._bytes_of_row + -(vectors * self._bytes_of_row) % 8
+        starts = 4 * (ids + 1 + (ids + 1) % 2) if several else 0
+        if size != self._end + starts + 8 * ids + _COUNTS:
             message = f"{file.path} has other vectors than expected"
             raise DamagedError(message)
-        file.check(0, self._first)
-        self.ids: Int64s = np.array(np.frombuffer(file.content, "<i8", ids, _COUNTS), np.int64)
-        self.bytes_each = 4 * width * vectors // max(1, ids)
-        self._file, self._bytes_of_row = file, 4 * width
-        numbers = pa.Array.from_buffers(pa.float32(), width * vectors, [None, file.content.slice(self._first)])
-        self._array = pa.Array.from_buffers(pa.list_(pa.float32(), width), vectors, [None], children=[numbers])
+        file.check(self._end)
+        self.ids: Int64s = np.array(np.frombuffer(file.content, "<i8", ids, self._end + starts), np.int64)
+        self.bytes_each = self._bytes_of_row * vectors // max(1, ids)
+        self._file = file
+        values = pa.Array.from_buffers(numbers, width * vectors, [None, file.content])
+        self._array = pa.Array.from_buffers(pa.list_(numbers, width), vectors, [None], children=[values])
         self._starts = np.arange(ids + 1, dtype=np.int32)
-        if faces:
-            self._starts = np.frombuffer(file.content, "<i4", ids + 1, starts)
-            offsets = file.content.slice(starts, self._first - starts)
+        if several:
+            self._starts = np.frombuffer(file.content, "<i4", ids + 1, self._end)
+            offsets = file.content.slice(self._end, 4 * (ids + 1))
             self._array = pa.Array.from_buffers(
                 pa.list_(self._array.type), ids, [None, offsets], children=[self._array]
             )
@@ -160,17 +144,17 @@ class _ConvertedFile:
         Raises:
             DamagedError: a vector is damaged.
         """
-        self._file.check(0, self._first)
+        self._file.check(self._end)
         known = places[places >= 0]
-        bounds = (self._starts[part].astype(np.int64) for part in (known, known + 1))
-        self._file.check_many(*(self._first + self._bytes_of_row * rows for rows in bounds))
+        bounds = (self._bytes_of_row * self._starts[part].astype(np.int64) for part in (known, known + 1))
+        self._file.check_many(*bounds)
         return self._array.take(as_array(places, places < 0))
 
 
 def load_embeddings(
     path: str, key: str, width: int, faces: bool, folder: Path, check_unchanged: Callable[[], None] = lambda: None
 ) -> Embeddings:
-    """Load the vectors of a pickle; convert it at its first use, and again if the converted file is damaged.
+    """Load the vectors of a pickle of the authors.
 
     Args:
         path: the pickle.
@@ -184,6 +168,35 @@ def load_embeddings(
         BadPickleError: the file is not a dict of number arrays, or damaged.
         BadFileError: a vector has another width, or a number that is not finite.
     """
+
+    def read() -> Iterator[Batch]:
+        return read_batches(path, width, faces)
+
+    return convert_once(read, path, key, width, faces, "float32", folder, check_unchanged)
+
+
+def convert_once(
+    read: Callable[[], Iterator[Batch]],
+    location: str,
+    key: str,
+    width: int,
+    several: bool,
+    dtype: str,
+    folder: Path,
+    check_unchanged: Callable[[], None],
+) -> Embeddings:
+    """Load vectors; convert them at their first use, and again if the converted file is damaged.
+
+    Args:
+        read: reads them.
+        location: where they come from, for errors.
+        key: names the converted file: the identity of what is read, and of what it becomes.
+        width: numbers per vector.
+        several: whether an id may have any number of vectors.
+        dtype: `"float32"` or `"float16"`, of what `read` yields.
+        folder: where converted files are kept.
+        check_unchanged: raises an error if the input changed since `key` was computed; then nothing is kept.
+    """
     converted = folder / f"{key}.vectors"
 
     def convert() -> _ConvertedFile:
@@ -191,10 +204,9 @@ def load_embeddings(
             converted.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             with write_kept(converted, converted.name) as temporary, open(temporary, "wb") as file:
-                for part in _make_parts(path, width, faces):
-                    file.write(part.data)
+                _write(read(), file, several)
                 check_unchanged()
-        vectors = _open_converted(converted, width, faces)
+        vectors = _open_converted(converted, width, several, dtype)
         if vectors is None:
             raise damaged_cache(converted)
         return vectors
@@ -202,19 +214,35 @@ def load_embeddings(
     def convert_again() -> _ConvertedFile:
         vectors = convert()
         if not np.array_equal(vectors.ids, known.ids):
-            raise changed_file(path)
+            raise changed_file(location)
         return vectors
 
-    known = _open_converted(converted, width, faces) or convert()
+    known = _open_converted(converted, width, several, dtype) or convert()
     return Embeddings(known, convert_again)
 
 
-def _open_converted(converted: Path, width: int, faces: bool) -> _ConvertedFile | None:
+def _open_converted(converted: Path, width: int, several: bool, dtype: str) -> _ConvertedFile | None:
     """Open a file of converted vectors; None if there is none, or if it is damaged."""
     file = open_kept(converted, converted.name)
     with contextlib.suppress(DamagedError):
-        return _ConvertedFile(file, width, faces) if file else None
+        return _ConvertedFile(file, width, several, dtype) if file else None
     return None
+
+
+def _write(batches: Iterable[Batch], file: BinaryIO, several: bool) -> None:
+    """Write the content of a `_ConvertedFile`."""
+    ids, counts = [np.empty(0, "<i8")], [np.zeros(1, np.int64)]
+    for batch in batches:
+        ids.append(batch.ids.astype("<i8"))
+        counts.append(np.ones(len(batch.ids), np.int64) if batch.counts is None else batch.counts)
+        file.write(np.ascontiguousarray(batch.vectors).data)
+    file.write(bytes(-file.tell() % 8))
+    starts = np.cumsum(np.concatenate(counts))
+    if several:
+        file.write(starts.astype("<i4").data)
+        file.write(bytes(-file.tell() % 8))
+    file.write(np.concatenate(ids).data)
+    file.write(np.array([len(starts) - 1, starts[-1]], "<i8").data)
 
 
 def read_embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]:
@@ -237,15 +265,11 @@ def read_embedding_ids(path: str, width: int, faces: bool) -> tuple[Int64s, int]
         return np.array(file.ids[entries]), 4 * width * int(starts[-1])
 
 
-def _make_parts(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]]:
-    """Yield the parts of a `_ConvertedFile`, in the order of the pickle. Ids whose value is None are left out."""
+def read_batches(path: str, width: int, several: bool) -> Iterator[Batch]:
+    """Yield the vectors of a pickle, in its order. Ids whose value is None are left out. Batches share their memory."""
     with PickledArrays(path) as file:
         entries = np.flatnonzero(file.forms != NONE)
-        starts = _starts(file, entries, width, one_each=not faces)
-        yield np.array([len(entries), starts[-1]], "<i8")
-        yield file.ids[entries].astype("<i8")
-        if faces:
-            yield starts.astype("<i4")
+        starts = _starts(file, entries, width, one_each=not several)
         memory = np.empty((0, width), "<f4")  # reused for each batch
         with tqdm(total=len(entries), desc=f"Converting {printable(os.path.basename(path))}", disable=None) as bar:
             for batch in _split_into_batches(starts, width, BATCH_BYTES):
@@ -254,7 +278,8 @@ def _make_parts(path: str, width: int, faces: bool) -> Iterator[npt.NDArray[Any]
                     memory = np.empty((count, width), "<f4")
                 _copy_vectors(file, places, memory[:count])
                 bar.update(len(places))
-                yield memory[:count]
+                counts = np.diff(starts[batch.start : batch.stop + 1])
+                yield Batch(np.array(file.ids[places]), counts if several else None, memory[:count])
 
 
 def _find_width(file: PickledArrays) -> int:

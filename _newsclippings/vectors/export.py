@@ -20,7 +20,7 @@ from _newsclippings.storage import (
     write_atomically,
 )
 from _newsclippings.tables import as_array
-from _newsclippings.vectors.embeddings import read_embeddings, read_faces
+from _newsclippings.vectors.embeddings import read_pickle
 
 FORMATS = (".npy", ".parquet", ".safetensors")
 WRITTEN_BY = "written_by"  # key in the metadata of .parquet and .safetensors
@@ -51,12 +51,12 @@ def convert_embeddings(file: str, out: Path, faces: bool = False) -> list[Path]:
         if out.suffix != ".parquet":
             raise bad_value("the ending of OUT for faces", out.suffix, [".parquet"])
         _check_outputs(file, [out])
-        ids, starts, vectors = read_faces(file)
+        ids, starts, vectors = read_pickle(file, one_each=False)
         offsets = as_array(starts.astype(np.int32))
         return [_write_parquet(out, ids, pa.ListArray.from_arrays(offsets, _make_vector_array(vectors)))]
     written = [out, out.with_suffix(".ids.npy")] if out.suffix == ".npy" else [out]
     _check_outputs(file, written)
-    ids, vectors = read_embeddings(file)
+    ids, _, vectors = read_pickle(file, one_each=True)
     if not len(ids):
         raise bad_file(file, "vectors by id", "none", "Fetch the file again.")
     if out.suffix == ".parquet":

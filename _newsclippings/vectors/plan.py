@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from _newsclippings.errors import BadFileError, bad_file
+from _newsclippings.facts import SIDES, VECTOR_DTYPES
 from _newsclippings.storage import DECODER, describe_json_error
 
 PLAN: Final = "plan.json"
 SUMS: Final = "SHA256SUMS"
 FORMAT: Final = 1  # of the folder; a reader refuses a higher one
-SIDES: Final = {"pictures": "image_id", "captions": "id"}  # what vectors are of -> the column with their ids
-DTYPES: Final = ("float32", "float16")
 MOST_WIDTH: Final = 1 << 20  # numbers of a vector
 _DO = "Fetch the folder again, or make it again with `newsclippings embed`."
 
@@ -79,7 +78,7 @@ def parse_plan(text: bytes, location: str) -> Plan:
     sound = {
         "of": given["of"] in (*SIDES,),
         "width": _is_count(given["width"], 1, MOST_WIDTH),
-        "dtype": given["dtype"] in DTYPES,
+        "dtype": given["dtype"] in VECTOR_DTYPES,
         "several": isinstance(given["several"], bool),
         "normalised": isinstance(given["normalised"], bool),
         "count": _is_count(given["count"], 1, 1 << 40),

@@ -34,7 +34,7 @@ del FILES["_newsclippings"]
 # The rooms that each room may import, besides those in `BASE`. A room in `BASE` may import those before it.
 BASE = ["text", "facts", "errors", "tables", "config", "storage"]
 MAY_IMPORT = {
-    "inputs": [],
+    "inputs": ["vectors"],
     "matches": [],
     "vectors": [],
     "encoded": [],

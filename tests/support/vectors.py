@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from _newsclippings.facts import EMBEDDINGS
+from _newsclippings.facts import EMBEDDING_FOLDERS, EMBEDDINGS
 from support.world import SPLITS, World
 
 Vectors = dict[int, Any]
@@ -31,7 +31,7 @@ def make_plan(world: World, config: str = "merged_balanced") -> Plan:
         for split in SPLITS:
             ids = sorted({row[about.key] for row in world.rows(config, split)})
             some: Vectors = {n: vector(kind, n) for n in ids[1:]}  # the first id has none
-            if about.faces:
+            if about.several:
                 some = {
                     n: None if n % 4 == 0 else np.stack([v] * (n % 4 - 1) or [v])[: n % 4 - 1] for n, v in some.items()
                 }
@@ -44,10 +44,10 @@ def write(
 ) -> None:
     """Write the plan like the authors' files; `how` changes each array, `short` uses the names of their README."""
     for kind, splits in plan.items():
-        folder = world.root / "news_clippings" / "embeddings" / EMBEDDINGS[kind].folder
+        folder = world.root / "news_clippings" / "embeddings" / EMBEDDING_FOLDERS[kind]
         folder.mkdir(parents=True, exist_ok=True)
         for split, vectors in splits.items():
-            name = f"{FILES[split]}.pkl" if short else f"{EMBEDDINGS[kind].folder}_{FILES[split]}.pkl"
+            name = f"{FILES[split]}.pkl" if short else f"{EMBEDDING_FOLDERS[kind]}_{FILES[split]}.pkl"
             content = {n: None if v is None else how(v) for n, v in vectors.items()}
             (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
 

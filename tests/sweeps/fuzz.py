@@ -30,7 +30,7 @@ from _newsclippings.matches import read_matches
 from _newsclippings.storage.local import LocalFile
 from _newsclippings.tar.index import index_tar
 from _newsclippings.tar.index_file import read_index
-from _newsclippings.vectors.embeddings import read_embeddings, read_faces
+from _newsclippings.vectors import read_embeddings, read_faces
 
 FINDINGS = Path(__file__).parent / "fuzz_findings"
 WANTED = np.array([1, 2, 3, 39136], np.int64)

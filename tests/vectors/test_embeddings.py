@@ -67,7 +67,7 @@ def test_the_order_of_columns_is_fixed(new_world: Callable[..., World], asked: A
     assert list(features)[13:] == columns
     for kind in columns:
         one = datasets.Sequence(datasets.Value("float32"), length=EMBEDDINGS[kind].width)
-        assert features[kind] == (datasets.Sequence(one) if EMBEDDINGS[kind].faces else one)
+        assert features[kind] == (datasets.Sequence(one) if EMBEDDINGS[kind].several else one)
 
 
 def test_pictures_and_vectors_together(new_world: Callable[..., World]) -> None:
