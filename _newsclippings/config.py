@@ -238,10 +238,10 @@ def parse_vectors(name: str, value: object) -> OwnVectors:
     place, of = value if isinstance(value, tuple | list) and len(value) == 2 else (value, None)
     path = os.fspath(place) if isinstance(place, os.PathLike) else place
     if not isinstance(path, str) or not path or of not in (None, *SIDES):
-        known = f", or True for a kind of the authors ({', '.join(EMBEDDINGS)})" if name not in EMBEDDINGS else ""
         message = (
             f"embeddings: {short_repr(name)} is {short_repr(value)}; expected the folder that `newsclippings embed` "
-            f"wrote, (file, 'pictures') or (file, 'captions'){known}."
+            "wrote, (file, 'pictures') or (file, 'captions'). For a kind of the authors "
+            f"({', '.join(EMBEDDINGS)}), pass True."
         )
         raise ConfigError(message)
     return OwnVectors(path, of)
@@ -259,11 +259,11 @@ def _check_column(name: object, value: object) -> None:
     if not isinstance(name, str) or not COLUMN_NAME.fullmatch(name):
         message = f"embeddings: {short_repr(name)} cannot name a column. Use letters, digits and _, at most 63."
         raise ConfigError(message)
+    parse_vectors(name, value)
     if name in taken or name in EMBEDDINGS:
         what = "one of the authors' kinds: pass True for those vectors" if name in EMBEDDINGS else "a column already"
         message = f"embeddings: {name} is {what}. Give your own vectors another name, such as my_{name}."
         raise ConfigError(message)
-    parse_vectors(name, value)
 
 
 def check_name(name: object) -> None:

@@ -16,6 +16,7 @@ from _newsclippings.builder.failures import check_space_for_pictures, full_disk_
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.load import load
 from _newsclippings.builder.register import make_name_known
+from _newsclippings.builder.vectors import join_vectors
 
 __all__ = [
     "INFO_FILE",
@@ -29,6 +30,7 @@ __all__ = [
     "is_outdated",
     "is_sound",
     "join_images",
+    "join_vectors",
     "load",
     "load_reports",
     "make_name_known",

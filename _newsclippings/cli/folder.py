@@ -10,6 +10,7 @@ from _newsclippings.cli.options import (
     ARTICLES,
     FORMAT,
     SOME_CONFIGS,
+    VECTORS,
     ArticlesCommand,
     Choice,
     PlacePath,
@@ -20,7 +21,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
-from _newsclippings.facts import EMBEDDINGS, MISSING, SPLITS
+from _newsclippings.facts import MISSING, SPLITS, VECTOR_DTYPES
 from _newsclippings.storage import Place
 
 
@@ -50,11 +51,13 @@ from _newsclippings.storage import Place
     multiple=True,
     help="Which split; repeat for more. Unset: all.",
 )
+@VECTORS
 @click.option(
-    "--embeddings",
-    type=Choice([*EMBEDDINGS, "all"]),
-    multiple=True,
-    help="Columns of the authors' vectors; repeat for more.",
+    "--vector-dtype",
+    type=Choice(VECTOR_DTYPES),
+    default="float32",
+    show_default=True,
+    help="float16 keeps your own vectors that are stored so as they are.",
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @ARTICLES
@@ -65,7 +68,6 @@ def build(
     out: Place,
     configs: tuple[str, ...],
     splits: tuple[str, ...],
-    embeddings: tuple[str, ...],
     form: str,
     **fields: Any,
 ) -> None:
@@ -83,7 +85,7 @@ def build(
     """
     from _newsclippings.folder import build_folder
 
-    reports = build_folder(out, configs, splits=list(splits) or None, embeddings=embeddings, **fields)
+    reports = build_folder(out, configs, splits=list(splits) or None, **fields)
     if form == "json":
         say_json({"folder": str(out), "reports": reports})
         return

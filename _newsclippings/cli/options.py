@@ -12,7 +12,7 @@ import click
 
 from _newsclippings.config import LINKS
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, FULL
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL, SIDES
 from _newsclippings.storage import (
     RemotePath,
     describe_os_error,
@@ -82,6 +82,37 @@ STORAGE_OPTIONS = click.option(
     multiple=True,
     callback=_parse_storage_options,
     help="Option of fsspec for the URLs you pass, such as anon=true; repeat for more.",
+)
+
+
+def _parse_embeddings(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> Any:
+    """Read kinds of the authors, and NAME=LOCATION of the user's own vectors."""
+    columns: dict[str, Any] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        of, colon, rest = place.partition(":")
+        value: Any = (rest, of) if colon and of in SIDES else place
+        for column in EMBEDDINGS if text == "all" else [name]:
+            if column in columns:
+                message = f"{column} is there twice. Give each column its own name."
+                raise click.BadParameter(message, param=parameter)
+            if not equals and column not in EMBEDDINGS:
+                hint = did_you_mean(column, [*EMBEDDINGS, "all"])
+                expected = f"expected {', '.join(EMBEDDINGS)}, all, or NAME=LOCATION"
+                raise click.BadParameter(f"{column!r}: {expected}.{hint}", param=parameter)
+            columns[column] = value if equals else True
+    own = any(value is not True for value in columns.values())
+    return columns if own else list(columns)
+
+
+VECTORS = click.option(
+    "--embeddings",
+    metavar="KIND|NAME=LOCATION",
+    multiple=True,
+    callback=_parse_embeddings,
+    help=f"Columns of vectors; repeat for more. The authors': {', '.join(EMBEDDINGS)}, or all. Your own: "
+    "NAME=FOLDER of `newsclippings embed`, or NAME=pictures:FILE or NAME=captions:FILE (.parquet, .arrow, .npy with "
+    ".ids.npy, .safetensors).",
 )
 TEXT = "text"  # the value of `--articles` without a value
 ARTICLES = click.option(

@@ -297,11 +297,13 @@ def _guard(shown: str, values: Iterator[Any]) -> Iterator[Any]:
     """Yield values, and turn the errors of libraries that read a file into errors of this package."""
     try:
         yield from values
-    except (NewsCLIPpingsError, OSError):
+    except NewsCLIPpingsError:
         raise
     except MemoryError:
         raise bad_file(shown, "vectors by id", "a file that takes more memory than there is", _FORMS) from None
     except Exception as error:  # pyarrow and numpy raise errors of many types for files they cannot read
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of Arrow
+            raise
         what = printable(" ".join(str(error).split())[:200])
         raise bad_file(shown, "vectors by id", what, _FORMS) from None
 

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
+    "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "train": ["builder", "pictures", "rows"],

@@ -53,7 +53,7 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "splits of bytes": ({"splits": b"test"}, "splits=b'test' is not known"),
     "clip_imag": ({"embeddings": ["clip_imag"]}, r"Did you mean 'clip_image'\?"),
     "lists in a list": ({"embeddings": [["sbert"]]}, r"embeddings=\[\['sbert'\]\] is not known"),
-    "switches": ({"embeddings": {"sbert": False}}, r"embeddings=\{'sbert': False\} is not known"),
+    "switches": ({"embeddings": {"sbert": False}}, "embeddings: 'sbert' is False; expected"),
     "data_dir in a list": ({"data_dir": ["data"]}, r"data_dir=\['data'\] is a list; expected a path"),
     "data_dir in bytes": ({"data_dir": b"data"}, r"data_dir=b'data' is a bytes; expected a path"),
     "no data_dir in a list": ({"data_dir": []}, r"data_dir=\[\] is a list; expected a path"),

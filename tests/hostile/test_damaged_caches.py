@@ -325,7 +325,7 @@ def test_a_copy_of_a_url_is_fetched_again_when_it_is_damaged(origin: Origin, tmp
     for _ in range(2):
         path = Path(local_copy(origin.url(file), tmp_path / "copies"))
         assert path.read_bytes() == file.read_bytes()
-    assert len(origin.gets(file)) == 1
+    assert sum(request.sent > 1 for request in origin.gets(file)) == 1  # the others ask for the size
     (proof,) = (tmp_path / "copies").glob("*.proof")
     target = proof if damaged == "proof" else path
     content = target.read_bytes()
@@ -337,4 +337,4 @@ def test_a_copy_of_a_url_is_fetched_again_when_it_is_damaged(origin: Origin, tmp
         target.write_bytes(content[:9] + bytes([content[9] ^ 4]) + content[10:])
     assert local_copy(origin.url(file), tmp_path / "copies") == str(path)
     assert path.read_bytes() == file.read_bytes()
-    assert len(origin.gets(file)) == 2
+    assert sum(request.sent > 1 for request in origin.gets(file)) == 2
