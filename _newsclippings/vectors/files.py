@@ -309,9 +309,8 @@ def _guard(shown: str, values: Iterator[Any]) -> Iterator[Any]:
 
 
 def _check_finite(shown: str, batch: Batch, vectors: npt.NDArray[Any]) -> None:
-    finite = np.isfinite(vectors).all(1)
-    if not finite.all():
-        row = int(np.argmin(finite))
+    if not np.isfinite(vectors).all():
+        row = int(np.argmin(np.isfinite(vectors).all(1)))
         k = row if batch.counts is None else int(np.searchsorted(np.cumsum(batch.counts), row, side="right"))
         do = "Encode that one again, or leave its id out."
         raise bad_file(f"{shown}: id {batch.ids[k]}", f"finite {vectors.dtype} numbers", "NaN or infinity", do)
