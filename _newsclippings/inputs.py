@@ -440,13 +440,14 @@ def _expand_visual_news(path: str) -> list[str]:
 
 def _check_packed(path: str) -> None:
     """Raise `BadTarError` for a compressed tar, by its name; others are recognised when they are opened."""
-    name = path.lower().partition("::")[0].partition("?")[0]
-    tool = _PACKED_TARS.get(os.path.splitext(name)[1])
+    name = path.partition("::")[0].partition("?")[0]
+    tool = _PACKED_TARS.get(os.path.splitext(name)[1].lower())
     if tool is not None:
-        command = f"{tool} {shlex.quote(without_secrets(path))}"
+        file = os.path.basename(name) if is_url(path) else path
+        do = f"{'Download it, and decompress' if is_url(path) else 'Decompress'} it once"
         message = (
             f"{option('visual_news', without_secrets(path))} is compressed, and its files cannot be read at a position."
-            f" Decompress it once, without unpacking the tar in it: {command}"
+            f" {do}, without unpacking the tar in it: {tool} {shlex.quote(file)}"
         )
         raise BadTarError(message)
 

@@ -113,8 +113,8 @@ def raise_if_incomplete(
     lacking = _sum(report.missing["picture"] for report in reports.values())
     if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
         lines.append(
-            "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
-            "truncated download; the complete file has 97,916,641,280 bytes."
+            "  Only pictures of bbc are there. bbc comes first in origin.tar: if they come from it, its download was "
+            "cut off; the complete file has 97,916,641,280 bytes."
         )
     for damage in dict.fromkeys(report.damage for report in reports.values() if report.damage):
         lines.append(f"  The tar is not whole: {printable(damage)}. Fetch it again.")

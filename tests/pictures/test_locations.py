@@ -146,6 +146,17 @@ def test_find_layout_agrees_with_a_search_of_all(tmp_path: Path) -> None:
             assert int(find(found.names(pa.array(paths))).sum()) == best
 
 
+def test_a_location_with_a_few_pictures_has_a_layout() -> None:
+    """The layout is found, too, where a location has so few pictures that a sample of the needed ones has none."""
+    paths = pa.array([f"bbc/images/{k // 1000:04}/{k % 1000:03}.jpg" for k in range(5000)])
+    names = [f"mended/{paths[k]}" for k in (1, 4998)]
+
+    def find(these: pa.Array) -> np.ndarray:
+        return np.isin(these.to_pylist(), names)
+
+    assert find_layout(paths, find, lambda: pa.array(names)) == Layout("mended/")
+
+
 @pytest.mark.parametrize("numbers", [["aa", "ab", "ac"], ["001", "002", "003"], ["00", "01", "02"]])
 def test_a_tar_in_parts(new_world: Callable[..., World], tmp_path: Path, numbers: list[str]) -> None:
     """One part or a folder of parts is read as the whole tar; a part that is missing is named."""
@@ -242,6 +253,58 @@ def test_damaged_zips_are_named(tmp_path: Path) -> None:
                 archive.read(number)
         except BadFileError:
             pass
+
+
+def test_what_a_zip_has_and_cannot_be_read_is_said(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Pictures that are encrypted, or packed by another method, are named with the reason and the remedy."""
+    world = without_pictures(new_world)
+    files = {f"origin/{path}": data for path, data in world.pictures.items()}
+    packed = write_zip(tmp_path / "lzma.zip", files, zipfile.ZIP_LZMA)
+    locked = write_zip(tmp_path / "locked.zip", files)
+    data = bytearray(locked.read_bytes())
+    for at in (k for k in range(len(data)) if data[k : k + 4] == b"PK\1\2"):
+        data[at + 8] |= 1
+    locked.write_bytes(data)
+    for path, why in ((packed, "it is packed as LZMA, not deflated or stored"), (locked, "it is encrypted")):
+        with refusal() as said:
+            load(world, visual_news=str(path))
+        assert f".jpg (row 0: {why})" in said[0]
+        more = f"{path} has no file; {len(files)} more that cannot be read in place, the first "
+        assert more in said[0]
+        assert f": {why}. Extract it, and pass the folder." in said[0]
+    absolute = write_zip(tmp_path / "absolute.zip", {f"/home/x/{name}": data for name, data in files.items()})
+    with refusal() as said:
+        load(world, visual_news=str(absolute))
+    assert ": it is absolute. Extract it, and pass the folder." in said[0]
+
+
+def test_a_zip_in_parts_of_its_own_gets_the_command(tmp_path: Path) -> None:
+    """The last part of a split zip (`zip -s`) is recognised, and the error has the command that joins the parts."""
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"a"})
+    data = bytearray(path.read_bytes())
+    data[-18] = 3  # the number of this part, from 0 on
+    path.write_bytes(data)
+    with pytest.raises(BadFileError, match=r"the last of 4 parts of a zip .* Join them: zip -s 0 "):
+        ZipArchive(str(path)).read(0)
+
+
+def test_a_zip_by_another_name_is_recognised(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A zip whose name says nothing, and one that is to be indexed, get a remedy that works."""
+    world = without_pictures(new_world)
+    plain = write_zip(tmp_path / "download", {f"origin/{path}": data for path, data in world.pictures.items()})
+    with refusal(BadTarError) as said:
+        load(world, visual_news=str(plain))
+    assert "is a zip, not a tar. It is read in place" in said[0]
+    named = plain.rename(tmp_path / "download.zip")
+    assert raw_splits(load(world, visual_news=str(named))) == expected_splits(world)
+    done = CliRunner().invoke(main, ["index", str(named), "-o", str(tmp_path / "i.parquet")])
+    assert "needs no index: pass it as --visual-news, under a name that ends in .zip." in done.output
+
+
+def test_the_command_for_a_remote_compressed_tar(world: World) -> None:
+    """No command is given that opens a URL as a file."""
+    with pytest.raises(BadTarError, match=r"Download it, and decompress it once, .*: gunzip O\.tar\.gz$"):
+        find_inputs(Request(data_dir=str(world.root), visual_news="https://host.invalid/a/O.tar.gz?sig=1"))
 
 
 @pytest.mark.parametrize(("name", "tool"), [("o.tar.gz", "gunzip"), ("o.tgz", "gunzip"), ("o.tar.xz", "unxz"),
