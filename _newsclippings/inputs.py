@@ -151,6 +151,16 @@ class Inputs:
         return [source.location for source in self.sources if source.kind == "folder"]
 
     @property
+    def without_pictures(self) -> list[tuple[str, str]]:
+        """The folders that were named, or are below data_dir, and have no pictures; and what they have, in words."""
+        used = [source.location for source in self.sources]
+        return [
+            (place, state)
+            for place, state in self.searched
+            if state.startswith("a folder") and not any(f"{each}/".startswith(f"{place}/") for each in used)
+        ]
+
+    @property
     def archives(self) -> list[Source]:
         """The tars and zips that pictures come from; a tar that only data.json may come from, if there are none."""
         unused = [Source("tar", self.tar, self.tar_index)] if self.tar is not None else []

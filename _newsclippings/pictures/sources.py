@@ -95,6 +95,7 @@ class PictureSources:
         for source, each in zip(self._inputs.sources, several, strict=True):
             each.look(unique)
             counts[without_secrets(source.location)] = int(each.present[unique].sum())
+        counts |= {place: 0 for place, _ in self._inputs.without_pictures}
         return {**counts, "missing": int((~pictures.present[unique]).sum())}
 
     def describe(self) -> list[str]:
@@ -116,7 +117,7 @@ class PictureSources:
                 name, why = next(iter(refused.items()))
                 count, do = len(refused), "Extract it, and pass the folder."
                 lines[-1] += f"; {count:,} more that cannot be read in place, the first {name}: {why}. {do}"
-        return lines
+        return lines + [f"{place} is {state}" for place, state in self._inputs.without_pictures]
 
     def _open(self, source: Source, paths: pa.Array) -> Pictures:
         place = source.location

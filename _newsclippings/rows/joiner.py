@@ -197,7 +197,7 @@ class Joiner:
                 self.config.name,
                 reports,
                 self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
-                self._sources.describe,
+                self._list_contents(),
             )
         for rows in joined.values():
             articles = rows.articles if self.config.articles is True else None  # the original ones are local
@@ -325,8 +325,17 @@ class Joiner:
             captions_from=captions_from,
             damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
             searched=self._describe_places(captions_from),
-            list_contents=self._sources.describe,
+            list_contents=self._list_contents(),
         )
+
+    def describe_locations(self) -> list[str]:
+        """Say of each location of pictures which names it has, five of them, and how many."""
+        return self._sources.describe()
+
+    def _list_contents(self) -> dict[str, Callable[[], list[str]]]:
+        """Return, by the kind of what is missing, what says what the locations have; original articles have others."""
+        kinds = ["picture"] if self.config.articles == FULL else ["picture", "article"]
+        return dict.fromkeys(kinds, self._sources.describe)
 
     def _describe_places(self, records: str) -> str:
         """Name the places where pictures and records are looked for."""
@@ -353,7 +362,7 @@ class Joiner:
         if self.config.articles is True:
             return self._open_files(paths)
         if self._articles_tar is None:
-            return FolderPictures(str(self.inputs.full_articles), paths)
+            return FolderPictures(str(self.inputs.full_articles), paths, links_root=self.inputs.links_root)
         index = self._articles_tar.index
         names = [pc.replace_substring_regex(paths, "^", folder, max_replacements=1) for folder in ARTICLES_ROOTS]
         best = max(names, key=lambda these: int((index.find(these) >= 0).sum()))

@@ -348,6 +348,19 @@ def test_what_is_there_is_named_when_pictures_are_missing(new_world: Callable[..
     assert "visual_news= takes several" in said[0]
 
 
+def test_a_folder_without_pictures_is_named(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A folder that has no pictures, as one that is not mounted, is listed beside the location that has some."""
+    world, empty = without_pictures(new_world), tmp_path / "mnt"
+    empty.mkdir()
+    zips = outlet_zips(world, tmp_path)
+    with refusal() as said:
+        load(world, visual_news=[str(empty), zips[0]])
+    assert f"{empty} is a folder without guardian, bbc, usa_today, washington_post; it is empty" in said[0]
+    assert raw_splits(load(world, visual_news=[str(empty), *zips])) == expected_splits(world)
+    report = verify(str(world.root), [str(empty), *zips], configs="merged_balanced")
+    assert report.counts["merged_balanced"]["test"]["locations"][str(empty)] == 0
+
+
 def test_verify_counts_per_location(new_world: Callable[..., World], tmp_path: Path) -> None:
     """verify counts the needed pictures that each location has."""
     world = without_pictures(new_world)

@@ -142,8 +142,8 @@ def test_the_error_counts_what_is_missing_and_names_a_likely_cause() -> None:
         "  In 2 rows the picture is not there, or empty (guardian 2).",
         "  First: p3 (row 1); p1 (row 3).",
         "  Looked in: pictures /x/origin, records data.json.",
-        "  Only pictures of bbc are there. bbc comes first in origin.tar: if they come from it, its download was cut "
-        "off; the complete file has 97,916,641,280 bytes.",
+        "  Only pictures of bbc are there. bbc comes first in origin.tar: if they come from it, it is "
+        "truncated; the complete file has 97,916,641,280 bytes.",
         "  Complete the files, or pass missing='null' (keep the rows, with nulls) or missing='drop_pair' (leave out "
         "both twins); the join report then counts them.",
     ]
