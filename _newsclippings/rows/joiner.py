@@ -23,7 +23,16 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, Pictu
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy, unreadable_file
+from _newsclippings.storage import (
+    KeptTable,
+    Lock,
+    ZipArchive,
+    has_local_copy,
+    is_url,
+    keep_tables,
+    local_copy,
+    unreadable_file,
+)
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import option, without_secrets
@@ -35,6 +44,7 @@ Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 # x 4 workers, where there are so many pairs.
 PARTS = 256
 ARTICLES_ROOTS = ("articles/", "visual_news/articles/", "")  # folders in which articles.tar may have its files
+LARGE = 1 << 30  # bytes of a local tar from which on indexing it takes a while
 BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
 
 
@@ -130,7 +140,8 @@ class Joiner:
             config: the options.
             cache: cache folder for anything expensive to build or download: these tables, indexes of tars, converted
                 embeddings, downloads.
-            on_fetch: called once before the first file is fetched or a tar is indexed; not if all of that is kept.
+            on_fetch: called once before the first file is fetched or a large tar is indexed; not if all of that is
+                kept.
         """
         self.inputs, self.config, self.cache, self._on_fetch = inputs, config, cache, on_fetch
         from_archives = [source for source in inputs.sources if source.kind != "folder"] if config.needs_origin else []
@@ -170,8 +181,9 @@ class Joiner:
         with self._lock:
             self._check_options()
             if self._needs_archives:
+                for archive in self._sources.archives.values():
+                    self._announce_unless(_is_at_hand(archive))
                 for tar in self._sources.tars:
-                    self._announce_unless(tar.is_known)
                     tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
             matches = self._read_matches(names)
             records = self._keep("records", names, self._read_records)
@@ -372,6 +384,13 @@ class Joiner:
         """Fetch files of some records, which were looked for, if they are in a remote tar and are to be kept."""
         if self.inputs.prefetch:
             self._sources.fetch(files, rows)
+
+
+def _is_at_hand(archive: TarArchive | ZipArchive) -> bool:
+    """Whether the pictures of an archive can be read without waiting: it is small and local, or all of it is kept."""
+    if is_url(archive.location):
+        return isinstance(archive, TarArchive) and archive.is_known
+    return isinstance(archive, ZipArchive) or archive.is_known or archive.file.size < LARGE
 
 
 def _digest(values: list[Any]) -> str:
