@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import itertools
 import os
 import random
 import shutil
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -314,6 +316,47 @@ def test_compressed_tars_get_the_command(world: World, tmp_path: Path, name: str
     (tmp_path / name).write_bytes(b"\x1f\x8b")
     with pytest.raises(BadTarError, match=f"{tool} {tmp_path}/{name}"):
         find_inputs(Request(data_dir=str(world.root), visual_news=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("where", ["data_dir", "only data_dir", "visual_news"])
+def test_a_compressed_tar_in_a_folder_gets_the_command(
+    new_world: Callable[..., World], tmp_path: Path, where: str
+) -> None:
+    """A compressed tar that is found where VisualNews is looked for is named, with a command after which all works."""
+    world = new_world(folder=False)
+    folder = world.tar.parent if where != "visual_news" else tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    packed = folder / "origin.tar.gz"
+    packed.write_bytes(gzip.compress(world.tar.read_bytes()))
+    world.tar.unlink()
+    if where == "only data_dir":
+        shutil.rmtree(world.root / "news_clippings")
+    places = {"visual_news": str(folder)} if where == "visual_news" else {}
+    with refusal(BadTarError) as said:
+        load(world, **places)
+    command = said[0].rpartition(": ")[2]
+    assert command == f"gunzip {packed}"
+    if where != "only data_dir":
+        subprocess.run(command, shell=True, check=True)
+        assert raw_splits(load(world, **places)) == expected_splits(world)
+
+
+def test_a_compressed_tar_in_parts_gets_the_command(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Parts of a compressed tar are joined and decompressed by the command in the error."""
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "whole")
+    data = gzip.compress((tmp_path / "whole").read_bytes())
+    parts = tmp_path / "some parts"
+    parts.mkdir()
+    for k, name in enumerate(("aa", "ab")):
+        (parts / f"origin.tar.gz.part_{name}").write_bytes(data[k * 5000 : (k + 1) * 5000 if k < 1 else None])
+    for where in (parts, parts / "origin.tar.gz.part_ab"):
+        with refusal(BadTarError) as said:
+            load(world, visual_news=str(where))
+        command = said[0].rpartition(": ")[2]
+        subprocess.run(command, shell=True, check=True)
+        assert raw_splits(load(world, visual_news=str(parts / "origin.tar"), splits=["test"]))
+        (parts / "origin.tar").unlink()
 
 
 def test_links_are_followed_below_the_named_root(new_world: Callable[..., World], tmp_path: Path) -> None:
