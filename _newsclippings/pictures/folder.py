@@ -173,7 +173,10 @@ class FolderPictures:
         return real
 
     def why_absent(self, row: int) -> str | None:
-        """Return None: a picture that may not be read is an error."""
+        """Say that a picture is a link to a file that is not there; else None."""
+        path = os.path.join(self.root, self.paths[row].as_py())
+        if os.path.islink(path) and not os.path.exists(path):
+            return "it is a link to a file that is not there: fetch its content (git annex get, dvc pull)"
         return None
 
 

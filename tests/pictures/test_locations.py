@@ -27,7 +27,15 @@ from _newsclippings.config import Request
 from _newsclippings.inputs import find_inputs
 from _newsclippings.pictures.layout import Layout, find_layout
 from _newsclippings.storage.zips import ZipArchive, ZipStream
-from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, UnsafePathError, verify
+from newsclippings import (
+    BadFileError,
+    BadTarError,
+    ConfigError,
+    DataNotFoundError,
+    MissingDataError,
+    UnsafePathError,
+    verify,
+)
 
 
 def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -157,6 +165,15 @@ def test_a_location_with_a_few_pictures_has_a_layout() -> None:
         return np.isin(these.to_pylist(), names)
 
     assert find_layout(paths, find, lambda: pa.array(names)) == Layout("mended/")
+
+
+def test_a_tar_of_absolute_names_gets_a_remedy(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Names that lead out of a tar (tar -P) are not mended by another download."""
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "x.tar", prefix="/home/x/origin/")
+    with refusal(BadTarError) as said:
+        load(world, visual_news=str(tmp_path / "x.tar"))
+    assert said[0].endswith("Extract it, and pass the folder.")
 
 
 @pytest.mark.parametrize("numbers", [["aa", "ab", "ac"], ["001", "002", "003"], ["00", "01", "02"]])
@@ -372,6 +389,11 @@ def test_links_are_followed_below_the_named_root(new_world: Callable[..., World]
     got = load(world, links="follow", links_root=str(store))
     assert raw_splits(got) == expected_splits(world)
     first = world.origin / paths_of(world)[0]
+    target = first.readlink()
+    target.rename(tmp_path / "away")
+    with refusal(MissingDataError) as said:
+        load(world, links="follow", links_root=str(store))
+    assert "it is a link to a file that is not there: fetch its content" in said[0]
     first.unlink()
     first.symlink_to("/etc/passwd")
     with refusal(UnsafePathError):
