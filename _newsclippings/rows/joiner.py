@@ -387,7 +387,7 @@ class Joiner:
 
 
 def _is_at_hand(archive: TarArchive | ZipArchive) -> bool:
-    """Whether the pictures of an archive can be read without waiting: it is small and local, or all of it is kept."""
+    """Whether an archive can be read without waiting: it is local, and small or indexed; or it is kept."""
     if is_url(archive.location):
         return isinstance(archive, TarArchive) and archive.is_known
     return isinstance(archive, ZipArchive) or archive.is_known or archive.file.size < LARGE
