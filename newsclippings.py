@@ -186,10 +186,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         ]
 
     def _name_way_to_one_split(self) -> None:
-        """Log how to build one split, before files are fetched or a tar is indexed for all three unasked."""
+        """Log how to build one split, before files are fetched or a large tar is indexed for all three unasked."""
         if self.config.splits is None:
             logger.warning(
-                "%s: files are fetched or indexed for %s. If you need one of them: newsclippings.load(%r, "
+                "%s: %s are all built, and files for them fetched or indexed. If you need one: newsclippings.load(%r, "
                 'split="test", ...), or load_dataset(..., splits=["test"], split="test").',
                 self.config.name,
                 ", ".join(self.config.wanted_splits()),

@@ -51,6 +51,10 @@ _PACKED_TARS = {
     ".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".tbz2": "bunzip2", ".tbz": "bunzip2", ".xz": "unxz",
     ".txz": "unxz", ".zst": "unzstd", ".tzst": "unzstd", ".lz4": "unlz4", ".7z": "7z x", ".rar": "unrar x",
 }  # fmt: skip
+_PACKED_NAME = re.compile(r"\.(tar\.\w+|t(gz|bz2?|xz|zst))([._-]|$)", re.IGNORECASE)
+_PACKED_PART = re.compile(
+    r"(.*\.(?:tar\.\w+|t(?:gz|bz2?|xz|zst)))[._-](?:part[._-]?)?([a-z]{2}|\d{2,5})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class Inputs:
     def require_pictures(self) -> None:
         """Raise `DataNotFoundError` if VisualNews was not found."""
         if not self.sources:
+            _check_packed_beside(place for place, _ in self.searched if os.path.isabs(place))
             raise _no_pictures(self.searched)
 
     def require_visual_news(self, config: Request) -> None:
@@ -157,6 +162,16 @@ class Inputs:
     def folders(self) -> list[str]:
         """The folders that pictures come from."""
         return [source.location for source in self.sources if source.kind == "folder"]
+
+    @property
+    def without_pictures(self) -> list[tuple[str, str]]:
+        """The folders that were named, or are below data_dir, and have no pictures; and what they have, in words."""
+        used = [source.location for source in self.sources]
+        return [
+            (place, state)
+            for place, state in self.searched
+            if state.startswith("a folder") and not any(f"{each}/".startswith(f"{place}/") for each in used)
+        ]
 
     @property
     def archives(self) -> list[Source]:
@@ -318,6 +333,7 @@ def find_inputs(
         raise unused_option(option("vector_dtype", "float16"), "None of your own vectors are stored as float16.")
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
     if data_dir is not None and not any([*folders, *sources, tar, data_json]) and all(map(is_url, matches.values())):
+        _check_packed_beside(searched)
         raise _nothing_there(name_data_dir(data_dir), data_dir)
     return Inputs(
         config=config.name,
@@ -457,15 +473,31 @@ def _expand_visual_news(path: str) -> list[str]:
 
 def _check_packed(path: str) -> None:
     """Raise `BadTarError` for a compressed tar, by its name; others are recognised when they are opened."""
-    name = path.lower().partition("::")[0].partition("?")[0]
-    tool = _PACKED_TARS.get(os.path.splitext(name)[1])
+    name = path.partition("::")[0].partition("?")[0]
+    file = os.path.basename(name) if is_url(path) else path
+    part = _PACKED_PART.fullmatch(name)
+    tool = _PACKED_TARS.get(os.path.splitext(part[1] if part else name)[1].lower())
     if tool is not None:
-        command = f"{tool} {shlex.quote(without_secrets(path))}"
+        command = f"{tool} {shlex.quote(file)}"
+        if part:
+            number, stem = len(part[2]), file[: len(part[1]) - len(name)]
+            command = f"cat {shlex.quote(file[:-number])}* | {tool} -c > {shlex.quote(os.path.splitext(stem)[0])}"
+        do = f"{'Download it, and decompress' if is_url(path) else 'Decompress'} it once"
         message = (
-            f"{option('visual_news', without_secrets(path))} is compressed, and its files cannot be read at a position."
-            f" Decompress it once, without unpacking the tar in it: {command}"
+            f"{without_secrets(path)} is compressed, and its files cannot be read at a position. {do}, without "
+            f"unpacking the tar in it: {command}"
         )
         raise BadTarError(message)
+
+
+def _check_packed_beside(places: Iterable[str]) -> None:
+    """Raise `BadTarError` if there is a compressed tar in one of these folders, or beside one of these files."""
+    for folder in dict.fromkeys(place if os.path.isdir(place) else os.path.dirname(place) for place in places):
+        if os.path.isdir(folder) and os.access(folder, os.R_OK):
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+            for name in names:
+                if _PACKED_NAME.search(name) and not name.startswith("articles"):
+                    _check_packed(os.path.join(folder, name))
 
 
 def _make_source(place: str, with_pictures: Mapping[str, str], index: str | None) -> Source:

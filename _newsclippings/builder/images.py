@@ -1,7 +1,7 @@
 """Join rows that have no pictures with those of VisualNews, or of the config `images` (`--images once`)."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ def join_images(
     visual_news_index: Any = None,
     missing: str = "error",
     num_proc: int | None = None,
+    links: str = "refuse",
+    links_root: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    token: str | bool | None = None,
 ) -> Any:
     """Add the image column to rows that were stored without pictures.
 
@@ -46,6 +50,10 @@ def join_images(
         missing: what to do if VisualNews lacks a picture: `"error"` or `"null"`. A Dataset is checked before the first
             row is written, and a stream row by row.
         num_proc: number of processes that write a Dataset.
+        links: what to do with symbolic links that leave a folder of pictures, as in a build.
+        links_root: the folder below which `links="follow"` lets them lead, as in a build.
+        storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
+        token: of the Hub, as of `load_dataset`.
 
     Returns:
         The rows of `thin`, of the same kind, with the column `image` after `caption`. A Dataset is written to the cache
@@ -61,13 +69,21 @@ def join_images(
     """
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-    places = {"visual_news": visual_news, "data_dir": data_dir, "visual_news_index": visual_news_index}
+    places = {
+        "visual_news": visual_news,
+        "data_dir": data_dir,
+        "visual_news_index": visual_news_index,
+        "links_root": links_root,
+        "storage_options": storage_options,
+        "token": token,
+    }
     if missing not in ("error", "null"):
         raise bad_value("missing", missing, ("error", "null"))
     if images is not None:
         given = [name for name, place in places.items() if place is not None]
-        if given or missing != "error":
-            message = f"join_images: {(given or ['missing'])[0]}= is for pictures of VisualNews. Pass it, or `images`."
+        given += [name for name, usual in (("missing", missing == "error"), ("links", links == "refuse")) if not usual]
+        if given:
+            message = f"join_images: {given[0]}= is for pictures of VisualNews. Pass it, or `images`."
             raise ConfigError(message)
         if not (isinstance(thin, Dataset | IterableDataset) and isinstance(images, Dataset)):
             message = (
@@ -80,7 +96,7 @@ def join_images(
         _check_columns(thin.features, images.features)
         return _map(thin, "image_id", _SharedPictures(images).read, num_proc)
     if isinstance(thin, DatasetDict | IterableDatasetDict):
-        how: dict[str, Any] = {**places, "missing": missing, "num_proc": num_proc}
+        how: dict[str, Any] = {**places, "links": links, "missing": missing, "num_proc": num_proc}
         return type(thin)({split: join_images(rows, **how) for split, rows in thin.items()})
     if not isinstance(thin, Dataset | IterableDataset):
         message = f"join_images: expected a Dataset, a stream, or a dict of them, found {type(thin).__name__}."
@@ -90,7 +106,7 @@ def join_images(
         message = "join_images: expected rows with a column image_path of texts, found none. Keep that column."
         raise ConfigError(message)
     whole = isinstance(thin, Dataset)
-    pictures, fingerprint = VisualNews(whole, missing, **places), None
+    pictures, fingerprint = VisualNews(whole, missing, links=links, **places), None
     if whole:
         fingerprint = pictures.look(list(thin.select_columns(["image_path"]).with_format(None)["image_path"]))
     return _map(thin, "image_path", pictures.read, num_proc, fingerprint)
@@ -125,21 +141,22 @@ def _map(thin: Any, key: str, read: Read, num_proc: int | None, state: str | Non
     columns.insert(columns.index("caption") + 1 if "caption" in columns else len(columns), "image")
     full = Features({name: thin.features[name] if name != "image" else Image() for name in columns})
     how: dict[str, Any] = {}
-    if not isinstance(thin, IterableDataset):
-        how["num_proc"] = num_proc
+    whole = not isinstance(thin, IterableDataset)
+    if whole:
+        how |= {"num_proc": num_proc, "features": full}
         if state is not None:
             how["new_fingerprint"] = hashlib.sha256(f"{thin._fingerprint} {state}".encode()).hexdigest()[:32]
     elif num_proc is not None:
         message = "join_images: num_proc= is for a Dataset. The workers of a DataLoader read a stream in parallel."
         raise ConfigError(message)
-    return thin.map(
+    joined = thin.map(
         _AddImages(key, read, columns),
         batched=True,
         batch_size=ROWS_OF_PICTURES,
-        features=full,
         remove_columns=thin.column_names,
         **how,
     )
+    return joined if whole else joined.cast(full)  # with `features=`, `map` would leave the pictures undecoded
 
 
 @dataclass(frozen=True)

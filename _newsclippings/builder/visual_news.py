@@ -16,7 +16,7 @@ from _newsclippings.facts import NAME, OUTLETS
 from _newsclippings.inputs import find_inputs
 from _newsclippings.pictures import folders_of, import_decoder, pictures_state
 from _newsclippings.rows import Joiner
-from _newsclippings.storage import BadNameError, cache_folder, normalise_paths
+from _newsclippings.storage import Access, BadNameError, cache_folder, normalise_paths
 from _newsclippings.tables import array_of
 from _newsclippings.text import option, printable
 
@@ -27,19 +27,21 @@ _logger = logging.getLogger(NAME)
 class VisualNews:
     """Finds pictures by the column `image_path`. It can be sent to other processes, which open the files themselves."""
 
-    def __init__(self, keep: bool, missing: str, **places: Any) -> None:
+    def __init__(self, keep: bool, missing: str, storage_options: Any, token: Any, **places: Any) -> None:
         """Find VisualNews; open nothing.
 
         Args:
             keep: whether pictures of a remote tar are fetched in advance and kept.
             missing: `"error"` or `"null"`.
-            places: `data_dir`, `visual_news` and `visual_news_index`, as in a build.
+            storage_options: of fsspec, for the locations.
+            token: of the Hub.
+            places: `data_dir`, `visual_news`, `visual_news_index`, `links` and `links_root`, as in a build.
 
         Raises:
             ConfigError, DataNotFoundError: as a build.
         """
         self.request = Request(missing=missing, splits=["test"], **places)
-        inputs = find_inputs(self.request)
+        inputs = find_inputs(self.request, access=Access(storage_options, token))
         inputs.require_pictures()
         self.inputs = replace(inputs, prefetch=keep)
         self._opened: tuple[int, Joiner] | None = None
@@ -99,7 +101,12 @@ class VisualNews:
             f"First: {first}. Looked in {printable(self.inputs.places)}."
         )
         if self.request.missing == "error":
-            raise MissingDataError(f"{text} Complete the files, or pass {option('missing', 'null')}.")
+            contents = "".join(f"\n    {printable(content)}" for content in self._joiner().describe_locations())
+            message = (
+                f"{text}{contents}\n  Complete the files, add another location (visual_news= takes several), or pass "
+                f"{option('missing', 'null')}."
+            )
+            raise MissingDataError(message)
         if not self._logged:
             _logger.warning("%s These rows have null.", text)
         self._logged = True

@@ -318,7 +318,7 @@ class _RowCheck:
             counts["locations"] = self.sources.count(pictures, rows.image_row)
         counts["bytes"] = int(rows_of(joined).sizes.sum())
         with self.report.collecting(f"{config}/{split}"):
-            raise_if_incomplete(config, {split: joined.report}, searched, self.sources.describe)
+            raise_if_incomplete(config, {split: joined.report}, searched, {"picture": self.sources.describe})
         return rows.image_row.astype(np.int64)
 
     def _look_for_pictures(self, split: str, records: pa.Table, rows: Int32s) -> Pictures | None:

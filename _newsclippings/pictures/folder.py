@@ -163,7 +163,8 @@ class FolderPictures:
     def _resolve(self, full: str) -> str:
         real = os.path.realpath(full)
         if real != self.root and not any(real.startswith(root.rstrip(os.sep) + os.sep) for root in self._allowed):
-            ways = f"{option('links', 'follow')} with {option('links_root', _guess_store(real))}"
+            store = _guess_store(os.path.relpath(full, self.root), real)
+            ways = f"{option('links', 'follow')} with {option('links_root', store)}"
             message = (
                 f"{full} leads through a link to {real}, which is outside of {self.root}. If you trust that folder, "
                 f"pass {ways}; or replace the link by the file."
@@ -172,7 +173,10 @@ class FolderPictures:
         return real
 
     def why_absent(self, row: int) -> str | None:
-        """Return None: a picture that may not be read is an error."""
+        """Say that a picture is a link to a file that is not there; else None."""
+        path = os.path.join(self.root, self.paths[row].as_py())
+        if os.path.islink(path) and not os.path.exists(path):
+            return "it is a link to a file that is not there: fetch its content (git annex get, dvc pull)"
         return None
 
 
@@ -185,10 +189,21 @@ def _find_blobs(root: str) -> list[str]:
     return [f"{match[1]}/blobs"] if match is not None else []
 
 
-def _guess_store(real: str) -> str:
-    """Name the folder that links probably lead to: the store of DVC or git-annex, or the one that has the file."""
+def _guess_store(path: str, real: str) -> str:
+    """Name the folder that links probably lead to: the store of DVC or git-annex, a tree like this one, or the last.
+
+    Args:
+        path: relative path of a file or a folder that a link leads out of the folder of pictures.
+        real: where it leads.
+    """
     match = re.match(r"(.*/(?:\.dvc/cache|\.git/annex/objects))/", real)
-    return match[1] if match is not None else os.path.dirname(real)
+    if match is not None:
+        return match[1]
+    store = os.path.dirname(real)
+    while path and os.path.basename(path) == os.path.basename(real):
+        path, real = os.path.dirname(path), os.path.dirname(real)
+        store = real
+    return store
 
 
 def _wrap_int64(nanoseconds: int) -> int:

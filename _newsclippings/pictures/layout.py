@@ -69,9 +69,12 @@ def find_layout(paths: pa.Array, find: Find, members: Callable[[], pa.Array]) ->
     if 2 * usual >= len(some):
         return USUAL
     layouts = [USUAL, *list_layouts(paths, members())]
-    counts = {layout: int(find(layout.names(some)).sum()) for layout in layouts}
-    best = min(layouts, key=lambda layout: (-counts[layout], *_rank(layout)))
-    return best if counts[best] else None
+    for compared in (some, paths):  # some may miss what a location of a few pictures has
+        counts = {layout: int(find(layout.names(compared)).sum()) for layout in layouts}
+        best = min(layouts, key=lambda layout: (-counts[layout], *_rank(layout)))
+        if counts[best]:
+            return best
+    return None
 
 
 def list_layouts(paths: pa.Array, names: pa.Array) -> list[Layout]:

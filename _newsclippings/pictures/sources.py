@@ -95,23 +95,29 @@ class PictureSources:
         for source, each in zip(self._inputs.sources, several, strict=True):
             each.look(unique)
             counts[without_secrets(source.location)] = int(each.present[unique].sum())
+        counts |= {place: 0 for place, _ in self._inputs.without_pictures}
         return {**counts, "missing": int((~pictures.present[unique]).sum())}
 
     def describe(self) -> list[str]:
         """Say of each location which names it has, five of them, and how many."""
         lines = []
         for source in self._inputs.sources:
-            archive = self.archives.get(source.location)
+            archive, refused = self.archives.get(source.location), dict[str, str]()
             if isinstance(archive, TarArchive):
                 names, count = archive.index.members["name"].slice(0, SHOWN).to_pylist(), len(archive.index.members)
             elif isinstance(archive, ZipArchive):
                 names, count = [member.name for member in archive.members[:SHOWN]], len(archive.members)
+                refused = archive.refused
             else:
                 names, count = _list_files(source.location), None
             many = "no file" if not names else "" if count is None else f"{count:,} files: "
             more = ", ..." if names and (count is None or count > len(names)) else ""
             lines.append(f"{without_secrets(source.location)} has {many}{', '.join(names)}{more}")
-        return lines
+            if refused:
+                name, why = next(iter(refused.items()))
+                count, do = len(refused), "Extract it, and pass the folder."
+                lines[-1] += f"; {count:,} more that cannot be read in place, the first {name}: {why}. {do}"
+        return lines + [f"{place} is {state}" for place, state in self._inputs.without_pictures]
 
     def _open(self, source: Source, paths: pa.Array) -> Pictures:
         place = source.location

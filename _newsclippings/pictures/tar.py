@@ -1,22 +1,20 @@
 """Read files of a tar by their paths, as an Arrow array."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from _newsclippings.encoded import TAIL, is_cut_by_zeros
 from _newsclippings.errors import BadTarError
+from _newsclippings.pictures.archive import ArchivePictures
 from _newsclippings.pictures.folder import Pictures
 from _newsclippings.pictures.union import UnionPictures
-from _newsclippings.storage import Lock, RandomFile, Rows, read_binary_array
-from _newsclippings.tables import as_array
+from _newsclippings.storage import RandomFile, Rows, read_binary_array
+from _newsclippings.tables import Int64s
 from _newsclippings.tar import Members, TarCopy, TarIndex, read_members
 from _newsclippings.text import option
 
-UNKNOWN = -2  # the member of a file that was not looked for yet
 
-
-class TarPictures:
+class TarPictures(ArchivePictures):
     """Pictures (or articles) in an uncompressed tar. Each is one positioned read."""
 
     def __init__(self, file: RandomFile | TarCopy, index: TarIndex, paths: pa.Array) -> None:
@@ -27,26 +25,9 @@ class TarPictures:
             index: its index.
             paths: string (N,), the names of the files in the tar, one per record. They serve only as keys of the index.
         """
+        super().__init__(paths)
         self.file = file
-        self.paths = paths
         self._index = index
-        self._member = np.full(len(paths), UNKNOWN, np.int64)  # row of the index; -1 where there is none
-        self._lock = Lock()
-        self.sizes: npt.NDArray[np.int64] = np.zeros(len(paths), np.int64)
-        self.present = np.zeros(len(paths), bool)
-
-    def look(self, rows: Rows) -> None:
-        """Look for the pictures of some rows in the index; see `Pictures`."""
-        with self._lock:
-            unique = np.unique(rows[rows >= 0])
-            todo = unique[self._member[unique] == UNKNOWN]
-            if not len(todo):
-                return
-            member = self._index.find(self.paths.take(as_array(todo)))
-            known = member >= 0
-            self.sizes[todo[known]] = Members.from_index(self._index, member[known]).sizes
-            self.present[todo] = self.sizes[todo] > 0
-            self._member[todo] = member
 
     def members_of(self, rows: Rows) -> Members:
         """Return the members that these rows need, without duplicates."""
@@ -69,6 +50,12 @@ class TarPictures:
     def byte_of(self, row: int) -> int:
         """Return the byte of the tar at which the data of a row begin."""
         return int(Members.from_index(self._index, self._member[[row]]).offsets[0])
+
+    def _find(self, names: pa.Array) -> Int64s:
+        return self._index.find(names)
+
+    def _sizes_of(self, members: Int64s) -> Int64s:
+        return Members.from_index(self._index, members).sizes
 
     def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         members = Members.from_index(self._index, self._member[rows])

@@ -3,17 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.storage import Lock, RemoteFile, Rows, ZipArchive, limit_threads, map_ahead, read_binary_array
+from _newsclippings.pictures.archive import ABSENT, ArchivePictures
+from _newsclippings.storage import RemoteFile, Rows, ZipArchive, limit_threads, map_ahead, read_binary_array
+from _newsclippings.tables import Int64s
 
-ABSENT = -1
-UNKNOWN = -2
 REQUESTS = 16  # at a time
 
 
-class ZipPictures:
+class ZipPictures(ArchivePictures):
     """Pictures (or articles) in a zip. Each is one positioned read, and is compared with its CRC-32."""
 
     def __init__(self, archive: ZipArchive, paths: pa.Array) -> None:
@@ -23,28 +22,12 @@ class ZipPictures:
             archive: the zip.
             paths: string (N,), the names of the pictures in it, one per record.
         """
-        self.paths = paths
+        super().__init__(paths)
         self._archive = archive
-        self._member = np.full(len(paths), UNKNOWN, np.int64)
-        self._lock = Lock()
-        self.sizes: npt.NDArray[np.int64] = np.zeros(len(paths), np.int64)
-        self.present = np.zeros(len(paths), bool)
-
-    def look(self, rows: Rows) -> None:
-        """Look for the pictures of some rows in the directory; see `Pictures`."""
-        with self._lock:
-            unique = np.unique(rows[rows >= 0])
-            todo = unique[self._member[unique] == UNKNOWN]
-            for row in todo.tolist():
-                number = self._archive.find(self.paths[row].as_py())
-                if number is not None:
-                    self.sizes[row] = self._archive.members[number].size
-                self._member[row] = ABSENT if number is None else number
-            self.present[todo] = self.sizes[todo] > 0
 
     def why_absent(self, row: int) -> str | None:
-        """Return None: a zip lists nothing that cannot be used."""
-        return None
+        """Say why a picture that is in the zip by name cannot be read, such as one that is encrypted; else None."""
+        return self._archive.refused.get(self.paths[row].as_py())
 
     def read(self, rows: Rows) -> pa.Array:
         """Read the encoded bytes of these rows; see `Pictures`.
@@ -57,6 +40,13 @@ class ZipPictures:
             self._archive.check_size(int(self._member[row]))
         path = self._archive.path
         return read_binary_array(path, self.paths, rows, self.sizes, self.present, self._read_into)
+
+    def _find(self, names: pa.Array) -> Int64s:
+        numbers = [self._archive.find(name) for name in names.to_pylist()]
+        return np.array([ABSENT if number is None else number for number in numbers], np.int64)
+
+    def _sizes_of(self, members: Int64s) -> Int64s:
+        return np.array([self._archive.members[member].size for member in members.tolist()], np.int64)
 
     def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         read, members = self._archive.read, self._member[rows].tolist()

@@ -1,6 +1,6 @@
 """One split, joined. Its files are looked for, and its tables are made, when they are needed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -72,7 +72,7 @@ class JoinedSplit:
     captions_from: str = ""
     damage: str | None = None
     searched: str = ""
-    list_contents: Callable[[], list[str]] | None = None
+    list_contents: Mapping[str, Callable[[], list[str]]] | None = None
     logged: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
     _checked: npt.NDArray[np.bool_] = field(init=False, repr=False)  # rows whose files were looked for

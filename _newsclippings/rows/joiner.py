@@ -23,7 +23,16 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, Pictu
 from _newsclippings.rows.joined import JoinedSplit
 from _newsclippings.rows.joining import join, wanted_ids
 from _newsclippings.rows.report import log_report, raise_if_incomplete
-from _newsclippings.storage import KeptTable, Lock, has_local_copy, is_url, keep_tables, local_copy, unreadable_file
+from _newsclippings.storage import (
+    KeptTable,
+    Lock,
+    ZipArchive,
+    has_local_copy,
+    is_url,
+    keep_tables,
+    local_copy,
+    unreadable_file,
+)
 from _newsclippings.tables import Int32s, Int64s, one_chunk
 from _newsclippings.tar import TarArchive
 from _newsclippings.text import option, without_secrets
@@ -35,6 +44,7 @@ Read = Callable[[list[str]], Iterable[tuple[str, pa.Table | KeptTable]]]
 # x 4 workers, where there are so many pairs.
 PARTS = 256
 ARTICLES_ROOTS = ("articles/", "visual_news/articles/", "")  # folders in which articles.tar may have its files
+LARGE = 1 << 30  # bytes of a local tar from which on indexing it takes a while
 BYTES_OF_PAIR = 256  # in the JSON, about: no file is read just to count its rows
 
 
@@ -130,7 +140,8 @@ class Joiner:
             config: the options.
             cache: cache folder for anything expensive to build or download: these tables, indexes of tars, converted
                 embeddings, downloads.
-            on_fetch: called once before the first file is fetched or a tar is indexed; not if all of that is kept.
+            on_fetch: called once before the first file is fetched or a large tar is indexed; not if all of that is
+                kept.
         """
         self.inputs, self.config, self.cache, self._on_fetch = inputs, config, cache, on_fetch
         from_archives = [source for source in inputs.sources if source.kind != "folder"] if config.needs_origin else []
@@ -170,8 +181,9 @@ class Joiner:
         with self._lock:
             self._check_options()
             if self._needs_archives:
+                for archive in self._sources.archives.values():
+                    self._announce_unless(_is_at_hand(archive))
                 for tar in self._sources.tars:
-                    self._announce_unless(tar.is_known)
                     tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
             matches = self._read_matches(names)
             records = self._keep("records", names, self._read_records)
@@ -197,7 +209,7 @@ class Joiner:
                 self.config.name,
                 reports,
                 self._describe_places(records=", ".join(sorted({report.captions_from for report in reports.values()}))),
-                self._sources.describe,
+                self._list_contents(),
             )
         for name, own in self.inputs.own_vectors.items():
             if not any(rows.report.coverage[name] for rows in joined.values()):
@@ -329,8 +341,17 @@ class Joiner:
             captions_from=captions_from,
             damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
             searched=self._describe_places(captions_from),
-            list_contents=self._sources.describe,
+            list_contents=self._list_contents(),
         )
+
+    def describe_locations(self) -> list[str]:
+        """Say of each location of pictures which names it has, five of them, and how many."""
+        return self._sources.describe()
+
+    def _list_contents(self) -> dict[str, Callable[[], list[str]]]:
+        """Return, by the kind of what is missing, what says what the locations have; original articles have others."""
+        kinds = ["picture"] if self.config.articles == FULL else ["picture", "article"]
+        return dict.fromkeys(kinds, self._sources.describe)
 
     def _describe_places(self, records: str) -> str:
         """Name the places where pictures and records are looked for."""
@@ -363,7 +384,7 @@ class Joiner:
         if self.config.articles is True:
             return self._open_files(paths)
         if self._articles_tar is None:
-            return FolderPictures(str(self.inputs.full_articles), paths)
+            return FolderPictures(str(self.inputs.full_articles), paths, links_root=self.inputs.links_root)
         index = self._articles_tar.index
         names = [pc.replace_substring_regex(paths, "^", folder, max_replacements=1) for folder in ARTICLES_ROOTS]
         best = max(names, key=lambda these: int((index.find(these) >= 0).sum()))
@@ -384,6 +405,13 @@ def _no_vectors(name: str, own: VectorFiles, key: str) -> BadFileError:
         else "Embed those of this config."
     )
     return BadFileError(f"{name}: {place} has no vector for any {of[:-1]} of these rows. {do}")
+
+
+def _is_at_hand(archive: TarArchive | ZipArchive) -> bool:
+    """Whether an archive can be read without waiting: it is local, and small or indexed; or it is kept."""
+    if is_url(archive.location):
+        return isinstance(archive, TarArchive) and archive.is_known
+    return isinstance(archive, ZipArchive) or archive.is_known or archive.file.size < LARGE
 
 
 def _digest(values: list[Any]) -> str:

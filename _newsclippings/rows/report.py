@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,7 +77,10 @@ def _range(report: JoinReport) -> str:
 
 
 def raise_if_incomplete(
-    config: str, reports: dict[str, JoinReport], searched: str, list_contents: Callable[[], list[str]] | None = None
+    config: str,
+    reports: dict[str, JoinReport],
+    searched: str,
+    list_contents: Mapping[str, Callable[[], list[str]]] | None = None,
 ) -> None:
     """Raise `MissingDataError` if a row is incomplete: what is missing, how much, where it was looked for, and why.
 
@@ -85,7 +88,8 @@ def raise_if_incomplete(
         config: name of the config.
         reports: split -> its report.
         searched: the files and folders with records and pictures, in words.
-        list_contents: says what each location of pictures does have; called if a picture or an article is missing.
+        list_contents: kind of what is missing -> says what each of its locations does have; another location, to which
+            `visual_news` leads, may have more.
     """
     lines: list[str] = []
     for split, report in reports.items():
@@ -105,16 +109,20 @@ def raise_if_incomplete(
     if any(report.first is not None for report in reports.values()):
         lines.append("  A stream stops at the first incomplete rows: `newsclippings verify` checks all of them.")
     lines.append(f"  Looked in: {printable(searched)}.")
-    files = sum(sum(report.missing.get(kind, {}).values()) for report in reports.values() for kind in FILES)
-    if files and list_contents is not None:
-        lines += [f"    {printable(content)}" for content in list_contents()]
+    contents = (
+        describe
+        for kind, describe in (list_contents or {}).items()
+        if any(report.missing.get(kind) for report in reports.values())
+    )
+    if (describe := next(contents, None)) is not None:
+        lines += [f"    {printable(content)}" for content in describe()]
         lines.append(f"  If others are in another folder, tar or zip, add it: {option('visual_news')} takes several.")
     needed = _sum(report.needed for report in reports.values())
     lacking = _sum(report.missing["picture"] for report in reports.values())
     if lacking and [outlet for outlet, rows in needed.items() if lacking[outlet] < rows] == ["bbc"]:
         lines.append(
-            "  Likely cause: only pictures of bbc are there. bbc comes first in origin.tar, so this looks like a "
-            "truncated download; the complete file has 97,916,641,280 bytes."
+            "  Only pictures of bbc are there. bbc comes first in origin.tar: if they come from it, it is "
+            "truncated; the complete file has 97,916,641,280 bytes."
         )
     for damage in dict.fromkeys(report.damage for report in reports.values() if report.damage):
         lines.append(f"  The tar is not whole: {printable(damage)}. Fetch it again.")
@@ -132,7 +140,6 @@ def raise_if_incomplete(
     raise MissingDataError("\n".join(lines))
 
 
-FILES = ("picture", "article")  # kinds of `JoinReport.missing` that are files of VisualNews
 _LACKS = {
     "caption": "no record has the caption's id",
     "picture_record": "no record has the picture's id",

@@ -1,7 +1,7 @@
 """Zip archives: list their members by the central directory, and read each at its position.
 
 What an archive says of itself is only a bound: sizes are compared with what is read, data with their CRC-32. Members
-that are encrypted, or packed by another method than deflate, are passed over.
+that are encrypted, or packed by another method than deflate, are passed over, with the reason.
 """
 
 import io
@@ -23,6 +23,7 @@ _END, _LOCATOR, _END64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
 _ENTRY, _LOCAL = b"PK\1\2", b"PK\3\4"
 _BLOCK = 1 << 16
 _GUESS = 64  # bytes of the extra field of a local header, read with it
+_METHODS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz"}  # that are not read
 
 
 class ZipMember(NamedTuple):
@@ -36,14 +37,18 @@ class ZipMember(NamedTuple):
     deflated: bool
 
 
-def read_zip_directory(file: RandomFile) -> list[ZipMember]:
-    """List the members of a zip that can be read, with names in the normal form; of one that is there twice, the last.
+def read_zip_directory(file: RandomFile) -> tuple[list[ZipMember], dict[str, str]]:
+    """List the members of a zip, with names in the normal form; of one that is there twice, the last.
+
+    Returns:
+        The members that can be read; and the names of the others, each with the reason.
 
     Raises:
         BadFileError: it is no zip, or its directory is damaged.
     """
     directory, start = _read_directory(file)
     members: dict[str, ZipMember] = {}
+    refused: dict[str, str] = {}
     at = 0
     while at < len(directory):
         if directory[at : at + 4] != _ENTRY or at + 46 > len(directory):
@@ -58,16 +63,21 @@ def read_zip_directory(file: RandomFile) -> list[ZipMember]:
             raise _damaged(file, "its directory breaks off")
         size, packed, offset = _with_zip64(extra, size, packed, offset)
         text = raw.decode("utf-8" if flags & 0x800 else "cp437", "replace").replace("\\", "/")
-        if text.endswith("/") or flags & 1 or method not in (0, 8):
+        if text.endswith("/"):
             continue
         try:
             name = normalise_path(text)
-        except ValueError:  # no row needs such a name
+        except ValueError as error:  # no row needs such a name
+            refused[text] = str(error)
+            continue
+        if flags & 1 or method not in (0, 8):
+            packing = f"packed as {_METHODS.get(method, f'method {method}')}, not deflated or stored"
+            refused[name] = f"it is {'encrypted' if flags & 1 else packing}"
             continue
         if offset + packed > start or (method == 0 and size != packed):
             raise _damaged(file, f"{name} has an impossible position or size")
         members[name] = ZipMember(name, offset, packed, size, crc, method == 8)
-    return list(members.values())
+    return list(members.values()), refused
 
 
 def read_zip_member(file: RandomFile, member: ZipMember) -> bytes:
@@ -107,9 +117,18 @@ class ZipArchive:
         """The open zip."""
         return open_random(self.location, self._access)
 
-    @lazy_property
+    @property
     def members(self) -> list[ZipMember]:
         """The members that can be read; see `read_zip_directory`."""
+        return self._directory[0]
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The names of the other members, each with the reason why it cannot be read."""
+        return self._directory[1]
+
+    @lazy_property
+    def _directory(self) -> tuple[list[ZipMember], dict[str, str]]:
         return read_zip_directory(self.file)
 
     @lazy_property
@@ -186,7 +205,7 @@ def _read_directory(file: RandomFile) -> tuple[bytes, int]:
     at = tail.rfind(_END)
     if at < 0 or at + 22 > len(tail):
         raise _damaged(file, "it has no central directory: it is no zip, or was cut off")
-    length, offset = struct.unpack_from("<12xII", tail, at)
+    part, length, offset = struct.unpack_from("<4xH6xII", tail, at)
     end = low + at
     locator = file.read_at(end - 20, 20) if end >= 20 else b""
     if locator[:4] == _LOCATOR:
@@ -194,8 +213,14 @@ def _read_directory(file: RandomFile) -> tuple[bytes, int]:
         record = file.read_at(place, 56) if place <= end - 76 else b""
         if record[:4] != _END64 or len(record) < 56:
             raise _damaged(file, "the end of its directory is damaged")
-        length, offset = struct.unpack_from("<40xQQ", record)
+        part, length, offset = struct.unpack_from("<16xI20xQQ", record)
         end = place
+    if part:  # counted from 0
+        message = (
+            f"{file.path} is the last of {part + 1} parts of a zip (`zip -s`), which are not read in place. Join them: "
+            "zip -s 0 LAST.zip --out WHOLE.zip"
+        )
+        raise BadFileError(message)
     if length > MOST_DIRECTORY or offset + length > end:
         raise _damaged(file, f"its directory claims {length:,} bytes")
     directory = file.read_at(offset, length)

@@ -158,7 +158,8 @@ def index_tar(file: RandomFile, parts: Path | None = None, checksums: bool = Fal
     if not len(members):
         others = describe_others(metadata)
         why = damage or (f"it has only {others}" if others else "it is an empty tar")
-        message = f"{file.path} has no file that can be read: {why}. Fetch it again."
+        do = "Extract it, and pass the folder." if others and not damage else "Fetch it again."
+        message = f"{file.path} has no file that can be read: {why}. {do}"
         raise BadTarError(message)
     if damage:
         metadata["damage"] = f"{damage}. The whole part has {_count_pictures(one_chunk(members['name']))}"

@@ -22,7 +22,7 @@ from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
 from _newsclippings.tar.walk import WALKED, GlobalFieldsError, Segment, walk_segment
-from _newsclippings.text import printable
+from _newsclippings.text import option, printable
 
 SEGMENT = 256 << 20  # bytes of a segment: the most that is walked again after an interruption
 SEGMENTS = 1024  # most segments, whatever size a file claims to have
@@ -205,6 +205,12 @@ def check_magic(file: RandomFile) -> None:
     head = file.read_at(0, BLOCK)
     for magic, what, tool in _MAGIC:
         if head.startswith(magic):
+            if what == "zip":
+                message = (
+                    f"{file.path} is a zip, not a tar. It is read in place, and needs no index: pass it as "
+                    f"{option('visual_news')}, under a name that ends in .zip."
+                )
+                raise BadTarError(message)
             message = (
                 f"{file.path}: expected an uncompressed tar, found {what}. A compressed archive cannot be read at a "
                 f"position: decompress it once ({tool} {os.path.basename(file.path)}), without unpacking the tar in it."

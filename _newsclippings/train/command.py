@@ -31,7 +31,7 @@ from _newsclippings.train import untrusted
 from _newsclippings.train.collate import Collator
 from _newsclippings.train.data import Control, MapRows, count_rows, load_split, read_shard_sizes
 from _newsclippings.train.evaluate import predict, write_report
-from _newsclippings.train.options import CONTROLS, Options, UsageError, given_flags, parse
+from _newsclippings.train.options import CONTROLS, LOCATION_FLAGS, Options, UsageError, given_flags, parse
 from _newsclippings.train.places import check_new_report, check_report, check_run, list_inputs
 from _newsclippings.train.stream import StreamLoader, StreamRows
 
@@ -225,7 +225,7 @@ def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
 def warn_of_unused_places(run: Path, given: set[str]) -> None:
     """Warn that the places from which a run read its rows are not used, if the command line names none."""
     noted = untrusted.find_places(untrusted.read_notes(models.find_run(run))[0])
-    if noted and not given & {"data", "data_dir", "visual_news", "visual_news_index"}:
+    if noted and not given & {"data", *LOCATION_FLAGS}:
         places = ", ".join(f"--{name} {value}" for name, value in noted.items())
         logger.warning("%s was made with %s, which is not used: pass the location of the rows.", run, places)
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from _newsclippings.builder import load, make_name_known
 from _newsclippings.facts import NAME
 from _newsclippings.storage import open_stream
-from _newsclippings.train.options import FEATURES, Options
+from _newsclippings.train.options import FEATURES, LOCATION_FLAGS, Options
 
 logger = logging.getLogger(__name__)
 make_name_known()  # to `load_dataset_builder`, which is called with it below
@@ -45,7 +45,7 @@ def load_split(options: Options, split: str) -> Any:
 def builder_fields(options: Options) -> dict[str, Any]:
     """Fields of the config for the builder of this package."""
     kinds = FEATURES[options.features] if options.features else []
-    fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
+    fields = {name: getattr(options, name) for name in LOCATION_FLAGS}
     fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None}
     fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # incomplete pairs are dropped later
     return fields if kinds else {**fields, "check_images": options.check_images}
@@ -71,7 +71,7 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     known = (rows.info.splits or {}).get(split)
     if known is not None and known.num_examples:
         return int(known.num_examples)
-    fields = {name: getattr(options, name) for name in ("data_dir", "visual_news", "visual_news_index")}
+    fields = {name: getattr(options, name) for name in LOCATION_FLAGS}
     builder = load_dataset_builder(NAME, options.config, splits=[split], images="none", **fields)
     return int(builder.count_rows(split))
 

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.storage import write_text
 from _newsclippings.text import printable
-from _newsclippings.train.options import FEATURES, Options
+from _newsclippings.train.options import FEATURES, LOCATION_FLAGS, Options
 from _newsclippings.train.places import NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 from _newsclippings.train.untrusted import (
@@ -36,7 +36,7 @@ from _newsclippings.train.untrusted import (
     resolve_inside,
 )
 
-MAY_DIFFER = {"data", "data_dir", "visual_news", "visual_news_index", "eval_only"}  # Options a resumed run may change
+MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only"}  # Options a resumed run may change
 
 
 class Classifier(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any, Final
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
+from _newsclippings.config import LINKS
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, OUTLETS
 
 # The authors' recipe for CLIP (github.com/g-luo/news_clippings, news_clippings_training: configs and README), as far as
@@ -73,13 +74,13 @@ UNSUPPORTED: Final = {
 # Flags without an effect with --streaming, and with --features.
 NOT_STREAMED: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "dataloader_pin_memory"}
 BACKBONE_FLAGS: Final = {"model", "from_config", "tokens", "backbone_learning_rate", "check_images"}
+LOCATION_FLAGS: Final = ("data_dir", "visual_news", "visual_news_index", "links", "links_root")
 # Options allowed with --eval_only: they choose the rows. The run has noted how its model was made.
 EVALUATION_FLAGS: Final = {
-    "eval_only", "config", "data", "data_dir", "visual_news", "visual_news_index", "missing", "check_images",
-    "train_outlets", "control", "streaming",
+    "eval_only", "config", "data", *LOCATION_FLAGS, "missing", "check_images", "train_outlets", "control", "streaming",
 }  # fmt: skip
 # Options for the builder of this package only; a published dataset was already filtered.
-BUILDER_FLAGS: Final = {"data_dir", "visual_news", "visual_news_index", "missing", "check_images"}
+BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -106,9 +107,23 @@ class Options:
         },
     )
     data_dir: str | None = field(default=None, metadata={"help": "Folder with visual_news/ and news_clippings/."})
-    visual_news: str | None = field(default=None, metadata={"help": "VisualNews: the folder origin, or origin.tar."})
+    visual_news: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "VisualNews: the folder origin, origin.tar, a zip, or the first part of either; several: of each "
+            "picture the first that has it.",
+            "action": "extend",
+        },
+    )
     visual_news_index: str | None = field(
         default=None, metadata={"help": "Index of origin.tar, made by `newsclippings index`."}
+    )
+    links: str = field(
+        default="refuse",
+        metadata={"help": "Symbolic links that leave the folder of pictures.", "choices": list(LINKS)},
+    )
+    links_root: str | None = field(
+        default=None, metadata={"help": "The folder below which --links follow lets them lead."}
     )
     missing: str = field(
         default="error",

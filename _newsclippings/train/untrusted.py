@@ -23,14 +23,14 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
 from _newsclippings.facts import OUTLETS
 from _newsclippings.text import printable
-from _newsclippings.train.options import Options
+from _newsclippings.train.options import LOCATION_FLAGS, Options
 
 NOTES: Final = "classifier.json"
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", "data_dir", "visual_news", "visual_news_index", "model", "from_config", "eval_only"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only"}
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
     name + end
@@ -176,10 +176,12 @@ def _check_option(place: Path, field: Any, value: Any) -> Any:
 
 def find_places(notes: Mapping[str, Any]) -> dict[str, str]:
     """Return the options of a run that are locations of data and not defaults."""
-    given = {name: notes["options"].get(name) for name in ("data", "data_dir", "visual_news", "visual_news_index")}
-    defaults = {None, Options.data}
+    given = {name: notes["options"].get(name) for name in ("data", *LOCATION_FLAGS)}
+    defaults = {None, Options.data, Options.links}
     return {
-        name: printable(str(v))[:200] for name, v in given.items() if not (isinstance(v, str | None) and v in defaults)
+        name: printable(" ".join(map(str, v)) if isinstance(v, list) else str(v))[:200]
+        for name, v in given.items()
+        if not (isinstance(v, str | None) and v in defaults)
     }
 
 

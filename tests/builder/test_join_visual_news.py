@@ -16,7 +16,7 @@ from support.reading import expected_splits, raw, raw_splits
 from support.remote import Published
 from support.world import World
 
-from newsclippings import BadFileError, ConfigError, DataNotFoundError, MissingDataError, join_images
+from newsclippings import BadFileError, ConfigError, DataNotFoundError, MissingDataError, UnsafePathError, join_images
 
 CONFIG = "scene_resnet_place"
 
@@ -52,6 +52,31 @@ def test_all_splits_get_their_pictures(world: World, load: Callable[..., Any], p
     assert raw_splits(full) == expected_splits(world, CONFIG)
     direct = datasets.load_dataset("newsclippings", CONFIG, data_dir=str(world.root))
     assert full["test"].features == direct["test"].features
+    first, expected = next(iter(full["test"])), direct["test"][0]
+    assert {name: type(value) for name, value in first.items()} == {
+        name: type(value) for name, value in expected.items()
+    }
+    assert first["image"].tobytes() == expected["image"].tobytes()
+
+
+def test_links_of_a_store(new_world: Callable[..., World], load: Callable[..., Any], tmp_path: Path) -> None:
+    """What the error of a link recommends works here, too; options of a build are checked as there."""
+    world, store = new_world(tar=False), tmp_path / "store"
+    shutil.copytree(world.origin, store)
+    for path in world.pictures:
+        (world.origin / path).unlink()
+        (world.origin / path).symlink_to(store / path)
+    with pytest.raises(UnsafePathError, match=re.escape(f"links='follow' with links_root={str(store)!r}")):
+        join_images(load("test"), data_dir=str(world.root))
+    for streaming in (False, True):
+        thin = load("test", streaming=streaming)
+        full = join_images(thin, data_dir=str(world.root), links="follow", links_root=store)
+        assert raw(full) == world.rows(CONFIG, "test")
+    with pytest.raises(ConfigError, match="storage_options= is for pictures of VisualNews"):
+        join_images(load("test"), load("test"), storage_options={"anon": True})
+    token: Any = 3
+    with pytest.raises(ConfigError, match="token= is int"):
+        join_images(load("test"), data_dir=str(world.root), token=token)
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
@@ -90,8 +115,9 @@ def test_missing_pictures(
     world = new_world(tar=False)
     lost = world.used_once(CONFIG).image_path
     (world.origin / lost).unlink()
-    with pytest.raises(MissingDataError, match=rf"found none for 1 \(\w+ 1\)\. First: {lost}\. Looked in "):
+    with pytest.raises(MissingDataError, match=rf"found none for 1 \(\w+ 1\)\. First: {lost}\. Looked in ") as caught:
         list(join_images(load(streaming=streaming), data_dir=str(world.root)))
+    assert f"\n    {world.origin} has " in str(caught.value)
     with caplog.at_level(logging.WARNING, "newsclippings"):
         full = join_images(load(streaming=streaming), data_dir=str(world.root), missing="null")
         assert raw(full) == world.rows(CONFIG, pictures=set(world.pictures) - {lost})

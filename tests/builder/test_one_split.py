@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from support.constants import change_constant
 from support.folders import build
 from support.reading import expected_splits, raw, raw_splits
-from support.remote import Published
+from support.remote import Published, serving
 from support.world import World
 
 import newsclippings
@@ -102,19 +104,25 @@ def test_beside_a_built_folder(world: World, tmp_path: Path) -> None:
         newsclippings.load("scene_resnet_place", "test", images="none")
 
 
-HINT = "merged_balanced: files are fetched or indexed for train, validation, test. If you need one of them:"
+HINT = "merged_balanced: train, validation, test are all built, and files for them fetched or indexed. If you need one:"
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [record.getMessage() for record in caplog.records if "files are fetched" in record.getMessage()]
+    found = [record.getMessage() for record in caplog.records if "fetched or indexed" in record.getMessage()]
     caplog.clear()
     return found
 
 
-def test_a_tar_that_is_indexed_for_all_splits(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """load_dataset says once how to build one split, if it is about to index for three; not if there is an index."""
+def test_a_tar_that_is_indexed_for_all_splits(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """load_dataset says once how to build one split, if it indexes a large tar for three; not if there is an index."""
     caplog.set_level(logging.INFO, "newsclippings")
     how: dict[str, Any] = {"data_dir": str(world.root), "visual_news": str(world.tar)}
+    datasets.load_dataset("newsclippings", split="test", **how)  # a small tar: one split takes as long
+    assert hints(caplog) == []
+    shutil.rmtree(datasets.config.HF_DATASETS_CACHE)
+    change_constant(monkeypatch, "LARGE", 1, "joiner")
     newsclippings.load(split="test", **how)
     assert hints(caplog) == []
     shutil.rmtree(datasets.config.HF_DATASETS_CACHE)
@@ -126,6 +134,22 @@ def test_a_tar_that_is_indexed_for_all_splits(world: World, caplog: pytest.LogCa
     datasets.load_dataset("newsclippings", split="test", missing="null", **how)  # indexed
     datasets.load_dataset("newsclippings", data_dir=str(world.root))  # a folder
     assert hints(caplog) == []
+
+
+def test_a_remote_zip_that_is_read_for_all_splits(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same for a remote zip, of which nothing is kept."""
+    caplog.set_level(logging.INFO, "newsclippings")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for path, data in world.pictures.items():
+            archive.writestr(path, data)
+    with serving(tmp_path) as origin:
+        how: dict[str, Any] = {"data_dir": str(world.root), "visual_news": origin.url(tmp_path / "x.zip")}
+        newsclippings.load(split="test", **how)
+        assert hints(caplog) == []
+        datasets.load_dataset("newsclippings", split="test", **how)
+        assert len(hints(caplog)) == 1
 
 
 def test_a_remote_tar_that_is_fetched_for_all_splits(published: Published, caplog: pytest.LogCaptureFixture) -> None:

@@ -144,8 +144,9 @@ def test_missing_files_follow_the_policy(bare: World, where: str, missing: str) 
     assert len(lacking) < len(rows)
     if missing == "error":
         says = rf"(?s)In {len(lacking)} rows the article is not there.*{gone.partition('articles/')[2]} \(row 0\).*"
-        with pytest.raises(MissingDataError, match=says + "Looked in: original articles"):
+        with pytest.raises(MissingDataError, match=says + "Looked in: original articles") as caught:
             read(bare)
+        assert "visual_news=" not in str(caught.value)  # which leads to pictures only
         return
     builder = NewsCLIPpings(data_dir=str(bare.root), images="none", articles="full", missing=missing, splits=["test"])
     builder.download_and_prepare()
@@ -197,6 +198,18 @@ def test_a_link_out_of_the_folder_is_refused(bare: World, tmp_path: Path) -> Non
     file.symlink_to(tmp_path / "secret.json")
     with pytest.raises(UnsafePathError, match="outside of"):
         read(bare)
+
+
+def test_a_link_below_the_named_root_is_followed(bare: World, tmp_path: Path) -> None:
+    """What the error of a link recommends works for original articles, too."""
+    articles, store = bare.root / "visual_news" / "articles", tmp_path / "store"
+    shutil.copytree(articles, store)
+    for file in [file for file in articles.rglob("*") if file.is_file()]:
+        file.unlink()
+        file.symlink_to(store / file.relative_to(articles))
+    with pytest.raises(UnsafePathError, match=f"links='follow' with links_root='{store}'"):
+        read(bare)
+    assert read(bare, links="follow", links_root=str(store)) == expected(bare, "test")
 
 
 def test_no_text_is_named(bare: World) -> None:

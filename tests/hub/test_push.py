@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -11,12 +12,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import PIL.Image
 import pytest
 from click.testing import CliRunner
 from support.constants import change_constant
@@ -378,6 +381,36 @@ def test_pictures_that_stay_here_leave_a_sound_folder(hub: Hub, built: Callable[
     card = (sent / "README.md").read_text(encoding="utf-8")
     assert 'full = join_images(rows, visual_news="/path/to/origin.tar")' in card
     assert "There are no pictures in it" in card
+
+
+JOIN = """
+import json
+import newsclippings
+from datasets import load_dataset
+places = json.loads(sys.argv[2])
+for streaming in (False, True):
+    rows = newsclippings.join_images(load_dataset(sys.argv[1], split="test", streaming=streaming), visual_news=places)
+    print(json.dumps([[row["index"], row["image_path"], row["image"].size] for row in rows]))
+"""
+
+
+def test_what_was_sent_is_completed_by_its_reader(
+    world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A reader loads or streams the rows from the Hub, and adds the pictures of its own zips and tar."""
+    hub.push(built(tmp_path / "out"), "--public")
+    outlets = sorted({path.split("/")[0] for path in world.pictures})
+    for outlet in outlets[:2]:
+        with zipfile.ZipFile(tmp_path / f"{outlet}.zip", "w") as archive:
+            for path in (path for path in world.pictures if path.startswith(outlet)):
+                archive.writestr(path.replace("/images/", "/"), world.pictures[path])
+    places = json.dumps([*(str(tmp_path / f"{outlet}.zip") for outlet in outlets[:2]), str(world.tar)])
+    done = checked(python(JOIN, [REPO, places], hub.environment(), tmp_path), 0)
+    expected = [
+        [row["index"], row["image_path"], [*PIL.Image.open(io.BytesIO(row["image"]["bytes"])).size]]
+        for row in world.rows(split="test")
+    ]
+    assert [json.loads(line) for line in done.out.splitlines()] == [expected, expected]
 
 
 def test_a_damaged_picture_file_is_refused_without_rights(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:

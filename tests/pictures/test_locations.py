@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import itertools
 import os
 import random
 import shutil
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +27,15 @@ from _newsclippings.config import Request
 from _newsclippings.inputs import find_inputs
 from _newsclippings.pictures.layout import Layout, find_layout
 from _newsclippings.storage.zips import ZipArchive, ZipStream
-from newsclippings import BadFileError, BadTarError, ConfigError, DataNotFoundError, UnsafePathError, verify
+from newsclippings import (
+    BadFileError,
+    BadTarError,
+    ConfigError,
+    DataNotFoundError,
+    MissingDataError,
+    UnsafePathError,
+    verify,
+)
 
 
 def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -146,6 +156,26 @@ def test_find_layout_agrees_with_a_search_of_all(tmp_path: Path) -> None:
             assert int(find(found.names(pa.array(paths))).sum()) == best
 
 
+def test_a_location_with_a_few_pictures_has_a_layout() -> None:
+    """The layout is found, too, where a location has so few pictures that a sample of the needed ones has none."""
+    paths = pa.array([f"bbc/images/{k // 1000:04}/{k % 1000:03}.jpg" for k in range(5000)])
+    names = [f"mended/{paths[k]}" for k in (1, 4998)]
+
+    def find(these: pa.Array) -> np.ndarray:
+        return np.isin(these.to_pylist(), names)
+
+    assert find_layout(paths, find, lambda: pa.array(names)) == Layout("mended/")
+
+
+def test_a_tar_of_absolute_names_gets_a_remedy(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Names that lead out of a tar (tar -P) are not mended by another download."""
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "x.tar", prefix="/home/x/origin/")
+    with refusal(BadTarError) as said:
+        load(world, visual_news=str(tmp_path / "x.tar"))
+    assert said[0].endswith("Extract it, and pass the folder.")
+
+
 @pytest.mark.parametrize("numbers", [["aa", "ab", "ac"], ["001", "002", "003"], ["00", "01", "02"]])
 def test_a_tar_in_parts(new_world: Callable[..., World], tmp_path: Path, numbers: list[str]) -> None:
     """One part or a folder of parts is read as the whole tar; a part that is missing is named."""
@@ -244,6 +274,58 @@ def test_damaged_zips_are_named(tmp_path: Path) -> None:
             pass
 
 
+def test_what_a_zip_has_and_cannot_be_read_is_said(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Pictures that are encrypted, or packed by another method, are named with the reason and the remedy."""
+    world = without_pictures(new_world)
+    files = {f"origin/{path}": data for path, data in world.pictures.items()}
+    packed = write_zip(tmp_path / "lzma.zip", files, zipfile.ZIP_LZMA)
+    locked = write_zip(tmp_path / "locked.zip", files)
+    data = bytearray(locked.read_bytes())
+    for at in (k for k in range(len(data)) if data[k : k + 4] == b"PK\1\2"):
+        data[at + 8] |= 1
+    locked.write_bytes(data)
+    for path, why in ((packed, "it is packed as LZMA, not deflated or stored"), (locked, "it is encrypted")):
+        with refusal() as said:
+            load(world, visual_news=str(path))
+        assert f".jpg (row 0: {why})" in said[0]
+        more = f"{path} has no file; {len(files)} more that cannot be read in place, the first "
+        assert more in said[0]
+        assert f": {why}. Extract it, and pass the folder." in said[0]
+    absolute = write_zip(tmp_path / "absolute.zip", {f"/home/x/{name}": data for name, data in files.items()})
+    with refusal() as said:
+        load(world, visual_news=str(absolute))
+    assert ": it is absolute. Extract it, and pass the folder." in said[0]
+
+
+def test_a_zip_in_parts_of_its_own_gets_the_command(tmp_path: Path) -> None:
+    """The last part of a split zip (`zip -s`) is recognised, and the error has the command that joins the parts."""
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"a"})
+    data = bytearray(path.read_bytes())
+    data[-18] = 3  # the number of this part, from 0 on
+    path.write_bytes(data)
+    with pytest.raises(BadFileError, match=r"the last of 4 parts of a zip .* Join them: zip -s 0 "):
+        ZipArchive(str(path)).read(0)
+
+
+def test_a_zip_by_another_name_is_recognised(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A zip whose name says nothing, and one that is to be indexed, get a remedy that works."""
+    world = without_pictures(new_world)
+    plain = write_zip(tmp_path / "download", {f"origin/{path}": data for path, data in world.pictures.items()})
+    with refusal(BadTarError) as said:
+        load(world, visual_news=str(plain))
+    assert "is a zip, not a tar. It is read in place" in said[0]
+    named = plain.rename(tmp_path / "download.zip")
+    assert raw_splits(load(world, visual_news=str(named))) == expected_splits(world)
+    done = CliRunner().invoke(main, ["index", str(named), "-o", str(tmp_path / "i.parquet")])
+    assert "needs no index: pass it as --visual-news, under a name that ends in .zip." in done.output
+
+
+def test_the_command_for_a_remote_compressed_tar(world: World) -> None:
+    """No command is given that opens a URL as a file."""
+    with pytest.raises(BadTarError, match=r"Download it, and decompress it once, .*: gunzip O\.tar\.gz$"):
+        find_inputs(Request(data_dir=str(world.root), visual_news="https://host.invalid/a/O.tar.gz?sig=1"))
+
+
 @pytest.mark.parametrize(("name", "tool"), [("o.tar.gz", "gunzip"), ("o.tgz", "gunzip"), ("o.tar.xz", "unxz"),
                                             ("o.tar.bz2", "bunzip2"), ("o.tar.zst", "unzstd")])  # fmt: skip
 def test_compressed_tars_get_the_command(world: World, tmp_path: Path, name: str, tool: str) -> None:
@@ -251,6 +333,47 @@ def test_compressed_tars_get_the_command(world: World, tmp_path: Path, name: str
     (tmp_path / name).write_bytes(b"\x1f\x8b")
     with pytest.raises(BadTarError, match=f"{tool} {tmp_path}/{name}"):
         find_inputs(Request(data_dir=str(world.root), visual_news=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("where", ["data_dir", "only data_dir", "visual_news"])
+def test_a_compressed_tar_in_a_folder_gets_the_command(
+    new_world: Callable[..., World], tmp_path: Path, where: str
+) -> None:
+    """A compressed tar that is found where VisualNews is looked for is named, with a command after which all works."""
+    world = new_world(folder=False)
+    folder = world.tar.parent if where != "visual_news" else tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    packed = folder / "origin.tar.gz"
+    packed.write_bytes(gzip.compress(world.tar.read_bytes()))
+    world.tar.unlink()
+    if where == "only data_dir":
+        shutil.rmtree(world.root / "news_clippings")
+    places = {"visual_news": str(folder)} if where == "visual_news" else {}
+    with refusal(BadTarError) as said:
+        load(world, **places)
+    command = said[0].rpartition(": ")[2]
+    assert command == f"gunzip {packed}"
+    if where != "only data_dir":
+        subprocess.run(command, shell=True, check=True)
+        assert raw_splits(load(world, **places)) == expected_splits(world)
+
+
+def test_a_compressed_tar_in_parts_gets_the_command(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Parts of a compressed tar are joined and decompressed by the command in the error."""
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "whole")
+    data = gzip.compress((tmp_path / "whole").read_bytes())
+    parts = tmp_path / "some parts"
+    parts.mkdir()
+    for k, name in enumerate(("aa", "ab")):
+        (parts / f"origin.tar.gz.part_{name}").write_bytes(data[k * 5000 : (k + 1) * 5000 if k < 1 else None])
+    for where in (parts, parts / "origin.tar.gz.part_ab"):
+        with refusal(BadTarError) as said:
+            load(world, visual_news=str(where))
+        command = said[0].rpartition(": ")[2]
+        subprocess.run(command, shell=True, check=True)
+        assert raw_splits(load(world, visual_news=str(parts / "origin.tar"), splits=["test"]))
+        (parts / "origin.tar").unlink()
 
 
 def test_links_are_followed_below_the_named_root(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -266,6 +389,11 @@ def test_links_are_followed_below_the_named_root(new_world: Callable[..., World]
     got = load(world, links="follow", links_root=str(store))
     assert raw_splits(got) == expected_splits(world)
     first = world.origin / paths_of(world)[0]
+    target = first.readlink()
+    target.rename(tmp_path / "away")
+    with refusal(MissingDataError) as said:
+        load(world, links="follow", links_root=str(store))
+    assert "it is a link to a file that is not there: fetch its content" in said[0]
     first.unlink()
     first.symlink_to("/etc/passwd")
     with refusal(UnsafePathError):
@@ -283,6 +411,19 @@ def test_what_is_there_is_named_when_pictures_are_missing(new_world: Callable[..
         load(world, visual_news=[zips[0], str(other)])
     assert f"{other} has 7 files: cat0.jpg, cat1.jpg, cat2.jpg, cat3.jpg, cat4.jpg, ..." in said[0]
     assert "visual_news= takes several" in said[0]
+
+
+def test_a_folder_without_pictures_is_named(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A folder that has no pictures, as one that is not mounted, is listed beside the location that has some."""
+    world, empty = without_pictures(new_world), tmp_path / "mnt"
+    empty.mkdir()
+    zips = outlet_zips(world, tmp_path)
+    with refusal() as said:
+        load(world, visual_news=[str(empty), zips[0]])
+    assert f"{empty} is a folder without guardian, bbc, usa_today, washington_post; it is empty" in said[0]
+    assert raw_splits(load(world, visual_news=[str(empty), *zips])) == expected_splits(world)
+    report = verify(str(world.root), [str(empty), *zips], configs="merged_balanced")
+    assert report.counts["merged_balanced"]["test"]["locations"][str(empty)] == 0
 
 
 def test_verify_counts_per_location(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ from support.vectors import write as write_embeddings
 from support.world import World
 
 from _newsclippings.folder.build import build_folder
-from newsclippings import MissingDataError
+from newsclippings import ConfigError, DataNotFoundError, MissingDataError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -811,6 +812,36 @@ def test_the_command_line_says_where_the_data_are(
         f"out was made with --data {tmp_path / 'built'}, which is not used: pass the location of the rows."
         in caplog.text
     )
+
+
+def test_pictures_of_several_locations(
+    new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pictures come from all locations of --visual_news and through links, as in a build; the run notes them."""
+    world, store = new_world(tar=False), tmp_path / "store"
+    whole = run(world.root, "whole", "--max_steps", 1)
+    store.mkdir()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for k, path in enumerate(world.pictures):
+            file = world.origin / path
+            if k % 2:
+                archive.write(file, path)
+                file.unlink()
+            else:
+                file.rename(store / str(k))
+                file.symlink_to(store / str(k))
+    links = ["--links", "follow", "--links_root", str(store)]
+    two = ["--visual_news", str(world.origin), str(tmp_path / "x.zip"), *links]
+    repeated = ["--visual_news", str(world.origin), "--visual_news", str(tmp_path / "x.zip"), *links]
+    assert run(world.root, "two", *two, "--max_steps", 1) == whole
+    streamed = run(world.root, "streamed", *repeated, "--max_steps", 1, "--streaming")
+    assert streamed["rows"] == whole["rows"]
+    assert training.main(["--eval_only", "two", "--data_dir", str(world.root), *repeated, "--use_cpu"]) == whole
+    with pytest.raises(DataNotFoundError, match="data_dir="):
+        training.main(["--eval_only", "two", "--use_cpu", "--output_dir", "elsewhere"])
+    assert f"--visual_news {world.origin} {tmp_path / 'x.zip'} --links follow".replace(" --", ", --") in caplog.text
+    with pytest.raises(ConfigError, match="belong together"):
+        run(world.root, "three", "--links", "follow", "--max_steps", 1)
 
 
 def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:
