@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.storage import Lock, RemoteFile, Rows, ZipArchive, limit_threads, map_ahead, read_binary_array
+from _newsclippings.storage import Lock, Rows, ZipArchive, is_remote, limit_threads, map_ahead, read_binary_array
 
 ABSENT = -1
 UNKNOWN = -2
@@ -60,7 +60,7 @@ class ZipPictures:
 
     def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         read, members = self._archive.read, self._member[rows].tolist()
-        if not isinstance(self._archive.file, RemoteFile):
+        if not is_remote(self._archive.file):
             for member, view in zip(members, views, strict=True):
                 view[:] = read(member)
             return

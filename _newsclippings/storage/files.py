@@ -18,9 +18,10 @@ from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
-from _newsclippings.storage.parts import is_part, list_parts, open_random
+from _newsclippings.storage.parts import is_part, list_parts, open_parts, open_random
 from _newsclippings.storage.places import Place, RemotePath
 from _newsclippings.storage.remote import (
+    RemoteFile,
     call_client,
     describe_read_failure,
     fetch_info,
@@ -206,15 +207,23 @@ def identify(location: str, dated: bool = True, access: Access = NO_ACCESS) -> s
             digest.update(remote.read_at(0, HEAD))
             digest.update(remote.read_at(max(HEAD, remote.size - HEAD), HEAD))
             return digest.hexdigest()
-        state = _find_version(fetch_info(location, access))
-        place = without_secrets(location) if "etag" in state else location  # the signature in a URL may be renewed
-        return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
+        states = [_find_version(info) for info in _fetch_infos(location, access)]
+        # The signature in a URL may be renewed
+        place = without_secrets(location) if all("etag" in state for state in states) else location
+        return hashlib.sha256("".join(f"{place} {sorted(state.items())}" for state in states).encode()).hexdigest()
     if os.path.isdir(location):
         return _hash_path(location).hexdigest()
     if is_part(location) and len(parts := list_parts(location)) > 1:
         each = (_identify_one(part, dated) for part in parts)
         return hashlib.sha256("".join(each).encode()).hexdigest()
     return _identify_one(location, dated)
+
+
+def _fetch_infos(location: str, access: Access) -> list[dict[str, Any]]:
+    """Ask for what the client of a URL reports of the file, or of each of its parts."""
+    if is_part(location):
+        return [file.info for file in open_parts(location, access).files if isinstance(file, RemoteFile)]
+    return [fetch_info(location, access)]
 
 
 def _identify_one(location: str, dated: bool) -> str:

@@ -366,6 +366,7 @@ class RemoteFile:
     Attributes:
         path: its URL, without secrets.
         size: in bytes.
+        info: what its client reported of it; see `fetch_info`.
     """
 
     def __init__(self, url: str, access: Access = NO_ACCESS) -> None:
@@ -381,9 +382,9 @@ class RemoteFile:
             BadFileError: the server does not report a size, so ranges cannot be requested.
         """
         self._url, self.path, self._access = url, without_secrets(url), access
-        info = fetch_info(url, access)
-        size = info.get("size")
-        if not isinstance(size, int) or (is_http(url) and not info["partial"]):
+        self.info = fetch_info(url, access)
+        size = self.info.get("size")
+        if not isinstance(size, int) or (is_http(url) and not self.info["partial"]):
             raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
@@ -420,7 +421,11 @@ class RemoteFile:
         Raises:
             RemoteReadError: all tries for a range failed.
         """
-        return map_ahead(self._executor(), lambda wanted: self._read(*wanted), ranges, 2 * THREADS)
+        return self.map_ranges(self._read, ranges)
+
+    def map_ranges(self, read: Callable[[int, int], bytes], ranges: Iterable[Range]) -> Iterator[tuple[Range, bytes]]:
+        """Call a function for many ranges in the threads for this file; see `read_ranges`."""
+        return map_ahead(self._executor(), lambda wanted: read(*wanted), ranges, 2 * THREADS)
 
     def skipping_reader(self) -> Callable[[int, int], bytes]:
         """Return a `read_at` that reads ahead while that is faster; see `RandomFile`."""
@@ -481,7 +486,7 @@ class RemoteFile:
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_url": self._url, "path": self.path, "size": self.size, "_access": self._access}
+        return {"_url": self._url, "path": self.path, "size": self.size, "info": self.info, "_access": self._access}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _own=threading.local(), _pool=None)
