@@ -253,8 +253,9 @@ def test_what_is_fetched_of_remote_parts_is_kept(
         index = make_index(origin.url(parts[0]), tmp_path / "x.parquet")
         for _ in range(2):
             origin.forget()
-            options = {"visual_news_index": index, "splits": ["test"], "download_mode": "force_redownload"}
-            got = raw_splits(load(world, visual_news=origin.url(parts[0]), **options))
+            options: dict[str, Any] = {"visual_news_index": index, "splits": ["test"]}
+            options |= {"download_mode": "force_redownload", "visual_news": origin.url(parts[0])}
+            got = raw_splits(load(world, **options))
             assert got["test"] == world.rows(split="test")
             sent.append(sum(origin.sent(part) for part in parts))
     assert sent[0] - sent[1] > needed
