@@ -31,6 +31,7 @@ from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
 from _newsclippings.text import (
     describe_error,
+    option,
     redact_error,
     redact_logs,
     remember_secrets,
@@ -298,7 +299,10 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
             "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
             "HF_ENDPOINT."
         )
-    return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
+    check = (
+        f"{option('storage_options')}" if isinstance(cause, TypeError) else "the address, the network and your access"
+    )
+    return case(f"{what} Check {check}, or download the file and pass the local path.")
 
 
 def _name_extra(location: str) -> str:
@@ -317,7 +321,7 @@ def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Check whether trying again cannot help: the file does not exist, or access is refused."""
+    """Check whether trying again cannot help: no such file, access is refused, or a client has no such option."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # fsspec's error for any failure
         return _is_final(error.__cause__)
     response = getattr(error, "response", None)
@@ -326,14 +330,14 @@ def _is_final(error: BaseException) -> bool:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
     refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
-    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError | TypeError)
 
 
 def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
     """Ask for what the client of a URL reports of the file: `size`, and fields that change with the content.
 
     Over HTTP the first byte is requested: the answer has the size of the whole file, and shows whether ranges work
-    (`partial`), while HEAD is often refused or wrong.
+    (`partial`), while HEAD is often refused or wrong. HEAD is asked only if that answer leaves the size open.
 
     Raises:
         DataNotFoundError: the file does not exist, or access is refused.
@@ -343,7 +347,10 @@ def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
     def ask() -> dict[str, Any]:
         system, path = open_file_system(url, access)
         if is_http(url):
-            return fetch_part(system, url, 0, 1).info
+            info = fetch_part(system, url, 0, 1).info
+            if info["partial"] and info["size"] is None:
+                info["size"] = _fetch_length(system, url)
+            return info
         system.invalidate_cache()
         return dict(call_client(url, lambda: system.info(path)))
 
@@ -358,6 +365,16 @@ def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
 
     part: Part = sync(system.loop, request_part, system, url, start, stop)
     return part
+
+
+def _fetch_length(system: Any, url: str) -> int | None:
+    """Ask for the length of a whole file by HEAD; see `http_answers.request_length`."""
+    from fsspec.asyn import sync
+
+    from _newsclippings.storage.http_answers import request_length
+
+    length: int | None = sync(system.loop, request_length, system, url)
+    return length
 
 
 class RemoteFile:
