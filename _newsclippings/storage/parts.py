@@ -1,19 +1,22 @@
 """Files in parts, as `split` and 7-Zip make them: `origin.tar.part_aa`, `origin.tar.001`, ..., read as one file."""
 
+import itertools
 import os
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeGuard
 
 from _newsclippings.errors import DataNotFoundError, bad_file
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, RandomFile
 from _newsclippings.storage.remote import Range, RemoteFile, is_url
+from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
 
 MOST_PARTS = 10_000
+AT_ONCE = 16  # remote parts that are asked for at a time
 _PART = re.compile(r"(.*\.(?:tar|zip)[._-]?(part[._-]?)?)([a-z]{2,3}|\d{2,5})((?:\?.*)?)", re.DOTALL)
 _PACKED = ("gz", "xz", "lz", "zst", "bz")  # endings of compressed files, which look like the letters of a part
 _CLEAR = 3  # most digits of an ending that is a part whatever is beside it; more could be a year
@@ -91,33 +94,35 @@ def is_remote(file: RandomFile) -> "TypeGuard[RangeFile]":
 
 
 def open_parts(location: str, access: Access) -> "JoinedFile":
-    """Open all parts of the file that begins with this part. Remote parts are found by asking for the next name.
+    """Open all parts of the file that begins with this part. Remote parts are found by asking for the next names.
 
     Raises:
-        DataNotFoundError: a part is missing before the last.
+        DataNotFoundError: a part is missing before the last. Of remote parts, a longer gap than `AT_ONCE` is not seen
+            here; the tar is damaged there.
     """
     if not is_url(location):
         return JoinedFile([LocalFile(part) for part in list_parts(location)], _count(location))
-    files = [RemoteFile(location, access)]
-    names = _count(location)
-    next(names)
-    for part in names:
+    files, names = [RemoteFile(location, access)], itertools.islice(_count(location), 1, None)
+
+    def open_part(part: str) -> RemoteFile | None:
         try:
-            files.append(RemoteFile(part, access))
+            return RemoteFile(part, access)
         except DataNotFoundError:
-            if (after := next(names, None)) is not None:
-                _require_absent(part, after, access)
-            break
+            return None
+
+    with ThreadPoolExecutor(limit_threads(AT_ONCE), thread_name_prefix="newsclippings") as pool:
+        while asked := list(itertools.islice(names, AT_ONCE)):
+            opened = [file for _, file in map_ahead(pool, open_part, asked, AT_ONCE)]
+            files += [file for file in opened[: [*opened, None].index(None)] if file is not None]
+            if None in opened:
+                missing = asked[opened.index(None)]
+                if after := [file.path for file in opened[opened.index(None) :] if file is not None]:
+                    message = (
+                        f"{without_secrets(missing)} is missing, but {after[-1]} is there. Put it beside the others."
+                    )
+                    raise DataNotFoundError(message)
+                break
     return JoinedFile(files, _count(location))
-
-
-def _require_absent(part: str, after: str, access: Access) -> None:
-    try:
-        RemoteFile(after, access)
-    except DataNotFoundError:
-        return
-    message = f"{without_secrets(part)} is missing, but {without_secrets(after)} is there. Put it beside the others."
-    raise DataNotFoundError(message)
 
 
 def _count(location: str) -> Iterator[str]:
@@ -149,7 +154,7 @@ class JoinedFile:
 
     def __init__(self, files: Sequence[LocalFile | RemoteFile], names: Iterator[str]) -> None:
         self.files = files
-        self._starts = [0, *accumulate(file.size for file in files)]
+        self._starts = [0, *itertools.accumulate(file.size for file in files)]
         self.size = self._starts[-1]
         following = next((name for k, name in enumerate(names) if k == len(files)), "")
         following = without_secrets(following).rpartition("/")[2]
