@@ -272,6 +272,7 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
         check_output,
         check_own_folder,
         find_place,
+        first_part,
         identify,
         is_url,
         open_random,
@@ -285,6 +286,7 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
         parts = out.with_name(out.name + ".parts")
     else:
         parts = cache_folder() / NAME / f"{hashlib.sha256(str(out).encode()).hexdigest()[:16]}.parts"
+    tar = first_part(tar)
     check_not_input(out, [tar])  # first, as in `preview`
     check_output(out, INDEX)
     check_own_folder(parts, r"([0-9a-f]+/)?[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")

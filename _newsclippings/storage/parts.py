@@ -16,7 +16,7 @@ from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
 
 MOST_PARTS = 10_000
-AT_ONCE = 16  # remote parts that are asked for at a time
+AT_ONCE = 8  # remote parts that are asked for at a time
 _PART = re.compile(r"(.*\.(?:tar|zip)[._-]?(part[._-]?)?)([a-z]{2,3}|\d{2,5})((?:\?.*)?)", re.DOTALL)
 _PACKED = ("gz", "xz", "lz", "zst", "bz")  # endings of compressed files, which look like the letters of a part
 _CLEAR = 3  # most digits of an ending that is a part whatever is beside it; more could be a year

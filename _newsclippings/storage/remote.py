@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -56,6 +56,10 @@ SHORTEST = 1024  # bytes; a shorter answer to a longer request counts as a failu
 ENV_MAX_WAIT = "NEWSCLIPPINGS_MAX_WAIT"
 _WAIT_UNTIL: dict[str, float] = {}  # host -> moment (`time.monotonic`) before which it asked for no requests
 CLOSE = 16 << 10  # if headers are closer together than this many bytes, one long read is faster than many requests
+
+# Fields of fsspec's clients that change when the content of a remote file does.
+_VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
+          "blob_id", "xet_hash", "generation")  # fmt: skip
 
 Range = tuple[int, int]  # first byte, and the byte after the last
 
@@ -357,6 +361,11 @@ def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
     return retry(ask, url, "its size")
 
 
+def find_version(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return the size of a remote file and the fields that change with its content, from what its client reports."""
+    return {key.lower(): str(value) for key, value in info.items() if key.lower() in _VERSION_FIELDS}
+
+
 def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
     """Request a range of bytes over HTTP once; see `http_answers.request_part`."""
     from fsspec.asyn import sync
@@ -383,7 +392,7 @@ class RemoteFile:
     Attributes:
         path: its URL, without secrets.
         size: in bytes.
-        info: what its client reported of it; see `fetch_info`.
+        version: see `find_version`.
     """
 
     def __init__(self, url: str, access: Access = NO_ACCESS) -> None:
@@ -399,9 +408,9 @@ class RemoteFile:
             BadFileError: the server does not report a size, so ranges cannot be requested.
         """
         self._url, self.path, self._access = url, without_secrets(url), access
-        self.info = fetch_info(url, access)
-        size = self.info.get("size")
-        if not isinstance(size, int) or (is_http(url) and not self.info["partial"]):
+        info = fetch_info(url, access)
+        size, self.version = info.get("size"), find_version(info)
+        if not isinstance(size, int) or (is_http(url) and not info["partial"]):
             raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
             raise bad_file(self.path, "the size of a file", f"{size}", "Use another server.")
@@ -503,7 +512,7 @@ class RemoteFile:
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_url": self._url, "path": self.path, "size": self.size, "info": self.info, "_access": self._access}
+        return {name: vars(self)[name] for name in ("_url", "path", "size", "version", "_access")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _own=threading.local(), _pool=None)

@@ -224,6 +224,17 @@ def write_parts(world: World, folder: Path, sizes: Iterable[int] = (20_000, 20_0
     return parts
 
 
+def test_an_index_of_parts(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Any of the parts, local or remote, gives the index of the whole tar, with checksums."""
+    parts = write_parts(without_pictures(new_world), tmp_path)
+    with serving(tmp_path) as origin:
+        places = [str(tmp_path / "whole"), str(parts[0]), str(parts[2]), origin.url(parts[0]), origin.url(parts[2])]
+        for k, place in enumerate(places):
+            done = CliRunner().invoke(main, ["index", place, "--checksums", "-o", str(tmp_path / f"{k}.parquet")])
+            assert done.exit_code == 0, done.output
+    assert len({(tmp_path / f"{k}.parquet").read_bytes() for k in range(len(places))}) == 1
+
+
 def test_each_remote_part_identifies_the_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
     """A later part that changes during a build is an error, and afterwards its rows are those of the new tar."""
     world = without_pictures(new_world)
