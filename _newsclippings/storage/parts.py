@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import string
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeGuard
@@ -11,6 +12,7 @@ from typing import TypeAlias, TypeGuard
 from _newsclippings.errors import DataNotFoundError, bad_file
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, RandomFile
+from _newsclippings.storage.plain_files import allow_open_files
 from _newsclippings.storage.remote import Range, RemoteFile, is_url
 from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
@@ -101,7 +103,9 @@ def open_parts(location: str, access: Access) -> "JoinedFile":
             here; the tar is damaged there.
     """
     if not is_url(location):
-        return JoinedFile([LocalFile(part) for part in list_parts(location)], _count(location))
+        parts = list_parts(location)
+        allow_open_files(2 * len(parts))  # a worker opens each for itself
+        return JoinedFile([LocalFile(part) for part in parts], _count(location))
     files, names = [RemoteFile(location, access)], itertools.islice(_count(location), 1, None)
 
     def open_part(part: str) -> RemoteFile | None:
@@ -163,7 +167,7 @@ class JoinedFile:
     def read_at(self, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset` on; fewer at the end of the file."""
         stop = min(offset + length, self.size)
-        return b"".join(file.read_at(start, end - start) for file, start, end in self._pieces(offset, stop))
+        return b"".join(self.files[k].read_at(start, end - start) for k, start, end in self._pieces(offset, stop))
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill the buffers in their order, from `offset` on.
@@ -176,8 +180,8 @@ class JoinedFile:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"a file of {self.size} bytes")
         for buffer in buffers:
             done = 0
-            for file, start, end in self._pieces(offset, offset + len(buffer)):
-                file.read_into(start, buffer[done : done + end - start])
+            for k, start, end in self._pieces(offset, offset + len(buffer)):
+                self.files[k].read_into(start, buffer[done : done + end - start])
                 done += end - start
             offset += len(buffer)
 
@@ -194,17 +198,15 @@ class JoinedFile:
 
         def read_at(offset: int, length: int) -> bytes:
             stop = min(offset + length, self.size)
-            which = {id(file): reader for file, reader in zip(self.files, readers, strict=True)}
-            return b"".join(which[id(file)](start, end - start) for file, start, end in self._pieces(offset, stop))
+            return b"".join(readers[k](start, end - start) for k, start, end in self._pieces(offset, stop))
 
         return read_at
 
-    def _pieces(self, offset: int, stop: int) -> Iterator[tuple[LocalFile | RemoteFile, int, int]]:
-        """Yield the parts that have a range of bytes, and the range in each."""
-        for file, start in zip(self.files, self._starts, strict=False):
-            low, high = max(offset, start), min(stop, start + file.size)
-            if low < high:
-                yield file, low - start, high - start
+    def _pieces(self, offset: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the numbers of the parts that have a range of bytes, and the range in each."""
+        starts = self._starts
+        for k in range(bisect_right(starts, offset) - 1, bisect_left(starts, stop)):
+            yield k, max(offset, starts[k]) - starts[k], min(stop, starts[k + 1]) - starts[k]
 
 
 RangeFile: TypeAlias = RemoteFile | JoinedFile  # what `is_remote` is true of

@@ -27,7 +27,7 @@ from _newsclippings.cli.commands import main
 from _newsclippings.config import Request
 from _newsclippings.inputs import find_inputs
 from _newsclippings.pictures.layout import Layout, find_layout
-from _newsclippings.storage import identify, stamp
+from _newsclippings.storage import identify, open_random, stamp
 from _newsclippings.storage.zips import ZipArchive, ZipStream
 from _newsclippings.tar import index as tar_index
 from newsclippings import (
@@ -222,6 +222,40 @@ def write_parts(world: World, folder: Path, sizes: Iterable[int] = (20_000, 20_0
         parts.append(folder / f"o.tar.part_a{letter}")
         parts[-1].write_bytes(data[low:high])
     return parts
+
+
+def test_parts_are_read_as_one_file(tmp_path: Path) -> None:
+    """Any range of a file in parts of any sizes, also empty ones, is that of the whole file."""
+    rng = random.Random(1)
+    data = rng.randbytes(3000)
+    for trial in range(40):
+        cuts = [0, *sorted(rng.randrange(3001) for _ in range(rng.randrange(6))), 3000]
+        for k, (low, high) in enumerate(itertools.pairwise(cuts), 1):
+            (tmp_path / f"{trial}.tar.{k:03d}").write_bytes(data[low:high])
+        file = open_random(str(tmp_path / f"{trial}.tar.001"))
+        skipping = file.skipping_reader()
+        for _ in range(40):
+            start, size = rng.randrange(3200), rng.randrange(2000)
+            assert file.read_at(start, size) == skipping(start, size) == data[start : start + size]
+            if start + size <= 3000:
+                into = bytearray(size // 3), bytearray(size - size // 3)
+                file.read_into(start, memoryview(into[0]), memoryview(into[1]))
+                assert b"".join(into) == data[start : start + size]
+
+
+def test_more_parts_than_files_may_be_open(tmp_path: Path) -> None:
+    """The limit on open files is raised for many parts, as far as the system permits."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("the system permits too few open files")
+    for k in range(600):
+        (tmp_path / f"x.tar.{k:04d}").write_bytes(b"part")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        assert open_random(str(tmp_path / "x.tar.0000")).size == 2400
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_an_index_of_parts(new_world: Callable[..., World], tmp_path: Path) -> None:
