@@ -18,7 +18,7 @@ from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
 
 MOST_PARTS = 10_000
-AT_ONCE = 8  # remote parts that are asked for at a time
+PROBED = 8  # remote parts that are asked for at a time
 _PART = re.compile(r"(.*\.(?:tar|zip)[._-]?(part[._-]?)?)([a-z]{2,3}|\d{2,5})((?:\?.*)?)", re.DOTALL)
 _PACKED = ("gz", "xz", "lz", "zst", "bz")  # endings of compressed files, which look like the letters of a part
 _CLEAR = 3  # most digits of an ending that is a part whatever is beside it; more could be a year
@@ -99,7 +99,7 @@ def open_parts(location: str, access: Access) -> "JoinedFile":
     """Open all parts of the file that begins with this part. Remote parts are found by asking for the next names.
 
     Raises:
-        DataNotFoundError: a part is missing before the last. Of remote parts, a longer gap than `AT_ONCE` is not seen
+        DataNotFoundError: a part is missing before the last. Of remote parts, a longer gap than `PROBED` is not seen
             here; the tar is damaged there.
     """
     if not is_url(location):
@@ -114,9 +114,9 @@ def open_parts(location: str, access: Access) -> "JoinedFile":
         except DataNotFoundError:
             return None
 
-    with ThreadPoolExecutor(limit_threads(AT_ONCE), thread_name_prefix="newsclippings") as pool:
-        while asked := list(itertools.islice(names, AT_ONCE)):
-            opened = [file for _, file in map_ahead(pool, open_part, asked, AT_ONCE)]
+    with ThreadPoolExecutor(limit_threads(PROBED), thread_name_prefix="newsclippings") as pool:
+        while asked := list(itertools.islice(names, PROBED)):
+            opened = [file for _, file in map_ahead(pool, open_part, asked, PROBED)]
             files += [file for file in opened[: [*opened, None].index(None)] if file is not None]
             if None in opened:
                 missing = asked[opened.index(None)]

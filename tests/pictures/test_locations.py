@@ -319,7 +319,7 @@ def test_a_gap_in_remote_parts(
         with refusal(DataNotFoundError) as said:
             load(world, visual_news=first)
         assert said == [f"{second} is missing, but {last} is there. Put it beside the others."]
-        change_constant(monkeypatch, "AT_ONCE", 2, of="parts")
+        change_constant(monkeypatch, "PROBED", 2)
         with refusal(BadTarError) as said:
             load(world, visual_news=first)
         assert "parts: 1; after them comes o.tar.part_ab): it is damaged at byte" in said[0]
