@@ -31,7 +31,6 @@ from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.threads import delay_forks, limit_threads, map_ahead
 from _newsclippings.text import (
     describe_error,
-    option,
     redact_error,
     redact_logs,
     remember_secrets,
@@ -303,9 +302,8 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
             "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
             "HF_ENDPOINT."
         )
-    check = (
-        f"{option('storage_options')}" if isinstance(cause, TypeError) else "the address, the network and your access"
-    )
+    wrong_option = isinstance(cause, TypeError)
+    check = "the names of your storage options" if wrong_option else "the address, the network and your access"
     return case(f"{what} Check {check}, or download the file and pass the local path.")
 
 

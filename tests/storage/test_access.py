@@ -249,7 +249,7 @@ def test_an_option_that_no_client_has(files: Path) -> None:
     """A misspelt option is an error at once, which names it and does not blame the server."""
     with serving_with(files) as (address, log), pytest.raises(DataNotFoundError, match="argument 'tokenn'") as caught:
         read(f"{address}/a.bin", Access({"tokenn": SECRET}))
-    assert "storage_options" in str(caught.value)
+    assert "Check the names of your storage options" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert not log
 
