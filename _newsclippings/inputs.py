@@ -180,6 +180,12 @@ class Inputs:
         return [source for source in self.sources if source.kind != "folder"] or unused
 
     @property
+    def tars(self) -> list[str]:
+        """The locations of all tars."""
+        of_pictures = (source.location for source in self.sources if source.kind == "tar")
+        return [*dict.fromkeys([*([self.tar] if self.tar is not None else []), *of_pictures])]
+
+    @property
     def places(self) -> str:
         """The locations that pictures come from, without secrets, for messages."""
         return ", ".join(without_secrets(source.location) for source in self.sources)
@@ -211,7 +217,7 @@ class Inputs:
         return remote_tar and identify(location, False, self.access) == self.identity(location)
 
     def _is_tar(self, location: str) -> bool:
-        return location == self.tar or any((each.kind, each.location) == ("tar", location) for each in self.sources)
+        return location in self.tars
 
     def _places_read(self, config: Request) -> list[str | None]:
         places = [*self.matches.values(), self.data_json]
@@ -513,8 +519,8 @@ def _list_archives(folder: str) -> list[str]:
     if not os.path.isdir(folder):
         return []
     names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith(("articles", ".")))
-    places = [os.path.join(folder, name) for name in names if name.endswith((".tar", ".zip")) or is_part(name)]
-    return [*dict.fromkeys(map(first_part, filter(os.path.isfile, places)))]
+    files = [place for name in names if os.path.isfile(place := os.path.join(folder, name))]
+    return [*dict.fromkeys(first_part(place) for place in files if place.endswith((".tar", ".zip")) or is_part(place))]
 
 
 def _find_outlets(folder: str) -> str | None:

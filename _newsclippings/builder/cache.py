@@ -17,6 +17,7 @@ from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import (
     check_own_folder,
     foreign_output,
+    identify,
     is_proved,
     read_file,
     write_atomically,
@@ -51,8 +52,8 @@ def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, J
     folders, places = folders_of(*files), [os.path.realpath(place) for place in _list_folders(inputs)]
     numbers = json.dumps([places.index(pictures.root) for pictures in folders])
     about = {"config_id": config_id, "state": pictures_state(*folders), "folders": numbers}
-    if inputs.tar is not None and any(joined.damage for joined in splits.values()):
-        about["damaged_tar"] = inputs.stamp(inputs.tar)
+    if any(joined.damages for joined in splits.values()):
+        about["tars"] = _identify_tars(inputs)
     schema = pa.schema([("path", pa.string())], about)
     with write_atomically(Path(folder, INPUTS_FILE)) as temporary, pa.ipc.new_file(temporary, schema) as writer:
         for pictures in folders:
@@ -109,8 +110,8 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
         config_id: the current id of the config, which covers its options, its input files and `VERSION`.
         inputs: the inputs. No config_id covers the pictures and articles in folders, because there are too many to
             check each time an id is needed: they are compared here by size and time. Nor does one cover all bytes of a
-            tar. That matters only if the tar was damaged, since it may have been repaired: then any change of the file
-            counts.
+            tar. That matters only if a tar or a picture was damaged, since it may have been repaired: then the times
+            of tars count as well.
     """
     try:
         file = pa.ipc.open_file(pa.memory_map(str(Path(folder, INPUTS_FILE))))
@@ -122,13 +123,15 @@ def is_outdated(folder: str, config_id: str, inputs: Inputs) -> bool:
         folders = [FolderPictures(*each, links_root=inputs.links_root) for each in zip(places, batches, strict=True)]
     except (OSError, pa.ArrowException, KeyError, IndexError, ValueError):  # absent or damaged
         return True
-    if (damaged := metadata.get(b"damaged_tar")) is not None and (
-        inputs.tar is None or inputs.stamp(inputs.tar).encode() != damaged
-    ):
+    if b"tars" in metadata and metadata[b"tars"] != _identify_tars(inputs).encode():
         return True
     for pictures in folders:
         pictures.look(np.arange(len(pictures.paths), dtype=np.int32))
     return bool(pictures_state(*folders).encode() != metadata.get(b"state"))
+
+
+def _identify_tars(inputs: Inputs) -> str:
+    return json.dumps([identify(tar, access=inputs.access) for tar in inputs.tars])
 
 
 def _list_folders(inputs: Inputs) -> list[str]:

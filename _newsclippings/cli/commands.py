@@ -272,6 +272,7 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
         check_output,
         check_own_folder,
         find_place,
+        first_part,
         identify,
         is_url,
         open_random,
@@ -285,14 +286,17 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
         parts = out.with_name(out.name + ".parts")
     else:
         parts = cache_folder() / NAME / f"{hashlib.sha256(str(out).encode()).hexdigest()[:16]}.parts"
+    tar = first_part(tar)
     check_not_input(out, [tar])  # first, as in `preview`
     check_output(out, INDEX)
-    check_own_folder(parts, r"[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
+    check_own_folder(parts, r"([0-9a-f]+/)?[0-9a-f-]+/(crc-)?\d+-\d+\.arrow(\.[0-9a-f-]+\.tmp)?", "index")
     # A URL not by its ETag: servers that share a name may have ETags of their own
     mark = functools.partial(identify, tar, False, access) if is_url(tar) else functools.partial(stamp, tar)
     before = mark()
     file = open_random(tar, access)
-    table = index_tar(file, parts, checksums)
+    # What an interrupted call kept is of use only if nothing was written to the tar since, as by a download
+    dated = before if is_url(tar) else identify(tar)
+    table = index_tar(file, parts / dated[:16], checksums)
     if mark() != before:
         shutil.rmtree(parts, ignore_errors=True)
         raise changed_tar(file.path)

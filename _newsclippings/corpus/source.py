@@ -16,7 +16,7 @@ from _newsclippings.facts import SPLITS
 from _newsclippings.inputs import Inputs
 from _newsclippings.storage import FileSlice, LocalFile, Stream, ZipArchive, lazy_property, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup, unique_ids
-from _newsclippings.tar import TarArchive
+from _newsclippings.tar import TarArchive, describe_damage
 from _newsclippings.text import without_secrets
 
 logger = logging.getLogger("newsclippings")
@@ -99,7 +99,7 @@ class Corpus:
         for split, ids in wanted.items():
             table = self.read_metadata(split, ids, self._with_metadata) if every is None else _take(every, ids)
             tars = [archive for archive in self._archives.values() if isinstance(archive, TarArchive)]
-            damage = next((tar.known_damage for tar in tars if tar.known_damage), "")
+            damage = describe_damage(tars) or ""
             yield split, table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
 
     def read_metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:

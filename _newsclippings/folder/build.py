@@ -170,7 +170,7 @@ def _cache() -> Path:
 def _identify_build(request_id: str, layout: str, joined: dict[str, JoinedSplit]) -> str:
     """Identify a build of a config: equal ids mean byte-identical files."""
     files = [files for part in joined.values() for files in (part.pictures, part.articles)]
-    damages = sorted({part.damage for part in joined.values() if part.damage})
+    damages = sorted({damage for part in joined.values() for damage in part.damages})
     return _digest(request_id, layout, pa.__version__, pictures_state(*folders_of(*files)), *damages)
 
 

@@ -1,9 +1,9 @@
 """Fetch the authors' files from their Hub repository into a folder, as their download.sh does, and check them."""
 
+import contextlib
 import os
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -155,7 +155,7 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
         )
         raise ConfigError(message)
     if todo:
-        _check_space(place, sum(published[name].size for name in todo))
+        _check_space(place, {name: published[name].size for name in todo})
         with lock_folder(place):  # another process may fetch the same files
             appeared = [name for name in todo if os.path.lexists(place / name)]
             _check_present(place, appeared, published)
@@ -164,7 +164,9 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
                 for name in todo:
                     if name not in appeared:
                         _fetch(place, name, published[name], cached.get(name, f"{HUB_FILES}/{name}"), bar)
-            shutil.rmtree(place / STAGING, ignore_errors=True)
+            for emptied, _, _ in os.walk(place / STAGING, topdown=False):  # what is left there was not asked for now
+                with contextlib.suppress(OSError):
+                    os.rmdir(emptied)
     files, notes = _count_rows(place, names, published, set(todo), configs)
     if unknown := [name for name in present if name not in published]:
         notes.append(f"HF_HUB_OFFLINE is set: {len(unknown)} files are there, but no digest was compared.")
@@ -233,11 +235,12 @@ def _check_present(place: Path, names: list[str], published: Mapping[str, Publis
         raise ConfigError(message)
 
 
-def _check_space(place: Path, needed: int) -> None:
-    staged = sum(file.stat().st_size for file in (place / STAGING).rglob("*") if file.is_file())
-    if needed - staged > (free := free_bytes(place)):
+def _check_space(place: Path, sizes: Mapping[str, int]) -> None:
+    staged = (file.stat().st_size for name in sizes if (file := place / STAGING / name).is_file())
+    needed = sum(sizes.values()) - sum(staged)
+    if needed > (free := free_bytes(place)):
         message = (
-            f"{place}: not enough disk space: {needed - staged:,} bytes are to be fetched, and {free:,} are free. "
+            f"{place}: not enough disk space: {needed:,} bytes are to be fetched, and {free:,} are free. "
             "Nothing was fetched: free some space, choose a folder on a larger disk, or ask for fewer files."
         )
         raise NoSpaceError(message)

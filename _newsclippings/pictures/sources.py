@@ -63,11 +63,6 @@ class PictureSources:
         """The tars among the archives."""
         return [archive for archive in self.archives.values() if isinstance(archive, TarArchive)]
 
-    @property
-    def known_damage(self) -> str | None:
-        """Where and why a tar could not be read to its end; None if all are whole or were not needed."""
-        return next((tar.known_damage for tar in self.tars if tar.known_damage), None)
-
     def open(self, paths: pa.Array) -> Pictures:
         """Open the pictures (or articles) with these paths, in the normal form; see `Pictures`."""
         pictures = [self._open(source, paths) for source in self._inputs.sources]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.pictures.archive import ABSENT, ArchivePictures
-from _newsclippings.storage import RemoteFile, Rows, ZipArchive, limit_threads, map_ahead, read_binary_array
+from _newsclippings.storage import Rows, ZipArchive, is_remote, limit_threads, map_ahead, read_binary_array
 from _newsclippings.tables import Int64s
 
 REQUESTS = 16  # at a time
@@ -50,7 +50,7 @@ class ZipPictures(ArchivePictures):
 
     def _read_into(self, rows: Rows, views: list[memoryview]) -> None:
         read, members = self._archive.read, self._member[rows].tolist()
-        if not isinstance(self._archive.file, RemoteFile):
+        if not is_remote(self._archive.file):
             for member, view in zip(members, views, strict=True):
                 view[:] = read(member)
             return

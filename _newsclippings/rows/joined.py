@@ -121,6 +121,13 @@ class JoinedSplit:
         """Return the records (int64) whose pictures do not decode; None without `check_images`."""
         return None if self.decode_check is None else np.flatnonzero(self.decode_check.undecodable)
 
+    @property
+    def damages(self) -> list[str]:
+        """What of the tars and pictures is known to be damaged, and may be repaired later."""
+        records = self.undecodable()
+        pictures = [] if records is None or not len(records) else [f"{self.split}: {records.tolist()} do not decode"]
+        return [*([self.damage] if self.damage else []), *pictures]
+
     def tables(
         self, ranges: Iterable[tuple[int, int]], batch: int, ahead: bool = False
     ) -> Iterator[tuple[int, pa.Table]]:

@@ -34,7 +34,7 @@ from _newsclippings.storage import (
     unreadable_file,
 )
 from _newsclippings.tables import Int32s, Int64s, one_chunk
-from _newsclippings.tar import TarArchive
+from _newsclippings.tar import TarArchive, describe_damage
 from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import Embeddings, VectorFiles, load_embeddings
 
@@ -339,7 +339,7 @@ class Joiner:
             fetch=self._fetch,
             kept=tuple(table for table in (matches, records, metadata) if table is not None),
             captions_from=captions_from,
-            damage=next((tar.known_damage for tar in tars if tar.known_damage), damage) or None,
+            damage=describe_damage(tars) or damage or None,
             searched=self._describe_places(captions_from),
             list_contents=self._list_contents(),
         )

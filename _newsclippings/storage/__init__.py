@@ -37,7 +37,7 @@ from _newsclippings.storage.outputs import (
     read_ends,
 )
 from _newsclippings.storage.parquet_footer import Footer, read_footer, read_unpacked_sizes
-from _newsclippings.storage.parts import first_part, is_part, open_random
+from _newsclippings.storage.parts import RangeFile, first_part, is_part, is_remote, open_random
 from _newsclippings.storage.places import (
     Place,
     PlaceLike,
@@ -141,6 +141,7 @@ __all__ = [
     "PlaceLike",
     "PlainFile",
     "RandomFile",
+    "RangeFile",
     "RemoteFile",
     "RemotePath",
     "Rows",
@@ -178,6 +179,7 @@ __all__ = [
     "is_full",
     "is_part",
     "is_proved",
+    "is_remote",
     "is_unsupported",
     "is_url",
     "keep_tables",

@@ -9,7 +9,7 @@ import io
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -18,12 +18,14 @@ from _newsclippings.facts import HUB_FILES
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
-from _newsclippings.storage.parts import is_part, list_parts, open_random
+from _newsclippings.storage.parts import is_part, list_parts, open_parts, open_random
 from _newsclippings.storage.places import Place, RemotePath
 from _newsclippings.storage.remote import (
+    RemoteFile,
     call_client,
     describe_read_failure,
     fetch_info,
+    find_version,
     is_http,
     is_url,
     open_file_system,
@@ -62,11 +64,6 @@ class Stream(Protocol):
 
     def __exit__(self, *_: Any) -> Any:
         """Close the stream."""
-
-
-# Fields of fsspec's clients that change when the content of a remote file does.
-_VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
-          "blob_id", "xet_hash", "generation")  # fmt: skip
 
 
 def open_stream(location: str, access: Access = NO_ACCESS) -> Stream:
@@ -123,7 +120,7 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST, access: Acces
     def copy() -> None:
         nonlocal version
         info = fetch_info(location, access)
-        size, before, version = info.get("size"), version, _find_version(info)
+        size, before, version = info.get("size"), version, find_version(info)
         if isinstance(size, int) and size > most:
             raise _too_large_file(without_secrets(location), most)
         copied = sink.tell() if version == before and info.get("partial", True) and isinstance(size, int) else 0
@@ -148,11 +145,6 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST, access: Acces
             raise OSError(message)
 
     retry(copy, location, "it")
-
-
-def _find_version(info: Mapping[str, Any]) -> dict[str, str]:
-    """Return the size of a remote file and the fields that change with its content."""
-    return {key.lower(): str(value) for key, value in info.items() if key.lower() in _VERSION_FIELDS}
 
 
 def _too_large_file(location: object, most: int) -> BadFileError:
@@ -206,15 +198,23 @@ def identify(location: str, dated: bool = True, access: Access = NO_ACCESS) -> s
             digest.update(remote.read_at(0, HEAD))
             digest.update(remote.read_at(max(HEAD, remote.size - HEAD), HEAD))
             return digest.hexdigest()
-        state = _find_version(fetch_info(location, access))
-        place = without_secrets(location) if "etag" in state else location  # the signature in a URL may be renewed
-        return hashlib.sha256(f"{place} {sorted(state.items())}".encode()).hexdigest()
+        states = _find_versions(location, access)
+        # The signature in a URL may be renewed
+        place = without_secrets(location) if all("etag" in state for state in states) else location
+        return hashlib.sha256("".join(f"{place} {sorted(state.items())}" for state in states).encode()).hexdigest()
     if os.path.isdir(location):
         return _hash_path(location).hexdigest()
     if is_part(location) and len(parts := list_parts(location)) > 1:
         each = (_identify_one(part, dated) for part in parts)
         return hashlib.sha256("".join(each).encode()).hexdigest()
     return _identify_one(location, dated)
+
+
+def _find_versions(location: str, access: Access) -> list[dict[str, str]]:
+    """Ask for the version of a remote file, or of each of its parts."""
+    if is_part(location):
+        return [file.version for file in open_parts(location, access).files if isinstance(file, RemoteFile)]
+    return [find_version(fetch_info(location, access))]
 
 
 def _identify_one(location: str, dated: bool) -> str:

@@ -58,6 +58,20 @@ async def request_part(system: Any, url: str, start: int, stop: int) -> Part:
         return Part(b"".join(parts), info)
 
 
+async def request_length(system: Any, url: str) -> int | None:
+    """Request the head of a file, and return the length of the file; None if the server refuses or does not report it.
+
+    Raises:
+        aiohttp.ClientError: the connection fails.
+        TimeoutError: the answer comes too slowly.
+    """
+    session = await system.set_session()
+    async with session.head(system.encode_url(url), **{"allow_redirects": True, **system.kwargs}) as answer:
+        plain = answer.headers.get("Content-Encoding", "identity").strip().lower() == "identity"
+        length: int | None = answer.content_length if answer.status == 200 and plain else None
+        return length
+
+
 _VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")
 
 

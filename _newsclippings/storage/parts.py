@@ -1,26 +1,42 @@
 """Files in parts, as `split` and 7-Zip make them: `origin.tar.part_aa`, `origin.tar.001`, ..., read as one file."""
 
+import itertools
 import os
 import re
 import string
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeGuard
 
 from _newsclippings.errors import DataNotFoundError, bad_file
 from _newsclippings.storage.access import NO_ACCESS, Access
 from _newsclippings.storage.local import LocalFile, RandomFile
-from _newsclippings.storage.remote import RemoteFile, is_url
+from _newsclippings.storage.plain_files import allow_open_files
+from _newsclippings.storage.remote import Range, RemoteFile, is_url
+from _newsclippings.storage.threads import limit_threads, map_ahead
 from _newsclippings.text import without_secrets
 
 MOST_PARTS = 10_000
-_PART = re.compile(r"(.*\.(?:tar|zip)[._-]?(?:part[._-]?)?)([a-z]{2,3}|\d{2,5})((?:\?.*)?)", re.DOTALL)
+PROBED = 8  # remote parts that are asked for at a time
+_PART = re.compile(r"(.*\.(?:tar|zip)[._-]?(part[._-]?)?)([a-z]{2,3}|\d{2,5})((?:\?.*)?)", re.DOTALL)
 _PACKED = ("gz", "xz", "lz", "zst", "bz")  # endings of compressed files, which look like the letters of a part
+_CLEAR = 3  # most digits of an ending that is a part whatever is beside it; more could be a year
 
 
 def is_part(location: str) -> bool:
-    """Check whether a location is named like a part of a tar or a zip."""
+    """Check whether a location is a part of a tar or a zip.
+
+    Endings such as `.tar.bak` and `.tar.2021` could be those of parts. They are if the first part is there; at a URL
+    only the first part itself may end so.
+    """
     match = _PART.fullmatch(location)
-    return match is not None and match[2] not in _PACKED
+    if match is None or match[3] in _PACKED:
+        return False
+    if match[2] or (match[3].isdecimal() and len(match[3]) <= _CLEAR):
+        return True
+    firsts = _name_firsts(match)
+    return location in firsts if is_url(location) else any(map(os.path.exists, firsts))
 
 
 def first_part(location: str) -> str:
@@ -28,12 +44,17 @@ def first_part(location: str) -> str:
     match = _PART.fullmatch(location)
     if match is None or not is_part(location):
         return location
-    stem, number, rest = match.groups()
+    first, *after = _name_firsts(match)
+    exists = location == first if is_url(location) else os.path.exists(first)
+    return first if exists or not after else after[0]
+
+
+def _name_firsts(match: "re.Match[str]") -> list[str]:
+    """Return what the first of the parts may be called."""
+    stem, _, number, rest = match.groups()
     if number.isalpha():
-        return f"{stem}{'a' * len(number)}{rest}"
-    first = f"{stem}{0:0{len(number)}}{rest}"
-    exists = int(number) == 0 if is_url(location) else os.path.exists(first)
-    return first if exists else f"{stem}{1:0{len(number)}}{rest}"
+        return [f"{stem}{'a' * len(number)}{rest}"]
+    return [f"{stem}{k:0{len(number)}}{rest}" for k in (0, 1)]
 
 
 def list_parts(location: str) -> list[str]:
@@ -46,8 +67,8 @@ def list_parts(location: str) -> list[str]:
     if match is None:
         return [location]
     folder, name = os.path.split(match[1])
-    kind = "[a-z]" if match[2].isalpha() else r"\d"
-    same = re.compile(rf"{re.escape(name)}({kind}{{{len(match[2])}}})")
+    kind = "[a-z]" if match[3].isalpha() else r"\d"
+    same = re.compile(rf"{re.escape(name)}({kind}{{{len(match[3])}}})")
     there = {entry for entry in os.listdir(folder or ".") if same.fullmatch(entry)}
     parts = []
     for part in _count(location):
@@ -69,34 +90,43 @@ def open_random(location: str, access: Access = NO_ACCESS) -> RandomFile:
     return RemoteFile(location, access) if is_url(location) else LocalFile(location)
 
 
+def is_remote(file: RandomFile) -> "TypeGuard[RangeFile]":
+    """Check whether a file, or each of its parts, is remote: then many ranges are best read at a time."""
+    return isinstance(file.files[0] if isinstance(file, JoinedFile) else file, RemoteFile)
+
+
 def open_parts(location: str, access: Access) -> "JoinedFile":
-    """Open all parts of the file that begins with this part. Remote parts are found by asking for the next name.
+    """Open all parts of the file that begins with this part. Remote parts are found by asking for the next names.
 
     Raises:
-        DataNotFoundError: a part is missing before the last.
+        DataNotFoundError: a part is missing before the last. Of remote parts, a longer gap than `PROBED` is not seen
+            here; the tar is damaged there.
     """
     if not is_url(location):
-        return JoinedFile([LocalFile(part) for part in list_parts(location)], _count(location))
-    files: list[RandomFile] = [RemoteFile(location, access)]
-    names = _count(location)
-    next(names)
-    for part in names:
+        parts = list_parts(location)
+        allow_open_files(2 * len(parts))  # a worker opens each for itself
+        return JoinedFile([LocalFile(part) for part in parts], _count(location))
+    files, names = [RemoteFile(location, access)], itertools.islice(_count(location), 1, None)
+
+    def open_part(part: str) -> RemoteFile | None:
         try:
-            files.append(RemoteFile(part, access))
+            return RemoteFile(part, access)
         except DataNotFoundError:
-            if (after := next(names, None)) is not None:
-                _require_absent(part, after, access)
-            break
+            return None
+
+    with ThreadPoolExecutor(limit_threads(PROBED), thread_name_prefix="newsclippings") as pool:
+        while asked := list(itertools.islice(names, PROBED)):
+            opened = [file for _, file in map_ahead(pool, open_part, asked, PROBED)]
+            files += [file for file in opened[: [*opened, None].index(None)] if file is not None]
+            if None in opened:
+                missing = asked[opened.index(None)]
+                if after := [file.path for file in opened[opened.index(None) :] if file is not None]:
+                    message = (
+                        f"{without_secrets(missing)} is missing, but {after[-1]} is there. Put it beside the others."
+                    )
+                    raise DataNotFoundError(message)
+                break
     return JoinedFile(files, _count(location))
-
-
-def _require_absent(part: str, after: str, access: Access) -> None:
-    try:
-        RemoteFile(after, access)
-    except DataNotFoundError:
-        return
-    message = f"{without_secrets(part)} is missing, but {without_secrets(after)} is there. Put it beside the others."
-    raise DataNotFoundError(message)
 
 
 def _count(location: str) -> Iterator[str]:
@@ -104,7 +134,7 @@ def _count(location: str) -> Iterator[str]:
     match = _PART.fullmatch(location)
     if match is None:
         return
-    stem, number, rest = match.groups()
+    stem, _, number, rest = match.groups()
     letters = string.ascii_lowercase if number.isalpha() else string.digits
     value, base = 0, len(letters)
     for letter in number:
@@ -118,16 +148,17 @@ def _count(location: str) -> Iterator[str]:
 
 
 class JoinedFile:
-    """Several files that are parts of one, read at any position of the whole.
+    """Several files that are parts of one, all local or all remote, read at any position of the whole.
 
     Attributes:
+        files: the parts.
         path: the first part, and what the next would be called, for errors.
         size: of the whole, in bytes.
     """
 
-    def __init__(self, files: list[LocalFile] | list[RandomFile], names: Iterator[str]) -> None:
-        self._files = files
-        self._starts = [0, *accumulate(file.size for file in files)]
+    def __init__(self, files: Sequence[LocalFile | RemoteFile], names: Iterator[str]) -> None:
+        self.files = files
+        self._starts = [0, *itertools.accumulate(file.size for file in files)]
         self.size = self._starts[-1]
         following = next((name for k, name in enumerate(names) if k == len(files)), "")
         following = without_secrets(following).rpartition("/")[2]
@@ -136,7 +167,7 @@ class JoinedFile:
     def read_at(self, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset` on; fewer at the end of the file."""
         stop = min(offset + length, self.size)
-        return b"".join(file.read_at(start, end - start) for file, start, end in self._pieces(offset, stop))
+        return b"".join(self.files[k].read_at(start, end - start) for k, start, end in self._pieces(offset, stop))
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill the buffers in their order, from `offset` on.
@@ -149,25 +180,33 @@ class JoinedFile:
             raise bad_file(self.path, f"{wanted} bytes at byte {offset}", f"a file of {self.size} bytes")
         for buffer in buffers:
             done = 0
-            for file, start, end in self._pieces(offset, offset + len(buffer)):
-                file.read_into(start, buffer[done : done + end - start])
+            for k, start, end in self._pieces(offset, offset + len(buffer)):
+                self.files[k].read_into(start, buffer[done : done + end - start])
                 done += end - start
             offset += len(buffer)
 
+    def read_ranges(self, ranges: Iterable[Range]) -> Iterator[tuple[Range, bytes]]:
+        """Read many ranges of remote parts; see `RemoteFile.read_ranges`."""
+        first = self.files[0]
+        if isinstance(first, RemoteFile):
+            return first.map_ranges(lambda start, stop: self.read_at(start, stop - start), ranges)
+        return ((wanted, self.read_at(wanted[0], wanted[1] - wanted[0])) for wanted in ranges)
+
     def skipping_reader(self) -> Callable[[int, int], bytes]:
         """Return a `read_at` for a caller that goes through the file from front to back; see `RandomFile`."""
-        readers = [file.skipping_reader() for file in self._files]
+        readers = [file.skipping_reader() for file in self.files]
 
         def read_at(offset: int, length: int) -> bytes:
             stop = min(offset + length, self.size)
-            which = {id(file): reader for file, reader in zip(self._files, readers, strict=True)}
-            return b"".join(which[id(file)](start, end - start) for file, start, end in self._pieces(offset, stop))
+            return b"".join(readers[k](start, end - start) for k, start, end in self._pieces(offset, stop))
 
         return read_at
 
-    def _pieces(self, offset: int, stop: int) -> Iterator[tuple[RandomFile, int, int]]:
-        """Yield the parts that have a range of bytes, and the range in each."""
-        for file, start in zip(self._files, self._starts, strict=False):
-            low, high = max(offset, start), min(stop, start + file.size)
-            if low < high:
-                yield file, low - start, high - start
+    def _pieces(self, offset: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the numbers of the parts that have a range of bytes, and the range in each."""
+        starts = self._starts
+        for k in range(bisect_right(starts, offset) - 1, bisect_left(starts, stop)):
+            yield k, max(offset, starts[k]) - starts[k], min(stop, starts[k + 1]) - starts[k]
+
+
+RangeFile: TypeAlias = RemoteFile | JoinedFile  # what `is_remote` is true of

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -55,6 +55,10 @@ SHORTEST = 1024  # bytes; a shorter answer to a longer request counts as a failu
 ENV_MAX_WAIT = "NEWSCLIPPINGS_MAX_WAIT"
 _WAIT_UNTIL: dict[str, float] = {}  # host -> moment (`time.monotonic`) before which it asked for no requests
 CLOSE = 16 << 10  # if headers are closer together than this many bytes, one long read is faster than many requests
+
+# Fields of fsspec's clients that change when the content of a remote file does.
+_VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
+          "blob_id", "xet_hash", "generation")  # fmt: skip
 
 Range = tuple[int, int]  # first byte, and the byte after the last
 
@@ -298,7 +302,9 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
             "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
             "HF_ENDPOINT."
         )
-    return case(f"{what} Check the address, the network and your access, or download the file and pass the local path.")
+    wrong_option = isinstance(cause, TypeError)
+    check = "the names of your storage options" if wrong_option else "the address, the network and your access"
+    return case(f"{what} Check {check}, or download the file and pass the local path.")
 
 
 def _name_extra(location: str) -> str:
@@ -317,7 +323,7 @@ def _find_own_error(error: BaseException) -> NewsCLIPpingsError | None:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Check whether trying again cannot help: the file does not exist, or access is refused."""
+    """Check whether trying again cannot help: no such file, access is refused, or a client has no such option."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:  # fsspec's error for any failure
         return _is_final(error.__cause__)
     response = getattr(error, "response", None)
@@ -326,14 +332,14 @@ def _is_final(error: BaseException) -> bool:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429)
     refused = refused or type(error).__name__ == "OfflineModeIsEnabled"  # by the Hub's client, whatever its version
-    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError)
+    return refused or isinstance(error, FileNotFoundError | PermissionError | ImportError | ValueError | TypeError)
 
 
 def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
     """Ask for what the client of a URL reports of the file: `size`, and fields that change with the content.
 
     Over HTTP the first byte is requested: the answer has the size of the whole file, and shows whether ranges work
-    (`partial`), while HEAD is often refused or wrong.
+    (`partial`), while HEAD is often refused or wrong. HEAD is asked only if that answer leaves the size open.
 
     Raises:
         DataNotFoundError: the file does not exist, or access is refused.
@@ -343,11 +349,19 @@ def fetch_info(url: str, access: Access = NO_ACCESS) -> dict[str, Any]:
     def ask() -> dict[str, Any]:
         system, path = open_file_system(url, access)
         if is_http(url):
-            return fetch_part(system, url, 0, 1).info
+            info = fetch_part(system, url, 0, 1).info
+            if info["partial"] and info["size"] is None:
+                info["size"] = _fetch_length(system, url)
+            return info
         system.invalidate_cache()
         return dict(call_client(url, lambda: system.info(path)))
 
     return retry(ask, url, "its size")
+
+
+def find_version(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return the size of a remote file and the fields that change with its content, from what its client reports."""
+    return {key.lower(): str(value) for key, value in info.items() if key.lower() in _VERSION_FIELDS}
 
 
 def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
@@ -360,12 +374,23 @@ def fetch_part(system: Any, url: str, start: int, stop: int) -> "Part":
     return part
 
 
+def _fetch_length(system: Any, url: str) -> int | None:
+    """Ask for the length of a whole file by HEAD; see `http_answers.request_length`."""
+    from fsspec.asyn import sync
+
+    from _newsclippings.storage.http_answers import request_length
+
+    length: int | None = sync(system.loop, request_length, system, url)
+    return length
+
+
 class RemoteFile:
     """A remote file, read at any position; safe to share between threads, and after a fork.
 
     Attributes:
         path: its URL, without secrets.
         size: in bytes.
+        version: see `find_version`.
     """
 
     def __init__(self, url: str, access: Access = NO_ACCESS) -> None:
@@ -382,7 +407,7 @@ class RemoteFile:
         """
         self._url, self.path, self._access = url, without_secrets(url), access
         info = fetch_info(url, access)
-        size = info.get("size")
+        size, self.version = info.get("size"), find_version(info)
         if not isinstance(size, int) or (is_http(url) and not info["partial"]):
             raise _missing_ranges(self.path)
         if not 0 <= size < 1 << 62:
@@ -420,7 +445,11 @@ class RemoteFile:
         Raises:
             RemoteReadError: all tries for a range failed.
         """
-        return map_ahead(self._executor(), lambda wanted: self._read(*wanted), ranges, 2 * THREADS)
+        return self.map_ranges(self._read, ranges)
+
+    def map_ranges(self, read: Callable[[int, int], bytes], ranges: Iterable[Range]) -> Iterator[tuple[Range, bytes]]:
+        """Call a function for many ranges in the threads for this file; see `read_ranges`."""
+        return map_ahead(self._executor(), lambda wanted: read(*wanted), ranges, 2 * THREADS)
 
     def skipping_reader(self) -> Callable[[int, int], bytes]:
         """Return a `read_at` that reads ahead while that is faster; see `RandomFile`."""
@@ -481,7 +510,7 @@ class RemoteFile:
         return self._own.stream
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_url": self._url, "path": self.path, "size": self.size, "_access": self._access}
+        return {name: vars(self)[name] for name in ("_url", "path", "size", "version", "_access")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _own=threading.local(), _pool=None)

@@ -1,6 +1,6 @@
 """Uncompressed tar archives: walk and index them, find and read their members."""
 
-from _newsclippings.tar.archive import TarArchive, damaged_tar
+from _newsclippings.tar.archive import TarArchive, damaged_tar, describe_damage
 from _newsclippings.tar.end import longest_end
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, index_tar, keep_index, load_kept_index
@@ -17,6 +17,7 @@ __all__ = [
     "changed_tar",
     "check_magic",
     "damaged_tar",
+    "describe_damage",
     "describe_others",
     "index_tar",
     "keep_index",

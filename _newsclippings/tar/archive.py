@@ -1,6 +1,7 @@
 """A tar as an input: the file, its index and, if it is remote, a sparse local copy of the members that were needed."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,8 +13,8 @@ from _newsclippings.storage import (
     NO_ACCESS,
     Access,
     RandomFile,
-    RemoteFile,
     identify,
+    is_remote,
     is_url,
     lazy_property,
     open_random,
@@ -24,7 +25,7 @@ from _newsclippings.tar.checksums import DATA_CRC, find_damaged_members
 from _newsclippings.tar.index import TarIndex, changed_tar, describe_others, load_index
 from _newsclippings.tar.index_file import check_ends, load_given_index
 from _newsclippings.tar.members import Members, TarCopy
-from _newsclippings.text import option, printable
+from _newsclippings.text import option, printable, without_secrets
 
 DATA_JSON = "data.json"
 
@@ -35,6 +36,15 @@ def damaged_tar(tar: str, damage: str) -> BadTarError:
         f"{tar}: {damage}. Fetch it again (the complete file has 97,916,641,280 bytes), or use its whole part with "
         f"{option('missing', 'null')} or {option('missing', 'drop_pair')}."
     )
+
+
+def describe_damage(tars: Sequence["TarArchive"]) -> str | None:
+    """Say where and why tars could not be read to their ends, of several with their names; None if none is known."""
+    damages = {tar.location: tar.known_damage for tar in tars if tar.known_damage}
+    if len(tars) == 1:
+        return next(iter(damages.values()), None)
+    named = (f"{os.path.basename(without_secrets(place))}: {damage}" for place, damage in damages.items())
+    return "; ".join(named) or None
 
 
 def cache_name(identity: str) -> str:
@@ -203,7 +213,7 @@ class TarArchive:
         if not is_url(self.location):
             return None
         file = self.file
-        return TarCopy(self._place_of_copy, file, self._check_same) if isinstance(file, RemoteFile) else None
+        return TarCopy(self._place_of_copy, file, self._check_same) if is_remote(file) else None
 
     @property
     def _place_of_copy(self) -> Path:

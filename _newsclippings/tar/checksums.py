@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError
-from _newsclippings.storage import RandomFile, RemoteFile, open_table, split_range, write_kept
+from _newsclippings.storage import RandomFile, is_remote, open_table, split_range, write_kept
 from _newsclippings.tables import Int64s, as_array, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.text import printable
@@ -100,7 +100,7 @@ def _sum_members(
 
 
 def _read_pieces(file: RandomFile, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    if isinstance(file, RemoteFile):
+    if is_remote(file):
         for (low, _), data in file.read_ranges(split_range(start, min(stop, file.size))):
             yield low, data
         return

@@ -8,7 +8,7 @@ looks like the end of the tar, and inside a member it looks like data.
 import pyarrow as pa
 
 from _newsclippings.encoded import SUSPICIOUS_ZEROS, ends_at_zeros, has_end, may_be_whole
-from _newsclippings.storage import LocalFile, RandomFile
+from _newsclippings.storage import RandomFile, is_remote
 from _newsclippings.tar.headers import BLOCK, ZERO, DamageError
 
 # Blocks per record (`tar -b`), as used by tar, star and tape drives. Any tar may be padded to the usual record; padding
@@ -95,7 +95,7 @@ def _find_zeros(file: RandomFile, offset: int, size: int) -> int:
     The search is limited, since a sparse file may claim terabytes: in a very long run of zeros it stops at any of them.
     """
     begin, step = offset + size, 4096
-    lowest = max(offset, begin - (_LOCAL if isinstance(file, LocalFile) else _REMOTE))
+    lowest = max(offset, begin - (_REMOTE if is_remote(file) else _LOCAL))
     while begin > lowest:
         low = max(lowest, begin - step)
         data = file.read_at(low, begin - low)

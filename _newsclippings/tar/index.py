@@ -23,8 +23,8 @@ from _newsclippings.errors import BadFileError, BadTarError
 from _newsclippings.storage import (
     HEAD,
     KeptFile,
-    LocalFile,
     RandomFile,
+    is_remote,
     open_table,
     write_kept,
 )
@@ -194,7 +194,7 @@ def load_index(file: RandomFile, key: str, folder: Path, stamp_again: Callable[[
     Raises:
         BadTarError: as `index_tar`; or the tar changed during the walk.
     """
-    content = f"{_digest(identify_tar(file))}-" if isinstance(file, LocalFile) else ""
+    content = "" if is_remote(file) else f"{_digest(identify_tar(file))}-"
     cached, parts = folder / f"{content}{key}.arrow", folder / f"{key}.parts"
     of = content or key
     index = load_kept_index(cached, of)

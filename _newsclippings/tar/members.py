@@ -28,10 +28,11 @@ from _newsclippings.storage import (
     PIECE,
     LocalFile,
     RandomFile,
-    RemoteFile,
+    RangeFile,
     check_space,
     flush,
     is_full,
+    is_remote,
     report_full_disk,
     reserve_bytes,
     split_range,
@@ -140,7 +141,7 @@ def read_members(file: "RandomFile | TarCopy", members: Members, rows: Int64s, v
     if isinstance(file, TarCopy):
         file.read_members(members, rows, views)
         return
-    if not isinstance(file, RemoteFile):
+    if not is_remote(file):
         header = bytearray(BLOCK)
         for i in np.argsort(members.offsets[rows], kind="stable").tolist():  # front to back in the file
             row = int(rows[i])
@@ -165,7 +166,7 @@ class TarCopy:
         path: of the copy.
     """
 
-    def __init__(self, copy: Path, remote: RemoteFile, check_same: Callable[[], None]) -> None:
+    def __init__(self, copy: Path, remote: RangeFile, check_same: Callable[[], None]) -> None:
         """Open the copy, or create it.
 
         Args:
@@ -239,7 +240,7 @@ class TarCopy:
 class VerifiedRange:
     """A range of the copy for random reads. Each read is checked against checksums taken when it was opened."""
 
-    def __init__(self, file: LocalFile, remote: RemoteFile, start: int, size: int) -> None:
+    def __init__(self, file: LocalFile, remote: RangeFile, start: int, size: int) -> None:
         """Read the range once, and compute `digest`, its XXH3-128, and a checksum of each piece."""
         self.path, self.size, self.start = file.path, file.size, start
         self._file, self._remote, self._stop = file, remote, start + size
@@ -297,7 +298,7 @@ def record(members: Members, k: int, digest: bytes) -> bytes:
     return (fields + xxhash.xxh3_64_digest(fields)).ljust(BLOCK, b"\0")
 
 
-def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = False) -> None:
+def fetch_members(file: RangeFile, copy: Path, members: Members, again: bool = False) -> None:
     """Fetch the members that a sparse local copy of a remote tar does not have.
 
     Args:
@@ -316,7 +317,7 @@ def fetch_members(file: RemoteFile, copy: Path, members: Members, again: bool = 
         _fetch_into(descriptor, copy, file, members, again)
 
 
-def _fetch_into(descriptor: int, copy: Path, file: RemoteFile, members: Members, again: bool) -> None:
+def _fetch_into(descriptor: int, copy: Path, file: RangeFile, members: Members, again: bool) -> None:
     rows = np.flatnonzero([again or not _has_record(descriptor, members, k) for k in range(len(members.offsets))])
     needed = int(members.sizes[rows].sum()) + BLOCK * len(rows)
     check_space(copy.parent, needed, "what has to be fetched", MOVE_CACHE)
@@ -425,7 +426,7 @@ def _write(descriptor: int, data: memoryview, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _fetch(file: RemoteFile, members: Members, rows: Int64s, sink: Sink) -> Iterator[int]:
+def _fetch(file: RangeFile, members: Members, rows: Int64s, sink: Sink) -> Iterator[int]:
     """Pass the data of members to a sink, piece by piece, and yield each row that is complete."""
     rows = rows[np.argsort(members.offsets[rows], kind="stable")]
     starts, stops = members.offsets[rows] - BLOCK, members.offsets[rows] + members.sizes[rows]

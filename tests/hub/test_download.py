@@ -178,6 +178,20 @@ def test_killed_and_resumed(hub: Hub, out: Path, damage: bool) -> None:
     assert {name for name, _ in asked(hub)[before:]} == {*NAMES[3:]}
 
 
+def test_a_begun_file_that_is_not_asked_for_is_kept(hub: Hub, out: Path) -> None:
+    """A download of other files keeps what an interrupted one has of a large file, which goes on there later."""
+    begun = out / "news_clippings" / ".download" / VECTORS
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(published(hub, VECTORS)[VECTORS][:1000])
+    assert download(hub, out).code == 0
+    assert (begun.stat().st_size, below(out / "news_clippings" / ".download")) == (1000, [begun])
+    hub.serve(hub.world)
+    assert download(hub, out, *EVERYTHING).code == 0
+    assert landed(out).items() >= published(hub, *NAMES).items()
+    assert not (out / "news_clippings" / ".download").exists()
+    assert "bytes=0-999" not in {part for name, part in asked(hub) if name == VECTORS}
+
+
 @pytest.mark.parametrize("fault", ["flip", "cut", "503"])
 def test_a_fault_that_passes(hub: Hub, out: Path, fault: str) -> None:
     """Bytes that changed on their way, an answer that ends early, or a busy server cost another request."""

@@ -13,26 +13,32 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
-from support.remote import refusal, serving
+from support.remote import make_index, refusal, serving
 from support.world import World, paths_of
 
 from _newsclippings.cli.commands import main
 from _newsclippings.config import Request
 from _newsclippings.inputs import find_inputs
 from _newsclippings.pictures.layout import Layout, find_layout
+from _newsclippings.storage import identify, open_random, stamp
 from _newsclippings.storage.zips import ZipArchive, ZipStream
+from _newsclippings.tar import index as tar_index
 from newsclippings import (
     BadFileError,
     BadTarError,
     ConfigError,
     DataNotFoundError,
     MissingDataError,
+    NewsCLIPpings,
     UnsafePathError,
     verify,
 )
@@ -212,6 +218,173 @@ def test_remote_zips_and_parts(new_world: Callable[..., World], tmp_path: Path) 
         for name in ("x.zip", "o.tar.part_aa"):
             got = raw_splits(load(world, visual_news=origin.url(tmp_path / name), splits=["test"]))
             assert got["test"] == expected_splits(world)["test"]
+
+
+@pytest.mark.parametrize("ending", ["bak", "old", "2021", "asc"])
+def test_endings_that_look_like_parts(new_world: Callable[..., World], tmp_path: Path, ending: str) -> None:
+    """A tar with such an ending is a whole tar, and a file with one beside a tar is no part of it."""
+    world = without_pictures(new_world)
+    named, beside = tmp_path / f"origin.tar.{ending}", tmp_path / "folder" / f"VisualNews.tar.{ending}"
+    world.write_tar(named)
+    world.write_tar(beside.with_suffix(""))
+    beside.write_bytes(b"notes")
+    with serving(tmp_path) as origin:
+        for where in (str(named), origin.url(named), str(beside.parent)):
+            assert find_inputs(Request(data_dir=str(world.root), visual_news=where)).tar == where.replace(
+                str(beside.parent), str(beside.with_suffix(""))
+            )
+            assert raw_splits(load(world, visual_news=where, splits=["test"]))["test"] == world.rows(split="test")
+
+
+def write_parts(world: World, folder: Path, sizes: Iterable[int] = (20_000, 20_000, 20_000)) -> list[Path]:
+    """Write the tar of a world in parts of these sizes, and a last one with the rest."""
+    world.write_tar(folder / "whole")
+    cuts = [0, *itertools.accumulate(sizes), (folder / "whole").stat().st_size]
+    data, parts = (folder / "whole").read_bytes(), []
+    for (low, high), letter in zip(itertools.pairwise(cuts), "abcdefgh", strict=False):
+        parts.append(folder / f"o.tar.part_a{letter}")
+        parts[-1].write_bytes(data[low:high])
+    return parts
+
+
+def test_parts_are_read_as_one_file(tmp_path: Path) -> None:
+    """Any range of a file in parts of any sizes, also empty ones, is that of the whole file."""
+    rng = random.Random(1)
+    data = rng.randbytes(3000)
+    for trial in range(40):
+        cuts = [0, *sorted(rng.randrange(3001) for _ in range(rng.randrange(6))), 3000]
+        for k, (low, high) in enumerate(itertools.pairwise(cuts), 1):
+            (tmp_path / f"{trial}.tar.{k:03d}").write_bytes(data[low:high])
+        file = open_random(str(tmp_path / f"{trial}.tar.001"))
+        skipping = file.skipping_reader()
+        for _ in range(40):
+            start, size = rng.randrange(3200), rng.randrange(2000)
+            assert file.read_at(start, size) == skipping(start, size) == data[start : start + size]
+            if start + size <= 3000:
+                into = bytearray(size // 3), bytearray(size - size // 3)
+                file.read_into(start, memoryview(into[0]), memoryview(into[1]))
+                assert b"".join(into) == data[start : start + size]
+
+
+def test_more_parts_than_files_may_be_open(tmp_path: Path) -> None:
+    """The limit on open files is raised for many parts, as far as the system permits."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("the system permits too few open files")
+    for k in range(600):
+        (tmp_path / f"x.tar.{k:04d}").write_bytes(b"part")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        assert open_random(str(tmp_path / "x.tar.0000")).size == 2400
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_an_index_of_parts(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Any of the parts, local or remote, gives the index of the whole tar, with checksums."""
+    parts = write_parts(without_pictures(new_world), tmp_path)
+    with serving(tmp_path) as origin:
+        places = [str(tmp_path / "whole"), str(parts[0]), str(parts[2]), origin.url(parts[0]), origin.url(parts[2])]
+        for k, place in enumerate(places):
+            done = CliRunner().invoke(main, ["index", place, "--checksums", "-o", str(tmp_path / f"{k}.parquet")])
+            assert done.exit_code == 0, done.output
+    assert len({(tmp_path / f"{k}.parquet").read_bytes() for k in range(len(places))}) == 1
+
+
+def test_each_remote_part_identifies_the_tar(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """A later part that changes during a build is an error, and afterwards its rows are those of the new tar."""
+    world = without_pictures(new_world)
+    parts = write_parts(world, tmp_path)
+    with serving(tmp_path) as origin:
+        place = origin.url(parts[0])
+        before = stamp(place), identify(place, False)
+        os.utime(parts[2], (1, 1))
+        assert (stamp(place) == before[0], identify(place, False) == before[1]) == (False, True)
+        inputs = find_inputs(Request(data_dir=str(world.root), visual_news=place))
+        inputs.identity(place)
+        parts[3].write_bytes(parts[3].read_bytes()[:-1] + b"!")
+        with pytest.raises(BadFileError, match="changed since the build began"):
+            inputs.check_unchanged([place])
+
+
+def test_what_is_fetched_of_remote_parts_is_kept(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures in remote parts are fetched once, as of a tar in one piece."""
+    change_constant(monkeypatch, "HEAD", 1024)
+    world = without_pictures(new_world)
+    parts = write_parts(world, tmp_path)
+    needed = sum(len(world.pictures[path]) for path in {row["image_path"] for row in world.rows(split="test")})
+    sent = list[int]()
+    with serving(tmp_path) as origin:
+        index = make_index(origin.url(parts[0]), tmp_path / "x.parquet")
+        for _ in range(2):
+            origin.forget()
+            options: dict[str, Any] = {"visual_news_index": index, "splits": ["test"]}
+            options |= {"download_mode": "force_redownload", "visual_news": origin.url(parts[0])}
+            got = raw_splits(load(world, **options))
+            assert got["test"] == world.rows(split="test")
+            sent.append(sum(origin.sent(part) for part in parts))
+    assert sent[0] - sent[1] > needed
+
+
+def test_a_gap_in_remote_parts(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first missing part is named; if no part behind a long gap is asked for, the tar is damaged."""
+    world = without_pictures(new_world)
+    parts = write_parts(world, tmp_path)
+    parts[1].unlink()
+    parts[2].unlink()
+    with serving(tmp_path) as origin:
+        first, second, _, last = map(origin.url, parts)
+        with refusal(DataNotFoundError) as said:
+            load(world, visual_news=first)
+        assert said == [f"{second} is missing, but {last} is there. Put it beside the others."]
+        change_constant(monkeypatch, "PROBED", 2)
+        with refusal(BadTarError) as said:
+            load(world, visual_news=first)
+        assert "parts: 1; after them comes o.tar.part_ab): it is damaged at byte" in said[0]
+        builder = NewsCLIPpings(data_dir=str(world.root), visual_news=first, missing="null")
+        builder.download_and_prepare()
+        assert "it is damaged at byte" in builder.join_reports["test"]["damage"]
+
+
+def test_parts_that_were_touched_keep_their_index(
+    new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other rights of a part, or a copy of all, do not index them again."""
+    world = without_pictures(new_world)
+    parts = write_parts(world, tmp_path)
+    load(world, visual_news=str(parts[0]), splits=["test"])
+    parts[1].chmod(0o600)
+    (tmp_path / "copy").mkdir()
+    copies = [Path(shutil.copy(part, tmp_path / "copy")) for part in parts]
+    monkeypatch.setattr(tar_index, "index_tar", None)
+    for first in (parts[0], copies[0]):
+        got = raw_splits(load(world, visual_news=str(first), splits=["validation"]))
+        assert got["validation"] == world.rows(split="validation")
+
+
+def test_half_of_a_cut_tar_and_another(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """What a cut tar has lost comes from the next location, in any kind of build and in workers of a DataLoader."""
+    data_loader = pytest.importorskip("torch.utils.data").DataLoader
+    world = without_pictures(new_world)
+    world.write_tar(tmp_path / "a.tar", data_json="absent")
+    world.write_tar(tmp_path / "b.tar", data_json="absent")
+    os.truncate(tmp_path / "a.tar", (tmp_path / "a.tar").stat().st_size // 2 + 100)
+    with serving(tmp_path) as origin:
+        where = [str(tmp_path / "a.tar"), origin.url(tmp_path / "b.tar")]
+        for missing in ("error", "null", "drop_pair"):
+            assert raw_splits(load(world, visual_news=where, missing=missing)) == expected_splits(world)
+        options: dict[str, Any] = {"visual_news": where, "download_mode": "force_redownload"}
+        assert raw_splits(load(world, **options, num_proc=2)) == expected_splits(world)
+        for streaming in (False, True):
+            data = load(world, visual_news=where, streaming=streaming, split="train")
+            data = data.cast_column("image", datasets.Image(decode=False))
+            rows = [row for batch in data_loader(data, 4, num_workers=2, collate_fn=list) for row in batch]
+            assert sorted(rows, key=lambda row: row["index"]) == world.rows(split="train")
 
 
 def test_data_json_in_a_zip(new_world: Callable[..., World], tmp_path: Path) -> None:

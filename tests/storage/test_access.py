@@ -26,7 +26,7 @@ from _newsclippings.cli.commands import main
 from _newsclippings.inputs import find_inputs
 from _newsclippings.storage import Access, RemoteFile
 from _newsclippings.storage.files import fetch_into
-from newsclippings import ConfigError, NewsCLIPpings, NewsCLIPpingsConfig, RemoteReadError, verify
+from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig, RemoteReadError, verify
 
 SECRET = "s3cr3t-of-ann-0123456789"
 
@@ -66,6 +66,14 @@ class NoLength(Manners):
         self.reply(200, Content_Length="0") if not self.headers.get("Range") else super().answer()
 
 
+class OpenRanges(Manners):
+    """Leaves the size open in Content-Range."""
+
+    def reply(self, status: int, body: bytes = b"", **headers: object) -> None:
+        place = str(headers.pop("Content_Range", "")).partition("/")[0]
+        super().reply(status, body, **headers, **({"Content_Range": f"{place}/*"} if place else {}))
+
+
 class Choosy(Manners):
     """Refuses the clients of Python by their User-Agent."""
 
@@ -103,7 +111,7 @@ class Compressing(Manners):
         super().send_file(bytes(len(data)) if wrong else data, etag)
 
 
-@pytest.mark.parametrize("kind", [HeadRefused, NoLength, Choosy, Short, Breaking, Compressing])
+@pytest.mark.parametrize("kind", [HeadRefused, NoLength, OpenRanges, Choosy, Short, Breaking, Compressing])
 def test_servers_with_habits(files: Path, kind: type[Manners]) -> None:
     """The bytes of the file, whatever the habit of the server."""
     with serving_with(files, kind) as (address, _):
@@ -235,6 +243,15 @@ def test_settings_of_fsspec_are_kept(files: Path, monkeypatch: pytest.MonkeyPatc
         assert (headers["X-Site"], headers["X-Both"], headers["X-Request"]) == ("library", "option", "each")
         assert headers["Accept-Encoding"] == "identity"
         assert headers["User-Agent"].startswith("newsclippings/")
+
+
+def test_an_option_that_no_client_has(files: Path) -> None:
+    """A misspelt option is an error at once, which names it and does not blame the server."""
+    with serving_with(files) as (address, log), pytest.raises(DataNotFoundError, match="argument 'tokenn'") as caught:
+        read(f"{address}/a.bin", Access({"tokenn": SECRET}))
+    assert "Check the names of your storage options" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert not log
 
 
 def test_options_of_a_protocol(monkeypatch: pytest.MonkeyPatch) -> None:

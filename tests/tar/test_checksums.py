@@ -106,6 +106,36 @@ def test_an_interrupted_call_continues(tar_world: World, tmp_path: Path, monkeyp
         assert found.equals(index_tar(file, checksums=True), check_metadata=True)
 
 
+def test_an_interrupted_call_begins_again_if_the_tar_was_written_to(
+    tar_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download that filled the tar after an interruption gives the checksums of the whole tar."""
+    change_constant(monkeypatch, "GROUP", 20_000)
+    change_constant(monkeypatch, "HEAD", 1024)
+    change_constant(monkeypatch, "WHOLE", 0)
+    change_constant(monkeypatch, "SAMPLES", 1)
+    whole, path = tar_world.tar.read_bytes(), min(tar_world.pictures)
+    start, size = place_of(make_index(tar_world.tar, tmp_path / "plain.parquet"), path)
+    tar_world.tar.write_bytes(whole[: start + 1] + bytes(size - 2) + whole[start + size - 1 :])
+    sum_members, groups = tar_checksums._sum_members, list[int]()
+
+    def stopping(file: Any, offsets: Any, *rest: Any) -> Iterator[tuple[int, int]]:
+        groups.append(1)
+        if len(groups) == 3:
+            raise KeyboardInterrupt
+        return sum_members(file, offsets, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tar_checksums, "_sum_members", stopping)
+        assert run("index", tar_world.tar, "--checksums", "-o", tmp_path / "x.parquet").exit_code != 0
+    assert list((tmp_path / "x.parquet.parts").rglob("crc-*.arrow"))
+    tar_world.tar.write_bytes(whole)
+    table = pq.read_table(index_with_checksums(tar_world.tar, tmp_path / "x.parquet"))
+    for row in table.to_pylist():
+        assert row["data_crc"] == zlib.crc32(whole[row["offset"] : row["offset"] + row["size"]])
+    assert not (tmp_path / "x.parquet.parts").exists()
+
+
 def test_verify_names_what_a_broken_download_damaged(tar_world: World, tmp_path: Path) -> None:
     """A whole tar matches; damage inside a picture is an entry with the members and their bytes; headers count too."""
     index = index_with_checksums(tar_world.tar, tmp_path / "x.parquet")
