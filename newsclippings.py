@@ -51,6 +51,7 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
+from _newsclippings.embed import EmbedReport, Encoder, embed
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -90,6 +91,8 @@ __all__ = [
     "BadTarError",
     "ConfigError",
     "DataNotFoundError",
+    "EmbedReport",
+    "Encoder",
     "HubError",
     "MissingDataError",
     "MissingDependencyError",
@@ -102,6 +105,7 @@ __all__ = [
     "Report",
     "UnsafePathError",
     "decode_small",
+    "embed",
     "join_images",
     "load",
     "read_embeddings",

@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "pictures": ["encoded", "inputs", "tar"],
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
+    "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "show": ["pictures"],
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "train": ["builder", "pictures", "rows"],
-    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
+    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show", "embed"],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
 MOST_LEVELS, MOST_ROOMS = 14, 28
