@@ -413,7 +413,7 @@ def _finish(folder: Folder, items: Items, tally: _Tally, made: int) -> EmbedRepo
     for each in there:
         tally.add(each.unread)
     unread = {reason: len(tally.ids[reason]) for reason in sorted(tally.ids)}
-    if len(there) == len(plan.parts) and not (folder.path / SUMS).exists():
+    if len(there) == len(plan.parts):
         folder.finish(unread)
     return EmbedReport(
         folder=str(folder.path),

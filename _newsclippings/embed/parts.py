@@ -187,14 +187,15 @@ class Folder:
             return dict(zip(names, pool.map(compute, names), strict=True))
 
     def finish(self, unread: dict[str, int]) -> None:
-        """Write README.md and SHA256SUMS, then remove what killed processes left.
+        """Write README.md and SHA256SUMS unless they are there, then remove what killed processes left.
 
         Two ranks may do this at a time: they write the same, and the first one removes the temporary file of the other.
         """
         try:
-            write_text(self.path / README, describe(self.plan, unread))
-            sums = self.compute_sums(sorted([PLAN, README, *self.plan.parts]))
-            write_text(self.path / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+            if not (self.path / SUMS).exists():
+                write_text(self.path / README, describe(self.plan, unread))
+                sums = self.compute_sums(sorted([PLAN, README, *self.plan.parts]))
+                write_text(self.path / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
         except FileNotFoundError:
             if not (self.path / SUMS).exists():
                 raise
