@@ -51,7 +51,7 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, embed
+from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -104,6 +104,7 @@ __all__ = [
     "RemoteWriteError",
     "Report",
     "UnsafePathError",
+    "VectorsReport",
     "decode_small",
     "embed",
     "join_images",
@@ -112,6 +113,7 @@ __all__ = [
     "read_faces",
     "verify",
     "verify_built",
+    "verify_vectors",
 ]
 
 logger = logging.getLogger(NAME)

@@ -2,5 +2,6 @@
 
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.make import EmbedReport, embed
+from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
-__all__ = ["EmbedReport", "Encoder", "embed"]
+__all__ = ["EmbedReport", "Encoder", "VectorsReport", "embed", "verify_vectors"]

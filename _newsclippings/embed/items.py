@@ -130,9 +130,11 @@ def _read_ids(ids: str | os.PathLike[str] | Iterable[int]) -> Int64s:
             raise DataNotFoundError(message)
         data = read_file(path, _MOST_BYTES)
         return _load_npy(path) if data.startswith(_NPY) else _parse_lines(data, path)
+    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
+        return ids.astype(np.int64)
     try:
         values = [int(value) for value in ids if not isinstance(value, bool | str | float)]
-        if isinstance(ids, list | tuple | np.ndarray) and len(values) == len(ids):
+        if isinstance(ids, list | tuple) and len(values) == len(ids):
             return np.array(values, np.int64)
     except (TypeError, ValueError, OverflowError):
         pass

@@ -21,7 +21,7 @@ from _newsclippings.embed.parts import Folder, PartFacts, check_folder
 from _newsclippings.embed.ranks import find_device, find_rank
 from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
 from _newsclippings.errors import ConfigError, MissingDataError
-from _newsclippings.facts import NAME
+from _newsclippings.facts import DEFAULT_CONFIG, NAME
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import (
@@ -165,14 +165,8 @@ def embed(
         message = f"{option('engine', RAY)} divides the work itself. Run one process, without torchrun, srun and ranks."
         raise ConfigError(message)
     path = check_out(out)
-    places: dict[str, Any] = {
-        "data_dir": check_path("data_dir", data_dir),
-        "visual_news": check_locations(visual_news),
-        "visual_news_index": check_path("visual_news_index", visual_news_index),
-        "links": links,
-        "links_root": check_path("links_root", links_root),
-    }
-    request = Request(find_config(ids), missing=missing, **places)
+    places = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
+    request = make_request(find_config(ids), missing, data_dir=data_dir, visual_news=visual_news, **places)
     cache, access = Path(cache_dir or cache_folder(), NAME), Access(storage_options, token)
     inputs = find_inputs(request, access=access)
     lists = [os.fspath(ids)] if isinstance(ids, str | os.PathLike) and not str(ids).startswith(CONFIG) else []
@@ -235,6 +229,28 @@ def check_out(out: str | os.PathLike[str]) -> Path:
         message = f"out={printable(str(text))!r}: expected a local folder. Write to a disk, then copy it."
         raise ConfigError(message)
     return Path(os.path.expanduser(text))
+
+
+def make_request(
+    config: str = DEFAULT_CONFIG,
+    missing: str = "error",
+    *,
+    data_dir: object,
+    visual_news: object,
+    visual_news_index: object,
+    links: Any,
+    links_root: object,
+) -> Request:
+    """Make the request of a config by which inputs are found; raise `ConfigError` for a wrong argument."""
+    return Request(
+        config,
+        missing=missing,
+        data_dir=check_path("data_dir", data_dir),
+        visual_news=check_locations(visual_news),
+        visual_news_index=check_path("visual_news_index", visual_news_index),
+        links=links,
+        links_root=check_path("links_root", links_root),
+    )
 
 
 def make_encoder(model: str | Encoder, of: str, augment: str | None, device: str | None = None) -> Encoder:
