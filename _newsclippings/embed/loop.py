@@ -64,6 +64,12 @@ def range_of(items: Items, number: int, size: int) -> tuple[int, int]:
     return number * size, min((number + 1) * size, len(items.ids))
 
 
+def count_ids(items: Items, number: int, size: int) -> int:
+    """Count the ids of a part."""
+    start, stop = range_of(items, number, size)
+    return stop - start
+
+
 def start_part(items: Items, number: int, size: int) -> EncodedPart:
     """Begin a part: the ids without a record are unread."""
     start, stop = range_of(items, number, size)

@@ -1,5 +1,6 @@
 """Make a folder of vectors: `newsclippings embed`."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -16,7 +17,7 @@ from _newsclippings.config import Request, bad_value, check_locations, check_pat
 from _newsclippings.corpus import Corpus
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.items import CONFIG, DEFAULT_IDS, Items, find_config, find_items
-from _newsclippings.embed.loop import READ, EncodedPart, encode_parts, range_of
+from _newsclippings.embed.loop import READ, EncodedPart, count_ids, encode_parts, range_of
 from _newsclippings.embed.parts import Folder, PartFacts, check_folder
 from _newsclippings.embed.ranks import find_device, find_rank
 from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
@@ -165,7 +166,7 @@ def embed(
         message = f"{option('engine', RAY)} divides the work itself. Run one process, without torchrun, srun and ranks."
         raise ConfigError(message)
     path = check_out(out)
-    places = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
+    places: dict[str, Any] = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
     request = make_request(find_config(ids), missing, data_dir=data_dir, visual_news=visual_news, **places)
     cache, access = Path(cache_dir or cache_folder(), NAME), Access(storage_options, token)
     inputs = find_inputs(request, access=access)
@@ -177,10 +178,18 @@ def embed(
     start_tally = functools.partial(_Tally, items, len(items.ids) if missing == "null" else None)
     start_tally().add({NO_RECORD: items.ids[items.rows < 0].tolist()})  # before anything is written
     make = functools.partial(make_encoder, model, of, augment)
-    encoder = make(device or find_device())
-    plan = make_plan(encoder, items, dtype, part_size)
-    reader = Reader(items, source.pictures, encoder.side)
-    with report_full_disk(path, _LARGER):
+    with contextlib.ExitStack() as stack:
+        if engine == RAY:
+            from _newsclippings.embed import ray_pipeline
+
+            stack.enter_context(ray_pipeline.connect())
+            make = functools.partial(make, device)
+            encoder = ray_pipeline.describe_encoder(make)
+        else:
+            encoder = make(device or find_device())
+        plan = make_plan(encoder, items, dtype, part_size)
+        reader = Reader(items, source.pictures, encoder.side)
+        stack.enter_context(report_full_disk(path, _LARGER))
         folder = Folder.start(path, plan)
         _drop_damaged(folder)
         kept = _keep_whole_parts(folder, items, reader, range(number, len(plan.parts), ranks))
@@ -190,19 +199,17 @@ def embed(
         todo = [each for each in range(number, len(plan.parts), ranks) if each not in kept]
         if todo:
             (path / SUMS).unlink(missing_ok=True)
-            ids_todo = sum(np.diff(range_of(items, each, part_size)).item() for each in todo)
+            ids_done, ids_todo = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
             check_space(path, ids_todo * plan.width * np.dtype(dtype).itemsize, "the vectors", _LARGER)
-            done = sum(np.diff(range_of(items, each, part_size)).item() for each in kept)
-            with tqdm(
-                desc=f"Encoding {of}", total=done + ids_todo, initial=done, unit=f" {of}", unit_scale=True, disable=None
-            ) as bar:
-                if engine == RAY:
-                    from _newsclippings.embed.ray_pipeline import encode_parts_with_ray
-
-                    parts = encode_parts_with_ray(source, make, encoder, todo, part_size, bar.update)
-                else:
-                    parts = encode_parts(items, reader, encoder, todo, part_size, bar.update)
-                _write(folder, items, tally.watch(parts))
+            bar = stack.enter_context(
+                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=None)
+            )
+            if engine == RAY:
+                opening = (source.pictures, source.open_pictures)
+                parts = ray_pipeline.encode_parts_with_ray(items, *opening, make, encoder, todo, part_size, bar.update)
+            else:
+                parts = encode_parts(items, reader, encoder, todo, part_size, bar.update)
+            _write(folder, items, tally.watch(parts))
         return _finish(folder, items, start_tally(), len(todo))
 
 

@@ -109,7 +109,7 @@ def verify_vectors(
     folder = Folder.open(check_out(out))
     report = VectorsReport(str(folder.path))
     plan = folder.plan
-    places = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
+    places: dict[str, Any] = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
     request = make_request(data_dir=data_dir, visual_news=visual_news, **places)
     inputs = find_inputs(request, access=Access(storage_options, token))
     if model is None:
