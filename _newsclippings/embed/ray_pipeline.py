@@ -1,11 +1,10 @@
-"""The same parts as a pipeline of Ray Data: tasks read and decode, actors encode, this process writes.
+"""The same parts as a pipeline of Ray Data: actors read and decode, actors encode, this process writes.
 
 Ray schedules them, starts them again where a worker dies, and limits what is in memory. A row of the pipeline is a
 batch of the encoder, made as in `loop`, so that the parts have the same bytes.
 """
 
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.items import Items
 from _newsclippings.embed.loop import READ, EncodedPart, Vectors, count_threads, encode, prepare, range_of, start_part
 from _newsclippings.embed.reader import Reader, Unread
-from _newsclippings.errors import ConfigError, MissingDependencyError
+from _newsclippings.errors import ConfigError, MissingDependencyError, NewsCLIPpingsError
 from _newsclippings.pictures import Layout, PictureSources
 from _newsclippings.tables import Int64s, array_of, as_array
 
@@ -58,13 +57,18 @@ def connect() -> Iterator[None]:
 
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)  # what the worker raised; the error around it shows Ray's own frames
+        if isinstance(cause, NewsCLIPpingsError):
+            raise cause from None
+        raise
     finally:
         if started:
             ray.shutdown()
@@ -106,22 +110,29 @@ def encode_parts_with_ray(
     import ray
 
     rows = [_list_part(items, number, size) for number in numbers]
-    gpus = _count_gpus()
-    actors = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // 2)
+    cpus, gpus = int(ray.cluster_resources().get("CPU", 1)), _count_gpus()
+    encoders = min(len(rows), gpus or max(1, cpus // 2))
+    readers = min(len(rows), max(1, cpus - (0 if gpus else encoders)))
+    share = 1 if cpus > 1 else 0.5  # of a CPU, so that both kinds of actors find one
+    opening = open_pictures if pictures is not None else None
     layouts = dict(pictures.layouts) if pictures is not None else {}
-    read = functools.partial(_read_part, open_pictures if pictures is not None else None, layouts, encoder)
+    each: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     batches = (
         ray.data.from_arrow(rows)
-        .map_batches(read, batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
+        .map_batches(
+            _Read,
+            fn_constructor_args=(opening, layouts, encoder),
+            compute=ray.data.ActorPoolStrategy(size=readers),
+            num_cpus=share,
+            **each,
+        )
         .map_batches(
             _Encode,
             fn_constructor_args=(make, encoder),
-            batch_size=1,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            concurrency=min(actors, len(rows)),
-            num_gpus=1 if gpus else None,
-            num_cpus=None if gpus else 1,
+            compute=ray.data.ActorPoolStrategy(size=encoders),
+            num_cpus=0 if gpus else share,
+            num_gpus=1 if gpus else 0,
+            **each,
         )
     )
     parts: dict[int, EncodedPart] = {}
@@ -150,58 +161,55 @@ def _list_part(items: Items, number: int, size: int) -> pa.Table:
     return _one_row(_PART, number=number, places=places.tolist(), ids=items.ids[places].tolist(), texts=texts)
 
 
-def _read_part(
-    open_pictures: Open | None, layouts: dict[str, Layout], encoder: Encoder, table: pa.Table
-) -> Iterator[pa.Table]:
-    """Read and decode a part, batch by batch; Ray reads several parts at a time."""
-    (row,) = table.to_pylist()
-    texts = array_of(row["texts"], pa.string())
-    ids, places = _numbers(row["ids"]), _numbers(row["places"])
-    sources = _open_once(open_pictures, layouts)
-    reader = Reader(Items(encoder.of, ids, np.arange(len(ids), dtype=np.int32), texts), sources, encoder.side)
-    unread: dict[str, list[int]] = {}
-    waiting: list[tuple[int, Any]] = []
-    count = 0
+class _Read:
+    """An actor that reads and decodes parts."""
 
-    def flush() -> pa.Table:
-        nonlocal waiting, count
-        batch, waiting = waiting[: encoder.batch], waiting[encoder.batch :]
-        count += 1
-        at = np.array([place for place, _ in batch], np.int64)
-        values = [value for _, value in batch]
-        content = [value.encode() if isinstance(value, str) else value.tobytes() for value in values]
-        widths = [0 if isinstance(value, str) else value.width for value in values]
-        of_batch = {"places": places[at].tolist(), "ids": ids[at].tolist(), "items": content, "widths": widths}
-        return _one_row(_BATCH, number=row["number"], **of_batch, last=None, unread=None)
+    def __init__(self, open_pictures: Open | None, layouts: dict[str, Layout], encoder: Encoder) -> None:
+        """Open the pictures; their layouts were found from all paths."""
+        self._sources = open_pictures() if open_pictures is not None else None
+        if self._sources is not None:
+            self._sources.layouts |= layouts
+        self._encoder = encoder
 
-    for start in range(0, len(ids), READ):
-        rows = np.arange(start, min(start + READ, len(ids)), dtype=np.int32)
-        for place, value in zip(rows.tolist(), reader.read(rows), strict=True):
-            if isinstance(value, Unread):
-                unread.setdefault(value.reason, []).append(int(ids[place]))
-            else:
-                waiting.append((place, value))
-        while len(waiting) >= encoder.batch:
-            yield flush()
-    if waiting:
-        yield flush()
-    nothing: dict[str, Any] = {"places": [], "ids": [], "items": [], "widths": []}
-    yield _one_row(_BATCH, number=row["number"], **nothing, last=count, unread=json.dumps(unread))
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Yield the batches of a part, and a last row."""
+        (row,) = table.to_pylist()
+        ids, places = _numbers(row["ids"]), _numbers(row["places"])
+        rows = np.arange(len(ids), dtype=np.int32)
+        items = Items(self._encoder.of, ids, rows, array_of(row["texts"], pa.string()))
+        reader = Reader(items, self._sources, self._encoder.side)
+        unread: dict[str, list[int]] = {}
+        waiting: list[tuple[int, Any]] = []
+        count = 0
+        for start in range(0, len(ids), READ):
+            some = rows[start : start + READ]
+            for place, value in zip(some.tolist(), reader.read(some), strict=True):
+                if isinstance(value, Unread):
+                    unread.setdefault(value.reason, []).append(int(ids[place]))
+                else:
+                    waiting.append((place, value))
+            last = start + READ >= len(ids)
+            while len(waiting) >= self._encoder.batch or (last and waiting):
+                batch, waiting = waiting[: self._encoder.batch], waiting[self._encoder.batch :]
+                count += 1
+                at = np.array([place for place, _ in batch])
+                yield _make_batch(row["number"], places[at], ids[at], [value for _, value in batch])
+        yield _make_batch(row["number"], places[:0], ids[:0], [], last=count, unread=json.dumps(unread))
 
 
-_opened: dict[str, PictureSources] = {}  # of this worker
-
-
-def _open_once(open_pictures: Open | None, layouts: dict[str, Layout]) -> PictureSources | None:
-    """Open the pictures once in a worker, with the layouts that were found from all paths."""
-    if open_pictures is None:
-        return None
-    key = repr(open_pictures)
-    if key not in _opened:
-        _opened.clear()
-        _opened[key] = open_pictures()
-        _opened[key].layouts |= layouts
-    return _opened[key]
+def _make_batch(
+    number: int, places: Int64s, ids: Int64s, values: list[Any], last: int | None = None, unread: str | None = None
+) -> pa.Table:
+    return _one_row(
+        _BATCH,
+        number=number,
+        places=places.tolist(),
+        ids=ids.tolist(),
+        items=[value.encode() if isinstance(value, str) else value.tobytes() for value in values],
+        widths=[0 if isinstance(value, str) else value.width for value in values],
+        last=last,
+        unread=unread,
+    )
 
 
 class _Encode:
