@@ -22,8 +22,10 @@ def open_open_clip(model: str, of: str, device: str | None) -> Encoder:
         NewsCLIPpingsError: it is unknown, damaged or refused.
     """
     require(f"open_clip:{model}", ("torch", "torchvision", "open_clip"), "pip install open_clip_torch")
-    import open_clip
     import torch
+
+    with report_library_errors("open_clip", "cannot be imported, perhaps since torchvision does not fit torch"):
+        import open_clip
 
     where = pick_device(device)
     kind, _, source = model.partition("/")

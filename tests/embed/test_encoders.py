@@ -240,7 +240,7 @@ def test_weights_in_parts_are_all_identified(clip: Path, tmp_path: Path) -> None
     moved = copy(clip, tmp_path / "clip")
     tensors = load_file(moved / "model.safetensors")
     (moved / "model.safetensors").unlink()
-    names, index = sorted(tensors), {}
+    names, index = sorted(tensors), dict[str, str]()
     for k in range(2):
         file = f"model-0000{k + 1}-of-00002.safetensors"
         save_file({name: tensors[name] for name in names[k::2]}, moved / file, {"format": "pt"})
