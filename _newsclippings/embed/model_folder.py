@@ -5,7 +5,7 @@ that a configuration names is fetched or executed.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +17,16 @@ from _newsclippings.text import short_repr
 
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
+# Vocabularies of tokenizers
+TOKENS: Final = (
+    *("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"),
+    *("spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
 # Files of transformers that decide what a model computes
 FILES: Final = (
     *("config.json", WEIGHTS, INDEX, "model-*-of-*.safetensors", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("merges.txt", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+    *TOKENS,
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
 REPOSITORY: Final = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 CONVERSION: Final = ("SFconvertbot", "Adding `safetensors` variant of this model")  # author and title
@@ -43,8 +48,11 @@ class ModelFolder:
 
     def describe_origin(self, weights: Sequence[Path]) -> dict[str, Any]:
         """Return what identifies the model, for the facts of an encoder."""
-        sums = {file.relative_to(self.path).as_posix(): compute_sha256(file) for file in weights}
-        return {"model": self.name, "revision": self.revision, "weights_sha256": sums}
+        return {"model": self.name, "revision": self.revision, "weights_sha256": self.compute_sums(weights)}
+
+    def compute_sums(self, files: Iterable[Path]) -> dict[str, str]:
+        """Return the SHA-256 of files by their names in the folder."""
+        return {file.relative_to(self.path).as_posix(): compute_sha256(file) for file in files}
 
     def has(self, *names: str) -> bool:
         """Check whether one of some files exists."""

@@ -54,7 +54,7 @@ def open_onnx(model: str, of: str, device: str | None) -> Encoder:
     side = None
     if of == "captions":
         prepare, most = _make_tokenizer(folder, inputs)
-        facts["max_tokens"] = most
+        facts |= {"tokenizer_sha256": folder.compute_sums([path / "tokenizer.json"]), "max_tokens": most}
     else:
         from _newsclippings.embed.picture_processor import PictureProcessor
 

