@@ -163,7 +163,7 @@ def _to_arrays(name: str, values: Any, count: int) -> list[Float32s]:
     """
     values = _to_array(values)
     try:
-        arrays = [np.asarray(_to_array(value)) for value in values]
+        arrays = [np.array(_to_array(value), copy=None) for value in values]
         sound = len(arrays) == count and all(a.ndim in (1, 2) and a.dtype.kind in "fiu" and a.shape[-1] for a in arrays)
     except (TypeError, ValueError):
         sound = False

@@ -34,7 +34,7 @@ def open_open_clip(model: str, of: str, device: str | None) -> Encoder:
         network, transform = open_clip.create_model_from_pretrained(
             kind, pretrained=source, precision="fp32", device=where, weights_only=True
         )
-        network.eval()
+        network.train(False)
         tokenizer = open_clip.get_tokenizer(kind)
     settings = open_clip.get_model_preprocess_cfg(network)
 

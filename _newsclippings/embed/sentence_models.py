@@ -1,6 +1,6 @@
 """Encoders of sentence-transformers."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from _newsclippings.embed.encoder import Encoder, Float32s
@@ -36,7 +36,7 @@ def open_sentences(model: str, of: str, device: str | None) -> Encoder:
             trust_remote_code=False,
             local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        ).eval()
+        ).train(False)
     if MODALITIES[of] not in getattr(network, "modalities", ["text"]):
         message = f"{folder.name} has no vectors of {of}. Choose another model."
         raise ConfigError(message)
@@ -74,12 +74,10 @@ def _prepare(item: Any) -> Any:
 
 
 def _find_short(model: str) -> ModelFolder:
-    from pathlib import Path
-
     return find_model_folder(model if Path(model).is_dir() else f"sentence-transformers/{model}", FILES)
 
 
-def _find_weights(folder: ModelFolder) -> list[Any]:
+def _find_weights(folder: ModelFolder) -> list[Path]:
     """Return the safetensors files of all modules.
 
     Raises:
@@ -89,7 +87,7 @@ def _find_weights(folder: ModelFolder) -> list[Any]:
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         message = f"{folder.path / 'modules.json'}: expected a list of modules. Fetch the model again."
         raise BadFileError(message)
-    weights = []
+    weights: list[Path] = []
     for module in modules:
         kind, place = str(module.get("type", "sentence_transformers.")), PurePosixPath(str(module.get("path", "")))
         if not kind.startswith("sentence_transformers.") or place.is_absolute() or ".." in place.parts:

@@ -166,7 +166,7 @@ def _load(folder: ModelFolder, config: Any, device: Any) -> tuple[Any, bool]:
             f"{min(missing - pooler)}. Fetch the model again, or choose another one."
         )
         raise BadFileError(message)
-    return network.eval().to(device), not pooler
+    return network.train(False).to(device), not pooler
 
 
 def _make_tokenizer(folder: ModelFolder, config: Any) -> tuple[Any, dict[str, int], bool, dict[str, Any]]:
