@@ -35,8 +35,11 @@ def main(folder: Path) -> None:
     rows = rows.cast_column("image", Image(decode=False))
     scores, order = rank(*(np.array(rows[name][:]) for name in places))
     ranks = (order == np.arange(len(rows))[:, None]).argmax(1)
-    parts = [f"{(ranks < k).mean():.0%} among the {k} nearest (chance {k / len(rows):.0%})" for k in (1, 5)]
-    summary = f"Of {len(rows)} captions, their own picture is: {', '.join(parts)}."
+    first, five = ((f"{(ranks < k).mean():.0%}", f"by chance {k / len(rows):.0%}") for k in (1, 5))
+    summary = (
+        f"Of {len(rows)} captions, the nearest picture is their own for {first[0]} (R@1; {first[1]}), and one of the "
+        f"five nearest for {five[0]} (R@5; {five[1]})."
+    )
     (folder / "nearest.html").write_text(draw(rows, scores, order, summary), encoding="utf-8")
     print(f"{summary}\nThe nearest pictures of each caption are drawn in {folder / 'nearest.html'}")
 

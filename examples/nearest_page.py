@@ -35,7 +35,9 @@ def draw(rows: Sequence[Any], scores: Any, order: Any, summary: str) -> str:
         for j in order[k, :SHOWN]:
             own = ' class="own"' if j == k else ""
             title, data = html.escape(rows[int(j)]["caption"], quote=True), io.BytesIO()
-            newsclippings.decode_small(rows[int(j)]["image"], 240).save(data, "JPEG", quality=80)
+            small = newsclippings.decode_small(rows[int(j)]["image"], 240)
+            small.thumbnail((320, 320))
+            small.save(data, "JPEG", quality=75)
             source = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
             page.append(f'<figure{own}><img src="{source}" alt="{title}" title="{title}">')
             page.append(f"<figcaption>{scores[k, j]:.2f}{' its own' if own else ''}</figcaption></figure>")
