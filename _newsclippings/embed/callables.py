@@ -21,14 +21,14 @@ from _newsclippings.text import did_you_mean, short_repr
 RETURNS: Final = "an array (N, width), or for several vectors of an item a list of N arrays (any number, width)"
 
 
-def load_callable(name: str) -> tuple[Any, dict[str, Any]]:
+def load_callable(name: str) -> tuple[Any, str | None]:
     """Import what a user names; modules in the current folder are found, too.
 
     Args:
         name: MODULE:FUNCTION.
 
     Returns:
-        It, and facts that identify it: its name and the SHA-256 of its file.
+        It, and the SHA-256 of its file.
 
     Raises:
         ConfigError: there is no such thing, or its module fails.
@@ -50,8 +50,7 @@ def load_callable(name: str) -> tuple[Any, dict[str, Any]]:
         message = f"{module_name} has no {attribute}.{did_you_mean(attribute, vars(module))}"
         raise ConfigError(message)
     file = getattr(module, "__file__", None)
-    source = {"source_sha256": compute_sha256(Path(file))} if file else {}
-    return getattr(module, attribute), {"name": name, **source}
+    return getattr(module, attribute), compute_sha256(Path(file)) if file else None
 
 
 def open_callable(name: str, of: str, device: str | None) -> Encoder:
@@ -68,7 +67,7 @@ def open_callable(name: str, of: str, device: str | None) -> Encoder:
         ConfigError: it does not exist, or is none of these, or is of the other side.
         BadFileError: it fails, or returns no vectors.
     """
-    found, source = load_callable(name)
+    found, digest = load_callable(name)
     wanted = f"py:{name}"
     if callable(found) and "of" in (parameters := _parameters(found)):
         with report_library_errors(wanted, "failed"):
@@ -97,7 +96,7 @@ def open_callable(name: str, of: str, device: str | None) -> Encoder:
         return arrays if encoder.several else np.stack(arrays)
 
     measure_width(wanted, of, encoder.prepare, encode, encoder.several)
-    return replace(encoder, facts={"model": wanted, **encoder.facts, "source": source}, encode=encode)
+    return replace(encoder, facts={**encoder.facts, "model": wanted, "source_sha256": digest}, encode=encode)
 
 
 def _parameters(function: Callable[..., Any]) -> Any:

@@ -73,7 +73,7 @@ def _add_augmentation(encoder: Encoder, name: str) -> Encoder:
     """Apply a user's function to each item before the encoder, which then gets whole pictures."""
     from PIL import Image
 
-    function, source = load_callable(name)
+    function, digest = load_callable(name)
     if not callable(function):
         message = f"augment={short_repr(name)} is {short_repr(function)}, and no function."
         raise ConfigError(message)
@@ -87,4 +87,4 @@ def _add_augmentation(encoder: Encoder, name: str) -> Encoder:
             raise ConfigError(message)
         return encoder.prepare(changed.convert("RGB") if isinstance(changed, Image.Image) else changed)
 
-    return replace(encoder, prepare=prepare, side=None, facts={**encoder.facts, "augment": source})
+    return replace(encoder, prepare=prepare, side=None, facts={**encoder.facts, "augment": name, "augment_sha256": digest})

@@ -38,7 +38,8 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
-        name: its name for people and for plans: the repository on the Hub, or the last part of the path.
+        name: its name for people and for plans: the repository on the Hub, or `./` and the last part of the path. Plans
+            are published, and have no places of this machine.
         revision: the commit on the Hub; None for a folder of this machine.
     """
 
@@ -46,9 +47,9 @@ class ModelFolder:
     name: str
     revision: str | None
 
-    def describe_origin(self, weights: Sequence[Path]) -> dict[str, Any]:
-        """Return what identifies the model, for the facts of an encoder."""
-        return {"model": self.name, "revision": self.revision, "weights_sha256": self.compute_sums(weights)}
+    def describe_origin(self, weights: Sequence[Path], library: str = "") -> dict[str, Any]:
+        """Return what identifies the model, for the facts of an encoder; `library` is what comes before its name."""
+        return {"model": library + self.name, "revision": self.revision, "weights_sha256": self.compute_sums(weights)}
 
     def compute_sums(self, files: Iterable[Path]) -> dict[str, str]:
         """Return the SHA-256 of files by their names in the folder."""
@@ -76,6 +77,11 @@ class ModelFolder:
             raise BadFileError(message) from None
 
 
+def local_folder(path: Path) -> ModelFolder:
+    """Return a folder of this machine."""
+    return ModelFolder(path.resolve(), f"./{path.resolve().name}", None)
+
+
 def find_model_folder(model: str, files: Sequence[str]) -> ModelFolder:
     """Find the folder of a model, and fetch it if it is on the Hub.
 
@@ -90,7 +96,7 @@ def find_model_folder(model: str, files: Sequence[str]) -> ModelFolder:
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        return ModelFolder(path.resolve(), path.resolve().name, None)
+        return local_folder(path)
     if path.exists() or not REPOSITORY.fullmatch(model) or model.startswith("."):
         message = (
             f"model={short_repr(model)}: expected a folder, or the name of a model on the Hugging Face Hub (NAME or "

@@ -7,7 +7,7 @@ import numpy as np
 
 from _newsclippings.embed.encoder import Encoder, Float32s
 from _newsclippings.embed.libraries import find_versions, measure_width, normalise, pad, report_library_errors, require
-from _newsclippings.embed.model_folder import ModelFolder
+from _newsclippings.embed.model_folder import ModelFolder, local_folder
 from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
 
 MODELS = ("model.onnx", "onnx/model.onnx")  # the second in repositories of sentence-transformers
@@ -32,9 +32,8 @@ def open_onnx(model: str, of: str, device: str | None) -> Encoder:
     """
     require(f"onnx:{model}", ("onnxruntime", "tokenizers" if of == "captions" else "transformers"),
             f"pip install onnxruntime {'tokenizers' if of == 'captions' else 'transformers'}")  # fmt: skip
-    path = Path(model).expanduser().resolve()
-    folder = ModelFolder(path, path.name, None)
-    file = next((path / name for name in MODELS if folder.has(name)), None)
+    folder = local_folder(Path(model).expanduser())
+    file = next((folder.path / name for name in MODELS if folder.has(name)), None)
     if file is None:
         message = f"{model} has no model.onnx. Choose the folder of an ONNX model."
         raise DataNotFoundError(message)
@@ -50,11 +49,16 @@ def open_onnx(model: str, of: str, device: str | None) -> Encoder:
         raise ConfigError(message)
     weights = [file, *sorted(file.parent.glob(f"{file.name}[_.]data"))]
     name, pooling, unit = _choose_output(folder, session)
-    facts: dict[str, Any] = {**folder.describe_origin(weights), "kind": "onnx", "output": name, "pooling": pooling}
+    facts: dict[str, Any] = {
+        **folder.describe_origin(weights, "onnx:"),
+        "kind": "onnx",
+        "output": name,
+        "pooling": pooling,
+    }
     side = None
     if of == "captions":
         prepare, most = _make_tokenizer(folder, inputs)
-        facts |= {"tokenizer_sha256": folder.compute_sums([path / "tokenizer.json"]), "max_tokens": most}
+        facts |= {"tokenizer_sha256": folder.compute_sums([folder.path / "tokenizer.json"]), "max_tokens": most}
     else:
         from _newsclippings.embed.picture_processor import PictureProcessor
 

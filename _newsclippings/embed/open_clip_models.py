@@ -54,7 +54,7 @@ def open_open_clip(model: str, of: str, device: str | None) -> Encoder:
         of=of,
         width=measure_width(model, of, prepare, encode),
         facts={
-            "model": f"open_clip:{kind}/{Path(source).name}",
+            "model": f"open_clip:{kind}/{f'./{weights.name}' if Path(source) == weights else source}",
             "revision": None,
             "weights_sha256": {weights.name: compute_sha256(weights)},
             "kind": "open_clip",

@@ -52,7 +52,7 @@ def open_sentences(model: str, of: str, device: str | None) -> Encoder:
         of=of,
         width=measure_width(folder.name, of, _prepare, encode),
         facts={
-            **folder.describe_origin(weights),
+            **folder.describe_origin(weights, "st:"),
             "kind": "sentence-transformers",
             "modules": [type(module).__name__ for module in modules],
             "pooling": [module.get_config_dict() for module in modules if type(module).__name__ == "Pooling"],

@@ -68,6 +68,7 @@ def test_minilm_equals_an_independent_loop(minilm: Path, sample: tuple[list[str]
     assert (encoder.width, encoder.normalised, encoder.batch) == (384, True, 32)
     assert encoder.facts["weights_sha256"]["model.onnx"].startswith("8199be6f")
     assert (encoder.facts["pooling"], encoder.facts["max_tokens"], encoder.facts["device"]) == ("mean", 128, "cpu")
+    assert encoder.facts["model"] == "onnx:./minilm"
     for batch in (1, 5):
         np.testing.assert_allclose(encode(encoder, captions, batch), expected, atol=1e-6)
 

@@ -50,7 +50,7 @@ def test_a_model_of_sentences(sentences: Path) -> None:
     assert (encoder.width, encoder.normalised) == (32, True)
     assert encoder.facts["modules"] == ["Transformer", "Pooling", "Normalize"]
     assert encoder.facts["pooling"][0]["pooling_mode"] == "mean"
-    assert encoder.facts["max_tokens"] == 40
+    assert (encoder.facts["max_tokens"], encoder.facts["model"]) == (40, "st:./model")
     assert list(encoder.facts["weights_sha256"]) == ["model.safetensors"]
 
 
@@ -115,7 +115,7 @@ def test_open_clip(weights: Path) -> None:
         encoder = open_encoder(f"open_clip:tiny/{weights}", of)
         np.testing.assert_allclose(encoder.encode([encoder.prepare(i) for i in items]), expected[of], atol=1e-6)
         assert (encoder.width, encoder.side) == (16, 32 if of == "pictures" else None)
-        assert encoder.facts["model"] == "open_clip:tiny/tiny.safetensors"
+        assert encoder.facts["model"] == "open_clip:tiny/./tiny.safetensors"
         assert list(encoder.facts["weights_sha256"]) == ["tiny.safetensors"]
 
 
