@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.corpus import Corpus
+from _newsclippings.embed.callables import check_encoder
 from _newsclippings.embed.encoder import Encoder
+from _newsclippings.embed.encoders import add_augmentation, open_encoder
 from _newsclippings.embed.items import CONFIG, DEFAULT_IDS, Items, find_config, find_items
 from _newsclippings.embed.loop import READ, EncodedPart, count_ids, encode_parts, range_of
 from _newsclippings.embed.parts import Folder, PartFacts, check_folder
@@ -261,13 +263,11 @@ def make_request(
 
 
 def make_encoder(model: str | Encoder, of: str, augment: str | None, device: str | None = None) -> Encoder:
-    """Open an encoder by its name; return one that is open as it is."""
+    """Open an encoder by its name; check one that is open."""
     if isinstance(model, Encoder):
-        return model
-    from _newsclippings.embed.encoders import open_encoder
-
-    encoder: Encoder = open_encoder(model, of, device=device, augment=augment)
-    return encoder
+        check_encoder(model, "model", of)
+        return add_augmentation(model, augment) if augment is not None else model
+    return open_encoder(model, of, device=device, augment=augment)
 
 
 def make_plan(encoder: Encoder, items: Items, dtype: str, part_size: int) -> Plan:

@@ -146,7 +146,7 @@ def test_imports_have_no_cycle_and_few_levels() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
-    """Only the outermost rooms import `datasets`, only train and embed torch; no room imports a pickle reader."""
+    """Only the outermost rooms import `datasets`, only train and embed torch, and no room a reader of pickles."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
     assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train")
     assert not outside & {"torch", "transformers"} or room_of(module) in ("train", "embed")

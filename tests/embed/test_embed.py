@@ -284,6 +284,8 @@ def test_wrong_arguments_are_refused(world: World, tmp_path: Path) -> None:
         ({"missing": "drop_pair"}, "Allowed: 'error', 'null'"),
         ({"engine": "spark"}, "Allowed: 'ray'"),
         ({"part_size": 0}, "part_size=0 is not known"),
+        ({"model": encoder(batch=0)}, "an Encoder with a wrong batch: 0"),
+        ({"augment": "nowhere:f"}, "The module nowhere of nowhere:f cannot be imported"),
         ({"rank": 1}, "belong together"),
         ({"rank": 2, "world": 2}, "below the number of processes"),
         ({"engine": "ray", "rank": 0, "world": 2}, "divides the work itself"),

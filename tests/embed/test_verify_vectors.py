@@ -197,6 +197,30 @@ def test_the_command(world: World, tmp_path: Path, by_name: list[tuple[Any, ...]
     assert json.loads(report.stdout)["problems"][0] == "part-00002.parquet does not match SHA256SUMS"
 
 
+OWN = """
+import numpy
+
+def colours(pictures):
+    return numpy.stack([numpy.asarray(picture.resize((1, 1)), "float32").ravel() + 1 for picture in pictures])
+
+def mirror(picture):
+    return picture.transpose(0)
+"""
+
+
+def test_a_function_of_the_user(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`py:module:function` and `--augment`, made and checked in processes that know only the command line."""
+    monkeypatch.chdir(tmp_path)
+    Path("my_colours.py").write_text(OWN)
+    command = ["--model", "py:my_colours:colours", "--of", "pictures", "--augment", "my_colours:mirror"]
+    for arguments in (["out", *command], ["out", "--check"]):
+        done = run("embed", *arguments, "--data-dir", world.root)
+        assert done.exit_code == 0, done.output
+    assert done.stdout == "out: 38 ids. 38 encoded again, cosine 1.000000 or more.\nSound.\n"
+    facts = json.loads(Path("out/plan.json").read_bytes())["encoder"]
+    assert (facts["model"], facts["augment"]) == ("py:my_colours:colours", "my_colours:mirror")
+
+
 def test_wrong_use_of_the_command(world: World, tmp_path: Path) -> None:
     """Exit code 2, and what to do."""
     for arguments, says in (
