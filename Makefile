@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sweep train browser lint test-oldest test-reader wheel clean
+.PHONY: demo demo-embed test sweep train browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
+
+# Vectors of the sample with real weights. Afterwards `make test` also tests the encoders with them.
+demo-embed: .venv/demo
+	$(BIN)/python -m examples.demo_embed demo
 
 # The suite, on all cores.
 test: .venv/dev
@@ -60,6 +64,11 @@ wheel: .venv/dev
 
 .venv/dev: .venv/runtime
 	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+.venv/demo: .venv/runtime requirements-demo.txt
+	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements-demo.txt
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt
