@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-embed test sweep train browser lint test-oldest test-reader wheel clean
+.PHONY: demo demo-embed test sweep train ray browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -21,6 +21,10 @@ sweep: .venv/dev
 
 # Afterwards `make test` also tests the training.
 train: .venv/train
+
+# Afterwards `make test` also tests `embed --engine ray`.
+ray: .venv/dev
+	$(BIN)/python -m pip install --quiet --editable ".[ray]"
 
 # Afterwards `make test` also opens the page of `preview --html` in a headless Chromium (installed by root on Debian).
 browser: .venv/dev
