@@ -253,7 +253,7 @@ def _read_whole(path: str | os.PathLike[str], one_each: bool, access: Access) ->
     location = _locate("vectors", os.fspath(path))
     if not is_url(location) and not os.path.isdir(location):
         with LocalFile(location) as file:
-            if file.read_at(0, min(1, file.size)) == b"\x80":
+            if _find_kind(file) == "pickle":
                 return read_pickle(location, one_each)
     files = find_vectors("vectors", OwnVectors(location, None if _is_folder(location) else "pictures"), access=access)
     if files.facts.several and one_each:
@@ -391,12 +391,10 @@ def _ids_beside(location: str) -> str:
 def _read_head(location: str, shown: str, access: Access) -> tuple[str, Form]:
     """Find out what kind of file it is, and what its vectors look like."""
     file = open_random(location, access)
-    head = file.read_at(0, min(64, file.size))
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if kind is None and len(head) > 9 and head[8:9] == b"{":
-        kind = "safetensors"
+    kind = _find_kind(file)
     if kind is None:
-        raise bad_file(shown, "a file of vectors", recognise_wrong_file(head) or "something else", _FORMS)
+        found = recognise_wrong_file(file.read_at(0, min(64, file.size))) or "something else"
+        raise bad_file(shown, "a file of vectors", found, _FORMS)
     if kind == "pickle":
         if is_url(location):
             message = f"{shown} is a pickle; at a URL its vectors cannot be read. Fetch it, and pass the path."
@@ -419,6 +417,14 @@ def _read_head(location: str, shown: str, access: Access) -> tuple[str, Form]:
     if kind == "parquet":
         return kind, _form_of_batches(*_open_parquet(location, shown, access), shown)
     return kind, _form_of_batches(*_open_arrow(FileSlice(file, 0, file.size), shown), shown)
+
+
+def _find_kind(file: RandomFile) -> str | None:
+    """Recognise a file of vectors by its first bytes; None for anything else."""
+    head = file.read_at(0, min(16, file.size))
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _SMALL:
+        return "safetensors"  # asked first: the length of its head may begin with the byte of a pickle
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def _check_width(width: int, shown: str) -> int:

@@ -144,6 +144,23 @@ def test_bfloat16(tmp_path: Path) -> None:
     assert (ids.tolist(), found.tolist()) == ([5, 6], numbers.tolist())
 
 
+@pytest.mark.parametrize("length", [128, 640, 1152])
+def test_safetensors_whose_first_byte_is_that_of_a_pickle(world: World, tmp_path: Path, length: int) -> None:
+    """A head of 128 bytes, as that of two tensors often is, makes a file that begins like a pickle."""
+    ids, numbers = np.array([5, 6]), np.ones((2, 3), np.float32)
+    tensors = {
+        "ids": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]},
+        "vectors": {"dtype": "F32", "shape": [2, 3], "data_offsets": [16, 40]},
+    }
+    head = json.dumps(tensors, separators=(",", ":")).encode().ljust(length)
+    path = tmp_path / "v.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + head + ids.tobytes() + numbers.tobytes())
+    found = read_embeddings(path)
+    assert (found[0].tolist(), found[1].tolist()) == (ids.tolist(), numbers.tolist())
+    with pytest.raises(BadFileError, match="has no vector for any picture"):
+        load(world, images="none", embeddings={"mine": (path, "pictures")})
+
+
 def test_null_vectors_are_absent(world: World, vectors: Rows, tmp_path: Path) -> None:
     """An id with a null vector has none; the report counts those that are there."""
     gone = next(iter(vectors))
