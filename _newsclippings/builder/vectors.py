@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from _newsclippings.config import Request
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import NAME, Columns, vector_feature
+from _newsclippings.rows import ROWS_OF_PICTURES
 from _newsclippings.storage import (
     Access,
     cache_folder,
@@ -41,7 +41,7 @@ def join_vectors(
 
     Args:
         dataset: rows with the columns id and image_id: a `datasets.Dataset`, a stream (`IterableDataset`), or a dict of
-            either, by split.
+            either, by split. Join a stream with pictures before `.filter`, after which `datasets` encodes them again.
         embeddings: column -> its vectors, as in a build: a folder that `newsclippings embed` wrote, or `(file,
             "pictures")` or `(file, "captions")`.
         vector_dtype: as in a build.
@@ -100,21 +100,34 @@ def _join(rows: Any, files: Mapping[str, VectorFiles], access: Access, check: bo
     columns = Features.from_dict(types)
     if not isinstance(rows, Dataset):
         full = Features({**rows.features, **columns})
+        how = rows._formatting
         for column, kind in rows.features.items():
             if isinstance(kind, Image):  # not to be decoded and encoded again
                 rows = rows.cast_column(column, Image(decode=False))
-        return rows.map(_AddVectors(files, access), batched=True, batch_size=ROWS).cast(full)
-    parts = [rows]
+        tables = rows.with_format("arrow")  # lists of Python would make each row of tensors fifty times as slow
+        joined = tables.map(_AddVectors(files, access), batched=True, batch_size=ROWS_OF_PICTURES)
+        return joined.cast(full).with_format(how and how.format_type)
+    parts = [rows if rows._indices is None else rows.flatten_indices()]  # or `datasets` copies all parts, vectors too
     for name, own in files.items():
-        column = rows.select_columns([own.facts.key]).with_format("arrow")[:][own.facts.key]
-        path = _write_column(name, own, int64s(column), columns[name], access)
+        key = own.facts.key
+        ids = _read_ids(rows.select_columns([key]).with_format("arrow")[:], key)
+        path = _write_column(name, own, ids, columns[name], access)
         part = Dataset.from_file(str(path))
         if check and len(rows) and not _count(part, name):
             raise _no_vectors(name, own)
         parts.append(part)
     joined = concatenate_datasets(parts, axis=1)
     how = rows.format  # lost if parts have different ones
-    return joined.with_format(how["type"], **how["format_kwargs"]) if how["type"] is not None else joined
+    shown = None if {*how["columns"]} == {*rows.column_names} else [*how["columns"], *files]
+    return joined.with_format(how["type"], shown, how["output_all_columns"], **how["format_kwargs"])
+
+
+def _read_ids(table: pa.Table, key: str) -> Int64s:
+    column = table[key]
+    if column.null_count:
+        message = f"join_vectors: expected an {key} in each row, found null. Remove those rows."
+        raise ConfigError(message)
+    return int64s(column.cast(pa.int64()))
 
 
 def _open(own: VectorFiles, access: Access) -> tuple[Embeddings, str]:
@@ -164,13 +177,12 @@ class _AddVectors:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
 
-    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        added = {}
+    def __call__(self, table: pa.Table) -> pa.Table:
         for name, own in self._files.items():
             if name not in self._opened:
                 self._opened[name] = _open(own, self._access)[0]
-            added[name] = self._opened[name].take(np.array(batch[own.facts.key], np.int64)).to_pylist()
-        return {**batch, **added}
+            table = table.append_column(name, self._opened[name].take(_read_ids(table, own.facts.key)))
+        return table
 
 
 def _count(rows: Any, name: str) -> int:

@@ -48,6 +48,14 @@ def test_rows_that_were_changed(world: World, place: dict[str, Any]) -> None:
     numbers = join_vectors(some.with_format("numpy"), place)
     assert isinstance(numbers[0]["caption"], str)
     assert numbers.format["type"] == "numpy"
+    assert {*join_vectors(some.with_format("numpy", ["id", "image_id"]), place)[0]} == {"id", "image_id", *place}
+
+
+def test_the_vectors_of_shuffled_rows_are_not_copied(world: World, place: dict[str, Any]) -> None:
+    """`datasets` writes shuffled rows again to add columns to them; the columns of vectors stay mapped."""
+    joined = join_vectors(load(world, images="none", split="train").shuffle(seed=1), place)
+    copies = [file["filename"] for file in joined.cache_files if Path(file["filename"]).name.startswith("cache-")]
+    assert len(copies) == 1
 
 
 def test_the_columns_are_mapped_from_the_cache(world: World, place: dict[str, Any]) -> None:
@@ -82,6 +90,30 @@ def test_a_stream_is_read_by_workers(world: World, place: dict[str, Any]) -> Non
     stream = join_vectors(load(world, images="none", split="train", streaming=True), place)
     expected = list(stream)
     assert list(pickle.loads(pickle.dumps(stream))) == expected
+
+
+@pytest.mark.parametrize("kind", ["arrow", "numpy", "torch", None])
+def test_a_stream_keeps_its_format(world: World, place: dict[str, Any], kind: str | None) -> None:
+    """Vectors of a stream are Arrow until they are numbers of the wanted kind, of which `datasets` makes one tensor."""
+    stream = load(world, images="none", split="train", streaming=True)
+    expected = load(world, images="none", split="train", embeddings=place).with_format(kind)[:2]["net"]
+    joined = join_vectors(stream.with_format(kind), place)
+    found = [row["net"] for row in joined.take(2)]
+    if kind == "arrow":
+        assert found[0].to_pylist() == expected.slice(0, 1).to_pylist()
+    else:
+        assert type(found[0]) is type(expected[0])
+        assert [list(map(float, vector)) for vector in found] == [list(map(float, vector)) for vector in expected]
+    assert joined.features["net"] == datasets.Sequence(datasets.Value("float32"), length=5)
+
+
+def test_rows_without_an_id_are_named(world: World, place: dict[str, Any]) -> None:
+    """Mapped or streamed, a null where an id should be is an error."""
+    rows = load(world, images="none", split="test")
+    lost = rows.map(lambda row: {"image_id": None}, features=rows.features)
+    for some in (lost, lost.to_iterable_dataset()):
+        with pytest.raises(ConfigError, match="expected an image_id in each row, found null"):
+            list(join_vectors(some, place))
 
 
 def test_wrong_arguments(world: World, place: dict[str, Any], tmp_path: Path) -> None:
