@@ -37,7 +37,7 @@ from _newsclippings.storage import (
     report_full_disk,
 )
 from _newsclippings.text import option, printable
-from _newsclippings.vectors import SUMS, Plan
+from _newsclippings.vectors import MOST_PARTS, SUMS, Plan
 
 logger = logging.getLogger(NAME)
 
@@ -271,7 +271,12 @@ def make_encoder(model: str | Encoder, of: str, augment: str | None, device: str
 
 
 def make_plan(encoder: Encoder, items: Items, dtype: str, part_size: int) -> Plan:
-    """Make the plan of the vectors of items."""
+    """Make the plan of the vectors of items; raise `ConfigError` for too many parts."""
+    if (least := -(-len(items.ids) // MOST_PARTS)) > part_size:
+        message = (
+            f"{option('part_size', str(part_size))} makes more than {MOST_PARTS:,} parts. Choose {least:,} or more."
+        )
+        raise ConfigError(message)
     return Plan(
         of=items.of,
         width=encoder.width,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _newsclippings.embed.loop import EncodedPart, check_values, count_threads
-from _newsclippings.errors import BadFileError, ConfigError
+from _newsclippings.errors import BadFileError, ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import SIDES
 from _newsclippings.storage import (
     check_own_folder,
@@ -25,18 +25,20 @@ from _newsclippings.storage import (
     flush_folder,
     foreign_output,
     read_file,
+    read_footer,
     write_atomically,
     write_text,
 )
 from _newsclippings.tables import Int64s, as_array, int64s
 from _newsclippings.text import printable
-from _newsclippings.vectors import PLAN, SUMS, Plan, parse_plan
+from _newsclippings.vectors import PLAN, SUMS, UNREAD, Plan, name_part, parse_plan, parse_sums, parse_unread
 
 README = "README.md"
 COMMAND = "embed"
 _TEMPORARY = r"\.\d+-[0-9a-f]{8}\.tmp"
 _NAMES = rf"({re.escape(PLAN)}|part-\d{{5}}\.parquet|{SUMS}|{re.escape(README)})({_TEMPORARY})?"
 _MOST_PLAN = 1 << 24  # bytes
+_MOST_FOOTER = 64 << 20  # bytes of a footer of Parquet
 
 
 class PartFacts(NamedTuple):
@@ -91,7 +93,7 @@ class Folder:
 
     def place(self, number: int) -> Path:
         """Return the file of a part."""
-        return self.path / self.plan.parts[number]
+        return self.path / name_part(number)
 
     def write(self, part: EncodedPart, ids: Int64s) -> None:
         """Write a part, completely or not at all.
@@ -109,8 +111,7 @@ class Folder:
             starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
             vectors = pa.ListArray.from_arrays(as_array(starts), vectors)
         unread = {reason: sorted(part.unread[reason]) for reason in sorted(part.unread)}
-        metadata = {"plan": self.key, "unread": json.dumps(unread)}
-        schema = pa.schema([("id", pa.int64()), ("vector", vectors.type)], metadata)
+        schema = self._schema().with_metadata({"plan": self.key, UNREAD: json.dumps(unread)})
         table = pa.Table.from_arrays([as_array(ids[places]), vectors], schema=schema)
         with write_atomically(self.place(part.number)) as temporary:
             pq.write_table(table, temporary, compression="none", use_dictionary=False, write_statistics=False)
@@ -126,16 +127,26 @@ class Folder:
         """
         place = self.place(number)
         try:
-            file = pq.ParquetFile(place)
+            file = self._open(place)
             metadata = file.schema_arrow.metadata or {}
-            unread = json.loads(metadata[b"unread"])
-            ids = int64s(file.read(["id"])["id"])
-        except (OSError, pa.ArrowException, KeyError, ValueError):
+            unread = parse_unread(metadata, str(place))
+            column = file.read(["id"])["id"]
+        except (NewsCLIPpingsError, OSError, pa.ArrowException, KeyError, ValueError):
             return None
         if metadata.get(b"plan", b"").decode("ascii", "replace") != self.key:
             message = f"{place} is a part of another plan than {PLAN} beside it. Remove it, and run this again."
             raise ConfigError(message)
-        return PartFacts(ids, unread)
+        sound = not column.null_count and file.schema_arrow.equals(self._schema())
+        return PartFacts(int64s(column), unread) if sound else None
+
+    def _open(self, place: Path) -> pq.ParquetFile:
+        """Open a part, which may come from anyone; its footer is checked before Arrow reads it."""
+        read_footer(place, str(place), ("id", "vector"), _MOST_FOOTER, "", nested=True)
+        return pq.ParquetFile(place)
+
+    def _schema(self) -> pa.Schema:
+        vector = pa.list_(pa.from_numpy_dtype(np.dtype(self.plan.dtype)), self.plan.width)
+        return pa.schema([("id", pa.int64()), ("vector", pa.list_(vector) if self.plan.several else vector)])
 
     def read_vectors(self, number: int) -> tuple[Int64s, npt.NDArray[Any], Int64s]:
         """Read a part.
@@ -148,7 +159,7 @@ class Folder:
         """
         place = self.place(number)
         try:
-            table = pq.ParquetFile(place).read()
+            table = self._open(place).read()
             ids, column = int64s(table["id"]), table["vector"].combine_chunks()
             counts = np.ones(len(ids), np.int64)
             if self.plan.several:
@@ -156,7 +167,7 @@ class Folder:
                 column = column.flatten()
             values = np.frombuffer(column.flatten().buffers()[1] or b"", self.plan.dtype, len(column) * self.plan.width)
             return ids, values.reshape(-1, self.plan.width), counts
-        except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        except (NewsCLIPpingsError, OSError, pa.ArrowException, KeyError, ValueError, AttributeError) as error:
             message = f"{place}: not a part of this plan, or damaged ({printable(str(error))[:100]})."
             raise BadFileError(message) from error
 
@@ -168,12 +179,7 @@ class Folder:
         """
         if not (self.path / SUMS).exists():
             return {}
-        text = read_file(self.path / SUMS, _MOST_PLAN).decode("utf-8", "replace")
-        lines = [re.fullmatch(r"([0-9a-f]{64})  ([\w.-]+)", line) for line in text.splitlines()]
-        if not lines or None in lines:
-            message = f"{self.path / SUMS}: not a list of SHA-256 sums. Remove it, and run `newsclippings embed` again."
-            raise BadFileError(message)
-        return {line[2]: line[1] for line in lines if line}
+        return parse_sums(read_file(self.path / SUMS, _MOST_PLAN), str(self.path / SUMS))
 
     def compute_sums(self, names: Iterable[str]) -> dict[str, str]:
         """Compute the SHA-256 of files, in threads; "" for one that is not there."""

@@ -165,6 +165,8 @@ def _chunks(group: Any, leaves: list[Leaf], wanted: dict[int, str], end: int) ->
     for k, name in wanted.items():
         fields = columns[k][3]
         starts = [_count(fields[number]) for number in (9, 11) if number in fields]
+        if not fields[5]:  # without values there need be no page, which then begins at 0
+            starts = [start for start in starts if start] or [4]
         packed, unpacked = _count(fields[7]), _count(fields[6])
         encodings = _list(fields[2])
         path, kind = leaves[k]

@@ -7,18 +7,33 @@ from _newsclippings.vectors.embeddings import (
 )
 from _newsclippings.vectors.export import convert_embeddings
 from _newsclippings.vectors.files import VectorFiles, find_vectors, read_embeddings, read_faces
-from _newsclippings.vectors.plan import PLAN, SUMS, Plan, parse_plan
+from _newsclippings.vectors.plan import (
+    MOST_PARTS,
+    PLAN,
+    SUMS,
+    UNREAD,
+    Plan,
+    name_part,
+    parse_plan,
+    parse_sums,
+    parse_unread,
+)
 
 __all__ = [
+    "MOST_PARTS",
     "PLAN",
     "SUMS",
+    "UNREAD",
     "Embeddings",
     "Plan",
     "VectorFiles",
     "convert_embeddings",
     "find_vectors",
     "load_embeddings",
+    "name_part",
     "parse_plan",
+    "parse_sums",
+    "parse_unread",
     "read_embedding_ids",
     "read_embeddings",
     "read_faces",

@@ -53,7 +53,7 @@ from _newsclippings.vectors.embeddings import (
     read_pickle,
 )
 from _newsclippings.vectors.pickled_arrays import PickledArrays
-from _newsclippings.vectors.plan import MOST_WIDTH, PLAN, SUMS, Plan, parse_plan
+from _newsclippings.vectors.plan import MOST_WIDTH, PLAN, SUMS, Plan, parse_plan, parse_sums, parse_unread
 
 ID, VECTOR = "id", "vector"  # columns of Parquet and Arrow
 IDS, VECTORS = "ids", "vectors"  # tensors of safetensors
@@ -343,9 +343,9 @@ def _read_folder(location: str, plan: Plan, fetch: Callable[[str], str]) -> Iter
 
     def read(part: str) -> tuple[str, list[Batch]]:
         path = fetch(f"{location}/{part}")
-        if part in sums:
+        if sums:
             with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sums[part]:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sums.get(part):
                     do = "Fetch it again, or remove it and run the same `newsclippings embed` again."
                     raise bad_file(f"{shown}/{part}", f"the content that {SUMS} names", "another", do)
         return path, [*_guard(f"{shown}/{part}", _read_parquet(path, f"{shown}/{part}", plan.width, plan.several))]
@@ -354,10 +354,9 @@ def _read_folder(location: str, plan: Plan, fetch: Callable[[str], str]) -> Iter
     with ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="newsclippings") as pool:
         for part, (path, batches) in map_ahead(pool, read, iter(plan.parts), _READ_AHEAD):
             yield from batches
-            each = np.sort(np.concatenate([_unread_ids(path), *(batch.ids for batch in batches)]))
+            each = np.sort(np.concatenate([_unread_ids(path, f"{shown}/{part}"), *(batch.ids for batch in batches)]))
             known += len(each)
             ids.update(each.astype("<i8").tobytes())
-            del part
     if known != plan.count or ids.hexdigest() != plan.ids_sha256:
         found = f"{known:,} others" if known == plan.count else f"{known:,}"
         do = "Make the folder again with `newsclippings embed`."
@@ -365,20 +364,17 @@ def _read_folder(location: str, plan: Plan, fetch: Callable[[str], str]) -> Iter
 
 
 def _read_sums(location: str, fetch: Callable[[str], str]) -> dict[str, str]:
-    """Read name -> SHA-256 from SHA256SUMS; nothing for a local folder that has none yet."""
+    """Read name -> SHA-256 of each part; nothing for a local folder that is not complete yet."""
     if not is_url(location) and not os.path.exists(f"{location}/{SUMS}"):
         return {}
-    text = read_file(find_place(fetch(f"{location}/{SUMS}")), _SMALL).decode("utf-8", "replace")
-    lines = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in text.splitlines())
-    return {line[2]: line[1] for line in lines if line}
+    return parse_sums(read_file(find_place(fetch(f"{location}/{SUMS}")), _SMALL), f"{without_secrets(location)}/{SUMS}")
 
 
-def _unread_ids(path: str) -> Int64s:
+def _unread_ids(path: str, shown: str) -> Int64s:
     """Read from the metadata of a part the ids that it has no vector of, because they could not be read."""
     import pyarrow.parquet as pq
 
-    metadata = pq.read_schema(path).metadata or {}
-    by_reason = json.loads(metadata.get(b"unread", b"{}"))
+    by_reason = parse_unread(pq.read_schema(path).metadata or {}, shown)
     return np.array([number for ids in by_reason.values() for number in ids], np.int64)
 
 

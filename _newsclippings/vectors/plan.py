@@ -6,6 +6,7 @@ ascending order, and, when it is complete, SHA256SUMS and a README.md.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
@@ -16,7 +17,10 @@ from _newsclippings.storage import DECODER, describe_json_error
 PLAN: Final = "plan.json"
 SUMS: Final = "SHA256SUMS"
 FORMAT: Final = 1  # of the folder; a reader refuses a higher one
+MOST_ID: Final = (1 << 63) - 1
+MOST_PARTS: Final = 100_000
 MOST_WIDTH: Final = 1 << 20  # numbers of a vector
+UNREAD: Final = b"unread"  # key in the metadata of a part: JSON, reason -> ids without a vector
 _DO = "Fetch the folder again, or make it again with `newsclippings embed`."
 
 
@@ -49,11 +53,16 @@ class Plan:
     @property
     def parts(self) -> list[str]:
         """The names of all parts."""
-        return [f"part-{number:05d}.parquet" for number in range(-(-self.count // self.part_size))]
+        return [name_part(number) for number in range(-(-self.count // self.part_size))]
 
     def to_json(self) -> str:
         """Return the content of plan.json."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def name_part(number: int) -> str:
+    """Return the name of the file of a part."""
+    return f"part-{number:05d}.parquet"
 
 
 def parse_plan(text: bytes, location: str) -> Plan:
@@ -87,12 +96,45 @@ def parse_plan(text: bytes, location: str) -> Plan:
         "encoder": isinstance(given["encoder"], dict),
     }
     wrong = [name for name in names if not sound[name]]
-    if not wrong and -(-given["count"] // given["part_size"]) > 100_000:
+    if not wrong and -(-given["count"] // given["part_size"]) > MOST_PARTS:
         wrong = ["part_size"]
     if wrong:
-        found = f"{wrong[0]} {json.dumps(given[wrong[0]], default=str)[:80]}"
+        found = f'"{wrong[0]}": {json.dumps(given[wrong[0]], default=str)[:80]}'
         raise bad_file(location, "the plan of a folder of vectors", found, _DO)
     return Plan(**given)
+
+
+def parse_sums(text: bytes, location: str) -> dict[str, str]:
+    """Read SHA256SUMS: name -> SHA-256.
+
+    Raises:
+        BadFileError: it is something else.
+    """
+    lines = text.decode("utf-8", "replace").splitlines()
+    sums = [re.fullmatch(r"([0-9a-f]{64}) [ *]([\w.-]+)", line) for line in lines]
+    if not sums or None in sums:
+        do = "Remove it, and run the same `newsclippings embed` again."
+        raise bad_file(location, "a list of SHA-256 sums", "something else", do)
+    return {line[2]: line[1] for line in sums if line}
+
+
+def parse_unread(metadata: Mapping[bytes, bytes], location: str) -> dict[str, list[int]]:
+    """Read from the metadata of a part which ids have no vector: reason -> ids.
+
+    Raises:
+        BadFileError: it is something else.
+    """
+    try:
+        unread = DECODER.decode(metadata.get(UNREAD, b"{}").decode())
+        lists = [*unread.values()]
+        if all(isinstance(ids, list) and all(_is_count(each, -MOST_ID, MOST_ID) for each in ids) for ids in lists):
+            return dict(unread)
+        found = "something else"
+    except (ValueError, RecursionError) as error:
+        found = describe_json_error(error)
+    except AttributeError:
+        found = "something else"
+    raise bad_file(location, "ids without a vector, by reason, in its metadata", found, _DO)
 
 
 def _is_count(value: Any, least: int, most: int) -> bool:

@@ -14,11 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.constants import change_constant
 from support.encoding import WIDTH, count_of, encoder, faces, read_folder, vectors_of, wanted
 from support.remote import Origin, Published
 from support.world import World
 
-from newsclippings import ConfigError, DataNotFoundError, MissingDataError, embed
+from newsclippings import (
+    ConfigError,
+    DataNotFoundError,
+    MissingDataError,
+    embed,
+    read_embeddings,
+    verify_vectors,
+)
 
 
 def sha256(data: bytes) -> str:
@@ -177,6 +185,27 @@ def test_unreadable_pictures_have_no_row(new_world: Callable[..., World], tmp_pa
             found.setdefault(reason, []).extend(ids)
     assert {reason: sorted(ids) for reason, ids in found.items()} == unread
     assert "2: does not decode; 2: missing or empty" in (out / "README.md").read_text()
+
+
+def test_a_part_without_any_vector_is_joined(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """If none of a part's pictures can be read, the others are read from the folder all the same."""
+    world = new_world(tar=False)
+    paths = wanted(world)
+    ids = list(paths)
+    for number in ids[6:12]:
+        (world.origin / paths[number]).write_bytes(b"<html>")
+    embed(tmp_path / "out", encoder(), data_dir=world.root, part_size=6, missing="null")
+    assert read_embeddings(tmp_path / "out")[0].tolist() == ids[:6] + ids[12:]
+    assert verify_vectors(tmp_path / "out", encoder(), data_dir=world.root).sound
+
+
+def test_too_many_parts_are_refused(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is written, with the part_size that would do."""
+    change_constant(monkeypatch, "MOST_PARTS", 10, of="plan")
+    with pytest.raises(ConfigError, match=r"part_size='3' makes more than 10 parts. Choose 4 or more"):
+        embed(tmp_path / "out", encoder(), data_dir=world.root, part_size=3)
+    assert not (tmp_path / "out").exists()
+    embed(tmp_path / "out", encoder(), data_dir=world.root, part_size=4)
 
 
 def test_too_many_unreadable_pictures_are_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -21,7 +22,15 @@ from support.reading import environment
 from support.world import World
 
 from _newsclippings.embed import make, verify
-from newsclippings import ConfigError, DataNotFoundError, Encoder, embed, verify_vectors
+from newsclippings import (
+    BadFileError,
+    ConfigError,
+    DataNotFoundError,
+    Encoder,
+    embed,
+    read_embeddings,
+    verify_vectors,
+)
 
 
 def made(world: World, out: Path, made_by: Encoder | None = None, **options: Any) -> Path:
@@ -118,6 +127,70 @@ def test_each_fault_is_named(world: World, tmp_path: Path, change: Callable[[Pat
     for text in says:
         assert any(text in problem for problem in report.problems), report.problems
     assert "Not sound" in str(report)
+
+
+UNREAD = [
+    "[]",
+    "null",
+    '{"a": 5}',
+    '{"a": ["x"]}',
+    '{"a": [1.5]}',
+    '{"a": [1e400]}',
+    "[" * 10_000,
+    '{"a": [%s]}' % 10**20,
+]
+
+
+@pytest.mark.parametrize("unread", UNREAD, ids=lambda text: text[:12])
+def test_a_part_of_a_stranger_with_odd_metadata(world: World, tmp_path: Path, unread: str) -> None:
+    """It is damaged: `--check` names it, joining is an error of this package, and `embed` makes it again."""
+    out = made(world, tmp_path / "out")
+    part = out / "part-00001.parquet"
+    whole = part.read_bytes()
+    table = pq.read_table(part)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"unread": unread.encode()}), part)
+    renew_sums(out)
+    report = verify_vectors(out, encoder(), data_dir=world.root)
+    assert report.problems == ["part-00001.parquet is not there, or damaged"]
+    with pytest.raises(BadFileError, match=r"part-00001.parquet: expected ids without a vector"):
+        read_embeddings(out)
+    made(world, out)
+    assert part.read_bytes() == whole
+
+
+@pytest.mark.parametrize("column", ["id", "vector"])
+def test_a_part_with_other_columns_is_made_again(world: World, tmp_path: Path, column: str) -> None:
+    """Ids that are null, or vectors of another type, are no part of the plan."""
+    out = made(world, tmp_path / "out")
+    part = out / "part-00001.parquet"
+    whole = part.read_bytes()
+    table = pq.read_table(part)
+    odd = [None] * len(table) if column == "id" else table["vector"].to_pylist()
+    kind = pa.int64() if column == "id" else pa.list_(pa.float64(), 12)
+    pq.write_table(table.set_column(column == "vector", column, pa.array(odd, kind)), part)
+    renew_sums(out)
+    assert not verify_vectors(out, encoder(), data_dir=world.root).sound
+    made(world, out)
+    assert part.read_bytes() == whole
+
+
+def test_hostile_parts(world: World, tmp_path: Path) -> None:
+    """Whatever byte of a part is changed, a check ends with a report."""
+    out = made(world, tmp_path / "out")
+    (out / "SHA256SUMS").unlink()
+    part = out / "part-00001.parquet"
+    whole = part.read_bytes()
+    rng = np.random.default_rng(5)
+    for trial in range(60):
+        data = bytearray(whole)
+        at = len(data) - 1 - int(rng.exponential(500)) % len(data)
+        if trial % 4 == 0:
+            del data[at : at + 3]
+        else:
+            data[at] ^= 1 << int(rng.integers(8))
+        part.write_bytes(data)
+        with contextlib.suppress(ConfigError):  # of a part of another plan
+            assert not verify_vectors(out, encoder(), data_dir=world.root).sound
 
 
 def test_another_model_or_corpus_is_noted(world: World, tmp_path: Path, new_world: Callable[..., World]) -> None:

@@ -206,7 +206,7 @@ def test_a_changed_file_is_read_again(world: World, vectors: Rows, tmp_path: Pat
     assert right(as_captions, other, key="id")
 
 
-@pytest.mark.parametrize("damage", ["part", "ids", "incomplete", "newer", "plan", "width"])
+@pytest.mark.parametrize("damage", ["part", "ids", "incomplete", "newer", "plan", "width", "sums", "unlisted"])
 def test_damaged_folders(world: World, vectors: Rows, tmp_path: Path, damage: str) -> None:
     """A part that was changed, lost or made for another plan is an error that names it."""
     changes: dict[str, Any] = {"newer": {"format": 2}, "width": {"width": 4}}.get(damage, {})
@@ -218,7 +218,14 @@ def test_damaged_folders(world: World, vectors: Rows, tmp_path: Path, damage: st
         "newer": "made by a newer version",
         "plan": "expected the plan of a folder of vectors",
         "width": "a vector of 4 numbers, found 5",
+        "sums": "SHA256SUMS: expected a list of SHA-256 sums",
+        "unlisted": "part-00001.parquet: expected the content that SHA256SUMS names",
     }[damage]
+    sums = folder / "SHA256SUMS"
+    if damage == "sums":
+        sums.write_text("<html>")
+    if damage == "unlisted":
+        sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "00001" not in line))
     if damage == "part":
         with (folder / "part-00001.parquet").open("r+b") as file:
             file.seek(200)
