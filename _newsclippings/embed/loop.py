@@ -15,6 +15,7 @@ from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
 from _newsclippings.errors import ConfigError
 from _newsclippings.storage import limit_threads, map_ahead
 from _newsclippings.tables import Int64s
+from _newsclippings.text import printable
 
 READ = 16  # items that a thread reads and prepares at a time
 
@@ -181,7 +182,7 @@ def encode(encoder: Encoder, ids: Int64s, batch: list[tuple[int, Any]]) -> Vecto
         )
         raise
     if encoder.several:
-        arrays = [np.array(each, np.float32) for each in answer]
+        arrays = [_to_floats(encoder, each) for each in answer]
         shapes = [array.shape for array in arrays if array.ndim != 2 or array.shape[1] != encoder.width]
         if shapes or len(arrays) != len(batch):
             found = f"one of shape {shapes[0]}" if shapes else f"{len(arrays)} arrays"
@@ -190,12 +191,24 @@ def encode(encoder: Encoder, ids: Int64s, batch: list[tuple[int, Any]]) -> Vecto
         values = np.concatenate([np.empty((0, encoder.width), np.float32), *arrays])
         counts = np.array([len(array) for array in arrays], np.int64)
     else:
-        values, counts = np.array(answer, np.float32), np.ones(len(batch), np.int64)
+        values, counts = _to_floats(encoder, answer), np.ones(len(batch), np.int64)
         if values.shape != (len(batch), encoder.width):
             shape = (len(batch), encoder.width)
             raise _wrong_encoder(encoder, f"expected an array of shape {shape}, found {values.shape}")
     check_values(encoder.of, ids[places].repeat(counts), values)
     return Vectors(places, values, counts)
+
+
+def _to_floats(encoder: Encoder, answer: Any) -> Float32s:
+    """Copy what an encoder returned; raise `ConfigError` if it is not numbers."""
+    try:
+        array = np.asarray(answer)
+    except Exception as error:  # of numpy, or of the library whose tensor it is
+        raise _wrong_encoder(encoder, f"{type(answer).__name__} ({printable(str(error))[:100]})") from error
+    if array.dtype.kind not in "fiu":
+        raise _wrong_encoder(encoder, f"expected numbers, found {type(answer).__name__} of type {array.dtype}")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        return np.array(array, np.float32)
 
 
 def check_values(of: str, ids: Int64s, values: npt.NDArray[Any]) -> None:

@@ -18,7 +18,7 @@ from _newsclippings.corpus import Corpus
 from _newsclippings.embed.callables import check_encoder
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.encoders import add_augmentation, open_encoder
-from _newsclippings.embed.items import CONFIG, DEFAULT_IDS, Items, find_config, find_items
+from _newsclippings.embed.items import DEFAULT_IDS, Items, find_config, find_items
 from _newsclippings.embed.loop import READ, EncodedPart, count_ids, encode_parts, range_of
 from _newsclippings.embed.parts import Folder, PartFacts, check_folder
 from _newsclippings.embed.ranks import find_device, find_rank
@@ -172,7 +172,8 @@ def embed(
     request = make_request(find_config(ids), missing, data_dir=data_dir, visual_news=visual_news, **places)
     cache, access = Path(cache_dir or cache_folder(), NAME), Access(storage_options, token)
     inputs = find_inputs(request, access=access)
-    lists = [os.fspath(ids)] if isinstance(ids, str | os.PathLike) and not str(ids).startswith(CONFIG) else []
+    given = os.path.expanduser(ids) if isinstance(ids, str | os.PathLike) else ""
+    lists = [given] if os.path.isfile(given) else []
     check_not_input(path, [*inputs.list_places(), *lists])
     check_folder(path)
     source = Source.open(of, ids, inputs, cache, whole=missing == "error")

@@ -136,6 +136,8 @@ def test_captions_may_come_from_the_metadata(new_world: Callable[..., World], tm
     ("ids", "error", "says"),
     [
         ("nowhere.txt", DataNotFoundError, "no such file.*config:merged_balanced.*all"),
+        ("", DataNotFoundError, "no such file"),
+        (Path.cwd(), DataNotFoundError, "no such file"),
         ("config:merged_balancd", ConfigError, "Did you mean 'merged_balanced'"),
         ([], ConfigError, "has no ids"),
         ([1.5], ConfigError, "expected 'all', 'config:NAME', a file, or a list"),
@@ -258,6 +260,11 @@ def spoiled(value: float) -> Callable[[list[Any]], Any]:
         ({"encode": lambda batch: np.stack(batch)[1:]}, {}, r"shape \(5, 12\), found \(4, 12\)"),
         ({"encode": np.stack, "several": True}, {}, r"5 arrays of shape \(any, 12\), found one of shape \(12,\)"),
         ({"encode": lambda _: [], "several": True}, {}, "found 0 arrays"),
+        ({"encode": lambda _: None}, {}, "expected numbers, found NoneType"),
+        ({"encode": lambda _: "vectors"}, {}, "expected numbers, found str"),
+        ({"encode": lambda batch: np.stack(batch).astype("c8")}, {}, "found ndarray of type complex64"),
+        ({"encode": lambda batch: np.stack(batch).astype("f8") * 1e300}, {}, "not finite"),
+        ({"encode": lambda batch: [[0.0] * k for k in range(len(batch))]}, {}, r"list \(setting an array element"),
     ],
 )
 def test_what_is_no_vector_is_refused(
