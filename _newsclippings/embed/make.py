@@ -375,8 +375,8 @@ class _Tally:
 def _drop_damaged(folder: Folder) -> None:
     """Remove parts of a complete folder that do not match its checksums, so that they are made again."""
     sums = folder.read_sums()
-    now = folder.compute_sums(sums)
-    damaged = [name for name, digest in sums.items() if now[name] != digest]
+    now = folder.compute_sums({*sums, *folder.names} if sums else ())
+    damaged = sorted(name for name, digest in now.items() if digest != sums.get(name))
     if damaged:
         logger.warning("%s: made again, because it does not match %s: %s", folder.path, SUMS, ", ".join(damaged))
         (folder.path / SUMS).unlink(missing_ok=True)

@@ -91,6 +91,11 @@ class Folder:
         text = read_file(path / PLAN, _MOST_PLAN)
         return cls(path, parse_plan(text, str(path / PLAN)), hashlib.sha256(text).hexdigest())
 
+    @property
+    def names(self) -> list[str]:
+        """The files that SHA256SUMS lists."""
+        return sorted([PLAN, README, *self.plan.parts])
+
     def place(self, number: int) -> Path:
         """Return the file of a part."""
         return self.path / name_part(number)
@@ -201,7 +206,7 @@ class Folder:
         try:
             if not (self.path / SUMS).exists():
                 write_text(self.path / README, describe(self.plan, unread))
-                sums = self.compute_sums(sorted([PLAN, README, *self.plan.parts]))
+                sums = self.compute_sums(self.names)
                 write_text(self.path / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
         except FileNotFoundError:
             if not (self.path / SUMS).exists():

@@ -159,13 +159,19 @@ def _check_sums(folder: Folder, report: VectorsReport) -> None:
             report.problems.append(f"{name} does not match {SUMS}")
     if unlisted := [name for name in folder.plan.parts if sums and name not in sums]:
         report.problems.append(f"{SUMS} does not list {unlisted[0]}")
+    others = sorted({*os.listdir(folder.path)} - {SUMS, *folder.names})
+    report.notes += [f"{printable(name)} is not a file of {PLAN}" for name in others[:_SHOWN]]
 
 
 def _check_parts(folder: Folder, report: VectorsReport) -> Int64s:
     """Read all parts; return all ids, read and unread, if they are those of the plan, else none."""
     ids, unread = [], report.unread
     for number, name in enumerate(folder.plan.parts):
-        facts = folder.read_facts(number)
+        try:
+            facts = folder.read_facts(number)
+        except ConfigError as error:  # a part of another plan
+            report.problems.append(str(error))
+            return np.empty(0, np.int64)
         if facts is None:
             if not any(problem.startswith(name) for problem in report.problems):
                 report.problems.append(f"{name} is not there, or damaged")

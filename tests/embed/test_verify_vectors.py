@@ -78,6 +78,11 @@ def lose(out: Path) -> None:
     (out / "part-00003.parquet").unlink()
 
 
+def shorten_sums(out: Path) -> None:
+    lines = (out / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (out / "SHA256SUMS").write_text("".join(lines[:-2]))
+
+
 def lose_and_hide(out: Path) -> None:
     lose(out)
     renew_sums(out)
@@ -116,6 +121,8 @@ def swap(out: Path) -> None:
         (swap, ["the parts have other ids than plan.json says"]),
         (lambda out: (out / "SHA256SUMS").unlink(), ["there is no SHA256SUMS: the folder is not complete"]),
         (lambda out: (out / "README.md").write_text("x"), ["README.md does not match SHA256SUMS"]),
+        (shorten_sums, ["SHA256SUMS does not list part-00007.parquet"]),
+        (lambda out: (out / "plan.json").write_text((out / "plan.json").read_text() + "\n"), ["of another plan"]),
     ],
 )
 def test_each_fault_is_named(world: World, tmp_path: Path, change: Callable[[Path], object], says: list[str]) -> None:
@@ -127,6 +134,24 @@ def test_each_fault_is_named(world: World, tmp_path: Path, change: Callable[[Pat
     for text in says:
         assert any(text in problem for problem in report.problems), report.problems
     assert "Not sound" in str(report)
+
+
+def test_what_is_missing_in_the_sums_is_made_again(world: World, tmp_path: Path) -> None:
+    """Checksums that were cut between two lines are completed."""
+    out = made(world, tmp_path / "out")
+    whole = bytes_of(out)
+    shorten_sums(out)
+    made(world, out)
+    assert bytes_of(out) == whole
+
+
+def test_other_files_are_noted(world: World, tmp_path: Path) -> None:
+    """They harm nothing, except those who read all files of the folder."""
+    out = made(world, tmp_path / "out")
+    (out / "part-00099.parquet").write_bytes((out / "part-00000.parquet").read_bytes())
+    report = verify_vectors(out, encoder(), data_dir=world.root)
+    assert report.sound
+    assert report.notes == ["part-00099.parquet is not a file of plan.json"]
 
 
 UNREAD = [
