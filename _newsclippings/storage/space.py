@@ -104,7 +104,7 @@ def check_space(folder: str | Path, needed: int, what: str, else_do: str, done: 
     if needed > free:
         message = (
             f"{folder}: not enough disk space: {needed:,} bytes are needed for {what}, and {free:,} are free. {done}: "
-            f"free some space, {else_do}, or ask for fewer splits."
+            f"free some space, {else_do}, or ask for less."
         )
         raise NoSpaceError(message)
 
@@ -131,7 +131,7 @@ def out_of_space(folder: str | Path, cause: OSError, else_do: str, needed: int |
     elif _has_no_free_inode(folder):
         what = f"the disk is full: it can hold no more files, although {free:,} bytes are free"
         do = "remove some files"
-    message = f"{folder}: {what}. Nothing unfinished was kept: {do}, {else_do}, or ask for fewer splits."
+    message = f"{folder}: {what}. Nothing unfinished was kept: {do}, {else_do}, or ask for less."
     return NoSpaceError(message, number)
 
 
