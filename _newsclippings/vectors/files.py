@@ -53,7 +53,7 @@ from _newsclippings.vectors.embeddings import (
     read_pickle,
 )
 from _newsclippings.vectors.pickled_arrays import PickledArrays
-from _newsclippings.vectors.plan import MOST_WIDTH, PLAN, SUMS, Plan, parse_plan
+from _newsclippings.vectors.plan import MOST_WIDTH, PLAN, SUMS, Plan, parse_plan, parse_sums
 
 ID, VECTOR = "id", "vector"  # columns of Parquet and Arrow
 IDS, VECTORS = "ids", "vectors"  # tensors of safetensors
@@ -368,9 +368,7 @@ def _read_sums(location: str, fetch: Callable[[str], str]) -> dict[str, str]:
     """Read name -> SHA-256 from SHA256SUMS; nothing for a local folder that has none yet."""
     if not is_url(location) and not os.path.exists(f"{location}/{SUMS}"):
         return {}
-    text = read_file(find_place(fetch(f"{location}/{SUMS}")), _SMALL).decode("utf-8", "replace")
-    lines = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in text.splitlines())
-    return {line[2]: line[1] for line in lines if line}
+    return parse_sums(read_file(find_place(fetch(f"{location}/{SUMS}")), _SMALL))
 
 
 def _unread_ids(path: str) -> Int64s:
@@ -380,6 +378,35 @@ def _unread_ids(path: str) -> Int64s:
     metadata = pq.read_schema(path).metadata or {}
     by_reason = json.loads(metadata.get(b"unread", b"{}"))
     return np.array([number for ids in by_reason.values() for number in ids], np.int64)
+
+
+def check_part(path: str, shown: str, plan: Plan) -> int:
+    """Check the footer of a part of a folder.
+
+    Args:
+        path: of the part; that of an open descriptor, for example.
+        shown: its name, for errors.
+        plan: of the folder.
+
+    Returns:
+        The number of its rows.
+
+    Raises:
+        BadFileError: it has other columns than ids and vectors of the plan.
+    """
+
+    def check() -> int:
+        schema, batches = _open_parquet(path, shown, NO_ACCESS)
+        form = _form_of_batches(schema, batches, shown)
+        found = (form.width, form.several, "float16" if form.half else "float32")
+        if schema.names != [ID, VECTOR] or found != (plan.width, plan.several, plan.dtype):
+            columns = printable(", ".join(f"{field.name[:40]} ({str(field.type)[:80]})" for field in [*schema][:5]))
+            expected = f"columns {ID} and {VECTOR}, of {plan.width:,} numbers ({plan.dtype}), as its {PLAN} says"
+            raise bad_file(shown, expected, columns, "Remove it, and run the same `newsclippings embed` again.")
+        return read_footer(find_place(path), shown, (ID, VECTOR), _MOST_FOOTER, _FORMS, nested=True).rows
+
+    rows: int = _guarded(shown, check)
+    return rows
 
 
 def _ids_beside(location: str) -> str:

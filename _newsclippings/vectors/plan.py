@@ -95,5 +95,11 @@ def parse_plan(text: bytes, location: str) -> Plan:
     return Plan(**given)
 
 
+def parse_sums(text: bytes) -> dict[str, str]:
+    """Read name -> SHA-256 from the content of SHA256SUMS."""
+    lines = (re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in text.decode("utf-8", "replace").splitlines())
+    return {line[2]: line[1] for line in lines if line}
+
+
 def _is_count(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
