@@ -203,8 +203,9 @@ def embed(
             (path / SUMS).unlink(missing_ok=True)
             ids_done, ids_todo = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
             check_space(path, ids_todo * plan.width * np.dtype(dtype).itemsize, "the vectors", _LARGER)
+            quiet = None if number == 0 else True  # one bar for all ranks; none if stderr is no terminal
             bar = stack.enter_context(
-                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=None)
+                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=quiet)
             )
             if engine == RAY:
                 opening = (source.pictures, source.open_pictures)

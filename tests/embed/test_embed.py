@@ -18,7 +18,7 @@ from support.encoding import WIDTH, count_of, encoder, faces, read_folder, vecto
 from support.remote import Origin, Published
 from support.world import World
 
-from newsclippings import ConfigError, DataNotFoundError, MissingDataError, embed
+from newsclippings import BadTarError, ConfigError, DataNotFoundError, MissingDataError, embed
 
 
 def sha256(data: bytes) -> str:
@@ -177,6 +177,27 @@ def test_unreadable_pictures_have_no_row(new_world: Callable[..., World], tmp_pa
             found.setdefault(reason, []).extend(ids)
     assert {reason: sorted(ids) for reason, ids in found.items()} == unread
     assert "2: does not decode; 2: missing or empty" in (out / "README.md").read_text()
+
+
+def test_of_a_damaged_tar_the_whole_part_is_used(world: World, tmp_path: Path) -> None:
+    """Only with missing="null": a tar that ends early, and a picture that a broken download filled with zeros."""
+    tar, expected = tmp_path / "half.tar", vectors_of(world)
+    data = world.tar.read_bytes()
+    tar.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadTarError, match=r"half\.tar: .*missing='null'"):
+        embed(tmp_path / "out", encoder(), data_dir=world.root, visual_news=tar)
+    report = embed(tmp_path / "out", encoder(), data_dir=world.root, visual_news=tar, missing="null")
+    found = read_folder(tmp_path / "out")
+    assert 0 < len(found) < len(expected)
+    assert report.unread == {"missing or empty": len(expected) - len(found)}
+    assert all(np.array_equal(found[number], expected[number]) for number in found)
+    zeros, number = tmp_path / "zeros.tar", list(expected)[4]
+    picture = world.pictures[wanted(world)[number]]
+    start = data.index(picture)
+    zeros.write_bytes(data[: start + 40] + bytes(len(picture) - 40) + data[start + len(picture) :])
+    report = embed(tmp_path / "zeros", encoder(), data_dir=world.root, visual_news=zeros, missing="null")
+    assert report.unread == {"ends in zeros": 1}
+    assert list(read_folder(tmp_path / "zeros")) == [each for each in expected if each != number]
 
 
 def test_too_many_unreadable_pictures_are_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:
