@@ -2,14 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sweep train browser lint test-oldest test-reader wheel clean
+.PHONY: demo demo-embed test sweep train ray browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
 
-# The suite, on all cores.
+# Vectors of the sample with real weights. Afterwards `make test` also tests the encoders with them.
+demo-embed: .venv/demo
+	$(BIN)/python -m examples.demo_embed demo
+
+# The suite, with three workers on two cores, because half of it waits for servers and child processes.
+WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
 test: .venv/dev
-	$(BIN)/python -m pytest -n auto -m "not sweep"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
 
 # The long part of the suite: thousands of damaged, swapped and forked cases.
 sweep: .venv/dev
@@ -17,6 +22,10 @@ sweep: .venv/dev
 
 # Afterwards `make test` also tests the training.
 train: .venv/train
+
+# Afterwards `make test` also tests `embed --engine ray`.
+ray: .venv/dev
+	$(BIN)/python -m pip install --quiet --editable ".[ray]"
 
 # Afterwards `make test` also opens the page of `preview --html` in a headless Chromium (installed by root on Debian).
 browser: .venv/dev
@@ -60,6 +69,11 @@ wheel: .venv/dev
 
 .venv/dev: .venv/runtime
 	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+.venv/demo: .venv/runtime requirements-demo.txt
+	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements-demo.txt
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt

@@ -52,6 +52,7 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
+from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -91,6 +92,8 @@ __all__ = [
     "BadTarError",
     "ConfigError",
     "DataNotFoundError",
+    "EmbedReport",
+    "Encoder",
     "HubError",
     "MissingDataError",
     "MissingDependencyError",
@@ -102,7 +105,9 @@ __all__ = [
     "RemoteWriteError",
     "Report",
     "UnsafePathError",
+    "VectorsReport",
     "decode_small",
+    "embed",
     "join_images",
     "join_vectors",
     "load",
@@ -110,6 +115,7 @@ __all__ = [
     "read_faces",
     "verify",
     "verify_built",
+    "verify_vectors",
 ]
 
 logger = logging.getLogger(NAME)

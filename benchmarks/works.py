@@ -223,5 +223,21 @@ WORKS: Final[dict[str, Work]] = {
             C("pickle.load, one matrix", "stdlib.at_once"),
         ),
     ),
+    **{
+        f"vectors_{name}": Work(
+            f"vectors of up to 4,000 pictures by {model}",
+            ("captions", "pictures"),
+            (
+                C("ours: embed", f"encode.{name}", needs),
+                C("our reading and decoding alone", f"encode.{name}_read", needs, floor=True),
+                C("the model alone", f"encode.{name}_model", needs, floor=True),
+                C("Dataset, DataLoader, model; 2 workers", f"encode.{name}_script", needs or "torch", workers=2),
+            ),
+        )
+        for name, model, needs in (
+            ("waiting", "a model that waits 3 ms for each, without the CPU", ""),
+            ("network", "EfficientNet-lite0", "efficientnet_lite_pytorch"),
+        )
+    },
 }
-ROWS_READ: Final = 4_000  # in training_reading and training_batches: more would only repeat the same decoding
+ROWS_READ: Final = 4_000  # in training_reading, training_batches and vectors: more would only repeat the same decoding

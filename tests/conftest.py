@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -44,6 +45,12 @@ import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
 # How long an example takes depends on the machine more than on the code.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """Leave everything imported and collected out of later garbage collections, which each training asks for twice."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

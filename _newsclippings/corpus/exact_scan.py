@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.corpus.fast_scan import BLOCK, MakeTable
+from _newsclippings.corpus.fast_scan import BLOCK, DECODED, MakeTable
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.storage import DECODER, TRUNCATED, Stream, check_json_head, describe_json_error, has_surrogates
 from _newsclippings.tables import Int64s, table_of
@@ -17,20 +17,27 @@ MAX_RECORD = 1 << 22  # characters; the longest real record has a few thousand
 
 
 def scan_exactly(
-    stream: Stream, location: str, wanted: Int64s, schema: pa.Schema, make_table: MakeTable | None
+    stream: Stream, location: str, wanted: Int64s | None, schema: pa.Schema, make_table: MakeTable | None
 ) -> pa.Table:
-    """Read the wanted records, in file order; see `pick_records` for the arguments and errors."""
-    picked: dict[int, dict[str, Any]] = {}
-    ids = set(wanted.tolist())
+    """Read the wanted records (None: all), in file order; see `pick_records` for the arguments and errors."""
+    ids = set(wanted.tolist()) if wanted is not None else None
+    seen: set[int] = set()
+    records: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
+
+    def convert() -> None:
+        tables.append(make_table(records) if make_table else table_of(records, schema))
+        records.clear()
+
     for number, record in enumerate(walk_records(stream, location)):
         place = f"{location}: record {number}"
         record_id = record.get("id")
         if type(record_id) is not int:
             raise bad_file(place, "an integer id", repr(record_id)[:60], _DO)
-        if record_id not in ids:
+        if ids is not None and record_id not in ids:
             continue
         place = f"{place} (id {record_id})"
-        if record_id in picked:
+        if record_id in seen:
             raise bad_file(place, "each id once", "the id a second time", _DO)
         for name in schema.names[1:]:
             value = record.get(name)
@@ -38,9 +45,12 @@ def scan_exactly(
                 raise bad_file(place, f"a string as {name}", repr(value)[:60] if name in record else "no such key", _DO)
             if has_surrogates(value):
                 raise bad_file(place, f"Unicode text as {name}", "a lone surrogate", _DO)
-        picked[record_id] = record
-    records = list(picked.values())
-    return make_table(records) if make_table else table_of(records, schema)
+        seen.add(record_id)
+        records.append(record)
+        if len(records) == DECODED:  # to save memory
+            convert()
+    convert()
+    return pa.concat_tables(tables)
 
 
 def walk_records(stream: Stream, location: str) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,9 @@ class _BadRecordError(ValueError):
     """Metadata of a record are malformed: its id, what was expected and what was found."""
 
 
-def read_metadata(open_file: Callable[[], Stream], location: str, wanted: Int64s, articles: bool = False) -> pa.Table:
+def read_metadata(
+    open_file: Callable[[], Stream], location: str, wanted: Int64s | None, articles: bool = False
+) -> pa.Table:
     """Read the wanted records of metadata/<split>.json with their metadata.
 
     Args:

@@ -33,13 +33,15 @@ def corpus_schema(articles: bool) -> pa.Schema:
     return SCHEMA.append(pa.field("article_path", pa.string())) if articles else SCHEMA
 
 
-def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s, articles: bool = False) -> pa.Table:
+def read_corpus(
+    open_file: Callable[[], Stream], location: str, wanted: Int64s | None, articles: bool = False
+) -> pa.Table:
     """Read the wanted records of data.json (a list) or metadata/<split>.json (an object of records by id).
 
     Args:
         open_file: opens the file for reading bytes from its start; called for each scan.
         location: the name of the file in errors.
-        wanted: int64 (N,), ids, sorted and unique.
+        wanted: int64 (N,), ids, sorted and unique; None for all.
         articles: whether to read the paths of articles.
 
     Returns:
@@ -56,7 +58,7 @@ def read_corpus(open_file: Callable[[], Stream], location: str, wanted: Int64s, 
 def pick_records(
     open_file: Callable[[], Stream],
     location: str,
-    wanted: Int64s,
+    wanted: Int64s | None,
     schema: pa.Schema,
     make_table: MakeTable | None = None,
 ) -> pa.Table:
@@ -65,7 +67,7 @@ def pick_records(
     Args:
         open_file: opens the file for reading bytes from its start; called for each scan.
         location: the name of the file in errors.
-        wanted: int64 (N,), ids, sorted and unique.
+        wanted: int64 (N,), ids, sorted and unique; None for all.
         schema: the fields to read, `id` (int64) first; the others are strings that every wanted record must have.
         make_table: makes a table of decoded records, with the columns of `schema` and others. Default: only `schema`.
 
@@ -76,10 +78,12 @@ def pick_records(
         BadFileError: the file is not JSON in one of the two layouts, ends early, has an id twice, or a wanted record
             lacks a field.
     """
-    if not len(wanted):
-        return make_table([]) if make_table else empty_table(schema)
-    with open_file() as stream:
-        table = scan_fast(stream, wanted, schema, make_table)
+    table = None
+    if wanted is not None:
+        if not len(wanted):
+            return make_table([]) if make_table else empty_table(schema)
+        with open_file() as stream:
+            table = scan_fast(stream, wanted, schema, make_table)
     if table is None:
         with open_file() as stream:
             table = scan_exactly(stream, location, wanted, schema, make_table)

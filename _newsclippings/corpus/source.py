@@ -94,21 +94,33 @@ class Corpus:
         """
         every: pa.Table | None = None  # records of all splits
         if self.data_json is not None:
-            location = self._inputs.data_json or f"{without_secrets(self._archive or '')}: data.json"
-            every = read_corpus(self.data_json, location, unique_ids(*wanted.values()), self._articles)
+            ids = unique_ids(*wanted.values())
+            every = read_corpus(self.data_json, self._name_data_json(), ids, self._articles)
         for split, ids in wanted.items():
             table = self.read_metadata(split, ids, self._with_metadata) if every is None else _take(every, ids)
             tars = [archive for archive in self._archives.values() if isinstance(archive, TarArchive)]
             damage = describe_damage(tars) or ""
             yield split, table.replace_schema_metadata({"captions_from": self._name_file(split), "damage": damage})
 
-    def read_metadata(self, split: str, wanted: Int64s, with_metadata: bool = True) -> pa.Table:
-        """Read records of metadata/<split>.json, with or without a column `metadata`."""
+    def read_all(self) -> pa.Table:
+        """Read all records: of data.json, or of the metadata of all splits; sorted by id, as of `read_records`."""
+        if self.data_json is not None:
+            return read_corpus(self.data_json, self._name_data_json(), None, self._articles)
+        tables = [self.read_metadata(split, None, with_metadata=False) for split in self._inputs.metadata]
+        every = pa.concat_tables(tables).combine_chunks()
+        return every.take(as_array(np.unique(int64s(every["id"]), return_index=True)[1]))
+
+    def read_metadata(self, split: str, wanted: Int64s | None, with_metadata: bool = True) -> pa.Table:
+        """Read records of metadata/<split>.json (None: all), with or without a column `metadata`."""
         read = read_metadata if with_metadata else read_corpus
         articles = self._articles and self.data_json is None
         location = self._inputs.metadata[split]
         copy = local_copy(location, self._cache / "downloads", access=self._inputs.access)
         return read(_open_whole(copy), location, wanted, articles)
+
+    def _name_data_json(self) -> str:
+        """Name data.json in errors."""
+        return self._inputs.data_json or f"{without_secrets(self._archive or '')}: data.json"
 
     def _name_file(self, split: str) -> str:
         """Name the file that the records of a split come from, without its folder."""

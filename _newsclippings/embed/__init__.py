@@ -1,5 +1,8 @@
 """Encode pictures and captions with the encoder of your choice."""
 
 from _newsclippings.embed.encoder import Encoder
+from _newsclippings.embed.encoders import open_encoder
+from _newsclippings.embed.make import EmbedReport, embed
+from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
-__all__ = ["Encoder"]
+__all__ = ["EmbedReport", "Encoder", "VectorsReport", "embed", "open_encoder", "verify_vectors"]

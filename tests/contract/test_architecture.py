@@ -42,15 +42,15 @@ MAY_IMPORT = {
     "pictures": ["encoded", "inputs", "tar"],
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
+    "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "show": ["pictures"],
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
-    "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "train": ["builder", "pictures", "rows"],
-    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
+    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show", "embed"],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
 MOST_LEVELS, MOST_ROOMS = 14, 28
@@ -65,16 +65,14 @@ ROOMS = {room_of(module) for module in FILES}
 
 
 @functools.cache
-def parse(file: Path) -> ast.Module:
-    """Parse a file once for all tests, which leave the tree as it is."""
-    return ast.parse(file.read_text(encoding="utf-8"))
+def nodes(file: Path) -> list[ast.AST]:
+    """All nodes of a file, parsed and listed once for all tests, which leave them as they are."""
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
-def imports(file: Path, top_level_only: bool = False) -> set[str]:
-    tree = parse(file)
-    nodes = tree.body if top_level_only else ast.walk(tree)
+def imports(file: Path) -> set[str]:
     found = set()
-    for node in nodes:
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -84,7 +82,7 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
 
 def own_imports(file: Path) -> Iterator[tuple[str, str]]:
     """Yield each import of this project in a file: the module, and the name from it (empty for the module itself)."""
-    for node in ast.walk(parse(file)):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names if room_of(alias.name) in ROOMS)
         elif isinstance(node, ast.ImportFrom) and node.module in ("_newsclippings", "newsclippings"):
@@ -146,10 +144,10 @@ def test_imports_have_no_cycle_and_few_levels() -> None:
 
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_only_the_edge_knows_datasets(module: str) -> None:
-    """Only the outermost rooms import `datasets`, and only train imports torch; no room imports a pickle reader."""
+    """Only the outermost rooms import `datasets`, only train and embed torch, and no room a reader of pickles."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
     assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train")
-    assert not outside & {"torch", "transformers"} or room_of(module) == "train"
+    assert not outside & {"torch", "transformers"} or room_of(module) in ("train", "embed")
     assert not outside & {"mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
 
@@ -162,9 +160,8 @@ def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_errors_are_raised_and_never_asserted(module: str) -> None:
     """No `assert`, which -O removes; no eval, exec or archive extraction."""
-    tree = parse(FILES[module])
-    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    called = {ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not [node.lineno for node in nodes(FILES[module]) if isinstance(node, ast.Assert)]
+    called = {ast.unparse(node.func).rpartition(".")[2] for node in nodes(FILES[module]) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "extractall", "extract", "iter_archive", "download_and_extract"}
 
 
@@ -174,8 +171,8 @@ GUARDED = {("_newsclippings.builder.register", "_PACKAGED_DATASETS_MODULES")}
 
 def private_names(file: Path) -> set[str]:
     """Find private names of other libraries that a file imports or reaches from an imported module."""
-    tree, foreign, found = parse(file), set(), set()
-    for node in ast.walk(tree):
+    foreign, found = set[str](), set[str]()
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
             foreign |= {(a.asname or a.name).partition(".")[0] for a in node.names}
@@ -189,7 +186,7 @@ def private_names(file: Path) -> set[str]:
                 found |= {part for part in name.split(".") if part.startswith("_") and not part.startswith("__")}
             else:
                 foreign -= {name.rpartition(".")[2]}
-    for node in ast.walk(tree):
+    for node in nodes(file):
         private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__")
         if private and isinstance(node, ast.Attribute):
             root: ast.expr = node.value
@@ -209,8 +206,7 @@ def test_private_names_of_others_are_guarded(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_no_lock_outlives_a_fork(module: str) -> None:
     """Only locks of `threads` are used, which are new in a forked child; functools.cached_property hides another."""
-    tree = parse(FILES[module])
-    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
+    used = {ast.unparse(node) for node in nodes(FILES[module]) if isinstance(node, ast.Attribute | ast.Name)}
     locks = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "Barrier")}
     if module != "_newsclippings.storage.threads":
         assert not used & {*locks, "functools.cached_property", "cached_property"}
@@ -238,7 +234,7 @@ def test_constants_are_changed_through_one_helper() -> None:
     """No test sets a module's constant directly: support/constants.py changes it in every module that imports it."""
     wrong = []
     for name, file in FILES_OF_TESTS.items():
-        for node in ast.walk(parse(file)):
+        for node in nodes(file):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             if node.func.attr in ("setattr", "object") and ast.unparse(node.func).endswith(
@@ -339,9 +335,8 @@ NOT_OF_ARROW = {("_newsclippings.encoded.decoding", "np.asarray")}
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_conversions_go_through_tables(module: str) -> None:
     """Arrays are made and read with the functions of tables.py, because pyarrow's own import pandas."""
-    tree = parse(FILES[module])
     named = METHODS | {name.partition(".")[2] for name in CONVERSIONS}
-    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in named]
+    attributes = [node for node in nodes(FILES[module]) if isinstance(node, ast.Attribute) and node.attr in named]
     used = {(ast.unparse(node), node.attr) for node in attributes}
     found = {(module, name) for name, method in used if name in CONVERSIONS or method in METHODS}
     assert found <= NOT_OF_ARROW or room_of(module) in ("builder", "newsclippings", "train")

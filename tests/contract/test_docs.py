@@ -85,7 +85,19 @@ def test_make_targets_exist() -> None:
     """Every `make` line of the README names a target of the Makefile."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for _, language, code in BLOCKS if language == "bash" for name in re.findall(r"make ([\w-]+)", code)}
-    assert named == {"demo", "test", "sweep", "train", "browser", "test-oldest", "test-reader", "lint", "wheel"}
+    assert named == {
+        "demo",
+        "demo-embed",
+        "ray",
+        "test",
+        "sweep",
+        "train",
+        "browser",
+        "test-oldest",
+        "test-reader",
+        "lint",
+        "wheel",
+    }
     assert named <= targets
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.forking import run_module
 from support.reading import PACKAGE
@@ -16,7 +17,7 @@ from support.world import World
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-EXAMPLES = sorted((PACKAGE / "examples").glob("*.py"))
+EXAMPLES = sorted((PACKAGE / "examples").glob("[!_]*.py"))
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
@@ -28,7 +29,7 @@ def example(name: str) -> dict[str, Any]:
 def test_each_example_is_short_and_in_the_readme(file: Path) -> None:
     """Each example has fewer than 60 lines, and the README names it."""
     assert len(file.read_text().splitlines()) < 60
-    if file.stem != "demo":
+    if file.stem not in ("demo", "demo_embed"):  # `make demo`, `make demo-embed`
         assert f"examples/{file.name}" in (PACKAGE / "README.md").read_text()
 
 
@@ -67,3 +68,20 @@ def test_finetune_on_the_sample(tmp_path: Path) -> None:
     assert done.code == 0, done.err[-2000:]
     assert "| accuracy |" in done.out
     assert (tmp_path / "demo/run/report.png").is_file()
+
+
+def test_nearest_pictures(world: World) -> None:
+    """The page of `make demo-embed` shows each caption with its nearest pictures, its own in a frame, as text only."""
+    from datasets import Image, load_dataset
+
+    rows = load_dataset("newsclippings", "merged_balanced", data_dir=str(world.root), split="train")
+    rows = rows.cast_column("image", Image(decode=False)).select(range(0, 6, 2))
+    rows = [{**row, "caption": f"<b>{row['id']}"} for row in rows]
+    captions = [[2.0, 0], [0, 1], [1, 0.2]]
+    scores, order = example("demo_embed")["rank"](np.array(captions), np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 3.0]]))
+    assert order.tolist() == [[0, 1, 2], [2, 1, 0], [0, 1, 2]]
+    page = example("nearest_page")["draw"](rows, scores, order, "59 %")
+    assert page.count("<figure") == 9
+    assert page.count("its own") == 3
+    assert "59 %" in page
+    assert "<b>" not in page.replace("<b>The encoder", "")

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from support.children import in_child, wait
 from support.command import run
 from support.constants import change_constant
 from support.folders import ALL, TWO, build, content, manifest
@@ -453,11 +455,16 @@ def test_the_needed_disk_space_counts_compressed_texts(
 
 def test_two_builds_at_once_in_one_folder(world: World, tmp_path: Path) -> None:
     """The second build waits for the first, and reports the same."""
-    command = [sys.executable, "-m", "newsclippings", "build", str(tmp_path / "out"), "--data-dir", str(world.root)]
-    env = environment(tmp_path / "hf")
-    both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+
+    def build_and_report(place: Path) -> None:
+        result = run("build", tmp_path / "out", "--data-dir", world.root)
+        place.write_text(result.stdout)
+        sys.exit(result.exit_code)
+
+    places = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    both = [in_child(partial(build_and_report, place)) for place in places]
+    assert [wait(child) for child in both] == [0, 0]
+    outputs = [place.read_text() for place in places]
     assert outputs[0] == outputs[1] != ""
     assert raw_splits(datasets.load_dataset(str(tmp_path / "out"))) == expected_splits(world)
 

@@ -1,16 +1,20 @@
 """Builds and streams take one route: tables that are read by one process and kept, and files by range of rows."""
 
+import json
 import logging
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from support.reading import answer, environment, load, raw, raw_splits, start
+from support.children import in_child, wait
+from support.reading import load, raw, raw_splits
 from support.sampling import crossed
 from support.world import World
 
@@ -205,25 +209,22 @@ def test_a_cache_that_cannot_be_written(
 
 def test_one_process_makes_a_table_and_others_wait(tmp_path: Path) -> None:
     """Of several processes that need the same tables at once, one makes them; all get the same."""
-    code = """
-import os, time
-import pyarrow as pa
-from pathlib import Path
-from _newsclippings.storage.kept import keep_tables
 
-def make(names):
-    time.sleep(0.5)
-    return [(name, pa.table({"made by": [os.getpid()]})) for name in names]
+    def make(names: Iterable[str]) -> list[tuple[str, pa.Table]]:
+        time.sleep(0.5)
+        return [(name, pa.table({"made by": [os.getpid()]})) for name in names]
 
-folder, order = Path(sys.argv[1]), sys.argv[2]
-tables = keep_tables(folder, {name: f"key-{name}" for name in order}, make)
-say({name: table.table["made by"][0].as_py() for name, table in tables.items()})
-"""
-    env = environment(tmp_path / "hf")
-    children = [start(code, tmp_path, env, str(tmp_path / "tables"), order) for order in ("ab", "ba", "b")]
-    answers = [answer(child) for child in children]
+    def keep(order: str) -> None:
+        tables = keep_tables(tmp_path / "tables", {name: f"key-{name}" for name in order}, make)
+        makers = {name: table.table["made by"][0].as_py() for name, table in tables.items()}
+        (tmp_path / order).write_text(json.dumps(makers))
+
+    orders = ("ab", "ba", "b")
+    children = [in_child(partial(keep, order)) for order in orders]
+    assert [wait(child) for child in children] == [0, 0, 0]
+    answers = [json.loads((tmp_path / order).read_text()) for order in orders]
     makers = {maker for made in answers for maker in made.values()}
-    assert makers <= {child.pid for child in children}
+    assert makers <= set(children)
     assert len({made["b"] for made in answers}) == len({made["a"] for made in answers[:2]}) == 1
 
 

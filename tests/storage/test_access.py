@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from support.constants import change_constant
 from support.manners import Manners, serving_with
 from support.reading import environment, load, raw
+from support.sampling import crossed
 from support.world import World
 
 from _newsclippings.cli.commands import main
@@ -151,8 +152,7 @@ def test_a_whole_file_is_continued(files: Path, tmp_path: Path, monkeypatch: pyt
         assert (tmp_path / "copy").read_bytes() == (files / "a.bin").read_bytes()
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("form", "status"), crossed(["seconds", "date"], [429, 503]))
 def test_retry_after_is_obeyed(files: Path, form: str, status: int) -> None:
     """A server that asks to wait is asked again then, as often as it asks for it."""
     moments: list[float] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import os
 import pickle
@@ -12,6 +11,7 @@ import shutil
 import signal
 import tarfile
 import time
+import traceback
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,8 +26,9 @@ from click.testing import CliRunner
 from datasets import load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.children import in_child, kill, wait
 from support.constants import change_constant
-from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
+from support.reading import expected_splits, load, raw, raw_length, raw_splits
 from support.remote import (
     BLOCK,
     ENDS,
@@ -42,7 +43,7 @@ from support.remote import (
     shown,
 )
 from support.sampling import WAYS, crossed, sampled
-from support.world import SPLITS, World, make_world
+from support.world import SPLITS, Row, World, make_world
 
 from _newsclippings.cli.commands import main
 from _newsclippings.storage import remote as remote_module
@@ -441,71 +442,73 @@ def test_a_stream_can_be_abandoned(origin: Origin, published: Published) -> None
 
 # Processes
 
-BUILD = """
-import os
-from _newsclippings.storage import remote
-from _newsclippings.tar import members as tar_members
-os.setsid()  # workers can be killed with it
-remote.THREADS, tar_members.BATCH = 1, 1  # one after the other, and put away at once
-options = json.loads(sys.argv[1])
-say(raw_splits(load_dataset('newsclippings', 'merged_balanced', **options)))
-"""
-
 
 def whole(remote: Published) -> list[Request]:
     """The answers that were sent completely."""
     return [r for r in remote.asked() if r.status == 206 and str(r.range).endswith(f"-{r.stop - 1}")]
 
 
-def child(tmp_path: Path, **options: Any) -> Any:
-    """Start a build in a child process."""
-    env = environment(tmp_path / "hf", NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
-    return start(BUILD, tmp_path / "cwd", env, json.dumps(options))
+def start(remote: Published, rows: dict[str, list[Row]], refusal: str | None = None, **options: Any) -> int:
+    """Start a build in a child process, which fails unless it gives these rows, or an error with this text."""
+
+    def check() -> None:
+        remote_module.THREADS, tar_members.BATCH = 1, 1  # one after the other, and put away at once
+        try:
+            found = raw_splits(remote.load(**options))
+        except Exception:
+            if refusal is None or refusal not in traceback.format_exc():
+                raise
+        else:
+            if found != rows:
+                raise ValueError("other rows")
+
+    return in_child(check)
 
 
-def test_num_proc(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+def runs(child: int) -> bool:
+    """Whether a child is still running; waits for it if not."""
+    return os.waitpid(child, os.WNOHANG) == (0, 0)
+
+
+def test_num_proc(origin: Origin, large: Published, index: str) -> None:
     """With num_proc=2 no byte of a picture is fetched twice."""
-    options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
-    process = child(tmp_path, splits=["test"], num_proc=2, **options)
-    try:
-        assert answer(process) == jsonable({"test": large.world.rows(split="test")})
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    rows = {"test": large.world.rows(split="test")}
+    child = start(large, rows, splits=["test"], num_proc=2, visual_news_index=index)
+    assert wait(child) == 0
     assert large.times()[large.inner()].max() == 1, large.asked()
 
 
-def test_a_killed_build_continues(origin: Origin, large: Published, index: str, tmp_path: Path) -> None:
+def test_a_killed_build_continues(origin: Origin, large: Published, index: str) -> None:
     """After a kill, what was fetched before is not fetched again."""
     origin.mode(delay=0.1)
-    options = {"data_dir": str(large.world.root), "visual_news": large.url, "visual_news_index": index}
-    process = child(tmp_path, splits=["train"], **options)
+    options: dict[str, Any] = {"splits": ["train"], "visual_news_index": index}
+    rows = {"train": large.world.rows()}
+    child = start(large, rows, **options)
 
     deadline = time.monotonic() + 60
-    needed = large.mask(shown(large.world.rows())) & large.inner()
+    needed = large.mask(shown(rows["train"])) & large.inner()
     while (large.times(done := whole(large)) * needed).sum() < 0.3 * needed.sum():
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
+        assert runs(child)
         time.sleep(0.02)
     origin.mode(delay=60)  # no more bytes arrive
     time.sleep(0.3)  # long enough to store what had arrived
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(child)
+    assert wait(child) == -signal.SIGKILL
     origin.mode()
     origin.forget()
-    assert raw_splits(large.load(splits=["train"], visual_news_index=index)) == {"train": large.world.rows()}
+    assert raw_splits(large.load(**options)) == rows
     before, again = large.times(done) * large.inner(), large.times() * large.inner()
     assert (before * needed).sum() < needed.sum()
     assert again.max() == 1
     assert (again[before > 0] == 0).all()
 
 
-def test_two_builds_at_once(origin: Origin, published: Published, tmp_path: Path) -> None:
+def test_two_builds_at_once(origin: Origin, published: Published) -> None:
     """Two processes that build the same rows, or overlapping ones, at the same time both give all rows."""
-    options = {"data_dir": str(published.world.root), "visual_news": published.url}
-    children = [child(tmp_path, **options, **more) for more in ({}, {"missing": "null"})]
-    assert [answer(one) for one in children] == [jsonable(expected_splits(published.world))] * 2
+    rows = expected_splits(published.world)
+    children = [start(published, rows, **more) for more in ({}, {"missing": "null"})]
+    assert [wait(child) for child in children] == [0, 0]
 
 
 # Faults of the server
@@ -795,19 +798,14 @@ def test_a_tar_that_is_replaced_during_a_build(large: Published, origin: Origin,
     other = publish(large.world, origin, tmp_path.name, "other.tar", data_json="first")
     index = make_index(remote.tar, tmp_path / "x.parquet")
     origin.mode(delay=0.1)
-    options = {"data_dir": str(large.world.root), "visual_news": remote.url, "visual_news_index": index}
-    process = child(tmp_path, splits=["train"], **options)
+    rows = {"train": large.world.rows()}
+    child = start(remote, rows, "newsclippings.errors.Bad", splits=["train"], visual_news_index=index)
     while len(remote.asked()) < 6:
-        assert process.poll() is None, process.communicate()
+        assert runs(child)
         time.sleep(0.02)
     os.replace(other.tar, remote.tar)
     origin.mode()
-    out, err = process.communicate(timeout=60)
-    if process.returncode == 0:
-        said = json.loads([line for line in out.splitlines() if line.startswith("#")][-1][1:])
-        assert said == jsonable({"train": large.world.rows()})
-    else:
-        assert "newsclippings.errors.Bad" in err, err
+    assert wait(child) == 0
 
 
 @pytest.mark.parametrize(

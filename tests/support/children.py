@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 
 PATIENCE = 120  # seconds after which a load counts as hanging
@@ -12,7 +13,9 @@ PATIENCE = 120  # seconds after which a load counts as hanging
 
 def in_child(action: Callable[[], object]) -> int:
     """Run an action in a silent child with its own process group; the exit code shows whether it raised."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns if this process has threads
+        child = os.fork()
     if child:
         return child
     os.setpgid(0, 0)

@@ -21,6 +21,7 @@ class Manners(BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms for the client's kernel
     root = Path()
     requests: list[tuple[str, str, dict[str, str]]] = []  # noqa: RUF012 # one per server, see `serving_with`
 

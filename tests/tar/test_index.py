@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.children import in_child, kill, wait
 from support.constants import change_constant
 from support.hub import serving as serving_hub
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
@@ -483,32 +484,26 @@ def test_an_index_with_wrong_places(own: Published, tmp_path: Path, change: str,
 
 # Interrupted walks
 
-INDEX = """
-from _newsclippings.tar import segments as tar_segments
-tar_segments.SEGMENT, tar_segments.THREADS = int(sys.argv[1]), 2
-from _newsclippings.cli.commands import main
-main(sys.argv[2:])
-"""
-
 
 def test_a_killed_walk_continues(own: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a kill, finished segments are not read again, and the index is the same."""
     own.world.pictures = {path: data + bytes(40_000) for path, data in own.world.pictures.items()}
     own.world.write_tar(own.tar)
     segment, out = 400_000, tmp_path / "x.parquet"
-    env = environment(tmp_path / "hf", NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
     own.origin.mode(delay=0.01)
-    process = start(INDEX, tmp_path / "cwd", env, str(segment), "index", own.url, "-o", str(out))
+    change_constant(monkeypatch, "SEGMENT", segment)
+    with monkeypatch.context() as patch:
+        change_constant(patch, "THREADS", 2, of="segments")
+        child = in_child(lambda: make_index(own.url, out))
     deadline = time.monotonic() + 60
     while len(list(tmp_path.rglob("*.arrow"))) < 4:  # finished segments
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(child)
+    assert wait(child) == -signal.SIGKILL
     assert not out.exists()
     own.origin.mode()
-    change_constant(monkeypatch, "SEGMENT", segment)
     hops = []
     for path in (out, tmp_path / "y.parquet"):  # the one that continues, and one from the start
         own.origin.forget()
