@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support.encoding import encoder, faces, read_folder
 from support.folders import content
 from support.own_vectors import make_vectors, write_folder, write_npy
 from support.publishing import READ, REPO, Hub, checked, python, running, used
 from support.world import World
 
 from _newsclippings.folder.build import build_folder
-from newsclippings import verify_built
+from newsclippings import embed, verify_built
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,16 @@ def test_pushed_and_joined(world: World, hub: Hub, vectors: Path, tmp_path: Path
     assert {row["id"]: row["vector"] for row in loaded} == {n: v.tolist() for n, v in planned.items()}
     assert hub.push(vectors, "--public")["new"] is False
     assert hub.repo()["private"] is False
+
+
+@pytest.mark.parametrize(("encode", "dtype"), [(encoder, "float32"), (faces, "float16")])
+def test_what_embed_writes(world: World, hub: Hub, tmp_path: Path, encode: Callable[[], Any], dtype: str) -> None:
+    """A folder of `embed` is uploaded completely, and loads by its name, also with any number of vectors per id."""
+    out = tmp_path / "out"
+    embed(out, encode(), data_dir=world.root, part_size=9, dtype=dtype)
+    hub.push(out)
+    assert hub.files() == content(out)
+    assert {row["id"]: row["vector"] for row in hub.load()["train"]} == read_folder(out)
 
 
 def test_other_vectors_take_their_place(world: World, hub: Hub, vectors: Path, tmp_path: Path) -> None:
