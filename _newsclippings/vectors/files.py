@@ -253,7 +253,7 @@ def _read_whole(path: str | os.PathLike[str], one_each: bool, access: Access) ->
     location = _locate("vectors", os.fspath(path))
     if not is_url(location) and not os.path.isdir(location):
         with LocalFile(location) as file:
-            if file.read_at(0, min(1, file.size)) == b"\x80":
+            if file.read_at(0, 1) == b"\x80":
                 return read_pickle(location, one_each)
     files = find_vectors("vectors", OwnVectors(location, None if _is_folder(location) else "pictures"), access=access)
     if files.facts.several and one_each:
