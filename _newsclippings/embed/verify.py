@@ -24,7 +24,7 @@ from _newsclippings.tables import Int64s
 from _newsclippings.text import option, printable
 from _newsclippings.vectors import PLAN, SUMS
 
-SAMPLE = 64  # items that are encoded again
+ENCODED_AGAIN = 64  # items that are encoded again
 LEAST_COSINE = 0.999  # of a vector with the one that is made now
 _SHOWN = 5
 
@@ -204,7 +204,7 @@ def _compare_facts(folder: Folder, encoder: Encoder, items: Items, report: Vecto
 def _encode_again(folder: Folder, encoder: Encoder, source: Source, report: VectorsReport) -> None:
     """Encode evenly spaced items again, and compare them with their vectors."""
     items, size = source.items, folder.plan.part_size
-    chosen = np.unique(np.linspace(0, len(items.ids) - 1, SAMPLE).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(items.ids) - 1, ENCODED_AGAIN).astype(np.int64))
     reader = Reader(items, source.pictures, encoder.side)
     stored: dict[int, npt.NDArray[Any]] = {}
     for number in np.unique(chosen // size).tolist():
