@@ -247,6 +247,35 @@ def parse_vectors(name: str, value: object) -> OwnVectors:
     return OwnVectors(path, of)
 
 
+def parse_columns(given: Iterable[str]) -> dict[str, Any]:
+    """Read kinds of the authors, and NAME=LOCATION of the user's own vectors, from a command line.
+
+    Args:
+        given: each a kind, `all`, NAME=FOLDER, NAME=pictures:FILE or NAME=captions:FILE.
+
+    Returns:
+        column -> True, a location, or a location and a side, as `Request.embeddings` takes them.
+
+    Raises:
+        ConfigError: one is none of them, or is there twice.
+    """
+    columns: dict[str, Any] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        of, colon, rest = place.partition(":")
+        value: Any = (rest, of) if colon and of in SIDES else place
+        for column in EMBEDDINGS if text == "all" else [name]:
+            if column in columns:
+                message = f"{column} is there twice. Give each column its own name."
+                raise ConfigError(message)
+            if not equals and column not in EMBEDDINGS:
+                hint = did_you_mean(column, [*EMBEDDINGS, "all"])
+                message = f"{column!r}: expected {', '.join(EMBEDDINGS)}, all, or NAME=LOCATION.{hint}"
+                raise ConfigError(message)
+            columns[column] = value if equals else True
+    return columns
+
+
 def _check_column(name: object, value: object) -> None:
     """Check the name of a column of vectors, and what it is to have."""
     taken = {*COLUMNS, *TEXTS}

@@ -193,7 +193,7 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
         say(file)
 
 
-@click.command(short_help="Upload a built folder to the Hugging Face Hub.")
+@click.command(short_help="Upload a built folder or vectors to the Hugging Face Hub.")
 @click.argument("repo_id")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="newsclippings")
 @click.option(
@@ -224,18 +224,20 @@ def push(
 ) -> None:
     """Upload FOLDER, which `newsclippings build` wrote, to the Hugging Face Hub as dataset repository REPO_ID.
 
+    FOLDER may also be one of vectors that `newsclippings embed` wrote. Then --embeddings
+    vitl=hf://datasets/REPO_ID reads it.
+
     Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
     like: the same command goes on from there.
 
     \b
     Example:
       newsclippings push me/news-clippings newsclippings --dry-run
+      newsclippings push me/vectors vectors/vitl --public
     """
-    from _newsclippings.folder import BuiltFolder
     from _newsclippings.hub import prepare_upload
 
-    built = BuiltFolder.open(folder)
-    with prepare_upload(built, repo_id, with_images=with_images, have_the_rights=rights, revision=revision) as upload:
+    with prepare_upload(folder, repo_id, with_images=with_images, have_the_rights=rights, revision=revision) as upload:
         result: dict[str, Any] = {"repo_id": repo_id, "files": upload.files, "rows": upload.rows}
         result["left_out"] = [*upload.left_out]
         if upload.left_out:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from _newsclippings.config import LINKS
+from _newsclippings.config import LINKS, parse_columns
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL, SIDES
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL
 from _newsclippings.storage import (
     RemotePath,
     describe_os_error,
@@ -87,20 +87,10 @@ STORAGE_OPTIONS = click.option(
 
 def _parse_embeddings(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> Any:
     """Read kinds of the authors, and NAME=LOCATION of the user's own vectors."""
-    columns: dict[str, Any] = {}
-    for text in given:
-        name, equals, place = text.partition("=")
-        of, colon, rest = place.partition(":")
-        value: Any = (rest, of) if colon and of in SIDES else place
-        for column in EMBEDDINGS if text == "all" else [name]:
-            if column in columns:
-                message = f"{column} is there twice. Give each column its own name."
-                raise click.BadParameter(message, param=parameter)
-            if not equals and column not in EMBEDDINGS:
-                hint = did_you_mean(column, [*EMBEDDINGS, "all"])
-                expected = f"expected {', '.join(EMBEDDINGS)}, all, or NAME=LOCATION"
-                raise click.BadParameter(f"{column!r}: {expected}.{hint}", param=parameter)
-            columns[column] = value if equals else True
+    try:
+        columns = parse_columns(given)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
     own = any(value is not True for value in columns.values())
     return columns if own else list(columns)
 

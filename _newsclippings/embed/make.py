@@ -204,8 +204,9 @@ def embed(
             (path / SUMS).unlink(missing_ok=True)
             ids_done, ids_todo = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
             check_space(path, ids_todo * plan.width * np.dtype(dtype).itemsize, "the vectors", _LARGER)
+            quiet = None if number == 0 else True  # one bar for all ranks; none if stderr is no terminal
             bar = stack.enter_context(
-                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=None)
+                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=quiet)
             )
             if engine == RAY:
                 opening = (source.pictures, source.open_pictures)
@@ -375,8 +376,8 @@ class _Tally:
 def _drop_damaged(folder: Folder) -> None:
     """Remove parts of a complete folder that do not match its checksums, so that they are made again."""
     sums = folder.read_sums()
-    now = folder.compute_sums({*sums, *folder.names} if sums else ())
-    damaged = sorted(name for name, digest in now.items() if digest != sums.get(name))
+    now = folder.compute_sums(folder.names if sums else ())
+    damaged = sorted(name for name in {*sums, *now} if sums.get(name) != now.get(name))
     if damaged:
         logger.warning("%s: made again, because it does not match %s: %s", folder.path, SUMS, ", ".join(damaged))
         (folder.path / SUMS).unlink(missing_ok=True)

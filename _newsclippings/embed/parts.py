@@ -236,7 +236,15 @@ def describe(plan: Plan, unread: dict[str, int]) -> str:
         "without a vector": "; ".join(f"{count:,}: {reason}" for reason, count in unread.items()) or "none",
     }
     lines = "\n".join(f"| {name} | {printable(str(value)).replace('|', ' ')} |" for name, value in facts.items())
-    return f"""# Vectors of {plan.of}
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: part-*.parquet
+---
+
+# Vectors of {plan.of}
 
 Written by `newsclippings embed`. {PLAN} has all facts of the model; `sha256sum -c {SUMS}` compares the files.
 

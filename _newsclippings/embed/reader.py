@@ -9,7 +9,7 @@ from _newsclippings.tables import Int32s, as_array
 
 NO_RECORD, MISSING, LINK = "no record", "missing or empty", "unusable link"
 CUT, BROKEN, TOO_LARGE = "ends in zeros", "does not decode", "too large"
-WHOLE = 1 << 16  # a side that no picture of at most 64 million pixels is decoded smaller for
+ANY_SIDE = 1 << 16  # a side that no picture of at most 64 million pixels is decoded smaller for
 
 
 class Unread(NamedTuple):
@@ -29,7 +29,7 @@ class Reader:
             sources: where pictures come from; None for captions.
             side: the shorter side, in pixels, that is needed of a picture; None for the whole picture.
         """
-        self._texts, self._side = items.texts, side or WHOLE
+        self._texts, self._side = items.texts, side or ANY_SIDE
         self._pictures = sources.open(items.texts) if sources is not None else None
 
     def read(self, rows: Int32s) -> list[Any]:

@@ -24,7 +24,7 @@ from _newsclippings.tables import Int64s
 from _newsclippings.text import option, printable
 from _newsclippings.vectors import PLAN, SUMS
 
-SAMPLE = 64  # items that are encoded again
+ENCODED_AGAIN = 64  # items that are encoded again
 LEAST_COSINE = 0.999  # of a vector with the one that is made now
 _SHOWN = 5
 
@@ -151,10 +151,10 @@ def _check_sums(folder: Folder, report: VectorsReport) -> None:
     sums = folder.read_sums()
     if not sums:
         report.problems.append(f"there is no {SUMS}: the folder is not complete")
-    now = folder.compute_sums(sums)
+    now = folder.compute_sums({*sums} & {*folder.names})  # other names may be those of any file of this machine
     for name, digest in sums.items():
-        if not now[name]:
-            report.problems.append(f"{name} is not there")
+        if not now.get(name):
+            report.problems.append(f"{printable(name)} is not there")
         elif now[name] != digest:
             report.problems.append(f"{name} does not match {SUMS}")
     if unlisted := [name for name in folder.plan.parts if sums and name not in sums]:
@@ -210,7 +210,7 @@ def _compare_facts(folder: Folder, encoder: Encoder, items: Items, report: Vecto
 def _encode_again(folder: Folder, encoder: Encoder, source: Source, report: VectorsReport) -> None:
     """Encode evenly spaced items again, and compare them with their vectors."""
     items, size = source.items, folder.plan.part_size
-    chosen = np.unique(np.linspace(0, len(items.ids) - 1, SAMPLE).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(items.ids) - 1, ENCODED_AGAIN).astype(np.int64))
     reader = Reader(items, source.pictures, encoder.side)
     stored: dict[int, npt.NDArray[Any]] = {}
     for number in np.unique(chosen // size).tolist():

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: built folders are pushed there, and the authors' files come from there."""
+"""The Hugging Face Hub: built folders and vectors are pushed there, and the authors' files come from there."""
 
 from _newsclippings.hub.download import Download, download
 from _newsclippings.hub.prepare import prepare_upload

@@ -1,30 +1,86 @@
-"""Which files of a built folder are uploaded to the Hugging Face Hub, and whether they may be."""
+"""Which files of a folder are uploaded to the Hugging Face Hub, and whether they may be."""
 
 import contextlib
+import functools
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from _newsclippings.errors import ConfigError, bad_file
+from _newsclippings.errors import ConfigError, DataNotFoundError, bad_file
 from _newsclippings.folder import (
+    AGAIN,
+    ALL_CONFIGS,
     CHARTS_FOLDER,
     CROISSANT,
     LARGEST_BESIDE,
     MANIFEST,
     PAIRS_FILE,
+    README,
     SUMS,
     BuiltFolder,
     ShardEntry,
     card_texts,
     check_card,
     croissant_text,
+    other_content,
 )
-from _newsclippings.storage import Place, PlainFile, changed_file
+from _newsclippings.storage import CARD, Maker, Place, PlainFile, changed_file
 from _newsclippings.text import printable
+from _newsclippings.vectors import PLAN, check_part, parse_plan, parse_sums
 
 RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles"}
 MAIN = "main"  # the branch that is loaded where none is named
+VECTORS_README = Maker("embed", (b"Written by `newsclippings embed`",))
+
+
+class Kind(NamedTuple):
+    """A kind of folders that are uploaded.
+
+    Attributes:
+        card: the marks of its README.md.
+        names: patterns of all files that it may have on the Hub.
+        again: what to do about a file that changed, for errors.
+    """
+
+    card: Maker
+    names: tuple[str, ...]
+    again: str
+
+
+BUILT = Kind(
+    CARD,
+    (
+        README,
+        "dataset_infos.json",
+        PAIRS_FILE,
+        SUMS,
+        CROISSANT,
+        *(f"{folder}/*" for folder in (*ALL_CONFIGS, CHARTS_FOLDER)),
+    ),
+    AGAIN,
+)
+VECTORS = Kind(
+    VECTORS_README,
+    (README, SUMS, PLAN, "part-*.parquet"),
+    "Remove it, and run the same `newsclippings embed` again.",
+)
+
+
+class DataFile(NamedTuple):
+    """A Parquet file to upload.
+
+    Attributes:
+        bytes: its size.
+        sha256: SHA-256 of its content.
+        check: raises `BadFileError` if the footer of the file at a path is not that of this file.
+    """
+
+    bytes: int
+    sha256: str
+    check: Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -32,45 +88,45 @@ class Upload:
     """The files to upload, and where to.
 
     Attributes:
-        folder: the built folder.
+        root: the folder.
+        kind: of the folder.
         repo_id: the repository.
         branch: the branch.
         rights: whether the user has declared that pictures and articles may be passed on.
         texts: name -> content of the card's files, which name the repository and are not in the folder yet.
         contents: name -> content of the other small files, as they were read.
+        data: name -> Parquet file.
+        rows: config -> split -> number of rows.
+        title: of the commit.
+        version: of the data, with which they are tagged; None for no tag.
         left_out: what is not uploaded, because the user has not declared the right to pass it on.
     """
 
-    folder: BuiltFolder
+    root: Path
+    kind: Kind
     repo_id: str
     branch: str
     rights: bool
     texts: dict[str, str]
     contents: dict[str, bytes]
+    data: dict[str, DataFile]
+    rows: dict[str, dict[str, int]]
+    title: str
+    version: str | None
     left_out: tuple[str, ...] = ()
-
-    @property
-    def version(self) -> str:
-        """The version of the data, with which they are tagged."""
-        return self.folder.version
-
-    @property
-    def shards(self) -> dict[str, ShardEntry]:
-        """Name -> entry in the manifest."""
-        return {shard.path: shard for shard in self.folder.shards}
 
     @property
     def files(self) -> dict[str, int]:
         """Name -> size in bytes, of all files."""
         sizes = {name: len(text.encode()) for name, text in self.texts.items()}
         sizes |= {name: len(data) for name, data in self.contents.items()}
-        return sizes | {name: shard.bytes for name, shard in self.shards.items()}
+        return sizes | {name: file.bytes for name, file in self.data.items()}
 
     @property
-    def rows(self) -> dict[str, dict[str, int]]:
-        """Config -> split -> number of rows."""
-        manifests = self.folder.manifests.items()
-        return {config: {name: split.rows for name, split in m.splits.items()} for config, m in manifests}
+    def sums(self) -> dict[str, str]:
+        """Name -> SHA-256, as in SHA256SUMS."""
+        text = self.texts[SUMS].encode() if SUMS in self.texts else self.contents[SUMS]
+        return parse_sums(text, str(self.root / SUMS))
 
 
 def plan_upload(
@@ -90,7 +146,7 @@ def plan_upload(
         ConfigError: there are pictures or articles, and the user has not declared that they may be passed on; or the
             name of the repository or of the branch is not usable; or croissant.json describes other files.
     """
-    check_target(folder, repo_id, revision)
+    check_target(repo_id, revision, folder.version)
     root, branch = folder.local_root, MAIN if revision is None else revision
     folder.require_shared_pictures()
     rights = with_images and have_the_rights
@@ -103,17 +159,72 @@ def plan_upload(
     contents = _read_contents(folder, charts, texts[SUMS])
     for shard in folder.shards:
         _check_size(root, shard)
-    return Upload(folder, repo_id, branch, rights, texts, contents)
+    data = {
+        shard.path: DataFile(shard.bytes, shard.sha256, functools.partial(folder.check_shard, shard))
+        for shard in folder.shards
+    }
+    manifests = folder.manifests.items()
+    rows = {config: {name: split.rows for name, split in m.splits.items()} for config, m in manifests}
+    title = f"NewsCLIPpings {folder.version}: {sum(sum(by_split.values()) for by_split in rows.values()):,} rows"
+    return Upload(root, BUILT, repo_id, branch, rights, texts, contents, data, rows, title, folder.version)
 
 
-def check_target(folder: BuiltFolder, repo_id: str, revision: str | None) -> None:
-    """Raise `ConfigError` if the name of the repository or of the branch is not usable."""
+def is_of_vectors(folder: Path) -> bool:
+    """Whether a folder is one that `newsclippings embed` wrote or began, and not a built one."""
+    built = any(os.path.lexists(folder / config / MANIFEST) for config in ALL_CONFIGS)
+    return os.path.lexists(folder / PLAN) and not built
+
+
+def plan_vectors(root: Path, repo_id: str, revision: str | None = None) -> Upload:
+    """Collect the files of a folder of vectors to upload, and check that it is complete.
+
+    Args:
+        root: the folder, which `newsclippings embed` wrote.
+        repo_id: the repository.
+        revision: branch to upload to. Default: main.
+
+    Raises:
+        BadFileError: a file is not what `newsclippings embed` wrote, or not the one that SHA256SUMS names.
+        ConfigError: the name of the repository or of the branch is not usable.
+        DataNotFoundError: the folder is not complete.
+    """
+    check_target(repo_id, revision)
+
+    def read(name: str) -> bytes:
+        with contextlib.closing(PlainFile(root, name)) as file:
+            return file.read(LARGEST_BESIDE)
+
+    plan = parse_plan(first := read(PLAN), f"{root / PLAN}")
+    if missing := [name for name in (*plan.parts, README, SUMS) if not os.path.lexists(root / name)]:
+        message = f"{root} is not complete: it has no {missing[0]}. Finish it by the same `newsclippings embed` again."
+        raise DataNotFoundError(message)
+    contents = {README: read(README), PLAN: first, SUMS: read(SUMS)}
+    sums = parse_sums(contents[SUMS], str(root / SUMS))
+    if unnamed := [name for name in (README, PLAN, *plan.parts) if name not in sums]:
+        raise bad_file(root / SUMS, f"the SHA-256 of {unnamed[0]}", "none", VECTORS.again)
+    for name in (README, PLAN):
+        if (found := hashlib.sha256(contents[name]).hexdigest()) != sums[name]:
+            raise other_content(root / name, sums[name], found, VECTORS.again)
+    if not all(mark in contents[README] for mark in VECTORS_README.marks):
+        raise bad_file(root / README, "what `newsclippings embed` writes", "something else", VECTORS.again)
+    data, rows = {}, 0
+    for name in plan.parts:
+        check = functools.partial(check_part, shown=str(root / name), plan=plan)
+        with contextlib.closing(PlainFile(root, name)) as file:
+            rows += check(file.path)
+            data[name] = DataFile(file.size, sums[name], check)
+    title = f"Vectors of {rows:,} {plan.of}"
+    branch = MAIN if revision is None else revision
+    counts = {"default": {"train": rows}}  # as `datasets` loads them
+    return Upload(root, VECTORS, repo_id, branch, False, {}, contents, data, counts, title, None)
+
+
+def check_target(repo_id: str, revision: str | None, version: str | None = None) -> None:
+    """Raise `ConfigError` if the name of the repository or of the branch is not usable; `version` is the tag."""
     _check_name(repo_id)
-    if revision is not None and revision.strip() in ("", folder.version):
-        message = (
-            f"--revision {revision!r}: expected a branch, and {folder.version} is the tag. Name another, or none for "
-            f"{MAIN}."
-        )
+    if revision is not None and revision.strip() in ("", version):
+        tag = f", and {version} is the tag" if version else ""
+        message = f"--revision {revision!r}: expected a branch{tag}. Name another, or none for {MAIN}."
         raise ConfigError(message)
 
 

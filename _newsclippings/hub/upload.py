@@ -1,4 +1,4 @@
-"""Upload a built folder to the Hugging Face Hub, as a dataset repository."""
+"""Upload a built folder, or a folder of vectors, to the Hugging Face Hub, as a dataset repository."""
 
 import contextlib
 import copy
@@ -25,9 +25,8 @@ from _newsclippings.folder import (
     other_content,
 )
 from _newsclippings.hub.failures import find_hub_error, may_pass, status_of
-from _newsclippings.hub.plan import MAIN, Upload
+from _newsclippings.hub.plan import MAIN, Kind, Upload
 from _newsclippings.storage import (
-    CARD,
     PAUSE,
     TRIES,
     PlainFile,
@@ -38,6 +37,7 @@ from _newsclippings.storage import (
     write_text,
 )
 from _newsclippings.text import printable, without_secrets
+from _newsclippings.vectors import PLAN
 
 KIND = "dataset"
 THREADS = 2  # hashing releases the lock of the interpreter; more threads only make a disk seek
@@ -50,12 +50,12 @@ OLD_FILES = [
 ]  # that an earlier push may leave
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
 # Files that describe the data, without pictures or articles
-TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, f"{CHARTS_FOLDER}/{STATS_FILE}"}
+TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
 TEXTS |= {f"{config}/{MANIFEST}" for config in ALL_CONFIGS}
 
 
 def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
-    """Upload a folder, and tag it with the version of the data if it is uploaded to the branch main.
+    """Upload a folder, and tag it with the version of the data, if it has one, on the branch main.
 
     After an interruption, the same call uploads only the files that the repository lacks. Files of an earlier push that
     are no longer in the folder are deleted. The card in the folder is written at the end, if the folder is writable.
@@ -69,7 +69,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
         `url`, `commit`, `branch`, `tag` (None: not tagged), `tag_moved`, and `new`: whether anything was uploaded.
 
     Raises:
-        BadFileError: a file is not what `newsclippings build` wrote.
+        BadFileError: a file is not what this package wrote.
         ConfigError: there is no token, or it may not write there; or the repository is public without `public`; or with
             `public`, its history may hold pictures or articles.
         HubError: the Hub refuses the upload, cannot be reached, or failed again and again.
@@ -87,15 +87,12 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     heads: list[str] = []  # the commit of the branch before each try
     tries = 1
     with contextlib.ExitStack() as opened:
-        allow_open_files(len(upload.shards))
-        shards = {
-            name: opened.enter_context(contextlib.closing(PlainFile(upload.folder.local_root, name)))
-            for name in upload.shards
-        }
-        additions = _checked(upload, shards)
+        allow_open_files(len(upload.data))
+        files = {name: opened.enter_context(contextlib.closing(PlainFile(upload.root, name))) for name in upload.data}
+        additions = _checked(upload, files)
         while True:
             try:
-                pushed = _push(api, upload, shards, additions, heads, public=public, gated=gated)
+                pushed = _push(api, upload, files, additions, heads, public=public, gated=gated)
                 break
             except NewsCLIPpingsError:
                 raise
@@ -109,7 +106,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
         for name, text in upload.texts.items():
-            write_text(upload.folder.root / name, text, MAKERS[name])
+            write_text(upload.root / name, text, MAKERS[name])
     return {**pushed, "new": pushed["commit"] != heads[0]}
 
 
@@ -131,14 +128,14 @@ class _InTime:
         return lambda *args, **kwargs: call_with_timeout(lambda: call(*args, **kwargs))
 
 
-def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:
+def _checked(upload: Upload, files: Mapping[str, PlainFile]) -> list[Any]:
     """Check all files, right before they are sent.
 
     Returns:
         Operations of the Hub's client, which hold the digests of texts in memory and of open files.
 
     Raises:
-        BadFileError: a file differs from its manifest, or has other columns, which might be pictures.
+        BadFileError: a file differs from its manifest or plan, or has other columns, which might be pictures.
     """
     from huggingface_hub import CommitOperationAdd
 
@@ -146,16 +143,16 @@ def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:
         if name in upload.texts or name in upload.contents:
             data = upload.texts[name].encode() if name in upload.texts else upload.contents[name]
             return CommitOperationAdd(name, data)
-        shard, opened = entries[name], shards[name]
-        upload.folder.check_shard(shard, opened.path)
+        expected, opened = upload.data[name], files[name]
+        expected.check(opened.path)
         added = CommitOperationAdd(name, opened.path)
         sha256 = added.upload_info.sha256.hex()  # of the whole file
         opened.check_unchanged()
-        if sha256 != shard.sha256:
-            raise other_content(opened.place, shard.sha256, sha256)
+        if sha256 != expected.sha256:
+            raise other_content(opened.place, expected.sha256, sha256, upload.kind.again)
         return added
 
-    entries, sizes = upload.shards, upload.files
+    sizes = upload.files
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=sum(sizes.values()), desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar,
@@ -170,7 +167,7 @@ def _checked(upload: Upload, shards: Mapping[str, PlainFile]) -> list[Any]:
 def _push(
     api: Any,
     upload: Upload,
-    shards: Mapping[str, PlainFile],
+    files: Mapping[str, PlainFile],
     additions: list[Any],
     heads: list[str],
     *,
@@ -179,14 +176,14 @@ def _push(
 ) -> dict[str, Any]:
     from huggingface_hub import CommitOperationDelete
 
-    repo, branch, tag = upload.repo_id, upload.branch, upload.version
+    repo, branch = upload.repo_id, upload.branch
     api.create_repo(repo, repo_type=KIND, private=True, exist_ok=True)
     info = api.repo_info(repo, repo_type=KIND)
     new_branch = branch not in [ref.name for ref in api.list_repo_refs(repo, repo_type=KIND).branches]
     before = api.repo_info(repo, repo_type=KIND, revision=None if new_branch else branch)
     heads.append(before.sha)
-    remote = [file.rfilename for file in before.siblings]
-    _refuse_foreign_files(api, repo, before.sha, remote)
+    remote = [sibling.rfilename for sibling in before.siblings]
+    _refuse_foreign_files(api, repo, before.sha, remote, upload.kind)
     if not info.private and not public:
         message = f"{repo} is public: pass --public if that is meant, make it private, or choose another name."
         raise ConfigError(message)
@@ -203,8 +200,8 @@ def _push(
         copy.copy(addition) for addition in additions
     ]  # the client notes in them what it did, also in failed tries
     api.preupload_lfs_files(repo, added, repo_type=KIND, revision=branch, free_memory=False)
-    for shard in shards.values():  # else the commit might name bytes that were written after the check
-        shard.check_unchanged()
+    for file in files.values():  # else the commit might name bytes that were written after the check
+        file.check_unchanged()
     sent = upload.files
     old = [name for name in remote if name not in sent and any(fnmatchcase(name, glob) for glob in OLD_FILES)]
     api.create_commit(
@@ -213,17 +210,18 @@ def _push(
         repo_type=KIND,
         revision=branch,
         parent_commit=before.sha,  # that was checked; if another commit came first, the next try checks that
-        commit_message=f"NewsCLIPpings {tag}: {sum(sum(rows.values()) for rows in upload.rows.values()):,} rows",
+        commit_message=upload.title,
     )
     sha = api.repo_info(repo, repo_type=KIND, revision=branch).sha
-    moved = _tag(api, repo, tag, sha) if branch == MAIN else False
+    tag = upload.version if branch == MAIN else None
+    moved = _tag(api, repo, tag, sha) if tag else False
     if info.private and public:  # last, when everything is in place
         api.update_repo_settings(repo, repo_type=KIND, private=False)
     return {
         "url": f"{api.endpoint}/datasets/{repo}",
         "commit": sha,
         "branch": branch,
-        "tag": tag if branch == MAIN else None,
+        "tag": tag,
         "tag_moved": moved,
     }
 
@@ -263,7 +261,7 @@ def _check_history(api: Any, upload: Upload) -> None:
         refs = api.list_repo_refs(repo, repo_type=KIND)
     heads = {ref.target_commit for ref in (*refs.branches, *refs.tags, *(refs.pull_requests or ()))}
     commits = {c.commit_id for head in heads for c in api.list_repo_commits(repo, repo_type=KIND, revision=head)}
-    known = {line[:64] for line in upload.texts[SUMS].splitlines()}
+    known = {*upload.sums.values()}
     for commit in sorted(commits):
         for file in api.list_repo_tree(repo, recursive=True, repo_type=KIND, revision=commit):
             if isinstance(file, RepoFile) and file.path not in TEXTS and (not file.lfs or file.lfs.sha256 not in known):
@@ -275,17 +273,15 @@ def _check_history(api: Any, upload: Upload) -> None:
                 raise ConfigError(message)
 
 
-def _refuse_foreign_files(api: Any, repo: str, revision: str, files: list[str]) -> None:
-    """Refuse a repository with files that no push wrote, which would be overwritten or deleted."""
-    known = {".gitattributes"}
-    folders: tuple[str, ...] = ()
+def _refuse_foreign_files(api: Any, repo: str, revision: str, files: list[str], kind: Kind) -> None:
+    """Refuse a repository with files that no push of this kind wrote, which would be overwritten or deleted."""
+    known: tuple[str, ...] = (".gitattributes",)
     if README in files:  # the first commit of every push has it
         card = api.hf_hub_download(repo, README, repo_type=KIND, revision=revision)
-        if not all(mark in read_file(card, LARGEST_CARD) for mark in CARD.marks):
+        if not all(mark in read_file(card, LARGEST_CARD) for mark in kind.card.marks):
             raise _not_ours(repo, "a README.md that it did not write")
-        known |= {README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT}
-        folders = (*ALL_CONFIGS, CHARTS_FOLDER)
-    other = [file for file in files if file not in known and file.partition("/")[0] not in folders]
+        known += kind.names
+    other = [file for file in files if not any(fnmatchcase(file, name) for name in known)]
     if other:
         raise _not_ours(repo, other[0])
 

@@ -1,15 +1,15 @@
 """Make batches of tensors from rows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from _newsclippings.errors import NewsCLIPpingsError
-from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.pictures import decode
 from _newsclippings.train.data import FACTS, Row
-from _newsclippings.train.options import FEATURES, Options
+from _newsclippings.train.options import Options
 
 Batch = dict[str, Any]
 
@@ -17,23 +17,25 @@ Batch = dict[str, Any]
 class Collator:
     """Make a batch from rows: tensors, and the facts of each row."""
 
-    def __init__(self, options: Options, tokenizer: Any, side: int, tokens: int) -> None:
+    def __init__(self, options: Options, tokenizer: Any, side: int, tokens: int, widths: Mapping[str, int]) -> None:
         """Store what batches are made with.
 
         Args:
-            options: which vectors, if any.
+            options: of the training.
             tokenizer: of the model; None for vectors.
             side: of the pictures that the model takes, in pixels.
             tokens: per caption.
+            widths: column -> width of its vectors; empty for pictures and captions.
         """
-        self.options, self.tokenizer, self.side, self.tokens = options, tokenizer, side, tokens
+        self.options, self.tokenizer, self.side, self.tokens, self.widths = options, tokenizer, side, tokens, widths
 
     def __call__(self, rows: list[Row]) -> Batch:
         """Make a batch of `labels` (B,), `facts`, and either `vectors` or the model's inputs for text and pictures."""
         batch: Batch = {"labels": torch.tensor([row["falsified"] for row in rows])}
         batch["facts"] = [{name: row[name] for name in FACTS} for row in rows]
-        if self.options.features:
-            batch["vectors"] = torch.stack([make_vectors(row, self.options) for row in rows])
+        if self.widths:
+            products = self.options.products
+            batch["vectors"] = torch.stack([make_vectors(row, self.widths, products) for row in rows])
             return batch
         captions = [row["caption"] for row in rows]
         tokens = self.tokenizer(
@@ -67,20 +69,24 @@ def make_pixels(image: dict[str, Any], side: int) -> torch.Tensor:
     return torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
 
 
-def make_vectors(row: Row, options: Options) -> torch.Tensor:
-    """Join the vectors of a row, each L2-normalised; several faces are averaged, and a missing vector is zero.
+def make_vectors(row: Row, widths: Mapping[str, int], products: bool = False) -> torch.Tensor:
+    """Join the vectors of a row, each L2-normalised; several (faces) are averaged, and a missing vector is zero.
+
+    Args:
+        row: with the columns of vectors.
+        widths: column -> width of its vectors, in order.
+        products: whether to add product and difference of the CLIP vectors.
 
     Returns:
-        float32 (width,).
+        float32 (D,), where D is the sum of the widths, and with products twice that of a CLIP vector more.
     """
     vectors = {}
-    for kind in FEATURES[options.features or "all"]:
-        width = EMBEDDINGS[kind].width
-        value = torch.tensor(row[kind] if row[kind] is not None else [], dtype=torch.float32).reshape(-1, width)
+    for name, width in widths.items():
+        value = torch.tensor(row[name] if row[name] is not None else [], dtype=torch.float32).reshape(-1, width)
         mean = value.mean(0) if len(value) else torch.zeros(width)
-        vectors[kind] = torch.nn.functional.normalize(mean, dim=-1)
+        vectors[name] = torch.nn.functional.normalize(mean, dim=-1)
     parts = list(vectors.values())
-    if options.products:
+    if products:
         image, text = vectors["clip_image"], vectors["clip_text"]
         parts += [image * text, (image - text).abs()]
     return torch.cat(parts)

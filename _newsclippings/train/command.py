@@ -29,7 +29,7 @@ from _newsclippings.text import as_message
 from _newsclippings.train import model as models
 from _newsclippings.train import untrusted
 from _newsclippings.train.collate import Collator
-from _newsclippings.train.data import Control, MapRows, count_rows, load_split, read_shard_sizes
+from _newsclippings.train.data import Control, MapRows, count_rows, find_widths, load_split, read_shard_sizes
 from _newsclippings.train.evaluate import predict, write_report
 from _newsclippings.train.options import CONTROLS, LOCATION_FLAGS, Options, UsageError, given_flags, parse
 from _newsclippings.train.places import check_new_report, check_report, check_run, list_inputs
@@ -154,20 +154,22 @@ def make_loader(
     )
 
 
-def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) -> Any:
-    """Load the rows of a split, changed by the control if there is one."""
+def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) -> tuple[Any, dict[str, int]]:
+    """Load the rows of a split, changed by the control if there is one, and the widths of their columns of vectors."""
     learning = split == "train"
     outlets = None
     if options.train_outlets:
         outlets = set(options.train_outlets) if learning else set(OUTLETS) - set(options.train_outlets)
     control = Control(options.control, f"{seed} {split}")
     rows = load_split(options, split)
+    widths = find_widths(options, rows)
     if not options.streaming:
-        return MapRows(rows, outlets, control)
+        return MapRows(rows, outlets, control), widths
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
     sizes = read_shard_sizes(options, split)
     length = sum(sizes) if sizes else count_rows(options, rows, split)
-    return StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
+    stream = StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
+    return stream, widths
 
 
 def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
@@ -175,14 +177,18 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     rank, ranks = arguments.process_index, arguments.world_size
     folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
     readers = {"workers": max(1, arguments.dataloader_num_workers), "ranks": ranks} if options.streaming else None
-    for run in {folder, models.find_run(Path(last)) if last not in (None, True) else folder}:
+    runs = {folder, models.find_run(Path(last)) if last not in (None, True) else folder}
+    for run in runs:
         models.check_notes(run, options, readers)
     checkpoint = get_last_checkpoint(str(folder)) if last is True and folder.is_dir() else last
     if isinstance(checkpoint, str):
         untrusted.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
-    rows = load_rows(options, "train", arguments.seed, rank, ranks)  # first, so that missing files are reported early
+    # first, so that missing files are reported early
+    rows, widths = load_rows(options, "train", arguments.seed, rank, ranks)
+    for run in runs:
+        models.check_noted_widths(run, widths)
     set_seed(arguments.seed)
-    model, tokenizer = models.make_classifier(options)
+    model, tokenizer = models.make_classifier(options, widths)
     collator = make_collator(model, tokenizer)
     trainer = PairTrainer(
         model=model,
@@ -216,10 +222,10 @@ def leave_group(trainer: Trainer) -> None:
 def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
     """Make the collator for a model."""
     if model.backbone is None:
-        return Collator(model.options, tokenizer, side=0, tokens=0)
+        return Collator(model.options, tokenizer, side=0, tokens=0, widths=model.widths)
     config = model.backbone.config
     tokens = min(model.options.tokens, int(config.text_config.max_position_embeddings))
-    return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens)
+    return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens, widths={})
 
 
 def warn_of_unused_places(run: Path, given: set[str]) -> None:
@@ -247,6 +253,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
         warn_of_unused_places(Path(options.eval_only), given)
         options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
         options.check(given)
+        options.check_vectors()
         run, inputs = Path(name), list_inputs(options)
         if any(folder.resolve() == own.resolve() for own in (run, models.find_run(run))):
             check_report(folder, inputs)
@@ -256,14 +263,15 @@ def main(arguments: list[str]) -> dict[str, Any]:
         if not training.process_index:
             check_run(Path(training.output_dir), list_inputs(options), training)
         if not training.process_index:  # check the test rows before the training; a stream must be read for that
-            next(iter(load_rows(options, "test", training.seed, 0, 1)))
+            next(iter(load_rows(options, "test", training.seed, 0, 1)[0]))
         model, collator = train(options, training)
         folder = Path(training.output_dir)
         name = options.features or options.from_config or options.model
     if training.process_index:
         return {}
     device = training.device
-    rows = load_rows(options, "test", training.seed, 0, 1)
+    rows, widths = load_rows(options, "test", training.seed, 0, 1)
+    models.check_widths(Path(name) if options.eval_only else folder, model.widths, widths)
     batches = make_loader(rows, collator, training, training.eval_batch_size)
     predictions = predict(model.to(device), batches, device)
     title = f"{options.config}, {name}"

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from _newsclippings.builder import load, make_name_known
 from _newsclippings.facts import NAME
 from _newsclippings.storage import open_stream
-from _newsclippings.train.options import FEATURES, LOCATION_FLAGS, Options
+from _newsclippings.text import did_you_mean, short_repr
+from _newsclippings.train.options import INPUT_FLAGS, Options
 
 logger = logging.getLogger(__name__)
 make_name_known()  # to `load_dataset_builder`, which is called with it below
@@ -26,27 +27,68 @@ FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # 
 
 def load_split(options: Options, split: str) -> Any:
     """Load the columns of a split that training needs, with encoded pictures; a `datasets.Dataset`, or a stream."""
-    kinds = FEATURES[options.features] if options.features else []
+    kinds = options.columns()
     if options.data == NAME:
         rows: Any = load(options.config, split, streaming=options.streaming, **builder_fields(options))
     else:
         rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming)
     wanted = [*FACTS, *(["image_source"] if options.train_outlets else []), *(kinds or ["caption", "image"])]
-    lacking = set(wanted) - set(rows.column_names or wanted)
+    lacking = sorted(set(wanted) - set(rows.column_names or wanted))
     if lacking:
+        here = [name for name, kind in (rows.features or {}).items() if find_width(kind)] if kinds else []
+        hint = did_you_mean(lacking[0], here)
+        do = (
+            f"Its columns of vectors: {', '.join(here) or 'none'}."
+            if kinds
+            else ("(If pictures are stored once, use newsclippings.join_images.)")
+        )
         raise ValueError(
-            f"{options.data}, {options.config} lacks the columns {', '.join(sorted(lacking))}, which training needs. "
-            "Was it built without them? (If pictures are stored once, use newsclippings.join_images.)"
+            f"{options.data}, {options.config} lacks the columns {', '.join(lacking)}, which training needs.{hint} "
+            f"Was it built without them? {do}"
         )
     rows = rows.select_columns(wanted)
     return rows if kinds else rows.cast_column("image", datasets.Image(decode=False))
 
 
+def find_width(kind: Any) -> int | None:
+    """Return the width of a column of vectors, or of lists of vectors, from its type; None if it is of another type."""
+    inner, length = getattr(kind, "feature", None), getattr(kind, "length", -1)
+    if length == -1:
+        inner, length = getattr(inner, "feature", None), getattr(inner, "length", -1)
+    return length if length > 0 and isinstance(inner, datasets.Value) and inner.dtype.startswith("float") else None
+
+
+def find_widths(options: Options, rows: Any) -> dict[str, int]:
+    """Return column -> width, of the columns of --features in their order, from the types of the columns.
+
+    Raises:
+        ValueError: a column is not of vectors, or the types are not known.
+    """
+    widths: dict[str, int] = {}
+    for name in options.columns():
+        if rows.features is None:
+            raise ValueError(f"{options.data}: a stream of it does not say its types. Leave out --streaming.")
+        width = find_width(rows.features[name])
+        if width is None:
+            raise ValueError(
+                f"--features {name}: expected a column of vectors, that is lists of a fixed length of float16, 32 or "
+                f"64, found {short_repr(rows.features[name])}. Name another column, or cast it by cast_column()."
+            )
+        widths[name] = width
+    if options.products and widths["clip_image"] != widths["clip_text"]:
+        raise ValueError(
+            f"--products: expected clip_image and clip_text of one width, found {widths['clip_image']:,} and "
+            f"{widths['clip_text']:,}. Leave it out."
+        )
+    return widths
+
+
 def builder_fields(options: Options) -> dict[str, Any]:
     """Fields of the config for the builder of this package."""
-    kinds = FEATURES[options.features] if options.features else []
-    fields = {name: getattr(options, name) for name in LOCATION_FLAGS}
-    fields |= {"images": "none" if kinds else "bytes", "embeddings": kinds or None}
+    kinds, own = options.columns(), options.own_vectors()
+    fields = {name: getattr(options, name) for name in INPUT_FLAGS}
+    fields |= {"images": "none" if kinds else "bytes"}
+    fields |= {"embeddings": {name: own.get(name, True) for name in kinds} if own else kinds or None}
     fields |= {"missing": "null" if options.missing == "drop_pair" else "error"}  # incomplete pairs are dropped later
     return fields if kinds else {**fields, "check_images": options.check_images}
 
@@ -71,7 +113,7 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     known = (rows.info.splits or {}).get(split)
     if known is not None and known.num_examples:
         return int(known.num_examples)
-    fields = {name: getattr(options, name) for name in LOCATION_FLAGS}
+    fields = {name: getattr(options, name) for name in INPUT_FLAGS}
     builder = load_dataset_builder(NAME, options.config, splits=[split], images="none", **fields)
     return int(builder.count_rows(split))
 

@@ -1,6 +1,7 @@
 """The classifier: normalised features of caption and picture, concatenated, and a small head."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
-from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.storage import write_text
 from _newsclippings.text import printable
-from _newsclippings.train.options import FEATURES, LOCATION_FLAGS, Options
+from _newsclippings.train.options import LOCATION_FLAGS, Options
 from _newsclippings.train.places import NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 from _newsclippings.train.untrusted import (
@@ -33,6 +33,7 @@ from _newsclippings.train.untrusted import (
     read_notes,
     read_shapes,
     read_tokenizer,
+    read_widths,
     resolve_inside,
 )
 
@@ -46,14 +47,21 @@ class Classifier(nn.Module):
     Without a backbone, the same head takes vectors that were computed before.
     """
 
-    def __init__(self, options: Options, backbone: nn.Module | None) -> None:
+    def __init__(self, options: Options, backbone: nn.Module | None, widths: Mapping[str, int] | None = None) -> None:
+        """Make the layers.
+
+        Args:
+            options: of the training.
+            backbone: makes features of pictures and captions; None for vectors.
+            widths: without a backbone: column -> width of its vectors, in order.
+        """
         super().__init__()
-        self.options, self.backbone = options, backbone
+        self.options, self.backbone, self.widths = options, backbone, dict(widths or {})
         if backbone is not None:
             backbone.requires_grad_(not options.freeze_backbone)
             width = 2 * _width(backbone.config)
         else:
-            width = count_features(options)
+            width = sum(self.widths.values()) + (2 * self.widths["clip_image"] if options.products else 0)
         self.head = nn.Sequential(nn.Linear(width, options.hidden), nn.ReLU(), nn.Linear(options.hidden, 2))
 
     def forward(
@@ -95,22 +103,14 @@ class Classifier(nn.Module):
         return groups
 
 
-def count_features(options: Options) -> int:
-    """Count the numbers per row when training on the authors' vectors."""
-    kinds = FEATURES[options.features or "all"]
-    return sum(EMBEDDINGS[kind].width for kind in kinds) + (
-        2 * EMBEDDINGS["clip_image"].width if options.products else 0
-    )
-
-
-def make_classifier(options: Options) -> tuple[Classifier, Any]:
-    """Make a new classifier and its tokenizer (None for vectors).
+def make_classifier(options: Options, widths: Mapping[str, int] | None = None) -> tuple[Classifier, Any]:
+    """Make a new classifier and its tokenizer (None for vectors); `widths` as of `Classifier`.
 
     Raises:
         ValueError: the model or its tokenizer is missing, damaged or of an unknown kind.
     """
     if options.features:
-        return Classifier(options, None), None
+        return Classifier(options, None, widths), None
     if options.from_config == "tiny":
         return Classifier(options, AutoModel.from_config(tiny_config())), byte_tokenizer()
     place = options.from_config or options.model
@@ -171,7 +171,7 @@ def check_notes(folder: Path, options: Options, readers: dict[str, int] | None) 
         options: of the run that is to begin or resume there.
         readers: `workers` and `ranks` that read a stream; None without --streaming.
     """
-    if not (folder / NOTES).exists() or not (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists()):
+    if not _has_weights(folder):
         return
     notes, _ = read_notes(folder)
     for name, value in asdict(options).items():
@@ -191,6 +191,27 @@ def check_notes(folder: Path, options: Options, readers: dict[str, int] | None) 
         )
 
 
+def _has_weights(folder: Path) -> bool:
+    return (folder / NOTES).exists() and (any(folder.glob("checkpoint-*")) or (folder / WEIGHTS).exists())
+
+
+def check_noted_widths(folder: Path, widths: Mapping[str, int]) -> None:
+    """Raise `ValueError` if a folder has weights for vectors of other widths than the rows have."""
+    if _has_weights(folder):
+        notes, known = read_notes(folder)
+        check_widths(folder, read_widths(folder, notes, Options(**known).columns()), widths)
+
+
+def check_widths(run: Path, noted: Mapping[str, int], widths: Mapping[str, int]) -> None:
+    """Raise `ValueError` if the vectors of a run have other widths than those of the rows."""
+    for name, width in noted.items():
+        if widths[name] != width:
+            raise ValueError(
+                f"{run}: it was trained on vectors {name} of {width:,} numbers, and those of the rows have "
+                f"{widths[name]:,}. Pass the vectors of the same encoder, or train again in another --output_dir."
+            )
+
+
 def find_run(folder: Path) -> Path:
     """Return the folder of a run; for a checkpoint, that is its parent."""
     is_checkpoint = folder.resolve().name.startswith("checkpoint-")
@@ -203,6 +224,8 @@ def save_notes(folder: Path, model: Classifier, tokenizer: Any, readers: dict[st
     notes: dict[str, Any] = {"options": asdict(model.options), "stream": readers}
     if model.backbone is not None:
         notes["backbone"] = model.backbone.config.to_dict()
+    else:
+        notes["widths"] = model.widths
     # first, since this file marks the folder as that of a run
     write_text(folder / NOTES, json.dumps(notes, indent=1) + "\n", NOTES_MAKER)
     if model.backbone is not None:
@@ -230,9 +253,10 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any]:
     elif notes.get("backbone") is not None:
         raise make_error(where, "no backbone beside --features", "one")
     call_safely(where, "options that fit each other", lambda: options.check(set()))
+    widths = read_widths(home, notes, options.columns())
 
     def make_it() -> Classifier:
-        return Classifier(options, None if config is None else _make_backbone(config))
+        return Classifier(options, None if config is None else _make_backbone(config), widths)
 
     model = build_module(where, make_it, check_shapes(weights, read_shapes(weights)))
     call_safely(weights, "weights", lambda: model.load_state_dict(load_file(weights)))

@@ -6,8 +6,10 @@ from typing import Any, Final
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from _newsclippings.config import LINKS
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, OUTLETS
+from _newsclippings.config import LINKS, parse_columns
+from _newsclippings.errors import ConfigError
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
+from _newsclippings.text import did_you_mean
 
 # The authors' recipe for CLIP (github.com/g-luo/news_clippings, news_clippings_training: configs and README), as far as
 # `transformers` has other defaults. `backbone_learning_rate`, `hidden` and `tokens` are fields of Options.
@@ -74,7 +76,8 @@ UNSUPPORTED: Final = {
 # Flags without an effect with --streaming, and with --features.
 NOT_STREAMED: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "dataloader_pin_memory"}
 BACKBONE_FLAGS: Final = {"model", "from_config", "tokens", "backbone_learning_rate", "check_images"}
-LOCATION_FLAGS: Final = ("data_dir", "visual_news", "visual_news_index", "links", "links_root")
+INPUT_FLAGS: Final = ("data_dir", "visual_news", "visual_news_index", "links", "links_root")  # as the builder has them
+LOCATION_FLAGS: Final = (*INPUT_FLAGS, "embeddings")
 # Options allowed with --eval_only: they choose the rows. The run has noted how its model was made.
 EVALUATION_FLAGS: Final = {
     "eval_only", "config", "data", *LOCATION_FLAGS, "missing", "check_images", "train_outlets", "control", "streaming",
@@ -82,6 +85,7 @@ EVALUATION_FLAGS: Final = {
 # Options for the builder of this package only; a published dataset was already filtered.
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
+# Names for --features of some columns of the authors' vectors
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
     "sbert": ["sbert"],
@@ -148,7 +152,19 @@ class Options:
     image_only: bool = field(default=False, metadata={"help": "Ablation: set the caption's features to zero."})
     features: str | None = field(
         default=None,
-        metadata={"help": "Train on the authors' vectors instead of pictures and captions.", "choices": list(FEATURES)},
+        metadata={
+            "help": "Train on columns of vectors instead of pictures and captions: their names, separated by commas; "
+            f"{', '.join(FEATURES)} are the authors'."
+        },
+    )
+    embeddings: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "With --features: where your own vectors are, as for `newsclippings build`: NAME=FOLDER of "
+            "`newsclippings embed`, NAME=pictures:FILE or NAME=captions:FILE.",
+            "metavar": "NAME=LOCATION",
+            "action": "extend",
+        },
     )
     products: bool = field(
         default=False, metadata={"help": "With --features: add product and difference of the CLIP vectors."}
@@ -181,6 +197,15 @@ class Options:
         default=None, metadata={"help": "Evaluate the run or the checkpoint in this folder, without training."}
     )
 
+    def columns(self) -> list[str]:
+        """Return the columns of vectors that --features names, in order; none without it."""
+        names = [] if self.features is None else [name.strip() for name in self.features.split(",")]
+        return [column for name in names for column in FEATURES.get(name, [name])]
+
+    def own_vectors(self) -> dict[str, Any]:
+        """Return column -> where your own vectors are, as the builder takes them."""
+        return parse_columns(self.embeddings or [])
+
     def check(self, given: set[str]) -> None:
         """Raise `ValueError` if the options contradict each other, or a flag that was given would change nothing."""
         if self.data != Options.data and (unused := sorted(given & BUILDER_FLAGS)):
@@ -195,8 +220,16 @@ class Options:
         for name, least in {"hidden": 1, "tokens": 3, "shuffle_buffer": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"--{name}: expected {least} or more, found {getattr(self, name)}.")
-        if self.products and (self.features is None or "clip_image" not in FEATURES[self.features]):
-            raise ValueError(f"--products needs --features clip or all, found --features {self.features}.")
+        columns = self.columns()
+        if "" in columns:
+            raise ValueError(f"--features {self.features!r}: expected names of columns, separated by commas.")
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"--features {self.features}: a column is there twice. Name each once.")
+        if self.products and not {"clip_image", "clip_text"} <= {*columns}:
+            raise ValueError(
+                f"--products needs clip_image and clip_text, as --features clip has them, found --features "
+                f"{self.features}."
+            )
         if self.features and (
             self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
         ):
@@ -205,6 +238,32 @@ class Options:
             raise ValueError("--train_outlets needs to count rows, which --streaming cannot. Leave out --streaming.")
         if self.train_outlets and set(self.train_outlets) >= set(OUTLETS):
             raise ValueError("--train_outlets has all outlets, so that none is left to test on. Leave some out.")
+
+    def check_vectors(self) -> None:
+        """Raise `ValueError` if --embeddings and --features do not fit each other."""
+        columns = self.columns()
+        try:
+            own = self.own_vectors()
+        except ConfigError as error:
+            raise ValueError(f"--embeddings: {error}") from None
+        for name in own:
+            if name in EMBEDDINGS or name in FEATURES:
+                raise ValueError(
+                    f"--embeddings {name}: the authors' vectors need --features {name} only. Leave this out, or give "
+                    f"your own vectors another name, such as my_{name}."
+                )
+            if name not in columns:
+                raise ValueError(
+                    f"--embeddings {name} would change nothing: --features does not name it. Add it there, or leave "
+                    "this out."
+                )
+        unknown = [name for name in columns if name not in EMBEDDINGS and name not in own]
+        if unknown and self.data == Options.data:
+            hint = did_you_mean(unknown[0], [*FEATURES, *EMBEDDINGS, *own])
+            raise ValueError(
+                f"--features {unknown[0]}: expected {', '.join({**FEATURES, **EMBEDDINGS})}, or a name in --embeddings."
+                f"{hint} Say where your own vectors are: --embeddings {unknown[0]}=LOCATION."
+            )
 
 
 class UsageError(ValueError):
@@ -248,7 +307,9 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
     options.check(given)
-    if options.eval_only and (unused := sorted(given & own.keys() - EVALUATION_FLAGS)):
+    if not options.eval_only:
+        options.check_vectors()
+    elif unused := sorted(given & own.keys() - EVALUATION_FLAGS):
         raise ValueError(f"--{unused[0]} has no effect with --eval_only: the run has its own. Leave the flag out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError(

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
-from _newsclippings.facts import OUTLETS
+from _newsclippings.facts import EMBEDDINGS, OUTLETS
 from _newsclippings.text import printable
 from _newsclippings.train.options import LOCATION_FLAGS, Options
 
@@ -147,6 +147,22 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if field.name in options and field.name not in PLACES:
             known[field.name] = _check_option(home / NOTES, field, options[field.name])
     return notes, known
+
+
+def read_widths(home: Path, notes: Mapping[str, Any], columns: Iterable[str]) -> dict[str, int]:
+    """Read from the notes of a run the widths of its columns of vectors. Earlier versions did not note the authors'.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    noted = notes.get("widths", {name: vectors.width for name, vectors in EMBEDDINGS.items()})
+    widths: dict[str, int] = {}
+    for name in columns:
+        width = noted.get(name) if isinstance(noted, dict) else None
+        if type(width) is not int or not 0 < width <= LARGEST_NUMBER:
+            raise make_error(home / NOTES, f"the width of the vectors {printable(name)[:80]}", repr(width)[:80])
+        widths[name] = width
+    return widths
 
 
 def _is_count(value: object) -> bool:

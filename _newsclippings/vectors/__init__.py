@@ -6,7 +6,7 @@ from _newsclippings.vectors.embeddings import (
     read_embedding_ids,
 )
 from _newsclippings.vectors.export import convert_embeddings
-from _newsclippings.vectors.files import VectorFiles, find_vectors, read_embeddings, read_faces
+from _newsclippings.vectors.files import VectorFiles, check_part, find_vectors, read_embeddings, read_faces
 from _newsclippings.vectors.plan import (
     MOST_PARTS,
     PLAN,
@@ -27,6 +27,7 @@ __all__ = [
     "Embeddings",
     "Plan",
     "VectorFiles",
+    "check_part",
     "convert_embeddings",
     "find_vectors",
     "load_embeddings",

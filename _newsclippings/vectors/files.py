@@ -378,6 +378,35 @@ def _unread_ids(path: str, shown: str) -> Int64s:
     return np.array([number for ids in by_reason.values() for number in ids], np.int64)
 
 
+def check_part(path: str, shown: str, plan: Plan) -> int:
+    """Check the footer of a part of a folder.
+
+    Args:
+        path: of the part; that of an open descriptor, for example.
+        shown: its name, for errors.
+        plan: of the folder.
+
+    Returns:
+        The number of its rows.
+
+    Raises:
+        BadFileError: it has other columns than ids and vectors of the plan.
+    """
+
+    def check() -> int:
+        schema, batches = _open_parquet(path, shown, NO_ACCESS)
+        form = _form_of_batches(schema, batches, shown)
+        found = (form.width, form.several, "float16" if form.half else "float32")
+        if schema.names != [ID, VECTOR] or found != (plan.width, plan.several, plan.dtype):
+            columns = printable(", ".join(f"{field.name[:40]} ({str(field.type)[:80]})" for field in [*schema][:5]))
+            expected = f"columns {ID} and {VECTOR}, of {plan.width:,} numbers ({plan.dtype}), as its {PLAN} says"
+            raise bad_file(shown, expected, columns, "Remove it, and run the same `newsclippings embed` again.")
+        return read_footer(find_place(path), shown, (ID, VECTOR), _MOST_FOOTER, _FORMS, nested=True).rows
+
+    rows: int = _guarded(shown, check)
+    return rows
+
+
 def _ids_beside(location: str) -> str:
     """Name the file of ids beside a .npy file."""
     path, mark, query = location.partition("?") if is_url(location) else (location, "", "")

@@ -111,7 +111,7 @@ def parse_sums(text: bytes, location: str) -> dict[str, str]:
         BadFileError: it is something else.
     """
     lines = text.decode("utf-8", "replace").splitlines()
-    sums = [re.fullmatch(r"([0-9a-f]{64}) [ *]([\w.-]+)", line) for line in lines]
+    sums = [re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in lines]
     if not sums or None in sums:
         do = "Remove it, and run the same `newsclippings embed` again."
         raise bad_file(location, "a list of SHA-256 sums", "something else", do)

@@ -88,6 +88,7 @@ def test_make_targets_exist() -> None:
     assert named == {
         "demo",
         "demo-embed",
+        "ray",
         "test",
         "sweep",
         "train",

@@ -20,6 +20,7 @@ from support.remote import Origin, Published
 from support.world import World
 
 from newsclippings import (
+    BadTarError,
     ConfigError,
     DataNotFoundError,
     MissingDataError,
@@ -208,6 +209,27 @@ def test_too_many_parts_are_refused(world: World, tmp_path: Path, monkeypatch: p
         embed(tmp_path / "out", encoder(), data_dir=world.root, part_size=3)
     assert not (tmp_path / "out").exists()
     embed(tmp_path / "out", encoder(), data_dir=world.root, part_size=4)
+
+
+def test_of_a_damaged_tar_the_whole_part_is_used(world: World, tmp_path: Path) -> None:
+    """Only with missing="null": a tar that ends early, and a picture that a broken download filled with zeros."""
+    tar, expected = tmp_path / "half.tar", vectors_of(world)
+    data = world.tar.read_bytes()
+    tar.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadTarError, match=r"half\.tar: .*missing='null'"):
+        embed(tmp_path / "out", encoder(), data_dir=world.root, visual_news=tar)
+    report = embed(tmp_path / "out", encoder(), data_dir=world.root, visual_news=tar, missing="null")
+    found = read_folder(tmp_path / "out")
+    assert 0 < len(found) < len(expected)
+    assert report.unread == {"missing or empty": len(expected) - len(found)}
+    assert all(np.array_equal(found[number], expected[number]) for number in found)
+    zeros, number = tmp_path / "zeros.tar", list(expected)[4]
+    picture = world.pictures[wanted(world)[number]]
+    start = data.index(picture)
+    zeros.write_bytes(data[: start + 40] + bytes(len(picture) - 40) + data[start + len(picture) :])
+    report = embed(tmp_path / "zeros", encoder(), data_dir=world.root, visual_news=zeros, missing="null")
+    assert report.unread == {"ends in zeros": 1}
+    assert list(read_folder(tmp_path / "zeros")) == [each for each in expected if each != number]
 
 
 def test_too_many_unreadable_pictures_are_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:

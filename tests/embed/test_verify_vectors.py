@@ -78,6 +78,12 @@ def lose(out: Path) -> None:
     (out / "part-00003.parquet").unlink()
 
 
+def name_another_file(out: Path) -> None:
+    """A file without end."""
+    with (out / "SHA256SUMS").open("a") as file:
+        file.write(f"{'0' * 64}  /dev/zero\n")
+
+
 def shorten_sums(out: Path) -> None:
     lines = (out / "SHA256SUMS").read_text().splitlines(keepends=True)
     (out / "SHA256SUMS").write_text("".join(lines[:-2]))
@@ -121,6 +127,7 @@ def swap(out: Path) -> None:
         (swap, ["the parts have other ids than plan.json says"]),
         (lambda out: (out / "SHA256SUMS").unlink(), ["there is no SHA256SUMS: the folder is not complete"]),
         (lambda out: (out / "README.md").write_text("x"), ["README.md does not match SHA256SUMS"]),
+        (name_another_file, ["/dev/zero is not there"]),
         (shorten_sums, ["SHA256SUMS does not list part-00007.parquet"]),
         (lambda out: (out / "plan.json").write_text((out / "plan.json").read_text() + "\n"), ["of another plan"]),
     ],
@@ -237,7 +244,7 @@ def test_another_model_or_corpus_is_noted(world: World, tmp_path: Path, new_worl
 def test_a_sample_of_a_large_folder(world: World, tmp_path: Path) -> None:
     """At most 64 items are encoded again, evenly spaced."""
     ids = sorted(world.records)
-    assert len(ids) > verify.SAMPLE
+    assert len(ids) > verify.ENCODED_AGAIN
     out = made(world, tmp_path / "out", ids="all")
     seen: list[int] = []
 
@@ -245,8 +252,8 @@ def test_a_sample_of_a_large_folder(world: World, tmp_path: Path) -> None:
         seen.append(len(batch))
         return encoder().encode(batch)
 
-    assert verify_vectors(out, encoder(encode=count), data_dir=world.root).compared == verify.SAMPLE
-    assert sum(seen) == verify.SAMPLE
+    assert verify_vectors(out, encoder(encode=count), data_dir=world.root).compared == verify.ENCODED_AGAIN
+    assert sum(seen) == verify.ENCODED_AGAIN
 
 
 def test_a_plan_is_needed(world: World, tmp_path: Path) -> None:

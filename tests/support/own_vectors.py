@@ -29,6 +29,19 @@ def make_vectors(world: World, key: str = "image_id", *, several: bool = False) 
     return {n: v[0] for n, v in zip(ids[1:], numbers[1:], strict=True)}
 
 
+README = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: part-*.parquet
+---
+# Vectors
+
+Written by `newsclippings embed`.
+"""
+
+
 def _stack(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*rows], np.int64), np.stack([*rows.values()])
 
@@ -99,6 +112,7 @@ def write_folder(rows: Rows, folder: Path, of: str = "pictures", part: int = 4, 
         unread = {"missing": [1]} if 1 in ids[start : start + part] else {}
         table = _table(some, pa.list_(pa.float32(), WIDTH)).replace_schema_metadata({"unread": json.dumps(unread)})
         pq.write_table(table, out / f"part-{number:05d}.parquet", compression="none")
+    (out / "README.md").write_text(README)
     sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(out.iterdir())]
     (out / "SHA256SUMS").write_text("".join(sums))
     return out

@@ -173,6 +173,16 @@ def about(*path: str, **values: Any) -> Change:
     return change_json("classifier.json", *path, **values)
 
 
+def no_backbone(widths: Any = None, **values: Any) -> Change:
+    """Return a change that makes it a run on vectors."""
+
+    def change(folder: Path) -> None:
+        about("options", **values)(folder)
+        about(backbone=None, **({} if widths is None else {"widths": widths}))(folder)
+
+    return change
+
+
 HUGE = {"num_hidden_layers": 10**9, "hidden_size": 10**7, "vocab_size": 10**15, "intermediate_size": 10**7}
 REFUSED: dict[str, tuple[Change, str]] = {
     "no JSON": (put("classifier.json", "{"), "classifier.json: expected JSON"),
@@ -185,7 +195,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "units without end": (about("options", hidden=10**12), "expected an option hidden"),
     "other units": (about("options", hidden=9), "expected weights that fit classifier.json: head.0.bias"),
     "many units": (about("options", hidden=10**7), "expected weights that fit classifier.json: head.0.bias"),
-    "unknown vectors": (about("options", features="x"), "expected an option features"),
+    "vectors of no width": (no_backbone(features="x"), "expected the width of the vectors x, found None"),
+    "a width as text": (no_backbone({"x": "9"}, features="x"), "expected the width of the vectors x, found '9'"),
+    "a width without end": (no_backbone({"x": 10**12}, features="x"), "expected the width of the vectors x"),
+    "widths as a list": (no_backbone([9], features="x"), "expected the width of the vectors x, found None"),
+    "another width": (no_backbone({"x": 7, "y": 2}, features="x,y"), "expected weights that fit classifier.json: "),
+    "a name that is none": (no_backbone(features="x,\x1b[31m,"), "expected names of columns, separated by"),
+    "vectors as a list": (about("options", features=["x"]), "expected an option features"),
     "vectors and a backbone": (about("options", features="clip"), "expected no backbone beside --features"),
     "an unknown config": (about("options", config="../x\n"), "expected an option config"),
     "an unknown outlet": (about("options", train_outlets=["cnn"]), "expected an option train_outlets"),

@@ -462,12 +462,12 @@ def test_vectors_of_a_row() -> None:
     from _newsclippings.train.collate import make_vectors
 
     row = {"clip_image": [3.0] + [0.0] * 511, "clip_text": [0.0, 2.0] + [0.0] * 510}
-    got = make_vectors(row, Options(features="clip", products=True))
+    got = make_vectors(row, {"clip_image": 512, "clip_text": 512}, products=True)
     assert got.shape == (2048,)
     assert got.nonzero().flatten().tolist() == [0, 512 + 1, 1536, 1537]
-    assert torch.equal(make_vectors({"facenet": None}, Options(features="facenet")), torch.zeros(512))
+    assert torch.equal(make_vectors({"facenet": None}, {"facenet": 512}), torch.zeros(512))
     faces = {"facenet": [[2.0] + [0.0] * 511, [0.0, 2.0] + [0.0] * 510]}
-    assert make_vectors(faces, Options(features="facenet"))[:2].tolist() == pytest.approx([0.5**0.5] * 2)
+    assert make_vectors(faces, {"facenet": 512})[:2].tolist() == pytest.approx([0.5**0.5] * 2)
 
 
 # Options
@@ -477,7 +477,16 @@ def test_vectors_of_a_row() -> None:
     ("arguments", "says"),
     [
         (["--text_only", "--image_only"], "leave no features. Use only one of them"),
-        (["--products"], "--products needs --features clip or all, found --features None"),
+        (["--products"], "--products needs clip_image and clip_text, as --features clip has them, found --features"),
+        (["--features", "sbrt"], "Did you mean 'sbert'? Say where your own vectors are: --embeddings sbrt=LOCATION"),
+        (["--features", "sbert,"], "--features 'sbert,': expected names of columns, separated by commas"),
+        (["--features", "clip,clip_text"], "--features clip,clip_text: a column is there twice. Name each once"),
+        (["--embeddings", "net=net"], "--embeddings net would change nothing: --features does not name it"),
+        (["--features", "sbert", "--embeddings", "sbert"], "the authors' vectors need --features sbert only"),
+        (["--features", "clip", "--embeddings", "clip=net"], "another name, such as my_clip"),
+        (["--features", "net", "--embeddings", "net"], "--embeddings: 'net': expected clip_image,"),
+        (["--features", "net", "--embeddings", "net=a", "net=b"], "--embeddings: net is there twice"),
+        (["--data", "built", "--features", "net", "--embeddings", "net=a"], "--embeddings has no effect with --data"),
         (["--features", "sbert", "--products"], "found --features sbert"),
         (["--features", "clip", "--text_only"], "Leave out the flags for those"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
@@ -850,7 +859,7 @@ def test_a_built_folder_without_a_card(world: World, tmp_path: Path) -> None:
     card = tmp_path / "built" / "README.md"
     card.write_text(re.sub(r"(?m)^ *- ?name: (train|test|validation)\n( +num_\w+: .*\n)+", "", card.read_text()))
     options = Options(data=str(tmp_path / "built"), streaming=True)
-    assert len(list(training.load_rows(options, "train", 0, 0, 1))) == len(world.rows())
+    assert len(list(training.load_rows(options, "train", 0, 0, 1)[0])) == len(world.rows())
 
 
 def test_missing_test_data_are_reported_before_training(
