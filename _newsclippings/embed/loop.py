@@ -202,7 +202,7 @@ def encode(encoder: Encoder, ids: Int64s, batch: list[tuple[int, Any]]) -> Vecto
 def _to_floats(encoder: Encoder, answer: Any) -> Float32s:
     """Copy what an encoder returned; raise `ConfigError` if it is not numbers."""
     try:
-        array = np.asarray(answer)
+        array: npt.NDArray[Any] = np.array(answer, copy=None)
     except Exception as error:  # of numpy, or of the library whose tensor it is
         raise _wrong_encoder(encoder, f"{type(answer).__name__} ({printable(str(error))[:100]})") from error
     if array.dtype.kind not in "fiu":
