@@ -66,6 +66,7 @@ from _newsclippings.errors import (
     RemoteWriteError,
     UnsafePathError,
 )
+from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
@@ -90,6 +91,7 @@ __all__ = [
     "BadTarError",
     "ConfigError",
     "DataNotFoundError",
+    "Evaluation",
     "HubError",
     "MissingDataError",
     "MissingDependencyError",
@@ -101,7 +103,9 @@ __all__ = [
     "RemoteWriteError",
     "Report",
     "UnsafePathError",
+    "compute_metrics",
     "decode_small",
+    "evaluate",
     "join_images",
     "load",
     "read_embeddings",

@@ -10,6 +10,7 @@ import click
 
 from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.download import download
+from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -61,6 +62,7 @@ for command in (
     cli_folder.push,
     cli_folder.stats,
     download,
+    evaluate,
     train,
     verify,
 ):

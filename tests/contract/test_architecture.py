@@ -48,8 +48,9 @@ MAY_IMPORT = {
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
+    "evaluate": ["inputs", "matches", "corpus", "folder"],
     "train": ["builder", "pictures", "rows"],
-    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show"],
+    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show", "evaluate"],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
 MOST_LEVELS, MOST_ROOMS = 14, 28
