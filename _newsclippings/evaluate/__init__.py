@@ -1,7 +1,14 @@
 """Measure the predictions of any model on the official labels, with intervals, and compare models."""
 
 from _newsclippings.evaluate.answers import Answers, match_answers
-from _newsclippings.evaluate.evaluation import CLUSTERS, Evaluation, compute_metrics, evaluate
+from _newsclippings.evaluate.evaluation import (
+    CLUSTERS,
+    Evaluation,
+    choose_pairs,
+    compute_metrics,
+    evaluate,
+    read_answers,
+)
 from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
@@ -19,6 +26,7 @@ __all__ = [
     "Measured",
     "Rows",
     "Truth",
+    "choose_pairs",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",
@@ -26,6 +34,7 @@ __all__ = [
     "load_truth",
     "match_answers",
     "measure",
+    "read_answers",
     "read_predictions",
     "require_matplotlib",
 ]

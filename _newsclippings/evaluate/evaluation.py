@@ -125,7 +125,7 @@ def evaluate(
         answers = match_answers(read_predictions(source), truth, partial)
         limit, shown = None, "labels"
         if isinstance(chosen, str):
-            validation = validation or load_truth(config, "validation", folder, place)
+            validation = validation or load_truth(config, "validation", folder, place, groups=False)
             own = match_answers(read_predictions(chosen.removeprefix(VALIDATION)), validation, partial)
             limit = _choose_threshold(own)
             shown = f"val,{limit:.6g}"
@@ -134,6 +134,44 @@ def evaluate(
             shown = f"{limit:g}"
         systems.append(_measure(answers, answers.rows(limit, unit), shown, cluster))
     return compare(systems, group)
+
+
+def read_answers(
+    predictions: Sequence[Source], config: str, split: str, data_dir: str | None = None
+) -> tuple[dict[int, list[tuple[float | None, bool]]], list[str]]:
+    """Read what models say of each row; missing rows count as wrong.
+
+    Args:
+        predictions: as of `evaluate`.
+        config: name of the config.
+        split: name of the split.
+        data_dir: see `evaluate`.
+
+    Returns:
+        Index -> each model's score (None without one) and whether its label is right; and notes as of `Evaluation`.
+    """
+    truth = load_truth(config, split, data_dir, groups=False)
+    answers = [match_answers(read_predictions(source), truth, True) for source in predictions]
+    columns = []
+    for one in answers:
+        rows = one.rows(None, truth.index)
+        scores: list[float] = [math.nan] * len(truth.index) if one.score is None else one.score.tolist()
+        right = (rows.falsified == rows.predicted).tolist()
+        columns.append([(value if math.isfinite(value) else None, ok) for value, ok in zip(scores, right, strict=True)])
+    rows_of_all = zip(truth.index.tolist(), zip(*columns, strict=True), strict=True)
+    return {index: [*row] for index, row in rows_of_all}, [
+        f"{one.name}: {note}" for one in answers for note in one.notes
+    ]
+
+
+def choose_pairs(answers: Mapping[int, Sequence[tuple[float | None, bool]]], most: int) -> list[int]:
+    """Choose pairs to show, in their order: of each outcome (which models are right) equally many, the first ones."""
+    outcomes: dict[tuple[bool, ...], list[int]] = {}
+    for index, row in answers.items():
+        outcomes.setdefault(tuple(right for _, right in row), []).append(index // 2)
+    share = max(1, most // max(1, len(outcomes)))
+    chosen = [pair for pairs in outcomes.values() for pair in [*dict.fromkeys(pairs)][:share]]
+    return sorted({*chosen})[:most]
 
 
 def _list_thresholds(threshold: Any, count: int) -> list[float | str | None]:

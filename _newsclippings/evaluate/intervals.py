@@ -10,7 +10,7 @@ import numpy as np
 from _newsclippings.evaluate.measures import MEASURES, Floats, Measurer, Rows
 
 DRAWS: Final = 2_000
-GROUP_DRAWS: Final = 500  # of a breakdown, so that all breakdowns together take as long as the whole
+GROUP_DRAWS: Final = 500  # of a breakdown of many rows: all breakdowns together take about as long as the whole
 SEED: Final = 0
 CHUNK: Final = 1 << 19  # weights that are in memory at a time
 Z: Final = 1.959963984540054  # the 97.5 % point of the normal distribution
@@ -53,7 +53,7 @@ def measure(whole: Rows, groups: Sequence[Rows] = (), draws: int = DRAWS, seed: 
 
     Args:
         whole: all rows; their units are 0 to the largest, without gaps.
-        groups: some of these rows each; at most `GROUP_DRAWS` of the draws are used.
+        groups: some of these rows each; if all draws do not fit in memory at a time, the first `GROUP_DRAWS` are used.
         draws: draws of the bootstrap.
         seed: of the draws.
 

@@ -87,7 +87,9 @@ class Truth:
             label = spread
 
 
-def load_truth(config: str, split: str, data_dir: str | None = None, built: Place | None = None) -> Truth:
+def load_truth(
+    config: str, split: str, data_dir: str | None = None, built: Place | None = None, groups: bool = True
+) -> Truth:
     """Load the true labels of a split, and the groups of its rows that files on this machine give.
 
     Args:
@@ -95,22 +97,25 @@ def load_truth(config: str, split: str, data_dir: str | None = None, built: Plac
         split: name of the split.
         data_dir: see `Request`.
         built: a folder that `newsclippings build` wrote, to use instead.
+        groups: whether to look up the groups in the records and metadata.
 
     Raises:
         ConfigError: a name is unknown, or the folder does not have the split.
         NewsCLIPpingsError: a file is missing or damaged.
     """
     request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
-    return _from_matches(request, split) if built is None else _from_folder(BuiltFolder.open(built), config, split)
+    if built is not None:
+        return _from_folder(BuiltFolder.open(built), config, split)
+    return _from_matches(request, split, groups)
 
 
-def _from_matches(request: Request, split: str) -> Truth:
+def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
     inputs = find_inputs(request)
     location = inputs.matches[split]
     matches = read_matches(local_copy(location, cache_folder() / NAME / "downloads"), request.name)
     index = np.arange(len(matches))
     ids, image_ids, source = int64s(matches["id"]), int64s(matches["image_id"]), _codes(matches["source_dataset"])
-    groups, left_out = _read_groups(inputs, split, ids, image_ids)
+    groups, left_out = _read_groups(inputs, split, ids, image_ids) if with_groups else ({}, "")
     return Truth(
         request.name,
         split,
