@@ -4,9 +4,10 @@ import datasets
 from _newsclippings.builder import NewsCLIPpingsConfig, join_images, load
 from _newsclippings.check import Report, verify, verify_built
 from _newsclippings.errors import BadFileError, BadPickleError, BadTarError, ConfigError, DataNotFoundError, HubError, MissingDataError, MissingDependencyError, NewsCLIPpingsError, NoSpaceError, RemoteReadError, RemoteWriteError, UnsafePathError
+from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.pictures import decode_small
 from _newsclippings.vectors import read_embeddings, read_faces
-__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'HubError', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'RemoteReadError', 'RemoteWriteError', 'Report', 'UnsafePathError', 'decode_small', 'join_images', 'load', 'read_embeddings', 'read_faces', 'verify', 'verify_built']
+__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'Evaluation', 'HubError', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'RemoteReadError', 'RemoteWriteError', 'Report', 'UnsafePathError', 'compute_metrics', 'decode_small', 'evaluate', 'join_images', 'load', 'read_embeddings', 'read_faces', 'verify', 'verify_built']
 __version__: str
 class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     config: NewsCLIPpingsConfig

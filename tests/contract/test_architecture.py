@@ -309,6 +309,8 @@ for arguments in json.loads(sys.argv[1]):
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
     """With local inputs, every command except `push` and `train` imports none of these slow libraries."""
     data, out = str(world.root), str(tmp_path / "out")
+    predictions = tmp_path / "predictions.csv"
+    predictions.write_text("".join(["index,score\n", *(f"{k},0.{k % 7}\n" for k in range(12))]))
     commands = [
         ["info", "--data-dir", data],
         ["sample", str(tmp_path / "sample")],
@@ -322,6 +324,8 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["card", out],
         ["croissant", out],
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
+        ["evaluate", str(predictions), "--data-dir", data],
+        ["evaluate", str(predictions), "--built", out],
         ["infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]

@@ -131,9 +131,7 @@ def test_what_is_not_defined_is_none() -> None:
         "brier",
         "ece",
     }
-    one_class = Rows(
-        *(a[1::2] for a in (whole.falsified, whole.predicted)), whole.score[1::2], *[np.arange(9)] * 2, True
-    )
+    one_class = whole.take(whole.falsified)
     assert lacking(one_class) == {"accuracy_pristine", "pair_accuracy", *scores} - {"brier", "ece"}
 
 
