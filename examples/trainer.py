@@ -35,7 +35,6 @@ def features(row: dict[str, Any]) -> dict[str, Any]:
 
 def main(data_dir: str | None = None) -> dict[str, float]:
     """Train for a few seconds, and return the measures of the validation split."""
-
     options: dict[str, Any] = {"images": "none", "data_dir": data_dir}
     train, validation = (
         newsclippings.load("merged_balanced", split=split, **options).map(features) for split in ("train", "validation")

@@ -62,9 +62,16 @@ def _parse_thresholds(_: click.Context, parameter: click.Parameter, given: tuple
     help="For people, programs or papers.",
 )
 @click.option("--out", type=OutPath(file_okay=False), help="Folder for plots (PNG). Needs the extra `plot`.")
+@click.pass_context
 @errors_in_a_line
 def evaluate(
-    predictions: tuple[str, ...], data_dir: str | None, built: Place | None, form: str, out: Path | None, **options: Any
+    context: click.Context,
+    predictions: tuple[str, ...],
+    data_dir: str | None,
+    built: Place | None,
+    form: str,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """Measure PREDICTIONS of any model on the official labels, with 95 % intervals; compare the models of several.
 
@@ -86,8 +93,9 @@ def evaluate(
     if predictions.count("-") > 1:
         message = "Standard input (-) can be read once."
         raise click.UsageError(message)
-    if built is not None:
-        data_dir = None  # it may be set in the environment
+    typed = context.get_parameter_source("data_dir") is click.core.ParameterSource.COMMANDLINE
+    if built is not None and not typed:
+        data_dir = None  # that of the environment
     if out is not None:
         require_matplotlib()  # before anything is read
         inputs: list[Any] = [file for file in predictions if file != "-"]

@@ -202,6 +202,11 @@ def _check_answers(answers: Answers) -> list[str]:
     unit = np.arange(len(score))
     auc = Measurer(Rows(falsified, falsified, score, unit, unit, False))(np.ones((1, len(score))))["auc"][0]
     notes = []
+    if answers.score is not None and not (score.min() >= 0 and score.max() <= 1):
+        notes.append(
+            "Scores are not all in [0, 1]: brier and ece are left out. Does the threshold fit? See "
+            f"{option('threshold')}."
+        )
     if auc < 0.5 - 2 / np.sqrt(len(score)):
         notes.append(f"The scores seem flipped (AUC {auc:.3f}): they have to be higher for falsified rows.")
     odd = truth.index[which] % 2 == 1

@@ -33,6 +33,7 @@ from _newsclippings.text import did_you_mean, printable, short_repr
 STDIN: Final = "-"
 MOST: Final = 512 << 20  # bytes of a file
 MOST_ROWS: Final = 2_000_000  # the largest split has 516,072
+MOST_COLUMNS: Final = 1_000
 MOST_FOOTER: Final = 8 << 20  # bytes of the footer of a Parquet file
 MOST_UNPACKED: Final = 256 << 20  # bytes of a column in a row group
 MOST_TEXTS: Final = 1 << 16  # bytes of all different labels
@@ -95,7 +96,7 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
             unit, places, columns = _read_file(path, name)
     else:
         name, unit = "predictions", "row"
-        places, columns = _collect(((number, dict(row)) for number, row in enumerate(source)), name)
+        places, columns = _collect(_check_rows(source, name), name)
     if not places:
         raise bad_file(name, "rows", "none", _DO)
     if not (("index" in columns or {"id", "image_id"} <= {*columns}) and {*ANSWERS} & {*columns}):
@@ -116,6 +117,13 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
     )
 
 
+def _check_rows(source: Any, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, row in enumerate(source if isinstance(source, Iterable) else [source]):
+        if not isinstance(row, Mapping):
+            raise bad_file(f"{name}: row {number}", "a dict", short_repr(row), f"Pass a path, or rows. {_DO}")
+        yield number, row
+
+
 def _read_file(path: str, name: str) -> tuple[str, Sequence[int], Columns]:
     """Read a file; return what a row is called in it, the number of each row, and its columns."""
     with open_place(path) as file:
@@ -132,7 +140,7 @@ def _read_file(path: str, name: str) -> tuple[str, Sequence[int], Columns]:
     return "line", *_collect(read(data, name), name)
 
 
-def _collect(rows: Iterable[tuple[int, dict[str, Any]]], name: str) -> tuple[list[int], Columns]:
+def _collect(rows: Iterable[tuple[int, Mapping[str, Any]]], name: str) -> tuple[list[int], Columns]:
     """Collect rows as columns: None where a row does not have a column; other columns by their names only."""
     places: list[int] = []
     lists: Columns = {column: [] for column in COLUMNS}
@@ -141,13 +149,13 @@ def _collect(rows: Iterable[tuple[int, dict[str, Any]]], name: str) -> tuple[lis
         if len(places) == MOST_ROWS:
             raise bad_file(name, f"at most {MOST_ROWS:,} rows", "more", "Pass the predictions of one split.")
         places.append(place)
-        if row.keys() - seen.keys() and len(seen) < 1_000:
+        if row.keys() - seen.keys():
             seen |= dict.fromkeys(row)
+            if len(seen) > MOST_COLUMNS:
+                raise bad_file(name, f"at most {MOST_COLUMNS:,} columns", "more", _DO)
         for column, values in lists.items():
             values.append(row.get(column))
-    return places, {column: lists.get(column, []) for column in seen} | {
-        column: values for column, values in lists.items() if any(value is not None for value in values)
-    }
+    return places, {column: lists.get(column, []) for column in seen}
 
 
 def _read_json_lines(data: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:

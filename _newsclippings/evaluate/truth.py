@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
@@ -212,7 +211,9 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
 
 
 def _years(dates: pa.Array) -> list[str]:
-    return [UNKNOWN if year is None else str(year) for year in pc.year(dates).to_pylist()]
+    seconds = dates.cast(pa.timestamp("s", "UTC")).cast(pa.int64())  # Parquet has milliseconds
+    years = values_of(seconds, 0).astype("datetime64[s]").astype("datetime64[Y]").astype(str)
+    return [year if known else UNKNOWN for year, known in zip(years.tolist(), values_of(dates.is_valid()), strict=True)]
 
 
 def _take(texts: Sequence[str], rows: npt.NDArray[np.integer]) -> list[str]:

@@ -221,6 +221,7 @@ NOTES: dict[str, tuple[Callable[[dict[str, Any], float], float], str]] = {
     "flipped": (lambda row, score: 1 - score, r"The scores seem flipped \(AUC 0\.\d+\)"),
     "constant": (lambda row, score: 0.25, r"All scores are constant \(0\.25\)"),
     "parity": (lambda row, score: row["index"] % 2 + score / 9, "follow the parity of the row's index exactly"),
+    "logits": (lambda row, score: 9 * score - 4, r"not all in \[0, 1\]: brier and ece are left out\. .* --threshold"),
     "similarity": (
         lambda row, score: -(row["similarity_score"] ** 3),
         r"follow similarity_score \(rank correlation -1\.000",
@@ -479,6 +480,7 @@ def test_hostile_parquet_is_refused(data: World, tmp_path: Path, monkeypatch: py
         (["a", "--threshold", "nan"], 1, "--threshold: expected a number or val:FILE, found nan"),
         (["a", "b", "c", "--threshold", "0", "--threshold", "1"], 1, "one for each of 3 files, found 2"),
         (["-", "-"], 2, "can be read once"),
+        (["a", "--built", "x", "--data-dir", "y"], 1, "--built and --data-dir both name the true labels"),
         (["nowhere.jsonl", "--data-dir", "."], 1, "Expected some of this tree"),
         (["a", "--built", "."], 1, "a folder that `newsclippings build` wrote"),
     ],
@@ -501,6 +503,9 @@ def test_wrong_arguments(data: World) -> None:
     for says, arguments in wrong.items():
         with pytest.raises(newsclippings.ConfigError, match=says):
             newsclippings.evaluate([], data_dir=data.root, **arguments)
+    for rows in (7, [7], [["index", 1]]):
+        with pytest.raises(newsclippings.BadFileError, match="predictions: row 0: expected a dict, found"):
+            newsclippings.evaluate(rows, data_dir=data.root)  # type: ignore[arg-type]
     with pytest.raises(newsclippings.ConfigError, match="No predictions"):
         newsclippings.evaluate()
     with pytest.raises(newsclippings.BadFileError, match="has no scores, so threshold= has no effect"):
