@@ -128,10 +128,10 @@ def evaluate(
             validation = validation or load_truth(config, "validation", folder, place, groups=False)
             own = match_answers(read_predictions(chosen.removeprefix(VALIDATION)), validation, partial)
             limit = _choose_threshold(own)
-            shown = f"val,{limit:.6g}"
+            shown = f"val,{limit:.12g}"
         elif chosen is not None or answers.predicted is None:
             limit = 0.5 if chosen is None else chosen
-            shown = f"{limit:g}"
+            shown = f"{limit:.12g}"
         systems.append(_measure(answers, answers.rows(limit, unit), shown, cluster))
     return compare(systems, group)
 

@@ -397,6 +397,24 @@ def test_plots_are_written_and_replaced(data: World, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "roc.png exists and was not written by `newsclippings evaluate`" in result.stderr
     assert (out / "roc.png").read_bytes() == b"mine"
+    result = run("evaluate", files[0], "--data-dir", data.root, "--out", data.origin / "plots")
+    assert result.exit_code == 1
+    assert "roc.png is inside a folder of inputs" in result.stderr
+
+
+def test_foreign_text_is_printed_as_data(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """Control characters and reordered text of topics and of names of files reach no terminal."""
+    world = new_world(tar=False)
+    for record in world.records.values():
+        record.topic = "a\x1b[2J\u202eb\nc"
+    world.write_data_json()
+    rows = [{"index": k, "score": (k * 7 % 12) / 12} for k in range(12)]
+    files = [write(tmp_path / f"\x1b[2J\u202e{k}.jsonl", rows) for k in range(2)]
+    for form in ("text", "json", "markdown", "latex", "csv"):
+        result = run("evaluate", *files, "--data-dir", world.root, "--format", form)
+        assert result.exit_code == 0
+        assert all(character.isprintable() or character == "\n" for character in result.output), form
+        assert "a\\x1b[2J" in result.stdout or "a\\u001b[2J" in result.stdout or form == "latex"
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -463,7 +481,7 @@ def test_hostile_parquet_is_refused(data: World, tmp_path: Path, monkeypatch: py
         assert says in result.stderr
     whole = write(tmp_path / "b.parquet", predict(data)).read_bytes()
     random = np.random.default_rng(0)
-    for k in range(60):
+    for k in range(40):
         damaged = bytearray(whole if k % 2 else whole[: 40 * k + 4])
         if k % 2:
             damaged[int(random.integers(4, len(whole)))] ^= 1 << int(random.integers(8))

@@ -90,7 +90,7 @@ def test_intervals_are_those_of_a_plain_bootstrap() -> None:
     random = np.random.default_rng(3)
     scores = np.round(random.normal((0.4, 0.6), 0.2, (300, 2)), 2).clip(0, 1)
     found = measure(rows_of(scores))[0].results()
-    draws = [by_sklearn(rows_of(scores[random.integers(0, 300, 300)])) for _ in range(200)]
+    draws = [by_sklearn(rows_of(scores[random.integers(0, 300, 300)])) for _ in range(150)]
     for name in MEASURES:
         low, high = np.percentile([draw[name] for draw in draws], [2.5, 97.5])
         one = found[name]
