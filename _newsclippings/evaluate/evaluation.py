@@ -21,6 +21,7 @@ from _newsclippings.storage import PlaceLike, find_place
 from _newsclippings.text import option, short_repr
 
 CLUSTERS: Final = ("pairs", "pictures")
+MOST_OF_CLUSTER: Final = 0.1  # share of the rows in one cluster from which on a note warns
 VALIDATION: Final = "val:"  # before a file, as a threshold
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 Threshold = float | str
@@ -133,7 +134,11 @@ def evaluate(
             limit = 0.5 if chosen is None else chosen
             shown = f"{limit:.12g}"
         systems.append(_measure(answers, answers.rows(limit, unit), shown, cluster))
-    return compare(systems, group)
+    largest = np.bincount(unit).max() / len(unit)
+    narrow = (
+        f"One cluster has {largest:.0%} of the rows, so intervals are too narrow. Use {option('cluster', 'pairs')}."
+    )
+    return compare(systems, group, [narrow] if cluster != "pairs" and largest > MOST_OF_CLUSTER else [])
 
 
 def read_answers(
@@ -216,16 +221,17 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
     return System(answers.name, signature, answers, rows, whole, groups)
 
 
-def compare(systems: Sequence[System], group: bool = False) -> Evaluation:
+def compare(systems: Sequence[System], group: bool = False, more_notes: Sequence[str] = ()) -> Evaluation:
     """Compare systems that were measured on the same rows with the same units.
 
     Args:
         systems: the systems.
         group: they differ by their seed only: they are summarised instead.
+        more_notes: about all of them.
     """
     prefix = len(systems) > 1
     notes = [f"{system.name}: {note}" if prefix else note for system in systems for note in system.answers.notes]
-    notes += [note for note in [systems[0].answers.truth.left_out] if note]
+    notes += [note for note in (systems[0].answers.truth.left_out, *more_notes) if note]
     if group:
         return Evaluation(systems, [], {}, _summarise(systems), notes)
     first, only = systems[0], {}

@@ -18,11 +18,10 @@ Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[Any]
 
 BINS: Final = 15  # of P(falsified), equally wide, for `ece`
-LABELLED: Final = (
-    "accuracy", "accuracy_pristine", "accuracy_falsified", "balanced_accuracy", "f1_macro", "f1_weighted"
+MEASURES: Final = (
+    "accuracy", "accuracy_pristine", "accuracy_falsified", "balanced_accuracy", "f1_macro", "f1_weighted", "auc",
+    "average_precision", "eer", "accuracy_at_eer", "brier", "ece", "pair_accuracy",
 )  # fmt: skip
-RANKED: Final = ("auc", "average_precision", "eer", "accuracy_at_eer")
-MEASURES: Final = (*LABELLED, *RANKED, "brier", "ece", "pair_accuracy")
 _SUMS = ("positive", "negative", "true_positive", "true_negative", "pairs", "won", "squares")
 
 
@@ -85,9 +84,7 @@ class Measurer:
         self._starts = np.searchsorted(self._step, np.arange(len(steps)))
         points = np.append(np.unique(score), np.inf)  # the thresholds of the whole curve; at the last, none is called
         self._points = [np.searchsorted(score[rows], points) for rows in (falsified, pristine)]
-        if len(points) and np.isposinf(points[-2:]).all():  # a silent pristine row
-            for points_of, rows in zip(self._points, (falsified, pristine), strict=True):
-                points_of[-1] = len(rows)
+        self._points[0][-1], self._points[1][-1] = len(falsified), len(pristine)  # silent pristine rows, too
 
     def __call__(self, weights: Weights) -> dict[str, Floats]:
         """Compute the measures.

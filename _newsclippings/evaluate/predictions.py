@@ -288,7 +288,7 @@ class _Converter:
 
 
 def _to_integer(value: Any) -> int:
-    number = int(value)
+    number = int(value if not isinstance(value, str) or value.strip().lstrip("-").isdecimal() else float(value))
     if isinstance(value, bool) or number != float(value) or not -(2**63) <= number < 2**63:
         raise ValueError
     return number

@@ -114,6 +114,13 @@ def test_breakdowns_are_those_of_the_rows(data: World, tmp_path: Path) -> None:
     }
 
 
+def test_an_index_of_floats(data: World, tmp_path: Path) -> None:
+    """Data frames leave integers as floats, such as 3.0 in CSV."""
+    rows = predict(data)
+    file = write(tmp_path / "a.csv", [{**row, "index": float(row["index"])} for row in rows])
+    assert evaluated(data, file) == evaluated(data, write(tmp_path / "b.jsonl", rows))
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.parquet", "-"])
 @pytest.mark.parametrize("keyed", ["index", "id and image_id"])
 def test_every_form_gives_the_same(
@@ -357,6 +364,9 @@ def test_clusters_of_pairs_that_share_pictures(data: World) -> None:
             assert (clusters[2 * k] == clusters[2 * j]) == together
     found = newsclippings.evaluate(predict(data), data_dir=data.root, cluster="pictures")
     assert found.signature.endswith("|ci:pictures,2000,seed0")
+    largest = np.bincount(clusters).max() / len(clusters)
+    note = f"One cluster has {largest:.0%} of the rows, so intervals are too narrow. Use cluster='pairs'."
+    assert found.notes == ([note] if largest > 0.1 else [])
 
 
 def test_the_other_forms(data: World, tmp_path: Path) -> None:
