@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from _newsclippings.storage import PlaceLike, find_place
 from _newsclippings.text import option, short_repr
 
 CLUSTERS: Final = ("pairs", "pictures")
+MOST_KEYS: Final = 1_000  # groups of a breakdown; VisualNews has 159 topics
 MOST_OF_CLUSTER: Final = 0.1  # share of the rows in one cluster from which on a note warns
 VALIDATION: Final = "val:"  # before a file, as a threshold
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
@@ -120,6 +121,9 @@ def evaluate(
     thresholds = _list_thresholds(threshold, len(predictions))
     truth = load_truth(config, split, folder, place)
     unit = truth.units(cluster)
+    large = [name for name, keys in truth.groups.items() if len({*keys}) > MOST_KEYS]
+    truth = replace(truth, groups={name: keys for name, keys in truth.groups.items() if name not in large})
+    notes = [f"Left out: the breakdown by {name}, which has more than {MOST_KEYS:,} groups." for name in large]
     validation: Truth | None = None
     systems = []
     for source, chosen in zip(predictions, thresholds, strict=True):
@@ -135,10 +139,10 @@ def evaluate(
             shown = f"{limit:.12g}"
         systems.append(_measure(answers, answers.rows(limit, unit), shown, cluster))
     largest = np.bincount(unit).max() / len(unit)
-    narrow = (
-        f"One cluster has {largest:.0%} of the rows, so intervals are too narrow. Use {option('cluster', 'pairs')}."
-    )
-    return compare(systems, group, [narrow] if cluster != "pairs" and largest > MOST_OF_CLUSTER else [])
+    if cluster != "pairs" and largest > MOST_OF_CLUSTER:
+        do = f"so intervals are too narrow. Use {option('cluster', 'pairs')}."
+        notes.append(f"One cluster has {largest:.0%} of the rows, {do}")
+    return compare(systems, group, notes)
 
 
 def read_answers(

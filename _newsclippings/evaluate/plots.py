@@ -82,7 +82,8 @@ def _draw_roc(axes: Any, systems: Sequence[System]) -> None:
         if rows.score is None:
             continue
         order = np.argsort(-rows.score, kind="stable")
-        last = np.append(np.diff(rows.score[order]) != 0, True)  # of equal scores
+        score = rows.score[order]
+        last = np.append(score[1:] != score[:-1], True)  # of equal scores
         hits, misses = (np.append(0, np.cumsum(which[order])[last]) for which in (rows.falsified, ~rows.falsified))
         label = f"{printable(system.name)}, AUC {system.whole.values['auc']:.3f}"
         axes.plot(misses / misses[-1], hits / hits[-1], label=label)

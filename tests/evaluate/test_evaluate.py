@@ -169,6 +169,14 @@ def test_breakdowns_without_metadata_are_left_out(data: World, tmp_path: Path) -
     assert result.stderr.count("\n") == 1
 
 
+def test_a_breakdown_of_too_many_groups_is_left_out(data: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of anybody may have a topic for each row, which would take hours."""
+    change_constant(monkeypatch, "MOST_KEYS", 4, "evaluation")
+    found = newsclippings.evaluate(predict(data), data_dir=data.root)
+    assert found.notes == ["Left out: the breakdown by topic, which has more than 4 groups."]
+    assert [*found.as_dict()["by"]] == ["source_dataset", "outlet", "outlet_pair", "year"]
+
+
 Change = Callable[[Rows], Any]
 PROBLEMS: dict[str, tuple[Change, str]] = {
     "partial": (
@@ -399,6 +407,8 @@ def test_plots_are_written_and_replaced(data: World, tmp_path: Path) -> None:
         result = run("evaluate", *files[:count], "--data-dir", data.root, "--out", out)
         assert result.exit_code == 0, result.stderr
         assert sorted(file.name for file in out.iterdir()) == ["reliability.png", "roc.png", "source_dataset.png"]
+    partial = write(tmp_path / "partial.jsonl", predict(data)[5:40])
+    assert run("evaluate", partial, "--partial", "--data-dir", data.root, "--out", out).exit_code == 0
     labels = write(tmp_path / "labels.csv", [{"index": k, "label_predicted": k % 3 % 2} for k in range(80)])
     assert run("evaluate", labels, "--data-dir", data.root, "--out", out).exit_code == 0
     assert [file.name for file in out.iterdir()] == ["source_dataset.png"]
