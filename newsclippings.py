@@ -68,6 +68,7 @@ from _newsclippings.errors import (
     RemoteWriteError,
     UnsafePathError,
 )
+from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
@@ -94,6 +95,7 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "Evaluation",
     "HubError",
     "MissingDataError",
     "MissingDependencyError",
@@ -106,8 +108,10 @@ __all__ = [
     "Report",
     "UnsafePathError",
     "VectorsReport",
+    "compute_metrics",
     "decode_small",
     "embed",
+    "evaluate",
     "join_images",
     "join_vectors",
     "load",

@@ -11,6 +11,7 @@ import click
 from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
+from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -40,7 +41,7 @@ from _newsclippings.facts import (
     VERSION,
 )
 from _newsclippings.storage import Place
-from _newsclippings.text import without_secrets
+from _newsclippings.text import printable, without_secrets
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +64,7 @@ for command in (
     cli_folder.stats,
     download,
     embed,
+    evaluate,
     train,
     verify,
 ):
@@ -177,6 +179,14 @@ def info(context: click.Context, config: str, form: str, storage_options: dict[s
     show_default=True,
     help="What to do with rows without a picture or record.",
 )
+@click.option(
+    "--predictions",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE [FILE]",
+    help="With --html: show and filter by what one or two models say; files as of `newsclippings evaluate`.",
+)
+@click.argument("more_predictions", nargs=-1, type=click.Path(), metavar="")
 @errors_in_a_line
 def preview(
     configs: tuple[str, ...],
@@ -185,17 +195,25 @@ def preview(
     out: Path | None,
     html: Path | None,
     storage_options: dict[str, Any],
+    predictions: tuple[str, ...],
+    more_predictions: tuple[str, ...],
     **fields: Any,
 ) -> None:
     """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
 
     With --html, write pairs of any number of configs and splits as one HTML page. It loads no other files.
+    With --predictions, the pairs are the first ones of each outcome (both models right, only the first right, ...).
 
     \b
     Example:
       newsclippings preview --data-dir demo/data --split train -o pairs.png
       newsclippings preview --data-dir demo/data --split train --split test --html pairs.html
+      newsclippings preview --data-dir demo/data --html pairs.html --predictions a.jsonl b.jsonl
     """
+    if more_predictions and not predictions:
+        message = f"Got unexpected extra argument ({more_predictions[0]})"
+        raise click.UsageError(message)
+    models = (*predictions, *more_predictions)
     if html and out:
         message = "--out writes a picture and --html a page: use only one of them."
         raise click.UsageError(message)
@@ -205,6 +223,9 @@ def preview(
     asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
     if html is None and len(asked) > 1:
         message = "A picture shows one --split of one --config. Use --html for a page with several."
+        raise click.UsageError(message)
+    if models and (html is None or len(models) > 2 or len(asked) > 1):
+        message = "--predictions are one or two files of one --split of one --config, and are shown with --html."
         raise click.UsageError(message)
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_inputs
@@ -225,16 +246,27 @@ def preview(
     access = Access(storage_options)
     all_files = [find_inputs(request, access=access) for request in requests]
     for files in all_files:  # before `check_output`, which would advise to remove an input
-        check_not_input(written, files.list_places())
+        check_not_input(written, [*files.list_places(), *models])
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     for files in all_files:
         files.require_pictures()
+    answers: dict[int, list[tuple[float | None, bool]]] = {}
+    chosen: list[int] | None = None
+    if models:
+        from _newsclippings.evaluate import choose_pairs, read_answers
+
+        answers, notes = read_answers(models, *asked[0], data_dir=fields["data_dir"])
+        chosen = choose_pairs(answers, pairs or 100)
+        for note in notes:
+            click.echo(printable(note), err=True)
     parts = [
-        Rows(config, split, stream_rows(request, files, split, cache_folder() / NAME))
+        Rows(config, split, stream_rows(request, files, split, cache_folder() / NAME, chosen), answers)
         for (config, split), request, files in zip(asked, requests, all_files, strict=True)
     ]
     with report_full_disk(written.parent, "choose a folder on a larger disk"):
-        count = write_page(parts, html, pairs or 100) if html else draw_sheet(parts[0].rows, written, pairs or 8)
+        count = (
+            write_page(parts, html, pairs or 100, models) if html else draw_sheet(parts[0].rows, written, pairs or 8)
+        )
     say(f"{written} ({count} pair{'s' * (count != 1)})")
 
 

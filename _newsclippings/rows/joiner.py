@@ -75,14 +75,24 @@ def join_config(
     return joiner, joined
 
 
-def stream_rows(config: Request, inputs: Inputs, split: str, cache: Path) -> Iterator[dict[str, Any]]:
+def stream_rows(
+    config: Request, inputs: Inputs, split: str, cache: Path, pairs: Iterable[int] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a split as plain values. Nothing is read before the first row is asked for.
+
+    Args:
+        config: the options.
+        inputs: the inputs of the config.
+        split: name of the split.
+        cache: see `join_config`.
+        pairs: numbers of the pairs to read. None: all.
 
     Raises:
         NewsCLIPpingsError: as `join_config`.
     """
     joined = Joiner(inputs, config, cache).splits([split])[split]
-    for _, table in joined.tables([(0, len(joined.rows))], joined.rows_of_table("arrow")):
+    ranges = [(0, len(joined.rows))] if pairs is None else [(2 * pair, 2 * pair + 2) for pair in pairs]
+    for _, table in joined.tables(ranges, joined.rows_of_table("arrow")):
         yield from table.to_pylist()
 
 

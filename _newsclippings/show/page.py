@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -40,22 +40,24 @@ class Rows(NamedTuple):
     config: str
     split: str
     rows: Iterable[Mapping[str, Any]]  # twins are consecutive, `image` is encoded (`Image(decode=False)`)
+    answers: Mapping[int, Sequence[tuple[float | None, bool]]] = {}  # index -> each model's score, and if it is right
 
 
-def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100) -> int:
+def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100, models: Sequence[str] = ()) -> int:
     """Write a page with the first pairs of some splits. The same rows give the same bytes.
 
     Args:
         parts: the splits. In place of a picture that is damaged or missing, the page shows a note.
         path: the page to write.
         pairs: most pairs of each split.
+        models: names of the models whose answers the rows have.
 
     Returns:
         The number of pairs on the page.
     """
     pictures = _Thumbnails()
     shown = [pair for part in parts for pair in _make_pairs(part, pairs, pictures)]
-    data = {"labels": LABELS, "pictures": pictures.urls, "pairs": shown}
+    data = {"labels": LABELS, "models": [*map(one_line, models)], "pictures": pictures.urls, "pairs": shown}
     page = _fill_template(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
     write_text(path, page, PREVIEW_PAGE)
     return len(shown)
@@ -84,6 +86,7 @@ def _make_pairs(part: Rows, pairs: int, pictures: "_Thumbnails") -> Iterable[dic
             "rows": [
                 {name: one_line(row[name]) if isinstance(row[name], str) else row[name] for name in COLUMNS}
                 | {"score": row["similarity_score"], "picture": pictures.place(row["image_id"], row.get("image"))}
+                | ({"answers": part.answers.get(row["index"], [])} if part.answers else {})
                 for row in rows
             ],
         }

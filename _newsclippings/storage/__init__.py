@@ -23,6 +23,7 @@ from _newsclippings.storage.outputs import (
     CARD,
     CHART,
     EMBEDDINGS,
+    EVALUATION,
     INDEX,
     INFOS,
     PREVIEW_PAGE,
@@ -85,7 +86,7 @@ from _newsclippings.storage.standard_streams import (
     discard_unprinted,
     open_missing_streams,
 )
-from _newsclippings.storage.strict_json import DECODER, TRUNCATED, describe_json_error, has_surrogates
+from _newsclippings.storage.strict_json import DECODER, NAN_DECODER, TRUNCATED, describe_json_error, has_surrogates
 from _newsclippings.storage.threads import Lock, delay_forks, lazy_property, limit_threads, map_ahead
 
 if TYPE_CHECKING:
@@ -113,10 +114,12 @@ __all__ = [
     "CHART",
     "DECODER",
     "EMBEDDINGS",
+    "EVALUATION",
     "HEAD",
     "INDEX",
     "INFOS",
     "MOVE_CACHE",
+    "NAN_DECODER",
     "NO_ACCESS",
     "PAUSE",
     "PIECE",

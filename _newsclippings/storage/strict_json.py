@@ -50,3 +50,4 @@ def describe_json_error(error: Exception, start: int = 0) -> str:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_int=_parse_int64)
+NAN_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_int=_parse_int64)  # reads NaN, as Python writes it

@@ -49,8 +49,20 @@ MAY_IMPORT = {
     "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
+    "evaluate": ["inputs", "matches", "corpus", "folder"],
     "train": ["builder", "pictures", "rows"],
-    "newsclippings": ["builder", "inputs", "rows", "folder", "check", "vectors", "pictures", "show", "embed"],
+    "newsclippings": [
+        "builder",
+        "inputs",
+        "rows",
+        "folder",
+        "check",
+        "vectors",
+        "pictures",
+        "show",
+        "embed",
+        "evaluate",
+    ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
 MOST_LEVELS, MOST_ROOMS = 14, 28
@@ -305,6 +317,8 @@ for arguments in json.loads(sys.argv[1]):
 def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path) -> None:
     """With local inputs, every command except `push` and `train` imports none of these slow libraries."""
     data, out = str(world.root), str(tmp_path / "out")
+    predictions = tmp_path / "predictions.csv"
+    predictions.write_text("".join(["index,score\n", *(f"{k},0.{k % 7}\n" for k in range(12))]))
     commands = [
         ["info", "--data-dir", data],
         ["sample", str(tmp_path / "sample")],
@@ -318,6 +332,8 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["card", out],
         ["croissant", out],
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
+        ["evaluate", str(predictions), "--data-dir", data],
+        ["evaluate", str(predictions), "--built", out],
         ["infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]

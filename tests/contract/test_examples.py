@@ -14,6 +14,8 @@ from support.forking import run_module
 from support.reading import PACKAGE
 from support.world import World
 
+from _newsclippings.evaluate import MEASURES
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
@@ -55,6 +57,13 @@ def test_zero_shot(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[s
     accuracy = example("zero_shot")["main"](str(tmp_path / "clip"), str(world.root))
     assert 0.2 <= accuracy <= 0.8
     assert "of the pairs" in capsys.readouterr().out
+
+
+def test_trainer(world: World) -> None:
+    """The trainer of transformers reports all measures of `compute_metrics` at an evaluation."""
+    found = example("trainer")["main"](str(world.root))
+    assert found["eval_accuracy"] > 0.5
+    assert {f"eval_{name}" for name in MEASURES} <= {*found}
 
 
 def test_finetune_on_the_sample(tmp_path: Path) -> None:

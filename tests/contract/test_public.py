@@ -25,6 +25,7 @@ PARAMETERS = {
     "DataNotFoundError": ["message"],
     "EmbedReport": ["folder", "of", "model", "width", "ids", "parts", "made", "absent", "unread"],
     "Encoder": ["of", "width", "facts", "prepare", "encode", "several", "normalised", "side", "batch"],
+    "Evaluation": ["systems", "comparisons", "only", "group", "notes"],
     "HubError": ["message"],
     "MissingDataError": ["message"],
     "MissingDependencyError": ["message"],
@@ -55,6 +56,7 @@ PARAMETERS = {
     "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
     "UnsafePathError": ["message"],
     "VectorsReport": ["folder", "problems", "notes", "ids", "unread", "compared", "least_cosine"],
+    "compute_metrics": ["eval_dataset"],
     "decode_small": ["image", "side"],
     "embed": [
         "out",
@@ -77,6 +79,17 @@ PARAMETERS = {
         "cache_dir",
         "storage_options",
         "token",
+    ],
+    "evaluate": [
+        "predictions",
+        "config",
+        "split",
+        "data_dir",
+        "built",
+        "partial",
+        "threshold",
+        "cluster",
+        "group",
     ],
     "join_images": [
         "thin",

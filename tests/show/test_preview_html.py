@@ -272,6 +272,52 @@ def test_wrong_options_are_refused(args: list[str], says: str) -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def answers_of(folder: Path, world: World) -> tuple[list[Path], dict[int, list[tuple[float, bool]]]]:
+    """Predictions of two models in files; and index -> the score of each, and whether it is right."""
+    files, answers = [folder / "a.jsonl", folder / "b.jsonl"], {}
+    rows = world.rows(split="test")
+    for k in range(len(rows)):
+        scores = ((k * 7 + 3) % len(rows) / len(rows), (k * 5 + 1) % len(rows) / len(rows))
+        answers[k] = [(score, (score > 0.5) == bool(rows[k]["falsified"])) for score in scores]
+    for number, file in enumerate(files):
+        lines = [json.dumps({"index": k, "score": both[number][0]}) for k, both in answers.items()]
+        file.write_text("\n".join(lines))
+    return files, answers
+
+
+def test_answers_of_models(world: World, tmp_path: Path) -> None:
+    """Each row has the score and the outcome of each model; a page without predictions has no such field."""
+    files, answers = answers_of(tmp_path, world)
+    data = data_of(write(world, tmp_path / "x.html", "--predictions", *files))
+    assert data["models"] == [str(file) for file in files]
+    found = {2 * pair["number"] + row["falsified"]: row["answers"] for pair in data["pairs"] for row in pair["rows"]}
+    assert found == {k: [[score, right] for score, right in both] for k, both in answers.items()}
+    data = data_of(write(world, tmp_path / "y.html"))
+    assert data["models"] == []
+    assert not any("answers" in row for pair in data["pairs"] for row in pair["rows"])
+
+
+def test_pairs_of_each_outcome(world: World, tmp_path: Path) -> None:
+    """With fewer pairs than there are, each outcome that occurs is on the page."""
+    files, answers = answers_of(tmp_path, world)
+    data = data_of(write(world, tmp_path / "x.html", "--pairs", 4, "--predictions", *files))
+    outcomes = {tuple(right for _, right in row["answers"]) for pair in data["pairs"] for row in pair["rows"]}
+    assert outcomes == {tuple(right for _, right in both) for both in answers.values()}
+    assert len(data["pairs"]) <= 4
+
+
+@pytest.mark.parametrize(
+    "args", [["--predictions", "a"], ["--html", "x.html", "--predictions", "a", "b", "c"],
+             ["--html", "x.html", "--predictions", "a", "--split", "train", "--split", "test"]]
+)  # fmt: skip
+def test_predictions_need_a_page_of_one_split(args: list[str]) -> None:
+    """One or two models, one split, and --html; a stray argument is refused."""
+    result = run("preview", *args)
+    assert result.exit_code == 2
+    assert "--predictions are one or two files of one --split of one --config" in result.stderr
+    assert "unexpected extra argument" in run("preview", "a.jsonl").stderr
+
+
 # In a browser
 
 
@@ -495,6 +541,35 @@ def test_tab_reaches_every_field(many: Path, show: Callable[..., Any]) -> None:
     assert page.evaluate("[...document.images].every((one) => one.alt)")
 
 
+def test_filters_and_order_of_answers(world: World, tmp_path: Path, show: Callable[..., Any]) -> None:
+    """Pairs with a twin of an outcome, in the order of the score of the twins that are asked for."""
+    files, answers = answers_of(tmp_path, world)
+    page = show(write(world, tmp_path / "x.html", "--predictions", *files))
+    number = len(answers) // 2
+    for value, wanted in (("11", [True, True]), ("00", [False, False]), ("10", [True, False]), ("01", [False, True])):
+        page.select_option("#answers", value)
+        rows = [k for k, both in answers.items() if [right for _, right in both] == wanted]
+        assert [head.split(" ")[1] for head, _ in seen(page)] == [
+            str(pair) for pair in dict.fromkeys(k // 2 for k in rows)
+        ]
+        page.select_option("#order", "1 -1")
+        best = {pair: max(answers[k][1][0] for k in rows if k // 2 == pair) for pair in {k // 2 for k in rows}}
+        in_order = [str(pair) for pair, _ in sorted(best.items(), key=lambda item: -item[1])]
+        assert [head.split(" ")[1] for head, _ in seen(page)] == in_order
+        page.select_option("#order", "")
+    page.select_option("#answers", "")
+    page.select_option("#label", "falsified")
+    page.select_option("#order", "0 1")
+    lowest = sorted(range(number), key=lambda pair: answers[2 * pair + 1][0][0])
+    assert [head.split(" ")[1] for head, _ in seen(page)] == [str(pair) for pair in lowest]
+    page.click("#reset")
+    page.wait_for_selector("#reset[disabled]")
+    assert [head.split(" ")[1] for head, _ in seen(page)] == [str(pair) for pair in range(number)]
+    assert f"{files[0]}: {answers[0][0][0]:.3f}, {'right' if answers[0][0][1] else 'wrong'}" in page.text_content(
+        "figure"
+    )
+
+
 def test_captions_are_text(tmp_path: Path, show: Callable[..., Any]) -> None:
     """Markup in a caption is shown as text and has no effect."""
     rows = [row(2 * k, caption=text, image_caption=text, topic=text) for k, text in enumerate(HOSTILE)]
@@ -536,7 +611,8 @@ def test_narrow_and_wide(many: Path, show: Callable[..., Any], width: int, colum
     assert len({round(one["top"]) for one in twins}) == 3 - columns
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if columns == 1:
-        sizes = page.evaluate("[...document.querySelectorAll('input, select, button')].map((one) => one.offsetHeight)")
+        fields = "[...document.querySelectorAll('input, select, button')].filter((one) => one.checkVisibility())"
+        sizes = page.evaluate(f"{fields}.map((one) => one.offsetHeight)")
         assert min(sizes) >= 44  # large enough for fingers
 
 
