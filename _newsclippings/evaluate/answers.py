@@ -14,7 +14,7 @@ from _newsclippings.tables import Int64s, lookup
 from _newsclippings.text import option
 
 SHOWN = 3  # rows that a message names
-FEWEST = 10  # rows from which on an order of scores is suspicious
+SUSPICIOUS = 10  # rows from which on an order of scores is suspicious
 LEAK = 0.99  # rank correlation from which on scores follow the similarity score
 
 
@@ -194,7 +194,7 @@ def _check_answers(answers: Answers) -> list[str]:
     """Report scores that no model gives: constant, flipped, or following the row's number or the similarity score."""
     which, truth = ~answers.silent, answers.truth
     falsified = truth.falsified[which]
-    if len(falsified) < FEWEST or falsified.all() or not falsified.any():
+    if len(falsified) < SUSPICIOUS or falsified.all() or not falsified.any():
         return []
     score = np.array(answers.predicted if answers.score is None else answers.score, np.float64)[which]
     if score.min() == score.max():
@@ -213,7 +213,7 @@ def _check_answers(answers: Answers) -> list[str]:
     if score[odd].min() > score[~odd].max() or score[odd].max() < score[~odd].min():
         notes.append("The scores follow the parity of the row's index exactly. Does the model see the index?")
     similarity, own = truth.similarity[which][falsified], score[falsified]
-    if len(own) >= FEWEST and min(len(np.unique(own)), len(np.unique(similarity))) > 2:
+    if len(own) >= SUSPICIOUS and min(len(np.unique(own)), len(np.unique(similarity))) > 2:
         correlation = float(np.corrcoef(_ranks(similarity), _ranks(own))[0, 1])
         if abs(correlation) >= LEAK:
             notes.append(

@@ -40,7 +40,7 @@ STEPS = ["--max_steps", 2, "--save_steps", 2, "--disable_tqdm", "true"]
 @pytest.fixture(autouse=True)
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals from few samples and no picture."""
-    change_constant(monkeypatch, "DRAWS", 100)
+    change_constant(monkeypatch, "DRAWS", 100, of="evaluate")
     monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
 
 

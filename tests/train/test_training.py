@@ -79,7 +79,7 @@ def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         "test_a_control_that_is_not_at_chance_is_reported",
     )
     if request.node.name not in own:
-        change_constant(monkeypatch, "DRAWS", 100)
+        change_constant(monkeypatch, "DRAWS", 100, of="evaluate")
         monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
 
 
