@@ -22,8 +22,9 @@ Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.integer]
 
-BLOCK_BYTES: Final = 128 << 20  # of scores in memory at a time
-GROUP = 64  # scores of which only the largest is compared at first
+BLOCK_BYTES: Final = 64 << 20  # of scores in memory at a time
+BLOCK_ROWS: Final = 256  # captions of a block, at the least; with fewer a product takes up to four times as long
+GROUP = 32  # scores of which only the largest is compared at first
 LOWEST, FORBIDDEN = np.float32(-3), np.float32(-4)  # below all cosines
 _COPY_BYTES = 32 << 20  # of vectors that are copied at a time
 _PAIR_BYTES = 256 << 10  # of products in float64 at a time; so few stay in the CPU cache
@@ -91,17 +92,17 @@ class Measure:
         self.query, self.against = query, against
         # The textbook bound, width * 2^-24, with some more for lengths, and for thresholds rounded to float32.
         self.error = 1.01 * (query.shape[1] + 4) * 2.0**-24
-        self._multiply = _multiply if device is None else _torch_product(against, device)
+        self._multiply = _numpy_product(against) if device is None else _torch_product(against, device)
 
-    def multiply(self, rows: Int64s, columns: Int32s | None, out: Float32s) -> None:
-        """Write the products of some captions and pictures (None: all) to `out`, float32 (rows, columns)."""
+    def multiply(self, rows: Int64s, columns: slice | Int32s, out: Float32s) -> None:
+        """Write the products of some captions and pictures to `out`, float32 (rows, columns)."""
         query = self.query[rows]
-        if columns is None:
-            self._multiply(query, self.against, out)
+        if isinstance(columns, slice):
+            self._multiply(query, columns, out)
             return
         step = max(1, _COPY_BYTES // (4 * query.shape[1]))
         for start in range(0, len(columns), step):
-            self._multiply(query, self.against[columns[start : start + step]], out[:, start : start + step])
+            self._multiply(query, columns[start : start + step], out[:, start : start + step])
 
     def score(self, rows: Integers, columns: Integers) -> Float64s:
         """Return the score of pairs of a caption and a picture, in float64 and in a fixed order of additions."""
@@ -118,22 +119,28 @@ class Measure:
         return scores
 
 
-def _multiply(query: Float32s, against: Float32s, out: Float32s) -> None:
-    np.matmul(query, against.T, out=out)
+_Multiply = Callable[[Float32s, slice | Int32s, Float32s], None]
 
 
-def _torch_product(whole: Float32s, device: str) -> Callable[[Float32s, Float32s, Float32s], None]:
+def _numpy_product(against: Float32s) -> _Multiply:
+    def multiply(query: Float32s, columns: slice | Int32s, out: Float32s) -> None:
+        np.matmul(query, against[columns].T, out=out)
+
+    return multiply
+
+
+def _torch_product(against: Float32s, device: str) -> _Multiply:
     """Return the product by torch; all vectors are kept on the device."""
     import torch
 
     if torch.get_float32_matmul_precision() != "highest":
         message = "torch multiplies with less than float32. Call torch.set_float32_matmul_precision('highest')."
         raise ConfigError(message)
-    kept = torch.tensor(whole, device=device)
+    kept = torch.tensor(against, device=device)
 
-    def multiply(query: Float32s, against: Float32s, out: Float32s) -> None:
-        other = kept if against is whole else torch.tensor(against, device=device)
-        out[:] = (torch.tensor(query, device=device) @ other.T).cpu().numpy()
+    def multiply(query: Float32s, columns: slice | Int32s, out: Float32s) -> None:
+        chosen = kept[columns if isinstance(columns, slice) else torch.tensor(columns, device=device)]
+        out[:] = (torch.tensor(query, device=device) @ chosen.T).cpu().numpy()
 
     return multiply
 
@@ -213,16 +220,27 @@ class _Tile(NamedTuple):
     Attributes:
         at: int64 (R,), where the captions are among those that are searched.
         rows: int64 (R,), the captions.
-        columns: int32 (C,), the pictures, in ascending order; None: all.
+        columns: the pictures: a range, or int32 (C,) in ascending order.
     """
 
     at: Int64s
     rows: Int64s
-    columns: Int32s | None
+    columns: slice | Int32s
 
-    def pick(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return values of all pictures for those of the tile."""
-        return values if self.columns is None else values[self.columns]
+    @property
+    def width(self) -> int:
+        return self.columns.stop - self.columns.start if isinstance(self.columns, slice) else len(self.columns)
+
+    def name(self, places: Int64s) -> Integers:
+        """Return the pictures at some places of the tile."""
+        return places + self.columns.start if isinstance(self.columns, slice) else self.columns[places]
+
+    def place(self, pictures: Int64s) -> tuple[Int64s, Int64s]:
+        """Return where in the tile pictures are: which of them are there, and their places."""
+        if isinstance(self.columns, slice):
+            there = (pictures >= self.columns.start) & (pictures < self.columns.stop)
+            return np.flatnonzero(there), pictures[there] - self.columns.start
+        return np.arange(len(pictures)), np.searchsorted(self.columns, pictures)  # captions of a group are all there
 
 
 _Step = Callable[[Float32s, _Tile], None]  # forbids scores
@@ -245,7 +263,7 @@ class Search:
         if len(measure.query) != pool.size:
             message = f"expected vectors of {pool.size} captions, found {len(measure.query)}. Pass those of the same."
             raise ConfigError(message)
-        self._measure, self._pool, self._block_bytes = measure, pool, block_bytes
+        self._measure, self._pool, self._rule, self._block_bytes = measure, pool, rule, block_bytes
         self.pairs = 0
         self._buffer = np.empty(0, np.float32)
         without = pool.names(rule, "without")
@@ -257,27 +275,27 @@ class Search:
             known = np.flatnonzero(codes >= 0)
             self._groups = lists_of(known, codes[known], pool.size)
         self._members: Inverse | None = None if self._groups is None else self._groups.invert()
-        self._steps = [("pool", _forbid_own), *self._list_steps(rule, out)]
+        self._steps = [("pool", _forbid_own), *self._list_steps(out)]
 
-    def _list_steps(self, rule: Rule, out: Bools) -> Iterator[tuple[str, _Step]]:
-        """Yield the parts of the rule: their names, and what forbids the pairs that disobey."""
-        pool, error = self._pool, self._measure.error
+    def _list_steps(self, out: Bools) -> Iterator[tuple[str, _Step]]:
+        """Yield the parts of the rule but floor and cap: their names, and what forbids the pairs that disobey."""
+        pool, rule = self._pool, self._rule
         if rule.share:
             yield "share", lambda scores, tile: None  # captions are only compared with those that share
-        for name, wanted in [*((name, True) for name in rule.same), *((name, False) for name in rule.other)]:
-            yield "same" if wanted else "other", _compare_codes(pool.column(name), wanted)
-        for field_name, least in (("gap", True), ("within", False)):
+        for name in rule.same:
+            yield "same", _compare_codes(pool.column(name), True)
+        for name in rule.other:
+            yield "other", _compare_codes(pool.column(name), False)
+        for field_name in ("gap", "within"):
             seconds = parse_duration(field_name, getattr(rule, field_name))
             if seconds is not None:
                 if pool.times is None:
                     message = f"rule: {field_name} needs times, which the corpus has not. Leave it out."
                     raise ConfigError(message)
-                yield field_name, _compare_times(pool.times, seconds, least)
+                yield field_name, _compare_times(pool.times, seconds, field_name == "gap")
         if rule.picture is not None:
             if rule.picture not in pool.flags:
-                message = (
-                    f"rule: picture={rule.picture!r} needs what is in the pictures, which is unknown. Leave it out."
-                )
+                message = f"rule: of the corpus it is unknown which picture {rule.picture}. Leave picture out."
                 raise ConfigError(message)
             yield "picture", _forbid_pictures(~pool.flags[rule.picture])
         if rule.without:
@@ -285,17 +303,6 @@ class Search:
         differ = pool.names(rule, "differ")
         if differ is not None:
             yield "differ", _forbid_common(differ)
-        if rule.cap is not None:
-            cap = rule.cap
-
-            def forbid_above(scores: Float32s, tile: _Tile) -> None:
-                np.copyto(scores, FORBIDDEN, where=scores > cap + error)
-                self._decide(scores, tile, scores >= cap - error, lambda score, rows, columns: score >= cap)
-
-            yield "cap", forbid_above
-        if rule.floor is not None:
-            floor = Held(np.full(pool.size, rule.floor), np.full(pool.size, pool.size, np.int32))
-            yield "floor", lambda scores, tile: self._forbid_lost(scores, tile, floor)
 
     def find(self, rows: Int64s, length: int, held: Held | None = None) -> Found:
         """Find the best pictures of some captions.
@@ -306,105 +313,104 @@ class Search:
             held: leave out pictures that do not take the caption.
         """
         found = Found(np.full((len(rows), length), -1, np.int32), np.full((len(rows), length), -np.inf))
-        parts = []
-        for tile in self._tiles(rows, length):
-            scores = self._compare(tile, length)
-            for _, forbid in self._steps:
-                forbid(scores, tile)
-            if held is not None:
-                self._forbid_lost(scores, tile, held)
-            parts.append(self._best(scores, tile, length))
-            if self._groups is None:
-                _keep_best(parts, found)
-                parts = []
-        if parts:
-            _keep_best(parts, found)
+        limits = np.full(len(rows), LOWEST)
+        for tiles in self._list_tiles(rows, length):
+            parts = []
+            for tile in tiles:
+                scores = self._compare(tile, length)
+                for _, forbid in self._steps:
+                    forbid(scores, tile)
+                parts += self._pick(scores, tile, length, limits, held)
+            _keep_best(parts, self._rule.floor, found)
         return found
 
     def explain(self, rows: Int64s) -> list[str]:
         """Return the part of the rule that forbids the last picture of each caption, in the order of its parts."""
+        names = [*(name for name, _ in self._steps), "cap", "floor"]
         # Captions of no tile are alone with what they should share: they only pass the first step.
         passed = np.full(len(rows), int(self._groups is not None and self._pool.size > 1))
-        for tile in self._tiles(rows, 1):
+        for tile in (tile for tiles in self._list_tiles(rows, 1) for tile in tiles):
             scores = self._compare(tile, 1)
-            for number, (_, forbid) in enumerate(self._steps):
+            for number, (_, forbid) in enumerate(self._steps, 1):
                 forbid(scores, tile)
                 alive = tile.at[(scores > LOWEST).any(axis=1)]
-                passed[alive] = np.maximum(passed[alive], number + 1)
-        return [self._steps[number][0] for number in passed.tolist()]
+                passed[alive] = np.maximum(passed[alive], number)
+            for pairs in self._pick(scores, tile, 1, np.full(len(rows), LOWEST), None):
+                passed[pairs.at] = len(names) - 1
+        return [names[number] for number in passed.tolist()]
 
-    def _tiles(self, rows: Int64s, length: int) -> Iterator[_Tile]:
-        """Yield all that has to be compared: blocks of captions with all pictures, or those that share something."""
-        if self._groups is None or self._members is None:
-            for part in self._split(len(rows), self._pool.size, length):
-                yield _Tile(np.arange(len(rows))[part], rows[part], None)
-            return
-        owners, values = self._groups.take(rows)
+    def _list_tiles(self, rows: Int64s, length: int) -> Iterator[Iterator[_Tile]]:
+        """Yield all that has to be compared, in parts after which all is known about their captions."""
+        if self._groups is None:
+            step = max(1, min(self._pool.size, self._block_bytes // (4 * BLOCK_ROWS)))
+            columns = [slice(at, min(at + step, self._pool.size)) for at in range(0, self._pool.size, step)]
+            for part in self._split(np.arange(len(rows)), step, length):
+                yield (_Tile(part, rows[part], some) for some in columns)
+        else:
+            yield self._list_groups(self._groups, self._groups.invert() if self._members is None else self._members, rows, length)
+
+    def _list_groups(self, groups: Lists, members: Inverse, rows: Int64s, length: int) -> Iterator[_Tile]:
+        """Yield the captions that have a value, with all pictures whose captions have it."""
+        owners, values = groups.take(rows)
         order = np.argsort(values, kind="stable")
         keys, firsts = np.unique(values[order], return_index=True)
-        bounds = [*firsts.tolist(), len(order)]
-        begins, ends = (places.tolist() for places in self._members.find(keys))
-        for first, last, begin, end in zip(bounds[:-1], bounds[1:], begins, ends, strict=True):
+        begins, ends = (places.tolist() for places in members.find(keys))
+        for at, begin, end in zip(np.split(owners[order], firsts[1:]), begins, ends, strict=False):
             if end - begin > 1:
-                for part in self._split(last - first, end - begin, length):
-                    at = owners[order[first:last][part]]
-                    yield _Tile(at, rows[at], self._members.owners[begin:end])
+                for part in self._split(at, end - begin, length):
+                    yield _Tile(part, rows[part], members.owners[begin:end])
 
-    def _split(self, rows: int, width: int, length: int) -> Iterator[slice]:
+    def _split(self, at: Int64s, width: int, length: int) -> Iterator[Int64s]:
         step = max(1, self._block_bytes // (4 * _pad(width, length)[0]))
-        yield from (slice(start, start + step) for start in range(0, rows, step))
+        yield from (at[start : start + step] for start in range(0, len(at), step))
 
     def _compare(self, tile: _Tile, length: int) -> Float32s:
-        """Return the scores of a tile, float32 (rows, columns or some more, which are forbidden)."""
-        width = self._pool.size if tile.columns is None else len(tile.columns)
-        padded, _ = _pad(width, length)
+        """Return the scores of a tile, float32 (rows, columns and perhaps some more, which are forbidden)."""
+        padded, _ = _pad(tile.width, length)
         if len(self._buffer) < len(tile.rows) * padded:
             self._buffer = np.empty(len(tile.rows) * padded, np.float32)
         scores = self._buffer[: len(tile.rows) * padded].reshape(len(tile.rows), padded)
-        scores[:, width:] = FORBIDDEN
-        self._measure.multiply(tile.rows, tile.columns, scores[:, :width])
-        self.pairs += len(tile.rows) * width
+        scores[:, tile.width :] = FORBIDDEN
+        self._measure.multiply(tile.rows, tile.columns, scores[:, : tile.width])
+        self.pairs += len(tile.rows) * tile.width
         return scores
 
-    def _decide(
-        self, scores: Float32s, tile: _Tile, unsure: Bools, forbids: Callable[[Float64s, Integers, Integers], Bools]
-    ) -> None:
-        """Forbid some of the pairs at `unsure` (as scores), by their score in float64, caption and picture."""
-        at, places = np.nonzero(unsure)
-        rows, columns = tile.rows[at], tile.pick(np.arange(self._pool.size, dtype=np.int32))[places]
-        wrong = forbids(self._measure.score(rows, columns), rows, columns)
-        scores[at[wrong], places[wrong]] = FORBIDDEN
+    def _pick(
+        self, scores: Float32s, tile: _Tile, length: int, limits: Float32s, held: Held | None
+    ) -> "Iterator[_Pairs]":
+        """Yield pairs among which are the best of each caption, with all that are as good as the last of them.
 
-    def _forbid_lost(self, scores: Float32s, tile: _Tile, held: Held) -> None:
-        """Forbid pictures that do not take the caption."""
-        error, limits = self._measure.error, tile.pick(held.score)
-        scores = scores[:, : len(limits)]
-        np.copyto(scores, FORBIDDEN, where=scores < (limits - error).astype(np.float32))
-        unsure = (scores <= (limits + error).astype(np.float32)) & (scores > LOWEST)
-
-        def loses(score: Float64s, rows: Integers, columns: Integers) -> Bools:
-            limits = held.score[columns]
-            lost: Bools = (score < limits) | ((score == limits) & (held.caption[columns] < rows))
-            return lost
-
-        self._decide(scores, tile, unsure, loses)
-
-    def _best(self, scores: Float32s, tile: _Tile, length: int) -> "_Pairs":
-        """Return pairs among which are the best of each caption, ties with the last one too."""
-        _, group = _pad(scores.shape[1], length)
-        grouped = scores.reshape(len(scores), -1, group)
-        best = grouped.max(axis=2) if group > 1 else scores
-        # No fewer than `length` scores are at least the `length`th best of all groups.
-        limits = np.full(len(scores), LOWEST)
-        if best.shape[1] > length:
-            limits = np.partition(best, best.shape[1] - length, axis=1)[:, best.shape[1] - length]
-        limits = np.maximum(limits - np.float32(2 * self._measure.error), LOWEST)
-        at, places = np.nonzero(best >= limits[:, None])
-        if group > 1:
-            which, inside = np.nonzero(grouped[at, places] >= limits[at, None])
-            at, places = at[which], places[which] * group + inside
-        columns = places if tile.columns is None else tile.columns[places]
-        return _Pairs(tile.at[at], columns, self._measure.score(tile.rows[at], columns))
+        Args:
+            scores: of the tile; changed.
+            tile: what is compared.
+            length: how many pictures are wanted.
+            limits: float32, of all captions that are searched; so many pictures are known that score at least this.
+                Raised by those of the tile.
+            held: see `find`.
+        """
+        error, cap = self._measure.error, self._rule.cap
+        if cap is not None:
+            _forbid_if(scores, lambda row: row > np.float32(cap + error))
+        if held is not None:
+            lowest = held.score[tile.columns].astype(np.float32) - np.float32(error)
+            _forbid_if(scores[:, : tile.width], lambda row: row < lowest)
+        left = np.arange(len(scores))
+        while len(left):
+            some, at = scores if len(left) == len(scores) else scores[left], tile.at[left]
+            reached, which, places = _select(some, length, limits[at], np.float32(2 * error))
+            rows, pictures = tile.rows[left[which]], tile.name(places)
+            pairs = _Pairs(at[which], pictures, self._measure.score(rows, pictures))
+            wrong = np.zeros(len(which), bool) if cap is None else pairs.scores >= cap
+            if held is not None:
+                asked = held.score[pictures]
+                wrong |= (pairs.scores < asked) | ((pairs.scores == asked) & (held.caption[pictures] < rows))
+            # Captions with a wrong pair, which float32 did not show, are looked at again without it.
+            scores[left[which[wrong]], places[wrong]] = FORBIDDEN
+            right = np.ones(len(left), bool)
+            right[which[wrong]] = False
+            limits[at[right]] = reached[right]
+            yield _Pairs(*(column[right[which]] for column in pairs))
+            left = left[~right]
 
 
 class _Pairs(NamedTuple):
@@ -415,18 +421,37 @@ class _Pairs(NamedTuple):
     scores: Float64s
 
 
-def _keep_best(parts: list[_Pairs], found: Found) -> None:
+def _select(scores: Float32s, length: int, limits: Float32s, margin: np.float32) -> tuple[Float32s, Int64s, Int64s]:
+    """Return higher limits, and the places of all scores that are at most `margin` below them.
+
+    No fewer than `length` scores are at least the `length`th highest of all groups, so that becomes the limit.
+    """
+    _, group = _pad(scores.shape[1], length)
+    groups = scores.reshape(len(scores), group, -1)  # with a distance between their scores, so that SIMD finds the best
+    best = groups.max(axis=1)
+    if best.shape[1] >= length:
+        limits = np.maximum(limits, np.partition(best, best.shape[1] - length, axis=1)[:, best.shape[1] - length])
+    lowest = np.maximum(limits - margin, LOWEST)
+    rows, places = np.nonzero(best >= lowest[:, None])
+    which, inside = np.nonzero(groups[rows, :, places] >= lowest[rows, None])
+    return limits, rows[which], inside * best.shape[1] + places[which]
+
+
+def _keep_best(parts: list[_Pairs], floor: float | None, found: Found) -> None:
     """Write the best candidates of each caption, which may be there several times."""
-    at, pictures, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    at, pictures, scores = (np.concatenate(column) for column in zip(_NO_PAIRS, *parts, strict=True))
     order = np.lexsort((pictures, -scores, at))
     at, pictures, scores = at[order], pictures[order], scores[order]
-    new = np.ones(len(at), bool)
-    new[1:] = (at[1:] != at[:-1]) | (pictures[1:] != pictures[:-1])
+    new = np.ones(len(at), bool) if floor is None else scores >= floor
+    new[1:] &= (at[1:] != at[:-1]) | (pictures[1:] != pictures[:-1])
     at, pictures, scores = at[new], pictures[new], scores[new]
     rank = np.arange(len(at)) - np.searchsorted(at, at)
     kept = rank < found.pictures.shape[1]
     found.pictures[at[kept], rank[kept]] = pictures[kept]
     found.scores[at[kept], rank[kept]] = scores[kept]
+
+
+_NO_PAIRS = _Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def _pad(width: int, length: int) -> tuple[int, int]:
@@ -435,18 +460,21 @@ def _pad(width: int, length: int) -> tuple[int, int]:
     return -(-width // group) * group, group
 
 
+def _forbid_if(scores: Float32s, test: Callable[[Float32s], Bools]) -> None:
+    for row in scores:
+        row -= test(row) * np.float32(8)  # faster than assignment where it is true
+
+
 def _forbid_own(scores: Float32s, tile: _Tile) -> None:
-    own = tile.rows if tile.columns is None else np.searchsorted(tile.columns, tile.rows)
-    scores[np.arange(len(scores)), own] = FORBIDDEN
+    scores[tile.place(tile.rows)] = FORBIDDEN
 
 
 def _compare_codes(codes: Int32s, wanted: bool) -> _Step:
     """Forbid pairs whose values are not the same, or are not different; unknown ones (-1) are neither."""
 
     def forbid(scores: Float32s, tile: _Tile) -> None:
-        theirs = tile.pick(codes)
-        scores = scores[:, : len(theirs)]
-        for row, code in zip(scores, codes[tile.rows].tolist(), strict=True):
+        theirs = codes[tile.columns]
+        for row, code in zip(scores[:, : tile.width], codes[tile.rows].tolist(), strict=True):
             np.copyto(row, FORBIDDEN, where=(theirs != code) if wanted else ((theirs == code) | (theirs < 0)))
         scores[codes[tile.rows] < 0] = FORBIDDEN
 
@@ -457,8 +485,8 @@ def _compare_times(times: Float64s, seconds: int, least: bool) -> _Step:
     """Forbid pairs with less, or with more, time between them, and those of which it is unknown (NaN)."""
 
     def forbid(scores: Float32s, tile: _Tile) -> None:
-        theirs = tile.pick(times)
-        for row, time in zip(scores[:, : len(theirs)], times[tile.rows].tolist(), strict=True):
+        theirs = times[tile.columns]
+        for row, time in zip(scores[:, : tile.width], times[tile.rows].tolist(), strict=True):
             apart = np.abs(theirs - time)
             np.copyto(row, FORBIDDEN, where=~(apart >= seconds if least else apart <= seconds))
 
@@ -467,22 +495,28 @@ def _compare_times(times: Float64s, seconds: int, least: bool) -> _Step:
 
 def _forbid_pictures(forbidden: Bools) -> _Step:
     def forbid(scores: Float32s, tile: _Tile) -> None:
-        theirs = tile.pick(forbidden)
-        np.copyto(scores[:, : len(theirs)], FORBIDDEN, where=theirs)
+        np.copyto(scores[:, : tile.width], FORBIDDEN, where=forbidden[tile.columns])
 
     return forbid
 
 
 def _forbid_common(names: Lists) -> _Step:
     """Forbid pairs with an entity in common."""
-    everywhere = names.invert()
+    ranges: dict[int, Inverse] = {}
+
+    def invert(columns: slice | Int32s) -> Inverse:
+        if not isinstance(columns, slice):
+            return names.invert(columns.astype(np.int64))
+        if columns.start not in ranges:
+            ranges[columns.start] = names.invert(np.arange(columns.start, columns.stop))
+        return ranges[columns.start]
 
     def forbid(scores: Float32s, tile: _Tile) -> None:
-        inverse = everywhere if tile.columns is None else names.invert(tile.columns.astype(np.int64))
+        inverse = invert(tile.columns)
         at, values = names.take(tile.rows)
         begins, ends = inverse.find(values)
-        several = ends - begins > 1  # the caption itself has it
-        for row, begin, end in zip(at[several].tolist(), begins[several].tolist(), ends[several].tolist(), strict=True):
+        some = ends > begins
+        for row, begin, end in zip(at[some].tolist(), begins[some].tolist(), ends[some].tolist(), strict=True):
             scores[row, inverse.owners[begin:end]] = FORBIDDEN
 
     return forbid
