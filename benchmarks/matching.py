@@ -61,7 +61,9 @@ def invent(count: int, width: int, folder: Path | None = None) -> Invented:
     )
     _, names = np.unique(names, return_inverse=True)
     persons = random.random(names.max() + 1) < 0.35
-    pool = Pool(count, Entities(count, owners, names.astype(np.int32), persons[names].astype(np.int32), ("X", "PERSON")))
+    pool = Pool(
+        count, Entities(count, owners, names.astype(np.int32), persons[names].astype(np.int32), ("X", "PERSON"))
+    )
 
     spectrum = np.arange(1, LATENT + 1) ** -0.5
     of_topic, of_event, of_name = (
@@ -93,10 +95,10 @@ def invent(count: int, width: int, folder: Path | None = None) -> Invented:
     return Invented(out["text"], out["image"], pool)
 
 
-def clock(work: Callable[[], _Value]) -> tuple[_Value, float]:
+def clock(work: Callable[..., _Value], *arguments: Any, **options: Any) -> tuple[_Value, float]:
     """Return what a call returns, and its CPU seconds."""
     start = time.process_time()
-    value = work()
+    value = work(*arguments, **options)
     return value, time.process_time() - start
 
 
@@ -135,22 +137,24 @@ def main(count: int, width: int, length: int | None, blocks: int | None) -> None
             measure = Measure(made.text, against)
             search = Search(measure, made.pool, differ)
             rows = search.rows if blocks is None else search.rows[: blocks * BLOCK_ROWS]
-            _, bare = clock(lambda measure=measure, rows=rows: multiply(measure, rows))
-            found, best = clock(lambda search=search, rows=rows: search.find(rows, 1))
+            _, bare = clock(multiply, measure, rows)
+            found, best = clock(search.find, rows, 1)
             most = np.bincount(found.pictures[found.pictures >= 0]).max()
             click.echo(f"{count:,} x {width}, {kind}: product of {len(rows):,} captions alone {bare:.1f} CPU s")
             click.echo(f"  argmax {best / bare:.2f} of it; one picture serves {most:,}")
             if blocks is not None:
                 continue
-            once, seconds = clock(lambda measure=measure: match(measure, made.pool, differ, **options))
+            once, seconds = clock(match, measure, made.pool, differ, **options)
             click.echo(
                 f"  each once {seconds / bare:.2f} of it; {once.products / count:.2f} products per caption, "
                 f"{once.rounds} rounds, {np.mean(once.picture >= 0):.2%} filled, {once.counts()}"
             )
             swaps = np.mean(once.picture[once.picture[once.picture >= 0]] == np.flatnonzero(once.picture >= 0))
-            click.echo(f"  mean score {np.nanmean(once.score):.4f}, of argmax {found.scores.mean():.4f}; swaps {swaps:.1%}")
+            click.echo(
+                f"  mean score {np.nanmean(once.score):.4f}, of argmax {found.scores.mean():.4f}; swaps {swaps:.1%}"
+            )
         if blocks is None:
-            person, seconds = clock(lambda: match(Measure(made.text, made.text), made.pool, PERSON))
+            person, seconds = clock(match, Measure(made.text, made.text), made.pool, PERSON)
             click.echo(f"person: {seconds:.1f} CPU s, {person.pairs / count**2:.2%} of all pairs; {person.counts()}")
     click.echo(f"memory: {memory()}")
 

@@ -132,7 +132,7 @@ class _Proposals:
     def run(self, search: Search, free: Int64s) -> Int64s:
         """Search for captions without a picture and let them propose; return those whose list is used up."""
         last = self.holders[:, -1]
-        held = Held(np.where(last >= 0, self.score[last], -np.inf), last)
+        held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
         found = search.find(free, self.pictures.shape[1], held)
         self.pictures[free], self.scores[free], self.next[free] = found.pictures, found.scores, 0
         self.candidates[free] |= found.pictures[:, 0] >= 0

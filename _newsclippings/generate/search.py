@@ -269,12 +269,12 @@ class Search:
         without = pool.names(rule, "without")
         out = np.zeros(pool.size, bool) if without is None else np.diff(without.starts) > 0
         self.rows: Int64s = np.flatnonzero(~out)
-        self._groups: Lists | None = pool.names(rule, "share")
-        if self._groups is None and rule.same:
+        groups = pool.names(rule, "share")
+        if groups is None and rule.same:
             codes = pool.column(rule.same[0])
             known = np.flatnonzero(codes >= 0)
-            self._groups = lists_of(known, codes[known], pool.size)
-        self._members: Inverse | None = None if self._groups is None else self._groups.invert()
+            groups = lists_of(known, codes[known], pool.size)
+        self._groups = None if groups is None else (groups, groups.invert())
         self._steps = [("pool", _forbid_own), *self._list_steps(out)]
 
     def _list_steps(self, out: Bools) -> Iterator[tuple[str, _Step]]:
@@ -315,7 +315,7 @@ class Search:
         found = Found(np.full((len(rows), length), -1, np.int32), np.full((len(rows), length), -np.inf))
         limits = np.full(len(rows), LOWEST)
         for tiles in self._list_tiles(rows, length):
-            parts = []
+            parts: list[_Pairs] = []
             for tile in tiles:
                 scores = self._compare(tile, length)
                 for _, forbid in self._steps:
@@ -347,7 +347,7 @@ class Search:
             for part in self._split(np.arange(len(rows)), step, length):
                 yield (_Tile(part, rows[part], some) for some in columns)
         else:
-            yield self._list_groups(self._groups, self._groups.invert() if self._members is None else self._members, rows, length)
+            yield self._list_groups(*self._groups, rows, length)
 
     def _list_groups(self, groups: Lists, members: Inverse, rows: Int64s, length: int) -> Iterator[_Tile]:
         """Yield the captions that have a value, with all pictures whose captions have it."""
@@ -409,7 +409,8 @@ class Search:
             right = np.ones(len(left), bool)
             right[which[wrong]] = False
             limits[at[right]] = reached[right]
-            yield _Pairs(*(column[right[which]] for column in pairs))
+            kept = right[which]
+            yield _Pairs(pairs.at[kept], pairs.pictures[kept], pairs.scores[kept])
             left = left[~right]
 
 

@@ -191,3 +191,21 @@ def match_by_hand(world: World) -> tuple[list[int], list[float], list[str]]:
         has_it = any(label in world.rule.without for _, label in world.captions[i])
         reasons[i] = "without" if has_it else [*STEPS, "used_up"][max(passed[i])]
     return picture, score, reasons
+
+
+def medium_world(kind: str, count: int = 3000, width: int = 48) -> tuple[Floats, Floats, Pool]:
+    """Vectors of clusters with exact copies and copies that only float64 tells apart, and a pool."""
+    r = np.random.default_rng([count, len(kind)])
+    centres = r.standard_normal((count // 20, width))
+    text = unit(centres[r.integers(len(centres), size=count)] + 0.7 * r.standard_normal((count, width)))
+    copies = r.integers(0, count, 400)
+    text[copies] = text[r.integers(0, count, 400)]
+    text[copies[:200]] = unit(text[copies[:200]] + 2e-8 * r.standard_normal((200, width)))
+    image = unit(text + 0.6 * r.standard_normal((count, width)) - 0.4) if kind == "text-image" else text
+    names = [
+        [(f"n{name}", LABELS[name % 4]) for name in np.minimum(r.zipf(1.3, r.integers(1, 5)), 400)]
+        for _ in range(count)
+    ]
+    topic, article = r.integers(0, 6, count).tolist(), r.integers(0, count // 2, count).tolist()
+    times = (r.integers(0, 900, count) * DAY).astype(float).tolist()
+    return text, image, make_pool(names, topic, article, times, (r.random(count) < 0.8).tolist())
