@@ -187,6 +187,8 @@ def test_only_captions_that_share_are_compared(medium: tuple[Measure, Pool]) -> 
     assert made.pairs <= 2 * (sizes[sizes > 1] ** 2).sum() < pool.size**2 / 2
     assert set(made.counts()) <= {"share", "differ"}
     assert len(alone) == sum(made.counts().values())
+    found = Search(measure, pool, rule).find(np.arange(pool.size), 6)
+    assert all(len({*row} - {-1}) == np.count_nonzero(np.array(row) >= 0) for row in found.pictures.tolist())
 
 
 @pytest.mark.parametrize("seed", range(40))
