@@ -1,0 +1,26 @@
+"""Make new matches from any corpus: captions with convincing pictures of others, by rules."""
+
+from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
+from _newsclippings.generate.entities import Entities, make_entities
+from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
+from _newsclippings.generate.search import Measure, Pool, normalise
+
+__all__ = [
+    "LABELS",
+    "METHODS",
+    "REASONS",
+    "Entities",
+    "Matching",
+    "Measure",
+    "Method",
+    "Pool",
+    "Recipe",
+    "Rule",
+    "balance",
+    "close",
+    "find_margins",
+    "make_entities",
+    "match",
+    "normalise",
+    "parse_recipe",
+]

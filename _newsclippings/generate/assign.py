@@ -1,0 +1,237 @@
+"""Which caption gets which picture: each the best, each picture a limited number of times, closed sets, balance."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from _newsclippings.errors import ConfigError
+from _newsclippings.generate.rules import Rule
+from _newsclippings.generate.search import BLOCK_BYTES, Bools, Float64s, Held, Measure, Pool, Search
+from _newsclippings.tables import Int32s, Int64s
+
+LENGTH: Final = 16  # pictures of a caption that are found at a time
+MATCHED: Final = ""
+# Why a caption has no picture: the part of the rule that forbade the last one, or what came after.
+REASONS: Final = (
+    MATCHED, "pool", "share", "same", "other", "gap", "within", "picture", "without", "differ", "cap", "floor",
+    "used_up", "closed", "balance",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The picture of each caption.
+
+    Attributes:
+        picture: int32 (N,), the position of the picture's own caption; -1 if there is none.
+        score: float64 (N,); NaN if there is no picture.
+        reason: int8 (N,), the position in `REASONS` of why there is no picture; 0 if there is one.
+        products: how many captions were compared, in all rounds together.
+        pairs: how many products of two vectors that took.
+        rounds: how often captions without a picture were searched.
+    """
+
+    picture: Int32s
+    score: Float64s
+    reason: npt.NDArray[np.int8]
+    products: int
+    pairs: int
+    rounds: int
+
+    def reasons(self) -> list[str]:
+        """Return why each caption has no picture; "" if it has one."""
+        return [REASONS[reason] for reason in self.reason.tolist()]
+
+    def counts(self) -> dict[str, int]:
+        """Count the captions without a picture by reason."""
+        return dict(Counter(reason for reason in self.reasons() if reason != MATCHED))
+
+    def keep(self, kept: Bools, reason: str) -> "Matching":
+        """Return the same without the pictures of captions that are not kept, for a reason."""
+        lost = ~kept & (self.picture >= 0)
+        return replace(
+            self,
+            picture=np.where(lost, np.int32(-1), self.picture),
+            score=np.where(lost, np.nan, self.score),
+            reason=np.where(lost, np.int8(REASONS.index(reason)), self.reason),
+        )
+
+
+def match(
+    measure: Measure,
+    pool: Pool,
+    rule: Rule,
+    uses: int | None = 1,
+    length: int = LENGTH,
+    block_bytes: int = BLOCK_BYTES,
+) -> Matching:
+    """Give each caption the best picture that the rule allows.
+
+    With limited use the result is the one stable matching: no caption and picture would both rather have each other,
+    where the higher score is better, then the lower caption, then the lower picture. It is the same as that of taking
+    all pairs from the best down. Captions propose to their pictures from the best down, a picture keeps the best of
+    those who proposed, and the others go on. The order of proposals does not matter.
+
+    Args:
+        measure: the vectors.
+        pool: everything else about captions and pictures.
+        rule: which pairs are allowed.
+        uses: how often a picture may be used; None: without limit.
+        length: pictures of a caption that are found at a time. It changes only how long this takes.
+        block_bytes: of scores in memory at a time. It changes only how long this takes.
+
+    Raises:
+        ConfigError: the pool does not have what the rule needs.
+    """
+    search = Search(measure, pool, rule, block_bytes)
+    if uses is None:
+        found = search.find(search.rows, 1)
+        picture, score = np.full(pool.size, -1, np.int32), np.full(pool.size, -np.inf)
+        picture[search.rows], score[search.rows] = found.pictures[:, 0], found.scores[:, 0]
+        candidates, products, rounds = picture >= 0, len(search.rows), 1
+    else:
+        proposals = _Proposals(pool.size, uses, min(length, max(1, pool.size)))
+        products = rounds = 0
+        free = search.rows
+        while len(free):
+            products, rounds = products + len(free), rounds + 1
+            free = proposals.run(search, free)
+        picture, score, candidates = proposals.picture, proposals.score, proposals.candidates
+    reason = np.full(pool.size, REASONS.index("used_up"), np.int8)
+    reason[picture >= 0] = REASONS.index(MATCHED)
+    reason[np.setdiff1d(np.arange(pool.size), search.rows)] = REASONS.index("without")
+    alone = search.rows[~candidates[search.rows]]
+    reason[alone] = [REASONS.index(name) for name in search.explain(alone)]
+    score = np.where(picture >= 0, score, np.nan)
+    return Matching(picture, score, reason, products, search.pairs, rounds)
+
+
+class _Proposals:
+    """The state of deferred acceptance.
+
+    Attributes:
+        picture: int32 (N,), the picture that each caption has now; -1 for none.
+        score: float64 (N,), its score.
+        pictures: int32 (N, length), the pictures that each caption proposes to, and `scores`; see `Found`.
+        candidates: bool (N,), whether any picture is allowed to the caption.
+        holders: int32 (N, uses), the captions that use each picture, the best first; -1 for none.
+    """
+
+    def __init__(self, count: int, uses: int, length: int) -> None:
+        self.picture = np.full(count, -1, np.int32)
+        self.score = np.full(count, -np.inf)
+        self.pictures = np.full((count, length), -1, np.int32)
+        self.scores = np.full((count, length), -np.inf)
+        self.holders = np.full((count, uses), -1, np.int32)
+        self.candidates = np.zeros(count, bool)
+        self.next = np.zeros(count, np.int64)  # which picture of its list each caption proposes to
+
+    def run(self, search: Search, free: Int64s) -> Int64s:
+        """Search for captions without a picture and let them propose; return those whose list is used up."""
+        last = self.holders[:, -1]
+        held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
+        found = search.find(free, self.pictures.shape[1], held)
+        self.pictures[free], self.scores[free], self.next[free] = found.pictures, found.scores, 0
+        self.candidates[free] |= found.pictures[:, 0] >= 0
+        used_up = []
+        while len(free):
+            ended = self.next[free] == self.pictures.shape[1]
+            used_up.append(free[ended])
+            free = free[~ended]
+            places = self.next[free]
+            self.next[free] += 1
+            pictures, scores = self.pictures[free, places], self.scores[free, places]
+            some = pictures >= 0  # nothing more is allowed to the others
+            free = self._propose(free[some], pictures[some], scores[some])
+        return np.sort(np.concatenate([np.empty(0, np.int64), *used_up]))
+
+    def _propose(self, captions: Int64s, pictures: Int32s, scores: Float64s) -> Int64s:
+        """Let captions propose, each to one picture; return those that have none afterwards, former users included."""
+        former = self.holders[np.unique(pictures)].ravel()
+        former = former[former >= 0]
+        captions = np.concatenate([captions, former])
+        pictures = np.concatenate([pictures, self.picture[former]])
+        scores = np.concatenate([scores, self.score[former]])
+        order = np.lexsort((captions, -scores, pictures))
+        captions, pictures, scores = captions[order], pictures[order], scores[order]
+        rank = np.arange(len(order)) - np.searchsorted(pictures, pictures)
+        kept = rank < self.holders.shape[1]
+        self.holders[pictures[kept], rank[kept]] = captions[kept]
+        self.picture[captions[kept]], self.score[captions[kept]] = pictures[kept], scores[kept]
+        self.picture[captions[~kept]], self.score[captions[~kept]] = -1, -np.inf
+        return captions[~kept]
+
+
+def close(matching: Matching) -> Matching:
+    """Keep only captions whose own picture is used by a caption that is kept: the largest such set.
+
+    Then each picture of the set is once with its own caption and once with another, so that a picture, seen alone,
+    does not show the label.
+
+    Raises:
+        ConfigError: a picture is used by several captions.
+    """
+    kept = matching.picture >= 0
+    captions = np.flatnonzero(kept)
+    users = np.full(len(kept), -1, np.int64)
+    users[matching.picture[captions]] = captions
+    if (users >= 0).sum() < len(captions):
+        message = "a picture is used by several captions, so no closed set follows. Match with uses=1."
+        raise ConfigError(message)
+    lost: Int64s = np.flatnonzero(~kept)
+    while len(lost):  # their pictures are no true pictures here, so the captions that use them are lost too
+        lost = users[lost]
+        lost = lost[lost >= 0]
+        kept[lost] = False
+    return matching.keep(kept, "closed")
+
+
+def find_margins(matching: Matching, measure: Measure) -> Float64s:
+    """Return how much more a model of captions and pictures likes a match than the caption with its own picture.
+
+    Args:
+        matching: the matches.
+        measure: of captions against pictures.
+
+    Returns:
+        float64 (N,); NaN for captions without a picture.
+    """
+    margins = np.full(len(matching.picture), np.nan)
+    captions = np.flatnonzero(matching.picture >= 0)
+    true = measure.score(captions, captions)
+    margins[captions] = measure.score(captions, matching.picture[captions]) - true
+    return margins
+
+
+def balance(matching: Matching, margins: Float64s) -> Matching:
+    """Keep swaps (two captions with each other's picture), so many that half of the margins are positive.
+
+    A model that made the margins then picks the true picture for exactly half of the captions. Only whole swaps are
+    kept or not, because choosing captions by themselves would let a picture, seen alone, show the label.
+
+    Args:
+        matching: the matches.
+        margins: float64 (N,), see `find_margins`.
+    """
+    picture, every = matching.picture, np.arange(len(matching.picture))
+    first = np.flatnonzero((picture > every) & (picture[picture] == every))
+    second = picture[first].astype(np.int64)
+    wins = np.sign(margins[first]) + np.sign(margins[second])
+    sizes = np.abs(margins[first] + margins[second])
+    chosen = [np.flatnonzero(wins == 0)]
+    for size in (1, 2):
+        for mine, other in ((size, -size), (-size, size)):
+            swaps = np.flatnonzero(wins == mine)
+            swaps = swaps[np.argsort(sizes[swaps], kind="stable")]
+            chosen.append(swaps[_spread(len(swaps), min(len(swaps), int((wins == other).sum())))])
+    kept = np.zeros(len(picture), bool)
+    kept[first[np.concatenate(chosen)]] = kept[second[np.concatenate(chosen)]] = True
+    return matching.keep(kept, "balance")
+
+
+def _spread(count: int, wanted: int) -> Int64s:
+    """Return `wanted` of `count` positions, at equal distances."""
+    return (np.arange(wanted) * count + count // 2) // max(1, wanted)

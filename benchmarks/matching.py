@@ -1,0 +1,163 @@
+"""What exact matches cost beyond the bare product of matrices: `OMP_NUM_THREADS=1 python -m benchmarks.matching`.
+
+The corpus is invented: captions of events of topics, with vectors that lie in a cone and have a decaying spectrum, and
+entities that near neighbours share. Times are CPU seconds, to be compared within one run only.
+"""
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from _newsclippings.generate import Entities, Measure, Pool, Rule, match, normalise
+from _newsclippings.generate.search import BLOCK_BYTES, BLOCK_ROWS, Search
+from benchmarks.corpus import rng
+
+Array = npt.NDArray[Any]
+TOPICS, LATENT, EVERYWHERE, OF_TOPIC, OF_EVENT = 80, 160, 3000, 400, 5
+PERSON = Rule(share=("PERSON",), differ=("*",), cap=0.9)
+_Value = TypeVar("_Value")
+
+
+@dataclass
+class Invented:
+    """A corpus: vectors of texts and of pictures, float32 (N, width), and everything else."""
+
+    text: Array
+    image: Array
+    pool: Pool
+
+
+def invent(count: int, width: int, folder: Path | None = None) -> Invented:
+    """Draw a corpus; with a folder, its vectors are mapped files."""
+    random = rng("matching")
+
+    def zipf(size: int, power: float) -> Array:
+        weights = np.arange(1, size + 1) ** -power
+        share: Array = weights / weights.sum()
+        return share
+
+    events = max(1, count // 25)
+    topics = random.choice(TOPICS, events, p=zipf(TOPICS, 0.8))
+    event = random.choice(events, count, p=zipf(events, 0.75))
+    topic = topics[event]
+    owners = np.repeat(np.arange(count), np.minimum(1 + random.geometric(0.45, count), 11))
+    kind = random.random(len(owners))
+    names = np.where(
+        kind < 0.28,
+        random.choice(EVERYWHERE, len(owners), p=zipf(EVERYWHERE, 1.05)),
+        np.where(
+            kind < 0.5,
+            EVERYWHERE + topic[owners] * OF_TOPIC + random.choice(OF_TOPIC, len(owners), p=zipf(OF_TOPIC, 0.9)),
+            EVERYWHERE + TOPICS * OF_TOPIC + event[owners] * OF_EVENT + random.integers(0, OF_EVENT, len(owners)),
+        ),
+    )
+    _, names = np.unique(names, return_inverse=True)
+    persons = random.random(names.max() + 1) < 0.35
+    pool = Pool(
+        count, Entities(count, owners, names.astype(np.int32), persons[names].astype(np.int32), ("X", "PERSON"))
+    )
+
+    spectrum = np.arange(1, LATENT + 1) ** -0.5
+    of_topic, of_event, of_name = (
+        random.standard_normal((size, LATENT), np.float32) * spectrum.astype(np.float32)
+        for size in (TOPICS, events, names.max() + 1)
+    )
+    into = random.standard_normal((LATENT, width)) / np.sqrt(LATENT * width / 8)
+    cone = random.standard_normal(width) / np.sqrt(width)
+    starts = np.searchsorted(owners, np.arange(count + 1))
+    out = {}
+    for name, side, noise in (("text", 0.8, 0.35), ("image", -1.2, 0.45)):
+        path = folder / f"{name}.npy" if folder else None
+        out[name] = (
+            np.lib.format.open_memmap(path, "w+", np.float32, (count, width))
+            if path
+            else np.empty((count, width), np.float32)
+        )
+        for start in range(0, count, 1 << 15):
+            part = slice(start, min(count, start + (1 << 15)))
+            size = part.stop - start
+            low, high = starts[start], starts[part.stop]
+            meaning = np.zeros((size, LATENT))
+            np.add.at(meaning, owners[low:high] - start, of_name[names[low:high]])
+            meaning *= 0.9 / np.sqrt(np.diff(starts[start : part.stop + 1]))[:, None]
+            meaning += 0.8 * of_topic[topic[part]] + 0.7 * of_event[event[part]]
+            meaning += (0.7 if name == "text" else 1.1) * random.standard_normal((size, LATENT)) * spectrum
+            vectors = meaning @ into + side * cone + noise * random.standard_normal((size, width)) / np.sqrt(width)
+            normalise(vectors, out[name][part])
+    return Invented(out["text"], out["image"], pool)
+
+
+def clock(work: Callable[..., _Value], *arguments: Any, **options: Any) -> tuple[_Value, float]:
+    """Return what a call returns, and its CPU seconds."""
+    start = time.process_time()
+    value = work(*arguments, **options)
+    return value, time.process_time() - start
+
+
+def multiply(measure: Measure, rows: Array) -> None:
+    """Multiply alone, in blocks of the same size."""
+    count = len(measure.against)
+    width = min(count, BLOCK_BYTES // (4 * BLOCK_ROWS))
+    step = BLOCK_BYTES // (4 * width)
+    out = np.empty((step, width), np.float32)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        for at in range(0, count, width):
+            columns = slice(at, min(count, at + width))
+            measure.multiply(part, columns, out[: len(part), : columns.stop - at])
+
+
+def memory() -> str:
+    """Return the most memory so far, and how much of the present one is no mapped file."""
+    status = Path("/proc/self/status").read_text() if Path("/proc/self/status").exists() else ""
+    own = [int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("RssAnon")]
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return f"{most:,} MiB at most, mapped files included" + (f"; {own[0]:,} MiB now without them" if own else "")
+
+
+@click.command()
+@click.option("--count", default=20_000, show_default=True, help="Captions.")
+@click.option("--width", default=512, show_default=True, help="Numbers of a vector.")
+@click.option("--length", default=None, type=int, help="Pictures found at a time.  [default: that of match]")
+@click.option("--blocks", type=int, help="Only argmax, of so many blocks, with mapped vectors.")
+def main(count: int, width: int, length: int | None, blocks: int | None) -> None:
+    """Compare matching with the bare product."""
+    with tempfile.TemporaryDirectory() as place:
+        made = invent(count, width, Path(place) if blocks else None)
+        differ, options = Rule(differ=("*",)), {} if length is None else {"length": length}
+        for kind, against in (("text-text", made.text), ("text-image", made.image)):
+            measure = Measure(made.text, against)
+            search = Search(measure, made.pool, differ)
+            rows = search.rows if blocks is None else search.rows[: blocks * BLOCK_ROWS]
+            _, bare = clock(multiply, measure, rows)
+            found, best = clock(search.find, rows, 1)
+            most = np.bincount(found.pictures[found.pictures >= 0]).max()
+            click.echo(f"{count:,} x {width}, {kind}: product of {len(rows):,} captions alone {bare:.1f} CPU s")
+            click.echo(f"  argmax {best / bare:.2f} of it; one picture serves {most:,}")
+            if blocks is not None:
+                continue
+            once, seconds = clock(match, measure, made.pool, differ, **options)
+            click.echo(
+                f"  each once {seconds / bare:.2f} of it; {once.products / count:.2f} products per caption, "
+                f"{once.rounds} rounds, {np.mean(once.picture >= 0):.2%} filled, {once.counts()}"
+            )
+            swaps = np.mean(once.picture[once.picture[once.picture >= 0]] == np.flatnonzero(once.picture >= 0))
+            click.echo(
+                f"  mean score {np.nanmean(once.score):.4f}, of argmax {found.scores.mean():.4f}; swaps {swaps:.1%}"
+            )
+        if blocks is None:
+            person, seconds = clock(match, Measure(made.text, made.text), made.pool, PERSON)
+            click.echo(f"person: {seconds:.1f} CPU s, {person.pairs / count**2:.2%} of all pairs; {person.counts()}")
+    click.echo(f"memory: {memory()}")
+
+
+if __name__ == "__main__":
+    main()
