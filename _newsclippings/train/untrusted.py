@@ -30,7 +30,8 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights"}
+EARLIER: Final = {"hidden_layers": 1}  # options of runs of version 1.0, which did not note them
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
     name + end
@@ -142,7 +143,7 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
         raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
-    known = {}
+    known: dict[str, Any] = dict(EARLIER)
     for field in fields(Options):
         if field.name in options and field.name not in PLACES:
             known[field.name] = _check_option(home / NOTES, field, options[field.name])
@@ -305,15 +306,15 @@ def build_module(place: object, make: Callable[[], M], *checks: Check) -> M:
     return call_safely(place, "a model that can be made", make)
 
 
-def check_shapes(place: object, shapes: Mapping[str, list[int]]) -> Check:
-    """Return a check that a module has exactly these tensors."""
+def check_shapes(place: object, shapes: Mapping[str, list[int]], what: str = f"weights that fit {NOTES}") -> Check:
+    """Return a check that a module has exactly these tensors; errors say that `what` was expected."""
 
     def check(draft: nn.Module) -> None:
         wanted = {name: list(tensor.shape) for name, tensor in draft.state_dict().items()}
         wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         if wrong:
             expected = f"{wrong[0]} of shape {wanted.get(wrong[0], 'none')}"
-            raise make_error(place, f"weights that fit {NOTES}: {expected}", shapes.get(wrong[0], "none"))
+            raise make_error(place, f"{what}: {expected}", shapes.get(wrong[0], "none"))
 
     return check
 
@@ -436,19 +437,36 @@ def check_checkpoint(folder: Path, sharded: bool) -> None:
         call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
         if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
             raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
+        for entry in noted.get("log_history", []):  # a checkpoint is found by the steps in it
+            numbers = isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values())
+            if not numbers or type(entry.get("step", 0)) is not int:
+                raise make_error(folder / STATE, "numbers in log_history", entry)
+    from transformers.trainer_pt_utils import safe_globals
+
     for file in sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
-        _check_numbers(file)
+        with safe_globals():
+            load_numbers(file, file, "numbers, as a training saves them")
 
 
-def _check_numbers(file: Path) -> None:
-    """Raise `ValueError` if a file of torch has anything but numbers, or decompresses to more than its size."""
-    expected = "numbers, as a training saves them"
-    with call_safely(file, expected, lambda: zipfile.ZipFile(file)) as parts:
+def _check_archive(file: Path, place: object, expected: str) -> None:
+    """Raise `ValueError` if a file of torch decompresses to more than its size."""
+    with call_safely(place, expected, lambda: zipfile.ZipFile(file)) as parts:
         entries = parts.infolist()
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
     if not stored or sum(entry.file_size for entry in entries) > file.stat().st_size:
-        raise make_error(file, expected, "an archive that decompresses to more")
-    from transformers.trainer_pt_utils import safe_globals
+        raise make_error(place, expected, "an archive that decompresses to more")
 
-    with safe_globals():
-        call_safely(file, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+
+def load_numbers(file: Path, place: object, expected: str) -> Any:
+    """Load a file of torch that has nothing but numbers, without copying them.
+
+    Args:
+        file: the file.
+        place: named in errors.
+        expected: what it should be, for errors.
+
+    Raises:
+        ValueError: it has anything else, or decompresses to more than its size.
+    """
+    _check_archive(file, place, expected)
+    return call_safely(place, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
