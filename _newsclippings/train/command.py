@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
-from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
+from transformers.trainer_utils import IntervalStrategy
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
 from _newsclippings.facts import OUTLETS
@@ -341,7 +341,9 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     runs = {folder, models.find_run(Path(last)) if last not in (None, True) else folder}
     for run in runs:
         models.check_notes(run, options, readers)
-    checkpoint = get_last_checkpoint(str(folder)) if last is True and folder.is_dir() else last
+    checkpoint = untrusted.find_last_checkpoint(folder) if last is True else last
+    if last is True and checkpoint is None:
+        raise ValueError(f"{folder}: there is no checkpoint to resume from. Leave out --resume_from_checkpoint.")
     if isinstance(checkpoint, str):
         untrusted.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
     # first, so that missing files are reported early
@@ -366,7 +368,7 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.add_callback(BestCallback(options.patience, checkpoint))
     if rank == 0:
         models.save_notes(folder, model, tokenizer, readers)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
@@ -430,7 +432,9 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
     changed = [flag for flag in ("config", "split", "train_outlets", "outlet_rule", "control") if flag in given]
     if changed and options.eval_only and "output_dir" not in given:
         raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
-    folder = Path(training.output_dir if "output_dir" in given or options.weights else name)
+    if options.weights and "output_dir" not in given:
+        raise UsageError("--weights needs --output_dir, a folder for the report.")
+    folder = Path(training.output_dir if "output_dir" in given else name)
     if options.weights:
         model, tokenizer = published.load_classifier(options.weights, options.model)
         inputs = [*list_inputs(options), *([] if is_url(name) else [name])]
@@ -500,7 +504,7 @@ def train_seeds(arguments: list[str], options: Options, training: TrainingArgume
     for seed in seeds:
         place = folder / f"seed-{seed}"
         more = ["--seeds", "1", "--seed", str(seed), "--output_dir", str(place)]
-        if training.resume_from_checkpoint is True and not (place.is_dir() and get_last_checkpoint(str(place))):
+        if training.resume_from_checkpoint is True and not untrusted.find_last_checkpoint(place):
             more += ["--resume_from_checkpoint", "false"]
         runs.append(main([*arguments, *more]))
     summary = summarise_seeds(runs)

@@ -63,6 +63,7 @@ BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
 # Least values of flags
 LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1}
+MOST_HIDDEN_LAYERS: Final = 100
 # Names for --features of some columns of the authors' vectors
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -262,6 +263,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"--{name}: expected {least} or more, found {value}.")
+        if self.hidden_layers > MOST_HIDDEN_LAYERS:
+            raise ValueError(f"--hidden_layers: expected {MOST_HIDDEN_LAYERS} or fewer, found {self.hidden_layers}.")
         if not 0 <= self.mislabel_pristine <= 1:
             raise ValueError(f"--mislabel_pristine: expected 0 to 1, found {self.mislabel_pristine}.")
         columns = self.columns()

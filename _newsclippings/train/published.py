@@ -119,7 +119,7 @@ def _read_tensors(file: Path, location: str) -> Tensors:
         if own not in BUFFERS:
             if not value.is_floating_point() or value.is_sparse or own in tensors:
                 raise make_error(location, EXPECTED, f"{name} of {value.dtype}, {value.layout}, or twice")
-            tensors[own] = value.float()
+            tensors[own] = value
     return tensors
 
 
@@ -170,11 +170,11 @@ def _read_sizes(location: str, tensors: Mapping[str, torch.Tensor]) -> tuple[Opt
 
 
 def _translate(location: str, tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors by their names in `Classifier`."""
+    """Yield the tensors by their names in `Classifier`, as views: their sizes are not checked yet."""
     for name, value in tensors.items():
         stem, _, end = name.rpartition(".")
         if name in TOP:
-            yield f"backbone.{TOP[name]}", value.T.contiguous() if name in TRANSPOSED else value
+            yield f"backbone.{TOP[name]}", value.T if name in TRANSPOSED else value
         elif stem in NORMS:
             yield f"backbone.{NORMS[stem]}.{end}", value
         elif block := BLOCK.fullmatch(name):
@@ -185,7 +185,7 @@ def _translate(location: str, tensors: Mapping[str, torch.Tensor]) -> Iterator[t
                 yield f"{place}.{IN_BLOCK[inside]}.{kind}", value
             elif inside == "attn" and kind in ("in_proj_weight", "in_proj_bias") and len(value) % 3 == 0:
                 for letter, third in zip("qkv", value.chunk(3), strict=True):
-                    yield f"{place}.self_attn.{letter}_proj.{kind.removeprefix('in_proj_')}", third.contiguous()
+                    yield f"{place}.self_attn.{letter}_proj.{kind.removeprefix('in_proj_')}", third
             else:
                 raise make_error(location, EXPECTED, name)
         elif layer := HEAD.fullmatch(name):

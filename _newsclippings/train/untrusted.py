@@ -5,8 +5,10 @@ Nothing in such a folder is executed, and no path or URL in it is followed. Weig
 """
 
 import json
+import logging
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -24,6 +26,8 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 from _newsclippings.facts import EMBEDDINGS, OUTLETS
 from _newsclippings.text import printable
 from _newsclippings.train.options import LOCATION_FLAGS, Options
+
+logger = logging.getLogger(__name__)
 
 NOTES: Final = "classifier.json"
 WEIGHTS: Final = "model.safetensors"
@@ -411,6 +415,23 @@ def check_tokens(place: object, tokenizer: Any, vocabulary: int) -> None:
 # Checkpoints
 
 
+def find_last_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint of a run that was saved completely: `trainer_state.json` is written last."""
+    numbers = {}
+    for place in folder.glob("checkpoint-*"):
+        number = re.fullmatch(r"checkpoint-(\d{1,15})", place.name)
+        if number and place.is_dir():
+            numbers[int(number[1])] = place
+    for _, place in sorted(numbers.items(), reverse=True):
+        try:
+            read_json(place, STATE)
+        except ValueError:
+            logger.warning("%s was not saved completely: an earlier one is used.", place)
+            continue
+        return str(place)
+    return None
+
+
 def check_checkpoint(folder: Path, sharded: bool) -> None:
     """Check that a checkpoint contains only numbers, before `Trainer` resumes from it.
 
@@ -428,19 +449,21 @@ def check_checkpoint(folder: Path, sharded: bool) -> None:
             resolve_inside(folder, file.name)
     if not sharded and not (folder / WEIGHTS).exists():
         raise make_error(folder, f"a checkpoint with {WEIGHTS}", "none; other formats can contain programs")
+    if not (folder / STATE).exists():
+        raise make_error(folder, f"a checkpoint with {STATE}", "none; it was not saved completely")
     if not sharded and (foreign := [n for n in ("config.json", "adapter_config.json") if (folder / n).exists()]):
         raise make_error(folder, "a checkpoint of this training", foreign[0])
-    if (folder / STATE).exists():
-        noted = read_json(folder, STATE)
-        if noted.get("best_model_checkpoint") is not None:
-            raise make_error(folder / STATE, "no best_model_checkpoint", "a path")
-        call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
-        if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
-            raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
-        for entry in noted.get("log_history", []):  # a checkpoint is found by the steps in it
-            numbers = isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values())
-            if not numbers or type(entry.get("step", 0)) is not int:
-                raise make_error(folder / STATE, "numbers in log_history", entry)
+    noted = read_json(folder, STATE)
+    if noted.get("best_model_checkpoint") is not None:
+        raise make_error(folder / STATE, "no best_model_checkpoint", "a path")
+    call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
+    if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
+        raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
+    history = noted.get("log_history", [])
+    for entry in history if isinstance(history, list) else [history]:  # a checkpoint is found by the steps in it
+        numbers = isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values())
+        if not numbers or type(entry.get("step", 0)) is not int:
+            raise make_error(folder / STATE, "numbers in log_history", entry)
     from transformers.trainer_pt_utils import safe_globals
 
     for file in sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):

@@ -337,6 +337,11 @@ def test_two_ranks(little: Path, tmp_path: Path, launcher: str, streaming: bool)
     assert len(first) == len(second) == 32
     assert sorted(first + second) == list(range(64))
     assert (tmp_path / "out" / "report.md").exists()
+    (file,) = (tmp_path / "out").glob("checkpoint-*/trainer_state.json")
+    validated = [entry["eval_loss"] for entry in json.loads(file.read_text())["log_history"] if "eval_loss" in entry]
+    more = ["--split", "validation", "--output_dir", "validation", "--use_cpu"]
+    training.main(["--eval_only", str(tmp_path / "out"), "--data_dir", str(little), *more])
+    assert validated == [pytest.approx(evaluate.validate(predictions("validation"))["loss"], abs=1e-6)]
 
 
 # Measures
@@ -513,6 +518,7 @@ def test_vectors_of_a_row() -> None:
         (["--remove_unused_columns", "true"], "--remove_unused_columns would change nothing"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha would change nothing"),
         (["--hidden", "0"], "--hidden: expected 1 or more, found 0"),
+        (["--hidden_layers", "101"], "--hidden_layers: expected 100 or fewer, found 101"),
         (["--tokens", "2"], "--tokens: expected 3 or more, found 2"),
         (["--shuffle_buffer", "-3"], "--shuffle_buffer: expected 0 or more, found -3"),
         (["--no_eval_do_concat_batches"], "--eval_do_concat_batches would change nothing"),

@@ -152,6 +152,22 @@ def test_validation_changes_nothing_in_the_training(little: Path) -> None:
     assert equal(Path("without"), Path("with"))
 
 
+def test_a_checkpoint_that_was_not_saved_completely(little: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that was killed while it saved resumes from the checkpoint before, and ends with the same weights."""
+    more = ["--max_steps", "6", "--eval_steps", "2", "--save_steps", "2", "--lr_scheduler_type", "constant"]
+    run(little, "out", *more)
+    before = Path("out/model.safetensors").read_bytes()
+    Path("out/checkpoint-6/trainer_state.json").unlink()
+    Path("out/checkpoint-6/optimizer.pt").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-6: expected a checkpoint with trainer_state\.json, found none"):
+        run(little, "out", *more, "--resume_from_checkpoint", "out/checkpoint-6")
+    run(little, "out", *more, "--resume_from_checkpoint", "true")
+    assert "checkpoint-6 was not saved completely: an earlier one is used" in caplog.text
+    assert Path("out/model.safetensors").read_bytes() == before
+    with pytest.raises(ValueError, match="new: there is no checkpoint to resume from"):
+        run(little, "new", *more, "--resume_from_checkpoint", "true")
+
+
 def test_patience(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run stops after so many validations without a better one, and stays stopped when it resumes."""
     scripted(monkeypatch, [0.5, 0.2, 0.3, 0.2, 0.1])
@@ -187,8 +203,9 @@ def test_data_without_a_validation_split(world: World, tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a path for a step": lambda entry: entry.update(step="1/../../x"),
-    "a text": lambda entry: entry.update(eval_loss="low"),
+    "a path for a step": lambda found: found["log_history"][0].update(step="1/../../x"),
+    "a text": lambda found: found["log_history"][0].update(eval_loss="low"),
+    "no list": lambda found: found.update(log_history=7),
 }
 
 
@@ -198,7 +215,7 @@ def test_strange_validations_are_refused(little: Path, change: str) -> None:
     run(little, "out", "--max_steps", 1)
     place = Path("out/checkpoint-1/trainer_state.json")
     found = json.loads(place.read_text())
-    CHANGES[change](found["log_history"][0])
+    CHANGES[change](found)
     place.write_text(json.dumps(found))
     with pytest.raises(ValueError, match="expected numbers in log_history"):
         untrusted.check_checkpoint(place.parent, sharded=False)
