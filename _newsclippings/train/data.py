@@ -93,7 +93,7 @@ def find_widths(options: Options, rows: Any) -> dict[str, int]:
                 f"64, found {short_repr(rows.features[name])}. Name another column, or cast it by cast_column()."
             )
         widths[name] = width
-    if options.products and widths["clip_image"] != widths["clip_text"]:
+    if options.features and options.products and widths["clip_image"] != widths["clip_text"]:
         raise ValueError(
             f"--products: expected clip_image and clip_text of one width, found {widths['clip_image']:,} and "
             f"{widths['clip_text']:,}. Leave it out."

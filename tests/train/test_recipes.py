@@ -188,6 +188,14 @@ def test_products_and_standardised_pixels() -> None:
     assert find_pixel_scale("siglip") == ([0.5] * 3, [0.5] * 3)
 
 
+@pytest.mark.parametrize("streaming", [[], ["--streaming"]], ids=["map", "stream"])
+def test_a_strong_run(little: Path, streaming: list[str]) -> None:
+    """A run with products and standardised pixels is trained, tested, and evaluated again with the same result."""
+    more = ["--data_dir", str(little), *streaming]
+    found = training.main([*QUICK, "--recipe", "strong", "--max_steps", "2", "--output_dir", "out", *more])
+    assert training.main(["--eval_only", "out", "--use_cpu", *more]) == found
+
+
 def test_a_run_of_version_1(little: Path) -> None:
     """A run that noted no number of hidden layers has one, and is not resumed with two."""
     training.main(
