@@ -5,6 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.image_utils import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.pictures import decode
@@ -17,7 +23,15 @@ Batch = dict[str, Any]
 class Collator:
     """Make a batch from rows: tensors, and the facts of each row."""
 
-    def __init__(self, options: Options, tokenizer: Any, side: int, tokens: int, widths: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        tokenizer: Any,
+        side: int,
+        tokens: int,
+        widths: Mapping[str, int],
+        family: str | None = None,
+    ) -> None:
         """Store what batches are made with.
 
         Args:
@@ -26,7 +40,9 @@ class Collator:
             side: of the pictures that the model takes, in pixels.
             tokens: per caption.
             widths: column -> width of its vectors; empty for pictures and captions.
+            family: `model_type` of the model, by which pixels are standardised with --normalize.
         """
+        self.mean, self.deviation = (torch.tensor(part).reshape(3, 1, 1) for part in find_pixel_scale(family))
         self.options, self.tokenizer, self.side, self.tokens, self.widths = options, tokenizer, side, tokens, widths
 
     def __call__(self, rows: list[Row]) -> Batch:
@@ -49,10 +65,18 @@ class Collator:
 
     def _pixels(self, row: Row) -> torch.Tensor:
         try:
-            return make_pixels(row["image"], self.side)
+            pixels = make_pixels(row["image"], self.side)
         except NewsCLIPpingsError as error:
             do = "Pass --check_images --missing drop_pair, or build with check_images=True and missing='drop_pair'."
             raise ValueError(f"row {row['index']}, image_id {row['image_id']}: {error} {do}") from error
+        return (pixels - self.mean) / self.deviation if self.options.normalize else pixels
+
+
+def find_pixel_scale(family: str | None) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of red, green and blue for which models of a family were trained."""
+    if family == "siglip":
+        return IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
+    return OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 
 def make_pixels(image: dict[str, Any], side: int) -> torch.Tensor:

@@ -1,20 +1,23 @@
 """Run `newsclippings train`: read the flags, train, evaluate, and print the report."""
 
 import contextlib
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from torch.utils.data import DataLoader, Subset
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers.trainer_utils import IntervalStrategy
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
 from _newsclippings.facts import OUTLETS
@@ -24,15 +27,27 @@ from _newsclippings.storage import (
     describe_print_error,
     discard_unprinted,
     free_bytes,
+    is_url,
+    write_text,
 )
 from _newsclippings.text import as_message
 from _newsclippings.train import model as models
-from _newsclippings.train import untrusted
+from _newsclippings.train import published, untrusted
 from _newsclippings.train.collate import Collator
-from _newsclippings.train.data import Control, MapRows, count_rows, find_widths, load_split, read_shard_sizes
-from _newsclippings.train.evaluate import predict, write_report
+from _newsclippings.train.data import (
+    Control,
+    MapRows,
+    count_kept_rows,
+    count_rows,
+    find_widths,
+    is_of_outlets,
+    load_split,
+    read_shard_sizes,
+)
+from _newsclippings.train.evaluate import predict, validate, write_report
 from _newsclippings.train.options import CONTROLS, LOCATION_FLAGS, Options, UsageError, given_flags, parse
-from _newsclippings.train.places import check_new_report, check_report, check_run, list_inputs
+from _newsclippings.train.places import SEEDS, check_new_report, check_report, check_run, check_seeds, list_inputs
+from _newsclippings.train.seeds import format_seeds, summarise_seeds
 from _newsclippings.train.stream import StreamLoader, StreamRows
 
 logger = logging.getLogger(__name__)
@@ -42,7 +57,10 @@ class PairTrainer(Trainer):
     """A `Trainer` with two learning rates, for streams that are already divided between ranks."""
 
     optimizer: Any
+    control: Any
     shuffle = True
+    patience: int | None = None
+    collator: Collator  # makes batches of validation, with their facts
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Create AdamW with separate learning rates for the head and the backbone."""
@@ -54,6 +72,43 @@ class PairTrainer(Trainer):
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validate: compute `eval_loss` and `eval_accuracy`, which are the same in all ranks."""
+        arguments, rows = self.args, self.eval_dataset
+        # its own generator, so that training draws the same random numbers with and without validation
+        loader = make_loader(
+            rows, self.collator, arguments, arguments.eval_batch_size, generator=torch.Generator().manual_seed(0)
+        )
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        predictions = predict(self.model_wrapped if sharded else self.model, loader, arguments.device)
+        if arguments.world_size > 1:
+            every = {row["index"]: row for row in gather_object(predictions)}
+            predictions = [every[index] for index in sorted(every)]
+        metrics = {f"eval_{name}": value for name, value in validate(predictions).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(arguments, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], *args: Any, **kwargs: Any) -> bool:
+        """Save the checkpoint if it is the best, and stop if there was no better one for long."""
+        if not self.args.load_best_model_at_end:
+            return False
+        better: bool = super()._determine_best_metric(metrics, *args, **kwargs)
+        self.control.should_save |= better
+        if is_patience_over(self.args, self.state, self.patience):
+            self.control.should_training_stop = self.control.should_save = True
+        return better
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint as data, like all weights."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+            return
+        place = Path(str(self.state.best_model_checkpoint))
+        models.load_weights(self.model, place)
+        score, name = self.state.best_metric, self.args.metric_for_best_model
+        logger.info("%s has the best %s on validation, %s: it is tested.", place, name, score)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load a stream without dividing it again; load other rows as `Trainer` does."""
         if isinstance(self.train_dataset, StreamRows):
@@ -62,8 +117,17 @@ class PairTrainer(Trainer):
         return super().get_train_dataloader()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with report_failed_save(self.args.output_dir):
-            super()._save_checkpoint(*args, **kwargs)
+        limit, best = self.args.save_total_limit, self.state.best_global_step
+        if limit and best and self.args.load_best_model_at_end:
+            names = os.listdir(self.args.output_dir) if os.path.isdir(self.args.output_dir) else []
+            steps = {int(number[1]) for name in names if (number := re.fullmatch(r"checkpoint-(\d+)", name))}
+            newest = sorted(steps | {self.state.global_step})[-limit:]
+            self.args.save_total_limit = limit + (best in steps and best not in newest)  # the best is kept beside them
+        try:
+            with report_failed_save(self.args.output_dir):
+                super()._save_checkpoint(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the model as `Trainer` does."""
@@ -117,14 +181,83 @@ def report_failed_save(folder: str) -> Iterator[None]:
 
 
 class EpochCallback(TrainerCallback):
-    """Set the epoch of a stream; a `Trainer` that resumes within an epoch sets it on a wrapper that drops it."""
+    """Set the epoch of the rows; a `Trainer` that resumes within an epoch sets it on a wrapper that drops it."""
 
-    def __init__(self, rows: StreamRows) -> None:
+    def __init__(self, rows: StreamRows | MapRows) -> None:
         self.rows = rows
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the epoch before the first batch."""
         self.rows.set_epoch(int(state.epoch or 0))
+
+
+class State(TrainerState):
+    """A state that saves no path: the best checkpoint is found again by its number, also in a folder that was moved."""
+
+    best_model_checkpoint: str | None
+
+    def save_to_json(self, json_path: str) -> None:
+        """Save the state without the path of the best checkpoint."""
+        best, self.best_model_checkpoint = self.best_model_checkpoint, None
+        super().save_to_json(json_path)
+        self.best_model_checkpoint = best
+
+
+class BestCallback(TrainerCallback):
+    """Find the best checkpoint of the run again when it resumes, and validate after the last update.
+
+    Args:
+        patience: as --patience.
+        last: the checkpoint to resume from, or None.
+    """
+
+    def __init__(self, patience: int | None, last: str | None) -> None:
+        self.patience, self.last = patience, last
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Choose the best among the validations that a run without an interruption makes, too."""
+        state.__class__ = State
+        state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+        if not (args.load_best_model_at_end and self.last):
+            return
+        for step, value in list_validations(args, state):
+            best = state.best_metric
+            if best is None or (value != best and (value > best) == args.greater_is_better):
+                state.best_metric, state.best_global_step = value, step
+        if state.best_global_step is None:
+            return
+        checkpoint = f"checkpoint-{state.best_global_step}"
+        places = [Path(args.output_dir, checkpoint), Path(self.last).parent / checkpoint]
+        found = [place for place in places if place.is_dir()]
+        if not found:
+            logger.warning("%s, the best so far, is missing: the best of the following is tested.", places[0])
+            state.best_metric = state.best_global_step = None
+            return
+        untrusted.check_checkpoint(found[0], bool(args.fsdp or args.deepspeed))
+        state.best_model_checkpoint = str(found[0])
+        control.should_training_stop |= is_patience_over(args, state, self.patience)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Validate after the last update."""
+        if state.global_step >= state.max_steps and args.eval_strategy == IntervalStrategy.STEPS:
+            control.should_evaluate = True
+
+
+def list_validations(arguments: TrainingArguments, state: Any) -> list[tuple[int, float]]:
+    """Return the step and the metric of all validations but those after the last update of a run that was shorter."""
+    name = f"eval_{arguments.metric_for_best_model}"
+    every = state.eval_steps if arguments.eval_strategy == IntervalStrategy.STEPS else 1
+    return [
+        (entry["step"], entry[name])
+        for entry in state.log_history
+        if name in entry and (entry["step"] % every == 0 or entry["step"] == state.max_steps)
+    ]
+
+
+def is_patience_over(arguments: TrainingArguments, state: Any, patience: int | None) -> bool:
+    """Check whether `patience` validations came after the best one."""
+    best = state.best_global_step or 0
+    return patience is not None and sum(step > best for step, _ in list_validations(arguments, state)) >= patience
 
 
 class TensorCollator:
@@ -139,7 +272,12 @@ class TensorCollator:
 
 
 def make_loader(
-    rows: Any, collator: Any, arguments: TrainingArguments, size: int, drop_last: bool = False
+    rows: Any,
+    collator: Any,
+    arguments: TrainingArguments,
+    size: int,
+    drop_last: bool = False,
+    generator: torch.Generator | None = None,
 ) -> DataLoader[Any]:
     """Make a loader of batches in the order of the rows, with the workers that the arguments ask for."""
     kind = StreamLoader if isinstance(rows, StreamRows) else DataLoader
@@ -151,24 +289,47 @@ def make_loader(
         prefetch_factor=arguments.dataloader_prefetch_factor,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last,
+        generator=generator,
     )
 
 
 def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) -> tuple[Any, dict[str, int]]:
-    """Load the rows of a split, changed by the control if there is one, and the widths of their columns of vectors."""
+    """Load a rank's rows of a split, changed by the control if there is one, and the widths of its vectors.
+
+    Rows of train are divided between the ranks by `Trainer`, except those of a stream.
+    """
     learning = split == "train"
-    outlets = None
+    outlets, rule = None, options.outlet_rule
     if options.train_outlets:
-        outlets = set(options.train_outlets) if learning else set(OUTLETS) - set(options.train_outlets)
-    control = Control(options.control, f"{seed} {split}")
+        outlets = set(OUTLETS) - set(options.train_outlets) if split == "test" else set(options.train_outlets)
+    control = Control(options.control, f"{seed} {split}", options.mislabel_pristine if learning else 0.0)
     rows = load_split(options, split)
     widths = find_widths(options, rows)
     if not options.streaming:
-        return MapRows(rows, outlets, control), widths
+        found = MapRows(rows, outlets, control, rule)
+        if learning or ranks == 1:
+            return found, widths
+        most = -(-len(found) // ranks) * ranks  # some rows are there twice, so that ranks make as many batches
+        return Subset(found, [k % len(found) for k in range(rank, most, ranks)]), widths
+    if not learning and rows.num_shards % ranks:
+        rank, ranks = 0, 1  # each rank reads all rows
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
     sizes = read_shard_sizes(options, split)
     length = sum(sizes) if sizes else count_rows(options, rows, split)
-    stream = StreamRows(rows, length, sizes=sizes, seed=seed, buffer=buffer, rank=rank, ranks=ranks, control=control)
+    kept = count_kept_rows(options, split, outlets, rows.num_shards) if outlets else None
+    keeps = partial(is_of_outlets, outlets=outlets, rule=rule) if outlets else None
+    stream = StreamRows(
+        rows,
+        length,
+        sizes=sizes,
+        seed=seed,
+        buffer=buffer,
+        rank=rank,
+        ranks=ranks,
+        control=control,
+        kept=kept,
+        keeps=keeps,
+    )
     return stream, widths
 
 
@@ -180,11 +341,16 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     runs = {folder, models.find_run(Path(last)) if last not in (None, True) else folder}
     for run in runs:
         models.check_notes(run, options, readers)
-    checkpoint = get_last_checkpoint(str(folder)) if last is True and folder.is_dir() else last
+    checkpoint = untrusted.find_last_checkpoint(folder) if last is True else last
+    if last is True and checkpoint is None:
+        raise ValueError(f"{folder}: there is no checkpoint to resume from. Leave out --resume_from_checkpoint.")
     if isinstance(checkpoint, str):
         untrusted.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
     # first, so that missing files are reported early
     rows, widths = load_rows(options, "train", arguments.seed, rank, ranks)
+    validation = None
+    if arguments.eval_strategy != IntervalStrategy.NO:
+        validation = load_rows(options, "validation", arguments.seed, rank, ranks)[0]
     for run in runs:
         models.check_noted_widths(run, widths)
     set_seed(arguments.seed)
@@ -194,14 +360,15 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         model=model,
         args=arguments,
         train_dataset=rows,
+        eval_dataset=validation,
         data_collator=TensorCollator(collator),
     )
-    trainer.shuffle = options.shuffle
-    if isinstance(rows, StreamRows):
-        trainer.add_callback(EpochCallback(rows))
+    trainer.shuffle, trainer.patience, trainer.collator = options.shuffle, options.patience, collator
+    trainer.add_callback(EpochCallback(rows))
+    trainer.add_callback(BestCallback(options.patience, checkpoint))
     if rank == 0:
         models.save_notes(folder, model, tokenizer, readers)
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
@@ -224,8 +391,9 @@ def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
     if model.backbone is None:
         return Collator(model.options, tokenizer, side=0, tokens=0, widths=model.widths)
     config = model.backbone.config
+    side, family = int(config.vision_config.image_size), str(config.model_type)
     tokens = min(model.options.tokens, int(config.text_config.max_position_embeddings))
-    return Collator(model.options, tokenizer, int(config.vision_config.image_size), tokens, widths={})
+    return Collator(model.options, tokenizer, side, tokens, widths={}, family=family)
 
 
 def warn_of_unused_places(run: Path, given: set[str]) -> None:
@@ -237,49 +405,114 @@ def warn_of_unused_places(run: Path, given: set[str]) -> None:
 
 
 def main(arguments: list[str]) -> dict[str, Any]:
-    """Train and evaluate; return the measures on test, in rank 0 only."""
+    """Train and evaluate; return the measures on the split (rank 0 only), or with --seeds over all runs."""
     options, training = parse(arguments)
-    if options.eval_only:
-        given = given_flags(arguments)
-        changed = [name for name in ("config", "train_outlets", "control") if name in given]
-        if changed and "output_dir" not in given:
-            raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
-        name = options.eval_only
-        folder = Path(training.output_dir if "output_dir" in given else name)
-        model, tokenizer = models.load_classifier(Path(options.eval_only))
-        collator = make_collator(model, tokenizer)
-        of_the_run = {"config", "features", "products", "train_outlets", "control"}
-        of_the_run |= {"missing", "check_images"} if options.data == Options.data else set()
-        warn_of_unused_places(Path(options.eval_only), given)
-        options = replace(options, **{name: getattr(model.options, name) for name in of_the_run - given})
-        options.check(given)
-        options.check_vectors()
-        run, inputs = Path(name), list_inputs(options)
-        if any(folder.resolve() == own.resolve() for own in (run, models.find_run(run))):
-            check_report(folder, inputs)
-        else:
-            check_new_report(folder, [*inputs, name])
-    else:
-        if not training.process_index:
-            check_run(Path(training.output_dir), list_inputs(options), training)
-        if not training.process_index:  # check the test rows before the training; a stream must be read for that
-            next(iter(load_rows(options, "test", training.seed, 0, 1)[0]))
-        model, collator = train(options, training)
-        folder = Path(training.output_dir)
-        name = options.features or options.from_config or options.model
+    if options.seeds > 1:
+        return train_seeds(arguments, options, training)
+    if options.eval_only is not None:
+        return evaluate_run(arguments, options, training)
+    folder = Path(training.output_dir)
+    if not training.process_index:
+        check_run(folder, list_inputs(options), training)
+        # check the other rows before the training; a stream must be read for that
+        validated = [] if training.eval_strategy == IntervalStrategy.NO else ["validation"]
+        for split in [*validated, "test"]:
+            next(iter(load_rows(options, split, training.seed, 0, 1)[0]))
+    model, collator = train(options, training)
     if training.process_index:
         return {}
+    return test(
+        options, training, model, collator, folder, str(options.features or options.from_config or options.model)
+    )
+
+
+def evaluate_run(arguments: list[str], options: Options, training: TrainingArguments) -> dict[str, Any]:
+    """Evaluate a run, a checkpoint or published weights, as --eval_only says."""
+    given, name = given_flags(arguments), str(options.eval_only or options.weights)
+    changed = [flag for flag in ("config", "split", "train_outlets", "outlet_rule", "control") if flag in given]
+    if changed and options.eval_only and "output_dir" not in given:
+        raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
+    if options.weights and "output_dir" not in given:
+        raise UsageError("--weights needs --output_dir, a folder for the report.")
+    folder = Path(training.output_dir if "output_dir" in given else name)
+    if options.weights:
+        model, tokenizer = published.load_classifier(options.weights, options.model)
+        inputs = [*list_inputs(options), *([] if is_url(name) else [name])]
+    else:
+        model, tokenizer = models.load_classifier(Path(name))
+        of_the_run = {"config", "features", "products", "train_outlets", "outlet_rule", "control"}
+        of_the_run |= {"missing", "check_images"} if options.data == Options.data else set()
+        warn_of_unused_places(Path(name), given)
+        options = replace(options, **{flag: getattr(model.options, flag) for flag in of_the_run - given})
+        options.check(given)
+        options.check_vectors()
+        inputs = list_inputs(options)
+    options = replace(options, mislabel_pristine=model.options.mislabel_pristine)
+    collator = make_collator(model, tokenizer)
+    run = Path(name)
+    if options.eval_only and any(folder.resolve() == own.resolve() for own in (run, models.find_run(run))):
+        check_report(folder, inputs)
+    else:
+        check_new_report(folder, [*inputs, *([name] if options.eval_only else [])])
+    return {} if training.process_index else test(options, training, model, collator, folder, name)
+
+
+def test(
+    options: Options,
+    training: TrainingArguments,
+    model: models.Classifier,
+    collator: Collator,
+    folder: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Predict the rows of a split, write the report into a folder, print it, and return the measures.
+
+    Args:
+        options: which rows.
+        training: for the loader and the device.
+        model: the classifier.
+        collator: of the model.
+        folder: for the report.
+        name: of the model, for the title.
+    """
     device = training.device
-    rows, widths = load_rows(options, "test", training.seed, 0, 1)
-    models.check_widths(Path(name) if options.eval_only else folder, model.widths, widths)
+    rows, widths = load_rows(options, options.split, training.seed, 0, 1)
+    models.check_widths(Path(options.eval_only or folder), model.widths, widths)
     batches = make_loader(rows, collator, training, training.eval_batch_size)
     predictions = predict(model.to(device), batches, device)
     title = f"{options.config}, {name}"
+    if options.split != "test":
+        title += f", {options.split}"
     if options.train_outlets:
-        title += f": trained on pairs of {', '.join(sorted(options.train_outlets))} only, tested on those of the others"
+        outlets = ", ".join(sorted(options.train_outlets))
+        what = "pairs" if options.outlet_rule == "pair" else "captions"
+        others = "those of the others" if options.split == "test" else "the same outlets"
+        title += f": trained on {what} of {outlets} only, tested on {others}"
+    if options.mislabel_pristine:
+        title += f"; in training, pristine rows were called falsified with probability {options.mislabel_pristine:g}"
     measures = write_report(folder, predictions, title, options.control and CONTROLS[options.control])
     print((folder / "report.md").read_text(encoding="utf-8"))
     return measures
+
+
+def train_seeds(arguments: list[str], options: Options, training: TrainingArguments) -> dict[str, Any]:
+    """Train and test one run per seed, each in its own folder, and report mean, deviation and interval over them."""
+    folder = Path(training.output_dir)
+    check_seeds(folder, list_inputs(options))
+    seeds = [training.seed + k for k in range(options.seeds)]
+    runs = []
+    for seed in seeds:
+        place = folder / f"seed-{seed}"
+        more = ["--seeds", "1", "--seed", str(seed), "--output_dir", str(place)]
+        if training.resume_from_checkpoint is True and not untrusted.find_last_checkpoint(place):
+            more += ["--resume_from_checkpoint", "false"]
+        runs.append(main([*arguments, *more]))
+    summary = summarise_seeds(runs)
+    table = format_seeds(f"{options.config}, seeds {seeds[0]} to {seeds[-1]}", summary, len(seeds))
+    write_text(folder / "seeds.json", json.dumps({"seeds": seeds, **summary}, indent=1) + "\n", SEEDS["seeds.json"])
+    write_text(folder / "seeds.md", table, SEEDS["seeds.md"])
+    print(table)
+    return {"seeds": seeds, **summary}
 
 
 def run_command(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -16,7 +17,7 @@ from _newsclippings.builder import load, make_name_known
 from _newsclippings.facts import NAME
 from _newsclippings.storage import open_stream
 from _newsclippings.text import did_you_mean, short_repr
-from _newsclippings.train.options import INPUT_FLAGS, Options
+from _newsclippings.train.options import INPUT_FLAGS, OUTLET_RULES, Options
 
 logger = logging.getLogger(__name__)
 make_name_known()  # to `load_dataset_builder`, which is called with it below
@@ -25,13 +26,30 @@ Row = dict[str, Any]
 FACTS = ["index", "id", "image_id", "falsified", "source_dataset", "source"]  # columns for predictions and measures
 
 
-def load_split(options: Options, split: str) -> Any:
-    """Load the columns of a split that training needs, with encoded pictures; a `datasets.Dataset`, or a stream."""
+def load_split(options: Options, split: str, only: list[str] | None = None) -> Any:
+    """Load the columns of a split that training needs, with encoded pictures; a `datasets.Dataset`, or a stream.
+
+    Args:
+        options: of the training.
+        split: name of the split.
+        only: load these columns instead, none of which has pictures or vectors.
+    """
     kinds = options.columns()
     if options.data == NAME:
-        rows: Any = load(options.config, split, streaming=options.streaming, **builder_fields(options))
+        fields = builder_fields(options) | ({"images": "none"} if only else {})
+        rows: Any = load(options.config, split, streaming=options.streaming, **fields)
     else:
-        rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming)
+        try:
+            rows = load_dataset(options.data, options.config, split=split, streaming=options.streaming)
+        except ValueError as error:
+            if split != "validation" or "split" not in str(error):
+                raise
+            raise ValueError(
+                f"{options.data}, {options.config} has no split validation, on which the best checkpoint is chosen. "
+                "Build it, too, or pass --eval_strategy no to test the last weights."
+            ) from error
+    if only:
+        return rows.select_columns(only)
     wanted = [*FACTS, *(["image_source"] if options.train_outlets else []), *(kinds or ["caption", "image"])]
     lacking = sorted(set(wanted) - set(rows.column_names or wanted))
     if lacking:
@@ -75,7 +93,7 @@ def find_widths(options: Options, rows: Any) -> dict[str, int]:
                 f"64, found {short_repr(rows.features[name])}. Name another column, or cast it by cast_column()."
             )
         widths[name] = width
-    if options.products and widths["clip_image"] != widths["clip_text"]:
+    if options.features and options.products and widths["clip_image"] != widths["clip_text"]:
         raise ValueError(
             f"--products: expected clip_image and clip_text of one width, found {widths['clip_image']:,} and "
             f"{widths['clip_text']:,}. Leave it out."
@@ -118,11 +136,41 @@ def count_rows(options: Options, rows: Any, split: str) -> int:
     return int(builder.count_rows(split))
 
 
-class Control:
-    """Change rows so that nothing can be learned from them, by one of `options.CONTROLS`; None changes nothing."""
+def count_kept_rows(options: Options, split: str, outlets: set[str], shards: int) -> list[int]:
+    """Count the rows in each shard of a stream that are of these outlets, without reading pictures.
 
-    def __init__(self, name: str | None, salt: str = "") -> None:
-        self.name, self.salt = name, salt
+    Raises:
+        ValueError: there are none.
+    """
+    thin = replace(options, features=None, check_images=False)
+    rows = load_split(thin, split, ["index", *OUTLET_RULES[options.outlet_rule]])
+    counts = []
+    for shard in range(shards):
+        count, held = 0, None
+        for row in rows.shard(num_shards=shards, index=shard):
+            if held is None or not are_twins(held, row):
+                held = row
+                continue
+            count += 2 * all(is_of_outlets(twin, outlets, options.outlet_rule) for twin in (held, row))
+            held = None
+        counts.append(count)
+    if not any(counts):
+        raise ValueError(f"{split}: expected pairs of {', '.join(sorted(outlets))} only, found none.")
+    return counts
+
+
+class Control:
+    """Change rows: by one of `options.CONTROLS`, so that nothing can be learned from them, or by wrong labels.
+
+    Args:
+        name: of the control; None for none.
+        salt: of the control's coins.
+        mislabel: probability with which a pristine row is called falsified. It is drawn by `salt`, epoch and row, so
+            that ranks, workers and resumed runs draw the same.
+    """
+
+    def __init__(self, name: str | None, salt: str = "", mislabel: float = 0.0) -> None:
+        self.name, self.salt, self.mislabel, self.epoch = name, salt, mislabel, 0
 
     def needs_twin(self, index: int) -> bool:
         """Check whether `__call__` needs the row before this one."""
@@ -139,13 +187,20 @@ class Control:
             ValueError: a twin is needed, and `twin` is another row.
         """
         if self.name == "shuffled_labels":
-            coin = hashlib.sha256(f"{self.salt} {row['id']}".encode()).digest()[0] & 1  # the same for twins
-            return {**row, "falsified": row["falsified"] ^ coin}
-        if self.name == "own_pictures" and self.needs_twin(row["index"]):
+            coin = _digest(f"{self.salt} {row['id']}")[0] & 1  # the same for twins
+            row = {**row, "falsified": row["falsified"] ^ coin}
+        elif self.needs_twin(row.get("index", 0)):
             if twin is None or twin["id"] != row["id"]:
                 raise ValueError(f"row {row['index']}: expected its twin before it, found id {twin and twin['id']}.")
-            return {**row, "image": twin["image"], "image_id": twin["image_id"]}
+            row = {**row, "image": twin["image"], "image_id": twin["image_id"]}
+        if self.mislabel and not row["falsified"]:
+            drawn = int.from_bytes(_digest(f"{self.salt} {self.epoch} {row['id']} {row['image_id']}")[:8], "big")
+            row = {**row, "falsified": type(row["falsified"])(drawn < self.mislabel * 2**64)}
         return row
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def is_whole(row: Row) -> bool:
@@ -179,12 +234,23 @@ def _both_twins(indexes: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> 
     return ~np.isin(indexes // 2, indexes[~rows] // 2)
 
 
-def are_of_outlets(rows: Any, outlets: set[str]) -> npt.NDArray[np.bool_]:
-    """Find the rows whose pairs have captions and pictures of these outlets only: bool (N,)."""
-    resolve_inside = np.ones(len(rows), bool)
-    for name in ("source", "image_source"):
-        resolve_inside &= np.isin(np.asarray(rows.data.column(name)), sorted(outlets))
-    return _both_twins(rows.data.column("index").to_numpy(), resolve_inside)
+def are_of_outlets(rows: Any, outlets: set[str], rule: str = "pair") -> npt.NDArray[np.bool_]:
+    """Find the rows whose pairs have captions, and by the rule `pair` also pictures, of these outlets only: bool (N,).
+
+    Args:
+        rows: with the columns `index`, `source` and `image_source`.
+        outlets: names of outlets.
+        rule: one of `options.OUTLET_RULES`.
+    """
+    inside = np.ones(len(rows), bool)
+    for name in OUTLET_RULES[rule]:
+        inside &= np.isin(np.asarray(rows.data.column(name)), sorted(outlets))
+    return _both_twins(rows.data.column("index").to_numpy(), inside)
+
+
+def is_of_outlets(row: Row, outlets: set[str], rule: str) -> bool:
+    """Check whether a row has its caption, and by the rule `pair` also its picture, from one of these outlets."""
+    return all(row[name] in outlets for name in OUTLET_RULES[rule])
 
 
 def log_dropped_rows(rows: int) -> None:
@@ -197,17 +263,21 @@ def log_dropped_rows(rows: int) -> None:
 class MapRows(Dataset[Row]):
     """Rows by number; incomplete pairs are left out."""
 
-    def __init__(self, rows: Any, outlets: set[str] | None, control: Control) -> None:
+    def __init__(self, rows: Any, outlets: set[str] | None, control: Control, rule: str = "pair") -> None:
         self.rows, self.control = rows, control
         wanted = are_whole_pairs(rows)
         log_dropped_rows(len(rows) - int(wanted.sum()))
         restriction = ""
         if outlets is not None and wanted.any():
-            wanted &= are_of_outlets(rows, outlets)
+            wanted &= are_of_outlets(rows, outlets, rule)
             restriction = f" of {', '.join(sorted(outlets))} only"
         self.places = np.flatnonzero(wanted)
         if not len(self.places):
             raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{restriction}, found none.")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, for which wrong labels are drawn anew."""
+        self.control.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.places)

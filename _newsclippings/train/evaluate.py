@@ -52,6 +52,15 @@ def predict(model: torch.nn.Module, batches: Iterable[dict[str, Any]], device: t
     return [predictions[index] for index in sorted(predictions)]
 
 
+def validate(predictions: list[Prediction]) -> dict[str, float]:
+    """Compute the mean cross-entropy, `loss`, and the `accuracy` of predictions."""
+    logits = np.array([prediction["logits"] for prediction in predictions], np.float64)
+    labels = np.array([int(prediction["label"]) for prediction in predictions])
+    margins = logits[:, 1] - logits[:, 0]
+    loss = np.logaddexp(0, np.where(labels == 1, -margins, margins)).mean()
+    return {"loss": float(loss), "accuracy": float(((margins > 0) == labels).mean())}
+
+
 def measure(predictions: list[Prediction]) -> dict[str, Any]:
     """Compute all measures, each with its value and the 2.5 and 97.5 percentiles over resampled pairs.
 

@@ -18,6 +18,7 @@ from _newsclippings.train.options import LOCATION_FLAGS, Options
 from _newsclippings.train.places import NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 from _newsclippings.train.untrusted import (
+    EARLIER,
     NOTES,
     WEIGHTS,
     build_module,
@@ -37,14 +38,16 @@ from _newsclippings.train.untrusted import (
     resolve_inside,
 )
 
-MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only"}  # Options a resumed run may change
+MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds"}  # Options a resumed run may change
+# Parameters that belong to OpenAI's CLIP itself and to none of its parts, by their names in `transformers`
+DIRECT = {"logit_scale", "text_projection.weight", "text_model.embeddings.position_embedding.weight"}
 
 
 class Classifier(nn.Module):
     """Classify pairs of caption and picture as pristine or falsified.
 
-    With a backbone (CLIP, SigLIP), L2-normalised features of both, (B, 2 D), go through one hidden layer to 2 classes.
-    Without a backbone, the same head takes vectors that were computed before.
+    With a backbone (CLIP, SigLIP), L2-normalised features of both, (B, 2 D), or with products (B, 4 D), go through
+    hidden layers to 2 classes. Without a backbone, the same head takes vectors that were computed before.
     """
 
     def __init__(self, options: Options, backbone: nn.Module | None, widths: Mapping[str, int] | None = None) -> None:
@@ -59,10 +62,17 @@ class Classifier(nn.Module):
         self.options, self.backbone, self.widths = options, backbone, dict(widths or {})
         if backbone is not None:
             backbone.requires_grad_(not options.freeze_backbone)
-            width = 2 * _width(backbone.config)
+            for name, parameter in backbone.named_parameters():
+                if options.freeze_direct and name in DIRECT:
+                    parameter.requires_grad_(False)
+            width = (4 if options.products else 2) * _width(backbone.config)
         else:
             width = sum(self.widths.values()) + (2 * self.widths["clip_image"] if options.products else 0)
-        self.head = nn.Sequential(nn.Linear(width, options.hidden), nn.ReLU(), nn.Linear(options.hidden, 2))
+        layers: list[nn.Module] = []
+        for _ in range(options.hidden_layers):
+            layers += [nn.Linear(width, options.hidden), nn.ReLU()]
+            width = options.hidden
+        self.head = nn.Sequential(*layers, nn.Linear(width, 2))
 
     def forward(
         self,
@@ -78,7 +88,7 @@ class Classifier(nn.Module):
             labels: (B,), 0 pristine, 1 falsified.
             input_ids: (B, tokens).
             attention_mask: (B, tokens), 0 for padding.
-            pixel_values: float32 (B, 3, side, side), 0 to 1.
+            pixel_values: float32 (B, 3, side, side), 0 to 1, or standardised.
             vectors: float32 (B, width), in place of the three before.
 
         Returns:
@@ -90,16 +100,23 @@ class Classifier(nn.Module):
                 image = _pool(self.backbone.get_image_features(pixel_values=pixel_values))
             text = text * 0 if self.options.image_only else normalize(text, dim=-1)
             image = image * 0 if self.options.text_only else normalize(image, dim=-1)
-            vectors = torch.cat([text, image], dim=-1)
+            both = [text, image, *((text * image, (text - image).abs()) if self.options.products else ())]
+            vectors = torch.cat(both, dim=-1)
         logits = self.head(vectors)
         return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
 
     def groups(self, head_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return the parameters for the optimizer, with separate learning rates for head and backbone."""
-        groups = [{"params": list(self.head.parameters()), "lr": head_rate, "weight_decay": weight_decay}]
-        if self.backbone is not None and not self.options.freeze_backbone:
-            rate = self.options.backbone_learning_rate
-            groups.append({"params": list(self.backbone.parameters()), "lr": rate, "weight_decay": weight_decay})
+        """Return the parameters for the optimizer, with separate learning rates, and no weight decay for biases."""
+        parts = [(self.head, head_rate)]
+        if self.backbone is not None:
+            parts.append((self.backbone, self.options.backbone_learning_rate))
+        groups = []
+        for part, rate in parts:
+            trained = [(name, value) for name, value in part.named_parameters() if value.requires_grad]
+            for biases in (False, True):
+                chosen = [value for name, value in trained if ("bias" in name) == biases]
+                if chosen:
+                    groups.append({"params": chosen, "lr": rate, "weight_decay": 0.0 if biases else weight_decay})
         return groups
 
 
@@ -175,7 +192,7 @@ def check_notes(folder: Path, options: Options, readers: dict[str, int] | None) 
         return
     notes, _ = read_notes(folder)
     for name, value in asdict(options).items():
-        before = notes["options"].get(name, value)
+        before = notes["options"].get(name, EARLIER.get(name, value))
         if name not in MAY_DIFFER and before != value:
             noted = printable(str(before))[:200]
             raise ValueError(
@@ -259,12 +276,23 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any]:
         return Classifier(options, None if config is None else _make_backbone(config), widths)
 
     model = build_module(where, make_it, check_shapes(weights, read_shapes(weights)))
-    call_safely(weights, "weights", lambda: model.load_state_dict(load_file(weights)))
+    load_weights(model, folder)
     if config is None:
         return model, None
     tokenizer = read_tokenizer(home / "tokenizer")
     check_tokens(home / "tokenizer", tokenizer, config.text_config.vocab_size)
     return model, tokenizer
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Load the weights in the folder of a run or a checkpoint into a model of the same layers.
+
+    Raises:
+        ValueError: they are damaged, or of other layers.
+    """
+    weights = resolve_inside(folder, WEIGHTS)
+    check_shapes(weights, read_shapes(weights))(model)
+    call_safely(weights, "weights", lambda: model.load_state_dict(load_file(weights)))
 
 
 def _width(config: Any) -> int:

@@ -1,56 +1,29 @@
-"""Train a classifier on NewsCLIPpings and evaluate it. The defaults are the authors' recipe."""
+"""Train a classifier on NewsCLIPpings and evaluate it. --recipe chooses the defaults; each number is a flag."""
 
+import argparse
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from _newsclippings.config import LINKS, parse_columns
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
 from _newsclippings.text import did_you_mean
+from _newsclippings.train.recipes import DEFAULT_RECIPE, OFFICIAL, ON_FEATURES, RECIPES
 
-# The authors' recipe for CLIP (github.com/g-luo/news_clippings, news_clippings_training: configs and README), as far as
-# `transformers` has other defaults. `backbone_learning_rate`, `hidden` and `tokens` are fields of Options.
-OFFICIAL: Final[dict[str, Any]] = {
-    "learning_rate": 5e-5,  # for the head
-    "backbone_learning_rate": 5e-7,  # for CLIP
-    "adam_epsilon": 1e-8,
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 4_000,
-    "max_steps": 44_000,
-    "per_device_train_batch_size": 16,
-    "hidden": 512,  # units of the head's only hidden layer
-    "tokens": 77,  # per caption; longer ones are truncated
-    "seed": 2,
-}
-
-# Defaults for the authors' vectors: without a backbone, larger learning rates are safe.
-ON_FEATURES: Final[dict[str, Any]] = {
-    "learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "warmup_steps": 0,
-    "max_steps": -1,
-    "num_train_epochs": 10.0,
-    "per_device_train_batch_size": 256,
-}
-
-# Flags of TrainingArguments that have no effect: the recipe sets optimizer and loss, and evaluation is on test, at the
-# end.
+# Flags of TrainingArguments that have no effect: the recipe sets optimizer and loss, `PairTrainer` validates.
 UNSUPPORTED: Final = {
     "optim",
     "optim_args",
     "gradient_checkpointing",
     "label_smoothing_factor",
-    "eval_strategy",
-    "eval_steps",
     "eval_delay",
     "eval_on_start",
     "do_eval",
     "do_predict",
-    "load_best_model_at_end",
-    "metric_for_best_model",
     "greater_is_better",
     "remove_unused_columns",
     "label_names",
@@ -75,16 +48,22 @@ UNSUPPORTED: Final = {
 }
 # Flags without an effect with --streaming, and with --features.
 NOT_STREAMED: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "dataloader_pin_memory"}
-BACKBONE_FLAGS: Final = {"model", "from_config", "tokens", "backbone_learning_rate", "check_images"}
+BACKBONE_FLAGS: Final = {
+    "recipe", "model", "from_config", "tokens", "normalize", "backbone_learning_rate", "freeze_direct", "check_images",
+}  # fmt: skip
 INPUT_FLAGS: Final = ("data_dir", "visual_news", "visual_news_index", "links", "links_root")  # as the builder has them
 LOCATION_FLAGS: Final = (*INPUT_FLAGS, "embeddings")
 # Options allowed with --eval_only: they choose the rows. The run has noted how its model was made.
 EVALUATION_FLAGS: Final = {
-    "eval_only", "config", "data", *LOCATION_FLAGS, "missing", "check_images", "train_outlets", "control", "streaming",
+    "eval_only", "split", "weights", "config", "data", *LOCATION_FLAGS, "missing", "check_images", "train_outlets",
+    "outlet_rule", "control", "streaming",
 }  # fmt: skip
 # Options for the builder of this package only; a published dataset was already filtered.
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
+# Least values of flags
+LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1}
+MOST_HIDDEN_LAYERS: Final = 100
 # Names for --features of some columns of the authors' vectors
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -93,6 +72,11 @@ FEATURES: Final = {
     "facenet": ["facenet"],
     "all": ["clip_image", "clip_text", "sbert", "places", "facenet"],
 }
+OUTLET_RULES: Final = {
+    "pair": ("source", "image_source"),
+    "caption": ("source",),
+}  # columns that must be of the outlets
+METRICS: Final = ("loss", "accuracy")  # of validation
 CONTROLS: Final = {
     "shuffled_labels": "a coin decides which twin is called falsified, also in test",
     "own_pictures": "every picture is looked up by the caption's id, so that twins are the same",
@@ -103,6 +87,14 @@ CONTROLS: Final = {
 class Options:
     """The options that `transformers.TrainingArguments` does not have."""
 
+    recipe: str | None = field(
+        default=None,
+        metadata={
+            "help": "The numbers to start from: released is what the authors' code does, paper what its configuration "
+            "intends, strong ours.",
+            "choices": list(RECIPES),
+        },
+    )
     config: str = field(default=DEFAULT_CONFIG, metadata={"help": "Config of the dataset.", "choices": list(CONFIGS)})
     data: str = field(
         default="newsclippings",
@@ -167,12 +159,38 @@ class Options:
         },
     )
     products: bool = field(
-        default=False, metadata={"help": "With --features: add product and difference of the CLIP vectors."}
+        default=OFFICIAL["products"],
+        metadata={"help": "Add product and difference of caption and picture (with --features: of the CLIP vectors)."},
     )
-    hidden: int = field(default=OFFICIAL["hidden"], metadata={"help": "Units of the head's hidden layer."})
+    hidden_layers: int = field(default=OFFICIAL["hidden_layers"], metadata={"help": "Hidden layers of the head."})
+    hidden: int = field(default=OFFICIAL["hidden"], metadata={"help": "Units of each hidden layer of the head."})
     tokens: int = field(default=OFFICIAL["tokens"], metadata={"help": "Tokens per caption; longer ones are truncated."})
     backbone_learning_rate: float = field(
         default=OFFICIAL["backbone_learning_rate"], metadata={"help": "Learning rate of everything but the head."}
+    )
+    freeze_direct: bool = field(
+        default=OFFICIAL["freeze_direct"],
+        metadata={
+            "help": "Do not train text projection, text positions and logit scale, which the authors' optimizer misses."
+        },
+    )
+    normalize: bool = field(
+        default=OFFICIAL["normalize"],
+        metadata={"help": "Standardise pixels by the mean and deviation that the model was trained with."},
+    )
+    mislabel_pristine: float = field(
+        default=OFFICIAL["mislabel_pristine"],
+        metadata={
+            "help": "Call pristine rows of train falsified with this probability, drawn anew in each epoch: a mistake "
+            "of the authors' code."
+        },
+    )
+    patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many validations in a row without a better one."}
+    )
+    seeds: int = field(
+        default=1,
+        metadata={"help": "Train so many times, from --seed on, and report mean, deviation and interval over them."},
     )
     streaming: bool = field(default=False, metadata={"help": "Read rows as they are needed, without building first."})
     shuffle: bool = field(default=True, metadata={"help": "Use a new order of rows in each epoch."})
@@ -182,8 +200,16 @@ class Options:
     train_outlets: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Train on pairs with captions and pictures of these outlets only, and test on the other outlets.",
+            "help": "Train and validate on pairs of these outlets only, and test on the other outlets.",
             "choices": list(OUTLETS),
+        },
+    )
+    outlet_rule: str = field(
+        default="pair",
+        metadata={
+            "help": "The outlet of a pair: that of its caption, whatever its pictures, or that of its caption and both "
+            "pictures, so that pairs that mix outlets are left out.",
+            "choices": list(OUTLET_RULES),
         },
     )
     control: str | None = field(
@@ -194,7 +220,23 @@ class Options:
         },
     )
     eval_only: str | None = field(
-        default=None, metadata={"help": "Evaluate the run or the checkpoint in this folder, without training."}
+        default=None,
+        metadata={
+            "help": "Evaluate the run or the checkpoint in this folder, or the --weights, without training.",
+            "nargs": "?",
+            "const": "",
+        },
+    )
+    split: str = field(
+        default="test",
+        metadata={"help": "With --eval_only: the split to evaluate on.", "choices": ["test", "validation"]},
+    )
+    weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "With --eval_only: a file of weights that the authors published (a checkpoint of MMF), here or at "
+            "a URL. --model then names the tokenizer."
+        },
     )
 
     def columns(self) -> list[str]:
@@ -217,15 +259,20 @@ class Options:
             raise ValueError(f"--{name} would change nothing here. Leave the flag out.")
         if self.text_only and self.image_only:
             raise ValueError("--text_only and --image_only leave no features. Use only one of them.")
-        for name, least in {"hidden": 1, "tokens": 3, "shuffle_buffer": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name}: expected {least} or more, found {getattr(self, name)}.")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name}: expected {least} or more, found {value}.")
+        if self.hidden_layers > MOST_HIDDEN_LAYERS:
+            raise ValueError(f"--hidden_layers: expected {MOST_HIDDEN_LAYERS} or fewer, found {self.hidden_layers}.")
+        if not 0 <= self.mislabel_pristine <= 1:
+            raise ValueError(f"--mislabel_pristine: expected 0 to 1, found {self.mislabel_pristine}.")
         columns = self.columns()
         if "" in columns:
             raise ValueError(f"--features {self.features!r}: expected names of columns, separated by commas.")
         if len(set(columns)) < len(columns):
             raise ValueError(f"--features {self.features}: a column is there twice. Name each once.")
-        if self.products and not {"clip_image", "clip_text"} <= {*columns}:
+        if self.products and self.features and not {"clip_image", "clip_text"} <= {*columns}:
             raise ValueError(
                 f"--products needs clip_image and clip_text, as --features clip has them, found --features "
                 f"{self.features}."
@@ -234,8 +281,8 @@ class Options:
             self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
         ):
             raise ValueError("--features trains without a backbone and pictures. Leave out the flags for those.")
-        if self.train_outlets and self.streaming:
-            raise ValueError("--train_outlets needs to count rows, which --streaming cannot. Leave out --streaming.")
+        if "outlet_rule" in given and not self.train_outlets:
+            raise ValueError("--outlet_rule would change nothing without --train_outlets. Leave the flag out.")
         if self.train_outlets and set(self.train_outlets) >= set(OUTLETS):
             raise ValueError("--train_outlets has all outlets, so that none is left to test on. Leave some out.")
 
@@ -270,6 +317,18 @@ class UsageError(ValueError):
     """The flags contradict each other, or are not supported."""
 
 
+class RunTrainingArguments(TrainingArguments):
+    """`TrainingArguments` whose checkpoints need not be validated: `PairTrainer` saves those that are better."""
+
+    load_best_model_at_end: bool
+
+    def __post_init__(self) -> None:
+        """Check as `TrainingArguments` does, except that --save_steps may be any number."""
+        keep, self.load_best_model_at_end = self.load_best_model_at_end, False
+        super().__post_init__()
+        self.load_best_model_at_end = keep and self.eval_strategy != IntervalStrategy.NO
+
+
 def given_flags(arguments: list[str]) -> set[str]:
     """Return the names of the flags on a command line; `--no_shuffle` is `shuffle`."""
     flags = (argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--"))
@@ -289,28 +348,79 @@ def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
         raise UsageError(str(error)) from error
 
 
+def _find_recipe(arguments: list[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe", nargs="?")
+    recipe = parser.parse_known_args(arguments)[0].recipe
+    return recipe if recipe in RECIPES else DEFAULT_RECIPE  # the other parser refuses unknown ones
+
+
+def _check_evaluation(options: Options, given: set[str]) -> None:
+    """Raise `ValueError` for flags that have no effect with or without --eval_only."""
+    if options.eval_only is None:
+        for name in ("split", "weights"):
+            if name in given:
+                raise ValueError(f"--{name} has no effect without --eval_only. Leave the flag out.")
+        return
+    if bool(options.eval_only) == bool(options.weights):
+        raise ValueError(
+            "--eval_only needs the folder of a run, or else --weights with a file: one of the two. Pass one."
+        )
+    allowed = EVALUATION_FLAGS | ({"model"} if options.weights else set())
+    if unused := sorted(given & Options.__dataclass_fields__.keys() - allowed):
+        raise ValueError(f"--{unused[0]} has no effect with --eval_only: the run has its own. Leave the flag out.")
+
+
+def _check_validation(options: Options, training: TrainingArguments, given: set[str]) -> None:
+    """Raise `ValueError` for flags of validation and of seeds that contradict each other."""
+    if training.eval_strategy == IntervalStrategy.NO:
+        about = {"eval_steps", "patience", "metric_for_best_model", "load_best_model_at_end"}
+        if unused := sorted(given & about):
+            raise ValueError(f"--{unused[0]} would change nothing with --eval_strategy no. Leave one of the two out.")
+    elif training.metric_for_best_model not in METRICS:
+        raise ValueError(
+            f"--metric_for_best_model: expected {' or '.join(METRICS)}, found {training.metric_for_best_model}."
+        )
+    if training.load_best_model_at_end and training.save_strategy == SaveStrategy.NO:
+        raise ValueError(
+            "--save_strategy no keeps no checkpoint, so that the best cannot be tested. Leave it out, or pass "
+            "--load_best_model_at_end false."
+        )
+    if options.patience is not None and not training.load_best_model_at_end:
+        raise ValueError("--patience needs the best checkpoint. Leave out --load_best_model_at_end false.")
+    if options.mislabel_pristine and training.dataloader_persistent_workers:
+        raise ValueError("--dataloader_persistent_workers draws no new labels for --mislabel_pristine. Leave one out.")
+    if options.seeds > 1 and training.push_to_hub:
+        raise ValueError("--seeds with --push_to_hub: the runs would replace each other. Push one of them later.")
+    if options.seeds > 1 and training.world_size > 1:
+        raise ValueError(
+            "--seeds trains one run after the other in one process. With several, pass --seed and --output_dir to each."
+        )
+
+
 def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser = HfArgumentParser(
-        (Options, TrainingArguments),
+        (Options, RunTrainingArguments),
         prog="newsclippings train",
         description=__doc__,
         epilog="Example: newsclippings train --data_dir demo/data --from_config tiny --max_steps 30",
         allow_abbrev=False,
     )
-    own = Options.__dataclass_fields__
-    parser.set_defaults(**{name: value for name, value in OFFICIAL.items() if name not in own})
-    parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
-    if any(argument.startswith("--features") for argument in arguments):
-        parser.set_defaults(**ON_FEATURES)
     given = given_flags(arguments)
+    recipe = _find_recipe(arguments)
+    parser.set_defaults(recipe=recipe, **RECIPES[recipe])
+    parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
+    parser.set_defaults(eval_strategy="steps", load_best_model_at_end=True, save_steps=1_000, save_total_limit=2)
+    if "features" in given:
+        parser.set_defaults(**ON_FEATURES)
     if "num_train_epochs" in given and "max_steps" not in given:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
     options.check(given)
-    if not options.eval_only:
+    if options.eval_only is None:
         options.check_vectors()
-    elif unused := sorted(given & own.keys() - EVALUATION_FLAGS):
-        raise ValueError(f"--{unused[0]} has no effect with --eval_only: the run has its own. Leave the flag out.")
+    _check_evaluation(options, given)
+    _check_validation(options, training, given)
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError(
             "--dataloader_persistent_workers does not work with --streaming: such workers do not notice a new epoch. "

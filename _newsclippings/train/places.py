@@ -36,6 +36,10 @@ REPORT: Final = {
     "report.md": Maker(COMMAND, (b" rows; 95 % intervals by resampling pairs ",)),
     "report.png": PICTURE,
 }
+SEEDS: Final = {
+    "seeds.json": Maker(COMMAND, (b'{\n "seeds": [', b'"deviation": ')),
+    "seeds.md": Maker(COMMAND, (b" runs; 95 % intervals of the mean over seeds",)),
+}
 NOTES_MAKER: Final = Maker(COMMAND, (b'{\n "options": {', b'"backbone_learning_rate": '))
 ARGUMENTS: Final = Maker(COMMAND, (b"PK\x03\x04", b"TrainingArguments"))
 CARD: Final = Maker(COMMAND, (b"generated_from_trainer",))  # README.md that `transformers` writes for --push_to_hub
@@ -74,6 +78,19 @@ def check_new_report(folder: Path, inputs: Iterable[str]) -> None:
     """Check as `check_report`, and that the folder is new or empty, or has an earlier report or run."""
     check_report(folder, inputs)
     _check_own_folder(folder, [NOTES, *REPORT])
+
+
+def check_seeds(folder: Path, inputs: Iterable[str]) -> None:
+    """Refuse a folder for runs of several seeds if it overlaps with an input, or has foreign files of these names.
+
+    Raises:
+        ConfigError, BadFileError: it does.
+    """
+    check_not_input(folder, inputs)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise foreign_output(folder, COMMAND)
+    for name, maker in SEEDS.items():
+        check_output(folder / name, maker)
 
 
 def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments) -> None:

@@ -1,6 +1,6 @@
 """Stream rows that are divided between ranks and workers, so that each row is read once per epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class StreamRows(IterableDataset[Row]):
         rank: of this process.
         ranks: number of processes.
         control: changes rows; None changes nothing.
+        kept: rows of each shard that `keeps` keeps; None if it keeps all.
+        keeps: whether to keep a row; a pair is left out unless both rows are kept. None keeps all.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class StreamRows(IterableDataset[Row]):
         rank: int = 0,
         ranks: int = 1,
         control: Control | None = None,
+        kept: list[int] | None = None,
+        keeps: Callable[[Row], bool] | None = None,
     ) -> None:
         self.stream, self.control = stream, control or Control(None)
         self.seed, self.buffer, self.rank, self.ranks, self.epoch = seed, buffer, rank, ranks, 0
@@ -51,10 +55,11 @@ class StreamRows(IterableDataset[Row]):
             )
         ranges = (part_ranges(rows, [(k, self.shards)])[0] for k in range(self.shards))
         self.sizes = sizes or [stop - start for start, stop in ranges]
+        self.kept, self.keeps = kept or self.sizes, keeps
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which determines the order from the next iteration on."""
-        self.epoch = epoch
+        self.epoch = self.control.epoch = epoch
 
     def shards_of(self, rank: int, worker: int, workers: int) -> list[int]:
         """Return the shards that a worker of a rank reads."""
@@ -62,7 +67,7 @@ class StreamRows(IterableDataset[Row]):
 
     def rows_of(self, worker: int, workers: int) -> int:
         """Return the number of rows that a worker yields; it is the same for this worker in every rank."""
-        return max(sum(self.sizes[k] for k in self.shards_of(rank, worker, workers)) for rank in range(self.ranks))
+        return max(sum(self.kept[k] for k in self.shards_of(rank, worker, workers)) for rank in range(self.ranks))
 
     def __len__(self) -> int:
         return self.rows_of(0, 1)
@@ -71,9 +76,9 @@ class StreamRows(IterableDataset[Row]):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         shards = self.shards_of(self.rank, worker, workers)
-        if self.rows_of(worker, workers) and not any(self.sizes[k] for k in shards):
+        if self.rows_of(worker, workers) and not any(self.kept[k] for k in shards):
             parts = self.ranks * workers
-            raise ValueError(f"{sum(self.sizes)} rows are too few for {parts} ranks x workers. Use fewer workers.")
+            raise ValueError(f"{sum(self.kept)} rows are too few for {parts} ranks x workers. Use fewer workers.")
         return self._repeat_to(shards, self.rows_of(worker, workers))
 
     def _repeat_to(self, shards: list[int], target: int) -> Iterator[Row]:
@@ -103,7 +108,9 @@ class StreamRows(IterableDataset[Row]):
                         left_out += held is not None
                         held = row
                         continue
-                    if is_whole(held) and is_whole(row):
+                    if self.keeps and not (self.keeps(held) and self.keeps(row)):
+                        pass
+                    elif is_whole(held) and is_whole(row):
                         yield self.control(held, None)
                         yield self.control(row, held)
                     else:

@@ -5,8 +5,10 @@ Nothing in such a folder is executed, and no path or URL in it is followed. Weig
 """
 
 import json
+import logging
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -25,12 +27,15 @@ from _newsclippings.facts import EMBEDDINGS, OUTLETS
 from _newsclippings.text import printable
 from _newsclippings.train.options import LOCATION_FLAGS, Options
 
+logger = logging.getLogger(__name__)
+
 NOTES: Final = "classifier.json"
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights"}
+EARLIER: Final = {"hidden_layers": 1}  # options of runs of version 1.0, which did not note them
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
     name + end
@@ -142,7 +147,7 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
         raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
-    known = {}
+    known: dict[str, Any] = dict(EARLIER)
     for field in fields(Options):
         if field.name in options and field.name not in PLACES:
             known[field.name] = _check_option(home / NOTES, field, options[field.name])
@@ -305,15 +310,15 @@ def build_module(place: object, make: Callable[[], M], *checks: Check) -> M:
     return call_safely(place, "a model that can be made", make)
 
 
-def check_shapes(place: object, shapes: Mapping[str, list[int]]) -> Check:
-    """Return a check that a module has exactly these tensors."""
+def check_shapes(place: object, shapes: Mapping[str, list[int]], what: str = f"weights that fit {NOTES}") -> Check:
+    """Return a check that a module has exactly these tensors; errors say that `what` was expected."""
 
     def check(draft: nn.Module) -> None:
         wanted = {name: list(tensor.shape) for name, tensor in draft.state_dict().items()}
         wrong = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         if wrong:
             expected = f"{wrong[0]} of shape {wanted.get(wrong[0], 'none')}"
-            raise make_error(place, f"weights that fit {NOTES}: {expected}", shapes.get(wrong[0], "none"))
+            raise make_error(place, f"{what}: {expected}", shapes.get(wrong[0], "none"))
 
     return check
 
@@ -410,6 +415,23 @@ def check_tokens(place: object, tokenizer: Any, vocabulary: int) -> None:
 # Checkpoints
 
 
+def find_last_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint of a run that was saved completely: `trainer_state.json` is written last."""
+    numbers = {}
+    for place in folder.glob("checkpoint-*"):
+        number = re.fullmatch(r"checkpoint-(\d{1,15})", place.name)
+        if number and place.is_dir():
+            numbers[int(number[1])] = place
+    for _, place in sorted(numbers.items(), reverse=True):
+        try:
+            read_json(place, STATE)
+        except ValueError:
+            logger.warning("%s was not saved completely: an earlier one is used.", place)
+            continue
+        return str(place)
+    return None
+
+
 def check_checkpoint(folder: Path, sharded: bool) -> None:
     """Check that a checkpoint contains only numbers, before `Trainer` resumes from it.
 
@@ -427,28 +449,47 @@ def check_checkpoint(folder: Path, sharded: bool) -> None:
             resolve_inside(folder, file.name)
     if not sharded and not (folder / WEIGHTS).exists():
         raise make_error(folder, f"a checkpoint with {WEIGHTS}", "none; other formats can contain programs")
+    if not (folder / STATE).exists():
+        raise make_error(folder, f"a checkpoint with {STATE}", "none; it was not saved completely")
     if not sharded and (foreign := [n for n in ("config.json", "adapter_config.json") if (folder / n).exists()]):
         raise make_error(folder, "a checkpoint of this training", foreign[0])
-    if (folder / STATE).exists():
-        noted = read_json(folder, STATE)
-        if noted.get("best_model_checkpoint") is not None:
-            raise make_error(folder / STATE, "no best_model_checkpoint", "a path")
-        call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
-        if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
-            raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
+    noted = read_json(folder, STATE)
+    if noted.get("best_model_checkpoint") is not None:
+        raise make_error(folder / STATE, "no best_model_checkpoint", "a path")
+    call_safely(folder / STATE, "the state of a training", lambda: TrainerState.load_from_json(str(folder / STATE)))
+    if type(noted.get("global_step")) is not int or not 0 <= noted["global_step"] < 1 << 53:
+        raise make_error(folder / STATE, "a number of steps", noted.get("global_step"))
+    history = noted.get("log_history", [])
+    for entry in history if isinstance(history, list) else [history]:  # a checkpoint is found by the steps in it
+        numbers = isinstance(entry, dict) and all(type(value) in (int, float) for value in entry.values())
+        if not numbers or type(entry.get("step", 0)) is not int:
+            raise make_error(folder / STATE, "numbers in log_history", entry)
+    from transformers.trainer_pt_utils import safe_globals
+
     for file in sorted([*folder.glob("*.pt"), *folder.glob("*.pth")]):
-        _check_numbers(file)
+        with safe_globals():
+            load_numbers(file, file, "numbers, as a training saves them")
 
 
-def _check_numbers(file: Path) -> None:
-    """Raise `ValueError` if a file of torch has anything but numbers, or decompresses to more than its size."""
-    expected = "numbers, as a training saves them"
-    with call_safely(file, expected, lambda: zipfile.ZipFile(file)) as parts:
+def _check_archive(file: Path, place: object, expected: str) -> None:
+    """Raise `ValueError` if a file of torch decompresses to more than its size."""
+    with call_safely(place, expected, lambda: zipfile.ZipFile(file)) as parts:
         entries = parts.infolist()
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
     if not stored or sum(entry.file_size for entry in entries) > file.stat().st_size:
-        raise make_error(file, expected, "an archive that decompresses to more")
-    from transformers.trainer_pt_utils import safe_globals
+        raise make_error(place, expected, "an archive that decompresses to more")
 
-    with safe_globals():
-        call_safely(file, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+
+def load_numbers(file: Path, place: object, expected: str) -> Any:
+    """Load a file of torch that has nothing but numbers, without copying them.
+
+    Args:
+        file: the file.
+        place: named in errors.
+        expected: what it should be, for errors.
+
+    Raises:
+        ValueError: it has anything else, or decompresses to more than its size.
+    """
+    _check_archive(file, place, expected)
+    return call_safely(place, expected, lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))

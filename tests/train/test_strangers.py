@@ -194,6 +194,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "units as text": (about("options", hidden="9"), "expected an option hidden"),
     "units without end": (about("options", hidden=10**12), "expected an option hidden"),
     "other units": (about("options", hidden=9), "expected weights that fit classifier.json: head.0.bias"),
+    "layers without end": (about("options", hidden_layers=10**7), "--hidden_layers: expected 100 or fewer"),
     "many units": (about("options", hidden=10**7), "expected weights that fit classifier.json: head.0.bias"),
     "vectors of no width": (no_backbone(features="x"), "expected the width of the vectors x, found None"),
     "a width as text": (no_backbone({"x": "9"}, features="x"), "expected the width of the vectors x, found '9'"),

@@ -45,7 +45,8 @@ from transformers import set_seed  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
 from _newsclippings.train.data import Control, are_whole_pairs, count_rows, load_split, read_shard_sizes  # noqa: E402
-from _newsclippings.train.options import OFFICIAL, Options, parse  # noqa: E402
+from _newsclippings.train.options import Options, parse  # noqa: E402
+from _newsclippings.train.recipes import OFFICIAL  # noqa: E402
 from _newsclippings.train.stream import StreamLoader, StreamRows  # noqa: E402
 from _newsclippings.train.tiny import byte_tokenizer  # noqa: E402
 
@@ -179,7 +180,9 @@ def test_head_and_backbone_have_separate_learning_rates() -> None:
     """The optimizer gets the official learning rates by default, or those that are given."""
     options, arguments = parse(["--from_config", "tiny", "--use_cpu"])
     groups = model.make_classifier(options)[0].groups(arguments.learning_rate, arguments.weight_decay)
-    assert [group["lr"] for group in groups] == [5e-5, 5e-7]
+    assert [group["lr"] for group in groups] == [5e-5, 5e-5, 5e-7, 5e-7]
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0, 0.01, 0.0]  # none for biases
+    assert len(groups[0]["params"]) == len(groups[1]["params"]) == 3  # two hidden layers, and the last
     assert arguments.max_steps == 44_000
     assert arguments.warmup_steps == 4_000
     assert (arguments.seed, arguments.per_device_train_batch_size, arguments.adam_epsilon) == (2, 16, 1e-8)
@@ -334,6 +337,11 @@ def test_two_ranks(little: Path, tmp_path: Path, launcher: str, streaming: bool)
     assert len(first) == len(second) == 32
     assert sorted(first + second) == list(range(64))
     assert (tmp_path / "out" / "report.md").exists()
+    (file,) = (tmp_path / "out").glob("checkpoint-*/trainer_state.json")
+    validated = [entry["eval_loss"] for entry in json.loads(file.read_text())["log_history"] if "eval_loss" in entry]
+    more = ["--split", "validation", "--output_dir", "validation", "--use_cpu"]
+    training.main(["--eval_only", str(tmp_path / "out"), "--data_dir", str(little), *more])
+    assert validated == [pytest.approx(evaluate.validate(predictions("validation"))["loss"], abs=1e-6)]
 
 
 # Measures
@@ -436,8 +444,7 @@ def test_other_outlets(learnable: Path) -> None:
     found = run(learnable, "out", "--train_outlets", "guardian", "bbc", "--max_steps", 5)
     assert found["rows"] == 64
     assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu"]) == found
-    with pytest.raises(ValueError, match="--train_outlets needs to count rows"):
-        training.main(["--eval_only", "out", "--use_cpu", "--streaming"])
+    assert training.main(["--eval_only", "out", "--data_dir", str(learnable), "--use_cpu", "--streaming"]) == found
     assert "trained on pairs of bbc, guardian only, tested on those of the others" in Path("out/report.md").read_text()
     assert "accuracy of guardian" not in found
     assert {"accuracy of usa_today", "accuracy of washington_post"} <= found.keys()
@@ -477,7 +484,6 @@ def test_vectors_of_a_row() -> None:
     ("arguments", "says"),
     [
         (["--text_only", "--image_only"], "leave no features. Use only one of them"),
-        (["--products"], "--products needs clip_image and clip_text, as --features clip has them, found --features"),
         (["--features", "sbrt"], "Did you mean 'sbert'? Say where your own vectors are: --embeddings sbrt=LOCATION"),
         (["--features", "sbert,"], "--features 'sbert,': expected names of columns, separated by commas"),
         (["--features", "clip,clip_text"], "--features clip,clip_text: a column is there twice. Name each once"),
@@ -490,10 +496,21 @@ def test_vectors_of_a_row() -> None:
         (["--features", "sbert", "--products"], "found --features sbert"),
         (["--features", "clip", "--text_only"], "Leave out the flags for those"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
-        (["--train_outlets", "bbc", "--streaming"], "needs to count rows, which --streaming cannot"),
+        (["--outlet_rule", "caption"], "--outlet_rule would change nothing without --train_outlets"),
         (["--optim", "sgd"], "--optim would change nothing here"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor would change nothing"),
-        (["--eval_steps", "2"], "--eval_steps would change nothing"),
+        (["--eval_steps", "2", "--eval_strategy", "no"], "--eval_steps would change nothing with --eval_strategy no"),
+        (["--metric_for_best_model", "f1"], "--metric_for_best_model: expected loss or accuracy, found f1"),
+        (["--patience", "0"], "--patience: expected 1 or more, found 0"),
+        (["--patience", "3", "--load_best_model_at_end", "false"], "--patience needs the best checkpoint"),
+        (["--save_strategy", "no"], "--save_strategy no keeps no checkpoint, so that the best cannot be tested"),
+        (["--mislabel_pristine", "1.5"], "--mislabel_pristine: expected 0 to 1, found 1.5"),
+        (["--recipe", "paper", "--features", "clip"], "--recipe would change nothing here"),
+        (["--seeds", "2", "--push_to_hub"], "the runs would replace each other"),
+        (["--split", "validation"], "--split has no effect without --eval_only"),
+        (["--weights", "x"], "--weights has no effect without --eval_only"),
+        (["--eval_only"], "--eval_only needs the folder of a run, or else --weights with a file"),
+        (["--eval_only", "x", "--weights", "y"], "one of the two. Pass one"),
         (["--eval_only", "x", "--text_only"], "--text_only has no effect with --eval_only: the run has its own"),
         (["--eval_only", "x", "--hidden=9"], "--hidden has no effect with --eval_only"),
         (["--features", "clip", "--tokens", "9"], "--tokens would change nothing"),
@@ -501,6 +518,7 @@ def test_vectors_of_a_row() -> None:
         (["--remove_unused_columns", "true"], "--remove_unused_columns would change nothing"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha would change nothing"),
         (["--hidden", "0"], "--hidden: expected 1 or more, found 0"),
+        (["--hidden_layers", "101"], "--hidden_layers: expected 100 or fewer, found 101"),
         (["--tokens", "2"], "--tokens: expected 3 or more, found 2"),
         (["--shuffle_buffer", "-3"], "--shuffle_buffer: expected 0 or more, found -3"),
         (["--no_eval_do_concat_batches"], "--eval_do_concat_batches would change nothing"),
