@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.integer]
 
 BLOCK_BYTES: Final = 64 << 20  # of scores in memory at a time
 BLOCK_ROWS: Final = 256  # captions of a block, at the least; with fewer a product takes up to four times as long
-GROUP = 32  # scores of which only the largest is compared at first
+COMPARED = 32  # scores of which only the largest is compared at first
 LOWEST, FORBIDDEN = np.float32(-3), np.float32(-4)  # below all cosines
 _COPY_BYTES = 32 << 20  # of vectors that are copied at a time
 _PAIR_BYTES = 256 << 10  # of products in float64 at a time; so few stay in the CPU cache
@@ -457,7 +457,7 @@ _NO_PAIRS = _Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 def _pad(width: int, length: int) -> tuple[int, int]:
     """Return how wide scores are in memory, and how many of them are a group."""
-    group = GROUP if width >= 4 * length * GROUP else 1
+    group = COMPARED if width >= 4 * length * GROUP else 1
     return -(-width // group) * group, group
 
 

@@ -48,7 +48,7 @@ def check(world: World, seed: int) -> None:
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
-    change_constant(monkeypatch, "GROUP", group, "search")
+    change_constant(monkeypatch, "COMPARED", group, "search")
     change_constant(monkeypatch, "BLOCK_ROWS", 2, "search")
 
 
