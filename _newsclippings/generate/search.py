@@ -457,7 +457,7 @@ _NO_PAIRS = _Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 def _pad(width: int, length: int) -> tuple[int, int]:
     """Return how wide scores are in memory, and how many of them are a group."""
-    group = COMPARED if width >= 4 * length * GROUP else 1
+    group = COMPARED if width >= 4 * length * COMPARED else 1
     return -(-width // group) * group, group
 
 

@@ -55,7 +55,7 @@ IN_BLOCK: Final = {
     "mlp.c_proj": "mlp.fc2",
 }
 BLOCK: Final = re.compile(r"(visual\.)?transformer\.resblocks\.(\d{1,3})\.([\w.]+)\.(\w+)")
-HEAD: Final = re.compile(r"classifier\.layers\.(\d{1,3})\.(weight|bias)")
+CLASSIFIER: Final = re.compile(r"classifier\.layers\.(\d{1,3})\.(weight|bias)")
 
 Tensors = dict[str, torch.Tensor]
 
@@ -162,7 +162,7 @@ def _read_sizes(location: str, tensors: Mapping[str, torch.Tensor]) -> tuple[Opt
     }
     dimension = sizes("text_projection", 2)[1]
     # Linear, ReLU and Dropout for each hidden layer; then the last Linear
-    layers = (count(HEAD.pattern) - 1) // 3
+    layers = (count(CLASSIFIER.pattern) - 1) // 3
     config = call_safely(
         location, EXPECTED, lambda: CLIPConfig(text_config=text, vision_config=vision, projection_dim=dimension)
     )
@@ -188,7 +188,7 @@ def _translate(location: str, tensors: Mapping[str, torch.Tensor]) -> Iterator[t
                     yield f"{place}.self_attn.{letter}_proj.{kind.removeprefix('in_proj_')}", third
             else:
                 raise make_error(location, EXPECTED, name)
-        elif layer := HEAD.fullmatch(name):
+        elif layer := CLASSIFIER.fullmatch(name):
             if int(layer[1]) % 3:
                 raise make_error(location, EXPECTED, name)
             yield f"head.{int(layer[1]) // 3 * 2}.{layer[2]}", value

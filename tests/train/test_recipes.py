@@ -38,7 +38,7 @@ QUICK = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true"]
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
-    change_constant(monkeypatch, "DRAWS", 20)
+    change_constant(monkeypatch, "DRAWS", 20, of="evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ QUICK += ["--learning_rate", "2e-3", "--backbone_learning_rate", "2e-3", "--warm
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
-    change_constant(monkeypatch, "DRAWS", 20)
+    change_constant(monkeypatch, "DRAWS", 20, of="evaluate")
 
 
 @pytest.fixture(scope="module")
