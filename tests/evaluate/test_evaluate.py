@@ -15,8 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
-from sklearn import metrics
 from support.command import run
 from support.constants import change_constant
 from support.folders import build
@@ -24,6 +22,9 @@ from support.world import World, make_world
 
 import newsclippings
 from _newsclippings.evaluate import MEASURES, load_truth
+
+stats = pytest.importorskip("scipy.stats")
+metrics = pytest.importorskip("sklearn.metrics")
 
 Rows = list[dict[str, Any]]
 PAIRS = 40

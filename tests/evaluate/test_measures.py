@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from sklearn import calibration, metrics
 
 from _newsclippings.evaluate.intervals import Measured, holm, mcnemar, measure, wilson
 from _newsclippings.evaluate.measures import MEASURES, Measurer, Rows, best_threshold
+
+stats = pytest.importorskip("scipy.stats")
+calibration = pytest.importorskip("sklearn.calibration")
+metrics = pytest.importorskip("sklearn.metrics")
 
 LEVELS = np.array([0.0, 1 / 15, 0.2, 0.3, 1 / 3, 0.5, 0.6, 0.75, 1.0])
 PAIRS = st.lists(st.tuples(*[st.sampled_from(LEVELS.tolist())] * 2), min_size=1, max_size=30)
