@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from support.world import SPLITS, World
 
@@ -59,8 +60,7 @@ def write_npy(rows: Rows, folder: Path, dtype: Any = np.float32) -> Path:
 
 
 def write_safetensors(rows: Rows, folder: Path) -> Path:
-    from safetensors.numpy import save_file
-
+    save_file = pytest.importorskip("safetensors.numpy").save_file
     ids, vectors = _stack(rows)
     save_file({"vectors": vectors, "ids": ids}, folder / "v.safetensors", metadata={"by": "me"})
     return folder / "v.safetensors"
@@ -74,16 +74,14 @@ def write_pandas(rows: Rows, folder: Path) -> Path:
 
 
 def write_polars(rows: Rows, folder: Path) -> Path:
-    import polars as pl
-
+    pl = pytest.importorskip("polars")
     vectors = pl.Series("vector", [v.tolist() for v in rows.values()], dtype=pl.Array(pl.Float32, WIDTH))
     pl.DataFrame({"id": pl.Series([*rows], dtype=pl.UInt32), "vector": vectors}).write_parquet(folder / "pl.parquet")
     return folder / "pl.parquet"
 
 
 def write_polars_arrow(rows: Rows, folder: Path) -> Path:
-    import polars as pl
-
+    pl = pytest.importorskip("polars")
     frame = pl.DataFrame({"id": [*rows], "vector": [v.tolist() for v in rows.values()]})
     frame.write_ipc(folder / "pl.arrow", compression="zstd")
     return folder / "pl.arrow"

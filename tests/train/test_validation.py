@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 from support.constants import change_constant
 from support.learnable import write_world
 from support.world import World
@@ -17,6 +16,8 @@ from support.world import World
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
+
+from safetensors.torch import load_file  # noqa: E402
 
 from _newsclippings.folder.build import build_folder  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
