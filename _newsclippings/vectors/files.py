@@ -446,7 +446,7 @@ def _read_head(location: str, shown: str, access: Access) -> tuple[str, Form]:
 
 def _find_kind(file: RandomFile) -> str | None:
     """Recognise a file of vectors by its first bytes; None for anything else."""
-    head = file.read_at(0, min(16, file.size))
+    head = file.read_at(0, min(16, file.size) or 1)  # of no bytes, one: a device may have more than it says
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _SMALL:
         return "safetensors"  # asked first: the length of its head may begin with the byte of a pickle
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)

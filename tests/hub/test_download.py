@@ -174,10 +174,9 @@ def test_killed_and_resumed(hub: Hub, out: Path, damage: bool) -> None:
     assert landed(out) == published(hub, *NAMES)
     assert not (out / "news_clippings" / ".download").exists()
     again = [f"bytes=0-{size - 1}"] * damage
-    parts = [part for name, part in asked(hub)[before:] if name == VECTORS]
-    if parts[:1] == parts[1:2]:  # killed before it was held, so that this one was, and asked again
-        del parts[0]
-    assert parts == [f"bytes={held}-{size - 1}", *again]
+    # The last request of the killed process may be logged late, or not have been made: then the next one is held.
+    parts = [part for name, part in asked(hub)[before:] if name == VECTORS and f"{part}".endswith(f"-{size - 1}")]
+    assert [*dict.fromkeys(parts)] == [f"bytes={held}-{size - 1}", *again]
     assert {name for name, _ in asked(hub)[before:]} == {*NAMES[3:]}
 
 
