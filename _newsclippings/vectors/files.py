@@ -304,8 +304,10 @@ def _guard(shown: str, values: Iterator[Any]) -> Iterator[Any]:
     except Exception as error:  # pyarrow and numpy raise errors of many types for files they cannot read
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, and not of Arrow
             raise
-        what = printable(" ".join(str(error).split())[:200])
-        raise bad_file(shown, "vectors by id", what, _FORMS) from None
+        what, do = printable(" ".join(str(error).split())[:200]), _FORMS
+        if "Expected all lists to be of size" in what:  # pyarrow < 26 cannot read null among lists of a fixed length
+            do = "Leave out the rows without a vector, or upgrade pyarrow to 26."
+        raise bad_file(shown, "vectors by id", what, do) from None
 
 
 def _check_finite(shown: str, batch: Batch, vectors: npt.NDArray[Any]) -> None:

@@ -95,6 +95,8 @@ def test_a_stream_is_read_by_workers(world: World, place: dict[str, Any]) -> Non
 @pytest.mark.parametrize("kind", ["arrow", "numpy", "torch", None])
 def test_a_stream_keeps_its_format(world: World, place: dict[str, Any], kind: str | None) -> None:
     """Vectors of a stream are Arrow until they are numbers of the wanted kind, of which `datasets` makes one tensor."""
+    if kind == "torch":
+        pytest.importorskip("torch")
     stream = load(world, images="none", split="train", streaming=True)
     expected = load(world, images="none", split="train", embeddings=place).with_format(kind)[:2]["net"]
     joined = join_vectors(stream.with_format(kind), place)

@@ -20,6 +20,7 @@ def test_split(world: World) -> Any:
 @pytest.mark.parametrize("shape", ["two logits", "one logit", "with more outputs"])
 def test_logits_become_measures(world: World, test_split: Any, shape: str) -> None:
     """The measures are those of the same probabilities in a file, by the rows' index, not their place."""
+    pytest.importorskip("torch")
     rows = test_split.shuffle(seed=1).with_format("torch")
     logits = np.random.default_rng(0).normal(0, 1, len(rows)).astype(np.float32)
     two = np.stack([np.ones_like(logits), logits + 1], 1)

@@ -190,7 +190,7 @@ import json
 import newsclippings
 from datasets import load_dataset
 rows = newsclippings.join_images(load_dataset(sys.argv[1], split="test"), visual_news=sys.argv[2])
-print(json.dumps([[row["index"], row["image"].size[0] > 0, row["vitl"], row["text"]] for row in rows]))
+print(json.dumps([[row["index"], row["image"].size[0] > 0, row["vitl"], row["text"]] for row in rows], default=float))
 """
 
 

@@ -47,9 +47,12 @@ def _stack(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*rows], np.int64), np.stack([*rows.values()])
 
 
-def _table(rows: Rows, kind: pa.DataType, ids: pa.DataType | None = None) -> pa.Table:
+def _table(rows: Rows, kind: pa.DataType) -> pa.Table:
     lists = [v.tolist() for v in rows.values()]
-    return pa.table({"id": pa.array([*rows], ids or pa.int64()), "vector": pa.array(lists, kind)})
+    half = pa.types.is_fixed_size_list(kind) and pa.types.is_float16(kind.value_type)  # Arrow 19 takes arrays only
+    flat = pa.array(np.concatenate([*rows.values()]).astype(np.float16)) if half else None
+    vectors = pa.FixedSizeListArray.from_arrays(flat, WIDTH) if half else pa.array(lists, kind)
+    return pa.table({"id": pa.array([*rows], pa.int64()), "vector": vectors})
 
 
 def write_npy(rows: Rows, folder: Path, dtype: Any = np.float32) -> Path:

@@ -32,7 +32,8 @@ def raw(data):
 loaded = load_dataset(**json.loads(sys.argv[1]))
 rows = {split: raw(loaded[split]) for split in loaded}
 assert "newsclippings" not in sys.modules
-print("#" + json.dumps(rows, default=lambda data: data.hex() if isinstance(data, bytes) else str(data)))
+def plain(data): return data.hex() if isinstance(data, bytes) else data.item() if hasattr(data, "item") else str(data)
+print("#" + json.dumps(rows, default=plain))
 """
 SHORT_WAITS = """
 import time

@@ -161,6 +161,7 @@ def test_safetensors_whose_first_byte_is_that_of_a_pickle(world: World, tmp_path
         load(world, images="none", embeddings={"mine": (path, "pictures")})
 
 
+@pytest.mark.skipif(int(pa.__version__.partition(".")[0]) < 26, reason="Arrow reads no null lists of a fixed length")
 def test_null_vectors_are_absent(world: World, vectors: Rows, tmp_path: Path) -> None:
     """An id with a null vector has none; the report counts those that are there."""
     gone = next(iter(vectors))
