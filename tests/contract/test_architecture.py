@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.constants import find_ambiguous
 from support.forking import Done, Ready
 from support.reading import TESTS, environment
 from support.world import World
@@ -117,6 +118,11 @@ def test_rooms_import_along_the_table(module: str) -> None:
     allowed = {*BASE, *MAY_IMPORT[room]} if room in MAY_IMPORT else {*BASE[: BASE.index(room)]}
     found = {room_of(name) for name, _ in own_imports(FILES[module])} - {room}
     assert found <= (allowed | {"cli"} if module == "newsclippings" else allowed)
+
+
+def test_constants_that_tests_change_have_one_home() -> None:
+    """Tests change a private constant by its name, which a new module must not define again."""
+    assert find_ambiguous() == []
 
 
 def test_fronts_have_what_they_name() -> None:

@@ -56,3 +56,21 @@ def change_constant(patch: pytest.MonkeyPatch, name: str, value: object, of: str
     for user in next(iter(homes.values())):
         # Import it before the change: a module first imported afterwards would keep the changed value for good.
         patch.setattr(importlib.import_module(user), name, value)
+
+
+def find_ambiguous() -> list[str]:
+    """List the calls of `change_constant` whose constant no module defines, or several do."""
+    found = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "change_constant"
+            ):
+                continue
+            words = [*node.args[1:], *(key.value for key in node.keywords if key.arg == "of")]
+            texts = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            name, of = texts[0] if texts else "", texts[-1] if len(texts) > 1 else None
+            homes = [home for home in _homes(name) if of in (None, home.rpartition(".")[2])] if name else [name]
+            if len(homes) != 1:
+                found.append(f"{file.name}, line {node.lineno}: {name} of {of or homes}")
+    return found
