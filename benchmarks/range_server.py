@@ -103,10 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with open(self.server.file, "rb", buffering=0) as file:
                 while start < stop:
-                    sent = os.sendfile(self.connection.fileno(), file.fileno(), start, min(BLOCK, stop - start))
+                    size = min(BLOCK, stop - start)
+                    self.server.count(size)  # before it is sent, since the client may ask for the count at once
+                    sent = os.sendfile(self.connection.fileno(), file.fileno(), start, size)
+                    self.server.count(sent - size)
                     if not sent:
                         break
-                    self.server.count(sent)
                     start += sent
         except (BrokenPipeError, ConnectionResetError):  # the client closed the connection
             self.close_connection = True
