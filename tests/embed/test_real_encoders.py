@@ -170,4 +170,4 @@ def test_efficientnet_equals_an_independent_loop(sample: tuple[list[str], list[P
     encoder = open_encoder("py:examples.encoders:efficientnet", "pictures")
     assert (encoder.width, encoder.side, encoder.normalised) == (1280, 224, False)
     for batch in (1, 4):
-        np.testing.assert_allclose(encode(encoder, pictures, batch), expected, atol=1e-5)
+        np.testing.assert_allclose(encode(encoder, pictures, batch), expected, rtol=1e-6, atol=1e-6)
