@@ -1,6 +1,5 @@
 """What all encoders need of the libraries that run them: are they installed, their errors, a device, a trial."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from _newsclippings.embed.encoder import Float32s
+from _newsclippings.embed.ranks import find_device
 from _newsclippings.errors import BadFileError, ConfigError, MissingDependencyError, NewsCLIPpingsError
 from _newsclippings.text import redact
 
@@ -86,9 +86,7 @@ def pick_device(device: str | None) -> Any:
     import torch
 
     if device is None:
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        local = next((os.environ[name] for name in ("LOCAL_RANK", "SLURM_LOCALID") if name in os.environ), "0")
-        device = f"cuda:{(int(local) if local.isdecimal() else 0) % count}" if count else "cpu"
+        device = find_device() or ("cuda:0" if torch.cuda.is_available() and torch.cuda.device_count() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)

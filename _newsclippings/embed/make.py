@@ -24,7 +24,7 @@ from _newsclippings.embed.parts import Folder, PartFacts, check_folder
 from _newsclippings.embed.ranks import find_device, find_rank
 from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
 from _newsclippings.errors import ConfigError, MissingDataError
-from _newsclippings.facts import DEFAULT_CONFIG, NAME, SIDES
+from _newsclippings.facts import DEFAULT_CONFIG, NAME, SIDES, VECTOR_DTYPES
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import (
@@ -42,7 +42,6 @@ from _newsclippings.vectors import MOST_PARTS, SUMS, Plan
 logger = logging.getLogger(NAME)
 
 PART_SIZE = 4096
-DTYPES = ("float32", "float16")
 MOST_UNREAD = 0.01  # share of the items that may be unreadable unless missing="null"
 MISSING = ("error", "null")
 RAY = "ray"
@@ -157,7 +156,11 @@ def embed(
         MissingDataError: more than 1 % of the pictures cannot be read, and `missing="error"`.
         NewsCLIPpingsError: an input is not there or damaged, or the disk is full.
     """
-    for name, value, allowed in (("dtype", dtype, DTYPES), ("missing", missing, MISSING), ("engine", engine, (RAY,))):
+    for name, value, allowed in (
+        ("dtype", dtype, VECTOR_DTYPES),
+        ("missing", missing, MISSING),
+        ("engine", engine, (RAY,)),
+    ):
         if value not in allowed and not (name == "engine" and value is None):
             raise bad_value(name, value, allowed)
     if type(part_size) is not int or part_size < 1:

@@ -276,7 +276,7 @@ class MapRows(Dataset[Row]):
             raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{restriction}, found none.")
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, for which wrong labels are drawn anew."""
+        """Set the epoch, by which wrong labels are drawn."""
         self.control.epoch = epoch
 
     def __len__(self) -> int:

@@ -181,7 +181,7 @@ class Options:
     mislabel_pristine: float = field(
         default=OFFICIAL["mislabel_pristine"],
         metadata={
-            "help": "Call pristine rows of train falsified with this probability, drawn anew in each epoch: a mistake "
+            "help": "Call pristine rows of train falsified with this probability, drawn again in each epoch: a mistake "
             "of the authors' code."
         },
     )

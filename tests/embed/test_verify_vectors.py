@@ -39,7 +39,7 @@ def made(world: World, out: Path, made_by: Encoder | None = None, **options: Any
 
 
 def renew_sums(out: Path) -> None:
-    """Write SHA256SUMS anew, as somebody would who changed a file on purpose."""
+    """Write SHA256SUMS again, as somebody would who changed a file on purpose."""
     names = [line.split("  ")[1] for line in (out / "SHA256SUMS").read_text().splitlines()]
     sums = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names if (out / name).exists()}
     (out / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))

@@ -107,7 +107,7 @@ def test_the_readme_has_the_table() -> None:
 
 
 def test_pristine_rows_are_mislabelled() -> None:
-    """Half of the pristine rows are called falsified, drawn anew in each epoch and by the seed; others never."""
+    """Half of the pristine rows are called falsified, drawn again in each epoch and by the seed; others never."""
     rows = [{"id": k, "image_id": k, "falsified": False} for k in range(1_000)]
 
     def draw(salt: str, epoch: int) -> list[bool]:
