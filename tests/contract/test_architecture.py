@@ -35,14 +35,15 @@ del FILES["_newsclippings"]
 # The rooms that each room may import, besides those in `BASE`. A room in `BASE` may import those before it.
 BASE = ["text", "facts", "errors", "tables", "config", "storage"]
 MAY_IMPORT = {
-    "inputs": ["vectors"],
+    "evidence": [],
+    "inputs": ["evidence", "vectors"],
     "matches": [],
     "vectors": [],
     "encoded": [],
     "tar": ["encoded"],  # the end of a picture shows whether a member is complete
     "pictures": ["encoded", "inputs", "tar"],
     "corpus": ["inputs", "tar"],
-    "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
+    "rows": ["inputs", "matches", "corpus", "evidence", "tar", "pictures", "vectors"],
     "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "show", "check"],
     "show": ["pictures"],
