@@ -83,6 +83,7 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
+from _newsclippings.suite import evaluate_on, open_test_set
 from _newsclippings.tables import Int64s
 from _newsclippings.vectors import read_embeddings, read_faces
 
@@ -112,9 +113,11 @@ __all__ = [
     "decode_small",
     "embed",
     "evaluate",
+    "evaluate_on",
     "join_images",
     "join_vectors",
     "load",
+    "open_test_set",
     "read_embeddings",
     "read_faces",
     "verify",

@@ -92,6 +92,7 @@ PARAMETERS = {
         "cluster",
         "group",
     ],
+    "evaluate_on": ["name", "location", "predictions", "data_dir", "partial", "threshold", "cluster", "group"],
     "join_images": [
         "thin",
         "images",
@@ -107,6 +108,7 @@ PARAMETERS = {
     ],
     "join_vectors": ["dataset", "embeddings", "vector_dtype", "storage_options", "token"],
     "load": ["config", "split", "streaming", "fields"],
+    "open_test_set": ["name", "location"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
     "verify": [
