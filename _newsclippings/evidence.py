@@ -65,16 +65,23 @@ def find_evidence(folder: str, splits: Mapping[str, Any] | list[str]) -> dict[st
         DataNotFoundError: there is none.
     """
     names = {split: f"dataset_items_{SPLITS[split]}.json" for split in splits}
-    roots = [folder, os.path.join(folder, "queries_dataset")]
-    root = next((place for place in roots if all(os.path.isfile(os.path.join(place, n)) for n in names.values())), None)
-    if root is None:
-        lacking = next(name for name in names.values() if not os.path.isfile(os.path.join(folder, name)))
+    root = evidence_folder(folder)
+    lacking = next((name for name in names.values() if not os.path.isfile(os.path.join(root, name))), None)
+    if lacking is not None:
         message = (
             f"{option('evidence', folder)} has no {lacking}. Pass the folder that the authors of CCN give out on "
             "request: it has dataset_items_{train,val,test}.json."
         )
         raise DataNotFoundError(message)
     return {split: os.path.join(root, name) for split, name in names.items()}
+
+
+def evidence_folder(folder: str) -> str:
+    """Return the folder that the paths of `images` are relative to: this one, or its `queries_dataset`."""
+    inner = os.path.join(folder, "queries_dataset")
+    names = [f"dataset_items_{name}.json" for name in SPLITS.values()]
+    has = any(os.path.isfile(os.path.join(folder, name)) for name in names)
+    return inner if not has and os.path.isdir(inner) else folder
 
 
 def identify_evidence(items: str) -> str:
@@ -112,14 +119,9 @@ def read_evidence(items: str, rows: int) -> pa.Table:
     return pa.Table.from_arrays([array_of(index, pa.int64()), array_of(values, STRUCT)], schema=SCHEMA)
 
 
-def evidence_root(items: str) -> str:
-    """Return the folder that the paths of `images` are relative to."""
-    return os.path.dirname(items)
-
-
 def _read_items(items: str, rows: int | None) -> Iterator[tuple[int, Item]]:
     """Yield the number of each listed row, and its folders as far as they exist."""
-    listed, base = _read_json(items, MOST), os.path.realpath(evidence_root(items))
+    listed, base = _read_json(items, MOST), os.path.realpath(os.path.dirname(items))
     inner = os.path.join(base, DEFAULT_CONFIG)  # some copies have the searches below it
     known: dict[str, tuple[str, str] | None] = {}
     for key, value in listed.items():

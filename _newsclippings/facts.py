@@ -48,6 +48,8 @@ COLORS: Final = ("#1a7f37", "#cf222e")  # of the two labels, in every picture an
 INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
+TEST_SETS: Final = ("verite", "5pils-ooc", "dgm4", "mmfakebench")  # of others, that the adapters of suite read
+
 # All formats that occur in VisualNews. Others are refused, since Pillow runs programs for some of them.
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGES: Final = ("bytes", "path", "none")

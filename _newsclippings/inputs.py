@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from _newsclippings.config import Request, unused_option
 from _newsclippings.errors import BadFileError, BadTarError, ConfigError, DataNotFoundError
-from _newsclippings.evidence import evidence_root, find_evidence, identify_evidence
+from _newsclippings.evidence import find_evidence, identify_evidence
 from _newsclippings.facts import (
     EMBEDDING_FOLDERS,
     EMBEDDINGS,
@@ -132,7 +132,7 @@ class Inputs:
         files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
         files += [place for own in self.own_vectors.values() for place in (own.location, *own.files)]
-        files += [*(place for place, _ in self.searched), *self.roots, *map(evidence_root, self.evidence.values())]
+        files += [*(place for place, _ in self.searched), *self.roots, *map(os.path.dirname, self.evidence.values())]
         return [file for file in dict.fromkeys(files) if file and (is_url(file) or os.path.isabs(file))]
 
     def list_read(self, config: Request) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli.options import CONFIG, Choice, OutPath, PlacePath, errors_in_a_line, say_json, say_text
-from _newsclippings.facts import SPLITS
+from _newsclippings.facts import SPLITS, TEST_SETS
 from _newsclippings.storage import Place
 from _newsclippings.text import printable
 
@@ -38,7 +38,7 @@ def _parse_thresholds(_: click.Context, parameter: click.Parameter, given: tuple
 )
 @click.option(
     "--on",
-    type=Choice(["verite", "5pils-ooc", "dgm4", "mmfakebench"]),
+    type=Choice(TEST_SETS),
     help="A test set of others instead, in the folder --data.",
 )
 @click.option("--data", type=click.Path(), help="With --on: its folder as published, or the list of its rows.")

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from _newsclippings.config import bad_value
-from _newsclippings.errors import DataNotFoundError, UnsafePathError, bad_file
+from _newsclippings.errors import DataNotFoundError, bad_file
 from _newsclippings.evaluate import Evaluation, Source, Threshold, Truth, evaluate_truth, load_truth
-from _newsclippings.facts import DEFAULT_CONFIG, LABELS
+from _newsclippings.facts import DEFAULT_CONFIG, LABELS, TEST_SETS
 from _newsclippings.pictures import FolderPictures
-from _newsclippings.storage import DECODER, describe_json_error, has_surrogates, normalise_path, read_file
+from _newsclippings.storage import DECODER, describe_json_error, has_surrogates, read_file
+from _newsclippings.suite.compare import check_path
 from _newsclippings.tables import Int64s, array_of
 from _newsclippings.text import short_repr
 
@@ -110,7 +111,7 @@ def load_test_set(name: str, location: str | os.PathLike[str]) -> OtherSet:
     """
     if not isinstance(name, str) or name not in TEST_SETS:
         raise bad_value("on", name, TEST_SETS)
-    place, layout = os.path.abspath(os.path.expanduser(os.fspath(location))), TEST_SETS[name]
+    place, layout = os.path.abspath(os.path.expanduser(os.fspath(location))), LAYOUTS[name]
     places = [place] if os.path.isfile(place) else [os.path.join(place, file) for file in layout.files]
     file = next((each for each in places if os.path.isfile(each)), None)
     if file is None:
@@ -214,7 +215,7 @@ def _read_verite(file: str) -> Iterator[Row]:
         label = row["label"]
         if label not in VERITE_LABELS:
             raise bad_file(place, f"{', '.join(VERITE_LABELS)} as label", short_repr(label), _DO)
-        path = _check_path(place, row["image_path"])
+        path = check_path(place, row["image_path"])
         image = pictures.setdefault(path, len(pictures))
         yield Row(number, image, row["caption"], path, label != VERITE_LABELS[0], label)
 
@@ -238,7 +239,7 @@ def _read_5pils(file: str) -> Iterator[Row]:
         caption, true, path = (_check(place, row, name, str) for name in ("caption", "true_caption", "image_path"))
         falsified = caption != true
         group = "out-of-context" if falsified else "accurate"
-        yield Row(number, image, caption, _check_path(place, path), falsified, group)
+        yield Row(number, image, caption, check_path(place, path), falsified, group)
 
 
 def _read_dgm4(file: str) -> Iterator[Row]:
@@ -246,7 +247,7 @@ def _read_dgm4(file: str) -> Iterator[Row]:
     for place, row in _read_objects(file):
         number = _check(place, row, "id", int)
         path, caption, kind = (_check(place, row, name, str) for name in ("image", "text", "fake_cls"))
-        yield Row(number, number, caption, _check_path(place, path.removeprefix("DGM4/")), kind != "orig", kind)
+        yield Row(number, number, caption, check_path(place, path.removeprefix("DGM4/")), kind != "orig", kind)
 
 
 def _read_mmfakebench(file: str) -> Iterator[Row]:
@@ -258,7 +259,7 @@ def _read_mmfakebench(file: str) -> Iterator[Row]:
         answer = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
         if answer not in ("True", "Fake"):
             raise bad_file(place, "True or Fake as gt_answers", short_repr(answer), _DO)
-        path = _check_path(place, path.removeprefix("/"))
+        path = check_path(place, path.removeprefix("/"))
         yield Row(number, pictures.setdefault(path, len(pictures)), caption, path, answer == "Fake", kind)
 
 
@@ -287,7 +288,7 @@ class Layout(NamedTuple):
 
 # Sources: stevejpapad/image-text-verification (VERITE/VERITE.csv), UKPLab/naacl2025-cove (data/5pils_ooc),
 # rshaojimmy/MultiModal-DeepFake (README.md, dataset/dataset.py), liuxuannan/MMFakeBench (README.md).
-TEST_SETS: Final[dict[str, Layout]] = {
+LAYOUTS: Final[dict[str, Layout]] = {
     "verite": Layout(("VERITE.csv", "VERITE/VERITE.csv"), _read_verite, lambda _: False, breakdowns=_compare_in_verite),
     "5pils-ooc": Layout(("test.json", "5pils_ooc/test.json"), _read_5pils, lambda _: False, has_pairs=True),
     "dgm4": Layout(("metadata/test.json", "DGM4/metadata/test.json"), _read_dgm4, lambda _: True),
@@ -305,21 +306,6 @@ def _check(place: str, row: Mapping[str, Any], name: str, kind: type) -> Any:
     if type(value) is not kind or (isinstance(value, str) and has_surrogates(value)):
         raise bad_file(place, f"{'an integer' if kind is int else 'a text'} as {name}", short_repr(value), _DO)
     return value
-
-
-def _check_path(place: str, path: str) -> str:
-    """Return a relative path in the normal form.
-
-    Raises:
-        UnsafePathError: it could lead out of the folder.
-    """
-    try:
-        inner = normalise_path(f"_/{path}") if path[:1] not in ("/", "~") else normalise_path(path)
-    except ValueError as error:
-        raise UnsafePathError(f"{place}: the path {short_repr(path)} is refused, since {error}. {_DO}") from None
-    if inner == "_":
-        raise UnsafePathError(f"{place}: the path {short_repr(path)} is refused, since it is empty. {_DO}")
-    return inner.removeprefix("_/")  # normalised inside of a folder, so that a folder `origin` at its start stays
 
 
 def _read_objects(file: str) -> Iterator[tuple[str, dict[str, Any]]]:

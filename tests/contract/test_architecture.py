@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from support.constants import find_ambiguous
+from support.evidence import write_evidence
 from support.forking import Done, Ready
+from support.other_sets import write_other_set
 from support.reading import TESTS, environment
 from support.world import World
 
@@ -329,6 +331,10 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
     data, out = str(world.root), str(tmp_path / "out")
     predictions = tmp_path / "predictions.csv"
     predictions.write_text("".join(["index,score\n", *(f"{k},0.{k % 7}\n" for k in range(12))]))
+    verite = write_other_set("verite", tmp_path / "verite")
+    evidence = write_evidence(world, tmp_path / "evidence").root
+    of_verite = tmp_path / "of_verite.csv"
+    of_verite.write_text("".join(["index,score\n", *(f"{k},0.{k}\n" for k in range(6))]))
     commands = [
         ["info", "--data-dir", data],
         ["sample", str(tmp_path / "sample")],
@@ -344,6 +350,9 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["evaluate", str(predictions), "--data-dir", data],
         ["evaluate", str(predictions), "--built", out],
+        ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
+        ["evidence", str(evidence), "--data-dir", data],
+        ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],
         ["infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]
