@@ -17,6 +17,7 @@ in `curated_dataset` of https://github.com/S-Abdelnabi/OoC-multi-modal-fc.
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,9 +122,7 @@ def read_evidence(items: str, rows: int) -> pa.Table:
 
 def _read_items(items: str, rows: int | None) -> Iterator[tuple[int, Item]]:
     """Yield the number of each listed row, and its folders as far as they exist."""
-    listed, base = _read_json(items, MOST), os.path.realpath(os.path.dirname(items))
-    inner = os.path.join(base, DEFAULT_CONFIG)  # some copies have the searches below it
-    known: dict[str, tuple[str, str] | None] = {}
+    listed, folders = _read_json(items, MOST), _Folders(items)
     for key, value in listed.items():
         if not _NUMBER.fullmatch(key) or (rows is not None and int(key) >= rows):
             expected = "the numbers of rows" if rows is None else f"numbers of the {rows:,} rows of {DEFAULT_CONFIG}"
@@ -138,28 +137,60 @@ def _read_items(items: str, rows: int | None) -> Iterator[tuple[int, Item]]:
                 continue
             if not isinstance(path, str):
                 raise bad_file(f"{items}: {key}: {name}", "a path", short_repr(path), _DO)
-            if path not in known:
-                known[path] = _find_folder(items, base, inner, path)
-            places.append(known[path])
+            places.append(folders.find(path))
         inverse, direct = places
         yield int(key), Item(inverse and inverse[0], direct and direct[0], direct[1] if direct else "")
 
 
-def _find_folder(items: str, base: str, inner: str, path: str) -> tuple[str, str] | None:
-    """Return a folder, absolute and relative to `base`; None if it does not exist."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith(("/", "~")) or ".." in parts or not parts or "\\" in path or not path.isprintable():
-        message = f"{items}: {short_repr(path)} is no plain path below the folder. {_DO}"
-        raise UnsafePathError(message)
-    for root in (base, inner):
-        place = os.path.join(root, *parts)
-        if not os.path.isdir(place):
-            continue
-        if not os.path.realpath(place).startswith(base.rstrip(os.sep) + os.sep):
-            message = f"{place} is a link that leads out of {base}. Replace it by the folder."
+class _Folders:
+    """Finds the folders of rows below the folder of the evidence, and asks the disk as little as it can."""
+
+    def __init__(self, items: str) -> None:
+        self._items, self._base = items, os.path.realpath(os.path.dirname(items))
+        self._known: dict[str, tuple[str, str] | None] = {}
+        self._parents: dict[str, str] = {}
+
+    def find(self, path: str) -> tuple[str, str] | None:
+        """Return a folder, absolute and relative to that of the evidence; None if it does not exist.
+
+        Raises:
+            UnsafePathError: the path, or a link on the way, could lead out.
+        """
+        if path not in self._known:
+            self._known[path] = self._find(path)
+        return self._known[path]
+
+    def _find(self, path: str) -> tuple[str, str] | None:
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if path.startswith(("/", "~")) or ".." in parts or not parts or "\\" in path or not path.isprintable():
+            message = f"{self._items}: {short_repr(path)} is no plain path below the folder. {_DO}"
             raise UnsafePathError(message)
-        return place, os.path.relpath(place, base)
-    return None
+        above = "/".join(parts[:-1])
+        if above not in self._parents:  # some copies have the searches below the name of the config
+            places = [os.path.join(self._base, *root, *parts[:-1]) for root in ((), (DEFAULT_CONFIG,))]
+            found = next((place for place in places if os.path.isdir(os.path.join(place, parts[-1]))), None)
+            if found is None:
+                return None
+            self._parents[above] = self._check(found)
+        parent = self._parents[above]
+        place = f"{parent}/{parts[-1]}"
+        try:
+            mode = os.lstat(place).st_mode
+        except OSError:
+            return None
+        if stat.S_ISLNK(mode):
+            place = self._check(place)
+        elif not stat.S_ISDIR(mode):
+            return None
+        return place, place[len(self._base) + 1 :]
+
+    def _check(self, place: str) -> str:
+        """Return where a folder really is, if that is below the folder of the evidence."""
+        real = os.path.realpath(place)
+        if f"{real}/".startswith(f"{self._base.rstrip(os.sep)}/"):
+            return real
+        message = f"{place} is a link that leads out of {self._base}. Replace it by the folder."
+        raise UnsafePathError(message)
 
 
 def _read_row(row: int, item: Item) -> dict[str, Any]:
