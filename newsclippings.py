@@ -84,6 +84,7 @@ from _newsclippings.storage import (
     report_cache_errors,
 )
 from _newsclippings.tables import Int64s
+from _newsclippings.train import make_known_to_transformers, predict
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -115,6 +116,7 @@ __all__ = [
     "join_images",
     "join_vectors",
     "load",
+    "predict",
     "read_embeddings",
     "read_faces",
     "verify",
@@ -123,6 +125,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
+make_known_to_transformers()
 
 
 def _lock_folder(folder: str) -> FileLock:

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "train": ["builder", "pictures", "rows"],
+    "train": ["builder", "pictures", "rows", "hub"],
     "newsclippings": [
         "builder",
         "inputs",
@@ -64,6 +64,7 @@ MAY_IMPORT = {
         "show",
         "embed",
         "evaluate",
+        "train",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
