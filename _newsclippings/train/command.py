@@ -49,8 +49,17 @@ from _newsclippings.train.data import (
     read_shard_sizes,
 )
 from _newsclippings.train.evaluate import predict, validate, write_report
-from _newsclippings.train.lora import merge_adapters
-from _newsclippings.train.options import CONTROLS, LOCATION_FLAGS, Options, UsageError, given_flags, parse, read_flags
+from _newsclippings.train.lora import merge_adapters, require_peft
+from _newsclippings.train.options import (
+    CONTROLS,
+    LOCATION_FLAGS,
+    SHARDED_LORA,
+    Options,
+    UsageError,
+    given_flags,
+    parse,
+    read_flags,
+)
 from _newsclippings.train.places import SEEDS, check_new_report, check_report, check_run, check_seeds, list_inputs
 from _newsclippings.train.recipes import find_changes
 from _newsclippings.train.seeds import format_seeds, summarise_seeds
@@ -413,6 +422,11 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         eval_dataset=validation,
         data_collator=TensorCollator(collator),
     )
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if sharded and options.lora is not None:
+        raise ValueError(SHARDED_LORA)  # `accelerate` can divide it, too
+    if sharded:
+        models.make_shardable(model)
     trainer.shuffle, trainer.patience, trainer.collator = options.shuffle, options.patience, collator
     trainer.add_callback(EpochCallback(rows))
     trainer.add_callback(BestCallback(options.patience, checkpoint))
@@ -424,6 +438,8 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
+    if sharded and rank == 0:  # each rank had a part of it
+        model = models.load_classifier(folder)[0]
     return model, collator
 
 
@@ -456,6 +472,8 @@ def main(arguments: list[str]) -> dict[str, Any]:
         return evaluate_run(arguments, options, training)
     folder = Path(training.output_dir)
     push = take_push(training)
+    if options.lora is not None:
+        require_peft()
     if not training.process_index:
         check_run(folder, list_inputs(options), training)
         # check the other rows before the training; a stream must be read for that

@@ -105,6 +105,9 @@ class Classifier(PreTrainedModel):
         self.head = nn.Sequential(*layers, nn.Linear(width, 2))
         self.post_init()
 
+    def get_input_embeddings(self) -> None:
+        """Return none: captions and pictures have one each, in the backbone."""
+
     def init_weights(self) -> None:
         """Keep the weights of the layers: those of a model that was loaded, and torch's own of the head."""
 
@@ -128,8 +131,11 @@ class Classifier(PreTrainedModel):
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         if args:
             raise bad_argument("a second positional argument")
-        model, _ = load_classifier(fetch_run(place, **kwargs))
-        return model.to(dtype).eval() if isinstance(dtype, torch.dtype) else model.eval()
+        model = load_classifier(fetch_run(place, **kwargs))[0]
+        model.eval()
+        if isinstance(dtype, torch.dtype):
+            model.to(dtype)
+        return model
 
     def save_pretrained(self, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save weights, configuration and tokenizer, for `AutoModel` and `AutoProcessor`."""
@@ -181,6 +187,18 @@ class Classifier(PreTrainedModel):
                 if chosen:
                     groups.append({"params": chosen, "lr": rate, "weight_decay": 0.0 if biases else weight_decay})
         return groups
+
+
+def make_shardable(model: nn.Module) -> None:
+    """Turn single numbers, such as CLIP's logit scale, into buffers: FSDP cannot divide them, and none has a gradient.
+
+    Their names in the weights stay.
+    """
+    for part in [*model.modules()]:
+        for name, value in [*part.named_parameters(recurse=False)]:
+            if value.dim() == 0:
+                delattr(part, name)
+                part.register_buffer(name, value.detach())
 
 
 def make_classifier(options: Options, widths: Mapping[str, int] | None = None) -> tuple[Classifier, Any]:
@@ -392,7 +410,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any]:
     def make_it() -> Classifier:
         return Classifier(config, None if backbone is None else _make_backbone(backbone), options)
 
-    model = build_module(where, make_it, check_shapes(weights, shapes))
+    model = build_module(where, make_it, check_shapes(weights, shapes, f"weights that fit {where.name}"))
     load_weights(model, folder)
     if backbone is None:
         return model, None

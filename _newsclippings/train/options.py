@@ -69,6 +69,9 @@ BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1, "lora": 1}
 MOST_HIDDEN_LAYERS: Final = 100
 HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+SHARDED_LORA: Final = (
+    "--lora with FSDP or DeepSpeed: each process has a part of the matrices only. Leave one of them out."
+)
 LARGEST_FLAGS: Final = 1_000_000  # characters of a file of flags
 # Names for --features of some columns of the authors' vectors
 FEATURES: Final = {
@@ -381,7 +384,7 @@ def read_flags(arguments: list[str]) -> list[str]:
         if name not in known:
             hint = did_you_mean(str(name), known)
             raise UsageError(f"{place.flags}: {short_repr(name)} is no flag of newsclippings train.{hint} Correct it.")
-        if name.removeprefix("no_") in given:
+        if name in given:
             continue
         values = value if isinstance(value, list) else [value]
         if not values or not all(isinstance(one, str | int | float | bool) for one in values):
@@ -394,7 +397,7 @@ def read_flags(arguments: list[str]) -> list[str]:
 def _known_flags() -> set[str]:
     actions = HfArgumentParser((Options, RunTrainingArguments))._actions
     names = {name.removeprefix("--").replace("-", "_") for action in actions for name in action.option_strings}
-    return names - {"flags", "help", "h"}
+    return {name for name in names if name.removeprefix("no_") not in names - {name}} - {"flags", "help", "h"}
 
 
 def _read_object(place: str) -> dict[str, Any]:
@@ -521,6 +524,8 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     _check_evaluation(options, given)
     _check_validation(options, training, given)
     _check_push(options, training, given)
+    if options.lora is not None and (training.fsdp or training.deepspeed):
+        raise ValueError(SHARDED_LORA)
     if training.activation_checkpointing or training.gradient_checkpointing:
         if options.freeze_backbone:
             raise ValueError("--gradient_checkpointing would change nothing with --freeze_backbone. Leave it out.")

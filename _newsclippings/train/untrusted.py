@@ -170,14 +170,14 @@ def read_base_model(place: Path, name: object) -> str | None:
 
 def read_changes(place: Path, noted: object) -> dict[str, Any]:
     """Check the flags of the recipe that had another value in the training of a run."""
-    changes = {} if noted is None else noted
-    plain = isinstance(changes, dict) and all(
+    changes: dict[str, Any] = noted if isinstance(noted, dict) else {}
+    plain = isinstance(noted, dict | None) and all(
         name in {*OFFICIAL, "lora"} and isinstance(value, bool | int | float | str) and len(str(value)) <= LONGEST_VALUE
         for name, value in changes.items()
     )
     if not plain:
         raise make_error(place, "changes of the recipe as a run notes them", repr(noted)[:80])
-    return dict(changes)
+    return changes
 
 
 def read_widths(place: Path, notes: Mapping[str, Any], columns: Iterable[str]) -> dict[str, int]:

@@ -262,7 +262,7 @@ def test_the_card_of_a_report() -> None:
     parts = [f"`{REPORT['signature']}`", "Recipe: `strong`, but `max_steps 9`.", "Seed: 2.", "torch 2.13.0"]
     parts += ["at revision `815fc4cd74b35788ba8a1524d65c42fb69b03fd4`", "Labels leak", "Apache-2.0", "22 rows"]
     assert [part for part in parts if part not in text] == []
-    found = ModelCard(text)
+    found: Any = ModelCard(text)
     (accuracy, eer) = found.data.eval_results
     assert (accuracy.metric_type, accuracy.metric_value, accuracy.dataset_split) == ("accuracy", 0.75, "test")
     assert (accuracy.dataset_type, accuracy.dataset_config) == ("g-luo/news-clippings", "merged_balanced")
