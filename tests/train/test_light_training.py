@@ -240,7 +240,8 @@ def free_port() -> int:
 # Flags from a file
 
 FILES = {
-    "flags.yaml": "learning_rate: 5e-5\nmax_steps: 7\nstreaming: true\nshuffle: false\ntrain_outlets: [bbc, guardian]\n",
+    "flags.yaml": "learning_rate: 5e-5\nmax_steps: 7\nstreaming: true\nshuffle: false\n"
+    "train_outlets: [bbc, guardian]\n",
     "flags.json": '{"learning_rate": 5e-5, "max_steps": 7, "streaming": true, "shuffle": false, '
     '"train_outlets": ["bbc", "guardian"]}',
 }
