@@ -45,7 +45,7 @@ def predict(model: Any, caption: str | Sequence[str], picture: Any) -> Any:
         ValueError: the run is damaged.
     """
     _require(_TO_PREDICT, "A prediction")
-    from _newsclippings.train.predict import predict_pairs
+    from _newsclippings.train.pairs import predict_pairs
 
     return predict_pairs(model, caption, picture)
 

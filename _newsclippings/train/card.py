@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from _newsclippings.facts import CITATION, ENV_DATA_DIR, HUB_REPO, HUB_REVISION, LICENSE, NAME, VERSION, VISUAL_NEWS_URL
-from _newsclippings.storage import Maker, check_output, write_text
+from _newsclippings.storage import Maker, check_output, outputs, write_text
 from _newsclippings.text import printable
 from _newsclippings.train.classifier_config import ClassifierConfig
 from _newsclippings.train.options import CONTROLS, HUB_NAME, Options
@@ -60,14 +60,15 @@ class Measured(NamedTuple):
 
 
 def read_measured(report: Mapping[str, Any]) -> Measured:
-    """Read the content of measures.json: the JSON of `newsclippings evaluate`, with facts of the run beside it."""
+    """Read the content of measures.json: the JSON of `newsclippings evaluate`, with the facts of the run as `run`."""
     found, rows = report.get("measures", report), report.get("rows", 0)
     values = {
         name: (found[name]["value"], found[name]["low"], found[name]["high"])
         for name in DEFINITIONS
         if isinstance(found.get(name), Mapping)
     }
-    facts = {name: report[name] for name in ("seed", "versions") if name in report}
+    run = report.get("run", {})
+    facts = {name: run[name] for name in ("seed", "versions") if name in run}
     count = rows.get("found", 0) if isinstance(rows, Mapping) else rows
     return Measured(int(count), str(report.get("signature", "")), values, facts)
 
@@ -100,6 +101,7 @@ def list_pushed(folder: Path) -> dict[str, Path]:
     """List the files of a run to push: name in the repository -> file."""
     found = {name: folder / name for name in PUSHED if (folder / name).is_file()}
     tokens = sorted(file for file in (folder / "tokenizer").glob("*") if file.is_file())
+    found |= {file.name: file for file in sorted(folder.glob("*.png")) if outputs.EVALUATION.wrote(file)}
     return found | {f"tokenizer/{file.name}": file for file in tokens}
 
 

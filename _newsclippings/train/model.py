@@ -132,7 +132,7 @@ class Classifier(PreTrainedModel):
         if args:
             raise bad_argument("a second positional argument")
         model = load_classifier(fetch_run(place, **kwargs))[0]
-        model.eval()
+        model.train(mode=False)
         if isinstance(dtype, torch.dtype):
             model.to(dtype)
         return model

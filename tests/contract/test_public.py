@@ -106,6 +106,7 @@ PARAMETERS = {
     ],
     "join_vectors": ["dataset", "embeddings", "vector_dtype", "storage_options", "token"],
     "load": ["config", "split", "streaming", "fields"],
+    "predict": ["model", "caption", "picture"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
     "verify": [

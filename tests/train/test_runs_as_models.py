@@ -239,8 +239,7 @@ REPORT = {
         "brier": None,
     },
     "by": {},
-    "seed": 2,
-    "versions": {"newsclippings": "1.1.0", "torch": "2.13.0"},
+    "run": {"seed": 2, "versions": {"newsclippings": "1.1.0", "torch": "2.13.0"}},
 }
 
 

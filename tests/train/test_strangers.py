@@ -278,6 +278,13 @@ COMMON = [
     "a patch without end", "weights that are cut", "no weights", "a tensor more", "weights elsewhere",
     "tokens elsewhere", "tokens that are none", "a tokenizer of its own",
 ]  # fmt: skip
+
+
+def endless_adapters(folder: Path) -> None:
+    about("options", lora=10**7)(folder)
+    tensors(head__lora_A__x=torch.zeros(1))(folder)
+
+
 OF_CONFIG: dict[str, tuple[Change, str]] = {
     **{name: REFUSED[name] for name in COMMON},
     "another type": (change_json("config.json", model_type="bert"), "expected a model of type newsclippings"),
@@ -285,9 +292,7 @@ OF_CONFIG: dict[str, tuple[Change, str]] = {
     "a place as its base": (change_json("config.json", base_model="/etc"), "expected the name of a model on the Hub"),
     "a long change": (change_json("config.json", changes={"seed": "x" * 99}), "expected changes of the recipe"),
     "another change": (change_json("config.json", changes={"data_dir": "x"}), "expected changes of the recipe"),
-    "adapters without end": (
-        lambda f: (about("options", lora=10**7)(f), tensors(head__lora_A__x=torch.zeros(1))(f)), "weights that fit",
-    ),
+    "adapters without end": (endless_adapters, "weights that fit"),
     "a config elsewhere": (link("config.json"), "expected a plain file of its folder"),
 }  # fmt: skip
 
