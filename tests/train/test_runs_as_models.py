@@ -359,6 +359,7 @@ def test_pushed_and_loaded(hub: Hub, scene: Path, tmp_path: Path) -> None:
     assert len(hub.repo(REPO)["commits"]) >= 2
 
 
+@pytest.mark.sweep
 def test_what_is_not_pushed(hub: Hub, run: Path, scene: Path) -> None:
     """Repositories that are public or of another program, a missing token, and checkpoints are errors of one line."""
     hub.make(REPO, private=False)
