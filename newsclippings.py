@@ -85,6 +85,7 @@ from _newsclippings.storage import (
 )
 from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
 from _newsclippings.tables import Int64s
+from _newsclippings.train import make_known_to_transformers, predict
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -121,6 +122,7 @@ __all__ = [
     "load",
     "measure_leak",
     "open_test_set",
+    "predict",
     "read_embeddings",
     "read_faces",
     "verify",
@@ -129,6 +131,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
+make_known_to_transformers()
 
 
 def _lock_folder(folder: str) -> FileLock:

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
     "suite": ["inputs", "matches", "corpus", "evidence", "rows", "pictures", "evaluate"],
-    "train": ["builder", "pictures", "rows"],
+    "train": ["builder", "pictures", "rows", "hub"],
     "newsclippings": [
         "builder",
         "inputs",
@@ -69,6 +69,7 @@ MAY_IMPORT = {
         "embed",
         "evaluate",
         "suite",
+        "train",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]

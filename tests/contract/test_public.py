@@ -112,6 +112,7 @@ PARAMETERS = {
     "load": ["config", "split", "streaming", "fields"],
     "measure_leak": ["folder", "split", "data_dir", "storage_options", "fields"],
     "open_test_set": ["name", "location"],
+    "predict": ["model", "caption", "picture"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
     "verify": [
