@@ -119,6 +119,7 @@ TEXTS: Final = {
     "image_metadata": ("struct", "The same of the picture's article."),
     "article": ("string", "Text of the caption's article."),
     "article_full": ("string", "The caption's article as it was collected: a JSON file, unparsed."),
+    "image_file": ("string", "Absolute path of the picture's file on this machine."),
 }
 
 # Folders below data_dir that are searched: the authors' tree first, then layouts that users have.
@@ -200,6 +201,7 @@ def columns_of(
     vectors: Mapping[str, Vectors] | None = None,
     metadata: bool = False,
     articles: bool | str = False,
+    image_file: bool = False,
 ) -> Columns:
     """Return the columns that follow from the options of a build, in order.
 
@@ -208,6 +210,7 @@ def columns_of(
         vectors: column -> its vectors, in order.
         metadata: add the columns `metadata` and `image_metadata`.
         articles: True adds the column `article`, `"full"` the column `article_full`.
+        image_file: add the column `image_file`.
     """
     columns: Columns = {}
     for name, (kind, _) in COLUMNS.items():
@@ -220,6 +223,8 @@ def columns_of(
         columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
     if articles:
         columns["article_full" if articles == FULL else "article"] = _TEXT
+    if image_file:
+        columns["image_file"] = _TEXT
     return columns
 
 

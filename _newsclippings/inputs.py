@@ -256,6 +256,8 @@ def build_id(config: Request, inputs: Inputs) -> str:
         "check_images": config.check_images,
         "inputs": hashlib.sha256(content).hexdigest(),
     }
+    if config.image_file:
+        options["image_file"] = True
     if inputs.own_vectors:
         options["vectors"] = {name: inputs.vectors[name] for name in inputs.own_vectors}
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()

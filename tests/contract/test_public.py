@@ -48,6 +48,7 @@ PARAMETERS = {
         "links",
         "links_root",
         "vector_dtype",
+        "image_file",
     ],
     "NewsCLIPpingsError": ["message"],
     "NoSpaceError": ["message", "number"],
