@@ -54,6 +54,7 @@ IMAGES: Final = ("bytes", "path", "none")
 FULL: Final = "full"  # the value of the option `articles` for the original articles
 ARTICLES: Final = (True, False, FULL)
 MISSING: Final = ("error", "null", "drop_pair")
+EXPORT_FORMS: Final = ("hydrated", "llava", "messages", "csv", "webdataset")  # of `newsclippings export`
 
 # A config of built folders: each picture of the configs without an image column, stored once
 SHARED_PICTURES: Final = "images"

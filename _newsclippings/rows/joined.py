@@ -245,7 +245,7 @@ class JoinedSplit:
         return pa.StructArray.from_arrays(fields, ["bytes", "path"], mask=absent)
 
     def _full_paths(self, rows: Int32s) -> pa.Array:
-        """Return the absolute paths (Arrow string) of the pictures of records; the joiner checked that they are files."""
+        """Return the absolute paths (Arrow string) of records' pictures, which the joiner checked to be files."""
         files = self.pictures if isinstance(self.pictures, FolderPictures | UnionPictures) else None
         return files.full_paths(rows) if files is not None else pa.nulls(len(rows), pa.string())
 

@@ -57,6 +57,7 @@ PARAMETERS = {
     "Report": ["missing", "invalid", "counts", "files", "pictures", "looked_at", "notes", "next"],
     "UnsafePathError": ["message"],
     "VectorsReport": ["folder", "problems", "notes", "ids", "unread", "compared", "least_cosine"],
+    "as_messages": ["dataset", "prompt"],
     "compute_metrics": ["eval_dataset"],
     "decode_small": ["image", "side"],
     "embed": [
