@@ -66,8 +66,8 @@ class _Chat:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["caption"] is None or row["image"] is None:
             what = "caption" if row["caption"] is None else "picture"
-            message = f"row {row['index']} has no {what}, so it cannot be a chat. Build with missing='drop_pair'."
-            raise MissingDataError(message)
+            problem = f"row {row['index']} has no {what}, so it cannot be a chat. Build with missing='drop_pair'."
+            raise MissingDataError(problem)
         messages = make_messages(self.prompt, row["caption"], row["falsified"])
         for message in messages:  # all parts have the same keys, as a table needs
             message["content"] = [{"type": part["type"], "text": part.get("text")} for part in message["content"]]

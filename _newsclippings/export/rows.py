@@ -58,7 +58,9 @@ class JoinedRows:
         """
         joiner, self._splits = join_config(request, cache_folder() / NAME, inputs)
         self._request, self._inputs = request, joiner.inputs
-        self.index = {split: np.flatnonzero(joined.rows.keep) for split, joined in self._splits.items()}
+        self.index: Mapping[str, Int64s] = {
+            split: np.flatnonzero(joined.rows.keep) for split, joined in self._splits.items()
+        }
         damages = sorted({damage for joined in self._splits.values() for damage in joined.damages})
         pictures = pictures_state(*folders_of(*(joined.pictures for joined in self._splits.values())))
         self.identity = _digest(build_id(request, self._inputs), pictures, *damages)
@@ -112,7 +114,9 @@ class BuiltRows:
         for split in names:
             self._shards[split] = [(shard, self._read_index(shard)) for shard in manifest.shards_of(split)]
         nothing = np.empty(0, np.int64)
-        self.index = {s: np.concatenate([nothing, *(i for _, i in shards)]) for s, shards in self._shards.items()}
+        self.index: Mapping[str, Int64s] = {
+            s: np.concatenate([nothing, *(i for _, i in shards)]) for s, shards in self._shards.items()
+        }
         if any((np.diff(index) <= 0).any() for index in self.index.values()):
             raise bad_file(self._place, "rows in the order of their index", "another order")
 
