@@ -45,7 +45,7 @@ def collate(rows: list[dict[str, Any]]) -> tuple[Any, Any, Any]:
     return torch.stack(pixels) / 255, torch.tensor(letters) / 100, torch.tensor([row["falsified"] for row in rows])
 
 
-def main(data_dir: str | None = None, epochs: int = 3) -> float:
+def main(data_dir: str | None = None, *, epochs: int = 3) -> float:
     """Train, and return the last loss."""
     train = newsclippings.load("merged_balanced", split="train", data_dir=data_dir)
     train = train.cast_column("image", Image(decode=False))

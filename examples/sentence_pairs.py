@@ -11,7 +11,7 @@ import sys
 import newsclippings
 
 
-def main(model: str, data_dir: str | None = None, steps: int = 500) -> float:
+def main(model: str, data_dir: str | None = None, *, steps: int = 500) -> float:
     """Train, and return the loss."""
     from sentence_transformers import (
         SentenceTransformer,

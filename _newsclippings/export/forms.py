@@ -100,8 +100,8 @@ def _json(value: Row) -> str:
 
 def _csv(values: list[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(values)  # so that fields with either are quoted
+    return text.getvalue().removesuffix("\r\n")
 
 
 _SOURCES = json.dumps({str(k): name for k, name in enumerate(SOURCE_DATASETS)})

@@ -342,6 +342,8 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["evaluate", str(predictions), "--data-dir", data],
         ["evaluate", str(predictions), "--built", out],
+        ["export", f"{out}-csv", "--as", "csv", "--data-dir", data],
+        ["export", f"{out}-tars", "--as", "webdataset", "--built", out],
         ["infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,37 @@ def test_pairs_are_dropped_and_row_numbers_stay(new_world: Callable[..., World],
     if form == "csv":
         with open(tmp_path / "out/test.csv", newline="", encoding="utf-8") as file:
             assert [int(line["index"]) for line in csv.DictReader(file)] == [row["index"] for row in rows]
+
+
+ODD = 'He said "a,b"\r\n\x00\x1b[31m{"id": 1}, <image> {caption} \u2028 \U0001f98a\r=1+1\n'
+
+
+@pytest.mark.parametrize("form", EXPORT_FORMS)
+def test_odd_captions_are_read_back(new_world: Callable[..., World], tmp_path: Path, form: str) -> None:
+    """Quotes, line breaks, control characters and braces are data."""
+    world = new_world(tar=False, metadata=False)
+    for record in world.records.values():
+        record.caption = ODD
+    world.write_data_json()
+    out = tmp_path / "out"
+    count = export(world, out, form, "--split", "test")["test"]
+    if form == "hydrated":
+        found = [a["caption"] for a in json.loads((out / "data/merged_balanced/test.json").read_text())["annotations"]]
+    elif form == "llava":
+        texts = [s["conversations"][0]["value"] for s in json.loads((out / "test.json").read_text())]
+        found = [text.removeprefix('<image>\nNews caption: "').partition('"\nDoes the')[0] for text in texts]
+    elif form == "messages":
+        lines = (out / "test.jsonl").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        texts = [json.loads(line)["messages"][0]["content"][1]["text"] for line in lines]
+        found = [text.removeprefix('News caption: "').partition('"\nDoes the')[0] for text in texts]
+    elif form == "csv":
+        with open(out / "test.csv", newline="", encoding="utf-8") as file:
+            found = [line["caption"] for line in csv.DictReader(file)]
+    else:
+        with tarfile.open(out / "test-00000.tar") as tar:
+            read = {name: tar.extractfile(name) for name in tar.getnames() if name.endswith(".txt")}
+            found = [file.read().decode() for file in read.values() if file]
+    assert found == [ODD] * count
 
 
 def test_a_built_folder_with_nulls_is_refused(new_world: Callable[..., World], tmp_path: Path) -> None:
