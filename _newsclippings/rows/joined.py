@@ -15,7 +15,7 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, Union
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
-from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
 from _newsclippings.vectors import Embeddings
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
@@ -46,9 +46,10 @@ class JoinedSplit:
         vectors: column -> what they are.
         metadata: Arrow table sorted by id; None without metadata.
         image_file: whether there is a column with the paths of the pictures' files.
+        evidence: Arrow table sorted by index; None without evidence.
         decode_check: decodes each picture that is looked for; None without `check_images`.
         fetch: fetches the pictures of records before they are decoded.
-        kept: the kept tables that hold `rows` and `metadata`.
+        kept: the kept tables that hold `rows`, `metadata` and `evidence`.
         captions_from: name of the file with the records.
         damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
         searched: the files and folders with records and pictures, as an error names them.
@@ -68,6 +69,7 @@ class JoinedSplit:
     vectors: dict[str, Vectors] = field(default_factory=dict)
     metadata: pa.Table | None = None
     image_file: bool = False
+    evidence: pa.Table | None = None
     decode_check: DecodeCheck | None = None
     fetch: Callable[[Pictures, Int32s], None] | None = None
     kept: tuple[KeptTable, ...] = ()
@@ -189,6 +191,9 @@ class JoinedSplit:
         if self.metadata is not None:
             known = int64s(self.metadata["id"])
             coverage |= {column: int((lookup(known, ids[key]) >= 0).sum()) for column, key in METADATA_COLUMNS.items()}
+        if self.evidence is not None:
+            index = np.flatnonzero(keep) + start
+            coverage["evidence"] = int((lookup(int64s(self.evidence["index"]), index) >= 0).sum())
         return replace(report, coverage=coverage, damage=self.damage, captions_from=self.captions_from)
 
     def _check(self, start: int, stop: int) -> None:
@@ -232,6 +237,9 @@ class JoinedSplit:
             table = table.append_column(self.article_column, _texts(self.articles, records))
         if self.image_file:
             table = table.append_column("image_file", self._full_paths(images))
+        if self.evidence is not None:
+            places = lookup(int64s(self.evidence["index"]), values_of(table["index"]).astype(np.int64))
+            table = table.append_column("evidence", self.evidence["evidence"].take(as_array(places, places < 0)))
         return table
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
