@@ -59,7 +59,8 @@ def _hydrate(row: Row, _: Context) -> str:
 
     news_clippings_training (datasets/news_clippings.py) takes `caption`, `image_path`, `id` and `falsified` of each
     annotation; its configuration has the folder that the paths are relative to (configs/news_clippings.yaml: images).
-    Its database (datasets/database.py) takes the list `annotations`. Sniffer renames these keys in its own files.
+    Its database (datasets/database.py) takes the list `annotations`. Sniffer's own files have
+    other keys: `img_path`, `idx` and `answer` (lavis/datasets/datasets/newsclip_factvqa_datasets.py).
     """
     score = row["similarity_score"]
     annotation = {
