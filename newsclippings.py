@@ -32,6 +32,7 @@ from fsspec.core import url_to_fs
 from _newsclippings.builder import (
     INFO_FILE,
     NewsCLIPpingsConfig,
+    as_messages,
     check_arguments,
     check_replaced,
     check_space_for_pictures,
@@ -111,6 +112,7 @@ __all__ = [
     "UnsafePathError",
     "VectorsReport",
     "as_if_unlabelled",
+    "as_messages",
     "compute_metrics",
     "decode_small",
     "embed",

@@ -12,6 +12,7 @@ from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
 from _newsclippings.cli.evaluate import evaluate
+from _newsclippings.cli.export import export
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -66,6 +67,7 @@ for command in (
     download,
     embed,
     evaluate,
+    export,
     evidence,
     overlap,
     train,
