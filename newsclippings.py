@@ -83,6 +83,7 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
+from _newsclippings.suite import Benchmark, benchmark
 from _newsclippings.tables import Int64s
 from _newsclippings.vectors import read_embeddings, read_faces
 
@@ -91,6 +92,7 @@ __all__ = [
     "BadFileError",
     "BadPickleError",
     "BadTarError",
+    "Benchmark",
     "ConfigError",
     "DataNotFoundError",
     "EmbedReport",
@@ -108,6 +110,7 @@ __all__ = [
     "Report",
     "UnsafePathError",
     "VectorsReport",
+    "benchmark",
     "compute_metrics",
     "decode_small",
     "embed",

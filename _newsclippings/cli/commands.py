@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.benchmark import benchmark
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
 from _newsclippings.cli.evaluate import evaluate
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 for command in (
+    benchmark,
     cli_folder.build,
     cli_folder.card,
     cli_folder.croissant,

@@ -1,14 +1,24 @@
 """Measure the predictions of any model on the official labels, with intervals, and compare models."""
 
-from _newsclippings.evaluate.evaluation import Evaluation, choose_pairs, compute_metrics, evaluate, read_answers
-from _newsclippings.evaluate.intervals import measure
+from _newsclippings.evaluate.evaluation import (
+    Evaluation,
+    choose_pairs,
+    compute_metrics,
+    evaluate,
+    read_answers,
+    summarise,
+)
+from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
+from _newsclippings.evaluate.report import FORMS
 from _newsclippings.evaluate.truth import load_truth
 
 __all__ = [
+    "FORMS",
     "MEASURES",
     "Evaluation",
+    "Measured",
     "Rows",
     "choose_pairs",
     "compute_metrics",
@@ -19,4 +29,5 @@ __all__ = [
     "measure",
     "read_answers",
     "require_matplotlib",
+    "summarise",
 ]

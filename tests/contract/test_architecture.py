@@ -53,6 +53,19 @@ MAY_IMPORT = {
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
     "train": ["builder", "pictures", "rows"],
+    "suite": [
+        "inputs",
+        "matches",
+        "corpus",
+        "rows",
+        "folder",
+        "check",
+        "pictures",
+        "vectors",
+        "embed",
+        "evaluate",
+        "train",
+    ],
     "newsclippings": [
         "builder",
         "inputs",
@@ -64,6 +77,7 @@ MAY_IMPORT = {
         "show",
         "embed",
         "evaluate",
+        "suite",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]

@@ -1,0 +1,10 @@
+"""The benchmark suite: published baselines, run again on the official rows and compared with their numbers."""
+
+from _newsclippings.suite.benchmark import BASELINES, Benchmark, benchmark, describe_baselines
+
+__all__ = [
+    "BASELINES",
+    "Benchmark",
+    "benchmark",
+    "describe_baselines",
+]
