@@ -69,17 +69,17 @@ def _measure_rule(run: Run, rule: str, parts: Mapping[str, Labelled], falsified:
         found.append(_measure(scores, falsified, test, masks))
     lines = []
     for position, name in enumerate(masks):
-        for number in ("f1_weighted", "accuracy_at_eer") if name == "both" else ("accuracy",):
-            published = PUBLISHED if number == PUBLISHED.measure else None
+        for chosen in ("f1_weighted", "accuracy_at_eer") if name == "both" else ("accuracy",):
+            published = PUBLISHED if chosen == PUBLISHED.measure else None
             where = "bbc and guardian" if name == "both" else name
             method = Method(f"{where}, {rule} rule", FIT, SIDES, published)
-            group = summarise([each[position] for each in found])[number]
+            group = summarise([each[position] for each in found])[chosen]
             rows = int(masks[name].sum())
             signature = "|".join([
                 f"newsclippings|v:{VERSION}|config:{'+'.join(run.configs)}|split:test|rows:{rows}|matches:{digests}",
                 f"outlets:{name} by {rule}|thr:0.5|ci:captions,{len(found[0][position].draws['accuracy'])},seed0",
             ])  # fmt: skip
-            line = run.line(method, number, group, rows, signature, files, {})
+            line = run.line(method, chosen, group, rows, signature, files, {})
             lines.append({**line, "seeds": run.seeds})
     return lines
 

@@ -25,7 +25,8 @@ def _fit_frequency(_: Rows, __: Bools, ___: Rows, ____: Bools, _____: int) -> Sc
 
     def score(rows: Rows) -> Floats:
         _pictures, places, counts = np.unique(rows.image_ids, return_inverse=True, return_counts=True)
-        return counts[places] / counts.max()
+        frequency: Floats = counts[places] / counts.max()
+        return frequency
 
     return score
 

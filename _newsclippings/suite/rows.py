@@ -64,8 +64,8 @@ class Rows:
     def take(self, which: npt.NDArray[Any]) -> "Rows":
         """Return some of the rows: a mask, or their numbers."""
         columns = {name: VectorsOfRows(each.vectors, each.places[which]) for name, each in self.columns.items()}
-        arrays = (self.ids, self.image_ids, self.outlets, self.image_outlets)
-        return Rows(*(array[which] for array in arrays), columns)
+        sides = self.outlets[which], self.image_outlets[which]
+        return Rows(self.ids[which], self.image_ids[which], *sides, columns)
 
     def vectors(self, name: str) -> Float32s:
         """Return the vectors of a column: float32 (N, width)."""
@@ -73,7 +73,8 @@ class Rows:
         return column.vectors[column.places]
 
 
-class Labelled(NamedTuple):
+@dataclass(frozen=True)
+class Labelled:
     """Rows of one split, and what only the trainer and `evaluate` may see.
 
     Attributes:
@@ -138,12 +139,14 @@ def load_rows(
     joins = [join_config(request, cache_folder() / NAME)[1][split] for request in requests]
     tables = [joined.rows.table(0, len(joined.rows))[0] for joined in joins]
     keys = {key: np.concatenate([int64s(table[key]) for table in tables]) for key in ("id", "image_id")}
-    outlets = (np.concatenate([_outlets(table[key]) for table in tables]) for key in ("source", "image_source"))
+    outlets, image_outlets = (
+        np.concatenate([_outlets(table[key]) for table in tables]) for key in ("source", "image_source")
+    )
     columns = {}
     for name, (column, _) in chosen.items():
         facts = joins[0].vectors[column]
         columns[name] = _load_vectors(joins[0].embeddings[column], keys[facts.key], facts.width, facts.several)
-    rows = Rows(keys["id"], keys["image_id"], *outlets, columns)
+    rows = Rows(keys["id"], keys["image_id"], outlets, image_outlets, columns)
     index = np.concatenate([values_of(table["index"]).astype(np.int64) for table in tables])
     number = np.repeat(np.arange(len(configs)), [len(table) for table in tables])
     if evidence is not None:
@@ -154,8 +157,7 @@ def load_rows(
 
 
 def _outlets(column: pa.ChunkedArray) -> Int64s:
-    found = pc.index_in(column, value_set=array_of(OUTLETS, pa.string()))
-    return values_of(found, -1).astype(np.int64)
+    return values_of(pc.index_in(column, value_set=array_of(OUTLETS, pa.string())), -1).astype(np.int64)
 
 
 def _load_vectors(embeddings: Embeddings, keys: Int64s, width: int, several: bool) -> VectorsOfRows:
@@ -178,7 +180,8 @@ def _load_vectors(embeddings: Embeddings, keys: Int64s, width: int, several: boo
 def normalise(vectors: Float32s) -> Float32s:
     """Make vectors (N, width) of length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    found: Float32s = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return found
 
 
 def _add_evidence(

@@ -25,7 +25,8 @@ pytest.importorskip("sklearn")
 SUITE = Path(newsclippings.__file__).parent / "_newsclippings" / "suite"
 ON_FEATURES = ["priors", "clip-cosine", "probe", "muse", "cross-outlet"]
 SOLVES = {"both sides", "cosine", "mlp", "products", "img_txt DT", "img_txt RF", "img_txt MLP"}  # see both sides
-BLIND = {"text only", "picture only", "picture frequency", "linear"}  # see one side, or no interaction
+BLIND = {"text only", "picture only", "picture frequency"}  # see one side
+SMALL = {"train": 160, "val": 80, "test": 80}
 CONTROLS = {"control: shuffled labels", "control: own pictures"}
 
 
@@ -47,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_all(world: tuple[Path, dict[str, str]], names: list[str]) -> dict[str, dict[str, Any]]:
     root, places = world
-    lines = {}
+    lines: dict[str, dict[str, Any]] = {}
     for name in names:
         config = "merged_balanced" if name == "cross-outlet" else None
         result = benchmark(name, seeds=1, vectors=places, data_dir=root, out="out", config=config)
@@ -57,17 +58,19 @@ def run_all(world: tuple[Path, dict[str, str]], names: list[str]) -> dict[str, d
 
 @pytest.mark.parametrize("name", ON_FEATURES)
 def test_the_learnable_world_is_solved_by_those_that_see_both_sides(worlds: Any, name: str) -> None:
-    """A baseline that compares picture and caption solves it; one that sees one side, or adds both up, is at chance."""
+    """A baseline that compares picture and caption solves it; one that sees one side, or adds both up, does not."""
     for method, line in run_all(worlds[True], [name]).items():
         if method in SOLVES or "rule" in method:
             assert line["value"] > 0.97, method
         elif method in BLIND | CONTROLS:
             assert abs(line["value"] - 0.5) <= 0.03, method
+        elif method == "linear":
+            assert line["value"] < 0.55  # adds both sides up
         else:
             assert (method, line["value"]) == ("control: ids", 1)
         if method in CONTROLS or method == "control: ids":
             assert line["verdict"] == "as it has to be"
-        elif method in BLIND - {"linear"}:
+        elif method in BLIND:
             assert line["verdict"] == "at chance"
 
 
@@ -113,9 +116,9 @@ def test_a_threshold_of_validation_is_chosen_by_evaluate(worlds: Any) -> None:
     assert line["low"] < line["high"] == 1  # Wilson's interval, and not 100 to 100
 
 
-def test_the_same_seed_gives_the_same_predictions(worlds: Any) -> None:
+def test_the_same_seed_gives_the_same_predictions(tmp_path: Path) -> None:
     """Runs of one seed are equal to the byte; those of others differ. Files are replaced by the next run."""
-    root, places = worlds[True]
+    root, places = tmp_path, write_colours(tmp_path, learnable=True, pairs=SMALL)
     texts = []
     for _ in range(2):
         lines = benchmark("probe", seeds=2, vectors=places, data_dir=root, out="out").lines
@@ -126,7 +129,7 @@ def test_the_same_seed_gives_the_same_predictions(worlds: Any) -> None:
 
 def test_the_authors_vectors_are_the_default(tmp_path: Path) -> None:
     """Without vectors the pickles are read: all five kinds by `all`, also where an id has several faces or none."""
-    write_colours(tmp_path, learnable=True, pairs={"train": 160, "val": 80, "test": 80}, shipped=True)
+    write_colours(tmp_path, learnable=True, pairs=SMALL, shipped=True)
     lines = {line["method"]: line for line in benchmark("probe", seeds=1, data_dir=tmp_path, out="out").lines}
     assert [*lines] == ["linear", "mlp", "products", "all"]
     assert lines["products"]["value"] > 0.9
@@ -242,7 +245,7 @@ def test_errors_of_the_function(worlds: Any, monkeypatch: pytest.MonkeyPatch) ->
     """Options that have no effect are refused; without scikit-learn the error names the extra."""
     root, places = worlds[True]
     with pytest.raises(ConfigError, match="evidence= has no effect on probe"):
-        benchmark("probe", evidence=lambda *_: (), data_dir=root)  # type: ignore[arg-type,return-value]
+        benchmark("probe", evidence=lambda *_: (), data_dir=root)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"vectors=\['pictures'\] is not known"):
         benchmark("probe", vectors={"pictures": "x"}, data_dir=root)
     with pytest.raises(ConfigError, match="seeds=: expected a number from 1 on, found True"):
