@@ -166,6 +166,8 @@ def _check_options(
         raise bad_value("vectors", unknown, SIDES)
     if vectors and model is not None:
         raise ConfigError(f"{option('vectors')} and {option('model')} both name the vectors. Pass one of them.")
+    if (vectors or model is not None) and baseline is CLIP_FINETUNE:
+        raise ConfigError(f"{baseline.name} reads pictures and captions, and no vectors. Leave them out.")
     if evidence is not None and baseline is not MUSE:
         raise ConfigError(f"{option('evidence')} has no effect on {baseline.name}: only muse reads evidence.")
     if train_flags and baseline is not CLIP_FINETUNE:

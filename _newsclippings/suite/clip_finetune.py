@@ -21,9 +21,6 @@ def _no_fit(_: Rows, __: Bools, ___: Rows, ____: Bools, _____: int) -> Scorer:
 
 
 def _run(run: Run) -> list[Line]:
-    if run.vectors:
-        message = "clip-finetune reads pictures and captions, and no vectors. Leave vectors out."
-        raise ConfigError(message)
     lines: list[Line] = []
     for method in CLIP_FINETUNE.methods:
         files = []

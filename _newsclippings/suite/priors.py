@@ -17,7 +17,7 @@ from _newsclippings.suite.rows import Bools, Floats, Rows, VectorsOfRows
 SIDES: Final = ("image", "text")
 POSITIVE: Final = "both sides"
 CHANCE: Final = Published(0.5, "chance; 95 % of such tests are within 1.2 points at 7,264 rows")
-BOTH: Final = network(interact(), hidden=(128,), decay=1e-2, epochs=15)
+BOTH: Final = network(interact(), epochs=15)  # linear, on products and differences
 
 
 def _fit_frequency(_: Rows, __: Bools, ___: Rows, ____: Bools, _____: int) -> Scorer:
@@ -86,7 +86,7 @@ PRIORS: Final = Baseline(
     name="priors",
     about="Text only, picture only, frequency of the picture; controls: positive, negative, and a planted label.",
     needs="vectors of both sides; scikit-learn",
-    cost="a minute",
+    cost="minutes on a CPU",
     methods=(
         Method("text only", network(concatenate("text")), ("text",), CHANCE, expected=Expected()),
         Method("picture only", network(concatenate("image")), ("image",), CHANCE, expected=Expected()),

@@ -22,7 +22,6 @@ Float32s = npt.NDArray[np.float32]
 
 SHIPPED = {"image": "clip_image", "text": "clip_text"}  # the vectors of both sides, unless the user passes others
 _SIDES = {"image": "pictures", "text": "captions"}
-_OWN = "my_"  # before the name of a column of the user's vectors
 # (config, split) -> int64 (M,), numbers of rows; float32 (M, width), vectors of their evidence of each side
 Evidence = Callable[[str, str], tuple[Int64s, Float32s, Float32s]]
 EVIDENCE = ("evidence_image", "evidence_text")
@@ -107,7 +106,7 @@ def name_columns(names: Sequence[str], vectors: Mapping[str, Any]) -> dict[str, 
         Name -> the column of the join, and what `Request.embeddings` takes for it.
     """
     return {
-        name: (f"{_OWN}{name}", (vectors[name], _SIDES[name])) if name in vectors else (SHIPPED.get(name, name), True)
+        name: (f"{name}_vectors", (vectors[name], _SIDES[name])) if name in vectors else (SHIPPED.get(name, name), True)
         for name in names
     }
 
