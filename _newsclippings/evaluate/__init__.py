@@ -3,6 +3,7 @@
 from _newsclippings.evaluate.evaluation import (
     Evaluation,
     choose_pairs,
+    compare,
     compute_metrics,
     evaluate,
     read_answers,
@@ -11,7 +12,7 @@ from _newsclippings.evaluate.evaluation import (
 from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
-from _newsclippings.evaluate.report import FORMS
+from _newsclippings.evaluate.report import FORMS, System
 from _newsclippings.evaluate.truth import load_truth
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "Evaluation",
     "Measured",
     "Rows",
+    "System",
     "choose_pairs",
+    "compare",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",

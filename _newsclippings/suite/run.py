@@ -15,6 +15,7 @@ from _newsclippings.suite.verdicts import Setting, judge
 from _newsclippings.tables import Int64s
 
 PREDICTIONS: Final = Maker("benchmark", (b'{"index": ', b'"score": ', b'"baseline": "'))
+FACTS: Final = Maker("benchmark", (b'{"baseline": "', b'"threshold": '))
 FILES: Final = {"test": "predictions.jsonl", "validation": "validation.jsonl"}
 
 
@@ -81,6 +82,7 @@ class Run:
                 file = self.write(folder, "validation", validation.index, scorer(validation.rows))
                 threshold = f"{BY_VALIDATION}:{file}"
             files.append(self.write(folder, "test", test.index, scorer(test.rows)))
+            self._write_facts(folder, method)
             thresholds.append(threshold)
         return self.describe(method, files, thresholds, others)
 
@@ -97,6 +99,13 @@ class Run:
         lines = (json.dumps({"index": k, "score": score, "baseline": self.baseline.name}) + "\n" for k, score in rows)
         write_text(folder / name, "".join(lines), PREDICTIONS)
         return folder / name
+
+    def _write_facts(self, folder: Path, method: Method) -> None:
+        """Write what `newsclippings leaderboard` shows beside the predictions."""
+        threshold = f"{BY_VALIDATION}:{FILES['validation']}" if method.threshold == BY_VALIDATION else method.threshold
+        facts = {"baseline": self.baseline.name, "name": f"{self.baseline.name}: {method.name}", "threshold": threshold}
+        reads = {"pixels": False, "evidence": self.evidence is not None, "web": False}
+        write_text(folder / "facts.json", json.dumps({**facts, **reads}) + "\n", FACTS)
 
     def describe(
         self, method: Method, files: Sequence[Path], thresholds: Sequence[Any], others: Mapping[str, Line]

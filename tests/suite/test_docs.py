@@ -36,7 +36,7 @@ def test_the_commands_and_snippets_run() -> None:
                 done = run(*words[1:])
                 assert done.exit_code == 0, done.output
                 ran.append(words[1])
-    assert ran == ["benchmark", "evaluate"]
+    assert ran == ["benchmark", "evaluate", "leaderboard"]
 
 
 def test_commands_that_are_not_run_are_understood() -> None:
