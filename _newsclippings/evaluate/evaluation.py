@@ -83,7 +83,7 @@ def evaluate(
     data_dir: str | os.PathLike[str] | None = None,
     built: PlaceLike | None = None,
     partial: bool = False,
-    threshold: Threshold | Sequence[Threshold] | None = None,
+    threshold: Threshold | Sequence[Threshold | None] | None = None,
     cluster: str = "pairs",
     group: bool = False,
 ) -> Evaluation:

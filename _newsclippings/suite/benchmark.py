@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.check import verify
+from _newsclippings.check import Report, check_rows, check_splits
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.embed import embed
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.evaluate import FORMS, load_truth
-from _newsclippings.facts import CONFIGS, SPLITS
+from _newsclippings.facts import CONFIGS, NAME, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
-from _newsclippings.storage import Maker, check_not_input, write_text
+from _newsclippings.matches import read_matches
+from _newsclippings.storage import Maker, cache_folder, check_not_input, local_copy, write_text
 from _newsclippings.suite.baseline import Baseline, Line
 from _newsclippings.suite.clip_cosine import CLIP_COSINE
 from _newsclippings.suite.clip_finetune import CLIP_FINETUNE
@@ -26,7 +27,7 @@ from _newsclippings.suite.probe import PROBE
 from _newsclippings.suite.rows import Evidence, name_columns
 from _newsclippings.suite.run import Run
 from _newsclippings.tables import unique_ids
-from _newsclippings.text import option
+from _newsclippings.text import option, without_secrets
 
 BASELINES: Final = {each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, MUSE, CROSS_OUTLET, CLIP_FINETUNE)}
 SIDES: Final = {"image": "pictures", "text": "captions"}
@@ -125,8 +126,8 @@ def benchmark(
     locations = {side: str(check_path("vectors", location)) for side, location in given.items()}
     sources = check_locations(visual_news)
     inputs = _find_inputs(configs, locations, place, sources)
-    check_not_input(folder, [location for each in inputs for location in each.list_places()])
-    _verify(configs, place, sources)
+    check_not_input(folder / name, [location for each in inputs for location in each.list_places()])
+    _verify(inputs)
     if model is not None:
         locations = _make_vectors(model, configs, folder, place, sources)
         inputs = _find_inputs(configs[:1], locations, place, sources)
@@ -186,12 +187,21 @@ def _find_inputs(
     ]
 
 
-def _verify(configs: Sequence[str], data_dir: str | None, visual_news: list[str] | None) -> None:
-    """Raise an error if an input is damaged. Missing ones are reported by the step that needs them."""
-    report = verify(data_dir, visual_news, configs=configs)
-    if report.invalid:
-        where, what = next(iter(report.invalid.items()))
-        more = f" {len(report.invalid) - 1} more: see `newsclippings verify`." if len(report.invalid) > 1 else ""
+def _verify(inputs: Sequence[Inputs]) -> None:
+    """Raise an error if matches are damaged or break a rule. Other inputs are checked by the step that reads them."""
+    report, matches = Report(), {}
+    for each in inputs:
+        for split, location in each.matches.items():
+            with report.collecting(without_secrets(location)):
+                file = local_copy(location, cache_folder() / NAME / "downloads")
+                matches[each.config, split] = read_matches(file, each.config)
+    for (config, split), table in matches.items():
+        check_rows(report, config, split, table)
+    check_splits(report, matches)
+    faults = {**report.missing, **report.invalid}
+    if faults:
+        where, what = next(iter(faults.items()))
+        more = f" {len(faults) - 1} more: see `newsclippings verify`." if len(faults) > 1 else ""
         raise BadFileError(f"{where}: {what.removeprefix(where).lstrip(': ')}{more}")
 
 

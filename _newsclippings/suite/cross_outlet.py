@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from _newsclippings.errors import bad_file
 from _newsclippings.evaluate import Measured, load_truth, measure, summarise
 from _newsclippings.evaluate import Rows as Answered
 from _newsclippings.facts import CONFIGS, OUTLETS, SPLITS, VERSION
@@ -56,6 +57,9 @@ def _measure_rule(run: Run, rule: str, parts: Mapping[str, Labelled], falsified:
     )
     masks = {"both": np.isin(kept[2], codes), **{OUTLETS[code]: kept[2] == code for code in codes}}
     masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks or not len(source_train.rows) or not len(source_validation.rows):
+        expected = f"rows of {' and '.join(TARGETS)} in test, and of other outlets in train and validation"
+        raise bad_file(f"{'+'.join(run.configs)}, {rule} rule", expected, "none")
     found, files = [], []
     for seed in range(run.seeds):
         learnt = FIT(

@@ -17,7 +17,7 @@ from _newsclippings.suite.rows import Bools, Floats, Rows, VectorsOfRows
 SIDES: Final = ("image", "text")
 POSITIVE: Final = "both sides"
 CHANCE: Final = Published(0.5, "chance; 95 % of such tests are within 1.2 points at 7,264 rows")
-BOTH: Final = network(interact(), epochs=15)  # linear, on products and differences
+BOTH: Final = network(interact(), rates=(1e-2,))  # linear, on products and differences
 
 
 def _fit_frequency(_: Rows, __: Bools, ___: Rows, ____: Bools, _____: int) -> Scorer:

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.config import Request
+from _newsclippings.errors import bad_file
 from _newsclippings.facts import NAME, OUTLETS
 from _newsclippings.rows import join_config
 from _newsclippings.storage import cache_folder
-from _newsclippings.tables import Int64s, array_of, int64s, unique_ids, values_of
+from _newsclippings.tables import Int64s, array_of, int64s, lookup, unique_ids, values_of
 from _newsclippings.vectors import Embeddings
 
 Bools = npt.NDArray[np.bool_]
@@ -192,6 +193,9 @@ def _add_evidence(
         vectors = np.zeros((len(rows) + 1, given[0][side].shape[1]), np.float32)
         for number, parts in enumerate(given):
             of_config = np.flatnonzero(config == number)
-            vectors[of_config[np.searchsorted(index[of_config], parts[0])]] = parts[side]
+            places = lookup(index[of_config], parts[0])
+            if len(parts[0]) != len(parts[side]) or (places < 0).any():
+                raise bad_file(f"evidence: {name}", "a vector for each row number of the split", "others")
+            vectors[of_config[places]] = parts[side]
         columns[name] = VectorsOfRows(normalise(vectors), np.arange(len(rows)))
     return replace(rows, columns={**rows.columns, **columns})

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from _newsclippings.evaluate import Evaluation, evaluate
 from _newsclippings.facts import SPLITS
-from _newsclippings.storage import Maker, write_text
+from _newsclippings.storage import Maker, check_output, foreign_output, write_text
 from _newsclippings.suite.baseline import BY_VALIDATION, SHIPPED_VECTORS, Baseline, Line, Method
 from _newsclippings.suite.rows import Evidence, Floats, Labelled, load_rows
 from _newsclippings.suite.verdicts import Setting, judge
@@ -16,6 +16,7 @@ from _newsclippings.tables import Int64s
 
 PREDICTIONS: Final = Maker("benchmark", (b'{"index": ', b'"score": ', b'"baseline": "'))
 FACTS: Final = Maker("benchmark", (b'{"baseline": "', b'"threshold": '))
+FACTS_FILE: Final = "facts.json"
 FILES: Final = {"test": "predictions.jsonl", "validation": "validation.jsonl"}
 
 
@@ -84,6 +85,7 @@ class Run:
             files.append(self.write(folder, "test", test.index, scorer(test.rows)))
             self._write_facts(folder, method)
             thresholds.append(threshold)
+        self._remove_others(method.name, len(files))
         return self.describe(method, files, thresholds, others)
 
     def folder(self, name: str, seed: int) -> Path:
@@ -100,12 +102,23 @@ class Run:
         write_text(folder / name, "".join(lines), PREDICTIONS)
         return folder / name
 
+    def _remove_others(self, name: str, seeds: int) -> None:
+        """Remove what an earlier run with more seeds wrote."""
+        while (folder := self.folder(name, seeds)).is_dir():
+            for file, maker in {**dict.fromkeys(FILES.values(), PREDICTIONS), FACTS_FILE: FACTS}.items():
+                check_output(folder / file, maker)
+                (folder / file).unlink(missing_ok=True)
+            if any(folder.iterdir()):
+                raise foreign_output(folder, PREDICTIONS.command)
+            folder.rmdir()
+            seeds += 1
+
     def _write_facts(self, folder: Path, method: Method) -> None:
         """Write what `newsclippings leaderboard` shows beside the predictions."""
         threshold = f"{BY_VALIDATION}:{FILES['validation']}" if method.threshold == BY_VALIDATION else method.threshold
         facts = {"baseline": self.baseline.name, "name": f"{self.baseline.name}: {method.name}", "threshold": threshold}
         reads = {"pixels": False, "evidence": self.evidence is not None, "web": False}
-        write_text(folder / "facts.json", json.dumps({**facts, **reads}) + "\n", FACTS)
+        write_text(folder / FACTS_FILE, json.dumps({**facts, **reads}) + "\n", FACTS)
 
     def describe(
         self, method: Method, files: Sequence[Path], thresholds: Sequence[Any], others: Mapping[str, Line]

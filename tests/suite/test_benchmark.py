@@ -125,6 +125,8 @@ def test_the_same_seed_gives_the_same_predictions(tmp_path: Path) -> None:
         texts.append([Path(file).read_bytes() for line in lines for file in line["predictions"]])
     assert texts[0] == texts[1]
     assert len({*texts[0]}) == len(texts[0])
+    benchmark("probe", seeds=1, vectors=places, data_dir=root, out="out")
+    assert [folder.name for folder in Path("out/probe").glob("*/*")] == ["seed-0"] * 3  # none of the run before
 
 
 def test_the_authors_vectors_are_the_default(tmp_path: Path) -> None:
@@ -169,6 +171,14 @@ def test_evidence_gives_six_cosines(worlds: Any) -> None:
     lines = {line["method"]: line["value"] for line in result.lines}
     assert [*lines] == ["six DT", "six RF", "six MLP"]
     assert min(lines.values()) > 0.93
+    with pytest.raises(BadFileError, match="evidence_image: expected a vector for each row number"):
+        benchmark(
+            "muse",
+            vectors=places,
+            data_dir=root,
+            out="out",
+            evidence=lambda *_: (np.array([9999]), *[np.ones((1, 2))] * 2),
+        )
 
 
 def test_outlets_are_left_out_of_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +238,7 @@ def test_the_command(worlds: Any) -> None:
         ("probe -- --max_steps 2", "have no effect on probe"),
         ("probe --seeds 0", "0 is not in the range"),
         ("probe --vectors image={root}/nowhere", "nowhere does not exist"),
-        ("clip-cosine --vectors image={image},text={text} --out {root}/news_clippings", "contains the inputs"),
+        ("clip-cosine --vectors image={image},text={text} --out {root}/news_clippings", "is inside a folder of inputs"),
         ("clip-finetune --vectors image={image},text={text}", "reads pictures and captions, and no vectors"),
     ],
 )

@@ -100,7 +100,7 @@ def test_what_a_benchmark_writes_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("sklearn")
     change_constant(monkeypatch, "DRAWS", 200, of="intervals")
     places = write_colours(tmp_path, learnable=True, pairs={"train": 160, "val": 80, "test": 80})
-    lines = []
+    lines: list[dict[str, Any]] = []
     for name in ("clip-cosine", "probe"):
         lines += benchmark(name, seeds=2, vectors=places, data_dir=tmp_path, out="out").lines
     assert write_leaderboard("out", "page.html", data_dir=tmp_path) == len(lines) == 4
