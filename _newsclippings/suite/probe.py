@@ -18,7 +18,7 @@ PROBE: Final = Baseline(
     name="probe",
     about="Classifiers on both vectors, on their product and difference, and on all of the authors' vectors.",
     needs="vectors of both sides; for `all`, the authors' five kinds (about 9 GB); scikit-learn",
-    cost="minutes on a CPU",
+    cost="a minute of CPU a seed; `all` takes several",
     methods=(
         Method("linear", network(concatenate(*SIDES)), SIDES, _published(0.535), 0.5),
         Method("mlp", network(concatenate(*SIDES), hidden=(256,), decay=1e-2), SIDES, _published(0.533), 0.5),

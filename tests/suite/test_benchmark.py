@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.colours import write_colours
+from support.colours import OUTLETS, write_colours
 from support.command import run
 from support.constants import change_constant
 
@@ -205,6 +205,25 @@ def test_outlets_are_left_out_of_train(tmp_path: Path, monkeypatch: pytest.Monke
     names = [Path(file).name for file in result.lines[0]["predictions"]]
     assert names == [f"predictions-{config}.jsonl" for config in configs]
     assert "config:merged_balanced+scene_resnet_place" in result.lines[0]["signature"]
+
+
+def test_outlets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rows of other outlets to train on, cross-outlet says so; rows without a record have no outlet."""
+    places = write_colours(tmp_path, learnable=True, pairs=SMALL)
+    records = json.loads((tmp_path / "visual_news" / "origin" / "data.json").read_text())
+    used = {row["id"] for row in records[:4]}
+    (tmp_path / "visual_news" / "origin" / "data.json").write_text(json.dumps(records[4:]))
+    options: dict[str, Any] = {"config": "merged_balanced", "seeds": 1, "data_dir": tmp_path, "out": "out"}
+    result = benchmark("cross-outlet", vectors=places, **options)
+    part = load_rows(["merged_balanced"], "train", [], {}, str(tmp_path))
+    unknown = np.isin(part.rows.ids, [*used])
+    assert (part.rows.outlets[unknown] == -1).all()
+    assert (part.rows.outlets[~unknown] >= 0).all()
+    count = int(unknown.sum())
+    assert f"train: {count} rows have no record of their caption, so no outlet: left out." in result.notes
+    change_constant(monkeypatch, "TARGETS", OUTLETS)
+    with pytest.raises(BadFileError, match="and of other outlets in train and validation, found none"):
+        benchmark("cross-outlet", vectors=places, **options)
 
 
 def test_the_command(worlds: Any) -> None:
