@@ -83,7 +83,15 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
-from _newsclippings.suite import Benchmark, benchmark
+from _newsclippings.suite import (
+    Benchmark,
+    as_if_unlabelled,
+    benchmark,
+    evaluate_on,
+    find_overlap,
+    measure_leak,
+    open_test_set,
+)
 from _newsclippings.tables import Int64s
 from _newsclippings.vectors import read_embeddings, read_faces
 
@@ -110,14 +118,19 @@ __all__ = [
     "Report",
     "UnsafePathError",
     "VectorsReport",
+    "as_if_unlabelled",
     "benchmark",
     "compute_metrics",
     "decode_small",
     "embed",
     "evaluate",
+    "evaluate_on",
+    "find_overlap",
     "join_images",
     "join_vectors",
     "load",
+    "measure_leak",
+    "open_test_set",
     "read_embeddings",
     "read_faces",
     "verify",

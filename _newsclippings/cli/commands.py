@@ -29,6 +29,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
+from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.facts import (
@@ -69,6 +70,8 @@ for command in (
     embed,
     evaluate,
     leaderboard,
+    evidence,
+    overlap,
     train,
     verify,
 ):

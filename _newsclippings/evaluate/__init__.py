@@ -2,10 +2,13 @@
 
 from _newsclippings.evaluate.evaluation import (
     Evaluation,
+    Source,
+    Threshold,
     choose_pairs,
     compare,
     compute_metrics,
     evaluate,
+    evaluate_truth,
     read_answers,
     summarise,
 )
@@ -13,7 +16,7 @@ from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
 from _newsclippings.evaluate.report import FORMS, System
-from _newsclippings.evaluate.truth import load_truth
+from _newsclippings.evaluate.truth import Truth, load_truth
 
 __all__ = [
     "FORMS",
@@ -21,12 +24,16 @@ __all__ = [
     "Evaluation",
     "Measured",
     "Rows",
+    "Source",
     "System",
+    "Threshold",
+    "Truth",
     "choose_pairs",
     "compare",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",
+    "evaluate_truth",
     "list_plots",
     "load_truth",
     "measure",

@@ -49,6 +49,7 @@ PARAMETERS = {
         "links",
         "links_root",
         "vector_dtype",
+        "evidence",
     ],
     "NewsCLIPpingsError": ["message"],
     "NoSpaceError": ["message", "number"],
@@ -69,6 +70,7 @@ PARAMETERS = {
         "evidence",
         "train_flags",
     ],
+    "as_if_unlabelled": ["row", "folder"],
     "compute_metrics": ["eval_dataset"],
     "decode_small": ["image", "side"],
     "embed": [
@@ -104,6 +106,8 @@ PARAMETERS = {
         "cluster",
         "group",
     ],
+    "evaluate_on": ["name", "location", "predictions", "data_dir", "partial", "threshold", "cluster", "group"],
+    "find_overlap": ["table", "on", "pictures", "config", "split", "data_dir", "storage_options", "fields"],
     "join_images": [
         "thin",
         "images",
@@ -119,6 +123,8 @@ PARAMETERS = {
     ],
     "join_vectors": ["dataset", "embeddings", "vector_dtype", "storage_options", "token"],
     "load": ["config", "split", "streaming", "fields"],
+    "measure_leak": ["folder", "split", "data_dir", "storage_options", "fields"],
+    "open_test_set": ["name", "location"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
     "verify": [
