@@ -132,7 +132,7 @@ def evaluate_truth(
     load_validation: Callable[[], Truth],
     *,
     partial: bool = False,
-    threshold: Threshold | Sequence[Threshold] | None = None,
+    threshold: Threshold | Sequence[Threshold | None] | None = None,
     cluster: str = "pairs",
     group: bool = False,
 ) -> Evaluation:

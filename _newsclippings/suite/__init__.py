@@ -1,4 +1,4 @@
-"""The benchmark suite: published baselines and ours, web evidence, test sets of others, and their overlap with train."""
+"""Published baselines and ours side by side, web evidence, test sets of others, and what overlaps with train."""
 
 from _newsclippings.suite.adapters import LAYOUTS, OtherSet, evaluate_on, load_test_set, open_test_set
 from _newsclippings.suite.benchmark import BASELINES, Benchmark, benchmark, describe_baselines
