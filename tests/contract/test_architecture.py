@@ -56,8 +56,21 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "suite": ["inputs", "matches", "corpus", "evidence", "rows", "pictures", "evaluate"],
     "train": ["builder", "pictures", "rows", "hub"],
+    "suite": [
+        "inputs",
+        "matches",
+        "corpus",
+        "evidence",
+        "rows",
+        "folder",
+        "check",
+        "pictures",
+        "vectors",
+        "embed",
+        "evaluate",
+        "train",
+    ],
     "newsclippings": [
         "builder",
         "inputs",
@@ -74,7 +87,7 @@ MAY_IMPORT = {
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
-MOST_LEVELS, MOST_ROOMS = 14, 29
+MOST_LEVELS, MOST_ROOMS = 14, 30
 
 
 def room_of(module: str) -> str:
@@ -354,6 +367,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["evaluate", str(predictions), "--built", out],
         ["export", f"{out}-csv", "--as", "csv", "--data-dir", data],
         ["export", f"{out}-tars", "--as", "webdataset", "--built", out],
+        ["benchmark", "--list"],
         ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
         ["evidence", str(evidence), "--data-dir", data],
         ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],
