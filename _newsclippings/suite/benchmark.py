@@ -17,6 +17,7 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.storage import Maker, cache_folder, check_not_input, local_copy, write_text
 from _newsclippings.suite.baseline import Baseline, Line
+from _newsclippings.suite.ccn_clip import CCN_CLIP
 from _newsclippings.suite.clip_cosine import CLIP_COSINE
 from _newsclippings.suite.clip_finetune import CLIP_FINETUNE
 from _newsclippings.suite.cross_outlet import CROSS_OUTLET
@@ -29,7 +30,9 @@ from _newsclippings.suite.run import Run
 from _newsclippings.tables import unique_ids
 from _newsclippings.text import option, without_secrets
 
-BASELINES: Final = {each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, MUSE, CROSS_OUTLET, CLIP_FINETUNE)}
+BASELINES: Final = {
+    each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, CCN_CLIP, MUSE, CROSS_OUTLET, CLIP_FINETUNE)
+}
 SIDES: Final = {"image": "pictures", "text": "captions"}
 RESULTS: Final = Maker("benchmark", (b'{\n "baseline": "', b'"lines": [', b'"verdict": '))
 _COLUMNS: Final = ("method", "measure", "published", "ours", "95 % interval", "sd", "seeds", "verdict")

@@ -23,8 +23,9 @@ from newsclippings import BadFileError, ConfigError, MissingDependencyError
 
 pytest.importorskip("sklearn")
 SUITE = Path(newsclippings.__file__).parent / "_newsclippings" / "suite"
-ON_FEATURES = ["priors", "clip-cosine", "probe", "muse", "cross-outlet"]
-SOLVES = {"both sides", "cosine", "mlp", "products", "img_txt DT", "img_txt RF", "img_txt MLP"}  # see both sides
+ON_FEATURES = ["priors", "clip-cosine", "probe", "ccn-clip", "muse", "cross-outlet"]
+# See both sides:
+SOLVES = {"both sides", "cosine", "mlp", "products", "product linear", "img_txt DT", "img_txt RF", "img_txt MLP"}
 BLIND = {"text only", "picture only", "picture frequency"}  # see one side
 SMALL = {"train": 160, "val": 80, "test": 80}
 CONTROLS = {"control: shuffled labels", "control: own pictures"}
@@ -221,7 +222,7 @@ def test_outlets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (part.rows.outlets[~unknown] >= 0).all()
     count = int(unknown.sum())
     assert f"train: {count} rows have no record of their caption, so no outlet: left out." in result.notes
-    change_constant(monkeypatch, "TARGETS", OUTLETS)
+    change_constant(monkeypatch, "TARGETS", OUTLETS, of="cross_outlet")
     with pytest.raises(BadFileError, match="and of other outlets in train and validation, found none"):
         benchmark("cross-outlet", vectors=places, **options)
 
