@@ -15,7 +15,7 @@ from _newsclippings.evaluate import FORMS, load_truth
 from _newsclippings.facts import CONFIGS, NAME, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
-from _newsclippings.storage import Maker, cache_folder, check_not_input, local_copy, write_text
+from _newsclippings.storage import Maker, cache_folder, check_not_input, check_output, local_copy, write_text
 from _newsclippings.suite.baseline import Baseline, Line
 from _newsclippings.suite.ccn_clip import CCN_CLIP
 from _newsclippings.suite.clip_cosine import CLIP_COSINE
@@ -34,6 +34,7 @@ BASELINES: Final = {
     each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, CCN_CLIP, MUSE, CROSS_OUTLET, CLIP_FINETUNE)
 }
 SIDES: Final = {"image": "pictures", "text": "captions"}
+RESULTS_FILE: Final = "results.json"
 RESULTS: Final = Maker("benchmark", (b'{\n "baseline": "', b'"lines": [', b'"verdict": '))
 _COLUMNS: Final = ("method", "measure", "published", "ours", "95 % interval", "sd", "seeds", "verdict")
 
@@ -129,6 +130,7 @@ def benchmark(
     locations = {side: str(check_path("vectors", location)) for side, location in given.items()}
     sources = check_locations(visual_news)
     inputs = _find_inputs(configs, locations, place, sources)
+    check_output(folder / name / RESULTS_FILE, RESULTS)
     check_not_input(folder / name, [location for each in inputs for location in each.list_places()])
     _verify(inputs)
     if model is not None:
@@ -149,7 +151,7 @@ def benchmark(
     lines = baseline.run(run)
     found = Benchmark(name, lines, [*dict.fromkeys(run.notes)])
     (folder / name).mkdir(parents=True, exist_ok=True)
-    write_text(folder / name / "results.json", json.dumps(found.as_dict(), indent=1) + "\n", RESULTS)
+    write_text(folder / name / RESULTS_FILE, json.dumps(found.as_dict(), indent=1) + "\n", RESULTS)
     return found
 
 

@@ -1,6 +1,7 @@
 """Write a leaderboard from a folder of predictions: one HTML file without scripts, in which `evaluate` measures all."""
 
 import html
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,11 +95,22 @@ def write_leaderboard(
     models: dict[str, list[tuple[Entry, System]]] = {}
     for entry, system in zip(entries, found.systems, strict=True):
         models.setdefault(entry.name, []).append((entry, system))
+    for name, runs in models.items():
+        _check_seeds(name, [entry for entry, _ in runs])
     rows = [_Model(name, [entry for entry, _ in runs], [system for _, system in runs]) for name, runs in models.items()]
     rows.sort(key=lambda model: (-model.group["accuracy"]["mean"], model.name))
     page = _format(rows, _group(rows), config, split, found)
     write_text(Path(out), page, PAGE)
     return len(rows)
+
+
+def _check_seeds(name: str, runs: Sequence[Entry]) -> None:
+    """Raise `BadFileError` if runs of one name are not seeds of one model: the page shows the facts of the first."""
+    for run in runs:
+        if (run.url, run.flags) != (runs[0].url, runs[0].flags):
+            expected = f"the url and the flags of the other runs of {printable(name)[:80]} ({runs[0].file.parent})"
+            do = "Give another model another name, or all of its runs the same facts."
+            raise bad_file(run.file.with_name(FACTS), expected, "others", do)
 
 
 class _Model:
@@ -141,8 +153,9 @@ def _find_entries(folder: Path) -> list[Entry]:
 def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
     facts: Any = {}
     if known:
+        data = read_file(str(place / FACTS), LARGEST)
         try:
-            facts = DECODER.decode(read_file(str(place / FACTS), LARGEST).decode())
+            facts = DECODER.decode(data.decode())
         except (ValueError, RecursionError) as error:
             raise bad_file(place / FACTS, "a JSON object", describe_json_error(error), _DO) from None
     if not isinstance(facts, dict):
@@ -150,8 +163,9 @@ def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
     threshold = facts.get("threshold")
     name, url = facts.get("name", where), facts.get("url", "")
     if not isinstance(name, str) or not name.strip():
-        raise bad_file(place / FACTS, "a text as name", type(name).__name__, _DO)
-    if not isinstance(url, str) or (url and not url.startswith("https://")):
+        found = "an empty one" if isinstance(name, str) else type(name).__name__
+        raise bad_file(place / FACTS, "a text as name", found, _DO)
+    if not isinstance(url, str) or (url and not (url.startswith("https://") and url.isascii() and url.isprintable())):
         raise bad_file(place / FACTS, "https:// as url", printable(str(url)[:80]), _DO)
     if isinstance(threshold, str):
         other = threshold.removeprefix(f"{BY_VALIDATION}:")
@@ -160,6 +174,8 @@ def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
         threshold = f"{BY_VALIDATION}:{place / other}"
     elif threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise bad_file(place / FACTS, "a number as threshold", type(threshold).__name__, _DO)
+    elif threshold is not None and not math.isfinite(threshold):
+        raise bad_file(place / FACTS, "a finite number as threshold", str(threshold), _DO)
     flags = {flag: facts.get(flag) for flag in FLAGS}
     if wrong := [flag for flag, value in flags.items() if value not in (None, True, False)]:
         raise bad_file(place / FACTS, f"true or false as {wrong[0]}", printable(repr(flags[wrong[0]])[:80]), _DO)

@@ -313,3 +313,27 @@ def test_each_baseline_is_short() -> None:
     """A baseline has fewer than 150 lines on shared parts; otherwise the parts are wrong."""
     for name in BASELINES:
         assert len((SUITE / f"{name.replace('-', '_')}.py").read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", ["clip-cosine", "ccn-clip", "muse"])
+def test_vectors_of_other_widths_are_refused(worlds: Any, tmp_path: Path, name: str) -> None:
+    """Vectors of two models, which cannot be multiplied, are an error and no traceback."""
+    root, places = worlds[True]
+    wide = np.load(places["image"])
+    np.save(tmp_path / "wide.npy", np.pad(wide, ((0, 0), (0, 3))))
+    np.save(tmp_path / "wide.ids.npy", np.load(places["image"].replace(".npy", ".ids.npy")))
+    given = f"image={tmp_path / 'wide.npy'},text={places['text']}"
+    done = run("benchmark", name, "--data-dir", root, "--vectors", given)
+    assert done.exit_code == 1
+    assert "--vectors: those of image have 19 numbers, those of text 16" in done.stderr
+
+
+def test_results_of_others_are_found_before_training(worlds: Any) -> None:
+    """A results.json of another program stops the run before it trains."""
+    root, places = worlds[True]
+    file = Path("out/clip-cosine/results.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="was not written by `newsclippings benchmark`"):
+        benchmark("clip-cosine", vectors=places, data_dir=root, out="out")
+    assert [*file.parent.iterdir()] == [file]
