@@ -211,8 +211,10 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
 @click.option(
     "--revision", help="Branch to upload to. Unset: main, which alone is tagged with the version of the data."
 )
-@click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
-@click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
+@click.option("--with-images", is_flag=True, help="Upload pictures, articles and web evidence, too.")
+@click.option(
+    "--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures, articles and web evidence on."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
 @FORMAT
 @errors_in_a_line
@@ -232,8 +234,8 @@ def push(
     FOLDER may also be one of vectors that `newsclippings embed` wrote. Then --embeddings
     vitl=hf://datasets/REPO_ID reads it.
 
-    Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
-    like: the same command goes on from there.
+    Pictures and articles of VisualNews and web evidence of CCN are left out, unless you say that you may pass them on.
+    Interrupt it when you like: the same command goes on from there.
 
     \b
     Example:
@@ -247,8 +249,9 @@ def push(
         result["left_out"] = [*upload.left_out]
         if upload.left_out:
             click.echo(
-                f"Left out: {' and '.join(upload.left_out)} of VisualNews. Readers add their own pictures by "
-                "newsclippings.join_images. To upload all, pass --with-images and --i-have-the-rights.",
+                f"Left out: {upload.described_left_out}. "
+                + ("Readers add their own pictures by newsclippings.join_images. " if "pictures" in upload.left_out else "")
+                + "To upload all, pass --with-images and --i-have-the-rights.",
                 err=True,
             )
         if form == "text":

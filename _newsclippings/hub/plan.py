@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,9 @@ from _newsclippings.storage import CARD, Maker, Place, PlainFile, changed_file
 from _newsclippings.text import printable
 from _newsclippings.vectors import PLAN, check_part, parse_plan, parse_sums
 
-RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles"}
+EVIDENCE = "web evidence"  # of CCN; all else that is restricted is of VisualNews
+# Column -> what it holds that is given out on request only
+RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles", "evidence": EVIDENCE}
 MAIN = "main"  # the branch that is loaded where none is named
 VECTORS_README = Maker("embed", (b"Written by `newsclippings embed`",))
 
@@ -92,7 +94,7 @@ class Upload:
         kind: of the folder.
         repo_id: the repository.
         branch: the branch.
-        rights: whether the user has declared that pictures and articles may be passed on.
+        rights: whether the user has declared that pictures, articles and evidence may be passed on.
         texts: name -> content of the card's files, which name the repository and are not in the folder yet.
         contents: name -> content of the other small files, as they were read.
         data: name -> Parquet file.
@@ -123,6 +125,11 @@ class Upload:
         return sizes | {name: file.bytes for name, file in self.data.items()}
 
     @property
+    def described_left_out(self) -> str:
+        """`left_out` with its owners."""
+        return describe_restricted(self.left_out)
+
+    @property
     def sums(self) -> dict[str, str]:
         """Name -> SHA-256, as in SHA256SUMS."""
         text = self.texts[SUMS].encode() if SUMS in self.texts else self.contents[SUMS]
@@ -137,13 +144,13 @@ def plan_upload(
     Args:
         folder: the built folder.
         repo_id: the repository.
-        with_images: whether pictures and articles are to be uploaded, too.
+        with_images: whether pictures, articles and evidence are to be uploaded, too.
         have_the_rights: whether they may be.
         revision: branch to upload to. Default: main.
 
     Raises:
         BadFileError: a file is not what `newsclippings build` wrote.
-        ConfigError: there are pictures or articles, and the user has not declared that they may be passed on; or the
+        ConfigError: there are pictures, articles or evidence, and the user has not declared that they may be passed on; or the
             name of the repository or of the branch is not usable; or croissant.json describes other files.
     """
     check_target(repo_id, revision, folder.version)
@@ -151,7 +158,7 @@ def plan_upload(
     folder.require_shared_pictures()
     rights = with_images and have_the_rights
     if (restricted := list_restricted(folder)) and not rights:
-        message = f"{root} holds {' and '.join(restricted.values())} of VisualNews, which is given out on request only."
+        message = f"{root} holds {describe_restricted(restricted.values())}, which is given out on request only."
         raise ConfigError(message)
     charts = folder.find_charts()
     texts = card_texts(folder, charts, repo_id)
@@ -229,9 +236,16 @@ def check_target(repo_id: str, revision: str | None, version: str | None = None)
 
 
 def list_restricted(folder: BuiltFolder) -> dict[str, str]:
-    """List the columns of a folder that VisualNews gives out on request only: name -> what it holds."""
+    """List the columns of a folder that are given out on request only: name -> what it holds."""
     columns = {column for manifest in folder.manifests.values() for column in manifest.features}
     return {column: what for column, what in RESTRICTED.items() if column in columns}
+
+
+def describe_restricted(words: Collection[str]) -> str:
+    """Join values of `RESTRICTED`, and name their owners."""
+    of_visual_news = " and ".join(word for word in words if word != EVIDENCE)
+    parts = [f"{of_visual_news} of VisualNews"] if of_visual_news else []
+    return " and ".join([*parts, *([f"{EVIDENCE} of CCN"] if EVIDENCE in words else [])])
 
 
 def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What of a folder is uploaded: all of it, or, without the right to publish them, no pictures and articles."""
+"""What of a folder is uploaded: all of it, or, without the right to publish them, none of what is restricted."""
 
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def prepare_upload(
 ) -> Iterator[Upload]:
     """Yield the files of a built folder, or of a folder of vectors, to upload; see `plan_upload` and `plan_vectors`.
 
-    Pictures and articles are left out unless the user has declared the right to pass them on: the rest is written to a
+    Pictures, articles and web evidence are left out unless the user has declared the right to pass them on: the rest is written to a
     temporary folder, and planned and uploaded from there. The built folder is not changed then.
 
     Raises:

@@ -23,6 +23,7 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 from support.constants import change_constant
+from support.evidence import write_evidence
 from support.folders import TWO, build, content
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
@@ -366,6 +367,21 @@ def test_pictures_need_rights(
     for split, wanted in jsonable(expected_splits(world, TWO[3])).items():
         assert rows[split] == [{name: value for name, value in row.items() if name != "image"} for row in wanted]
     assert hub.push(folder, *options)["new"] is False
+
+
+def test_evidence_needs_rights(world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """Web evidence, which CCN gives out on request, stays here, too, unless both options confirm the rights."""
+    evidence = write_evidence(world, tmp_path / "ccn")
+    folder = tmp_path / "out"
+    build(world, folder, "--images", "none", "--evidence", str(evidence.root))
+    pushed = hub.push(folder)
+    assert pushed["left_out"] == ["web evidence"]
+    assert "Left out: web evidence of CCN. To upload all, pass --with-images" in pushed.err
+    assert "evidence" not in hub.load(name="merged_balanced")["test"][0]
+    hub.push(folder, *RIGHTS)
+    assert [row["evidence"] for row in hub.load(name="merged_balanced")["test"]].count(None) == 2
+    both = built(tmp_path / "both", "--evidence", str(evidence.root))
+    assert "Left out: pictures of VisualNews and web evidence of CCN. Readers add" in hub.push(both).err
 
 
 def test_pictures_that_stay_here_leave_a_sound_folder(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
