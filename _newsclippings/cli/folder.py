@@ -250,7 +250,11 @@ def push(
         if upload.left_out:
             click.echo(
                 f"Left out: {upload.described_left_out}. "
-                + ("Readers add their own pictures by newsclippings.join_images. " if "pictures" in upload.left_out else "")
+                + (
+                    "Readers add their own pictures by newsclippings.join_images. "
+                    if "pictures" in upload.left_out
+                    else ""
+                )
                 + "To upload all, pass --with-images and --i-have-the-rights.",
                 err=True,
             )

@@ -22,7 +22,7 @@ from _newsclippings.embed.items import DEFAULT_IDS, Items, find_config, find_ite
 from _newsclippings.embed.loop import READ, EncodedPart, count_ids, encode_parts, range_of
 from _newsclippings.embed.parts import Folder, PartFacts, check_folder
 from _newsclippings.embed.ranks import find_device, find_rank
-from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
+from _newsclippings.embed.reader import NO_RECORD, Pictures, Reader, Unread
 from _newsclippings.errors import ConfigError, MissingDataError
 from _newsclippings.facts import DEFAULT_CONFIG, NAME, SIDES, VECTOR_DTYPES
 from _newsclippings.inputs import Inputs, find_inputs
@@ -180,7 +180,44 @@ def embed(
     check_not_input(path, [*inputs.list_places(), *lists])
     check_folder(path)
     source = Source.open(of, ids, inputs, cache, whole=missing == "error")
-    items = source.items
+    return embed_source(
+        path, model, source, dtype, part_size, augment, device, missing, engine=engine, number=number, ranks=ranks
+    )
+
+
+def embed_source(
+    path: Path,
+    model: str | Encoder,
+    source: "Source",
+    dtype: str = "float32",
+    part_size: int = PART_SIZE,
+    augment: str | None = None,
+    device: str | None = None,
+    missing: str = "null",
+    *,
+    engine: str | None = None,
+    number: int = 0,
+    ranks: int = 1,
+) -> EmbedReport:
+    """Encode items that are found; the arguments are those of `embed`.
+
+    Args:
+        path: the folder to write.
+        model: what makes the vectors.
+        source: the items.
+        dtype: how numbers are stored.
+        part_size: ids of a part.
+        augment: what changes each item.
+        device: of the model.
+        missing: what to do about items that cannot be read.
+        engine: `"ray"`, or None.
+        number: of this process.
+        ranks: how many processes there are.
+
+    Raises:
+        NewsCLIPpingsError: as `embed`.
+    """
+    items, of = source.items, source.items.of
     start_tally = functools.partial(_Tally, items, len(items.ids) if missing == "null" else None)
     start_tally().add({NO_RECORD: items.ids[items.rows < 0].tolist()})  # before anything is written
     make = functools.partial(make_encoder, model, of, augment)
@@ -211,8 +248,8 @@ def embed(
             bar = stack.enter_context(
                 tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=quiet)
             )
-            if engine == RAY:
-                opening = (source.pictures, source.open_pictures)
+            if engine == RAY and source.of_corpus is not None:
+                opening = source.of_corpus
                 parts = ray_pipeline.encode_parts_with_ray(items, *opening, make, encoder, todo, part_size, bar.update)
             else:
                 parts = encode_parts(items, reader, encoder, todo, part_size, bar.update)
@@ -301,13 +338,13 @@ class Source:
 
     Attributes:
         items: the items.
-        pictures: None for captions.
-        open_pictures: opens `pictures` in another process.
+        pictures: opens pictures; None for captions.
+        of_corpus: the same, if they are those of the corpus, and what opens them in another process: Ray needs it.
     """
 
     items: Items
-    pictures: PictureSources | None
-    open_pictures: Callable[[], PictureSources]
+    pictures: Pictures | None
+    of_corpus: tuple[PictureSources | None, Callable[[], PictureSources]] | None = None
 
     @classmethod
     def open(
@@ -333,7 +370,8 @@ class Source:
             for tar in sources.tars:
                 tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
         corpus = Corpus(inputs, sources.archives, bool(archives), metadata=False, articles=False, cache=cache)
-        return cls(find_items(of, ids, inputs, corpus), sources if wants_pictures else None, open_pictures)
+        pictures = sources if wants_pictures else None
+        return cls(find_items(of, ids, inputs, corpus), pictures, (pictures, open_pictures))
 
 
 class _Tally:

@@ -150,8 +150,8 @@ def plan_upload(
 
     Raises:
         BadFileError: a file is not what `newsclippings build` wrote.
-        ConfigError: there are pictures, articles or evidence, and the user has not declared that they may be passed on; or the
-            name of the repository or of the branch is not usable; or croissant.json describes other files.
+        ConfigError: there are pictures, articles or evidence, and the user has not declared that they may be passed
+            on; or the name of the repository or of the branch is not usable; or croissant.json describes other files.
     """
     check_target(repo_id, revision, folder.version)
     root, branch = folder.local_root, MAIN if revision is None else revision

@@ -26,8 +26,8 @@ def prepare_upload(
 ) -> Iterator[Upload]:
     """Yield the files of a built folder, or of a folder of vectors, to upload; see `plan_upload` and `plan_vectors`.
 
-    Pictures, articles and web evidence are left out unless the user has declared the right to pass them on: the rest is written to a
-    temporary folder, and planned and uploaded from there. The built folder is not changed then.
+    Pictures, articles and web evidence are left out unless the user has declared the right to pass them on: the rest is
+    written to a temporary folder, and planned and uploaded from there. The built folder is not changed then.
 
     Raises:
         BadFileError, ConfigError, DataNotFoundError: as those; or nothing would be left, or an option has no effect.
