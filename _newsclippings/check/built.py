@@ -15,6 +15,7 @@ from _newsclippings.folder import (
     BUILDING,
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_BESIDE,
     LEFTOVERS,
     MANIFEST,
@@ -25,6 +26,7 @@ from _newsclippings.folder import (
     Manifest,
     ShardEntry,
     croissant_text,
+    eval_text,
     is_chart,
     is_hidden,
     other_content,
@@ -194,7 +196,7 @@ def _check_beside(report: Report, built: BuiltFolder) -> None:
     with report.collecting(str(root)), refuse_foreign_content(root):
         _check_card(report, built, charts, sums_differ=len(report.invalid) > faults)
     with report.collecting(str(root)), refuse_foreign_content(root):
-        _check_croissant(report, built)
+        _check_metadata(report, built)
 
 
 def _check_names(report: Report, built: BuiltFolder) -> None:
@@ -247,11 +249,17 @@ def _check_charts(report: Report, built: BuiltFolder, charts: list[Place]) -> No
         report.note_fault(False, place, f"{place} was not written by `newsclippings stats`. Remove it.")
 
 
-def _check_croissant(report: Report, built: BuiltFolder) -> None:
-    file = built.root / CROISSANT
-    if file.is_file() and not has_content(file, croissant_text(built).encode()):
-        message = f"{file} does not describe this folder. Run `newsclippings croissant {built.root}`."
-        report.note_fault(False, str(file), message)
+def _check_metadata(report: Report, built: BuiltFolder) -> None:
+    """Compare files that only some folders have with what is in the folder."""
+    folder = built.root
+    for name, text, command in (
+        (CROISSANT, croissant_text, f"croissant {folder}"),
+        (EVAL, eval_text, f"card --benchmark {folder}"),
+    ):
+        file = folder / name
+        if file.is_file() and not has_content(file, text(built).encode()):
+            message = f"{file} does not describe this folder. Run `newsclippings {command}`."
+            report.note_fault(False, str(file), message)
 
 
 def _note_leftover(report: Report, place: Place) -> None:

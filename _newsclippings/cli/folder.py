@@ -103,23 +103,34 @@ def build(
 @click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
 @click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
+@click.option(
+    "--benchmark", is_flag=True, help="Write eval.yaml, too, by which the Hub takes the repository for a benchmark."
+)
 @errors_in_a_line
-def card(folder: Place, check: bool, name: str | None) -> None:
+def card(folder: Place, check: bool, name: str | None, benchmark: bool) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
+
+    With --benchmark, a task of eval.yaml is the test split of a config. The Hub shows results of models there after it
+    has put the repository on its list (https://huggingface.co/docs/hub/eval-results).
 
     \b
     Example:
       newsclippings card newsclippings --check
       newsclippings card newsclippings --name me/news-clippings
     """
-    from _newsclippings.folder import BuiltFolder, stale_files, write_card
+    from _newsclippings.folder import BuiltFolder, stale_files, write_card, write_eval
 
+    if check and benchmark:
+        message = "--check writes nothing, and --benchmark writes a file: use only one of them."
+        raise click.UsageError(message)
     if name == "":
         message = "--name '': expected a folder or a repository, found nothing. Leave it out, or name one."
         raise click.UsageError(message)
     built = BuiltFolder.open(folder)
     if not check:
         write_card(built, name)
+        if benchmark:
+            write_eval(built)
     elif stale := stale_files(built, built.find_charts(), name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)

@@ -25,6 +25,7 @@ from _newsclippings.folder.card import (
     write_card,
 )
 from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, write_croissant
+from _newsclippings.folder.hub_benchmark import EVAL, eval_text, write_eval
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
 from _newsclippings.folder.splits import IdsDigest, bytes_of, bytes_of_pictures, rows_of
@@ -38,6 +39,7 @@ __all__ = [
     "BUILDING",
     "CHARTS_FOLDER",
     "CROISSANT",
+    "EVAL",
     "LARGEST_BESIDE",
     "LARGEST_CARD",
     "LEFTOVERS",
@@ -59,6 +61,7 @@ __all__ = [
     "check_card",
     "croissant_text",
     "dataset_infos_text",
+    "eval_text",
     "is_chart",
     "is_current",
     "is_hidden",
@@ -70,5 +73,6 @@ __all__ = [
     "stale_files",
     "write_card",
     "write_croissant",
+    "write_eval",
     "write_thin",
 ]

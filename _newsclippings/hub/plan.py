@@ -15,6 +15,7 @@ from _newsclippings.folder import (
     ALL_CONFIGS,
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_BESIDE,
     MANIFEST,
     PAIRS_FILE,
@@ -25,6 +26,7 @@ from _newsclippings.folder import (
     card_texts,
     check_card,
     croissant_text,
+    eval_text,
     other_content,
 )
 from _newsclippings.storage import CARD, Maker, Place, PlainFile, changed_file
@@ -60,6 +62,7 @@ BUILT = Kind(
         PAIRS_FILE,
         SUMS,
         CROISSANT,
+        EVAL,
         *(f"{folder}/*" for folder in (*ALL_CONFIGS, CHARTS_FOLDER)),
     ),
     AGAIN,
@@ -151,7 +154,8 @@ def plan_upload(
     Raises:
         BadFileError: a file is not what `newsclippings build` wrote.
         ConfigError: there are pictures, articles or evidence, and the user has not declared that they may be passed
-            on; or the name of the repository or of the branch is not usable; or croissant.json describes other files.
+            on; or the name of the repository or of the branch is not usable; or croissant.json or eval.yaml describes
+            other files.
     """
     check_target(repo_id, revision, folder.version)
     root, branch = folder.local_root, MAIN if revision is None else revision
@@ -249,11 +253,12 @@ def describe_restricted(words: Collection[str]) -> str:
 
 
 def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[str, bytes]:
-    """Read the small files besides the card, and check them: by the sums, and croissant.json by the manifests.
+    """Read the small files besides the card, and check them: by the sums, or their texts by the manifests.
 
     The manifests are read again, without following links: what is uploaded are the bytes that are checked here.
     """
-    beside = (PAIRS_FILE, CROISSANT) if folder.has_pictures else (CROISSANT,)  # a drawing needs rights, too
+    texts = {CROISSANT: (croissant_text, "croissant"), EVAL: (eval_text, "card --benchmark")}
+    beside = (*([PAIRS_FILE] if folder.has_pictures else []), *texts)  # a drawing needs rights, too
     names = [name for name in beside if os.path.lexists(folder.local_root / name)]
     names += [f"{CHARTS_FOLDER}/{file.name}" for file in charts]
     names += [f"{config}/{MANIFEST}" for config in folder.manifests]
@@ -262,12 +267,12 @@ def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[
         with contextlib.closing(PlainFile(folder.local_root, name)) as file:
             contents[name] = file.read(LARGEST_BESIDE)
         place, digest = folder.root / name, hashlib.sha256(contents[name]).hexdigest()
-        if name != CROISSANT and f"{digest}  {name}" not in sums.splitlines():
+        if name not in texts and f"{digest}  {name}" not in sums.splitlines():
             raise changed_file(place)
-        if name == CROISSANT and contents[name] != croissant_text(folder).encode():
+        if name in texts and contents[name] != texts[name][0](folder).encode():
             message = (
-                f"{place}: expected the metadata of the present files, found others. Run `newsclippings croissant "
-                f"{folder.root}`, or remove the file."
+                f"{place}: expected the metadata of the present files, found others. Run `newsclippings "
+                f"{texts[name][1]} {folder.root}`, or remove the file."
             )
             raise ConfigError(message)
     return contents

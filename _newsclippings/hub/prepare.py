@@ -9,7 +9,7 @@ from pathlib import Path
 from _newsclippings.config import unused_option
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import SHARED_PICTURES
-from _newsclippings.folder import BuiltFolder, write_thin
+from _newsclippings.folder import EVAL, BuiltFolder, write_eval, write_thin
 from _newsclippings.hub.plan import (
     Upload,
     check_target,
@@ -53,5 +53,7 @@ def prepare_upload(
         raise ConfigError(message)
     with tempfile.TemporaryDirectory(prefix="newsclippings-") as temporary:
         thin = write_thin(folder, columns, Path(temporary))
+        if (root / EVAL).exists():
+            write_eval(thin)
         upload = plan_upload(thin, repo_id, with_images=False, have_the_rights=False, revision=revision)
         yield replace(upload, left_out=tuple(columns.values()))

@@ -15,6 +15,7 @@ from _newsclippings.folder import (
     ALL_CONFIGS,
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_CARD,
     MAKERS,
     MANIFEST,
@@ -47,10 +48,11 @@ OLD_FILES = [
     PAIRS_FILE,
     f"{CHARTS_FOLDER}/*",
     CROISSANT,
+    EVAL,
 ]  # that an earlier push may leave
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
 # Files that describe the data, without pictures or articles
-TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
+TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, EVAL, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
 TEXTS |= {f"{config}/{MANIFEST}" for config in ALL_CONFIGS}
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from _newsclippings.facts import CITATION, ENV_DATA_DIR, HUB_REPO, HUB_REVISION, LICENSE, NAME, VERSION, VISUAL_NEWS_URL
+from _newsclippings.evaluate import HUB_RESULT, HUB_RESULT_MARKS, format_hub_result, official_revision
+from _newsclippings.facts import CITATION, HUB_REPO, LICENSE, NAME, VERSION, VISUAL_NEWS_URL
 from _newsclippings.storage import Maker, check_output, outputs, write_text
 from _newsclippings.text import printable
 from _newsclippings.train.classifier_config import ClassifierConfig
@@ -16,13 +17,13 @@ from _newsclippings.train.options import CONTROLS, HUB_NAME, Options
 from _newsclippings.train.untrusted import CONFIG, WEIGHTS
 
 README: Final = "README.md"
-RESULTS: Final = ".eval_results/newsclippings.yaml"
+RESULTS: Final = HUB_RESULT
 TEMPLATE: Final = Path(__file__).with_name("card.md")
 MARK: Final = b"<!-- Written by `newsclippings train`"
 # An earlier version let transformers write the card
 MAKERS: Final = {
     README: Maker("train", (MARK,), earlier=(b"generated_from_trainer",)),
-    RESULTS: Maker("train", (b"  task_id: ", b"  notes: newsclippings ")),
+    RESULTS: Maker("train", HUB_RESULT_MARKS),
 }
 # What is pushed. Other files of a run may name places, such as the notes with which it resumes.
 PUSHED: Final = (README, CONFIG, WEIGHTS, RESULTS, "predictions.jsonl", "report.png")
@@ -108,14 +109,8 @@ def list_pushed(folder: Path) -> dict[str, Path]:
 def make_results(options: Options, measured: Measured) -> str:
     """Make the YAML of .eval_results: the accuracy on the test split of a config, as one entry."""
     place, revision = _data_on_hub(options)
-    dataset = {"id": place, "task_id": options.config, **({"revision": revision} if revision else {})}
     notes = measured.signature or f"{options.split}, {measured.rows:,} rows"
-    entry = {
-        "dataset": dataset,
-        "value": measured.values["accuracy"][0],
-        "notes": f"newsclippings {VERSION}, accuracy, {notes}",
-    }
-    return str(yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1_000))
+    return format_hub_result(options.config, measured.values["accuracy"][0], notes, place, revision)
 
 
 def make_card(config: ClassifierConfig, options: Options, measured: Measured) -> str:
@@ -190,8 +185,7 @@ def _data_on_hub(options: Options) -> tuple[str, str | None]:
     if options.data != NAME:
         on_hub = HUB_NAME.fullmatch(options.data) and not os.path.exists(options.data)
         return options.data if on_hub else HUB_REPO, None
-    pinned = options.data_dir is None and not os.environ.get(ENV_DATA_DIR)
-    return HUB_REPO, HUB_REVISION if pinned else None
+    return HUB_REPO, official_revision(options.data_dir)
 
 
 def _is_official(options: Options) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from support.colours import OUTLETS, write_colours
 from support.command import run
 from support.constants import change_constant
@@ -102,6 +103,10 @@ def test_the_table_is_what_evaluate_says(worlds: Any) -> None:
     assert {name: found.group["accuracy"][name] for name in names} == {n: line[own] for n, own in names.items()}
     assert line["signature"] == found.signature
     assert line["sd"] > 0
+    (entry,) = yaml.safe_load(Path("out/probe/linear/.eval_results/newsclippings.yaml").read_text())
+    assert entry["dataset"] == {"id": "g-luo/news-clippings", "task_id": "merged_balanced"}
+    assert entry["value"] == line["value"]
+    assert entry["notes"].endswith(f"accuracy, probe, mean of 2 seeds, {line['signature']}")
     assert json.loads(Path("out/probe/results.json").read_text()) == json.loads(json.dumps(result.as_dict()))
     assert not any("all" in each["method"] for each in result.lines)
     assert "Left out: all, which is for the authors' vectors. Pass none of your own." in result.notes
