@@ -119,11 +119,8 @@ def evaluate(
     if place is not None and folder is not None:
         raise ConfigError(f"{option('built')} and {option('data_dir')} both name the true labels. Pass one of them.")
     thresholds = _list_thresholds(threshold, len(predictions))
-    truth = load_truth(config, split, folder, place)
+    truth, notes = _without_large_groups(load_truth(config, split, folder, place))
     unit = truth.units(cluster)
-    large = [name for name, keys in truth.groups.items() if len({*keys}) > MOST_KEYS]
-    truth = replace(truth, groups={name: keys for name, keys in truth.groups.items() if name not in large})
-    notes = [f"Left out: the breakdown by {name}, which has more than {MOST_KEYS:,} groups." for name in large]
     validation: Truth | None = None
     systems = []
     for source, chosen in zip(predictions, thresholds, strict=True):
@@ -143,6 +140,30 @@ def evaluate(
         do = f"so intervals are too narrow. Use {option('cluster', 'pairs')}."
         notes.append(f"One cluster has {largest:.0%} of the rows, {do}")
     return compare(systems, group, notes)
+
+
+def evaluate_rows(truth: Truth, rows: Iterable[Mapping[str, Any]], name: str) -> Evaluation:
+    """Measure the predictions of a model as `evaluate` does, on true labels that are given.
+
+    Args:
+        truth: the true rows; each needs a prediction.
+        rows: as of `evaluate`, with `score`, or `label_predicted`, or both.
+        name: of the model.
+
+    Raises:
+        BadFileError: rows are missing, unknown, doubled, NaN or flipped.
+    """
+    truth, notes = _without_large_groups(truth)
+    answers = match_answers(read_predictions(rows, name), truth, partial=False)
+    limit, shown = (0.5, "0.5") if answers.predicted is None else (None, "labels")
+    return compare([_measure(answers, answers.rows(limit, truth.units("pairs")), shown, "pairs")], more_notes=notes)
+
+
+def _without_large_groups(truth: Truth) -> tuple[Truth, list[str]]:
+    """Leave out breakdowns of too many groups, and say which."""
+    large = [name for name, keys in truth.groups.items() if len({*keys}) > MOST_KEYS]
+    notes = [f"Left out: the breakdown by {name}, which has more than {MOST_KEYS:,} groups." for name in large]
+    return replace(truth, groups={name: keys for name, keys in truth.groups.items() if name not in large}), notes
 
 
 def read_answers(
@@ -217,7 +238,8 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
         "split": truth.split,
         "rows": f"{counts['found']}/{counts['expected']}",
         "matches": truth.digest,
-        "missing": counts["missing"],
+        "missing": f"{counts['missing']},left_out" if truth.absent else counts["missing"],
+        **({"labels": truth.labels} if truth.labels else {}),
         "thr": threshold,
         "ci": f"{cluster},{DRAWS},seed{SEED}",
     }

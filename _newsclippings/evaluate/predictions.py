@@ -74,11 +74,14 @@ class Predictions:
     abstained: Codes | None
 
 
-def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Predictions:
+def read_predictions(
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], name: str = "predictions"
+) -> Predictions:
     """Read the predictions of a model.
 
     Args:
         source: a path, `"-"` for standard input, or rows.
+        name: of rows.
 
     Raises:
         BadFileError: the content is not a table with the needed columns, or a value has another type.
@@ -95,7 +98,7 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
         else:
             unit, places, columns = _read_file(path, name)
     else:
-        name, unit = "predictions", "row"
+        unit = "row"
         places, columns = _collect(_check_rows(source, name), name)
     if not places:
         raise bad_file(name, "rows", "none", _DO)

@@ -1,8 +1,9 @@
 """The true labels of a split, from the official matches or from a built folder, and the groups of its rows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats
-from _newsclippings.facts import NAME, SOURCE_DATASETS
+from _newsclippings.facts import NAME, ROWS, SOURCE_DATASETS
 from _newsclippings.folder import BuiltFolder, refuse_foreign_content
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
@@ -42,6 +43,8 @@ class Truth:
         groups: breakdown -> key of each row.
         left_out: why breakdowns are left out, as one sentence; empty if none is.
         places: the files and folders that were read.
+        absent: rows of the split that are not among these: they are missing, and not measured.
+        labels: how `falsified` was changed, as a name; empty if it is that of the split.
     """
 
     config: str
@@ -55,6 +58,8 @@ class Truth:
     groups: Groups = field(default_factory=dict)
     left_out: str = ""
     places: Sequence[str | Place] = ()
+    absent: int = 0
+    labels: str = ""
 
     @property
     def digest(self) -> str:
@@ -62,6 +67,15 @@ class Truth:
         columns = self.index, self.ids, self.image_ids, self.falsified, self.source, self.similarity
         parts = (column.astype("<f8" if column.dtype == float else "<i8").tobytes() for column in columns)
         return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+
+    def take(self, which: Bools) -> "Truth":
+        """Return some of the rows; the others are absent."""
+        names = ("index", "ids", "image_ids", "falsified", "similarity", "source")
+        columns = {name: getattr(self, name)[which] for name in names}
+        groups = {
+            name: [key for key, kept in zip(keys, which, strict=True) if kept] for name, keys in self.groups.items()
+        }
+        return replace(self, **columns, groups=groups, absent=self.absent + int((~which).sum()))
 
     def units(self, cluster: str) -> Int64s:
         """Return the unit of each row that is resampled, from 0 on: its pair, or its cluster of pairs.
@@ -106,6 +120,27 @@ def load_truth(
     if built is not None:
         return _from_folder(BuiltFolder.open(built), config, split)
     return _from_matches(request, split, groups)
+
+
+def make_truth(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> Truth:
+    """Take the true labels from rows of a dataset; rows that the official split has beyond them are absent.
+
+    Args:
+        config: name of the config.
+        split: name of the split.
+        rows: with `index`, `id`, `image_id`, `falsified`, `source_dataset` and `source`, in the order of their index.
+    """
+    index, ids, image_ids, falsified = (
+        np.array([row[name] for row in rows], np.int64) for name in ("index", "id", "image_id", "falsified")
+    )
+    source = _codes(pa.chunked_array([pa.array([row["source_dataset"] for row in rows], pa.int64())]))
+    groups = {"source_dataset": _source_keys(source), "outlet": [row["source"] or UNKNOWN for row in rows]}
+    left_out = "Left out: breakdowns by outlet_pair, topic and year, since the labels are those of the rows loaded."
+    absent = max(0, (ROWS[config][split] or 0) - len(rows))
+    similarity = np.where(falsified == 1, np.nan, 1.0)  # unknown
+    return Truth(
+        config, split, index, ids, image_ids, falsified == 1, similarity, source, groups, left_out, absent=absent
+    )
 
 
 def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:

@@ -48,7 +48,7 @@ class Collator:
     def __call__(self, rows: list[Row]) -> Batch:
         """Make a batch of `labels` (B,), `facts`, and either `vectors` or the model's inputs for text and pictures."""
         batch: Batch = {"labels": torch.tensor([row["falsified"] for row in rows])}
-        batch["facts"] = [{name: row[name] for name in FACTS} for row in rows]
+        batch["facts"] = [{name: row[name] for name in (*FACTS, "config") if name in row} for row in rows]
         if self.widths:
             products = self.options.products
             batch["vectors"] = torch.stack([make_vectors(row, self.widths, products) for row in rows])
@@ -60,7 +60,12 @@ class Collator:
         batch["input_ids"] = tokens["input_ids"]
         if "attention_mask" in tokens:
             batch["attention_mask"] = tokens["attention_mask"]
-        batch["pixel_values"] = torch.stack([self._pixels(row) for row in rows])
+        if self.options.image_only:  # ones, as in the authors' models/clip.py; also the mask, which has the length
+            batch |= {name: torch.ones_like(batch[name]) for name in batch.keys() & {"input_ids", "attention_mask"}}
+        if self.options.text_only:
+            batch["pixel_values"] = torch.ones(len(rows), 3, self.side, self.side)
+        else:
+            batch["pixel_values"] = torch.stack([self._pixels(row) for row in rows])
         return batch
 
     def _pixels(self, row: Row) -> torch.Tensor:

@@ -38,7 +38,7 @@ from _newsclippings.train.untrusted import (
     resolve_inside,
 )
 
-MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds"}  # Options a resumed run may change
+MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds", "positive"}  # Options a resumed run may change
 # Parameters that belong to OpenAI's CLIP itself and to none of its parts, by their names in `transformers`
 DIRECT = {"logit_scale", "text_projection.weight", "text_model.embeddings.position_embedding.weight"}
 
@@ -98,8 +98,7 @@ class Classifier(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.options.freeze_backbone):
                 text = _pool(self.backbone.get_text_features(input_ids=input_ids, attention_mask=attention_mask))
                 image = _pool(self.backbone.get_image_features(pixel_values=pixel_values))
-            text = text * 0 if self.options.image_only else normalize(text, dim=-1)
-            image = image * 0 if self.options.text_only else normalize(image, dim=-1)
+            text, image = normalize(text, dim=-1), normalize(image, dim=-1)
             both = [text, image, *((text * image, (text - image).abs()) if self.options.products else ())]
             vectors = torch.cat(both, dim=-1)
         logits = self.head(vectors)
