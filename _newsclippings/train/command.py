@@ -465,8 +465,8 @@ def main(arguments: list[str]) -> dict[str, Any]:
     """Train and evaluate.
 
     Returns:
-        The measures on the split (rank 0 only), in the form of `newsclippings evaluate --format json`; with --seeds those
-        of all runs, and their mean; with several configs, config -> measures.
+        The measures on the split (rank 0 only), in the form of `newsclippings evaluate --format json`; with --seeds
+        those of all runs, and their mean; with several configs, config -> measures.
     """
     options, training = parse(arguments)
     if options.seeds > 1:

@@ -227,7 +227,7 @@ class Options:
         default=None,
         metadata={
             "help": "Train on data from which nothing can be learned; accuracy should be about 50 %%. First, the same "
-            "is trained without the control, in OUTPUT_DIR/positive; only if that beats chance is the control evidence.",
+            "is trained without the control, in OUTPUT_DIR/positive; it is evidence only if that beats chance.",
             "choices": list(CONTROLS),
         },
     )

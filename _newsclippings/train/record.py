@@ -26,7 +26,7 @@ from _newsclippings.train.untrusted import PLACES, read_json
 from _newsclippings.vectors import find_vectors
 
 MEASURES: Final = "measures.json"
-PLAIN: Final = re.compile(r"[\w ./:@+,<>=()%-]{0,300}")  # texts that are kept of measures that may come from anyone
+PLAIN: Final = re.compile(r"[\w ./:;@+,=()%-]{0,300}")  # texts that are kept of measures that may come from anyone
 MOST_FACTS: Final = 1_000
 RULED: Final = ("accuracy", "auc", "pair_accuracy")  # measures that are 50 % by chance
 ACCURACIES: Final = ("accuracy", "accuracy_pristine", "accuracy_falsified")
