@@ -141,7 +141,8 @@ def write_report(
 def format_report(evaluation: Evaluation, facts: Mapping[str, Any], title: str) -> str:
     """Format the report of a run in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    about = f"A run of `newsclippings train`: {facts['model']}, seed {facts['seed']}; {versions}."
+    seed = "" if facts["seed"] is None else f", seed {facts['seed']}"
+    about = f"A run of `newsclippings train`: {facts['model']}{seed}; {versions}."
     parts = [f"# {title}", about, evaluation.table("markdown"), *(printable(note) for note in evaluation.notes)]
     if control := facts.get("control"):
         parts.append(f"This is a control ({control['what']}): {control['sentence']}")

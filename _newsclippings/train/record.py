@@ -28,6 +28,9 @@ from _newsclippings.vectors import find_vectors
 MEASURES: Final = "measures.json"
 PLAIN: Final = re.compile(r"[\w ./:;@+,=()%-]{0,300}")  # texts that are kept of measures that may come from anyone
 MOST_FACTS: Final = 1_000
+FORMS: Final[dict[str, type]] = {
+    "model": str, "configs": list, "versions": dict, "data": dict, "encoders": dict, "dropped_rows": dict, "flags": dict,
+}  # fmt: skip
 RULED: Final = ("accuracy", "auc", "pair_accuracy")  # measures that are 50 % by chance
 ACCURACIES: Final = ("accuracy", "accuracy_pristine", "accuracy_falsified")
 # Flags of TrainingArguments that are noted beside numbers: their texts are names, and no places or tokens
@@ -164,8 +167,10 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if len(leaves) > MOST_FACTS:
             return {}, {}
     texts = [value for value in leaves if isinstance(value, str)]
-    sound = isinstance(facts, dict) and all(PLAIN.fullmatch(text) for text in texts)
-    return (content, facts) if sound and isinstance(facts, dict) else ({}, {})
+    if not isinstance(facts, dict) or not all(PLAIN.fullmatch(text) for text in texts):
+        return {}, {}
+    sound = all(isinstance(facts.get(name, kind()), kind) for name, kind in FORMS.items())
+    return (content, facts) if sound else ({}, {})
 
 
 # Controls

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "train": ["builder", "pictures", "rows"],
+    "train": ["builder", "evaluate", "folder", "pictures", "rows", "vectors"],
     "newsclippings": [
         "builder",
         "inputs",

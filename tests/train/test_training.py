@@ -779,13 +779,13 @@ def test_the_command_line_says_where_the_data_are(
     (tmp_path / "built").rename(tmp_path / "moved")
     for place in (["--data", str(tmp_path / "moved")], ["--data_dir", str(world.root)]):
         caplog.clear()
-        assert training.main(["--eval_only", "out", *place, "--use_cpu"]) == found
+        assert training.main(["--eval_only", "out", *place, "--use_cpu"])["measures"] == found["measures"]
         assert "not used" not in caplog.text
     with pytest.raises(FileNotFoundError, match=r"data_dir='.*elsewhere' does not exist"):
         training.main(["--eval_only", "out", "--data_dir", "elsewhere", "--use_cpu"])
     (tmp_path / "moved").rename(tmp_path / "built")
     monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
-    assert training.main(["--eval_only", "out", "--use_cpu"]) == found
+    assert training.main(["--eval_only", "out", "--use_cpu"])["measures"] == found["measures"]
     assert (
         f"out was made with --data {tmp_path / 'built'}, which is not used: pass the location of the rows."
         in caplog.text

@@ -147,7 +147,7 @@ def test_other_files_are_not_overwritten(
     before = digests(tmp_path / "place")
     with pytest.raises(
         (ConfigError, BadFileError),
-        match=r"not written by `newsclippings train`|a link, a folder or a device|second name|found notes",
+        match=r"not written by `newsclippings (train|evaluate)`|a link, a folder or a device|second name|found notes",
     ):
         train(scene, out, *more)
     assert digests(tmp_path / "place") == before
