@@ -133,7 +133,8 @@ def make_truth(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> Tr
     index, ids, image_ids, falsified = (
         np.array([row[name] for row in rows], np.int64) for name in ("index", "id", "image_id", "falsified")
     )
-    source = _codes(pa.chunked_array([pa.array([row["source_dataset"] for row in rows], pa.int64())]))
+    codes = [row["source_dataset"] for row in rows]
+    source = _known_codes(np.array([-1 if code is None else code for code in codes], np.int64))
     groups = {"source_dataset": _source_keys(source), "outlet": [row["source"] or UNKNOWN for row in rows]}
     left_out = "Left out: breakdowns by outlet_pair, topic and year, since the labels are those of the rows loaded."
     absent = max(0, (ROWS[config][split] or 0) - len(rows))
@@ -233,7 +234,10 @@ def _outlet_groups(index: Int64s, outlet: list[str], other: list[str], topic: li
 
 def _codes(column: pa.ChunkedArray) -> Int64s:
     """Return positions in `SOURCE_DATASETS`, -1 for others."""
-    codes = values_of(column, -1).astype(np.int64)
+    return _known_codes(values_of(column, -1).astype(np.int64))
+
+
+def _known_codes(codes: Int64s) -> Int64s:
     return np.where((codes >= 0) & (codes < len(SOURCE_DATASETS)), codes, -1)
 
 

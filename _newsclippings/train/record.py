@@ -29,7 +29,8 @@ MEASURES: Final = "measures.json"
 PLAIN: Final = re.compile(r"[\w ./:;@+,=()%-]{0,300}")  # texts that are kept of measures that may come from anyone
 MOST_FACTS: Final = 1_000
 FORMS: Final[dict[str, type]] = {
-    "model": str, "configs": list, "versions": dict, "data": dict, "encoders": dict, "dropped_rows": dict, "flags": dict,
+    "model": str, "configs": list, "versions": dict, "data": dict, "encoders": dict, "dropped_rows": dict,
+    "flags": dict,
 }  # fmt: skip
 RULED: Final = ("accuracy", "auc", "pair_accuracy")  # measures that are 50 % by chance
 ACCURACIES: Final = ("accuracy", "accuracy_pristine", "accuracy_falsified")
