@@ -160,7 +160,8 @@ def test_a_run_that_is_evaluated_again_keeps_its_facts(world: World) -> None:
     after = measures("out")
     assert after["run"].pop("tested_with") == before["run"]["versions"]
     assert after == before
-    for change in ({"seed": "<script>"}, {"versions": 3}, {"flags": [{}] * 2_000}):
+    changes: list[dict[str, Any]] = [{"seed": "<script>"}, {"versions": 3}, {"flags": [{}] * 2_000}]
+    for change in changes:
         Path("out/measures.json").write_text(json.dumps({**before, "run": {**before["run"], **change}}, indent=1))
         training.main(again)
         assert measures("out")["run"]["seed"] is None
