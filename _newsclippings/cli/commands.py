@@ -27,6 +27,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
+from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.facts import (
@@ -65,6 +66,8 @@ for command in (
     download,
     embed,
     evaluate,
+    evidence,
+    overlap,
     train,
     verify,
 ):

@@ -2,11 +2,13 @@
 
 from _newsclippings.evaluate.evaluation import (
     Evaluation,
+    Source,
+    Threshold,
     choose_pairs,
     compare,
     compute_metrics,
     evaluate,
-    evaluate_rows,
+    evaluate_truth,
     read_answers,
 )
 from _newsclippings.evaluate.intervals import measure
@@ -18,13 +20,15 @@ __all__ = [
     "MEASURES",
     "Evaluation",
     "Rows",
+    "Source",
+    "Threshold",
     "Truth",
     "choose_pairs",
     "compare",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",
-    "evaluate_rows",
+    "evaluate_truth",
     "list_plots",
     "load_truth",
     "make_truth",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from _newsclippings.evaluate import Evaluation, Truth, draw_evaluation, evaluate_rows, load_truth, make_truth
+from _newsclippings.evaluate import Evaluation, Truth, draw_evaluation, evaluate_truth, load_truth, make_truth
 from _newsclippings.facts import NAME
 from _newsclippings.folder import MANIFEST
 from _newsclippings.storage import find_place, write_text
@@ -111,7 +111,9 @@ def measure_rows(truth: Truth | None, options: Options, predictions: list[Predic
     if options.control == "shuffled_labels" and len(truth.index) == len(predictions):
         truth = replace(truth, falsified=labels, labels=options.control)
     answers = [{name: row[name] for name in ("index", "id", "image_id", "label", "score")} for row in predictions]
-    return evaluate_rows(truth, answers, name)
+    known = truth
+    evaluation = evaluate_truth([answers], lambda: known, lambda: known)
+    return replace(evaluation, systems=[replace(system, name=name) for system in evaluation.systems])
 
 
 def write_report(
