@@ -251,7 +251,8 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
         "split": truth.split,
         "rows": f"{counts['found']}/{counts['expected']}",
         "matches": truth.digest,
-        "missing": counts["missing"],
+        "missing": f"{counts['missing']},left_out" if truth.absent else counts["missing"],
+        **({"labels": truth.labels} if truth.labels else {}),
         "thr": threshold,
         "ci": f"{cluster if truth.has_pairs or cluster != 'pairs' else 'rows'},{DRAWS},seed{SEED}",
     }

@@ -56,7 +56,6 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "train": ["builder", "pictures", "rows", "hub"],
     "suite": [
         "inputs",
         "matches",
@@ -71,6 +70,7 @@ MAY_IMPORT = {
         "evaluate",
         "train",
     ],
+    "train": ["builder", "evaluate", "folder", "pictures", "rows", "vectors", "hub"],
     "newsclippings": [
         "builder",
         "inputs",
