@@ -168,7 +168,7 @@ def _read_matches(report: Report, found: dict[str, Inputs]) -> dict[Key, pa.Tabl
         for split, location in inputs.matches.items():
             _list_file(report, f"matches of {config}/{split}", location)
             with report.collecting(without_secrets(location)):
-                matches[config, split] = read_matches(location, config, inputs.access)
+                matches[config, split] = read_matches(location, config, inputs.access, inputs.source_datasets)
     for (config, split), table in matches.items():
         report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
     check_splits(report, matches)

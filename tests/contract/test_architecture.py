@@ -33,7 +33,7 @@ FILES = {module_name(file): file for file in (ROOT / "newsclippings.py", *sorted
 del FILES["_newsclippings"]
 
 # The rooms that each room may import, besides those in `BASE`. A room in `BASE` may import those before it.
-BASE = ["text", "facts", "errors", "tables", "config", "storage"]
+BASE = ["text", "facts", "errors", "tables", "storage", "generated", "config"]
 MAY_IMPORT = {
     "inputs": ["vectors"],
     "matches": [],
