@@ -320,6 +320,12 @@ def check_name(name: object, data_dir: object = None) -> None:
         find_named(name, check_path("data_dir", data_dir))
 
 
+def list_configs(data_dir: str | None) -> list[str]:
+    """List the official configs, and the one that was generated into a folder, if there is one; see `find_generated`."""
+    generated = find_generated(data_dir)
+    return [*CONFIGS] if generated is None else [*CONFIGS, generated.config]
+
+
 def find_named(name: str, data_dir: str | None) -> Generated:
     """Return the config with this name that was generated into a folder.
 
