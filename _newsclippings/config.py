@@ -321,7 +321,7 @@ def check_name(name: object, data_dir: object = None) -> None:
 
 
 def list_configs(data_dir: str | None) -> list[str]:
-    """List the official configs, and the one that was generated into a folder, if there is one; see `find_generated`."""
+    """List the official configs, and the one that was generated into a folder, if any; see `find_generated`."""
     generated = find_generated(data_dir)
     return [*CONFIGS] if generated is None else [*CONFIGS, generated.config]
 

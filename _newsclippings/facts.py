@@ -168,7 +168,6 @@ CITATION: Final = """\
 Columns = dict[str, Any]  # column -> its type, in a form that every version of `datasets` reads
 
 
-
 def _value(kind: str) -> Columns:
     return {"dtype": kind, "_type": "Value"}
 

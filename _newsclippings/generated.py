@@ -68,6 +68,11 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and bool(_NAME.fullmatch(value)) and value not in RESERVED
 
 
+def is_method(name: str) -> bool:
+    """Check whether a text may name a method."""
+    return bool(_NAME.fullmatch(name))
+
+
 def find_generated(data_dir: str | None) -> Generated | None:
     """Return the config that was generated into a folder; None if there is none.
 
@@ -117,7 +122,7 @@ def _parse(values: Any) -> Generated:
         for name, split in values["splits"].items()
     }
     sources = values["source_datasets"]
-    sound = isinstance(sources, list) and all(isinstance(name, str) and _NAME.fullmatch(name) for name in sources)
+    sound = isinstance(sources, list) and all(isinstance(name, str) and is_method(name) for name in sources)
     sound = sound and 1 <= len(set(sources)) == len(sources) <= MOST_METHODS
     description = values["description"]
     sound_text = isinstance(description, str) and description.isprintable() and len(description) <= 10_000

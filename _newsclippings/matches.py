@@ -44,9 +44,10 @@ def read_matches(
         names: the names of the measures, of a generated config those of its methods.
 
     Returns:
-        Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes `names`, whatever the order of the file's own names; null if it is unknown. In the file, `falsified`
-        may be bool or 0/1, and `similarity_score` integer or float. A column may also have its integers as floats or
-        text, or its booleans as text, if all rows do. Other keys of rows are ignored.
+        Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes `names`,
+        whatever the order of the file's own names; null if it is unknown. In the file, `falsified` may be bool or 0/1,
+        and `similarity_score` integer or float. A column may also have its integers as floats or text, or its booleans
+        as text, if all rows do. Other keys of rows are ignored.
 
     Raises:
         BadFileError: the file is not such JSON; the message names the row.

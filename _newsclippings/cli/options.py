@@ -13,6 +13,7 @@ import click
 from _newsclippings.config import LINKS, parse_columns
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL
+from _newsclippings.generated import is_name
 from _newsclippings.storage import (
     RemotePath,
     describe_os_error,
@@ -38,6 +39,14 @@ class Choice(click.Choice[Any]):
             ) from None
 
 
+class ConfigName(Choice):
+    """The name of an official config, or of one that was generated into --data-dir, which is looked for there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the form of the name."""
+        return value if is_name(value) else super().convert(value, param, ctx)
+
+
 FORMAT = click.option(
     "--format",
     "form",
@@ -47,9 +56,22 @@ FORMAT = click.option(
     help="Output for people (text) or programs (json).",
 )
 CONFIG = click.option(
-    "--config", type=Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+    "--config",
+    type=ConfigName(list(CONFIGS)),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Which config, or the name of one that was generated into --data-dir.",
 )
 SOME_CONFIGS = click.option(
+    "--config",
+    "configs",
+    type=ConfigName(list(CONFIGS)),
+    multiple=True,
+    default=[DEFAULT_CONFIG],
+    show_default=True,
+    help="Which config, or the name of one that was generated into --data-dir; repeat for more.",
+)
+OFFICIAL_CONFIGS = click.option(
     "--config",
     "configs",
     type=Choice(list(CONFIGS)),

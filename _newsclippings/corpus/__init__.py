@@ -1,4 +1,4 @@
-"""Records by id: from VisualNews (data.json, as a file or in the tar), the authors' metadata, or a table of one's own."""
+"""Records by id: from VisualNews (data.json, a file or in the tar), the authors' metadata, or a table of one's own."""
 
 from _newsclippings.corpus.digests import check_records, hash_records
 from _newsclippings.corpus.metadata import read_metadata_file, with_full_articles

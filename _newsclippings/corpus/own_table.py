@@ -42,8 +42,9 @@ def read_own_table(location: str, wanted: Int64s | None) -> pa.Table:
         wanted: int64 (N,), ids, sorted and unique; None for all.
 
     Returns:
-        Arrow table sorted by id: the columns of `SCHEMA`, `article` ("" for unknown), `time` (float64, seconds, null for
-        unknown), `has_person` (null for unknown), and the other columns as texts. An id that is not there has no row.
+        Arrow table sorted by id: the columns of `SCHEMA`, `article` ("" for unknown), `time` (float64, seconds, null
+        for unknown), `has_person` (null for unknown), and the other columns as texts. An id that is not there has no
+        row.
 
     Raises:
         BadFileError: it is no such table; the message names the row.

@@ -102,7 +102,10 @@ def find_items(of: str, ids: str | os.PathLike[str] | Iterable[int], inputs: Inp
         records = corpus.read_all()
         return Items(of, *_pick(records, int64s(records["id"]), of))
     if isinstance(ids, str) and ids.startswith(CONFIG):
-        matches = {split: read_matches(file, inputs.config, inputs.access, inputs.source_datasets) for split, file in inputs.matches.items()}
+        matches = {
+            split: read_matches(file, inputs.config, inputs.access, inputs.source_datasets)
+            for split, file in inputs.matches.items()
+        }
         wanted = {split: unique_ids(int64s(table[SIDES[of]])) for split, table in matches.items()}
     else:
         given = np.unique(_read_ids(ids))

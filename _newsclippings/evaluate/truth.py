@@ -12,7 +12,7 @@ from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats
-from _newsclippings.facts import NAME, SOURCE_DATASETS
+from _newsclippings.facts import NAME
 from _newsclippings.folder import BuiltFolder, refuse_foreign_content
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
@@ -38,7 +38,7 @@ class Truth:
         image_ids: int64 (N,), of the pictures.
         falsified: bool (N,).
         similarity: float64 (N,), the value of the measure that made the pair.
-        source: int64 (N,), position in `SOURCE_DATASETS`; -1 if unknown.
+        source: int64 (N,), position in `SOURCE_DATASETS`, or among the methods of a generated config; -1 if unknown.
         groups: breakdown -> key of each row.
         left_out: why breakdowns are left out, as one sentence; empty if none is.
         places: the files and folders that were read.
@@ -111,9 +111,15 @@ def load_truth(
 def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
     inputs = find_inputs(request)
     location = inputs.matches[split]
-    matches = read_matches(local_copy(location, cache_folder() / NAME / "downloads"), request.name)
+    matches = read_matches(
+        local_copy(location, cache_folder() / NAME / "downloads"), request.name, names=inputs.source_datasets
+    )
     index = np.arange(len(matches))
-    ids, image_ids, source = int64s(matches["id"]), int64s(matches["image_id"]), _codes(matches["source_dataset"])
+    ids, image_ids, source = (
+        int64s(matches["id"]),
+        int64s(matches["image_id"]),
+        _codes(matches["source_dataset"], inputs.source_datasets),
+    )
     groups, left_out = _read_groups(inputs, split, ids, image_ids) if with_groups else ({}, "")
     return Truth(
         request.name,
@@ -124,7 +130,7 @@ def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
         values_of(matches["falsified"]).astype(bool),
         values_of(matches["similarity_score"]),
         source,
-        {"source_dataset": _source_keys(source), **groups},
+        {"source_dataset": _source_keys(source, inputs.source_datasets), **groups},
         left_out,
         inputs.list_places(),
     )
@@ -149,7 +155,8 @@ def _from_folder(folder: BuiltFolder, config: str, split: str) -> Truth:
         groups = _outlet_groups(index, outlet, other, topic)
         if dated:
             groups["year"] = _years(pa.concat_arrays([chunk.field("timestamp") for chunk in read["metadata"].chunks]))
-        source = _codes(read["source_dataset"])
+        names = manifest.features["source_dataset"]["names"]
+        source = _codes(read["source_dataset"], names)
         return Truth(
             config,
             split,
@@ -159,7 +166,7 @@ def _from_folder(folder: BuiltFolder, config: str, split: str) -> Truth:
             int64s(read["falsified"]) == 1,
             values_of(read["similarity_score"]),
             source,
-            {"source_dataset": _source_keys(source), **groups},
+            {"source_dataset": _source_keys(source, names), **groups},
             "" if dated else "Left out: the breakdown by year, which needs a folder built with --metadata.",
             [folder.root],
         )
@@ -196,14 +203,14 @@ def _outlet_groups(index: Int64s, outlet: list[str], other: list[str], topic: li
     return {"outlet": outlet, "outlet_pair": pair, "topic": topic}
 
 
-def _codes(column: pa.ChunkedArray) -> Int64s:
-    """Return positions in `SOURCE_DATASETS`, -1 for others."""
+def _codes(column: pa.ChunkedArray, names: Sequence[str]) -> Int64s:
+    """Return positions in `names`, -1 for others."""
     codes = values_of(column, -1).astype(np.int64)
-    return np.where((codes >= 0) & (codes < len(SOURCE_DATASETS)), codes, -1)
+    return np.where((codes >= 0) & (codes < len(names)), codes, -1)
 
 
-def _source_keys(codes: Int64s) -> list[str]:
-    return [(*SOURCE_DATASETS, UNKNOWN)[code] for code in codes.tolist()]
+def _source_keys(codes: Int64s, names: Sequence[str]) -> list[str]:
+    return [(*names, UNKNOWN)[code] for code in codes.tolist()]
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

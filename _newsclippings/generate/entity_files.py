@@ -1,8 +1,6 @@
 """Read the entities of captions: a folder that `newsclippings entities` wrote, or the authors' metadata."""
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.corpus import read_metadata_file
-from _newsclippings.errors import BadFileError, DataNotFoundError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import MATCHES_ROOTS, SPLITS
 from _newsclippings.storage import (
     DECODER,
     check_accessible,
     compute_sha256,
     describe_json_error,
-    find_place,
     read_file,
-    read_footer,
 )
 from _newsclippings.tables import Int64s, as_array, int64s, values_of
 from _newsclippings.text import printable

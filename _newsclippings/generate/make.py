@@ -176,7 +176,9 @@ def generate(
     inputs, cache = find_inputs(request, access=Access(storage_options, token)), Path(cache_dir or cache_folder(), NAME)
     place = check_path("entities", entities)
     entity_place = None if not place else os.path.abspath(os.path.expanduser(place))
-    locations = [value[0] if isinstance(value, tuple | list) else value for value in given.values() if value is not True]
+    locations = [
+        value[0] if isinstance(value, tuple | list) else value for value in given.values() if value is not True
+    ]
     read = [os.path.abspath(os.path.expanduser(os.fspath(each))) for each in locations if not is_url(os.fspath(each))]
     read += [each for each in (entity_place, recipe_file) if each]
     check_not_input(path, [*inputs.list_places(), *read])
@@ -211,7 +213,9 @@ def make_recipe(recipe: RecipeLike, config: str | None = None) -> tuple[Recipe, 
         raise ConfigError(message)
     for name in several:
         if isinstance(name, str) and name not in METHODS:
-            message = f"There is no method {short_repr(name)}.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}."
+            message = (
+                f"There is no method {short_repr(name)}.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}."
+            )
             raise ConfigError(message)
     methods = tuple(METHODS[each] if isinstance(each, str) else each for each in several)
     return Recipe(MINE if config is None else config, methods), None
@@ -234,7 +238,7 @@ def _check_out(out: str | os.PathLike[str]) -> Path:
 
 
 def list_vectors(recipe: Recipe) -> dict[str, str]:
-    """List the vectors that a recipe needs: name -> the first method that needs it. Those for balance depend on sides."""
+    """List the vectors that methods compare: name -> the first method that needs it."""
     needed: dict[str, str] = {}
     for method in recipe.methods:
         for name in (method.query, method.against):
@@ -435,10 +439,15 @@ class _Pools:
         source, records, rule = self._source, self._source.records, method.rule
         margins_by = margin_vectors(method, source.vectors)
         kept, left_out = np.ones(len(rows), bool), {}
-        reasons = [(f"no vector {name}", lookup(source.vectors[name].ids, records.ids[rows]) >= 0) for name in dict.fromkeys((method.query, method.against, *margins_by))]
+        reasons = [
+            (f"no vector {name}", lookup(source.vectors[name].ids, records.ids[rows]) >= 0)
+            for name in dict.fromkeys((method.query, method.against, *margins_by))
+        ]
         if rule.share or rule.differ or rule.without:
             if self._entities is None:
-                message = f"method {method.name} needs entities. Pass {option('entities')}, made by `newsclippings entities`."
+                message = (
+                    f"method {method.name} needs entities. Pass {option('entities')}, made by `newsclippings entities`."
+                )
                 raise ConfigError(message)
             reasons.append(("no entities", self._named[rows] >= 0))
         if source.present is not None:
@@ -461,7 +470,8 @@ class _Pools:
         margins = None
         if margins_by:
             if margins_by != (method.query, method.against):
-                measure = Measure(*(source.vectors[name].take(ids) for name in margins_by))
+                captions, pictures = (source.vectors[name].take(ids) for name in margins_by)
+                measure = Measure(captions, pictures)
             margins = find_margins(matching, measure)
             matching = balance(matching, margins)
         return _table(method, ids, matching, left_out, margins)
@@ -489,7 +499,13 @@ def _table(
 
     Its metadata have the numbers of captions, of products, and of captions without a match by reason.
     """
-    counts: dict[str, Any] = {"captions": len(ids), "left_out": dict(left_out), "unfilled": {}, "rounds": 0, "products": 0}
+    counts: dict[str, Any] = {
+        "captions": len(ids),
+        "left_out": dict(left_out),
+        "unfilled": {},
+        "rounds": 0,
+        "products": 0,
+    }
     captions = np.empty(0, np.int64)
     pictures, scores, units = captions, np.empty(0), captions
     if matching is not None:
@@ -513,7 +529,8 @@ def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str
         chosen = choose_balanced(candidates)
     parts = [table.filter(as_array(mask)) for table, mask in zip(done.values(), chosen, strict=True)]
     ids, pictures, scores = (
-        np.concatenate([values_of(one_number_chunk(part[name])) for part in parts]) for name in ("id", "image_id", "score")
+        np.concatenate([values_of(one_number_chunk(part[name])) for part in parts])
+        for name in ("id", "image_id", "score")
     )
     method = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     facts = {}
@@ -540,6 +557,7 @@ def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str
 
 
 def _explain(counts: Mapping[str, Any]) -> str:
-    reasons = [f"{count:,} {_WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()]
+    reasons = [
+        f"{count:,} {_WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
+    ]
     return ", ".join(reasons) or ("no caption" if not counts["captions"] else f"{counts['filled']:,} matched")
-

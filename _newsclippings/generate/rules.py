@@ -263,7 +263,9 @@ class Recipe:
             message = f"recipe {self.config} has several methods {double[0]!r}. Give each a name of its own."
             raise ConfigError(message)
         if len(names) > MOST_METHODS:
-            message = f"recipe {self.config} has {len(names)} methods, more than {MOST_METHODS}. Make two recipes of it."
+            message = (
+                f"recipe {self.config} has {len(names)} methods, more than {MOST_METHODS}. Make two recipes of it."
+            )
             raise ConfigError(message)
         if self.splits is not None:
             object.__setattr__(self, "splits", _check_shares(self.splits))
@@ -280,14 +282,18 @@ class Recipe:
             values = {field.name: getattr(method, field.name) for field in fields(Method)}
             values |= {"uses": uses, **beside, "rule": {name: value for name, value in rule.items() if value}}
             lines += ["", "[[method]]"]
-            lines += [f"{name} = {_toml(value)}" for name, value in values.items() if value is not None and value is not False]
+            lines += [
+                f"{name} = {_toml(value)}" for name, value in values.items() if value is not None and value is not False
+            ]
         return "\n".join(lines) + "\n"
 
 
 def _check_shares(shares: Any) -> dict[str, float]:
     """Check the shares of splits, and return them in the usual order."""
     if not isinstance(shares, Mapping) or not shares:
-        message = f"splits={short_repr(shares)}; expected shares, such as {{train = 0.8, validation = 0.1, test = 0.1}}."
+        message = (
+            f"splits={short_repr(shares)}; expected shares, such as {{train = 0.8, validation = 0.1, test = 0.1}}."
+        )
         raise ConfigError(message)
     for name, share in shares.items():
         if name not in SPLITS:
@@ -313,9 +319,9 @@ def parse_recipe(text: str, place: str = "recipe") -> Recipe:
     """Read a recipe from TOML.
 
     Args:
-        text: `config`, perhaps `merge` and `splits`, and tables `[[method]]`. A method with the name of one in `METHODS` has its
-            values, unless the table has others; `rule` replaces the whole rule, except for `floor` and `cap`, which
-            stand beside it.
+        text: `config`, perhaps `merge` and `splits`, and tables `[[method]]`. A method with the name of one in
+            `METHODS` has its values, unless the table has others; `rule` replaces the whole rule, except for `floor`
+            and `cap`, which stand beside it.
         place: where the text is from, for messages.
 
     Raises:

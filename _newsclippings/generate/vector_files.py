@@ -109,7 +109,8 @@ def parse_named(vectors: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name, value in vectors.items():
         if value is True and name not in EMBEDDINGS:
-            message = f"vectors: {short_repr(name)} is True, but is not a kind of the authors.{did_you_mean(str(name), EMBEDDINGS)}"
+            hint = did_you_mean(str(name), EMBEDDINGS)
+            message = f"vectors: {short_repr(name)} is True, but is not a kind of the authors.{hint}"
             raise ConfigError(f"{message} Kinds: {', '.join(EMBEDDINGS)}. Of others, pass the location.")
         if value is not True:
             parse_vectors(name, value)

@@ -72,7 +72,10 @@ class Folder:
         """Return the manifest if everything that it names is there and unchanged; else None."""
         try:
             values: dict[str, Any] = json.loads(read_file(self.path / MANIFEST, _MOST_BYTES))
-            files = {str(self.match_file(split).relative_to(self.path)): each["sha256"] for split, each in values["splits"].items()}
+            files = {
+                str(self.match_file(split).relative_to(self.path)): each["sha256"]
+                for split, each in values["splits"].items()
+            }
             files |= values["files"]
             same = all(compute_sha256(self.path / name) == digest for name, digest in files.items())
             return values if same else None
@@ -81,7 +84,7 @@ class Folder:
 
     def match_file(self, split: str) -> Path:
         """Return the file of matches of a split."""
-        config = self.plan["config"]
+        config: str = self.plan["config"]
         return self.path / "news_clippings" / "data" / config / f"{SPLITS[split]}.json"
 
     def round_file(self, name: str) -> Path:
@@ -168,8 +171,7 @@ def write_matches(
             file.write("]}\n")
             file.flush()
             flush(file.fileno())
-        digest = compute_sha256(Path(temporary))
-    return digest
+        return compute_sha256(Path(temporary))
 
 
 def hash_rule(method: Method) -> str:
@@ -289,4 +291,3 @@ def _flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return printable(text if len(text) <= 60 else f"{text[:57]}...")
-

@@ -42,6 +42,7 @@ from _newsclippings.train.data import (
     find_widths,
     is_of_outlets,
     load_split,
+    name_measures,
     read_shard_sizes,
 )
 from _newsclippings.train.evaluate import predict, validate, write_report
@@ -490,7 +491,8 @@ def test(
         title += f": trained on {what} of {outlets} only, tested on {others}"
     if options.mislabel_pristine:
         title += f"; in training, pristine rows were called falsified with probability {options.mislabel_pristine:g}"
-    measures = write_report(folder, predictions, title, options.control and CONTROLS[options.control])
+    control = options.control and CONTROLS[options.control]
+    measures = write_report(folder, predictions, title, control, name_measures(rows))
     print((folder / "report.md").read_text(encoding="utf-8"))
     return measures
 

@@ -14,7 +14,7 @@ from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import Dataset
 
 from _newsclippings.builder import load, make_name_known
-from _newsclippings.facts import NAME
+from _newsclippings.facts import NAME, SOURCE_DATASETS
 from _newsclippings.storage import open_stream
 from _newsclippings.text import did_you_mean, short_repr
 from _newsclippings.train.options import INPUT_FLAGS, OUTLET_RULES, Options
@@ -258,6 +258,12 @@ def log_dropped_rows(rows: int) -> None:
     if rows:
         why = "they or their twins lack a caption or a picture, or are missing."
         logger.warning("%s rows are left out: %s", f"{rows:,}", why)
+
+
+def name_measures(rows: Any) -> list[str]:
+    """Return what the column `source_dataset` of loaded rows numbers; of a generated config these are its methods."""
+    features = (rows.rows if isinstance(rows, MapRows) else rows.stream).features or {}
+    return list(getattr(features.get("source_dataset"), "names", SOURCE_DATASETS))
 
 
 class MapRows(Dataset[Row]):

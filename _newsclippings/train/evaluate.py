@@ -1,7 +1,7 @@
 """Evaluate a classifier: the paper's measures with intervals, as JSON, as a table and as a picture."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from _newsclippings.train.places import PICTURE, REPORT
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+MOST_OUTLETS = 20  # besides those of VisualNews, whose accuracy is measured
 DRAWS = 1_000  # bootstrap samples
 Prediction = dict[str, Any]
 
@@ -61,12 +62,16 @@ def validate(predictions: list[Prediction]) -> dict[str, float]:
     return {"loss": float(loss), "accuracy": float(((margins > 0) == labels).mean())}
 
 
-def measure(predictions: list[Prediction]) -> dict[str, Any]:
+def measure(predictions: list[Prediction], measures_of_pairs: Sequence[str] = SOURCE_DATASETS) -> dict[str, Any]:
     """Compute all measures, each with its value and the 2.5 and 97.5 percentiles over resampled pairs.
 
     The measures are `accuracy` of all, of pristine and of falsified rows; `auc`; `pair_accuracy`, the share of pairs in
     which the falsified twin has the higher score (ties count half); `accuracy` by source dataset and by the caption's
     outlet.
+
+    Args:
+        predictions: of the rows.
+        measures_of_pairs: what the column `source_dataset` numbers.
     """
     labels = np.array([prediction["label"] for prediction in predictions], np.int64)
     scores = np.array([prediction["score"] for prediction in predictions])
@@ -88,9 +93,10 @@ def measure(predictions: list[Prediction]) -> dict[str, Any]:
         "auc": lambda rows: auc(labels[rows], scores[rows]),
         "pair_accuracy": lambda rows: _mean(won[rows]),
     }
-    for k, name in enumerate(SOURCE_DATASETS):
+    for k, name in enumerate(measures_of_pairs):
         functions[f"accuracy of {name}"] = share(np.array([row["source_dataset"] == k for row in predictions]))
-    for name in OUTLETS:
+    others = sorted({str(row["source"]) for row in predictions if row["source"]} - {*OUTLETS})[:MOST_OUTLETS]
+    for name in (*OUTLETS, *others):
         functions[f"accuracy of {name}"] = share(np.array([row["source"] == name for row in predictions]))
     rows = np.concatenate(rows_of_pairs)
     measures: dict[str, Any] = {"rows": len(predictions)}
@@ -132,10 +138,16 @@ def _mean(values: Floats) -> float:
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
-def write_report(folder: Path, predictions: list[Prediction], title: str, control: str | None = None) -> dict[str, Any]:
+def write_report(
+    folder: Path,
+    predictions: list[Prediction],
+    title: str,
+    control: str | None = None,
+    measures_of_pairs: Sequence[str] = SOURCE_DATASETS,
+) -> dict[str, Any]:
     """Write predictions.jsonl, measures.json, report.md and report.png, and return the measures."""
     folder.mkdir(parents=True, exist_ok=True)
-    measures = measure(predictions)
+    measures = measure(predictions, measures_of_pairs)
     names = ("index", "id", "image_id", "label", "score", "logits")
     lines = (json.dumps({name: prediction[name] for name in names}) + "\n" for prediction in predictions)
     write_text(folder / "predictions.jsonl", "".join(lines), REPORT["predictions.jsonl"])

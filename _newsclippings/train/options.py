@@ -11,6 +11,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from _newsclippings.config import LINKS, parse_columns
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
+from _newsclippings.generated import is_name
 from _newsclippings.text import did_you_mean
 from _newsclippings.train.recipes import DEFAULT_RECIPE, OFFICIAL, ON_FEATURES, RECIPES
 
@@ -95,7 +96,13 @@ class Options:
             "choices": list(RECIPES),
         },
     )
-    config: str = field(default=DEFAULT_CONFIG, metadata={"help": "Config of the dataset.", "choices": list(CONFIGS)})
+    config: str = field(
+        default=DEFAULT_CONFIG,
+        metadata={
+            "help": f"Config of the dataset: {', '.join(CONFIGS)}, or the name of one that was generated into "
+            "--data_dir."
+        },
+    )
     data: str = field(
         default="newsclippings",
         metadata={
@@ -250,6 +257,8 @@ class Options:
 
     def check(self, given: set[str]) -> None:
         """Raise `ValueError` if the options contradict each other, or a flag that was given would change nothing."""
+        if self.config not in CONFIGS and not is_name(self.config):
+            raise ValueError(f"--config {self.config} is no config. Choose from {', '.join(CONFIGS)}.")
         if self.data != Options.data and (unused := sorted(given & BUILDER_FLAGS)):
             raise ValueError(
                 f"--{unused[0]} has no effect with --data {self.data}, which is already built. Leave the flag out."

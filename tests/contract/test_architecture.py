@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
     "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
-    "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "show", "check"],
+    "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "show", "check", "evaluate"],
     "show": ["pictures"],
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
@@ -64,6 +64,7 @@ MAY_IMPORT = {
         "show",
         "embed",
         "evaluate",
+        "generate",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]

@@ -36,7 +36,8 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 def read_rows(out: Path, split: str, config: str = "mine") -> list[dict[str, Any]]:
     name = {"validation": "val"}.get(split, split)
-    return json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())["annotations"]
+    rows: list[dict[str, Any]] = json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())["annotations"]
+    return rows
 
 
 def test_from_a_table_to_rows(corpus: Corpus, places: Places, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def make_corpus(root: Path, count: int = 60, seed: int = 0) -> Corpus:
         rows.append(
             {
                 "id": number,
-                "caption": f"{'、'.join(names)}の写真、{k}番。\n「引用」, \"quoted\"",
+                "caption": f'{"、".join(names)}の写真、{k}番。\n「引用」, "quoted"',
                 "image_path": path,
                 "outlet": OUTLETS[k % 3],
                 "topic": TOPICS[k % 3],
