@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.config import LINKS, parse_columns
+from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL
 from _newsclippings.generated import is_name
@@ -40,11 +40,16 @@ class Choice(click.Choice[Any]):
 
 
 class ConfigName(Choice):
-    """The name of an official config, or of one that was generated into --data-dir, which is looked for there."""
+    """The name of an official config, or of one that was generated into --data-dir, or built from such a folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check the form of the name."""
-        return value if is_name(value) else super().convert(value, param, ctx)
+        """Look for the name in the folder, whose option is read before (`is_eager`)."""
+        given = {} if ctx is None else ctx.params
+        try:
+            known = value in list_configs(given.get("data_dir")) or (given.get("built") and is_name(value))
+        except NewsCLIPpingsError as error:
+            self.fail(str(error), param, ctx)
+        return value if known else super().convert(value, param, ctx)
 
 
 FORMAT = click.option(
@@ -163,6 +168,7 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data-dir",
         type=click.Path(),
+        is_eager=True,  # before --config, whose value it may have
         envvar="NEWSCLIPPINGS_DATA_DIR",
         help="Folder with visual_news/ and news_clippings/. Unset: the matches are downloaded from the Hub.",
     )(command)

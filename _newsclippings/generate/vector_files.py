@@ -17,7 +17,7 @@ from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, SIDES, VERSION, Vectors
 from _newsclippings.generate.search import Float32s, normalise
 from _newsclippings.inputs import Inputs
-from _newsclippings.storage import local_copy
+from _newsclippings.storage import lazy_property, local_copy
 from _newsclippings.tables import Int64s, lookup, values_of
 from _newsclippings.text import did_you_mean, option, short_repr
 from _newsclippings.vectors import Embeddings, VectorFiles, find_vectors, load_embeddings
@@ -46,7 +46,7 @@ class NamedVectors:
         """`"pictures"` or `"captions"`."""
         return SIDE_OF[self.facts.key]
 
-    @functools.cached_property
+    @lazy_property
     def ids(self) -> Int64s:
         """The ids that have exactly one vector, int64 (N,), sorted."""
         ids = np.unique(np.concatenate([np.empty(0, np.int64), *(part.ids for part in self.parts)]))

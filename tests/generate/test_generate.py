@@ -36,7 +36,8 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 def read_rows(out: Path, split: str, config: str = "mine") -> list[dict[str, Any]]:
     name = {"validation": "val"}.get(split, split)
-    rows: list[dict[str, Any]] = json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())["annotations"]
+    content = json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())
+    rows: list[dict[str, Any]] = content["annotations"]
     return rows
 
 
