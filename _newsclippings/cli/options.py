@@ -45,8 +45,10 @@ class ConfigName(Choice):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Look for the name in the folder, whose option is read before (`is_eager`)."""
         given = {} if ctx is None else ctx.params
+        folder, built = given.get("data_dir"), given.get("built")  # click has an object of its own for unset ones
         try:
-            known = value in list_configs(given.get("data_dir")) or (given.get("built") and is_name(value))
+            known = value in list_configs(folder if isinstance(folder, str) else None)
+            known = known or (isinstance(built, Path | RemotePath) and is_name(value))
         except NewsCLIPpingsError as error:
             self.fail(str(error), param, ctx)
         return value if known else super().convert(value, param, ctx)

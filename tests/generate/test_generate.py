@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
-from support.generating import Corpus, make_corpus
+from support.generating import Corpus, make_corpus, rows_by_hand
+from support.matching import dot, random_rule, unit
 
-from newsclippings import ConfigError, generate, verify
+from newsclippings import ConfigError, Method, Recipe, generate, verify
 
 Places = dict[str, Any]
 
@@ -75,3 +78,33 @@ def test_the_name_of_an_official_config_is_refused(places: Places, tmp_path: Pat
     """A generated config cannot be taken for one of the five."""
     with pytest.raises(ConfigError, match="is an official config"):
         generate(tmp_path / "out", "clip_text_text", config="merged_balanced", **places)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_recipe_gives_what_every_pair_gives(seed: int, tmp_path: Path) -> None:
+    """Whole recipes of random rules on random corpora equal a naive implementation: splits, pairs, scores, order."""
+    r = np.random.default_rng(seed)
+    corpus = make_corpus(tmp_path / "corpus", int(r.integers(30, 70)), seed)
+    near = dot(*unit(corpus.vectors["clip_text"][:2]))
+    methods = []
+    for k in range(int(r.integers(1, 4))):
+        query, against = (["clip_text", "clip_image"][n] for n in r.integers(2, size=2))
+        uses = (1, 1, 2, None)[r.integers(4)]
+        rule = random_rule(r, near)
+        rule = replace(rule, other=(*rule.other, "section")) if r.random() < 0.3 else rule
+        methods.append(Method(f"m{k}", query, against, rule, uses, closed=uses == 1 and bool(r.random() < 0.3)))
+    recipe = Recipe("mine", tuple(methods), None, {"train": 0.7, "test": 0.3} if seed % 2 else None)
+    expected = rows_by_hand(corpus, recipe, recipe.splits or {"train": 0.8, "validation": 0.1, "test": 0.1})
+    vectors = {
+        name: corpus.write_vectors(name, tmp_path / name, of)
+        for name, of in (("clip_text", "captions"), ("clip_image", "pictures"))
+    }
+    arguments: Places = {"corpus": corpus.table, "vectors": vectors, "entities": corpus.write_entities(tmp_path / "e")}
+    if not all(expected.values()):
+        with pytest.raises(ConfigError, match="is matched"):
+            generate(tmp_path / "out", recipe, **arguments)
+        return
+    report = generate(tmp_path / "out", recipe, **arguments)
+    for split, rows in expected.items():
+        assert read_rows(tmp_path / "out", split) == rows
+        assert report.splits[split]["rows"] == len(rows)

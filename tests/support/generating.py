@@ -6,8 +6,10 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from support.matching import dot, unit
+
+from _newsclippings.generate import Method, Recipe
 
 Row = dict[str, Any]
 NAMES = ("東京", "大阪", "安倍晋三", "国会", "首都", "甲子園", "京都", "北海道", "日銀", "富士山")
@@ -119,3 +124,112 @@ def _picture(seed: int) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
+
+
+# What must be made, by looking at every pair
+
+
+def groups_by_hand(corpus: Corpus, *, whole: bool) -> list[int]:
+    """The group of each caption, as the position of its first: those with copies of one picture, or, if `whole`, also
+    those with one caption or article, which stay in one split."""
+    parent = list(range(len(corpus.rows)))
+
+    def find(k: int) -> int:
+        while parent[k] != k:
+            k = parent[k]
+        return k
+
+    image = unit(corpus.vectors["clip_image"]) if "clip_image" in corpus.vectors else None
+    for i, one in enumerate(corpus.rows):
+        for j, other in enumerate(corpus.rows[:i]):
+            same = one["image_path"] == other["image_path"]
+            same |= corpus.pictures[one["image_path"]] == corpus.pictures[other["image_path"]]
+            same |= image is not None and dot(image[i], image[j]) >= 0.95
+            if whole:
+                same |= " ".join(one["caption"].split()) == " ".join(other["caption"].split())
+                same |= bool(one["article"]) and one["article"] == other["article"]
+            if same:
+                first, second = sorted((find(i), find(j)))
+                parent[second] = first
+    return [find(k) for k in range(len(parent))]
+
+
+def splits_by_hand(corpus: Corpus, shares: Mapping[str, float]) -> dict[str, list[int]]:
+    """Split -> positions, by a hash of the smallest id of each group."""
+    splits: dict[str, list[int]] = {split: [] for split in shares}
+    for k, first in enumerate(groups_by_hand(corpus, whole=True)):
+        drawn = int(hashlib.sha256(str(corpus.ids[first]).encode()).hexdigest()[:16], 16) / 2**64
+        below = 0.0
+        for split, share in shares.items():
+            below += share
+            if drawn < below or split == [*shares][-1]:
+                splits[split].append(k)
+                break
+    return splits
+
+
+def matches_by_hand(corpus: Corpus, method: Method, some: list[int]) -> list[tuple[int, int, float]]:
+    """The matches of some captions by a method: caption, picture and score, from the best pair down."""
+    rule, rows = method.rule, corpus.rows
+    query, against = (unit(corpus.vectors[name]) for name in (method.query, method.against))
+    copies = groups_by_hand(corpus, whole=False)
+    every = {label for each in corpus.entities for _, label in each}
+
+    def names(k: int, labels: tuple[str, ...], but: tuple[str, ...] = ()) -> set[str]:
+        chosen = every - {*but} if "*" in labels else {*labels}
+        return {text for text, label in corpus.entities[k] if label in chosen}
+
+    def value(k: int, column: str) -> str:
+        return str(rows[k].get(column, ""))
+
+    def apart(i: int, j: int) -> float:
+        days = [date.fromisoformat(rows[k]["time"]) if rows[k]["time"] else None for k in (i, j)]
+        return math.nan if days[0] is None or days[1] is None else abs((days[0] - days[1]).days)
+
+    def allowed(i: int, j: int) -> bool:
+        score = dot(query[i], against[j])
+        return (
+            i != j
+            and copies[i] != copies[j]
+            and (not rule.share or bool(names(i, rule.share) & names(j, rule.share)))
+            and not (rule.differ and names(i, rule.differ, rule.share) & names(j, rule.differ, rule.share))
+            and not (rule.without and (names(i, rule.without) or names(j, rule.without)))
+            and all(value(i, name) == value(j, name) != "" for name in rule.same)
+            and all(value(i, name) != value(j, name) and value(i, name) and value(j, name) for name in rule.other)
+            and (rule.gap is None or apart(i, j) >= int(rule.gap[:-1]))
+            and (rule.within is None or apart(i, j) <= int(rule.within[:-1]))
+            and (rule.picture is None or rows[j]["has_person"] == "true")
+            and (rule.cap is None or score < rule.cap)
+            and (rule.floor is None or score >= rule.floor)
+        )
+
+    pairs = sorted((-dot(query[i], against[j]), i, j) for i in some for j in some if allowed(i, j))
+    found: dict[int, tuple[int, float]] = {}
+    for score, i, j in pairs:
+        uses = sum(picture == j for picture, _ in found.values())
+        if i not in found and (method.uses is None or uses < method.uses):
+            found[i] = j, -score
+    while method.closed:
+        shown = {j for j, _ in found.values()}
+        kept = {i: match for i, match in found.items() if i in shown and match[0] in found}
+        if len(kept) == len(found):
+            break
+        found = kept
+    return [(i, j, score) for i, (j, score) in sorted(found.items())]
+
+
+def rows_by_hand(corpus: Corpus, recipe: Recipe, shares: Mapping[str, float]) -> dict[str, list[Row]]:
+    """Split -> the rows of its file, of a recipe that merges nothing."""
+    made = {}
+    for split, some in splits_by_hand(corpus, shares).items():
+        pairs = [
+            (corpus.ids[i], k, corpus.ids[j], score)
+            for k, method in enumerate(recipe.methods)
+            for i, j, score in matches_by_hand(corpus, method, some)
+        ]
+        made[split] = [
+            {"id": i, "image_id": other, "similarity_score": value, "source_dataset": k, "falsified": label}
+            for i, k, j, score in sorted(pairs)
+            for other, value, label in ((i, 1, False), (j, score, True))
+        ]
+    return made
