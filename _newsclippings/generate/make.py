@@ -192,6 +192,7 @@ def generate(
         finished = folder.read_finished()
         if finished is None:
             finished = _make(folder, source)
+        folder.clean()
     return GenerateReport(str(path), asked.config, source.made, finished["splits"])
 
 

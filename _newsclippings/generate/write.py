@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from _newsclippings.storage import (
     flush,
     flush_folder,
     foreign_output,
+    has_content,
     read_file,
     write_atomically,
     write_text,
@@ -66,7 +67,7 @@ class Folder:
         if there is None:
             (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
             write_text(self.path / ROUNDS / PLAN, self._text)
-            write_text(self.path / RECIPE, self.plan["recipe"])
+        _write_unless_there(self.path / RECIPE, self.plan["recipe"])
 
     def read_finished(self) -> dict[str, Any] | None:
         """Return the manifest if everything that it names is there and unchanged; else None."""
@@ -111,11 +112,14 @@ class Folder:
         return table if (table.schema.metadata or {}).get(b"plan") == self.key.encode() else None
 
     def finish(self, manifest: Mapping[str, Any], readme: str) -> None:
-        """Write the card and the manifest, and remove what is needed no more."""
-        write_text(self.path / README, readme)
+        """Write the card and the manifest."""
+        _write_unless_there(self.path / README, readme)
         files = {name: compute_sha256(self.path / name) for name in (README, RECIPE)}
         text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False) + "\n"
         write_text(self.path / MANIFEST, text)
+
+    def clean(self) -> None:
+        """Remove intermediate results and what killed processes left, after all is written."""
         for place, _, names in os.walk(self.path, topdown=False):
             inside = Path(place) == self.path / ROUNDS
             for name in names:
@@ -134,6 +138,11 @@ class Folder:
         return None
 
 
+def _write_unless_there(place: Path, text: str) -> None:
+    if not place.exists() or not has_content(place, text.encode()):
+        write_text(place, text)
+
+
 def check_folder(path: Path) -> None:
     """Raise `ConfigError` if a folder holds anything but a config that `generate` wrote."""
     check_own_folder(path, _NAMES, COMMAND)
@@ -146,7 +155,7 @@ def check_folder(path: Path) -> None:
 def write_matches(
     place: Path, sources: Sequence[str], ids: Int64s, image_ids: Int64s, scores: Any, source: Int64s
 ) -> str:
-    """Write a file of matches in the official form, twins one after the other, and return its SHA-256.
+    """Write a file of matches in the official form, unless it is there; return its SHA-256.
 
     Args:
         place: the file.
@@ -156,22 +165,30 @@ def write_matches(
         scores: float64 (N,).
         source: int64 (N,), the position of the method in `sources`.
     """
-    table = json.dumps({str(number): name for number, name in enumerate(sources)})
-    with write_atomically(place) as temporary:
-        with open(temporary, "w", encoding="ascii") as file:
-            file.write(f'{{"source_datasets": {table}, "annotations": [')
-            columns = (ids.tolist(), image_ids.tolist(), scores.tolist(), source.tolist())
-            for number, (caption, picture, score, method) in enumerate(zip(*columns, strict=True)):
-                end = f'"source_dataset": {method}, "falsified": '
-                file.write(
-                    f"{', ' if number else ''}"
-                    f'{{"id": {caption}, "image_id": {caption}, "similarity_score": 1, {end}false}}, '
-                    f'{{"id": {caption}, "image_id": {picture}, "similarity_score": {score!r}, {end}true}}'
-                )
-            file.write("]}\n")
+
+    def lines() -> Iterator[str]:
+        """Yield the text, twins one after the other."""
+        table = json.dumps({str(number): name for number, name in enumerate(sources)})
+        yield f'{{"source_datasets": {table}, "annotations": ['
+        columns = (ids.tolist(), image_ids.tolist(), scores.tolist(), source.tolist())
+        for number, (caption, picture, score, method) in enumerate(zip(*columns, strict=True)):
+            end = f'"source_dataset": {method}, "falsified": '
+            yield (
+                f"{', ' if number else ''}"
+                f'{{"id": {caption}, "image_id": {caption}, "similarity_score": 1, {end}false}}, '
+                f'{{"id": {caption}, "image_id": {picture}, "similarity_score": {score!r}, {end}true}}'
+            )
+        yield "]}\n"
+
+    digest = hashlib.sha256()
+    for line in lines():
+        digest.update(line.encode())
+    if not place.exists() or compute_sha256(place) != digest.hexdigest():
+        with write_atomically(place) as temporary, open(temporary, "w", encoding="ascii") as file:
+            file.writelines(lines())
             file.flush()
             flush(file.fileno())
-        return compute_sha256(Path(temporary))
+    return digest.hexdigest()
 
 
 def hash_rule(method: Method) -> str:

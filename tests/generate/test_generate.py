@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+from support.children import in_child, wait
 from support.generating import Corpus, make_corpus, rows_by_hand
 from support.matching import dot, random_rule, unit
 
@@ -108,3 +115,160 @@ def test_a_recipe_gives_what_every_pair_gives(seed: int, tmp_path: Path) -> None
     for split, rows in expected.items():
         assert read_rows(tmp_path / "out", split) == rows
         assert report.splits[split]["rows"] == len(rows)
+
+
+RECIPE = """
+config = "mine"
+merge = "balanced"
+splits = {train = 0.6, test = 0.4}
+
+[[method]]
+name = "clip_text_image"
+
+[[method]]
+name = "by_section"
+query = "clip_image"
+against = "clip_image"
+closed = true
+rule = {other = ["section"]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE)
+    return file
+
+
+def dies(patch: pytest.MonkeyPatch, at: int, *, before: bool) -> None:
+    """Kill this process at the n-th change of a name: a finished file, or one that is removed."""
+    count = itertools.count()
+
+    def change(real: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            number = next(count) if "/out" in str(args[0]) else -1
+            if number == at and before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*args, **kwargs)
+            if number == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return changed
+
+    for name in ("replace", "unlink", "rmdir"):
+        patch.setattr(os, name, change(getattr(os, name)))
+
+
+def test_killed_at_any_write(places: Places, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After SIGKILL before or after any file is finished or removed, the same call gives the same bytes."""
+    generate(tmp_path / "whole", recipe, **places)
+    whole, out, kills = read_tree(tmp_path / "whole"), tmp_path / "out", 0
+
+    def run(at: int, before: bool) -> None:
+        dies(monkeypatch, at, before=before)
+        generate(out, recipe, **places)
+
+    for before in (True, False):
+        for at in itertools.count():
+            shutil.rmtree(out, ignore_errors=True)
+            code = wait(in_child(partial(run, at, before)))
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            kills += 1
+            generate(out, recipe, **places)
+            assert read_tree(out) == whole, (at, before)
+    assert kills > 20
+    shutil.rmtree(out)
+    deaths = 0
+    while wait(in_child(partial(run, 0, False))) != 0:  # a file at a time
+        deaths += 1
+        assert deaths < kills
+    assert read_tree(out) == whole
+
+
+def test_the_same_again_makes_nothing(places: Places, recipe: Path, tmp_path: Path) -> None:
+    """A finished folder is left as it is; a damaged file of it is made again."""
+    out = tmp_path / "out"
+    assert generate(out, recipe, **places).made
+    whole, before = read_tree(out), {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    again = generate(out, recipe, **places)
+    assert not again.made
+    assert "it was there already" in str(again)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == before
+    for name in ("news_clippings/data/mine/test.json", "README.md", "recipe.toml"):
+        (out / name).write_bytes(b"{}")
+        generate(out, recipe, **places)
+        assert read_tree(out) == whole
+
+
+def other_vectors(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    corpus.vectors["clip_text"][3] += 1
+    places["vectors"]["clip_text"] = corpus.write_vectors("clip_text", tmp_path / "other", "captions")
+
+
+def other_entities(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    corpus.entities[3].append(("名古屋", "GPE"))
+    places["entities"] = corpus.write_entities(tmp_path / "other")
+
+
+def other_corpus(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    del places
+    corpus.rows[3]["caption"] = "別の写真"
+    corpus.write()
+
+
+def other_pictures(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    del places
+    corpus.pictures[corpus.rows[5]["image_path"]] = corpus.pictures[corpus.rows[4]["image_path"]]
+    corpus.write()
+
+
+def other_recipe(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    del corpus, places
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("closed = true", "cap = 0.9"))
+
+
+OTHERS = {
+    "vectors clip_text sha256 is [0-9a-f]{57}... there, [0-9a-f]{57}... now": other_vectors,
+    "entities sha256 is": other_entities,
+    "corpus sha256 is": other_corpus,
+    "pictures sha256 is": other_pictures,
+    r"line 18 of the recipe is closed = true there, nothing now": other_recipe,
+}
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("message", OTHERS)
+def test_another_config_in_the_folder_is_refused(
+    message: str, interrupted: bool, corpus: Corpus, places: Places, recipe: Path, tmp_path: Path
+) -> None:
+    """A folder that was made, or begun, of something else is left as it is; what differs is named, with both values."""
+    out = tmp_path / "out"
+    generate(out, recipe, **places)
+    if interrupted:
+        made_of = json.loads((out / "manifest.json").read_bytes())["made_of"]
+        (out / "rounds").mkdir()
+        (out / "rounds" / "plan.json").write_text(json.dumps(made_of))
+        (out / "manifest.json").unlink()
+    before = read_tree(out)
+    OTHERS[message](corpus, places, tmp_path)
+    with pytest.raises(ConfigError, match=f"has another config: .*{message}"):
+        generate(out, recipe, **places)
+    assert read_tree(out) == before
+
+
+def test_no_input_is_written_over(corpus: Corpus, places: Places, recipe: Path, tmp_path: Path) -> None:
+    """A folder with inputs, or with files of something else, is no output."""
+    before = read_tree(tmp_path)
+    for out in (corpus.root, places["entities"], places["vectors"]["clip_text"], tmp_path, corpus.root / "new"):
+        with pytest.raises(ConfigError, match="inputs|is one of"):
+            generate(out, recipe, **places)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"notes\.txt exists and was not written by `newsclippings generate`"):
+        generate(foreign, recipe, **places)
+    (foreign / "notes.txt").unlink()
+    assert {name: data for name, data in read_tree(tmp_path).items() if not name.startswith("hf/")} == before

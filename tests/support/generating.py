@@ -109,6 +109,7 @@ def make_corpus(root: Path, count: int = 60, seed: int = 0) -> Corpus:
         )
         entities.append([(name, LABELS[NAMES.index(name) % 4]) for name in names])
         pictures[path] = _picture(3 if k in (4, 9) else 100 + k)
+    rows[20]["caption"] = rows[8]["caption"].replace("\n", "  ")  # a caption that is there twice
     corpus = Corpus(root, rows, entities, pictures)
     text = r.standard_normal((count, 6)).astype(np.float32)
     text[::7] = text[0]  # ties
