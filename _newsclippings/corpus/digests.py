@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 
 from _newsclippings.corpus.records import SCHEMA
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import BadFileError
 from _newsclippings.inputs import Inputs
 from _newsclippings.text import option
 
@@ -31,7 +31,7 @@ def check_records(inputs: Inputs, split: str, records: pa.Table) -> None:
         records: all records that its matches refer to, sorted by id.
 
     Raises:
-        ConfigError: they are others.
+        BadFileError: they are others.
     """
     made = inputs.generated
     if made is not None and hash_records(records) != made.splits[split].records_sha256:
@@ -40,4 +40,4 @@ def check_records(inputs: Inputs, split: str, records: pa.Table) -> None:
             f"{made.config} was made from another corpus than {place}: the captions or pictures of {split} are not the "
             f"same. Pass the one that it was made from as {option('visual_news')}."
         )
-        raise ConfigError(message)
+        raise BadFileError(message)

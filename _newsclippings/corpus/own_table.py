@@ -54,8 +54,8 @@ def read_own_table(location: str, wanted: Int64s | None) -> pa.Table:
     names = table.column_names
     if absent := [name for name in NEEDED if name not in names]:
         hint = did_you_mean(absent[0], names)
-        found = f"{', '.join(map(printable, names[:12]))}, without {absent[0]}.{hint}"
-        raise bad_file(location, f"the columns {', '.join(NEEDED)}", found, "Rename or add it.")
+        found = f"{', '.join(map(printable, names[:12]))}, without {absent[0]}"
+        raise bad_file(location, f"the columns {', '.join(NEEDED)}", found, f"Rename or add it.{hint}")
     if double := [name for name in names if names.count(name) > 1]:
         raise bad_file(location, "different names of columns", f"{printable(double[0])} several times", _DO)
     ids = _read_ids(table["id"], location)
@@ -108,7 +108,7 @@ def _read_csv(location: str) -> pa.Table:
 def _read_parquet(location: str) -> pa.Table:
     import pyarrow.parquet as pq
 
-    read_footer(find_place(location), location, (), _MOST_FOOTER, _DO)
+    read_footer(find_place(location), location, (), _MOST_FOOTER, _DO, nested=True)
     try:
         file = pq.ParquetFile(location)
         return file.read([name for name in file.schema_arrow.names if _is_plain(file.schema_arrow.field(name).type)])

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.config import Request
+from _newsclippings.config import Request, check_name
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats
 from _newsclippings.facts import NAME
 from _newsclippings.folder import BuiltFolder, refuse_foreign_content
+from _newsclippings.generated import is_name
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.storage import Place, cache_folder, is_url, local_copy
@@ -102,9 +103,11 @@ def load_truth(
         ConfigError: a name is unknown, or the folder does not have the split.
         NewsCLIPpingsError: a file is missing or damaged.
     """
-    request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
     if built is not None:
+        if not is_name(config):  # that of a generated config is in the folder, or not
+            check_name(config)
         return _from_folder(BuiltFolder.open(built), config, split)
+    request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
     return _from_matches(request, split, groups)
 
 

@@ -198,7 +198,8 @@ def _draw(path: Path, predictions: list[Prediction], measures: dict[str, Any]) -
     left.set(
         xlabel="pristine called falsified", ylabel="falsified found", title=f"ROC, area {area:.3f}", aspect="equal"
     )
-    bars = {name: result for name, result in measures.items() if name.startswith("accuracy")}
+    # The fonts of matplotlib have no letters for other names, which report.md has
+    bars = {name: result for name, result in measures.items() if name.startswith("accuracy") and name.isascii()}
     names = [name.removeprefix("accuracy of ").replace("_", " ") for name in bars]
     values = np.array([bar["value"] for bar in bars.values()])
     spread = [values - [bar["low"] for bar in bars.values()], [bar["high"] for bar in bars.values()] - values]

@@ -263,7 +263,7 @@ def test_no_input_is_written_over(corpus: Corpus, places: Places, recipe: Path, 
     """A folder with inputs, or with files of something else, is no output."""
     before = read_tree(tmp_path)
     for out in (corpus.root, places["entities"], places["vectors"]["clip_text"], tmp_path, corpus.root / "new"):
-        with pytest.raises(ConfigError, match="inputs|is one of"):
+        with pytest.raises(ConfigError, match="inputs"):
             generate(out, recipe, **places)
     foreign = tmp_path / "foreign"
     foreign.mkdir()

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from support.matching import dot, unit
 
 from _newsclippings.generate import Method, Recipe
+from support.matching import dot, unit
 
 Row = dict[str, Any]
 NAMES = ("東京", "大阪", "安倍晋三", "国会", "首都", "甲子園", "京都", "北海道", "日銀", "富士山")
@@ -234,3 +234,26 @@ def rows_by_hand(corpus: Corpus, recipe: Recipe, shares: Mapping[str, float]) ->
             for other, value, label in ((i, 1, False), (j, score, True))
         ]
     return made
+
+
+def make_visual_news(origin: Path, corpus: Corpus) -> Corpus:
+    """Write a corpus as a folder with data.json, in the form of VisualNews, and return its plan."""
+    for row in corpus.rows:
+        row["topic"] = row["topic"] or "その他"
+    records = [
+        {
+            "id": row["id"],
+            "caption": row["caption"],
+            "topic": row["topic"],
+            "source": row["outlet"],
+            "image_path": f"./{row['image_path']}",
+            "article_path": f"./articles/{k // 2}.txt",
+        }
+        for k, row in enumerate(corpus.rows)
+    ]
+    corpus.root = origin
+    for path, data in corpus.pictures.items():
+        (origin / path).parent.mkdir(parents=True, exist_ok=True)
+        (origin / path).write_bytes(data)
+    (origin / "data.json").write_text(json.dumps(records))
+    return corpus
