@@ -191,7 +191,11 @@ def generate(
         folder.start()
         finished = folder.read_finished()
         if finished is None:
-            finished = _make(folder, source)
+            try:
+                finished = _make(folder, source)
+            except ConfigError:  # the recipe, or what it is about, has to be another
+                folder.discard()
+                raise
         folder.clean()
     return GenerateReport(str(path), asked.config, source.made, finished["splits"])
 

@@ -128,6 +128,15 @@ class Folder:
             if inside:
                 os.rmdir(place)
 
+    def discard(self) -> None:
+        """Remove what was begun, of a config that cannot be made; nothing of one that was finished before."""
+        if (self.path / MANIFEST).exists():
+            return
+        for place, _, names in os.walk(self.path, topdown=False):
+            for name in names:
+                Path(place, name).unlink(missing_ok=True)
+            os.rmdir(place)
+
     def _read_plan(self) -> Any:
         for place, key in ((self.path / MANIFEST, "made_of"), (self.path / ROUNDS / PLAN, None)):
             try:

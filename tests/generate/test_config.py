@@ -12,7 +12,8 @@ import datasets
 import numpy as np
 import pytest
 from support.command import run
-from support.generating import Corpus, Row, make_corpus, make_visual_news
+from support.generating import METHODS, Made, Row, make_corpus, make_visual_news, planned_rows
+from support.matching import dot, unit
 from support.vectors import FILES
 from support.vectors import write as write_kinds
 from support.world import World
@@ -20,65 +21,6 @@ from support.world import World
 import newsclippings
 from _newsclippings.facts import EMBEDDINGS, ENV_DATA_DIR
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, NewsCLIPpings, Recipe, Rule, generate, verify
-
-METHODS = ["clip_text_image", "clip_text_text"]
-RECIPE = """
-config = "mine"
-merge = "balanced"
-splits = {train = 0.5, validation = 0.2, test = 0.3}
-[[method]]
-name = "clip_text_image"
-[[method]]
-name = "clip_text_text"
-closed = true
-"""
-
-
-class Made:
-    """A generated config, and the plan of its corpus."""
-
-    def __init__(self, folder: Path) -> None:
-        self.corpus = make_corpus(folder / "corpus")
-        vectors = {
-            name: self.corpus.write_vectors(name, folder / name, of)
-            for name, of in (("clip_text", "captions"), ("clip_image", "pictures"))
-        }
-        (folder / "recipe.toml").write_text(RECIPE)
-        self.out = folder / "out"
-        entities = self.corpus.write_entities(folder / "entities")
-        generate(self.out, folder / "recipe.toml", corpus=self.corpus.table, vectors=vectors, entities=entities)
-
-    def rows(self, split: str) -> list[Row]:
-        return planned_rows(self.out, self.corpus, split)
-
-
-def planned_rows(out: Path, corpus: Corpus, split: str, config: str = "mine") -> list[Row]:
-    """The rows that loading must give, from the file of matches and the plan of the corpus."""
-    name = {"validation": "val"}.get(split, split)
-    content = json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())
-    by_id = {row["id"]: row for row in corpus.rows}
-    rows = []
-    for index, match in enumerate(content["annotations"]):
-        text, picture = by_id[match["id"]], by_id[match["image_id"]]
-        rows.append(
-            {
-                "index": index,
-                "id": match["id"],
-                "image_id": match["image_id"],
-                "caption": text["caption"],
-                "image": {"bytes": corpus.pictures[picture["image_path"]], "path": None},
-                "image_path": picture["image_path"],
-                "falsified": int(match["falsified"]),
-                "similarity_score": float(match["similarity_score"]),
-                "source_dataset": match["source_dataset"],
-                "source": text["outlet"],
-                "topic": text["topic"],
-                "image_source": picture["outlet"],
-                "image_topic": picture["topic"],
-                "image_caption": picture["caption"],
-            }
-        )
-    return rows
 
 
 def raw(rows: Any) -> list[Row]:
@@ -93,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_rows_are_those_of_the_plan(made: Made, streaming: bool) -> None:
     """By `load_dataset` and `newsclippings.load`, built and streamed, in all splits."""
-    places = {"data_dir": str(made.out), "visual_news": str(made.corpus.table), "streaming": streaming}
+    places: dict[str, Any] = {"data_dir": str(made.out), "visual_news": str(made.corpus.table), "streaming": streaming}
     loaded = datasets.load_dataset("newsclippings", "mine", **places)
     assert [*loaded] == ["train", "validation", "test"]
     for split, rows in loaded.items():
@@ -300,3 +242,61 @@ def make_kinds(world: World, kind: str) -> dict[str, dict[int, Any]]:
         split: {number: r.standard_normal(width).astype(np.float32) for number in sorted(pool)}
         for split, pool in world.pools.items()
     }
+
+
+def test_the_command(made: Made, tmp_path: Path) -> None:
+    """The command makes what the function makes; flags change methods; the report is text or JSON."""
+    folder = made.out.parent
+    places = ["--corpus", made.corpus.table, "--entities", folder / "entities"]
+    places += [f"--vectors=clip_text={folder / 'clip_text'}", f"--vectors=clip_image={folder / 'clip_image'}"]
+    done = run("generate", tmp_path / "same", "--recipe", folder / "recipe.toml", *places)
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path / 'same'} (mine)\n  train: {len(made.rows('train'))} rows\n    clip_text_image: " in done.stdout
+    for split in FILES.values():
+        name = f"news_clippings/data/mine/{split}.json"
+        assert (tmp_path / "same" / name).read_bytes() == (made.out / name).read_bytes()
+    flags = ["--method", "clip_text_image", "--balance", "zero-shot", "--config", "even", "--cap", "0.99"]
+    done = run("generate", tmp_path / "even", *flags, *places, "--format", "json")
+    assert done.exit_code == 1  # of so few captions
+    assert "No caption of validation is matched (clip_text_image: " in done.stderr
+    assert not (tmp_path / "even").exists()
+    flags = ["--method", "clip_text_image", "--uses", "2", "--config", "even", "--cap", "0.99"]
+    done = run("generate", tmp_path / "even", *flags, *places, "--format", "json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["config"] == "even"
+    recipe = (tmp_path / "even" / "recipe.toml").read_text()
+    assert recipe.endswith('rule = {differ = ["*"]}\nuses = 2\ncap = 0.99\n')
+    for wrong in ([], ["--method", "person", "--recipe", folder / "recipe.toml"], ["--method", "persn"]):
+        assert run("generate", tmp_path / "no", *wrong, *places).exit_code == 2
+    done = run("generate", tmp_path / "no", "--recipe", folder / "recipe.toml", "--uses", "2", *places)
+    assert "--uses is for --method" in done.stderr
+    done = run("generate", tmp_path / "no", "--method", "look_alike", "--corpus", made.corpus.table)
+    assert done.exit_code == 1
+    done = run("generate", tmp_path / "no", "--recipe", folder / "absent.toml", *places)
+    assert done.exit_code == 1
+    assert not (tmp_path / "no").exists()
+
+
+def test_balance_by_whole_swaps(tmp_path: Path) -> None:
+    """A balanced config has swaps only, and the model of its vectors is right in exactly half of its pairs."""
+    corpus = make_corpus(tmp_path / "corpus", 160)
+    vectors = {
+        name: corpus.write_vectors(name, tmp_path / name, of)
+        for name, of in (("clip_text", "captions"), ("clip_image", "pictures"))
+    }
+    method = newsclippings.Method("even", "clip_text", "clip_image", balance="zero-shot")
+    recipe = Recipe("mine", (method,), "balanced", {"train": 1.0})
+    out = tmp_path / "out"
+    report = generate(out, recipe, corpus=corpus.table, vectors=vectors)
+    counts = report.splits["train"]["methods"]["even"]
+    assert counts["captions"] == counts["filled"] + sum(counts["unfilled"].values())
+    assert counts["unfilled"]["balance"] > 0
+    assert [*report.splits] == ["train"]
+    pairs = {row["id"]: row["image_id"] for row in planned_rows(out, corpus, "train") if row["falsified"]}
+    assert pairs
+    assert all(pairs[other] == caption for caption, other in pairs.items())
+    text, image = (unit(corpus.vectors[name]) for name in ("clip_text", "clip_image"))
+    at = {number: k for k, number in enumerate(corpus.ids)}
+    wins = [np.sign(dot(text[at[i]], image[at[j]]) - dot(text[at[i]], image[at[i]])) for i, j in pairs.items()]
+    assert sum(wins) == 0
+    assert [*newsclippings.load("mine", data_dir=str(out), visual_news=str(corpus.table), images="none")] == ["train"]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from _newsclippings.generate import Method, Recipe
+from _newsclippings.generate import Method, Recipe, generate
 from support.matching import dot, unit
 
 Row = dict[str, Any]
@@ -257,3 +257,65 @@ def make_visual_news(origin: Path, corpus: Corpus) -> Corpus:
         (origin / path).write_bytes(data)
     (origin / "data.json").write_text(json.dumps(records))
     return corpus
+
+
+# A generated config, as other commands take it
+
+METHODS = ["clip_text_image", "clip_text_text"]
+RECIPE = """
+config = "mine"
+merge = "balanced"
+splits = {train = 0.5, validation = 0.2, test = 0.3}
+[[method]]
+name = "clip_text_image"
+[[method]]
+name = "clip_text_text"
+closed = true
+"""
+
+
+class Made:
+    """A generated config, and the plan of its corpus."""
+
+    def __init__(self, folder: Path) -> None:
+        self.corpus = make_corpus(folder / "corpus")
+        vectors = {
+            name: self.corpus.write_vectors(name, folder / name, of)
+            for name, of in (("clip_text", "captions"), ("clip_image", "pictures"))
+        }
+        (folder / "recipe.toml").write_text(RECIPE)
+        self.out = folder / "out"
+        entities = self.corpus.write_entities(folder / "entities")
+        generate(self.out, folder / "recipe.toml", corpus=self.corpus.table, vectors=vectors, entities=entities)
+
+    def rows(self, split: str) -> list[Row]:
+        return planned_rows(self.out, self.corpus, split)
+
+
+def planned_rows(out: Path, corpus: Corpus, split: str, config: str = "mine") -> list[Row]:
+    """The rows that loading must give, from the file of matches and the plan of the corpus."""
+    name = {"validation": "val"}.get(split, split)
+    content = json.loads((out / f"news_clippings/data/{config}/{name}.json").read_bytes())
+    by_id = {row["id"]: row for row in corpus.rows}
+    rows = []
+    for index, match in enumerate(content["annotations"]):
+        text, picture = by_id[match["id"]], by_id[match["image_id"]]
+        rows.append(
+            {
+                "index": index,
+                "id": match["id"],
+                "image_id": match["image_id"],
+                "caption": text["caption"],
+                "image": {"bytes": corpus.pictures[picture["image_path"]], "path": None},
+                "image_path": picture["image_path"],
+                "falsified": int(match["falsified"]),
+                "similarity_score": float(match["similarity_score"]),
+                "source_dataset": match["source_dataset"],
+                "source": text["outlet"],
+                "topic": text["topic"],
+                "image_source": picture["outlet"],
+                "image_topic": picture["topic"],
+                "image_caption": picture["caption"],
+            }
+        )
+    return rows
