@@ -385,9 +385,8 @@ def find_inputs(
 
     evidence = _absolute(paths["evidence"])
     if evidence is not None and generated is not None:
-        message = (
-            f"{option('evidence')} is by the rows of an official config, and {config.name} has others. Leave it out."
-        )
+        named = option("evidence", without_secrets(evidence))
+        message = f"{named} is for the rows of official configs, and {config.name} has others. Leave it out."
         raise ConfigError(message)
     if evidence is not None and is_url(evidence):
         message = f"{option('evidence', without_secrets(evidence))} is a URL; expected a local folder. Copy it here."
