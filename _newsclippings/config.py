@@ -68,7 +68,8 @@ class Request:
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
         visual_news: VisualNews: its folder `origin`, its `origin.tar`, a zip, or the first part of either, local or at
             a URL of which fsspec reads ranges (`https://`, `hf://`, ...); only the needed parts are fetched. A list:
-            of each picture the first location that has it. Unset: searched below data_dir.
+            of each picture the first location that has it. Or a corpus of your own: a folder with data.json in the
+            same form, or a CSV or Parquet file, see `newsclippings generate`. Unset: searched below data_dir.
         visual_news_index: an index of the (first) tar, made by `newsclippings index`; a file or a URL. Unset: the
             headers of the tar are read once.
         images: `"bytes"`: the rows hold the encoded pictures. `"path"`: the image column refers to the files of the

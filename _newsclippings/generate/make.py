@@ -49,6 +49,7 @@ from _newsclippings.text import did_you_mean, option, printable, short_repr
 MINE: Final = "mine"  # name of a config, unless the user gives another
 COPIES: Final = "picture_copies"  # a column that rules compare: pictures with the same number are copies
 MARGIN_VECTORS: Final = ("clip_text", "clip_image")  # by which a set is balanced, unless its own are of both sides
+MOST_HASHED: Final = 16 << 30  # bytes of pictures that are read to recognise equal ones, where vectors do it, too
 _LARGER = "choose a folder on a larger disk"
 _MOST_RECIPE = 1 << 20
 RecipeLike = Recipe | Method | str | os.PathLike[str] | Sequence[Method | str]
@@ -307,7 +308,9 @@ class Material:
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
             sources = PictureSources(inputs, cache, kept=False, whole=False)
             pictures = sources.open(records.texts("image_path"))
-            contents = hash_equal_sizes(pictures, len(records))
+            # Equal pictures have equal vectors, so that all of VisualNews is not read for them alone
+            most = MOST_HASHED if _find_copy_vectors(vectors) is not None else None
+            contents = hash_equal_sizes(pictures, len(records), most)
             present = pictures.present
         return cls(recipe, own, records, vectors, table, present, contents)
 
@@ -347,7 +350,11 @@ class Material:
     @property
     def copy_vectors(self) -> NamedVectors | None:
         """The vectors by which copies of pictures are recognised: the first of pictures, one of each."""
-        return next((each for each in self.vectors.values() if each.of == "pictures" and not each.facts.several), None)
+        return _find_copy_vectors(self.vectors)
+
+
+def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | None:
+    return next((each for each in vectors.values() if each.of == "pictures" and not each.facts.several), None)
 
 
 def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple[str, ...]:
