@@ -97,9 +97,7 @@ def _open_rows(
 ) -> Rows:
     """Open what is exported, and refuse to write over it."""
     if config not in CONFIGS and is_name(config):
-        message = (
-            f"config={config!r}: only official configs are exported. Build a generated one: `newsclippings build`."
-        )
+        message = f"config={config!r}: only official configs are exported. Use `newsclippings build`."
         raise ConfigError(message)
     if built is not None:
         given = {**fields, "storage_options": storage_options or None}
