@@ -14,6 +14,7 @@ from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
 from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.export import export
+from _newsclippings.cli.generate import generate
 from _newsclippings.cli.leaderboard import leaderboard
 from _newsclippings.cli.options import (
     CONFIG,
@@ -73,6 +74,7 @@ for command in (
     export,
     leaderboard,
     evidence,
+    generate,
     overlap,
     train,
     verify,
@@ -136,7 +138,10 @@ def info(context: click.Context, config: str, form: str, storage_options: dict[s
         }
     if form == "json":
         columns = {name: {"type": kind, "meaning": meaning} for name, (kind, meaning) in COLUMNS.items()}
-        configs = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
+        configs: dict[str, Any] = {name: {"description": text, "rows": ROWS[name]} for name, text in CONFIGS.items()}
+        if files.generated is not None:
+            rows = {split: about.rows for split, about in files.generated.splits.items()}
+            configs[config] = {"description": files.generated.description, "rows": rows}
         say_json({"version": VERSION, "configs": configs, "columns": columns, "sources": places})
         return
     say_text(f"newsclippings {VERSION}\n\nConfigs (published rows; - if no count was published)")
@@ -145,16 +150,19 @@ def info(context: click.Context, config: str, form: str, storage_options: dict[s
         counts = (ROWS[name][split] for split in SPLITS)
         default = "  (default)" if name == DEFAULT_CONFIG else ""
         say(f"  {name:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts) + default)
+    if files.generated is not None:
+        counts = (files.generated.splits[split].rows if split in files.generated.splits else None for split in SPLITS)
+        say(f"  {config:26}" + "".join(f"{'-' if c is None else f'{c:,}':>12}" for c in counts))
     say_text("\nColumns")
     for name, (kind, meaning) in COLUMNS.items():
         say(f"  {name:17} {kind:11} {meaning}")
     say_text(f"\nFiles of {config} on this machine")
-    for split in SPLITS:
-        say(f"  matches {split:11} {files.matches[split]}")
+    for split, place in files.matches.items():
+        say(f"  matches {split:11} {place}")
     say(f"  captions            {places['captions']}")
     if not files.data_json:
-        for split in SPLITS:
-            say(f"  metadata {split:10} {files.metadata[split]}")
+        for split, place in files.metadata.items():
+            say(f"  metadata {split:10} {place}")
     for place in places["pictures"] or ["not found: pass --visual-news, or build with --images none"]:
         say(f"  pictures            {place}")
     for split, found in places.get("pictures_found", {}).items():
@@ -229,7 +237,8 @@ def preview(
     if out and out.suffix not in ("", ".png"):
         message = f"--out {out}: the picture is a PNG, so its name must end in .png."
         raise click.UsageError(message)
-    asked = [(config, split) for config in CONFIGS if config in configs for split in SPLITS if split in splits]
+    chosen_configs = [*(config for config in CONFIGS if config in configs), *(c for c in configs if c not in CONFIGS)]
+    asked = [(config, split) for config in dict.fromkeys(chosen_configs) for split in SPLITS if split in splits]
     if html is None and len(asked) > 1:
         message = "A picture shows one --split of one --config. Use --html for a page with several."
         raise click.UsageError(message)
@@ -269,12 +278,20 @@ def preview(
         for note in notes:
             click.echo(printable(note), err=True)
     parts = [
-        Rows(config, split, stream_rows(request, files, split, cache_folder() / NAME, chosen), answers)
+        Rows(
+            config,
+            split,
+            stream_rows(request, files, split, cache_folder() / NAME, chosen),
+            answers,
+            files.source_datasets,
+        )
         for (config, split), request, files in zip(asked, requests, all_files, strict=True)
     ]
     with report_full_disk(written.parent, "choose a folder on a larger disk"):
         count = (
-            write_page(parts, html, pairs or 100, models) if html else draw_sheet(parts[0].rows, written, pairs or 8)
+            write_page(parts, html, pairs or 100, models)
+            if html
+            else draw_sheet(parts[0].rows, written, pairs or 8, measures=parts[0].measures)
         )
     say(f"{written} ({count} pair{'s' * (count != 1)})")
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from _newsclippings.config import LINKS, parse_columns
+from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL
+from _newsclippings.generated import is_name
 from _newsclippings.storage import (
     RemotePath,
     describe_os_error,
@@ -38,6 +39,21 @@ class Choice(click.Choice[Any]):
             ) from None
 
 
+class ConfigName(Choice):
+    """The name of an official config, or of one that was generated into --data-dir, or built from such a folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Look for the name in the folder, whose option is read before (`is_eager`)."""
+        given = {} if ctx is None else ctx.params
+        folder, built = given.get("data_dir"), given.get("built")  # click has an object of its own for unset ones
+        try:
+            known = value in list_configs(folder if isinstance(folder, str) else None)
+            known = known or (isinstance(built, Path | RemotePath) and is_name(value))
+        except NewsCLIPpingsError as error:
+            self.fail(str(error), param, ctx)
+        return value if known else super().convert(value, param, ctx)
+
+
 FORMAT = click.option(
     "--format",
     "form",
@@ -47,9 +63,22 @@ FORMAT = click.option(
     help="Output for people (text) or programs (json).",
 )
 CONFIG = click.option(
-    "--config", type=Choice(list(CONFIGS)), default=DEFAULT_CONFIG, show_default=True, help="Which config."
+    "--config",
+    type=ConfigName(list(CONFIGS)),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Which config, or the name of one that was generated into --data-dir.",
 )
 SOME_CONFIGS = click.option(
+    "--config",
+    "configs",
+    type=ConfigName(list(CONFIGS)),
+    multiple=True,
+    default=[DEFAULT_CONFIG],
+    show_default=True,
+    help="Which config, or the name of one that was generated into --data-dir; repeat for more.",
+)
+OFFICIAL_CONFIGS = click.option(
     "--config",
     "configs",
     type=Choice(list(CONFIGS)),
@@ -141,6 +170,7 @@ def inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data-dir",
         type=click.Path(),
+        is_eager=True,  # before --config, whose value it may have
         envvar="NEWSCLIPPINGS_DATA_DIR",
         help="Folder with visual_news/ and news_clippings/. Unset: the matches are downloaded from the Hub.",
     )(command)

@@ -1,5 +1,6 @@
 """The authors' metadata of articles, metadata/<split>.json: title, time, entities, and whether there is a person."""
 
+import functools
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.corpus.records import corpus_schema, pick_records, refused_path, with_normal_paths
 from _newsclippings.errors import bad_file
-from _newsclippings.storage import BadNameError, Stream, normalise_paths
+from _newsclippings.storage import BadNameError, FileSlice, LocalFile, Stream, normalise_paths
 from _newsclippings.tables import Int64s, array_of, as_array, int64s, lookup, one_chunk, table_of, values_of
 
 _ENTITIES = pa.list_(pa.struct([("text", pa.string()), ("label", pa.string())]))
@@ -76,6 +77,12 @@ def read_metadata(
         record_id, expected, found = error.args
         raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None
     return with_normal_paths(table, location)
+
+
+def read_metadata_file(path: str) -> pa.Table:
+    """Read all records of a file of metadata on this machine, with their metadata; see `read_metadata`."""
+    file = LocalFile(path, read_ahead=True)
+    return read_metadata(functools.partial(FileSlice, file, 0, file.size), path, None)
 
 
 def with_full_articles(records: pa.Table, metadata: pa.Table, location: str) -> pa.Table:

@@ -74,12 +74,15 @@ class Items:
         return digest.hexdigest()
 
 
-def find_config(ids: object) -> str:
-    """Return the config whose matches are read for `ids`; the default one for those that need no matches."""
+def find_config(ids: object, data_dir: object = None) -> str:
+    """Return the config whose matches are read for `ids`; the default one for those that need no matches.
+
+    A generated config is looked for in data_dir.
+    """
     if not isinstance(ids, str) or not ids.startswith(CONFIG):
         return DEFAULT_CONFIG
     name = ids.removeprefix(CONFIG)
-    check_name(name)
+    check_name(name, data_dir)
     return name
 
 
@@ -99,7 +102,10 @@ def find_items(of: str, ids: str | os.PathLike[str] | Iterable[int], inputs: Inp
         records = corpus.read_all()
         return Items(of, *_pick(records, int64s(records["id"]), of))
     if isinstance(ids, str) and ids.startswith(CONFIG):
-        matches = {split: read_matches(file, inputs.config, inputs.access) for split, file in inputs.matches.items()}
+        matches = {
+            split: read_matches(file, inputs.config, inputs.access, inputs.source_datasets)
+            for split, file in inputs.matches.items()
+        }
         wanted = {split: unique_ids(int64s(table[SIDES[of]])) for split, table in matches.items()}
     else:
         given = np.unique(_read_ids(ids))

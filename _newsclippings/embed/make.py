@@ -172,7 +172,7 @@ def embed(
         raise ConfigError(message)
     path = check_out(out)
     places: dict[str, Any] = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
-    request = make_request(find_config(ids), missing, data_dir=data_dir, visual_news=visual_news, **places)
+    request = make_request(find_config(ids, data_dir), missing, data_dir=data_dir, visual_news=visual_news, **places)
     cache, access = Path(cache_dir or cache_folder(), NAME), Access(storage_options, token)
     inputs = find_inputs(request, access=access)
     given = os.path.expanduser(ids) if isinstance(ids, str | os.PathLike) else ""

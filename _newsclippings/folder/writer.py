@@ -34,6 +34,7 @@ from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidd
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
 from _newsclippings.folder.shards import MAX_SHARD, allow_null_vectors, describe_shard, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
+from _newsclippings.generated import is_name
 from _newsclippings.storage import (
     Place,
     RemotePath,
@@ -133,9 +134,9 @@ def restore_configs(out: Place) -> None:
             if (building / MANIFEST).exists() and not (place / MANIFEST).exists():
                 _remove_shards(place)
         return
-    for config in ALL_CONFIGS:
-        old = out / BUILDING / f"{config}-old"
-        if old.exists() and not os.path.lexists(out / config):
+    for old in sorted((out / BUILDING).glob("*-old")):
+        config = old.name.removesuffix("-old")
+        if (config in ALL_CONFIGS or is_name(config)) and old.exists() and not os.path.lexists(out / config):
             old.rename(out / config)
 
 

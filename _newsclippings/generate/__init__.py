@@ -2,6 +2,9 @@
 
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.entities import Entities, make_entities
+from _newsclippings.generate.entity_files import EntityTable, read_entities
+from _newsclippings.generate.make import GenerateReport, generate
+from _newsclippings.generate.read import GeneratedFolder
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
 from _newsclippings.generate.search import Measure, Pool, normalise
 
@@ -10,6 +13,9 @@ __all__ = [
     "METHODS",
     "REASONS",
     "Entities",
+    "EntityTable",
+    "GenerateReport",
+    "GeneratedFolder",
     "Matching",
     "Measure",
     "Method",
@@ -19,8 +25,10 @@ __all__ = [
     "balance",
     "close",
     "find_margins",
+    "generate",
     "make_entities",
     "match",
     "normalise",
     "parse_recipe",
+    "read_entities",
 ]

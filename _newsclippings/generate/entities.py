@@ -94,6 +94,14 @@ class Entities:
         chosen = np.array([label in labels for label in self.known], bool)[self.labels]
         return lists_of(self.owners[chosen], self.names[chosen], self.count)
 
+    def take(self, rows: Int32s) -> "Entities":
+        """Return the entities of some captions, each at most once; `rows` are their positions."""
+        places = np.full(self.count, -1, np.int64)
+        places[rows] = np.arange(len(rows))
+        owners = places[self.owners]
+        kept = owners >= 0
+        return Entities(len(rows), owners[kept], self.names[kept], self.labels[kept], self.known)
+
 
 def fold_name(name: str) -> str:
     """Return the form in which names are compared: without case, and with single spaces."""

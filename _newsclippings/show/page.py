@@ -41,6 +41,7 @@ class Rows(NamedTuple):
     split: str
     rows: Iterable[Mapping[str, Any]]  # twins are consecutive, `image` is encoded (`Image(decode=False)`)
     answers: Mapping[int, Sequence[tuple[float | None, bool]]] = {}  # index -> each model's score, and if it is right
+    measures: Sequence[str] = SOURCE_DATASETS  # what `source_dataset` numbers
 
 
 def write_page(parts: Iterable[Rows], path: Path, pairs: int = 100, models: Sequence[str] = ()) -> int:
@@ -82,7 +83,7 @@ def _make_pairs(part: Rows, pairs: int, pictures: "_Thumbnails") -> Iterable[dic
             "config": part.config,
             "split": part.split,
             "number": number,
-            "measure": None if measure is None else SOURCE_DATASETS[measure],
+            "measure": None if measure is None else part.measures[measure],
             "rows": [
                 {name: one_line(row[name]) if isinstance(row[name], str) else row[name] for name in COLUMNS}
                 | {"score": row["similarity_score"], "picture": pictures.place(row["image_id"], row.get("image"))}

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,13 @@ FONTS: Final = (
 )
 
 
-def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Place, pairs: int = 8, maker: Maker = PREVIEW_PICTURE) -> int:
+def draw_sheet(
+    rows: Iterable[Mapping[str, Any]],
+    path: Place,
+    pairs: int = 8,
+    maker: Maker = PREVIEW_PICTURE,
+    measures: Sequence[str] = SOURCE_DATASETS,
+) -> int:
     """Draw the first pairs of some rows.
 
     Args:
@@ -42,6 +48,7 @@ def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Place, pairs: int = 8, m
         path: the PNG to write.
         pairs: most pairs to draw.
         maker: the command that draws them; it may overwrite its own earlier pictures.
+        measures: what the column `source_dataset` numbers.
 
     Returns:
         The number of pairs that were drawn.
@@ -54,7 +61,8 @@ def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Place, pairs: int = 8, m
     for k, row in enumerate(drawn):
         left = MARGIN + k % CELLS * (CELL + MARGIN)
         top = MARGIN + k // CELLS * (PICTURE + TEXT + 2 * MARGIN)
-        _draw_row(sheet, draw, row, left, top)
+        number = row["source_dataset"]
+        _draw_row(sheet, draw, row, left, top, "" if number is None else measures[number])
     texts = PngInfo()
     texts.add_text(SOFTWARE, maker.name)
     with write_atomically(path, maker) as temporary:
@@ -62,7 +70,9 @@ def draw_sheet(rows: Iterable[Mapping[str, Any]], path: Place, pairs: int = 8, m
     return (len(drawn) + 1) // 2
 
 
-def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, Any], left: int, top: int) -> None:
+def _draw_row(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, Any], left: int, top: int, measure: str
+) -> None:
     color = COLORS[row["falsified"]]
     picture = row.get("image")
     draw.rectangle((left, top, left + CELL - 1, top + PICTURE - 1), fill="#f6f8fa", outline=color, width=FRAME)
@@ -73,7 +83,6 @@ def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, A
         sheet.paste(small, (left + (CELL - small.width) // 2, top + (PICTURE - small.height) // 2))
     y = top + PICTURE + 4
     draw.text((left, y), LABELS[row["falsified"]].upper(), color, _load_font(15))
-    measure = "" if row["source_dataset"] is None else SOURCE_DATASETS[row["source_dataset"]]
     note = " · ".join(filter(None, (row["image_source"], measure, f"{row['similarity_score']:.3f}")))
     draw.text((left + CELL, y + 1), _make_drawable(note), FAINT, _load_font(13), anchor="ra")
     for line in _wrap(_make_drawable(row["caption"] or "(no caption)"), draw):
