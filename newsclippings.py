@@ -52,7 +52,18 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
+from _newsclippings.embed import (
+    EmbedReport,
+    Encoder,
+    EntitiesCheck,
+    EntitiesReport,
+    EntityModel,
+    VectorsReport,
+    embed,
+    entities,
+    verify_entities,
+    verify_vectors,
+)
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -95,6 +106,9 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
     "Evaluation",
     "HubError",
     "MissingDataError",
@@ -111,6 +125,7 @@ __all__ = [
     "compute_metrics",
     "decode_small",
     "embed",
+    "entities",
     "evaluate",
     "join_images",
     "join_vectors",
@@ -119,6 +134,7 @@ __all__ = [
     "read_faces",
     "verify",
     "verify_built",
+    "verify_entities",
     "verify_vectors",
 ]
 

@@ -11,6 +11,7 @@ import click
 from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
+from _newsclippings.cli.entities import entities
 from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.options import (
     CONFIG,
@@ -64,6 +65,7 @@ for command in (
     cli_folder.stats,
     download,
     embed,
+    entities,
     evaluate,
     train,
     verify,
