@@ -13,6 +13,7 @@ from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
 from _newsclippings.cli.entities import entities
 from _newsclippings.cli.evaluate import evaluate
+from _newsclippings.cli.generate import generate
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -67,6 +68,7 @@ for command in (
     embed,
     entities,
     evaluate,
+    generate,
     train,
     verify,
 ):

@@ -1,6 +1,8 @@
 """Make new matches from any corpus: captions with convincing pictures of others, by rules."""
 
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
+from _newsclippings.generate.audit_page import write_audit, write_page
+from _newsclippings.generate.audit_report import Audit, audit
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
 from _newsclippings.generate.search import Measure, Pool, normalise
@@ -9,6 +11,7 @@ __all__ = [
     "LABELS",
     "METHODS",
     "REASONS",
+    "Audit",
     "Entities",
     "Matching",
     "Measure",
@@ -16,6 +19,7 @@ __all__ = [
     "Pool",
     "Recipe",
     "Rule",
+    "audit",
     "balance",
     "close",
     "find_margins",
@@ -23,4 +27,6 @@ __all__ = [
     "match",
     "normalise",
     "parse_recipe",
+    "write_audit",
+    "write_page",
 ]
