@@ -40,8 +40,10 @@ def generate(audit: bool, config: str, split: str, data_dir: str | None, out: Pa
       newsclippings generate --audit --config merged_balanced --split val --data-dir data --out audit
     """
     from _newsclippings.generate import audit as find_out
-    from _newsclippings.generate import write_audit, write_page
+    from _newsclippings.generate import check_audit_folder, write_audit, write_page
 
+    if out is not None:
+        check_audit_folder(out)  # before a minute of work
     report: Any = find_out(config, split, data_dir)
     if out is not None:
         write_audit(report, out)

@@ -1,7 +1,7 @@
 """Make new matches from any corpus: captions with convincing pictures of others, by rules."""
 
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
-from _newsclippings.generate.audit_page import write_audit, write_page
+from _newsclippings.generate.audit_page import check_audit_folder, write_audit, write_page
 from _newsclippings.generate.audit_report import Audit, audit
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
@@ -21,6 +21,7 @@ __all__ = [
     "Rule",
     "audit",
     "balance",
+    "check_audit_folder",
     "close",
     "find_margins",
     "make_entities",

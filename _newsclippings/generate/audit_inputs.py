@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -111,13 +111,16 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
     split = {short: name for name, short in SPLITS.items()}.get(split, split)
     if split not in SPLITS:
         raise bad_value("split", split, (*SPLITS, "val"))
-    inputs = _find(config, split, data_dir, KINDS)
-    absent = [*_list_absent(inputs, split)]
+    request = Request(config, splits=[split], data_dir=check_path("data_dir", data_dir), embeddings=[*KINDS])
+    try:
+        inputs = find_inputs(request)
+    except DataNotFoundError as error:  # there is no file of this config, nor of VisualNews
+        if data_dir is None or not os.path.isdir(data_dir):
+            raise
+        raise _needs("matches", split) from error
     for what, place in (("matches", inputs.matches[split]), ("metadata", inputs.metadata[split])):
         if is_url(place):
-            flag = " --metadata" if what == "metadata" else ""
-            message = f"An audit needs the {what} of {split}, which are not below {option('data_dir')}. Fetch them: "
-            raise DataNotFoundError(f"{message}newsclippings download DIR{flag}, and pass that folder.")
+            raise _needs(what, split)
     records = Corpus(inputs, {}, False, True, False, Path(cache_folder(), NAME)).read_metadata_in_order(split)
     ids = int64s(records["id"])
     matches = read_matches(inputs.matches[split], config)
@@ -126,8 +129,9 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
     used, in_matches = dict(pairs), np.zeros(len(ids), bool)
     in_matches[captions[captions >= 0]] = True
     for other in CONFIGS:
-        place = _find(other, split, data_dir, ()).matches[split]
-        if other == config or is_url(place):
+        file = Path(inputs.matches[split])
+        place = str(file.parent.parent / other / file.name)
+        if other == config or not os.path.isfile(place):
             continue
         table = read_matches(place, other)
         rows = _locate(ids, table)[0]
@@ -148,7 +152,7 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         used=used,
         in_matches=in_matches,
         missing=int((~known).sum()),
-        absent=absent,
+        absent=[*_list_absent(inputs, split)],
         rows=(captions[known], pictures[known], falsified[known]),
         files={kind: files[split] for kind, files in inputs.embeddings.items() if not is_url(files[split])},
     )
@@ -160,9 +164,10 @@ def one_struct(column: pa.ChunkedArray) -> pa.Array:
     return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
-def _find(config: str, split: str, data_dir: Any, kinds: Iterable[str]) -> Inputs:
-    request = Request(config, splits=[split], data_dir=check_path("data_dir", data_dir), embeddings=[*kinds] or None)
-    return find_inputs(request)
+def _needs(what: str, split: str) -> DataNotFoundError:
+    flag = " --metadata" if what == "metadata" else ""
+    message = f"An audit needs the {what} of {split}, which are not below {option('data_dir')}. Fetch them: "
+    return DataNotFoundError(f"{message}newsclippings download DIR{flag}, and pass that folder.")
 
 
 def _list_absent(inputs: Inputs, split: str) -> Iterable[str]:

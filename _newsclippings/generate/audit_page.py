@@ -3,17 +3,22 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from _newsclippings.generate.audit_measure import FITS
 from _newsclippings.generate.audit_pool import INSIDE
-from _newsclippings.generate.audit_report import SAME, Audit, SourceAudit
-from _newsclippings.storage import check_own_folder, write_text
+from _newsclippings.generate.audit_report import CONFIG, SAME, Audit, SourceAudit
+from _newsclippings.storage import Maker, check_output, write_text
 
 _SHOWN = 4  # measures of a table
-_COMMAND, _RECIPE = "generate --audit", "recipe.toml"
-_NAMES = r"(audit\.md|audit\.json|recipe\.toml)(\.\d+-[0-9a-f]{8}\.tmp)?"
+_RECIPE: Final = "recipe.toml"
+_FILES: Final = {  # of a folder
+    "audit.md": Maker("generate --audit", (b"# How ", b"## F. How much do the parts tell?")),
+    "audit.json": Maker("generate --audit", (b'{\n "config": ', b'"reproduced": ')),
+    _RECIPE: Maker("generate --audit", (f'config = "{CONFIG}"\n'.encode(), b"[[method]]")),
+}
 
 
 def write_page(report: Audit) -> str:
@@ -173,19 +178,23 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
 
 
-def write_audit(report: Audit, out: Path) -> list[Path]:
-    """Write audit.md, audit.json and, if there is a recipe, recipe.toml to a folder; return them.
+def check_audit_folder(out: Path) -> None:
+    """Raise `ConfigError` if a folder for an audit has a file of its names that no audit wrote."""
+    for name, maker in _FILES.items():
+        check_output(out / name, maker)
+
+
+def write_audit(report: Audit, out: Path) -> None:
+    """Write audit.md, audit.json and, if there is a recipe, recipe.toml to a folder.
 
     Raises:
-        ConfigError: the folder holds other files.
+        ConfigError: it has a file of these names that no audit wrote.
     """
-    check_own_folder(out, _NAMES, _COMMAND)
-    out.mkdir(parents=True, exist_ok=True)
+    check_audit_folder(out)
     texts = {"audit.md": write_page(report), "audit.json": json.dumps(report.as_dict(), indent=1) + "\n"}
     if report.recipe is not None:
         texts[_RECIPE] = report.recipe
     else:
         (out / _RECIPE).unlink(missing_ok=True)  # of an earlier audit
     for name, text in texts.items():
-        write_text(out / name, text)
-    return [out / name for name in texts]
+        write_text(out / name, text, _FILES[name])

@@ -141,7 +141,8 @@ def _find_block(order: Int64s, pairs: Pairs, count: int) -> int | None:
         return None
     near = passing[sizes[passing] <= 1.05 * sizes[passing[0]]]
     best = sizes[near[inside[near] == inside[near].max()]]
-    return max(best.tolist(), key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size))
+    roundest: int = max(best.tolist(), key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size))
+    return roundest
 
 
 def rank_pictures(

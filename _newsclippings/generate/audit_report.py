@@ -201,7 +201,7 @@ def _audit_source(official: Official, name: str, fits: list[Fit]) -> SourceAudit
     pool = choose_pool(pools, result.pools)
     figures = result.pools[pools.index(pool)]
     result.pool = pool.name
-    uses = None if figures.best >= BEST else limit
+    uses = None if figures.best >= BEST and figures.free <= figures.best else limit
     result.limit = uses
     _match_again(official, name, fit, space, found, pool, uses, result)
     if fit.way != COSINE:

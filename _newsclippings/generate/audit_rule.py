@@ -135,10 +135,13 @@ def find_rule(
     if differ:
         wanted = rest if differ == (ALL,) else [*differ]
         broken = {form: share(pairs, wanted, form) for form in FORMS}
-        form = max((form for form in FORMS if broken[form] <= OBEYED), key=FORMS.index)
-        sharing += [Sharing(", ".join(differ), each, broken[each], share(near, wanted, each)) for each in FORMS]
-        if form != "casefold" and abs(broken["casefold"] - broken[form]) * count >= 1:
-            notes.append(f"names are compared as {form}; the grammar has casefold only")
+        by_form = {form: share(near, wanted, form) for form in FORMS}
+        sharing += [Sharing(", ".join(differ), each, broken[each], by_form[each]) for each in FORMS]
+        more = (by_form["substring"] - by_form["casefold"]) * count >= CERTAIN  # else the pairs cannot tell
+        form = "exact" if broken["casefold"] > OBEYED else "casefold"
+        form = "substring" if more and broken["substring"] <= OBEYED else form
+        if form != "casefold":
+            notes.append(f"names are compared as {form}, and the grammar has casefold only")
     without = tuple(label for label in labels if _is_without(official, pairs, label))
     if without:
         differ = tuple(label for label in differ if label not in without) or differ

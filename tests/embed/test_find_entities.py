@@ -196,7 +196,7 @@ def test_ranks_share_the_parts(
     """Three ranks in turn, each with its own parts, under torchrun, srun, or by number."""
     made = []
     for rank in (2, 0, 1):
-        given = {"rank": rank, "world": 3} if names is None else {}
+        given: Any = {"rank": rank, "world": 3} if names is None else {}
         for name, value in zip(names or (), (rank, 3), strict=False):
             monkeypatch.setenv(name, str(value))
         made.append(make(world, tmp_path / "out", **given))

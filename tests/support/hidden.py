@@ -44,6 +44,7 @@ class Hidden:
         pool: `"split"`, `"outlet"`, `"topic"`, or a number: blocks of so many records in the metadata's order.
         uses: how often a picture is used; None: without a limit.
         kept: share of the pairs that a filter kept, at random.
+        form: how names are compared: `"exact"`, `"casefold"` or `"substring"`.
         noise: added to the scores of the file, so that no measure gives them.
     """
 
@@ -53,6 +54,7 @@ class Hidden:
     pool: str | int = "split"
     uses: int | None = 1
     kept: float = 1.0
+    form: str = "casefold"
     noise: float = 0.0
 
 
@@ -94,8 +96,9 @@ class HiddenWorld:
             "outlet": self.outlets.__getitem__,
             "topic": self.topics.__getitem__,
         }.get(str(hidden.pool), lambda k: k // int(hidden.pool))
+        fold: Callable[[str], str] = str if hidden.form == "exact" else str.casefold
         sets = [
-            [{text.casefold() for text, label in each if label in labels} for each in self.entities]
+            [{fold(text) for text, label in each if label in labels} for each in self.entities]
             for labels in (hidden.differ, hidden.share)
         ]
         allowed = np.zeros((count, count), bool)
@@ -104,7 +107,7 @@ class HiddenWorld:
                 allowed[i, j] = (
                     i != j
                     and group(i) == group(j)
-                    and not sets[0][i] & sets[0][j]
+                    and not _meet(sets[0][i], sets[0][j], hidden.form == "substring")
                     and (not hidden.share or bool(sets[1][i] & sets[1][j]))
                 )
         return allowed
@@ -161,6 +164,10 @@ class HiddenWorld:
         }
 
 
+def _meet(one: set[str], other: set[str], parts: bool) -> bool:
+    return any(a in b or b in a for a in one for b in other) if parts else bool(one & other)
+
+
 def unit(vectors: Floats) -> Floats:
     normed: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return normed
@@ -176,7 +183,9 @@ def invent_world(count: int, seed: int, widths: tuple[int, int, int] = (24, 28, 
         labels = sorted(set(rng.choice(LABELS, rng.integers(2, 6)).tolist()))
         near = rng.random(len(labels)) < 0.6  # of the event, and so of the neighbours
         pairs = zip(labels, near.tolist(), strict=True)
-        entities.append([(_name(label, events[k] if mine else rng.integers(0, 1000)), label) for label, mine in pairs])
+        entities.append(
+            [(_name(label, int(events[k] if mine else rng.integers(0, 1000))), label) for label, mine in pairs]
+        )
     vectors = {}
     for kind, width in zip(("clip", "sbert", "places"), widths, strict=True):
         cone, centres = rng.normal(size=width), rng.normal(size=(events.max() + 1, width))
@@ -187,6 +196,17 @@ def invent_world(count: int, seed: int, widths: tuple[int, int, int] = (24, 28, 
     ids = rng.permutation(count * 3)[:count] + 1000
     outlets = rng.integers(0, len(OUTLETS), count)
     return HiddenWorld(ids.tolist(), entities, outlets.tolist(), topic_of[events].tolist(), vectors)
+
+
+def vary(world: HiddenWorld, seed: int) -> None:
+    """Write a part of the names in capitals, and of others only the end."""
+    rng = np.random.default_rng(seed)
+    for k, entities in enumerate(world.entities):
+        ways = rng.integers(0, 3, len(entities)).tolist()
+        world.entities[k] = [
+            ((text, text.upper(), text.partition(" ")[2])[way], label)
+            for (text, label), way in zip(entities, ways, strict=True)
+        ]
 
 
 def _name(label: str, number: int) -> str:
