@@ -50,8 +50,9 @@ def make_columns(ids: Int64s, found: list[list[Entity]], linked: bool) -> list[p
     lists = [[{"text": entity.text, "label": entity.label} for entity in entities] for entities in found]
     columns = [as_array(ids), array_of(lists, schema.field(KIND).type)]
     if linked:
-        known = [[*dict.fromkeys(entity.id for entity in entities if entity.id is not None)] for entities in found]
-        columns.append(array_of(known, schema.field("linked").type))
+        columns.append(
+            array_of([[entity.id for entity in entities] for entities in found], schema.field("linked").type)
+        )
     return columns
 
 
@@ -82,7 +83,7 @@ def _describe(plan: EntityPlan, unread: dict[str, int]) -> str:
         "captions": f"{plan.count:,}",
         "without a row": "; ".join(f"{count:,}: {reason}" for reason, count in unread.items()) or "none",
     }
-    linked = ", and `linked`, the ids of the entities that are known" if plan.linked else ""
+    linked = ", and `linked`, the id of each entity, null if it is not known" if plan.linked else ""
     return f"""---
 configs:
 - config_name: default

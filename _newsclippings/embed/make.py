@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from _newsclippings.embed.loop import count_ids, encode_parts
 from _newsclippings.embed.parts import VECTORS, write_vectors
 from _newsclippings.embed.ranks import find_device, find_rank
 from _newsclippings.embed.reader import NO_RECORD, Reader
-from _newsclippings.embed.resume import LARGER, Tally, drop_damaged, finish, keep_whole_parts, write_ahead
+from _newsclippings.embed.resume import LARGER, Made, Tally, drop_damaged, finish, keep_whole_parts, write_ahead
 from _newsclippings.embed.source import Source, check_out, check_part_size, list_read, make_request
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import NAME, SIDES, VECTOR_DTYPES
 from _newsclippings.inputs import find_inputs
 from _newsclippings.storage import Access, cache_folder, check_not_input, check_space, report_full_disk
-from _newsclippings.text import option, printable
+from _newsclippings.text import option
 from _newsclippings.vectors import SUMS, Plan
 
 PART_SIZE = 4096
@@ -36,7 +36,7 @@ RAY = "ray"
 
 
 @dataclass(frozen=True)
-class EmbedReport:
+class EmbedReport(Made):
     """What `embed` made.
 
     Attributes:
@@ -61,20 +61,8 @@ class EmbedReport:
     absent: int
     unread: dict[str, int]
 
-    @property
-    def complete(self) -> bool:
-        """Whether all parts are there, with their checksums."""
-        return not self.absent
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {**asdict(self), "complete": self.complete}
-
     def __str__(self) -> str:
-        several = f"{self.ids:,} {self.of}, {self.width} numbers each"
-        unread = "; ".join(f"{count:,} without a vector: {reason}" for reason, count in self.unread.items())
-        state = f"{self.absent:,} of {self.parts:,} parts are still to be made by other ranks" if self.absent else ""
-        return f"{printable(self.folder)} ({'; '.join(filter(None, [several, unread, state]))})"
+        return self.describe(f"{self.ids:,} {self.of}, {self.width} numbers each", "a vector")
 
 
 def embed(

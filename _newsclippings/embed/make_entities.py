@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from _newsclippings.embed.items import DEFAULT_IDS, TEXTS, Items, find_config
 from _newsclippings.embed.loop import MadePart, count_ids, range_of, start_part
 from _newsclippings.embed.ranks import find_rank
 from _newsclippings.embed.reader import NO_RECORD, Reader
-from _newsclippings.embed.resume import LARGER, Tally, drop_damaged, finish, keep_whole_parts
+from _newsclippings.embed.resume import LARGER, Made, Tally, drop_damaged, finish, keep_whole_parts
 from _newsclippings.embed.source import Source, check_out, check_part_size, list_read, make_request
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.storage import Access, cache_folder, check_not_input, report_full_disk
 from _newsclippings.tables import Int64s, as_array, int64s
-from _newsclippings.text import option, printable
+from _newsclippings.text import option
 from _newsclippings.vectors import PLAN, SUMS
 
 PART_SIZE = 16_384
@@ -36,7 +36,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class EntitiesReport:
+class EntitiesReport(Made):
     """What `entities` made.
 
     Attributes:
@@ -59,19 +59,8 @@ class EntitiesReport:
     absent: int
     unread: dict[str, int]
 
-    @property
-    def complete(self) -> bool:
-        """Whether all parts are there, with their checksums."""
-        return not self.absent
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {**asdict(self), "complete": self.complete}
-
     def __str__(self) -> str:
-        unread = "; ".join(f"{count:,} without a row: {reason}" for reason, count in self.unread.items())
-        state = f"{self.absent:,} of {self.parts:,} parts are still to be made by other ranks" if self.absent else ""
-        return f"{printable(self.folder)} ({'; '.join(filter(None, [f'{self.ids:,} captions', unread, state]))})"
+        return self.describe(f"{self.ids:,} captions", "a row")
 
 
 @dataclass

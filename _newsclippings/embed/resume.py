@@ -14,7 +14,7 @@ from _newsclippings.embed.reader import NO_RECORD, Reader, Unread
 from _newsclippings.errors import MissingDataError
 from _newsclippings.facts import NAME
 from _newsclippings.storage import map_ahead
-from _newsclippings.text import option
+from _newsclippings.text import option, printable
 from _newsclippings.vectors import SUMS
 
 logger = logging.getLogger(NAME)
@@ -23,6 +23,37 @@ LARGER = "choose a folder on a larger disk"
 MOST_UNREAD = 0.01  # share of the items that may be unreadable unless missing="null"
 _SHOWN = 5  # ids in an error
 _Part = TypeVar("_Part", bound=MadePart[Any])
+
+
+class Made:
+    """What the reports of folders in parts have in common.
+
+    Attributes:
+        folder: the folder.
+        parts: number of its parts.
+        absent: how many of them other processes still have to make.
+        unread: reason -> how many ids have no row.
+    """
+
+    folder: str
+    parts: int
+    absent: int
+    unread: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are there, with their checksums."""
+        return not self.absent
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {**vars(self), "complete": self.complete}
+
+    def describe(self, what: str, without: str) -> str:
+        """Return the report in a line: what the folder has, and what those that are unread have not."""
+        unread = "; ".join(f"{count:,} without {without}: {reason}" for reason, count in self.unread.items())
+        state = f"{self.absent:,} of {self.parts:,} parts are still to be made by other ranks" if self.absent else ""
+        return f"{printable(self.folder)} ({'; '.join(filter(None, [what, unread, state]))})"
 
 
 class Tally:

@@ -18,7 +18,7 @@ MONTHS: Final = (1, 3, 6, 12, 24)
 INSIDE: Final = 0.99  # share of pairs that lie in the true pool
 LOCAL: Final = 0.9  # share of the nearest captions that lie in a pool which pairs say nothing about
 BEST: Final = 0.98  # share of pictures that are the best ones, if there is no limit of uses
-SAMPLE: Final = 1_000  # pairs of a source that are compared with all candidates
+MOST_RANKED: Final = 1_000  # pairs of a source that are compared with all candidates
 NEAREST: Final = 10  # captions that are near
 _ROUND = (1_000, 500, 100, 50, 25, 10, 5)  # of sizes that pairs cannot tell apart, people choose the roundest
 _LEAST_BLOCK, _MOST_BLOCK = 100, 60_000
@@ -160,7 +160,7 @@ def rank_pictures(
     allow = _Allowed(official, entities, rule, space.known)
     held = _find_held(len(official.ids), used, uses)
     chosen = np.flatnonzero(space.known[pairs.captions] & space.known[pairs.pictures])
-    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), SAMPLE)).astype(np.int64))]
+    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_RANKED)).astype(np.int64))]
     better = np.zeros((len(pools), len(chosen)), np.int64)
     free = np.zeros((len(pools), len(chosen)), np.int64)
     for at in range(0, len(chosen), 64):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from functools import partial
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.children import in_child, wait
+from support.children import dies_at_rename, in_child, wait
 from support.command import run
 from support.encoding import bytes_of, encoder, wanted
 from support.world import World
@@ -102,11 +101,11 @@ def test_the_files_are_what_the_plan_says(world: World, tmp_path: Path, whole: d
 
 
 def test_linked_entities(world: World, tmp_path: Path) -> None:
-    """The ids of a linker are a column of their own, each once, in the order of the caption."""
+    """The ids of a linker are a column of their own, one for each entity, null where there is none."""
     make(world, tmp_path / "out", model(find=linked, linked=True))
     for number, caption in wanted(world, "captions").items():
-        known = [text.lower() for text, label in capitals(caption) if label == "ORG"]
-        assert read_rows(tmp_path / "out")[number] == [capitals(caption), [*dict.fromkeys(known)]]
+        ids = [text.lower() if label == "ORG" else None for text, label in capitals(caption)]
+        assert read_rows(tmp_path / "out")[number] == [capitals(caption), ids]
 
 
 def test_aliases(world: World, tmp_path: Path) -> None:
@@ -146,20 +145,6 @@ def test_a_wrong_alias_list_is_refused(world: World, tmp_path: Path, text: str, 
     with pytest.raises(DataNotFoundError, match="there is no such file"):
         make(world, tmp_path / "out", aliases=tmp_path / "other.csv")
     assert not (tmp_path / "out").exists()
-
-
-def dies_at_rename(monkeypatch: pytest.MonkeyPatch, after: int, before: bool) -> None:
-    left, replace = [after], os.replace
-
-    def dying_replace(*names: Any, **given: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0 and before:
-            os._exit(9)
-        replace(*names, **given)
-        if left[0] < 0:
-            os._exit(9)
-
-    monkeypatch.setattr(os, "replace", dying_replace)
 
 
 def test_killed_at_every_write(
