@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from _newsclippings.config import Request, bad_value, check_path
 from _newsclippings.corpus import Corpus
@@ -147,7 +146,7 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         linked=[[e["title"] for e in each] for each in metadata.field("linked_entities").to_pylist()],
         columns={name: _number(one_chunk(records[name]).to_pylist()) for name in ("source", "topic")},
         times=_to_seconds(metadata.field("timestamp")),
-        has_person=values_of(pc.fill_null(metadata.field("image_has_person"), False)),
+        has_person=values_of(metadata.field("image_has_person"), False).astype(bool),
         pairs=pairs,
         used=used,
         in_matches=in_matches,

@@ -83,7 +83,7 @@ def _write_verdict(report: Audit) -> Iterator[str]:
     yield ""
     if report.reproduced:
         share = f"At least {SAME:.0%} of the pictures are the same in every source"
-        yield f"**{share}: the recipe may have the paper's name.**"
+        yield f"**{share}: the recipe may have the paper's name.** Which captions were kept is not made again."
     else:
         yield (
             f"**The matches were not made again: a recipe may have the paper's name only with {SAME:.0%} of the same "
