@@ -29,6 +29,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
+from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.facts import (
@@ -68,7 +69,9 @@ for command in (
     embed,
     entities,
     evaluate,
+    evidence,
     generate,
+    overlap,
     train,
     verify,
 ):
