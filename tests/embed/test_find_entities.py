@@ -304,9 +304,9 @@ def test_the_command(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run("entities", "out", "--check", *of_model).exit_code == 1
 
 
-@pytest.mark.skipif(bool(find_spec("spacy")), reason="spaCy is installed")
-def test_spacy_is_named_where_it_is_missing(world: World, tmp_path: Path) -> None:
+def test_spacy_is_named_where_it_is_missing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra."""
+    monkeypatch.setattr("_newsclippings.embed.libraries.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"needs spacy.*newsclippings\[entities\]"):
         entities(tmp_path / "out", "spacy:en_core_web_sm", data_dir=world.root)
 
