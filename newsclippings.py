@@ -54,7 +54,18 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
+from _newsclippings.embed import (
+    EmbedReport,
+    Encoder,
+    EntitiesCheck,
+    EntitiesReport,
+    EntityModel,
+    VectorsReport,
+    embed,
+    entities,
+    verify_entities,
+    verify_vectors,
+)
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -109,6 +120,9 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
     "Evaluation",
     "GenerateReport",
     "HubError",
@@ -132,6 +146,7 @@ __all__ = [
     "compute_metrics",
     "decode_small",
     "embed",
+    "entities",
     "evaluate",
     "evaluate_on",
     "find_overlap",
@@ -146,6 +161,7 @@ __all__ = [
     "read_faces",
     "verify",
     "verify_built",
+    "verify_entities",
     "verify_vectors",
 ]
 

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import traceback
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
@@ -61,6 +62,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Make a caption or an article `printable` in one line; every run of whitespace becomes a space."""
     return printable(" ".join(text.split()))
+
+
+def fold_name(name: str) -> str:
+    """Return the form in which names of entities are compared: without case, and with single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def redact(text: str) -> str:

@@ -12,6 +12,7 @@ from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.benchmark import benchmark
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
+from _newsclippings.cli.entities import entities
 from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.export import export
 from _newsclippings.cli.generate import generate
@@ -70,6 +71,7 @@ for command in (
     cli_folder.stats,
     download,
     embed,
+    entities,
     evaluate,
     export,
     leaderboard,

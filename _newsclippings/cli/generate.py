@@ -5,14 +5,17 @@ from typing import Any
 
 import click
 
+from _newsclippings.cli.audit import SPLIT, run_audit
 from _newsclippings.cli.options import FORMAT, Choice, OutPath, errors_in_a_line, inputs, say_json, say_text
 from _newsclippings.config import parse_columns
 from _newsclippings.errors import ConfigError
+from _newsclippings.facts import DEFAULT_CONFIG
 
 # Of `generate.METHODS`, whose module is imported when it is used
 _NAMES = (
     "clip_text_image", "clip_text_text", "person", "scene", "time_swap", "place_swap", "same_story", "look_alike"
 )  # fmt: skip
+_OF_AUDIT = {"audit", "config", "split", "page", "data_dir", "form"}
 _OF_METHODS = ("uses", "cap", "floor", "closed", "balance")
 
 
@@ -25,7 +28,7 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
 
 
 @click.command(short_help="Make new matches from any corpus, by rules.")
-@click.argument("out", type=OutPath(file_okay=False))
+@click.argument("out", type=OutPath(file_okay=False), required=False)
 @click.option("--recipe", type=click.Path(dir_okay=False), help="A recipe in TOML: methods, rules, splits, merge.")
 @click.option(
     "--method",
@@ -43,7 +46,11 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     type=Choice(["zero-shot"]),
     help="With --method: keep as many pairs as a model of texts and pictures gets right as wrong.",
 )
-@click.option("--config", metavar="NAME", help="Name of the new config. Unset: that of the recipe, else mine.")
+@click.option(
+    "--config",
+    metavar="NAME",
+    help="Name of the new config. Unset: that of the recipe, else mine. With --audit: the official config.",
+)
 @click.option(
     "--vectors",
     metavar="NAME=LOCATION",
@@ -64,20 +71,65 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     help="A corpus of your own instead of VisualNews: a folder with data.json in its form, or a .csv or .parquet file "
     "with the columns id, caption and image_path, and perhaps outlet, topic, article, time and has_person.",
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Make nothing. Find out by which measure, rule, pool and use of pictures the official matches of a --split "
+    "were made, from those matches, the metadata and the vectors below --data-dir.",
+)
+@SPLIT
+@click.option(
+    "--out",
+    "page",
+    type=OutPath(file_okay=False),
+    help="With --audit: folder for audit.md, audit.json and recipe.toml.",
+)
 @inputs
 @FORMAT
+@click.pass_context
 @errors_in_a_line
-def generate(out: Path, recipe: str | None, methods: tuple[str, ...], form: str, **fields: Any) -> None:
+def generate(
+    context: click.Context,
+    out: Path | None,
+    recipe: str | None,
+    methods: tuple[str, ...],
+    audit: bool,
+    split: str,
+    page: Path | None,
+    form: str,
+    **fields: Any,
+) -> None:
     """Give captions of a corpus convincing pictures of others, by rules, and write them to OUT as a config.
 
     OUT is then the --data-dir of the config, for every command. Interrupt it when you like: the same command goes on
     from there, and the same inputs give the same bytes.
 
+    With --audit, say how the official matches were made, as far as the authors' files show it: for each source which
+    measure gives its scores, which rule its pairs obey, among which pictures they were chosen, how often a picture is
+    used, and how many pictures are the same if the captions are matched again.
+
     \b
     Example:
       newsclippings generate out --method clip_text_text --vectors clip_text=vectors/text --entities vectors/names
       newsclippings generate out --recipe recipe.toml --corpus articles.csv --vectors clip_text=vectors/text
+      newsclippings generate --audit --config merged_balanced --split val --data-dir data --out audit
     """
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    allowed = _OF_AUDIT if audit else {*context.params} - {"split", "page", "audit"}
+    for parameter in context.command.params:
+        if parameter.name in given - allowed:
+            name = "OUT" if parameter.name == "out" else parameter.opts[0]
+            where = "with --audit; the folder for its page is --out" if audit else "without --audit"
+            message = f"{name} has no effect {where}. Leave it out."
+            raise click.UsageError(message)
+    if audit:
+        run_audit(fields["config"] or DEFAULT_CONFIG, split, fields["data_dir"], page, form)
+        return
+    if out is None:
+        message = "Missing argument 'OUT'."
+        raise click.UsageError(message)
     from dataclasses import replace
 
     from _newsclippings.generate import METHODS, Method

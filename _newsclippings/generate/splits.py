@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from _newsclippings.generate.entities import fold_name
 from _newsclippings.generate.search import Float32s, Measure
 from _newsclippings.pictures import Pictures
 from _newsclippings.tables import Int32s, Int64s, array_of
+from _newsclippings.text import fold_name
 
 COPY: Final = 0.95  # cosine of the vectors of two pictures from which on they count as copies
 _ROWS = 256  # pictures that are compared with the others at a time
