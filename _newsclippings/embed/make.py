@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.corpus import Corpus
@@ -34,6 +33,7 @@ from _newsclippings.storage import (
     check_space,
     is_url,
     map_ahead,
+    progress_bar,
     report_full_disk,
 )
 from _newsclippings.text import option, printable
@@ -207,9 +207,9 @@ def embed(
             (path / SUMS).unlink(missing_ok=True)
             ids_done, ids_todo = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
             check_space(path, ids_todo * plan.width * np.dtype(dtype).itemsize, "the vectors", _LARGER)
-            quiet = None if number == 0 else True  # one bar for all ranks; none if stderr is no terminal
+            counts = {"total": ids_done + ids_todo, "initial": ids_done}
             bar = stack.enter_context(
-                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=quiet)
+                progress_bar(number != 0, desc=f"Encoding {of}", unit=f" {of}", **counts)  # one bar for all ranks
             )
             if engine == RAY:
                 opening = (source.pictures, source.open_pictures)

@@ -55,6 +55,7 @@ from _newsclippings.storage.places import (
     size_of,
 )
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
+from _newsclippings.storage.progress import hide_progress, progress_bar, shows_progress
 from _newsclippings.storage.remote import (
     PAUSE,
     PIECE,
@@ -179,6 +180,7 @@ __all__ = [
     "has_content",
     "has_local_copy",
     "has_surrogates",
+    "hide_progress",
     "identify",
     "is_below",
     "is_full",
@@ -205,6 +207,7 @@ __all__ = [
     "open_table",
     "out_of_space",
     "outputs",
+    "progress_bar",
     "read_binary_array",
     "read_ends",
     "read_file",
@@ -215,6 +218,7 @@ __all__ = [
     "report_cache_errors",
     "report_full_disk",
     "reserve_bytes",
+    "shows_progress",
     "size_of",
     "split_range",
     "stamp",

@@ -10,7 +10,6 @@ import re
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -153,6 +152,8 @@ def _is_unknown_protocol(protocol: str) -> bool:
 
 def remember_secrets_of(url: str) -> None:
     """Remove the secrets of a URL, of proxies and of the Hub from all messages from now on."""
+    import urllib.request  # slow to import, and most commands read nothing from a server
+
     for address in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
         remember_secrets(address)
     remember_token(os.environ.get("HF_TOKEN"))
