@@ -4,7 +4,17 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli.options import FORMAT, Choice, PlacePath, errors_in_a_line, inputs, say_json, say_text
+from _newsclippings.cli.options import (
+    ALL,
+    FORMAT,
+    Choice,
+    PlacePath,
+    errors_in_a_line,
+    inputs,
+    list_configs,
+    say_json,
+    say_text,
+)
 from _newsclippings.facts import CONFIGS
 from _newsclippings.storage import Place
 
@@ -14,9 +24,10 @@ from _newsclippings.storage import Place
 @click.option(
     "--config",
     "configs",
-    type=Choice(list(CONFIGS)),
+    type=Choice([*CONFIGS, ALL]),
     multiple=True,
-    help="Which config; repeat for more. Unset: those with all matches on this machine, else merged_balanced.",
+    callback=list_configs,
+    help="Which config; repeat for more, or all. Unset: those with all matches on this machine, else merged_balanced.",
 )
 @click.option(
     "--images",

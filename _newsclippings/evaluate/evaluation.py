@@ -146,7 +146,11 @@ def evaluate(
 
 
 def read_answers(
-    predictions: Sequence[Source], config: str, split: str, data_dir: str | None = None
+    predictions: Sequence[Source],
+    config: str,
+    split: str,
+    data_dir: str | None = None,
+    built: PlaceLike | None = None,
 ) -> tuple[dict[int, list[tuple[float | None, bool]]], list[str]]:
     """Read what models say of each row; missing rows count as wrong.
 
@@ -155,11 +159,12 @@ def read_answers(
         config: name of the config.
         split: name of the split.
         data_dir: see `evaluate`.
+        built: see `evaluate`.
 
     Returns:
         Index -> each model's score (None without one) and whether its label is right; and notes as of `Evaluation`.
     """
-    truth = load_truth(config, split, data_dir, groups=False)
+    truth = load_truth(config, split, data_dir, None if built is None else find_place(built), groups=False)
     answers = [match_answers(read_predictions(source), truth, True) for source in predictions]
     columns = []
     for one in answers:

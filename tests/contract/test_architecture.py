@@ -341,7 +341,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["evaluate", str(predictions), "--data-dir", data],
         ["evaluate", str(predictions), "--built", out],
-        ["infos", str(tmp_path / "infos.json")],
+        ["dataset-infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)
