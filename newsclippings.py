@@ -73,6 +73,7 @@ from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, V
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.show import show
 from _newsclippings.storage import (
     Access,
     Lock,
@@ -117,6 +118,7 @@ __all__ = [
     "load",
     "read_embeddings",
     "read_faces",
+    "show",
     "verify",
     "verify_built",
     "verify_vectors",

@@ -7,8 +7,9 @@ from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, ver
 from _newsclippings.errors import BadFileError, BadPickleError, BadTarError, ConfigError, DataNotFoundError, HubError, MissingDataError, MissingDependencyError, NewsCLIPpingsError, NoSpaceError, RemoteReadError, RemoteWriteError, UnsafePathError
 from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.pictures import decode_small
+from _newsclippings.show import show
 from _newsclippings.vectors import read_embeddings, read_faces
-__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'EmbedReport', 'Encoder', 'Evaluation', 'HubError', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'RemoteReadError', 'RemoteWriteError', 'Report', 'UnsafePathError', 'VectorsReport', 'compute_metrics', 'decode_small', 'embed', 'evaluate', 'join_images', 'join_vectors', 'load', 'read_embeddings', 'read_faces', 'verify', 'verify_built', 'verify_vectors']
+__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'EmbedReport', 'Encoder', 'Evaluation', 'HubError', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'RemoteReadError', 'RemoteWriteError', 'Report', 'UnsafePathError', 'VectorsReport', 'compute_metrics', 'decode_small', 'embed', 'evaluate', 'join_images', 'join_vectors', 'load', 'read_embeddings', 'read_faces', 'show', 'verify', 'verify_built', 'verify_vectors']
 __version__: str
 class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     config: NewsCLIPpingsConfig

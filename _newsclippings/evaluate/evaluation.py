@@ -67,13 +67,16 @@ class Evaluation:
         return found if self.group is None else {**found, "group": self.group}
 
     def table(self, form: str = "text") -> str:
-        """Return the measures as text, markdown, latex or csv."""
+        """Return the measures as text, markdown, latex, html or csv."""
         if form not in FORMS:
             raise bad_value("form", form, FORMS)
         return format_systems(self.systems, self.comparisons, self.only, self.group, form)
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return self.table("html")
 
 
 def evaluate(

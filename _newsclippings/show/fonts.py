@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-USUAL: Final = (
+USUAL_FONTS: Final = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "LiberationSans-Regular.ttf",
@@ -95,18 +95,18 @@ class Fonts:
     def _find(self, character: str) -> bool:
         if character not in self._place:
             place = find_font(character)
-            if place == MISSING:
+            if place == NOWHERE:
                 return False
             self._place[character] = place
         return True
 
 
-MISSING: Final = Path()
+NOWHERE: Final = Path()
 
 
 @functools.cache
 def find_font(character: str) -> Path | None:
-    """Find the font of a character. None: the main font has it. `MISSING`: no font has it."""
+    """Find the font of a character. None: the main font has it. `NOWHERE`: no font has it."""
     if character.isspace() or _has(None, character):
         return None
     block = ord(character) >> 8
@@ -114,13 +114,13 @@ def find_font(character: str) -> Path | None:
     if known:
         return known[0]
     if block in _searched:  # twice in vain would be slow
-        return MISSING
+        return NOWHERE
     for place in list_fonts():
         if _has(place, character):
             _used.setdefault(block, []).append(place)
             return place
     _searched.add(block)
-    return MISSING
+    return NOWHERE
 
 
 _used: dict[int, list[Path]] = {}  # block of 256 characters -> fonts that have some of them
@@ -160,7 +160,7 @@ def _load(place: Path | None, size: int) -> Any:
 
     if place is not None:
         return ImageFont.truetype(place, size)
-    for name in USUAL:
+    for name in USUAL_FONTS:
         try:
             return ImageFont.truetype(name, size)
         except OSError:

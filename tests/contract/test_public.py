@@ -108,6 +108,7 @@ PARAMETERS = {
     "load": ["config", "split", "streaming", "fields"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
+    "show": ["dataset", "n"],
     "verify": [
         "data_dir",
         "visual_news",
