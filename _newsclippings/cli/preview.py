@@ -147,7 +147,7 @@ def preview(
         message = "--predictions are one or two files of one --split of one --config, and are shown with --html."
         raise click.UsageError(message)
     written = html or out or Path("pairs.png")
-    source = _Inputs(asked, fields, access) if folder is None else _Folder(folder)
+    source: _Inputs | _Folder = _Inputs(asked, fields, access) if folder is None else _Folder(folder)
     check_not_input(written, [*source.places, *models])  # first, since `check_output` would advise to remove an input
     check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
     source.require_pictures()
@@ -172,8 +172,8 @@ def preview(
     for config, split in asked:
         some = chosen
         if seed is not None and not models:
-            numbers = source.list_pairs(config, split)
-            some = sorted(draws.sample(numbers, min(most, len(numbers))))
+            known = source.list_pairs(config, split)
+            some = sorted(draws.sample(known, min(most, len(known))))
         parts.append(Rows(config, split, source.stream_rows(config, split, some), answers))
     with report_full_disk(written.parent, "choose a folder on a larger disk"):
         if html:

@@ -72,7 +72,7 @@ class _SharedPictures:
 
     def read(self, image_ids: Iterable[int]) -> Mapping[int, bytes]:
         wanted = np.flatnonzero(np.isin(self._ids, np.array([*image_ids])))
-        found = {}
+        found: dict[int, bytes] = {}
         for shard, numbers in _divide(_shards(self._folder, SHARED_PICTURES, self._split), wanted):
             for batch in self._folder.read_shard(shard, ["image_id", "image.bytes"], BATCH, numbers):
                 found |= {row["image_id"]: (row["image"] or {}).get("bytes") for row in batch.to_pylist()}

@@ -23,11 +23,11 @@ GAP: Final = 10  # between twins
 PAD: Final = 16  # around a pair, inside its card
 MARGIN: Final = 16  # between pairs
 FRAME: Final = 6
-HEAD: Final = 96  # height of the text above the pictures
-FOOT: Final = 80  # height of the text below them
+TOP: Final = 96  # height of the text above the pictures
+BOTTOM: Final = 80  # height of the text below them
 WIDTH: Final = 2 * CELL + GAP + 2 * PAD  # of a pair's card
-HEIGHT: Final = HEAD + PICTURE + FOOT + 2 * PAD
-GROUND, LINE, WELL = "#eef0f3", "#d5d9de", "#f6f8fa"
+HEIGHT: Final = TOP + PICTURE + BOTTOM + 2 * PAD
+GROUND, EDGE, WELL = "#eef0f3", "#d5d9de", "#f6f8fa"
 _OWN = "the picture\u2019s own caption"
 SIZES: Final = {"caption": 19, "label": 15, "note": 14}  # of letters, in pixels
 
@@ -87,7 +87,7 @@ class _Drawing:
     def draw_pair(self, twins: Sequence[Mapping[str, Any]], left: int, top: int) -> None:
         """Draw twins side by side below the caption that they share."""
         first = twins[0]
-        self.pen.rounded_rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), 10, PAPER, LINE)
+        self.pen.rounded_rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), 10, PAPER, EDGE)
         left, top = left + PAD, top + PAD
         measure = None if first["source_dataset"] is None else SOURCE_DATASETS[first["source_dataset"]]
         head = _join(
@@ -100,7 +100,7 @@ class _Drawing:
         self._write("note", left, top - 3, [head], FAINT)
         self._write("caption", left, top + 20, self._wrap("caption", first["caption"] or "(no caption)", WIDTH, 3), INK)
         for k, row in enumerate(twins):
-            self._draw_row(row, first, left + k * (CELL + GAP), top + HEAD)
+            self._draw_row(row, first, left + k * (CELL + GAP), top + TOP)
 
     def _draw_row(self, row: Mapping[str, Any], first: Mapping[str, Any], left: int, top: int) -> None:
         color, label = COLORS[row["falsified"]], LABELS[row["falsified"]].upper()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -248,7 +249,7 @@ def test_every_command_has_json(command: str) -> None:
         (["build"], 2, "MissingParameter"),
         (["preview", "--config", "x"], 2, "BadParameter"),
         (["preview", "--nonsense"], 2, "NoSuchOption"),
-        (["preview", "--data-dir", "nowhere"], 1, "ConfigError"),
+        (["preview", "--data-dir", "nowhere"], 1, "DataNotFoundError"),
         (["preview"], 1, "DataNotFoundError"),
         (["index", "nope.tar"], 1, "DataNotFoundError"),
         (["dataset-infos", "--check", "nowhere.json"], 1, "ClickException"),
@@ -371,3 +372,16 @@ def test_help_imports_nothing_slow(tmp_path: Path) -> None:
     """`--help` of the group and of each command takes a tenth of a second: it imports no slow library."""
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, env=environment(tmp_path))
     assert done.stderr.strip() == "[]"
+
+
+def test_shell_completion() -> None:
+    """A shell completes commands, options and their values."""
+    for words, wanted in (("newsclippings dat", "dataset-infos"), ("newsclippings preview --split t", "train")):
+        env = {
+            "_NEWSCLIPPINGS_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        command = [sys.executable, "-c", "from _newsclippings.cli import main; main(prog_name='newsclippings')"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+        assert f"plain,{wanted}" in done.stdout.splitlines(), done.stderr
