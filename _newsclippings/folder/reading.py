@@ -1,17 +1,21 @@
 """Read rows of a built folder as plain values: all of a split, or some pairs without the rest of its files."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from _newsclippings.errors import ConfigError
-from _newsclippings.facts import COLUMNS, SHARED_PICTURES
+from _newsclippings.errors import ConfigError, bad_file
+from _newsclippings.facts import COLUMNS, LABELS, SHARED_PICTURES, SOURCE_DATASETS
 from _newsclippings.folder.built_folder import BuiltFolder, refuse_foreign_content
-from _newsclippings.folder.manifest import ShardEntry
+from _newsclippings.folder.manifest import AGAIN, ShardEntry
+from _newsclippings.storage import Place
 from _newsclippings.tables import Int64s, values_of
+from _newsclippings.text import short_repr
 
 BATCH: Final = 100  # rows
+TEXTS: Final = [name for name, (kind, _) in COLUMNS.items() if kind == "string"]
 DATES: Final = ("metadata", "image_metadata")
 
 
@@ -55,11 +59,26 @@ def stream_built_rows(
     for shard, numbers in _divide(_shards(folder, config, split), wanted):
         with refuse_foreign_content(folder.root / shard.path):
             for batch in folder.read_shard(shard, columns, BATCH, numbers):
-                rows = [dict.fromkeys(COLUMNS) | row for row in batch.to_pylist()]
+                rows = [_check_row(folder.root / shard.path, row) for row in batch.to_pylist()]
                 pictures = shared.read({row["image_id"] for row in rows}) if shared else {}
                 for row in rows:  # a path could name any picture of this machine
                     data = pictures.get(row["image_id"]) if shared else (row["image"] or {}).get("bytes")
                     yield {**row, "image": data and {"bytes": data, "path": None}}
+
+
+def _check_row(file: Place, row: dict[str, Any]) -> dict[str, Any]:
+    """Fill up a row with nulls, and raise `BadFileError` if `build` would not have written it."""
+    row = dict.fromkeys(COLUMNS) | row
+    score = row["similarity_score"]
+    sound = {name: isinstance(row[name], int) for name in ("index", "id", "image_id")}
+    sound |= {name: row[name] is None or isinstance(row[name], str) for name in TEXTS}
+    sound["falsified"] = row["falsified"] in range(len(LABELS))
+    sound["source_dataset"] = row["source_dataset"] in (None, *range(len(SOURCE_DATASETS)))
+    sound["similarity_score"] = isinstance(score, float) and math.isfinite(score)
+    for name, good in sound.items():
+        if not good:
+            raise bad_file(file, f"{name} as `newsclippings build` writes it", short_repr(row[name]), AGAIN)
+    return row
 
 
 class _SharedPictures:
