@@ -90,13 +90,8 @@ class _Drawing:
         self.pen.rounded_rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), 10, PAPER, EDGE)
         left, top = left + PAD, top + PAD
         measure = None if first["source_dataset"] is None else SOURCE_DATASETS[first["source_dataset"]]
-        head = _join(
-            f"Pair {first['index'] // 2}",
-            first.get("source"),
-            first.get("topic"),
-            measure,
-            date_of(first.get("metadata")),
-        )
+        facts = (first.get("source"), first.get("topic"), date_of(first.get("metadata")), measure)
+        head = _join(f"Pair {first['index'] // 2}", *facts)
         self._write("note", left, top - 3, [head], FAINT)
         self._write("caption", left, top + 20, self._wrap("caption", first["caption"] or "(no caption)", WIDTH, 3), INK)
         for k, row in enumerate(twins):
