@@ -96,7 +96,7 @@ def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkey
 
     for place in (
         "tar.index_tar",
-        "vectors.export.read_embeddings",
+        "vectors.export.read_pickle",
         "stats.folder_stats",
         "folder.croissant.croissant_text",
         "rows.stream_rows",
