@@ -84,7 +84,9 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
+from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
 from _newsclippings.tables import Int64s
+from _newsclippings.train import make_known_to_transformers, predict
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -109,13 +111,19 @@ __all__ = [
     "Report",
     "UnsafePathError",
     "VectorsReport",
+    "as_if_unlabelled",
     "compute_metrics",
     "decode_small",
     "embed",
     "evaluate",
+    "evaluate_on",
+    "find_overlap",
     "join_images",
     "join_vectors",
     "load",
+    "measure_leak",
+    "open_test_set",
+    "predict",
     "read_embeddings",
     "read_faces",
     "show",
@@ -125,6 +133,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
+make_known_to_transformers()
 
 
 def _lock_folder(folder: str) -> FileLock:

@@ -1,8 +1,5 @@
 """The `newsclippings` command and its smaller commands."""
 
-import functools
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from _newsclippings.cli.options import (
     say_text,
 )
 from _newsclippings.cli.preview import preview
+from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.facts import (
@@ -76,6 +74,8 @@ for command in (
     embed,
     env,
     evaluate,
+    evidence,
+    overlap,
     preview,
     train,
     verify,
@@ -198,6 +198,10 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
     Example:
       newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
     """
+    import functools
+    import hashlib
+    import shutil
+
     from _newsclippings.storage import (
         INDEX,
         Access,

@@ -1,11 +1,8 @@
 """The command `newsclippings env`: what a report of a problem needs."""
 
 import os
-import platform
 import re
-import shutil
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +38,8 @@ def env(form: str) -> None:
       newsclippings env
       newsclippings env --format json
     """
+    import platform  # these imports are slow, and the help of all commands needs none of them
+
     found: dict[str, dict[str, Any]] = {
         "newsclippings": {"version": VERSION, "folder": str(Path(__file__).parents[2])},
         "python": {"version": platform.python_version(), "executable": sys.executable},
@@ -71,6 +70,8 @@ def _describe(value: Any) -> str:
 
 def _list_libraries() -> dict[str, dict[str, str | None]]:
     """List libraries by what needs them: `libraries` for all, `extra NAME` for an extra; name -> version, or None."""
+    from importlib import metadata
+
     groups: dict[str, dict[str, str | None]] = {"libraries": {}}
     try:
         needed = metadata.requires(NAME) or []
@@ -99,6 +100,8 @@ def _list_caches() -> dict[str, dict[str, Any]]:
 
 
 def _measure(folder: Path) -> dict[str, Any]:
+    import shutil
+
     sizes = []
     for path, _, files in os.walk(folder):
         for file in files:

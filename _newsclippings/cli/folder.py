@@ -1,7 +1,6 @@
 """The commands that write, describe and publish a built folder: they parse arguments, call the package and print."""
 
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import click
@@ -62,6 +61,11 @@ from _newsclippings.storage import Place
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @ARTICLES
+@click.option(
+    "--evidence",
+    type=click.Path(),
+    help="Folder of web evidence that the authors of CCN give out: a column of it, for merged_balanced.",
+)
 @click.option("--check-images", is_flag=True, help="Decode every picture; broken ones count as missing.")
 @FORMAT
 @errors_in_a_line
@@ -163,6 +167,8 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
       newsclippings stats newsclippings
       newsclippings stats newsclippings --plot newsclippings/charts
     """
+    from tempfile import gettempdir
+
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
     from _newsclippings.storage import STATS, check_not_input, check_output, is_below, report_full_disk

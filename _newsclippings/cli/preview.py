@@ -1,6 +1,5 @@
 """The command `newsclippings preview`: draw a few pairs as a PNG, or many as an HTML page."""
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +119,8 @@ def preview(
     if built is not None and (others := [flag for name, flag in typed.items() if name in OF_INPUTS]):
         message = f"--built is a built folder and {others[0]} is about inputs: use only one of them."
         raise click.UsageError(message)
+    import random
+
     from _newsclippings.folder import BuiltFolder
     from _newsclippings.show import Rows, draw_sheet, write_page
     from _newsclippings.storage import (
