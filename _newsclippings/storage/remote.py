@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from _newsclippings.errors import (
@@ -275,6 +274,8 @@ def _find_retry_after(error: BaseException) -> float | None:
                 if value.strip().isdecimal():
                     seconds = float(value)
                 else:
+                    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
+
                     seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
                 return max(seconds, 1) if seconds > 0 else None
         cause = cause.__cause__
