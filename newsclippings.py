@@ -32,6 +32,7 @@ from fsspec.core import url_to_fs
 from _newsclippings.builder import (
     INFO_FILE,
     NewsCLIPpingsConfig,
+    as_messages,
     check_arguments,
     check_replaced,
     check_space_for_pictures,
@@ -84,7 +85,15 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
-from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
+from _newsclippings.suite import (
+    Benchmark,
+    as_if_unlabelled,
+    benchmark,
+    evaluate_on,
+    find_overlap,
+    measure_leak,
+    open_test_set,
+)
 from _newsclippings.tables import Int64s
 from _newsclippings.train import make_known_to_transformers, predict
 from _newsclippings.vectors import read_embeddings, read_faces
@@ -94,6 +103,7 @@ __all__ = [
     "BadFileError",
     "BadPickleError",
     "BadTarError",
+    "Benchmark",
     "ConfigError",
     "DataNotFoundError",
     "EmbedReport",
@@ -112,6 +122,8 @@ __all__ = [
     "UnsafePathError",
     "VectorsReport",
     "as_if_unlabelled",
+    "as_messages",
+    "benchmark",
     "compute_metrics",
     "decode_small",
     "embed",

@@ -15,12 +15,14 @@ from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, 
 from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.load import load
+from _newsclippings.builder.messages import as_messages
 from _newsclippings.builder.register import make_name_known
 from _newsclippings.builder.vectors import join_vectors
 
 __all__ = [
     "INFO_FILE",
     "NewsCLIPpingsConfig",
+    "as_messages",
     "check_arguments",
     "check_replaced",
     "check_space_for_pictures",
