@@ -87,6 +87,7 @@ from _newsclippings.generate import GenerateReport, Method, Recipe, Rule, genera
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.show import show
 from _newsclippings.storage import (
     Access,
     Lock,
@@ -159,6 +160,7 @@ __all__ = [
     "predict",
     "read_embeddings",
     "read_faces",
+    "show",
     "verify",
     "verify_built",
     "verify_entities",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from _newsclippings.config import bad_value
 from _newsclippings.embed.callables import check_encoder
@@ -26,7 +25,7 @@ from _newsclippings.embed.source import Source, check_out, check_part_size, list
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import NAME, SIDES, VECTOR_DTYPES
 from _newsclippings.inputs import find_inputs
-from _newsclippings.storage import Access, cache_folder, check_not_input, check_space, report_full_disk
+from _newsclippings.storage import Access, cache_folder, check_not_input, check_space, progress_bar, report_full_disk
 from _newsclippings.text import option
 from _newsclippings.vectors import SUMS, Plan
 
@@ -177,9 +176,9 @@ def embed(
             (path / SUMS).unlink(missing_ok=True)
             ids_done, ids_todo = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
             check_space(path, ids_todo * plan.width * np.dtype(dtype).itemsize, "the vectors", LARGER)
-            quiet = None if number == 0 else True  # one bar for all ranks; none if stderr is no terminal
+            counts = {"total": ids_done + ids_todo, "initial": ids_done}
             bar = stack.enter_context(
-                tqdm(desc=f"Encoding {of}", total=ids_done + ids_todo, initial=ids_done, unit=f" {of}", disable=quiet)
+                progress_bar(number != 0, desc=f"Encoding {of}", unit=f" {of}", **counts)  # one bar for all ranks
             )
             if engine == RAY:
                 opening = (source.pictures, source.open_pictures)

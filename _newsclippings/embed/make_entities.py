@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from _newsclippings.embed.aliases import Aliases, read_aliases
 from _newsclippings.embed.check import FolderReport, check_parts, check_sums, choose_items, compare_facts, find_model
@@ -24,7 +23,7 @@ from _newsclippings.embed.source import Source, check_out, check_part_size, list
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import Inputs, find_inputs
-from _newsclippings.storage import Access, cache_folder, check_not_input, report_full_disk
+from _newsclippings.storage import Access, cache_folder, check_not_input, progress_bar, report_full_disk
 from _newsclippings.tables import Int64s, as_array, int64s
 from _newsclippings.text import option
 from _newsclippings.vectors import PLAN, SUMS
@@ -160,9 +159,8 @@ def entities(
         if todo:
             (path / SUMS).unlink(missing_ok=True)
             done, left = (sum(count_ids(items, each, part_size) for each in some) for some in (kept, todo))
-            quiet = None if number == 0 else True  # one bar for all ranks; none if stderr is no terminal
             bar = stack.enter_context(
-                tqdm(desc="Finding entities", total=done + left, initial=done, unit=" captions", disable=quiet)
+                progress_bar(number != 0, desc="Finding entities", total=done + left, initial=done, unit=" captions")
             )
             for part in find_parts(items, opened, names, todo, part_size, bar.update):
                 places_of = np.concatenate([np.empty(0, np.int64), *(each for each, _ in part.pieces)])

@@ -372,7 +372,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
         ["evidence", str(evidence), "--data-dir", data],
         ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],
-        ["infos", str(tmp_path / "infos.json")],
+        ["dataset-infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)

@@ -170,6 +170,7 @@ PARAMETERS = {
     "predict": ["model", "caption", "picture"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
+    "show": ["dataset", "n"],
     "verify": [
         "data_dir",
         "visual_news",
