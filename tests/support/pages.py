@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 FENCE = re.compile(
     r"(?:<!-- (?P<note>[^>]*) -->\n)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-PREPARING = ("make ", "python3 -m venv ", ".venv/bin/", "git ", "pip ", "docker ")  # lines that a test cannot run
+PREPARING = (
+    "make ",
+    "python3 -m venv ",
+    ".venv/bin/",
+    "git ",
+    "pip ",
+    "docker ",
+    "source ",
+)  # lines that a test cannot run
 
 
 class Block(NamedTuple):
