@@ -75,7 +75,7 @@ CARD_INFOS = Maker("build", (_INFOS, b'"download_size": '), never=_BUILDER)
 CARD = Maker("build", (b"Written by `newsclippings build`",))
 SUMS = Maker("build", (b"  README.md\n", b"  dataset_infos.json\n", b"/manifest.json\n"))
 PAIRS = _png("build")
-CROISSANT = Maker("croissant", (b'"conformsTo": "http://mlcommons.org/croissant/1.0"', b'"name": "NewsCLIPpings"'))
+CROISSANT = Maker("croissant", (b'"conformsTo": "http://mlcommons.org/croissant/1.', b'"name": "NewsCLIPpings"'))
 EVALUATION = _png("evaluate")
 STATS, CHART = Maker("stats", (b'"version": ', b'"manifests": {', b'"configs": {')), _png("stats")
 
