@@ -9,7 +9,6 @@ from _newsclippings.folder import bytes_of, bytes_of_pictures
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import MOVE_CACHE, check_space, is_full, out_of_space
 
-
 COPY_NONE = f'copy no pictures (streaming=True, or images="path" if they are extracted), {MOVE_CACHE}'
 
 
