@@ -1,7 +1,6 @@
 """The commands that write, describe and publish a built folder: they parse arguments, call the package and print."""
 
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from _newsclippings.cli.options import (
     inputs,
     quiet_when_piped,
     say,
+    say_file,
     say_json,
     say_text,
 )
@@ -106,8 +106,9 @@ def build(
 @click.option(
     "--benchmark", is_flag=True, help="Write eval.yaml, too, by which the Hub takes the repository for a benchmark."
 )
+@FORMAT
 @errors_in_a_line
-def card(folder: Place, check: bool, name: str | None, benchmark: bool) -> None:
+def card(folder: Place, check: bool, name: str | None, benchmark: bool, form: str) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
 
     With --benchmark, a task of eval.yaml is the test split of a config. The Hub shows results of models there after it
@@ -134,7 +135,7 @@ def card(folder: Place, check: bool, name: str | None, benchmark: bool) -> None:
     elif stale := stale_files(built, built.find_charts(), name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
-    say(folder / "README.md")
+    say_file(form, folder / "README.md")
 
 
 @click.command(short_help="Write Croissant metadata of a built folder.")
@@ -145,8 +146,9 @@ def card(folder: Place, check: bool, name: str | None, benchmark: bool) -> None:
     type=PlacePath(dir_okay=False),
     help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
 )
+@FORMAT
 @errors_in_a_line
-def croissant(folder: Place, out: Place | None) -> None:
+def croissant(folder: Place, out: Place | None, form: str) -> None:
     """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
 
     \b
@@ -155,7 +157,7 @@ def croissant(folder: Place, out: Place | None) -> None:
     """
     from _newsclippings.folder import BuiltFolder, write_croissant
 
-    say(write_croissant(BuiltFolder.open(folder), out))
+    say_file(form, write_croissant(BuiltFolder.open(folder), out))
 
 
 @click.command(short_help="Count and measure what is in a built folder.")
@@ -176,6 +178,8 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
       newsclippings stats newsclippings
       newsclippings stats newsclippings --plot newsclippings/charts
     """
+    from tempfile import gettempdir
+
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
     from _newsclippings.storage import STATS, check_not_input, check_output, is_below, report_full_disk

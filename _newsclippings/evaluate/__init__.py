@@ -17,7 +17,7 @@ from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
 from _newsclippings.evaluate.report import FORMS, System
-from _newsclippings.evaluate.truth import Truth, load_truth
+from _newsclippings.evaluate.truth import Truth, load_truth, make_truth
 
 __all__ = [
     "FORMS",
@@ -40,6 +40,7 @@ __all__ = [
     "format_hub_result",
     "list_plots",
     "load_truth",
+    "make_truth",
     "measure",
     "official_revision",
     "read_answers",

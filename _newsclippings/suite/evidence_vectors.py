@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from _newsclippings.embed import Items, Source, check_folder, embed_source
+from _newsclippings.embed import VECTORS, Items, Source, check_folder, embed_source
 from _newsclippings.errors import DataNotFoundError
 from _newsclippings.evidence import evidence_folder, find_evidence, read_evidence
 from _newsclippings.facts import DEFAULT_CONFIG, SPLITS
@@ -67,7 +67,7 @@ def make_evidence(
             message = f"{option('evidence', root)}: no row has {field}. Are the searches beside the lists of items?"
             raise DataNotFoundError(message)
         place = out / f"evidence-{of}"
-        check_folder(place)
+        check_folder(place, VECTORS)
         opened = _Folder(root) if side == "image" else None
         numbers = np.arange(len(every))
         wanted = Items(of, numbers, numbers.astype(np.int32), array_of(every, pa.string()))

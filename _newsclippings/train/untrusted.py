@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
-from _newsclippings.facts import EMBEDDINGS, OUTLETS
+from _newsclippings.facts import CONFIGS, EMBEDDINGS, OUTLETS
+from _newsclippings.generated import is_name
 from _newsclippings.text import printable
 from _newsclippings.train.options import HUB_NAME, LOCATION_FLAGS, Options
 from _newsclippings.train.recipes import OFFICIAL
@@ -36,7 +37,7 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights", "flags"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights", "flags", "positive"}
 EARLIER: Final = {"hidden_layers": 1}  # options of runs of version 1.0, which did not note them
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
@@ -152,6 +153,11 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
         raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
+    if "positive" not in options and (options.get("text_only") or options.get("image_only")):
+        expected = "an ablation of this version, which makes pictures or captions blank"
+        raise make_error(
+            home / NOTES, expected, "one of an earlier version, whose features were zero", "Train it again."
+        )
     return notes, EARLIER | read_options(home / NOTES, options)
 
 
@@ -214,6 +220,8 @@ def _check_option(place: Path, field: Any, value: Any) -> Any:
     )
     if right and choices and value is not None:
         right = all(isinstance(item, str) and item in choices for item in (value if several else [value]))
+    if field.name == "config":
+        right = value in CONFIGS or is_name(value)
     if right and isinstance(value, int | float) and not isinstance(value, bool):
         right = math.isfinite(value) and 0 <= value <= LARGEST_NUMBER
     if not right:
