@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_predictions(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
     assert len({*texts[0]}) == len(texts[0])
     benchmark("probe", seeds=1, vectors=places, data_dir=root, out="out")
-    assert [folder.name for folder in Path("out/probe").glob("*/*")] == ["seed-0"] * 3  # none of the run before
+    assert [folder.name for folder in Path("out/probe").glob("*/seed-*")] == ["seed-0"] * 3  # none of the run before
 
 
 def test_the_authors_vectors_are_the_default(tmp_path: Path) -> None:
