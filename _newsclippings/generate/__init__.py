@@ -6,6 +6,7 @@ from _newsclippings.generate.entity_files import EntityTable, read_entities
 from _newsclippings.generate.make import GenerateReport, generate
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
 from _newsclippings.generate.search import Measure, Pool, normalise
+from _newsclippings.generate.verify import GeneratedReport, verify_generated
 
 __all__ = [
     "LABELS",
@@ -14,6 +15,7 @@ __all__ = [
     "Entities",
     "EntityTable",
     "GenerateReport",
+    "GeneratedReport",
     "Matching",
     "Measure",
     "Method",
@@ -29,4 +31,5 @@ __all__ = [
     "normalise",
     "parse_recipe",
     "read_entities",
+    "verify_generated",
 ]

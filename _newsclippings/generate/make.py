@@ -315,8 +315,7 @@ class Material:
         """Return what the config is made of, with digests; it names no locations."""
         entities = None
         if self.entities is not None:
-            entities = {"captions": len(self.entities.ids), "sha256": _hash_entities(self.entities)}
-        looked = [np.ascontiguousarray(each).tobytes() for each in (self.present, self.contents) if each is not None]
+            entities = {"captions": len(self.entities.ids), "sha256": hash_entities(self.entities)}
         return {
             "config": self.recipe.config,
             "recipe": self.recipe.to_toml(),
@@ -332,7 +331,7 @@ class Material:
             },
             "pictures": {
                 "compared_by": self._compared_by(),
-                "sha256": hashlib.sha256(b"".join(looked)).hexdigest() if looked else None,
+                "sha256": hash_pictures(self.present, self.contents),
             },
         }
 
@@ -350,6 +349,12 @@ class Material:
         return next((each for each in self.vectors.values() if each.of == "pictures" and not each.facts.several), None)
 
 
+def hash_pictures(present: npt.NDArray[np.bool_] | None, contents: Int32s | None) -> str | None:
+    """Return the SHA-256 of which pictures are there, and which are equal; None if that is not known."""
+    looked = [np.ascontiguousarray(each).tobytes() for each in (present, contents) if each is not None]
+    return hashlib.sha256(b"".join(looked)).hexdigest() if looked else None
+
+
 def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple[str, ...]:
     """Return the vectors of captions and of pictures by which a method is balanced; none if it is not."""
     if method.balance is None:
@@ -358,7 +363,8 @@ def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple
     return (method.query, method.against) if sides == ["captions", "pictures"] else MARGIN_VECTORS
 
 
-def _hash_entities(table: EntityTable) -> str:
+def hash_entities(table: EntityTable) -> str:
+    """Return the SHA-256 of entities and the ids of their captions."""
     digest = hashlib.sha256(table.ids.astype("<i8").tobytes())
     for start in range(0, len(table.ids), 1 << 14):
         some = [[(e["text"], e["label"]) for e in each] for each in table.entities.slice(start, 1 << 14).to_pylist()]
