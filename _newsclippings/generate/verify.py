@@ -232,9 +232,11 @@ class _Reader:
         self, given: Mapping[str, Any], inputs: Inputs, cache: Path, absent: dict[str, str]
     ) -> dict[str, NamedVectors]:
         opened: dict[str, NamedVectors] = {}
-        for name in dict.fromkeys([*self.names, *list_vectors(self.recipe), *MARGIN_VECTORS]):
+        has_data = bool(self.request.data_dir or os.environ.get(ENV_DATA_DIR))
+        balanced = MARGIN_VECTORS if any(method.balance for method in self.recipe.methods) else ()
+        for name in dict.fromkeys([*self.names, *list_vectors(self.recipe), *balanced]):
             missing = f"vectors {name} are not given ({option('vectors', f'{name}=FOLDER')})"
-            if name not in given and (name not in EMBEDDINGS or not self.request.data_dir):
+            if name not in given and not (name in EMBEDDINGS and has_data):
                 absent[f"vectors {name}"] = missing
                 continue
             try:

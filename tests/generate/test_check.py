@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.generating import Corpus, make_corpus
+from support.command import run
+from support.generating import Corpus, make_corpus, make_kinds
 from support.matching import dot, random_rule, unit
+from support.vectors import write as write_kinds
+from support.world import World
 
 from _newsclippings.generate import METHODS, GeneratedReport
-from newsclippings import ConfigError, Method, Recipe, Rule, generate, verify_generated
+from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify_generated
 
 Places = dict[str, Any]
 
@@ -71,10 +74,7 @@ def test_all_methods_are_sound(name: str, tmp_path: Path) -> None:
         corpus.vectors[other] = corpus.vectors[like] + noise / 3
     places = make_places(corpus, tmp_path)
     method = METHODS[name]
-    if name == "look_alike":  # one face of each picture
-        places["vectors"]["facenet"] = (places["vectors"].pop("faces"), "captions")
-        del places["vectors"]["facenet"]
-        places["vectors"]["faces"] = tmp_path / "faces"
+    if name == "look_alike":  # the authors' kind of faces has several of each picture, so its name is not for others
         method = replace(method, query="faces", against="faces", rule=replace(method.rule, floor=0.1))
     generate(tmp_path / "out", Recipe("mine", (method,), None, {"train": 1.0}), **places)
     report = verify_generated(tmp_path / "out", **places)
@@ -264,3 +264,140 @@ def test_planted_faults_are_named(fault: str, made: Set) -> None:
     assert not report.sound
     if fault == "other_score":
         assert {n for n, each in report.properties.items() if each.failed} == {"P3"}
+
+
+MERGED = Recipe(
+    "mine",
+    (
+        Method("first", "clip_text", "clip_image", Rule(differ=("*",)), uses=2),
+        Method("second", "clip_text", "clip_text", closed=True),
+        Method("third", "clip_image", "clip_image", balance="zero-shot"),
+    ),
+    "balanced",
+    {"train": 1.0},
+)
+
+
+def shrink(made: Set) -> str:
+    """A method loses a pair."""
+    rows = made.rows["train"]
+    at = next(k for k in range(0, len(rows), 2) if rows[k]["source_dataset"] == 0)
+    del rows[at : at + 2]
+    return f"train: first has {len(rows) // 6}, second has {len(rows) // 6 + 1}, third has"
+
+
+def move(made: Set) -> str:
+    """A caption is given to a second method, in place of one of that method's own."""
+    rows = made.rows["train"]
+    first = next(row for row in rows if row["source_dataset"] == 0)
+    other = next(k for k in range(0, len(rows), 2) if rows[k]["source_dataset"] == 2)
+    for row in rows[other : other + 2]:
+        row["image_id"] = first["id"] if not row["falsified"] else row["image_id"]
+        row["id"] = first["id"]
+    rows.sort(key=lambda row: (row["id"], row["source_dataset"], row["falsified"]))
+    return f"train: caption {first['id']} is in first and in third"
+
+
+def open_up(made: Set) -> str:
+    """A closed set loses a caption."""
+    rows = made.rows["train"]
+    at = next(k for k in range(0, len(rows), 2) if rows[k]["source_dataset"] == 1)
+    gone = rows[at]["id"]
+    user = next(row for row in rows if row["image_id"] == gone and row["falsified"] and row["source_dataset"] == 1)
+    del rows[at : at + 2]
+    return f"train: caption {user['id']} with picture {gone} (second): not in a closed set"
+
+
+@pytest.mark.parametrize(("name", "plant"), [("P9", shrink), ("P9", move), ("P4", open_up)])
+def test_faults_of_merged_sets_are_named(name: str, plant: Callable[[Set], str], tmp_path: Path) -> None:
+    """Unequal numbers, a caption of two methods, and a set that is not closed."""
+    made = Set(tmp_path, MERGED)
+    sound = made.check()
+    assert sound.sound, str(sound)
+    assert sound.complete
+    assert "second: only a part of its matches is in the file" in str(sound)
+    expected = plant(made)
+    made.save()
+    found = made.check().properties[name]
+    assert any(expected in fault for fault in found.faults), found.faults
+
+
+def test_digests_are_compared(made: Set) -> None:
+    """Changed files and other inputs are named; so is a manifest that contradicts its recipe."""
+    (made.out / "README.md").write_text("another")
+    (made.out / "recipe.toml").write_text('config = "other"')
+    made.file("test").write_bytes(made.file("test").read_bytes() + b"\n")
+    made.corpus.rows[3]["topic"] += "?"
+    made.corpus.write()
+    found = made.check().properties["P1"]
+    assert found.failed >= 5
+    assert found.faults[:2] == [
+        f"{name}: its SHA-256 is not that of manifest.json" for name in ("README.md", "recipe.toml")
+    ]
+    assert found.faults[2] == "recipe.toml is not the recipe that manifest.json has"
+
+
+def test_what_is_not_given_is_not_passed(made: Set) -> None:
+    """Without inputs the report says of each property what was not checked, and which option gives it."""
+    report = verify_generated(made.out)
+    assert report.sound
+    assert not report.complete
+    assert statuses(report) == {
+        "P1": "passed", "P2": "not checked", "P3": "not checked", "P4": "passed", "P5": "passed in part",
+        "P6": "not checked", "P7": "not checked", "P9": "not promised",
+    }  # fmt: skip
+    text = str(report)
+    assert "not checked: clip_text_text: entities are not given (entities=)" in text
+    assert "not checked: clip_text_text: vectors clip_text are not given (vectors='clip_text=FOLDER')" in text
+    assert "not checked: clip_text_text: the corpus is not given (corpus=)" in text
+    assert text.endswith("No fault was found. Not checked, or in part: P2, P3, P5, P6, P7.")
+    some = verify_generated(made.out, corpus=made.corpus.table, vectors=made.places["vectors"])
+    assert statuses(some)["P2"] == "passed in part"
+    assert statuses(some)["P7"] == "not checked"
+    with pytest.raises(DataNotFoundError, match="nowhere"):
+        verify_generated(made.out, entities=made.folder / "nowhere")
+    with pytest.raises(DataNotFoundError, match="has no config that `newsclippings generate` wrote"):
+        verify_generated(made.folder)
+
+
+def test_of_visual_news(new_world: Callable[..., World], tmp_path: Path) -> None:
+    """The official splits and the authors' metadata: captions of a split are its own, and nothing more is promised."""
+    world = new_world(pairs={"train": 12, "validation": 8, "test": 8})
+    write_kinds(world, {kind: make_kinds(world, kind) for kind in ("clip_text", "clip_image", "sbert")})
+    recipe = Recipe(
+        "mine",
+        (
+            Method("text", "clip_text", "clip_image", Rule(differ=("*",), picture="has_person"), uses=2),
+            Method("named", "sbert", "sbert", Rule(share=("PERSON",), other=("topic",))),
+        ),
+    )
+    generate(tmp_path / "out", recipe, data_dir=world.root)
+    report = verify_generated(tmp_path / "out", data_dir=world.root)
+    assert report.sound, str(report)
+    assert report.complete, str(report)
+    assert [found.checked > 0 for found in report.properties.values()] == [True] * 7 + [False]
+    alone = verify_generated(tmp_path / "out")
+    assert statuses(alone)["P7"] == "not checked"
+    assert "the corpus is not given (data_dir=)" in str(alone)
+
+
+def test_the_command(made: Set) -> None:
+    """It prints the report as text or JSON; the exit code is 1 if something is wrong."""
+    places = ["--corpus", made.places["corpus"], "--entities", made.places["entities"]]
+    for name, place in made.places["vectors"].items():
+        places += ["--vectors", f"{name}={place}"]
+    done = run("generate", "--check", made.out, *places)
+    assert done.exit_code == 0
+    assert done.output.rstrip().endswith("Sound.")
+    other_score(made)
+    made.save()
+    done = run("generate", "--check", made.out, *places, "--format", "json")
+    assert done.exit_code == 1
+    found = json.loads(done.output)
+    assert not found["sound"]
+    assert found["complete"]
+    assert found["properties"]["P3"]["status"] == "failed"
+    assert found["properties"]["P3"]["failed"] == 1
+    done = run("generate", "--check", made.out, "--uses", "2")
+    assert done.exit_code == 2
+    assert "--check checks what is there, and --uses is about making it: use only one of them." in done.output
