@@ -85,6 +85,7 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
+from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
 from _newsclippings.tables import Int64s
 from _newsclippings.vectors import read_embeddings, read_faces
 
@@ -115,14 +116,19 @@ __all__ = [
     "Rule",
     "UnsafePathError",
     "VectorsReport",
+    "as_if_unlabelled",
     "compute_metrics",
     "decode_small",
     "embed",
     "evaluate",
+    "evaluate_on",
+    "find_overlap",
     "generate",
     "join_images",
     "join_vectors",
     "load",
+    "measure_leak",
+    "open_test_set",
     "read_embeddings",
     "read_faces",
     "verify",

@@ -30,7 +30,7 @@ from _newsclippings.generated import Generated, find_generated, is_name
 from _newsclippings.text import did_you_mean, option, redacted_repr, short_repr
 
 FLAGS = ("metadata", "check_images")
-PATHS = ("data_dir", "visual_news_index", "links_root")
+PATHS = ("data_dir", "visual_news_index", "links_root", "evidence")
 LINKS = ("refuse", "follow")
 # Options that `datasets` or its users may pass to any builder -> what to do instead for this one.
 NO_EFFECT = {
@@ -68,7 +68,8 @@ class Request:
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
         visual_news: VisualNews: its folder `origin`, its `origin.tar`, a zip, or the first part of either, local or at
             a URL of which fsspec reads ranges (`https://`, `hf://`, ...); only the needed parts are fetched. A list:
-            of each picture the first location that has it. Unset: searched below data_dir.
+            of each picture the first location that has it. Or a corpus of your own: a folder with data.json in the
+            same form, or a CSV or Parquet file, see `newsclippings generate`. Unset: searched below data_dir.
         visual_news_index: an index of the (first) tar, made by `newsclippings index`; a file or a URL. Unset: the
             headers of the tar are read once.
         images: `"bytes"`: the rows hold the encoded pictures. `"path"`: the image column refers to the files of the
@@ -93,6 +94,8 @@ class Request:
         links: what to do with symbolic links that leave the folder of pictures. `"refuse"`: an error. `"follow"`: they
             are read if they lead below `links_root`.
         links_root: the folder below which such links may lead, such as the cache of DVC.
+        evidence: the folder of web evidence that the authors of CCN give out, for merged_balanced: adds a column with
+            what was found for the caption and the picture. A row without evidence has null.
 
     Raises:
         ConfigError: an option does not exist, or has a value that cannot be used.
@@ -112,6 +115,7 @@ class Request:
     links: str = "refuse"
     links_root: str | None = None
     vector_dtype: str = "float32"
+    evidence: str | None = None
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
         """Raise `ConfigError`, and not TypeError, for a field that does not exist."""
@@ -143,6 +147,9 @@ class Request:
         if (self.links == "follow") != (paths["links_root"] is not None):
             both = f"{option('links', 'follow')} and {option('links_root', '/folder')}"
             message = f"{both} belong together: links are followed only below a folder that you name. Pass both."
+            raise ConfigError(message)
+        if paths["evidence"] is not None and self.name != DEFAULT_CONFIG:
+            message = f"{option('evidence')} is of the rows of {DEFAULT_CONFIG} only. For {self.name}, leave it out."
             raise ConfigError(message)
         self.wanted_splits()
         self.wanted_embeddings()
@@ -196,9 +203,9 @@ class Request:
 
     def columns(self, vectors: Mapping[str, Vectors]) -> Columns:
         """Return the columns that follow from the fields, with their types; `vectors` as in `Inputs`."""
-        generated = self.generated()
+        generated, evidence = self.generated(), self.paths()["evidence"] is not None
         sources = SOURCE_DATASETS if generated is None else generated.source_datasets
-        return columns_of(self.images, vectors, self.metadata, self.articles, sources)
+        return columns_of(self.images, vectors, self.metadata, self.articles, evidence, sources)
 
     def paths(self) -> dict[str, Any]:
         """Return the fields that are paths or URLs, as text (visual_news: a list); None if unset or empty."""

@@ -48,6 +48,8 @@ COLORS: Final = ("#1a7f37", "#cf222e")  # of the two labels, in every picture an
 INK, FAINT, PAPER = "#1f2328", "#59636e", "#ffffff"
 OUTLETS: Final = ("guardian", "bbc", "usa_today", "washington_post")
 
+TEST_SETS: Final = ("verite", "5pils-ooc", "dgm4", "mmfakebench")  # of others, that the adapters of suite read
+
 # All formats that occur in VisualNews. Others are refused, since Pillow runs programs for some of them.
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGES: Final = ("bytes", "path", "none")
@@ -119,6 +121,7 @@ TEXTS: Final = {
     "image_metadata": ("struct", "The same of the picture's article."),
     "article": ("string", "Text of the caption's article."),
     "article_full": ("string", "The caption's article as it was collected: a JSON file, unparsed."),
+    "evidence": ("struct", "Web evidence of CCN: entities, titles and captions of pages with the picture; pictures."),
 }
 
 # Folders below data_dir that are searched: the authors' tree first, then layouts that users have.
@@ -189,6 +192,17 @@ _METADATA = {
     "title_entities": _ENTITIES,
 }
 _IMAGE = {"_type": "Image"}
+# Fields of the column `evidence`; a list is null if its search has no folder or no such file
+EVIDENCE: Final[Columns] = {
+    "entities": [_TEXT],  # of the picture, by the search engine
+    "labels": [_TEXT],  # its best guesses
+    "captions": [_TEXT],  # titles and captions of the pages that have the picture
+    "caption_domains": [_TEXT],  # of these pages
+    "caption_keep": [_value("bool")],  # false: the row's own caption, which CCN leaves out of pristine rows
+    "images": [_TEXT],  # pictures for the caption, as paths below the folder of the evidence
+    "image_domains": [_TEXT],  # of the pages that have them
+    "image_keep": [_value("bool")],  # false: the row's own picture, which CCN leaves out of pristine rows
+}
 # Columns of the config `SHARED_PICTURES`
 IMAGE_COLUMNS: Columns = {"image_id": _value("int64"), "image": _IMAGE, "image_path": _TEXT}
 
@@ -198,6 +212,7 @@ def columns_of(
     vectors: Mapping[str, Vectors] | None = None,
     metadata: bool = False,
     articles: bool | str = False,
+    evidence: bool = False,
     source_datasets: Iterable[str] = SOURCE_DATASETS,
 ) -> Columns:
     """Return the columns that follow from the options of a build, in order.
@@ -207,6 +222,7 @@ def columns_of(
         vectors: column -> its vectors, in order.
         metadata: add the columns `metadata` and `image_metadata`.
         articles: True adds the column `article`, `"full"` the column `article_full`.
+        evidence: add the column `evidence`.
         source_datasets: the names of the measures, of a generated config those of its methods.
     """
     columns: Columns = {}
@@ -221,6 +237,8 @@ def columns_of(
         columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
     if articles:
         columns["article_full" if articles == FULL else "article"] = _TEXT
+    if evidence:
+        columns["evidence"] = EVIDENCE
     return columns
 
 

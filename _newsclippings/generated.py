@@ -121,6 +121,7 @@ def _parse(values: Any) -> Generated:
         )
         for name, split in values["splits"].items()
     }
+    _check(values["made_of"]["recipe"], isinstance(values["made_of"]["recipe"], str), "made_of")
     sources = values["source_datasets"]
     sound = isinstance(sources, list) and all(isinstance(name, str) and is_method(name) for name in sources)
     sound = sound and 1 <= len(set(sources)) == len(sources) <= MOST_METHODS

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from _newsclippings.config import Request, unused_option
 from _newsclippings.errors import BadFileError, BadTarError, ConfigError, DataNotFoundError
+from _newsclippings.evidence import find_evidence, identify_evidence
 from _newsclippings.facts import (
     EMBEDDING_FOLDERS,
     EMBEDDINGS,
@@ -96,6 +97,7 @@ class Inputs:
         full_articles: the folder `articles` or the articles.tar with the original articles; None if there is neither,
             or if they are not asked for.
         full_searched: places where they were looked for.
+        evidence: split -> the list of its web evidence; empty if it is not asked for.
         links_root: a folder below which symbolic links of a folder of pictures may lead.
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
@@ -118,6 +120,7 @@ class Inputs:
     own_vectors: dict[str, VectorFiles] = field(default_factory=dict)
     full_articles: str | None = None
     full_searched: tuple[str, ...] = ()
+    evidence: dict[str, str] = field(default_factory=dict)
     links_root: str | None = None
     prefetch: bool = False
     roots: tuple[str, ...] = ()
@@ -136,7 +139,7 @@ class Inputs:
         files += [self.full_articles, *self.full_searched]
         files += [self.tar_index, *(file for by_split in self.embeddings.values() for file in by_split.values())]
         files += [place for own in self.own_vectors.values() for place in (own.location, *own.files)]
-        files += [*(place for place, _ in self.searched), *self.roots]
+        files += [*(place for place, _ in self.searched), *self.roots, *map(os.path.dirname, self.evidence.values())]
         return [file for file in dict.fromkeys(files) if file and (is_url(file) or os.path.isabs(file))]
 
     def list_read(self, config: Request) -> list[str]:
@@ -150,6 +153,7 @@ class Inputs:
             matches={split: self.matches[split]},
             metadata={split: self.metadata[split]},
             embeddings={kind: {split: files[split]} for kind, files in self.embeddings.items()},
+            evidence={split: self.evidence[split]} if self.evidence else {},
         )
 
     @property
@@ -219,6 +223,9 @@ class Inputs:
     def identity(self, location: str) -> str:
         """Identify the content of an input (see `storage.identify`). Each input is asked once."""
         if location not in self.identities:
+            if location in self.evidence.values():
+                self.stamps[location] = self.identities[location] = identify_evidence(location)
+                return self.identities[location]
             tar = self._is_tar(location)
             self.stamps[location] = stamp(location, self.access)
             known = is_url(location) and not tar  # by the same request
@@ -236,6 +243,8 @@ class Inputs:
             raise changed_inputs(self.config)
 
     def _is_unchanged(self, location: str) -> bool:
+        if location in self.evidence.values():
+            return identify_evidence(location) == self.identity(location)
         if stamp(location, self.access) == self.stamp(location):
             return True
         # Servers that share a name may have ETags of their own for one file
@@ -249,6 +258,7 @@ class Inputs:
         places = [*self.matches.values(), self.data_json]
         places += [file for files in self.embeddings.values() for file in files.values()]
         places += [file for own in self.own_vectors.values() for file in own.files]
+        places += self.evidence.values()
         if self.data_json is None:
             places += [source.location for source in self.archives]
         if self.data_json is None or config.needs_metadata:
@@ -282,6 +292,8 @@ def build_id(config: Request, inputs: Inputs) -> str:
         "check_images": config.check_images,
         "inputs": hashlib.sha256(content).hexdigest(),
     }
+    if inputs.evidence:
+        options["evidence"] = True
     if inputs.own_vectors:
         options["vectors"] = {name: inputs.vectors[name] for name in inputs.own_vectors}
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()
@@ -371,6 +383,14 @@ def find_inputs(
         local = _find_file([f"{root}/{name}" for name in names for root in roots], on_misplaced)
         return local or f"{HUB_FILES}/{names[0]}"
 
+    evidence = _absolute(paths["evidence"])
+    if evidence is not None and generated is not None:
+        named = option("evidence", without_secrets(evidence))
+        message = f"{named} is for the rows of official configs, and {config.name} has others. Leave it out."
+        raise ConfigError(message)
+    if evidence is not None and is_url(evidence):
+        message = f"{option('evidence', without_secrets(evidence))} is a URL; expected a local folder. Copy it here."
+        raise ConfigError(message)
     own = {name: find_vectors(name, place, config.vector_dtype, access) for name, place in config.own_vectors().items()}
     if config.vector_dtype == "float16" and not any(files.facts.dtype == "float16" for files in own.values()):
         raise unused_option(option("vector_dtype", "float16"), "None of your own vectors are stored as float16.")
@@ -407,6 +427,7 @@ def find_inputs(
         links_root=links_root,
         full_articles=_find_full_articles(full_searched, on_misplaced),
         full_searched=tuple(full_searched),
+        evidence=find_evidence(evidence, splits) if evidence is not None else {},
         roots=tuple(_join(folder, root) for folder in data_dirs for root in MATCHES_ROOTS if root),
         generated=generated,
         access=access,

@@ -8,8 +8,9 @@ from _newsclippings.errors import BadFileError, BadPickleError, BadTarError, Con
 from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.generate import GenerateReport, Method, Recipe, Rule, generate
 from _newsclippings.pictures import decode_small
+from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
 from _newsclippings.vectors import read_embeddings, read_faces
-__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'EmbedReport', 'Encoder', 'Evaluation', 'GenerateReport', 'HubError', 'Method', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'Recipe', 'RemoteReadError', 'RemoteWriteError', 'Report', 'Rule', 'UnsafePathError', 'VectorsReport', 'compute_metrics', 'decode_small', 'embed', 'evaluate', 'generate', 'join_images', 'join_vectors', 'load', 'read_embeddings', 'read_faces', 'verify', 'verify_built', 'verify_vectors']
+__all__ = ['BadFileError', 'BadPickleError', 'BadTarError', 'ConfigError', 'DataNotFoundError', 'EmbedReport', 'Encoder', 'Evaluation', 'GenerateReport', 'HubError', 'Method', 'MissingDataError', 'MissingDependencyError', 'NewsCLIPpings', 'NewsCLIPpingsConfig', 'NewsCLIPpingsError', 'NoSpaceError', 'Recipe', 'RemoteReadError', 'RemoteWriteError', 'Report', 'Rule', 'UnsafePathError', 'VectorsReport', 'as_if_unlabelled', 'compute_metrics', 'decode_small', 'embed', 'evaluate', 'evaluate_on', 'find_overlap', 'generate', 'join_images', 'join_vectors', 'load', 'measure_leak', 'open_test_set', 'read_embeddings', 'read_faces', 'verify', 'verify_built', 'verify_vectors']
 __version__: str
 class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
     config: NewsCLIPpingsConfig

@@ -28,6 +28,7 @@ from _newsclippings.cli.options import (
     say_json,
     say_text,
 )
+from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
 from _newsclippings.facts import (
@@ -66,7 +67,9 @@ for command in (
     download,
     embed,
     evaluate,
+    evidence,
     generate,
+    overlap,
     train,
     verify,
 ):

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from _newsclippings.cli.options import CONFIG, Choice, OutPath, PlacePath, errors_in_a_line, say_json, say_text
-from _newsclippings.facts import SPLITS
+from _newsclippings.facts import SPLITS, TEST_SETS
 from _newsclippings.storage import Place
 from _newsclippings.text import printable
 
@@ -40,6 +40,12 @@ def _parse_thresholds(_: click.Context, parameter: click.Parameter, given: tuple
     is_eager=True,
     help="A folder that `newsclippings build` wrote, for the true labels, instead.",
 )
+@click.option(
+    "--on",
+    type=Choice(TEST_SETS),
+    help="A test set of others instead, in the folder --data.",
+)
+@click.option("--data", type=click.Path(), help="With --on: its folder as published, or the list of its rows.")
 @click.option("--partial", is_flag=True, help="Count missing rows as wrong, and pass over unknown and doubled ones.")
 @click.option(
     "--threshold",
@@ -73,6 +79,8 @@ def evaluate(
     predictions: tuple[str, ...],
     data_dir: str | None,
     built: Place | None,
+    on: str | None,
+    data: str | None,
     form: str,
     out: Path | None,
     **options: Any,
@@ -87,12 +95,14 @@ def evaluate(
     Example:
       newsclippings evaluate predictions.jsonl --data-dir demo/data
       newsclippings evaluate a.jsonl b.csv --threshold val:a-val.jsonl --threshold 0.5
+      newsclippings evaluate predictions.jsonl --on verite --data VERITE
     """
     from _newsclippings.config import Request
     from _newsclippings.evaluate import draw_evaluation, list_plots, require_matplotlib
     from _newsclippings.evaluate import evaluate as evaluate_predictions
     from _newsclippings.inputs import find_inputs
     from _newsclippings.storage import check_not_input, report_full_disk
+    from _newsclippings.suite import evaluate_on
 
     if predictions.count("-") > 1:
         message = "Standard input (-) can be read once."
@@ -100,13 +110,28 @@ def evaluate(
     typed = context.get_parameter_source("data_dir") is click.core.ParameterSource.COMMANDLINE
     if built is not None and not typed:
         data_dir = None  # that of the environment
+    if (on is None) != (data is None):
+        message = "--on and --data belong together: a test set of others, and its folder."
+        raise click.UsageError(message)
+    if on is not None:
+        for name in ("config", "split", "built"):
+            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                message = f"--{name} has no effect with --on: another split of {on} is chosen with --data FILE."
+                raise click.UsageError(message)
+        del options["config"], options["split"]
     if out is not None:
         require_matplotlib()  # before anything is read
         inputs: list[Any] = [file for file in predictions if file != "-"]
-        inputs += [built] if built is not None else find_inputs(Request(options["config"], data_dir)).list_places()
+        if data is not None:
+            inputs.append(data)
+        else:
+            inputs += [built] if built is not None else find_inputs(Request(options["config"], data_dir)).list_places()
         for plot in list_plots(out):
             check_not_input(plot, inputs)
-    found = evaluate_predictions(*predictions, data_dir=data_dir, built=built, **options)
+    if on is not None and data is not None:
+        found = evaluate_on(on, data, *predictions, data_dir=data_dir, **options)
+    else:
+        found = evaluate_predictions(*predictions, data_dir=data_dir, built=built, **options)
     for note in found.notes:
         click.echo(printable(note), err=True)
     if form == "json":

@@ -61,6 +61,11 @@ from _newsclippings.storage import Place
 )
 @click.option("--metadata", is_flag=True, help="Columns of title, time and entities of both articles.")
 @ARTICLES
+@click.option(
+    "--evidence",
+    type=click.Path(),
+    help="Folder of web evidence that the authors of CCN give out: a column of it, for merged_balanced.",
+)
 @click.option("--check-images", is_flag=True, help="Decode every picture; broken ones count as missing.")
 @FORMAT
 @errors_in_a_line

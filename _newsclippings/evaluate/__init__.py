@@ -1,19 +1,32 @@
 """Measure the predictions of any model on the official labels, with intervals, and compare models."""
 
-from _newsclippings.evaluate.evaluation import Evaluation, choose_pairs, compute_metrics, evaluate, read_answers
+from _newsclippings.evaluate.evaluation import (
+    Evaluation,
+    Source,
+    Threshold,
+    choose_pairs,
+    compute_metrics,
+    evaluate,
+    evaluate_truth,
+    read_answers,
+)
 from _newsclippings.evaluate.intervals import measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
-from _newsclippings.evaluate.truth import load_truth
+from _newsclippings.evaluate.truth import Truth, load_truth
 
 __all__ = [
     "MEASURES",
     "Evaluation",
     "Rows",
+    "Source",
+    "Threshold",
+    "Truth",
     "choose_pairs",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",
+    "evaluate_truth",
     "list_plots",
     "load_truth",
     "measure",

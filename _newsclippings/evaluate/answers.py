@@ -2,16 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from _newsclippings.errors import BadFileError
+from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats, Measurer, Rows
 from _newsclippings.evaluate.predictions import Codes, Predictions
 from _newsclippings.evaluate.truth import Truth
 from _newsclippings.tables import Int64s, lookup
-from _newsclippings.text import option
+from _newsclippings.text import option, short_repr
 
 SHOWN = 3  # rows that a message names
 SUSPICIOUS = 10  # rows from which on an order of scores is suspicious
@@ -30,6 +30,7 @@ class Answers:
         silent: bool (N,), rows without an answer: they count as wrong.
         counts: rows that are expected, found, missing, unknown and doubled.
         notes: what is wrong or suspicious, a sentence each.
+        right_class: bool (N,), whether the model names the kind of each row; None if it names none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Answers:
     silent: Bools
     counts: dict[str, int]
     notes: list[str]
+    right_class: Bools | None = None
 
     def rows(self, threshold: float | None, unit: Int64s) -> Rows:
         """Return the rows to measure.
@@ -61,7 +63,14 @@ class Answers:
         else:
             predicted = score > (0.5 if threshold is None else threshold)
         predicted = np.where(self.silent, ~truth, predicted)
-        return Rows(truth, predicted, score, self.truth.index // 2, unit, probable)
+        return Rows(truth, predicted, score, self.truth.pair, unit, probable)
+
+    def rows_of_classes(self, unit: Int64s) -> Rows | None:
+        """Return the rows of which the accuracy is that of their kinds; None if the model names none."""
+        if self.right_class is None:
+            return None
+        truth = self.truth.falsified
+        return Rows(truth, np.where(self.right_class, truth, ~truth), None, self.truth.pair, unit, False)
 
 
 def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answers:
@@ -75,6 +84,7 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
     Raises:
         BadFileError: rows are missing, unknown, doubled or not numbers, or all labels of the file are inverted.
     """
+    predictions, named = _read_classes(predictions, truth)
     rows, found = _find_rows(predictions, truth)
     expected = len(truth.index)
     unknown = np.setdiff1d(np.arange(len(predictions.places)), rows)
@@ -121,9 +131,37 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
         notes.append(f"{int(abstained.sum()):,} rows abstain, and count as wrong.")
     if predictions.label is not None:
         notes += _check_labels(predictions, truth, rows, found)
-    answers = Answers(predictions.name, truth, score, predicted, silent, counts, notes)
+    right = None
+    if named is not None:
+        right = np.zeros(expected, bool)
+        kinds = truth.classes or ()
+        right[found] = [named[row] == kinds[place] for row, place in zip(rows, found, strict=True)]
+        right &= ~silent
+    answers = Answers(predictions.name, truth, score, predicted, silent, counts, notes, right)
     notes += _check_answers(answers)
     return answers
+
+
+def _read_classes(predictions: Predictions, truth: Truth) -> tuple[Predictions, Sequence[str | None] | None]:
+    """Take hard labels from the kinds that a model names, unless it has labels; return the kinds, too."""
+    named = predictions.group
+    if named is None:
+        return predictions, None
+    if truth.classes is None:
+        message = (
+            f"{predictions.name}: group_predicted is for test sets with several kinds of falsified rows. Leave it out."
+        )
+        raise BadFileError(message)
+    falsified = dict(zip(truth.classes, truth.falsified.tolist(), strict=True))
+    unknown = next((k for k, name in enumerate(named) if name is not None and name not in falsified), None)
+    if unknown is not None:
+        place = f"{predictions.name}: {predictions.unit} {predictions.places[unknown]}"
+        expected = f"{', '.join(sorted(falsified))} as group_predicted"
+        raise bad_file(place, expected, short_repr(named[unknown]), "Correct it.")
+    if predictions.predicted is None:
+        codes = np.array([-1 if name is None else falsified[name] for name in named], np.int8)
+        predictions = replace(predictions, predicted=codes)
+    return predictions, named
 
 
 def _find_rows(predictions: Predictions, truth: Truth) -> tuple[Int64s, Int64s]:
@@ -210,7 +248,8 @@ def _check_answers(answers: Answers) -> list[str]:
     if auc < 0.5 - 2 / np.sqrt(len(score)):
         notes.append(f"The scores seem flipped (AUC {auc:.3f}): they have to be higher for falsified rows.")
     odd = truth.index[which] % 2 == 1
-    if score[odd].min() > score[~odd].max() or score[odd].max() < score[~odd].min():
+    ordered = score[odd].min() > score[~odd].max() or score[odd].max() < score[~odd].min()
+    if truth.pairs is None and ordered:
         notes.append("The scores follow the parity of the row's index exactly. Does the model see the index?")
     similarity, own = truth.similarity[which][falsified], score[falsified]
     if len(own) >= SUSPICIOUS and min(len(np.unique(own)), len(np.unique(similarity))) > 2:

@@ -110,16 +110,48 @@ def evaluate(
         BadFileError: a file is no table of predictions, or has missing, unknown, doubled, NaN or flipped rows.
         NewsCLIPpingsError: the matches are not there or damaged.
     """
-    if not predictions:
-        raise ConfigError("No predictions were passed. Pass a file, or rows with index and score.")
-    for name, value, allowed in (("split", split, (*SPLITS,)), ("cluster", cluster, CLUSTERS)):
-        if not isinstance(value, str) or value not in allowed:
-            raise bad_value(name, value, allowed)
+    if not isinstance(split, str) or split not in SPLITS:
+        raise bad_value("split", split, SPLITS)
     place, folder = None if built is None else find_place(built), None if data_dir is None else os.fspath(data_dir)
     if place is not None and folder is not None:
         raise ConfigError(f"{option('built')} and {option('data_dir')} both name the true labels. Pass one of them.")
-    thresholds = _list_thresholds(threshold, len(predictions))
-    truth = load_truth(config, split, folder, place)
+    return evaluate_truth(
+        predictions,
+        lambda: load_truth(config, split, folder, place),
+        lambda: load_truth(config, "validation", folder, place, groups=False),
+        partial=partial,
+        threshold=threshold,
+        cluster=cluster,
+        group=group,
+    )
+
+
+def evaluate_truth(
+    predictions: Sequence[Source],
+    load: Callable[[], Truth],
+    load_validation: Callable[[], Truth],
+    *,
+    partial: bool = False,
+    threshold: Threshold | Sequence[Threshold] | None = None,
+    cluster: str = "pairs",
+    group: bool = False,
+) -> Evaluation:
+    """Measure the predictions of models on true labels of any source. The options are checked before anything is read.
+
+    Args:
+        predictions: as of `evaluate`.
+        load: loads the true labels.
+        load_validation: loads those of the validation split, if a threshold is chosen there.
+        partial: as of `evaluate`.
+        threshold: as of `evaluate`.
+        cluster: as of `evaluate`; rows are resampled if there are no pairs.
+        group: as of `evaluate`.
+    """
+    if not predictions:
+        raise ConfigError("No predictions were passed. Pass a file, or rows with index and score.")
+    if not isinstance(cluster, str) or cluster not in CLUSTERS:
+        raise bad_value("cluster", cluster, CLUSTERS)
+    thresholds, truth = _list_thresholds(threshold, len(predictions)), load()
     unit = truth.units(cluster)
     large = [name for name, keys in truth.groups.items() if len({*keys}) > MOST_KEYS]
     truth = replace(truth, groups={name: keys for name, keys in truth.groups.items() if name not in large})
@@ -130,7 +162,7 @@ def evaluate(
         answers = match_answers(read_predictions(source), truth, partial)
         limit, shown = None, "labels"
         if isinstance(chosen, str):
-            validation = validation or load_truth(config, "validation", folder, place, groups=False)
+            validation = validation or load_validation()
             own = match_answers(read_predictions(chosen.removeprefix(VALIDATION)), validation, partial)
             limit = _choose_threshold(own)
             shown = f"val,{limit:.12g}"
@@ -207,7 +239,9 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
     """Measure one system, and its breakdowns."""
     truth, counts = answers.truth, answers.counts
     masks = [(name, key, which) for name, keys in truth.groups.items() for key, which in group_rows(keys).items()]
+    of_classes = answers.rows_of_classes(rows.unit)
     whole, *found = measure(rows, [rows.take(which) for _, _, which in masks])
+    classes = None if of_classes is None else measure(of_classes)[0]
     groups: dict[str, dict[str, Measured]] = {name: {} for name in truth.groups}
     for (name, key, _), one in zip(masks, found, strict=True):
         groups[name][key] = one
@@ -219,10 +253,10 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
         "matches": truth.digest,
         "missing": counts["missing"],
         "thr": threshold,
-        "ci": f"{cluster},{DRAWS},seed{SEED}",
+        "ci": f"{cluster if truth.has_pairs or cluster != 'pairs' else 'rows'},{DRAWS},seed{SEED}",
     }
     signature = "|".join(["newsclippings", *(f"{name}:{value}" for name, value in parts.items())])
-    return System(answers.name, signature, answers, rows, whole, groups)
+    return System(answers.name, signature, answers, rows, whole, groups, classes)
 
 
 def compare(systems: Sequence[System], group: bool = False, more_notes: Sequence[str] = ()) -> Evaluation:
@@ -251,7 +285,8 @@ def compare(systems: Sequence[System], group: bool = False, more_notes: Sequence
             low, high = percentiles(first.whole.draws[name] - other.whole.draws[name])
             tests: dict[str, float | None] = {"mcnemar_p": None, "mcnemar_pairs_p": None, "holm_p": None}
             if name == "accuracy":
-                tests |= {"mcnemar_p": mcnemar(*only[first.name, other.name]), "mcnemar_pairs_p": mcnemar(*pairs)}
+                tests["mcnemar_p"] = mcnemar(*only[first.name, other.name])
+                tests["mcnemar_pairs_p"] = mcnemar(*pairs) if first.answers.truth.has_pairs else None
             found = {"a": first.name, "b": other.name, "measure": name, "difference": values[0] - values[1]}
             comparisons.append({**found, "low": low, "high": high, **tests})
     tested = [comparison for comparison in comparisons if comparison["mcnemar_p"] is not None]

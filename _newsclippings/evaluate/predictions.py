@@ -38,7 +38,7 @@ MOST_FOOTER: Final = 8 << 20  # bytes of the footer of a Parquet file
 MOST_UNPACKED: Final = 256 << 20  # bytes of a column in a row group
 MOST_TEXTS: Final = 1 << 16  # bytes of all different labels
 KEYS: Final = ("index", "id", "image_id")
-ANSWERS: Final = ("score", "label_predicted")
+ANSWERS: Final = ("score", "label_predicted", "group_predicted")
 COLUMNS: Final = (*KEYS, *ANSWERS, "label", "abstained")
 SPELLINGS: Final = (("0", "1"), ("false", "true"), ("pristine", "falsified"), ("real", "fake"))
 _DO = (
@@ -62,6 +62,7 @@ class Predictions:
         predicted: int8 (M,), 1 for falsified, -1 where there is none.
         label: int8 (M,), the true label that the file claims.
         abstained: int8 (M,), 1 where the model does not answer.
+        group: the kind that the model gives to each row, for test sets with several; None where there is none.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Predictions:
     predicted: Codes | None
     label: Codes | None
     abstained: Codes | None
+    group: Sequence[str | None] | None = None
 
 
 def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Predictions:
@@ -104,16 +106,20 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
         hint = "".join(did_you_mean(str(column), ANSWERS) for column in list(columns)[:10] if column not in COLUMNS)
         raise bad_file(name, "the columns that are needed", f"{found or 'none'}.{hint}".rstrip("."), _DO)
     convert = _Converter(name, unit, places)
+    predicted, label, abstained = (
+        convert.labels(column, columns[column]) if column in columns else None
+        for column in ("label_predicted", "label", "abstained")
+    )
     return Predictions(
         name,
         unit,
         places,
         {key: convert.integers(key, columns[key]) for key in KEYS if key in columns},
         convert.numbers("score", columns["score"]) if "score" in columns else None,
-        *(
-            convert.labels(column, columns[column]) if column in columns else None
-            for column in ("label_predicted", "label", "abstained")
-        ),
+        predicted,
+        label,
+        abstained,
+        convert.texts("group_predicted", columns["group_predicted"]) if "group_predicted" in columns else None,
     )
 
 
@@ -274,6 +280,10 @@ class _Converter:
         codes = {key: -1 if word is None else spelling.index(word) for key, word in words.items()}
         return np.array([codes[type(value), _hashable(value)] for value in values], np.int8)
 
+    def texts(self, column: str, values: list[Any]) -> list[str | None]:
+        """Convert to texts; None for null."""
+        return self._each(column, values, _to_text, "a text")
+
     def _each(self, column: str, values: list[Any], convert: Callable[[Any], Any], expected: str) -> list[Any]:
         converted = []
         for row, value in enumerate(values):
@@ -298,6 +308,12 @@ def _to_number(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError
     return float("nan") if value is None else float(value)
+
+
+def _to_text(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError
+    return value.strip() if value else None
 
 
 def _hashable(value: Any) -> Any:

@@ -34,6 +34,7 @@ class System:
         rows: as they were measured.
         whole: measures of all rows.
         groups: breakdown -> key -> measures of its rows.
+        classes: measures of all rows, in which a row is right if its kind is; None if the model names no kinds.
     """
 
     name: str
@@ -42,6 +43,12 @@ class System:
     rows: Rows
     whole: Measured
     groups: dict[str, dict[str, Measured]]
+    classes: Measured | None = None
+
+    @property
+    def group_accuracy(self) -> Mapping[str, float] | None:
+        """Share of the rows whose kind the model names, with its interval; None if it names none."""
+        return None if self.classes is None else self.classes.results()["accuracy"]
 
     def as_dict(self) -> dict[str, Any]:
         """Return signature, counts of rows, measures and breakdowns as plain values."""
@@ -49,12 +56,13 @@ class System:
             name: {key: {"rows": one.rows, "measures": one.results()} for key, one in keys.items()}
             for name, keys in self.groups.items()
         }
-        return {
+        found = {
             "signature": self.signature,
             "rows": self.answers.counts,
             "measures": self.whole.results(),
             "by": by,
         }
+        return found if self.classes is None else {**found, "group_accuracy": self.group_accuracy}
 
 
 Comparisons = Sequence[Mapping[str, Any]]
@@ -81,6 +89,8 @@ def _table_of_measures(systems: Sequence[System], names: Sequence[str]) -> Table
     results = [system.whole.results() for system in systems]
     rows = [["rows", *(f"{count['found']:,} of {count['expected']:,}" for count in counts)]]
     rows += [[name, *(_interval(result[name]) for result in results)] for name in MEASURES]
+    if any(system.classes is not None for system in systems):
+        rows.append(["group_accuracy", *(_interval(system.group_accuracy) for system in systems)])
     return "", ["measure", *(names if len(systems) > 1 else ["value and 95 % interval"])], rows
 
 
@@ -181,6 +191,8 @@ def _format_csv(systems: Sequence[System], comparisons: Comparisons, group: Grou
         for by, key, one in parts:
             for measure, result in one.results().items():
                 write([name, by, key, one.rows], measure, result)
+        if system.classes is not None:
+            write([name, "", "", system.classes.rows], "group_accuracy", system.group_accuracy)
     for measure, one in (group or {}).items():
         write(["mean", "", "", ""], measure, one, "mean")
     for comparison in comparisons:

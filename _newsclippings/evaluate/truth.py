@@ -34,7 +34,7 @@ class Truth:
     Attributes:
         config: name of the config.
         split: name of the split.
-        index: int64 (N,), sorted and unique; 2k and 2k + 1 are a pair.
+        index: int64 (N,), sorted and unique; 2k and 2k + 1 are a pair, unless `pairs` says otherwise.
         ids: int64 (N,), of the captions.
         image_ids: int64 (N,), of the pictures.
         falsified: bool (N,).
@@ -43,6 +43,8 @@ class Truth:
         groups: breakdown -> key of each row.
         left_out: why breakdowns are left out, as one sentence; empty if none is.
         places: the files and folders that were read.
+        pairs: int64 (N,), the pair of each row, in a test set with other pairs or none (each row is its own).
+        classes: what each row is, if a test set has several kinds of falsified rows; None for two classes.
     """
 
     config: str
@@ -56,6 +58,8 @@ class Truth:
     groups: Groups = field(default_factory=dict)
     left_out: str = ""
     places: Sequence[str | Place] = ()
+    pairs: Int64s | None = None
+    classes: Sequence[str] | None = None
 
     @property
     def digest(self) -> str:
@@ -64,13 +68,23 @@ class Truth:
         parts = (column.astype("<f8" if column.dtype == float else "<i8").tobytes() for column in columns)
         return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
 
+    @property
+    def pair(self) -> Int64s:
+        """The pair of each row, int64 (N,)."""
+        return self.index // 2 if self.pairs is None else self.pairs
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether any rows are a pair."""
+        return len(np.unique(self.pair)) < len(self.index)
+
     def units(self, cluster: str) -> Int64s:
         """Return the unit of each row that is resampled, from 0 on: its pair, or its cluster of pairs.
 
         Args:
             cluster: `"pairs"`, or `"pictures"` for clusters of pairs that are linked by pictures they share.
         """
-        pairs = np.unique(self.index // 2, return_inverse=True)[1]
+        pairs = np.unique(self.pair, return_inverse=True)[1]
         if cluster == "pairs":
             return pairs
         pictures = np.unique(self.image_ids, return_inverse=True)[1]
@@ -231,6 +245,6 @@ def _take(texts: Sequence[str], rows: npt.NDArray[np.integer]) -> list[str]:
 
 
 def group_rows(keys: Iterable[str]) -> dict[str, Bools]:
-    """Return key -> bool (N,), the rows with this key; sorted by key."""
+    """Return key -> bool (N,), the rows with this key; sorted by key. Rows with an empty key are in no group."""
     names, codes = np.unique(np.array([*keys], object).astype(str), return_inverse=True)
-    return {str(name): codes == k for k, name in enumerate(names)}
+    return {str(name): codes == k for k, name in enumerate(names) if name}

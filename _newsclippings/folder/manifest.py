@@ -218,7 +218,7 @@ def _parse_vectors(name: str, value: Any, features: Mapping[str, Any]) -> Vector
 
 @functools.cache
 def _known_features() -> Columns:
-    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True) | columns_of(articles=FULL)
+    return columns_of("bytes", EMBEDDINGS, metadata=True, articles=True, evidence=True) | columns_of(articles=FULL)
 
 
 def _check_features(config: str, version: str, features: Mapping[str, Any], vectors: Mapping[str, Vectors]) -> None:

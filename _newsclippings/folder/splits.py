@@ -88,6 +88,8 @@ def _sizes(split: JoinedSplit) -> tuple[Int64s, Int64s]:
     each = 40 + rows.matches.nbytes // max(1, len(rows.matches)) + 2 * rows.corpus.nbytes // max(1, len(rows.corpus))
     if split.metadata is not None:
         each += 2 * split.metadata.nbytes // max(1, len(split.metadata))
+    if split.evidence is not None:
+        each += 2 * split.evidence.nbytes // max(1, len(split.evidence))
     texts = np.full(len(rows.matches), each, np.int64)
     others, nulls = np.zeros((2, len(texts)), np.int64)
     if split.articles is not None:

@@ -4,6 +4,7 @@ from _newsclippings.generate.assign import REASONS, Matching, balance, close, fi
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, read_entities
 from _newsclippings.generate.make import GenerateReport, generate
+from _newsclippings.generate.read import GeneratedFolder
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
 from _newsclippings.generate.search import Measure, Pool, normalise
 from _newsclippings.generate.verify import GeneratedReport, verify_generated
@@ -15,6 +16,7 @@ __all__ = [
     "Entities",
     "EntityTable",
     "GenerateReport",
+    "GeneratedFolder",
     "GeneratedReport",
     "Matching",
     "Measure",

@@ -33,8 +33,8 @@ class EntityTable(NamedTuple):
 
     Attributes:
         ids: int64 (N,), of the captions, sorted.
-        entities: list of struct of text and label (N,). Where an entity is linked, its text is the title that it is
-            linked to, by which other names of it are recognised.
+        entities: list of struct of text and label (N,). Where an entity is linked, what it is linked to is one, too, so
+            that captions with another name of it have it in common.
     """
 
     ids: Int64s
@@ -156,16 +156,23 @@ def _read_part(file: str) -> EntityTable:
 
 
 def _link(entities: pa.Array, linked: pa.Array, file: str) -> pa.Array:
-    """Replace the texts of entities by the titles that they are linked to, where there are any."""
+    """Add what entities are linked to, with their labels, as further entities of their captions."""
     counts, others = (values_of(pc.list_value_length(column), 0) for column in (entities, linked))
     if (counts != others).any():
         raise bad_file(file, "one value in linked for each of the entities", "another number", _DO)
     flat, titles = entities.flatten(), linked.flatten()
-    known = pc.if_else(pc.equal(pc.utf8_length(titles), 0), None, titles)
-    texts = pc.coalesce(known, pc.struct_field(flat, "text"))
-    named = pa.StructArray.from_arrays([texts, pc.struct_field(flat, "label")], fields=list(ENTITIES.value_type))
-    offsets = as_array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, named)
+    known = np.flatnonzero(values_of(pc.utf8_length(titles), 0) > 0)
+    owners = np.repeat(np.arange(len(entities)), counts)
+    owners = np.concatenate([owners, owners[known]])
+    order = as_array(np.argsort(owners, kind="stable"))
+    texts, labels = (pc.struct_field(flat, name) for name in ("text", "label"))
+    columns = [
+        pa.concat_arrays([texts, titles.take(as_array(known))]).take(order),
+        pa.concat_arrays([labels, labels.take(as_array(known))]).take(order),
+    ]
+    offsets = np.searchsorted(np.sort(owners), np.arange(len(entities) + 1)).astype(np.int32)
+    values = pa.StructArray.from_arrays(columns, fields=list(ENTITIES.value_type))
+    return pa.ListArray.from_arrays(as_array(offsets), values)
 
 
 def _read_metadata(file: str) -> EntityTable:

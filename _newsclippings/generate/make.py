@@ -14,7 +14,7 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, check_locations, check_path
-from _newsclippings.errors import ConfigError
+from _newsclippings.errors import ConfigError, DataNotFoundError
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.entities import Entities, make_entities
@@ -33,7 +33,7 @@ from _newsclippings.generate.write import (
     write_matches,
 )
 from _newsclippings.generated import OFFICIAL, OWN
-from _newsclippings.inputs import Inputs, find_inputs
+from _newsclippings.inputs import Inputs, find_inputs, is_table
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import (
     Access,
@@ -49,6 +49,7 @@ from _newsclippings.text import did_you_mean, option, printable, short_repr
 MINE: Final = "mine"  # name of a config, unless the user gives another
 COPIES: Final = "picture_copies"  # a column that rules compare: pictures with the same number are copies
 MARGIN_VECTORS: Final = ("clip_text", "clip_image")  # by which a set is balanced, unless its own are of both sides
+MOST_HASHED: Final = 16 << 30  # bytes of pictures that are read to recognise equal ones, where vectors do it, too
 _LARGER = "choose a folder on a larger disk"
 _MOST_RECIPE = 1 << 20
 RecipeLike = Recipe | Method | str | os.PathLike[str] | Sequence[Method | str]
@@ -157,7 +158,7 @@ def generate(
     asked, recipe_file = make_recipe(recipe, config)
     path = _check_out(out)
     given = parse_named(vectors or {})
-    own = check_path("corpus", corpus)
+    own = _check_corpus(check_path("corpus", corpus))
     if own is not None and visual_news is not None:
         message = f"{option('corpus')} and {option('visual_news')} both name the corpus. Pass one of them."
         raise ConfigError(message)
@@ -234,6 +235,18 @@ def _named(recipe: Recipe, config: str | None) -> Recipe:
     return recipe if config is None else replace(recipe, config=config)
 
 
+def _check_corpus(place: str | None) -> str | None:
+    """Return the place of a corpus of one's own in full, if there is one; raise an error if it is none."""
+    if place is None:
+        return None
+    full = os.path.abspath(os.path.expanduser(place))
+    if not is_table(full) and not os.path.isfile(os.path.join(full, "data.json")):
+        named = option("corpus", printable(place))
+        message = f"{named}: expected a folder with data.json in the form of VisualNews, or a .csv or .parquet file."
+        raise DataNotFoundError(message)
+    return full
+
+
 def _check_out(out: str | os.PathLike[str]) -> Path:
     text = check_path("out", out)
     if not text or is_url(text):
@@ -296,18 +309,15 @@ class Material:
                 if name not in vectors:
                     needed[name] = method.name
         vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
-        rules = [method.rule for method in recipe.methods]
-        names = any(rule.share or rule.differ or rule.without for rule in rules)
-        facts = any(rule.picture or rule.gap or rule.within for rule in rules)
-        official = recipe.splits is None and not own
-        with_metadata = not own and ((names and entities is None) or facts)
-        records = read_records(inputs, cache, official, with_metadata)
+        records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
         table = read_entities(entities) if entities is not None else records.entities
         present = contents = None
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
             sources = PictureSources(inputs, cache, kept=False, whole=False)
             pictures = sources.open(records.texts("image_path"))
-            contents = hash_equal_sizes(pictures, len(records))
+            # Equal pictures have equal vectors, so that all of VisualNews is not read for them alone
+            most = MOST_HASHED if _find_copy_vectors(vectors) is not None else None
+            contents = hash_equal_sizes(pictures, len(records), most)
             present = pictures.present
         return cls(recipe, own, records, vectors, table, present, contents)
 
@@ -346,7 +356,11 @@ class Material:
     @property
     def copy_vectors(self) -> NamedVectors | None:
         """The vectors by which copies of pictures are recognised: the first of pictures, one of each."""
-        return next((each for each in self.vectors.values() if each.of == "pictures" and not each.facts.several), None)
+        return _find_copy_vectors(self.vectors)
+
+
+def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | None:
+    return next((each for each in vectors.values() if each.of == "pictures" and not each.facts.several), None)
 
 
 def hash_pictures(present: npt.NDArray[np.bool_] | None, contents: Int32s | None) -> str | None:

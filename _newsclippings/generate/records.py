@@ -91,14 +91,14 @@ def pa_text(text: str) -> pa.Scalar:
     return array_of([text], pa.string())[0]
 
 
-def read_records(inputs: Inputs, cache: Path, official: bool, with_metadata: bool) -> Records:
+def read_records(inputs: Inputs, cache: Path, own: bool, official: bool) -> Records:
     """Read all captions of a corpus.
 
     Args:
         inputs: where it is.
         cache: folder for indexes of tars and copies of remote files.
+        own: whether it is the user's own. Else the authors' metadata name the articles, times, persons and entities.
         official: whether captions are divided into the official splits, so that others are left out.
-        with_metadata: whether the authors' metadata of VisualNews are needed in any case.
 
     Raises:
         NewsCLIPpingsError: an input is not there or malformed.
@@ -107,12 +107,9 @@ def read_records(inputs: Inputs, cache: Path, official: bool, with_metadata: boo
         return _of_table(read_own_table(inputs.data_json, None))
     sources = PictureSources(inputs, cache, kept=False, whole=False)
     corpus = Corpus(inputs, sources.archives, False, metadata=True, articles=True, cache=cache)
-    if corpus.data_json is not None:
-        every = corpus.read_all()
-        if not (official or with_metadata):
-            return Records(every.select(SCHEMA.names), one_chunk(every["article_path"]))
-    else:
-        every = None
+    every = corpus.read_all() if corpus.data_json is not None else None
+    if own and every is not None:
+        return Records(every.select(SCHEMA.names), one_chunk(every["article_path"]))
     parts = {split: corpus.read_metadata(split, None) for split in inputs.metadata}
     ids = np.concatenate([int64s(table["id"]) for table in parts.values()])
     known, first = np.unique(ids, return_index=True)

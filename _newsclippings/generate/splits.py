@@ -40,7 +40,7 @@ def find_copies(vectors: Float32s) -> Iterator[tuple[Int64s, Int64s]]:
             bar.update(len(rows))
 
 
-def hash_equal_sizes(pictures: Pictures, count: int) -> Int32s:
+def hash_equal_sizes(pictures: Pictures, count: int, most: int | None) -> Int32s | None:
     """Number the contents of pictures: int32 (N,), -1 for those that no other one can be equal to.
 
     Only files of one size can be equal, so only those are read.
@@ -48,10 +48,16 @@ def hash_equal_sizes(pictures: Pictures, count: int) -> Int32s:
     Args:
         pictures: the pictures of all captions.
         count: how many there are.
+        most: bytes to read, at most; None for any number.
+
+    Returns:
+        The numbers; None if more would have to be read.
     """
     pictures.look(np.arange(count, dtype=np.int32))
     sizes, inverse, counts = np.unique(pictures.sizes, return_inverse=True, return_counts=True)
     several = np.flatnonzero((counts[inverse] > 1) & (sizes[inverse] > 0) & pictures.present).astype(np.int32)
+    if most is not None and int(pictures.sizes[several].sum()) > most:
+        return None
     codes = np.full(count, -1, np.int32)
     known: dict[bytes, int] = {}
     for start in tqdm(range(0, len(several), _READ), desc="Hashing pictures", disable=None):

@@ -13,7 +13,7 @@ from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, ENV_DATA_DIR, NAME, SPLITS
 from _newsclippings.generate.entity_files import read_entities
-from _newsclippings.generate.make import MARGIN_VECTORS, hash_entities, hash_pictures, list_vectors
+from _newsclippings.generate.make import MARGIN_VECTORS, MOST_HASHED, hash_entities, hash_pictures, list_vectors
 from _newsclippings.generate.properties import (
     PROMISES,
     Facts,
@@ -140,7 +140,7 @@ def verify_generated(
     place = path / MANIFEST
     made = read_generated(place) if place.is_file() else None
     if made is None:
-        message = f"{printable(str(path))} has no config that `newsclippings generate` wrote. Pass the folder of one."
+        message = f"{printable(str(path))} has no generated config. Make one with `newsclippings generate`."
         raise DataNotFoundError(message)
     own = check_path("corpus", corpus)
     if own is not None and visual_news is not None:
@@ -152,7 +152,9 @@ def verify_generated(
         names = {str(name): str(each["sha256"]) for name, each in made_of["vectors"].items()}
         compared = [str(each) for each in made_of["pictures"]["compared_by"]]
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise bad_file(place, "the manifest of a generated config", f"something else: {error}"[:200], _DO) from None
+        raise bad_file(
+            path / MANIFEST, "the manifest of a generated config", f"something else: {error}"[:200], _DO
+        ) from None
     given = parse_named(vectors or {})
     request = Request(
         DEFAULT_CONFIG,
@@ -202,11 +204,8 @@ class _Reader:
             name = "corpus" if self.made.corpus == OWN else "data_dir"
             absent["corpus"] = f"the corpus is not given ({option(name)})"
         else:
-            rules = [method.rule for method in self.recipe.methods]
-            facts = any(rule.picture or rule.gap or rule.within for rule in rules)
-            official, vn = self.recipe.splits is None, self.made.corpus != OWN
-            names = any(rule.share or rule.differ or rule.without for rule in rules)
-            records = read_records(inputs, cache, official and vn, vn and (facts or (names and entities is None)))
+            official = self.made.corpus != OWN
+            records = read_records(inputs, cache, not official, official=self.recipe.splits is None and official)
             table = records.entities
         if entities is not None:
             table = read_entities(entities)
@@ -219,14 +218,18 @@ class _Reader:
         present = contents = None
         if records is not None and inputs.sources and not any(is_url(each.location) for each in inputs.sources):
             pictures = PictureSources(inputs, cache, kept=False, whole=False).open(records.texts("image_path"))
-            contents = hash_equal_sizes(pictures, len(records))
+            most = MOST_HASHED if self.copies_by else None
+            contents = hash_equal_sizes(pictures, len(records), most)
             present = pictures.present if pictures.present.any() else None
         if present is None and "SHA-256" in self.compared:
             absent["pictures"] = f"the content of pictures: they are not given ({option('visual_news')})"
-        copies = [name.removeprefix("vectors ") for name in self.compared if name.startswith("vectors ")]
         shares = self.recipe.splits or (None if records is None or records.splits is not None else DEFAULT_SPLITS)
-        copies_by = copies[0] if copies else None
-        return Facts(records, table, opened, present, contents, copies_by, shares, absent)
+        return Facts(records, table, opened, present, contents, self.copies_by, shares, absent)
+
+    @property
+    def copies_by(self) -> str | None:
+        """The vectors by which copies of pictures were recognised."""
+        return next((name.removeprefix("vectors ") for name in self.compared if name.startswith("vectors ")), None)
 
     def _open_vectors(
         self, given: Mapping[str, Any], inputs: Inputs, cache: Path, absent: dict[str, str]

@@ -15,7 +15,7 @@ from _newsclippings.pictures import DecodeCheck, FolderPictures, Pictures, Union
 from _newsclippings.rows.joining import JoinedRows, find_complete_pairs, find_missing, make_report
 from _newsclippings.rows.report import JoinReport, log_report, raise_if_incomplete
 from _newsclippings.storage import KeptTable, Lock, lazy_property, map_ahead
-from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
 from _newsclippings.vectors import Embeddings
 
 IMAGE_COLUMN = list(COLUMNS).index("image")
@@ -45,9 +45,10 @@ class JoinedSplit:
         embeddings: column -> vectors by id, in order.
         vectors: column -> what they are.
         metadata: Arrow table sorted by id; None without metadata.
+        evidence: Arrow table sorted by index; None without evidence.
         decode_check: decodes each picture that is looked for; None without `check_images`.
         fetch: fetches the pictures of records before they are decoded.
-        kept: the kept tables that hold `rows` and `metadata`.
+        kept: the kept tables that hold `rows`, `metadata` and `evidence`.
         captions_from: name of the file with the records.
         damage: where and why reading the tar stopped; None if the tar is whole or is not needed.
         searched: the files and folders with records and pictures, as an error names them.
@@ -66,6 +67,7 @@ class JoinedSplit:
     embeddings: dict[str, Embeddings] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
     metadata: pa.Table | None = None
+    evidence: pa.Table | None = None
     decode_check: DecodeCheck | None = None
     fetch: Callable[[Pictures, Int32s], None] | None = None
     kept: tuple[KeptTable, ...] = ()
@@ -187,6 +189,9 @@ class JoinedSplit:
         if self.metadata is not None:
             known = int64s(self.metadata["id"])
             coverage |= {column: int((lookup(known, ids[key]) >= 0).sum()) for column, key in METADATA_COLUMNS.items()}
+        if self.evidence is not None:
+            index = np.flatnonzero(keep) + start
+            coverage["evidence"] = int((lookup(int64s(self.evidence["index"]), index) >= 0).sum())
         return replace(report, coverage=coverage, damage=self.damage, captions_from=self.captions_from)
 
     def _check(self, start: int, stop: int) -> None:
@@ -228,6 +233,9 @@ class JoinedSplit:
         if self.articles is not None:
             records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
             table = table.append_column(self.article_column, _texts(self.articles, records))
+        if self.evidence is not None:
+            places = lookup(int64s(self.evidence["index"]), values_of(table["index"]).astype(np.int64))
+            table = table.append_column("evidence", self.evidence["evidence"].take(as_array(places, places < 0)))
         return table
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:

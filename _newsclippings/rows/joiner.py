@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from _newsclippings.config import Request
 from _newsclippings.corpus import Corpus, check_records, with_full_articles
 from _newsclippings.errors import BadFileError, ConfigError
+from _newsclippings.evidence import read_evidence
 from _newsclippings.facts import FULL, VERSION
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
@@ -202,8 +203,11 @@ class Joiner:
                 metadata = {split: kept for split, kept in records.items() if "metadata" in kept.table.column_names}
                 rest = [split for split in names if split not in metadata]
                 metadata |= self._keep("metadata", rest, self._read_metadata)
+            evidence = self._keep("evidence", names, self._read_evidence) if self.inputs.evidence else {}
             return {
-                split: self._join(split, matches[split], records[split], metadata.get(split), undecodable or {})
+                split: self._join(
+                    split, matches[split], records[split], metadata.get(split), evidence.get(split), undecodable or {}
+                )
                 for split in names
             }
 
@@ -286,11 +290,15 @@ class Joiner:
         for split, ids in self._wanted(names).items():
             yield split, self._corpus.read_metadata(split, ids)
 
+    def _read_evidence(self, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        for split in names:
+            yield split, read_evidence(self.inputs.evidence[split], len(self._matches[split].table))
+
     def _keep(self, what: str, names: list[str], read: Read) -> dict[str, KeptTable]:
         """Open the tables of splits in the cache; read and keep those that are not there.
 
         Args:
-            what: `"matches"`, `"records"` or `"metadata"`.
+            what: `"matches"`, `"records"`, `"metadata"` or `"evidence"`.
             names: names of the splits.
             read: reads the tables of splits.
 
@@ -299,7 +307,7 @@ class Joiner:
         """
         files = {split: self._files_of(what, split) for split in names}
         with_metadata = what == "records" and self.config.needs_metadata and self.inputs.data_json is None
-        with_articles = what != "matches" and self.config.articles is True
+        with_articles = what in ("records", "metadata") and self.config.articles is True
         made_of: list[Any] = [VERSION, what, self.inputs.config, with_articles, with_metadata]
         if self.inputs.generated is not None:  # what decides the numbers of its measures, and is compared with records
             facts = self.inputs.generated
@@ -323,6 +331,8 @@ class Joiner:
         """List the files from which a table is read."""
         if what == "records":
             return self._corpus.list_files(split)
+        if what == "evidence":
+            return [self.inputs.evidence[split]]
         return [self.inputs.matches[split] if what == "matches" else self.inputs.metadata[split]]
 
     def _join(
@@ -331,6 +341,7 @@ class Joiner:
         matches: KeptTable,
         records: KeptTable,
         metadata: KeptTable | None,
+        evidence: KeptTable | None,
         undecodable: Mapping[str, Int64s | None],
     ) -> JoinedSplit:
         corpus, facts = records.table, records.table.schema.metadata
@@ -353,9 +364,10 @@ class Joiner:
             embeddings={name: self._open_vectors(name, split) for name in self.inputs.vectors},
             vectors=self.inputs.vectors,
             metadata=metadata.table if metadata and self.config.metadata else None,
+            evidence=evidence.table if evidence else None,
             decode_check=DecodeCheck(pictures, undecodable.get(split)) if check and pictures else None,
             fetch=self._fetch,
-            kept=tuple(table for table in (matches, records, metadata) if table is not None),
+            kept=tuple(table for table in (matches, records, metadata, evidence) if table is not None),
             captions_from=captions_from,
             damage=describe_damage(tars) or damage or None,
             searched=self._describe_places(captions_from),

@@ -77,6 +77,7 @@ SUMS = Maker("build", (b"  README.md\n", b"  dataset_infos.json\n", b"/manifest.
 PAIRS = _png("build")
 CROISSANT = Maker("croissant", (b'"conformsTo": "http://mlcommons.org/croissant/1.0"', b'"name": "NewsCLIPpings"'))
 EVALUATION = _png("evaluate")
+OVERLAP = _marked("overlap")
 STATS, CHART = Maker("stats", (b'"version": ', b'"manifests": {', b'"configs": {')), _png("stats")
 
 

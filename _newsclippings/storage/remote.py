@@ -60,6 +60,11 @@ CLOSE = 16 << 10  # if headers are closer together than this many bytes, one lon
 _VERSION_FIELDS = ("size", "etag", "last-modified", "lastmodified", "last_modified", "content-md5", "digest", "mtime",
           "blob_id", "xet_hash", "generation")  # fmt: skip
 
+# File systems opened in this process or the one that it was forked from. A forked process never closes inherited ones:
+# it would remove their connections from the event loop's epoll, which it shares with its parent, and the parent's next
+# request would wait for an answer that its loop does not see.
+_OPENED: dict[int, Any] = {}
+
 Range = tuple[int, int]  # first byte, and the byte after the last
 
 
@@ -116,8 +121,9 @@ def open_file_system(url: str, access: Access = NO_ACCESS) -> tuple[Any, str]:
     remember_secrets_of(url)
     try:
         if is_http(url):
-            return fsspec.filesystem(protocols[0], **options[protocols[0]]), url
-        system, path = fsspec.core.url_to_fs(url, **options)
+            system, path = fsspec.filesystem(protocols[0], **options[protocols[0]]), url
+        else:
+            system, path = fsspec.core.url_to_fs(url, **options)
     except ValueError:
         if not unknown:
             raise
@@ -128,6 +134,7 @@ def open_file_system(url: str, access: Access = NO_ACCESS) -> tuple[Any, str]:
             "supports, or download the file and pass the local path."
         )
         raise ConfigError(message)
+    _OPENED[id(system)] = system
     return system, path
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from support.constants import find_ambiguous
+from support.evidence import write_evidence
 from support.forking import Done, Ready
+from support.other_sets import write_other_set
 from support.reading import TESTS, environment
 from support.world import World
 
@@ -35,14 +37,15 @@ del FILES["_newsclippings"]
 # The rooms that each room may import, besides those in `BASE`. A room in `BASE` may import those before it.
 BASE = ["text", "facts", "errors", "tables", "storage", "generated", "config"]
 MAY_IMPORT = {
-    "inputs": ["vectors"],
+    "evidence": [],
+    "inputs": ["evidence", "vectors"],
     "matches": [],
     "vectors": [],
     "encoded": [],
     "tar": ["encoded"],  # the end of a picture shows whether a member is complete
     "pictures": ["encoded", "inputs", "tar"],
     "corpus": ["inputs", "tar"],
-    "rows": ["inputs", "matches", "corpus", "tar", "pictures", "vectors"],
+    "rows": ["inputs", "matches", "corpus", "evidence", "tar", "pictures", "vectors"],
     "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
     "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "show", "check", "evaluate"],
     "show": ["pictures"],
@@ -52,6 +55,7 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
+    "suite": ["inputs", "matches", "corpus", "evidence", "rows", "pictures", "evaluate"],
     "train": ["builder", "pictures", "rows"],
     "newsclippings": [
         "builder",
@@ -65,10 +69,11 @@ MAY_IMPORT = {
         "embed",
         "evaluate",
         "generate",
+        "suite",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
-MOST_LEVELS, MOST_ROOMS = 14, 28
+MOST_LEVELS, MOST_ROOMS = 15, 30
 
 
 def room_of(module: str) -> str:
@@ -166,7 +171,7 @@ def test_imports_have_no_cycle_and_few_levels() -> None:
 def test_only_the_edge_knows_datasets(module: str) -> None:
     """Only the outermost rooms import `datasets`, only those that compute torch, and no room a reader of pickles."""
     outside = {name.partition(".")[0] for name in imports(FILES[module])}
-    assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train")
+    assert "datasets" not in outside or room_of(module) in ("builder", "newsclippings", "train", "suite")
     assert not outside & {"torch", "transformers"} or room_of(module) in ("train", "embed", "generate")
     assert not outside & {"mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
@@ -327,6 +332,10 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
     data, out = str(world.root), str(tmp_path / "out")
     predictions = tmp_path / "predictions.csv"
     predictions.write_text("".join(["index,score\n", *(f"{k},0.{k % 7}\n" for k in range(12))]))
+    verite = write_other_set("verite", tmp_path / "verite")
+    evidence = write_evidence(world, tmp_path / "evidence").root
+    of_verite = tmp_path / "of_verite.csv"
+    of_verite.write_text("".join(["index,score\n", *(f"{k},0.{k}\n" for k in range(6))]))
     commands = [
         ["info", "--data-dir", data],
         ["sample", str(tmp_path / "sample")],
@@ -342,6 +351,9 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["evaluate", str(predictions), "--data-dir", data],
         ["evaluate", str(predictions), "--built", out],
+        ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
+        ["evidence", str(evidence), "--data-dir", data],
+        ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],
         ["infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]

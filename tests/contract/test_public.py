@@ -50,6 +50,7 @@ PARAMETERS = {
         "links",
         "links_root",
         "vector_dtype",
+        "evidence",
     ],
     "NewsCLIPpingsError": ["message"],
     "NoSpaceError": ["message", "number"],
@@ -60,6 +61,7 @@ PARAMETERS = {
     "Rule": ["share", "differ", "without", "same", "other", "gap", "within", "picture", "floor", "cap"],
     "UnsafePathError": ["message"],
     "VectorsReport": ["folder", "problems", "notes", "ids", "unread", "compared", "least_cosine"],
+    "as_if_unlabelled": ["row", "folder"],
     "compute_metrics": ["eval_dataset"],
     "decode_small": ["image", "side"],
     "embed": [
@@ -95,6 +97,8 @@ PARAMETERS = {
         "cluster",
         "group",
     ],
+    "evaluate_on": ["name", "location", "predictions", "data_dir", "partial", "threshold", "cluster", "group"],
+    "find_overlap": ["table", "on", "pictures", "config", "split", "data_dir", "storage_options", "fields"],
     "generate": [
         "out",
         "recipe",
@@ -126,6 +130,8 @@ PARAMETERS = {
     ],
     "join_vectors": ["dataset", "embeddings", "vector_dtype", "storage_options", "token"],
     "load": ["config", "split", "streaming", "fields"],
+    "measure_leak": ["folder", "split", "data_dir", "storage_options", "fields"],
+    "open_test_set": ["name", "location"],
     "read_embeddings": ["path", "storage_options", "token"],
     "read_faces": ["path", "storage_options", "token"],
     "verify": [

@@ -356,7 +356,7 @@ def test_what_is_not_given_is_not_passed(made: Set) -> None:
     assert statuses(some)["P7"] == "not checked"
     with pytest.raises(DataNotFoundError, match="nowhere"):
         verify_generated(made.out, entities=made.folder / "nowhere")
-    with pytest.raises(DataNotFoundError, match="has no config that `newsclippings generate` wrote"):
+    with pytest.raises(DataNotFoundError, match="has no generated config"):
         verify_generated(made.folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.world import World
 
 import newsclippings
 from _newsclippings.facts import ENV_DATA_DIR
+from _newsclippings.generate import GeneratedFolder, parse_recipe
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, NewsCLIPpings, Recipe, Rule, generate, verify
 
 
@@ -291,3 +293,45 @@ def test_balance_by_whole_swaps(tmp_path: Path) -> None:
     wins = [np.sign(dot(text[at[i]], image[at[j]]) - dot(text[at[i]], image[at[i]])) for i, j in pairs.items()]
     assert sum(wins) == 0
     assert [*newsclippings.load("mine", data_dir=str(out), visual_news=str(corpus.table), images="none")] == ["train"]
+
+
+def test_the_folder_as_an_object(made: Made, tmp_path: Path) -> None:
+    """Manifest, recipe and matches of a folder; a foreign, a newer and a damaged one are refused."""
+    folder = GeneratedFolder.open(made.out)
+    assert folder.manifest.source_datasets == tuple(METHODS)
+    assert [method.name for method in folder.recipe.methods] == METHODS
+    matches = folder.read_matches("test")
+    assert matches["id"].to_pylist() == [row["id"] for row in made.rows("test")]
+    assert matches["source_dataset"].to_pylist() == [row["source_dataset"] for row in made.rows("test")]
+    with pytest.raises(DataNotFoundError, match="has no generated config"):
+        GeneratedFolder.open(tmp_path)
+    other = Path(shutil.copytree(made.out, tmp_path / "other"))
+    (other / "recipe.toml").write_text((other / "recipe.toml").read_text().replace("closed = true", "uses = 2"))
+    with pytest.raises(BadFileError, match=r"recipe\.toml: expected the recipe that manifest\.json has"):
+        GeneratedFolder.open(other)
+    text = (other / "manifest.json").read_text()
+    changes = {
+        '"format": 2': ('"format": 1', "newer version"),
+        '"config": "merged_balanced"': ('"config": "mine"', "something else in config"),
+        '"kind": "theirs"': ('"kind": "own"', "something else in corpus"),
+        '"source_datasets": ["..", "x"], "y"': ('"source_datasets"', "something else in source_datasets"),
+    }
+    for new, (old, message) in changes.items():
+        (other / "manifest.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(BadFileError, match=message):
+            newsclippings.load("mine", data_dir=str(other))
+    (other / "manifest.json").write_text(text[:-100])
+    assert run("verify", "--data-dir", other, "--config", "mine").exit_code == 2
+    with pytest.raises(BadFileError, match="manifest"):
+        verify(other)
+    (other / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match="'mine' is not known"):
+        newsclippings.load("mine", data_dir=str(other))
+
+
+def test_the_recipe_of_the_readme() -> None:
+    """The recipe in the README is one."""
+    text = Path(newsclippings.__file__).with_name("README.md").read_text(encoding="utf-8")
+    recipe = parse_recipe(text.split("```toml\n")[1].split("```")[0])
+    assert recipe.merge == "balanced"
+    assert parse_recipe(recipe.to_toml()) == recipe

@@ -37,10 +37,15 @@ def test_a_folder(tmp_path: Path) -> None:
 
 
 def test_linked_entities(tmp_path: Path) -> None:
-    """Where an entity is linked, its name is the title that it is linked to."""
-    table = read_entities(write(tmp_path / "e", [3, 5, 9], [["United States"], [], [None, "United States"]]))
-    names = [[entity["text"] for entity in each] for each in table.entities.to_pylist()]
-    assert names == [["United States"], [], ["安倍", "United States"]]
+    """What an entity is linked to is an entity with its label, beside its text, so that both are compared."""
+    table = read_entities(write(tmp_path / "e", [3, 5, 9], [["Q30"], [], ["", "Q30"]]))
+    assert table.entities.to_pylist() == [
+        [*VALUES[0], {"text": "Q30", "label": "GPE"}],
+        [],
+        [*VALUES[2], {"text": "Q30", "label": "GPE"}],
+    ]
+    table = read_entities(write(tmp_path / "none", [3, 5, 9], [[None], [], [None, None]]))
+    assert table.entities.to_pylist() == VALUES
     with pytest.raises(BadFileError, match="one value in linked for each of the entities"):
         read_entities(write(tmp_path / "other", [3, 5, 9], [["United States"], ["x"], [None]]))
 

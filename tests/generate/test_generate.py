@@ -19,8 +19,9 @@ import pytest
 from support.children import in_child, wait
 from support.generating import Corpus, make_corpus, rows_by_hand
 from support.matching import dot, random_rule, unit
+from support.world import World
 
-from newsclippings import ConfigError, Method, Recipe, generate, verify
+from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, generate, verify
 
 Places = dict[str, Any]
 
@@ -257,6 +258,22 @@ def test_another_config_in_the_folder_is_refused(
     with pytest.raises(ConfigError, match=f"has another config: .*{message}"):
         generate(out, recipe, **places)
     assert read_tree(out) == before
+
+
+def test_what_is_no_corpus_is_refused(places: Places, recipe: Path, tmp_path: Path, world: World) -> None:
+    """A folder without data.json, another file and two corpora are errors, and nothing is written."""
+    for wrong in (tmp_path / "entities", tmp_path / "absent", recipe, world.tar):
+        with pytest.raises(DataNotFoundError, match=r"expected a folder with data\.json in the form of VisualNews, or"):
+            generate(tmp_path / "out", recipe, **{**places, "corpus": wrong})
+    with pytest.raises(DataNotFoundError, match="is not a file"):
+        generate(tmp_path / "out", recipe, **{**places, "corpus": tmp_path / "absent.csv"})
+    with pytest.raises(ConfigError, match="both name the corpus"):
+        generate(tmp_path / "out", recipe, **places, visual_news=world.origin)
+    with pytest.raises(ConfigError, match="needs entities"):
+        generate(tmp_path / "out", recipe, **{**places, "entities": None})
+    with pytest.raises(ConfigError, match="needs vectors 'clip_txt'"):
+        generate(tmp_path / "out", [Method("m", "clip_txt", "clip_text")], **places)
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_input_is_written_over(corpus: Corpus, places: Places, recipe: Path, tmp_path: Path) -> None:
