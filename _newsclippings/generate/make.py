@@ -19,7 +19,9 @@ from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
+from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
 from _newsclippings.generate.merge import Candidates, choose_balanced, make_units
+from _newsclippings.generate.quality import measure_quality, twins_of
 from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
 from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
 from _newsclippings.generate.search import Measure, Pool
@@ -34,7 +36,7 @@ from _newsclippings.generate.write import (
 )
 from _newsclippings.generated import OFFICIAL, OWN
 from _newsclippings.inputs import Inputs, find_inputs, is_table
-from _newsclippings.pictures import PictureSources
+from _newsclippings.pictures import Pictures, PictureSources
 from _newsclippings.storage import (
     Access,
     cache_folder,
@@ -276,6 +278,7 @@ class Material:
         entities: of captions; None for none.
         present: bool (N,), whether the picture of each caption is there; None if that was not looked for.
         contents: int32 (N,), the number of the content of pictures that are equal to others; None if unknown.
+        pictures: those of the captions; None if they were not looked for.
         made: whether anything was made.
     """
 
@@ -286,6 +289,7 @@ class Material:
     entities: EntityTable | None
     present: npt.NDArray[np.bool_] | None
     contents: Int32s | None
+    pictures: Pictures | None = None
     made: bool = False
 
     @classmethod
@@ -311,7 +315,7 @@ class Material:
         vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
         records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
         table = read_entities(entities) if entities is not None else records.entities
-        present = contents = None
+        present = contents = pictures = None
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
             sources = PictureSources(inputs, cache, kept=False, whole=False)
             pictures = sources.open(records.texts("image_path"))
@@ -319,7 +323,7 @@ class Material:
             most = MOST_HASHED if _find_copy_vectors(vectors) is not None else None
             contents = hash_equal_sizes(pictures, len(records), most)
             present = pictures.present
-        return cls(recipe, own, records, vectors, table, present, contents)
+        return cls(recipe, own, records, vectors, table, present, contents, pictures)
 
     def plan(self) -> dict[str, Any]:
         """Return what the config is made of, with digests; it names no locations."""
@@ -412,6 +416,12 @@ def _make(folder: Folder, source: Material) -> dict[str, Any]:
                 bar.update()
             facts[split] = _write_split(folder, source, split, done)
     manifest = make_manifest(recipe, folder.plan, "numpy", facts)
+    twins = {split: twins_of(folder.read_matches(split, [*manifest["rules"]]), records) for split in splits}
+    manifest["quality"] = measure_quality(recipe, records, source.vectors, twins)
+    manifest["examples"] = [] if source.pictures is None else [SHEET, PAGE]
+    if source.pictures is not None:
+        split = manifest["quality"]["measured_on"]
+        draw_examples(folder.path, recipe.config, split, [*manifest["rules"]], records, source.pictures, twins[split])
     folder.finish(manifest, make_readme(recipe, manifest))
     source.made = True
     return manifest
