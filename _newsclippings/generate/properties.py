@@ -503,7 +503,7 @@ def check_copies(found: Property, facts: Facts, groups: Groups | None, pairs: Pa
     for split, several in pairs.items():
         known = [pair for _, pair in _each(facts, {split: several})]
         near = np.full(len(known), np.nan)
-        if facts.copies_by in facts.vectors:
+        if facts.copies_by is not None and facts.copies_by in facts.vectors:
             ids, others = (np.array([pair[side] for pair in known], np.int64) for side in (0, 1))
             near = facts.cosines(facts.copies_by, facts.copies_by, ids, others)
         elif groups is None:
@@ -597,14 +597,14 @@ class _Scan:
             asked += [(self.groups.split(k), ids[k], None) for k in without]
         found.checked += len(asked)
         split_of = {place[pair.caption]: split for split, pair in self.pairs}
-        for split, caption, pair, better in self._find(asked):
+        for split, caption, match, better in self._find(asked):
             copies = self.groups.group(place[caption], copies=True)
             for other, score in better:
                 number = int(facts.records.ids[other]) if facts.records is not None else -1
                 if other in copies or break_rule(facts, self.method.rule, caption, number, score, TOLERANCE):
                     continue
                 if (split_of.get(other) or self.groups.split(other)) == split:
-                    has = "no match" if pair is None else f"picture {pair.picture} with {pair.score:.6f}"
+                    has = "no match" if match is None else f"picture {match.picture} with {match.score:.6f}"
                     taken = "is free for it" if self.method.uses is not None else "is allowed"
                     found.fail(
                         f"{split}: caption {caption} ({self.method.name}) has {has}, but picture {number} scores "
@@ -622,9 +622,9 @@ class _Scan:
             scores: dict[int, list[float]] = defaultdict(list)
             for _, pair in self.pairs:
                 scores[facts.place[pair.picture]].append(pair.score)
-            for at, several in scores.items():
-                if len(several) >= method.uses:
-                    worst[at] = min(several)
+            for at, held in scores.items():
+                if len(held) >= method.uses:
+                    worst[at] = min(held)
         if facts.records is None or not asked:
             return
         sharing = self._sharing()

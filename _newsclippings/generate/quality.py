@@ -17,7 +17,7 @@ from _newsclippings.evaluate import Rows, measure
 from _newsclippings.generate.records import Records
 from _newsclippings.generate.rules import Recipe
 from _newsclippings.generate.vector_files import NamedVectors
-from _newsclippings.tables import Int64s, int64s, lookup, values_of
+from _newsclippings.tables import Int64s, lookup, values_of
 
 Bools = npt.NDArray[np.bool_]
 Float64s = npt.NDArray[np.float64]
@@ -74,8 +74,8 @@ def twins_of(matches: pa.Table, records: Records) -> Twins:
     """Return the pairs of a file of matches that `generate` wrote."""
     names = "id", "image_id", "source_dataset", "similarity_score"
     ids, image_ids, methods, scores = (values_of(matches[name].combine_chunks()) for name in names)
-    places = [lookup(records.ids, int64s(pa.array(each[1::2]))).astype(np.int64) for each in (ids, image_ids)]
-    return Twins(*places, methods[1::2].astype(np.int64), scores[1::2])
+    captions, pictures = (lookup(records.ids, each[1::2]).astype(np.int64) for each in (ids, image_ids))
+    return Twins(captions, pictures, methods[1::2].astype(np.int64), scores[1::2])
 
 
 def measure_quality(
@@ -95,7 +95,7 @@ def measure_quality(
         and vectors -> `accuracy`; `priors`: fact -> `accuracy`; each with its interval and number of pairs; and `uses`:
         method -> facts; and `known_pictures`: what the number of a picture gives away to those who know its labels.
     """
-    tested = next(split for split in reversed(splits) if len(splits[split].captions))
+    tested = next(split for split in reversed([*splits]) if len(splits[split].captions))
     learned = next((split for split in splits if split != tested), None)
     test = splits[tested].spread(MOST_MEASURED)
     train = None if learned is None else splits[learned].spread(MOST_LEARNED)
