@@ -27,7 +27,7 @@ Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 SHOWN: Final = 3  # faults of a property that are named
-SAMPLE: Final = 200  # captions of a method and a split whose pictures are compared with all others
+DRAWN: Final = 200  # captions of a method and a split whose pictures are compared with all others
 TOLERANCE: Final = 1e-6  # of scores
 _COPY = 0.95  # cosine of two pictures from which on one counts as a copy of the other
 _BLOCK = 4096  # vectors in float64 at a time
@@ -170,7 +170,8 @@ class Facts:
     def unit(self, name: str, ids: Int64s) -> Float64s:
         """Return vectors of length 1, float64; they are there."""
         vectors = self.vectors[name].read(ids).astype(np.float64)
-        return np.asarray(vectors / np.sqrt((vectors * vectors).sum(axis=1))[:, None])
+        vectors /= np.sqrt((vectors * vectors).sum(axis=1))[:, None]
+        return vectors
 
     def cosines(self, query: str, against: str, ids: Int64s, others: Int64s) -> Float64s:
         """Return the cosine of each pair of vectors; NaN where one is not there."""
@@ -364,9 +365,14 @@ class Groups:
                 some = slice(start, start + _BLOCK)
                 self._vectors[some] = facts.unit(facts.copies_by, ids[self._rows[some]])
 
-    def near(self, places: Iterable[int]) -> None:
+    def prepare(self, places: Iterable[int]) -> None:
+        """Find the copies of some pictures, and of those of equal captions and articles, many at a time."""
+        several = [*places]
+        self._find_near({*several, *(other for k in several for index in self._all for other in index.equal(k))})
+
+    def _find_near(self, places: set[int]) -> None:
         """Find the pictures that vectors take for copies of some pictures."""
-        todo = np.array(sorted({*places} - {*self._near}), np.int64)
+        todo = np.array(sorted(places - self._near.keys()), np.int64)
         self._near.update((place, []) for place in todo.tolist())
         at = lookup(self._rows, todo)
         todo, at = todo[at >= 0], at[at >= 0]
@@ -382,7 +388,7 @@ class Groups:
         if (place, copies) not in self._known:
             found, border = {place}, {place}
             while border:
-                self.near(border)
+                self._find_near(border)
                 border = {
                     other
                     for each in border
@@ -427,7 +433,7 @@ class _Index:
         return self._places.get(self._values[place], [])
 
 
-def sample(items: Sequence[Any], count: int = SAMPLE) -> list[Any]:
+def sample(items: Sequence[Any], count: int = DRAWN) -> list[Any]:
     """Draw some items, always the same ones."""
     if len(items) <= count:
         return [*items]
@@ -459,7 +465,7 @@ def check_splits(found: Property, facts: Facts, groups: Groups | None, pairs: Pa
         "pictures": _find_common("picture", known, lambda n: codes[facts.place[n]] + 1 if codes else None),
     }
     drawn = {split: sample(sorted(own)) for split, own in known.items()}
-    groups.near(facts.place[number] for own in drawn.values() for number in own)
+    groups.prepare(facts.place[number] for own in drawn.values() for number in own)
     split_of = {number: split for split, own in known.items() for number in own}
     copies = common["near copies"] = []
     for split, own in drawn.items():
@@ -476,7 +482,7 @@ def check_splits(found: Property, facts: Facts, groups: Groups | None, pairs: Pa
             for fault in faults:
                 found.fail(fault)
     if sum(map(len, drawn.values())) < sum(map(len, known.values())):
-        found.notes.append(f"near copies, and whose split an id is: of {SAMPLE} ids of each split, drawn at random")
+        found.notes.append(f"near copies, and whose split an id is: of {DRAWN} ids of each split, drawn at random")
 
 
 def _find_common(what: str, ids: Mapping[str, set[int]], value: Callable[[int], Any]) -> list[str]:
@@ -588,33 +594,35 @@ class _Scan:
         by_split: dict[str, list[Pair]] = defaultdict(list)
         for split, pair in self.pairs:
             by_split[split].append(pair)
-        asked = [(split, pair.caption, pair) for split, some in by_split.items() for pair in sample(some)]
+        ids = [] if facts.records is None else facts.records.ids.tolist()
+        asked: list[tuple[str, int, Pair | None]] = [
+            (split, pair.caption, pair) for split, some in by_split.items() for pair in sample(some)
+        ]
+        self.groups.prepare(place[caption] for _, caption, _ in asked)
         matched = {place[pair.caption] for _, pair in self.pairs}
         if not self.partial:
-            without = sample([k for k in np.flatnonzero(self.eligible).tolist() if k not in matched], SAMPLE // 2)
-            self.groups.near(without)
-            ids = facts.records.ids.tolist() if facts.records is not None else []
+            without = sample([k for k in np.flatnonzero(self.eligible).tolist() if k not in matched], DRAWN // 2)
+            self.groups.prepare(without)
             asked += [(self.groups.split(k), ids[k], None) for k in without]
         found.checked += len(asked)
         split_of = {place[pair.caption]: split for split, pair in self.pairs}
         for split, caption, match, better in self._find(asked):
             copies = self.groups.group(place[caption], copies=True)
             for other, score in better:
-                number = int(facts.records.ids[other]) if facts.records is not None else -1
-                if other in copies or break_rule(facts, self.method.rule, caption, number, score, TOLERANCE):
+                if other in copies or break_rule(facts, self.method.rule, caption, ids[other], score, TOLERANCE):
                     continue
                 if (split_of.get(other) or self.groups.split(other)) == split:
                     has = "no match" if match is None else f"picture {match.picture} with {match.score:.6f}"
                     taken = "is free for it" if self.method.uses is not None else "is allowed"
                     found.fail(
-                        f"{split}: caption {caption} ({self.method.name}) has {has}, but picture {number} scores "
+                        f"{split}: caption {caption} ({self.method.name}) has {has}, but picture {ids[other]} scores "
                         f"{score:.6f} and {taken}"
                     )
                     break
 
     def _find(
         self, asked: Sequence[tuple[str, int, Pair | None]]
-    ) -> Iterator[tuple[str, int, Pair | None, list[tuple[int, float]]]]:
+    ) -> Iterator[tuple[str, int, Pair | None, Iterable[tuple[int, float]]]]:
         """Yield for each caption the pictures that score higher and would rather be used by it, the best first."""
         facts, method = self.facts, self.method
         worst = np.full(len(self.eligible), np.inf if self.partial and method.uses is not None else -np.inf)
@@ -627,33 +635,46 @@ class _Scan:
                     worst[at] = min(held)
         if facts.records is None or not asked:
             return
-        sharing = self._sharing()
         ids, places = facts.records.ids, np.flatnonzero(self.eligible)
         own = np.array([-np.inf if pair is None else pair.score for _, _, pair in asked])
         rows = [k for k, (_, caption, _) in enumerate(asked) if self.eligible[facts.place[caption]]]
-        better: list[list[tuple[int, float]]] = [[] for _ in asked]
         query = facts.unit(method.query, np.array([asked[k][1] for k in rows], np.int64))
+        found: list[list[tuple[Int64s, Float64s]]] = [[] for _ in asked]
         for start in range(0, len(places), _BLOCK):
             some = places[start : start + _BLOCK]
             products = query @ facts.unit(method.against, ids[some]).T
-            least = np.maximum(own[rows][:, None], worst[some][None, :])
-            for row, column in zip(*(each.tolist() for each in np.nonzero(products > least + TOLERANCE)), strict=True):
-                other, caption = int(some[column]), asked[rows[row]][1]
-                if ids[other] != caption and (sharing is None or other in sharing(caption)):
-                    better[rows[row]].append((other, float(products[row, column])))
-        for each, several in zip(asked, better, strict=True):
-            yield *each, sorted(several, key=lambda item: -item[1])
+            better = products > np.maximum(own[rows][:, None], worst[some][None, :]) + TOLERANCE
+            for row, those, of_row in zip(rows, better, products, strict=True):
+                if those.any():
+                    found[row].append((some[those], of_row[those]))
+        allowed = self._allow_by_names()
+        for (split, caption, match), several in zip(asked, found, strict=True):
+            others, of_them = (np.concatenate([np.empty(0), *(part[k] for part in several)]) for k in (0, 1))
+            others = others.astype(np.int64)
+            kept = allowed(caption)[others] & (others != facts.place[caption])
+            order = np.argsort(-of_them[kept], kind="stable")
+            yield split, caption, match, zip(others[kept][order].tolist(), of_them[kept][order].tolist(), strict=True)
 
-    def _sharing(self) -> Callable[[int], set[int]] | None:
-        """Return what finds the captions that share an entity with one; None if the rule does not ask for that."""
-        facts, labels = self.facts, self.method.rule.share
-        if not labels or facts.records is None:
-            return None
-        owners: dict[str, set[int]] = defaultdict(set)
-        for place in np.flatnonzero(self.eligible).tolist():
-            for name in facts.names(int(facts.records.ids[place]), labels):
-                owners[name].add(place)
-        return lambda caption: set[int]().union(*(owners[name] for name in facts.names(caption, labels)))
+    def _allow_by_names(self) -> Callable[[int], Bools]:
+        """Return what finds the captions that the entities of one do not exclude, so that few pairs are looked at."""
+        facts, rule = self.facts, self.method.rule
+        sides = ((rule.share, ()), (rule.differ, rule.share))
+        owners: list[dict[str, list[int]]] = [defaultdict(list), defaultdict(list)]
+        if facts.entities is not None and facts.records is not None and (rule.share or rule.differ):
+            ids = facts.records.ids.tolist()
+            for place in np.flatnonzero(self.eligible).tolist():
+                for of_side, (labels, but) in zip(owners, sides, strict=True):
+                    for name in facts.names(ids[place], labels, but):
+                        of_side[name].append(place)
+
+        def allow(caption: int) -> Bools:
+            allowed = np.full(len(self.eligible), not rule.share)
+            for of_side, (labels, but), value in zip(owners, sides, (True, False), strict=True):
+                for name in facts.names(caption, labels, but):
+                    allowed[of_side[name]] = value
+            return allowed
+
+        return allow
 
 
 def check_merge(found: Property, recipe: Recipe, pairs: Pairs) -> None:

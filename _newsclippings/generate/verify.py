@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
@@ -38,7 +38,6 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import Access, cache_folder, compute_sha256, is_url, read_file
-from _newsclippings.tables import int64s
 from _newsclippings.text import option, printable
 
 _DO = "Get the folder again, or make it again with `newsclippings generate`."
@@ -296,8 +295,7 @@ def check_form(found: Property, path: Path, made: Generated, recipe: Recipe, fac
             unknown = sorted(number for number in used if number not in facts.place)
             for number in unknown:
                 found.fail(f"{split}: id {number} is not in the corpus")
-            ids = int64s(pa.array(sorted(used), pa.int64()))
-            if not unknown and facts.records.hash_used(ids) != said.records_sha256:
+            if not unknown and facts.records.hash_used(np.array(sorted(used), np.int64)) != said.records_sha256:
                 found.fail(f"{split}: the captions or paths that it refers to have another SHA-256 than in {MANIFEST}")
     return pairs
 
