@@ -36,7 +36,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/newsclippings infos --check
+	$(BIN)/newsclippings dataset-infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
 # architecture, the benchmarks, the documentation, texts, and mutants of files that only this package's code reads.

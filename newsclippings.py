@@ -54,7 +54,18 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
+from _newsclippings.embed import (
+    EmbedReport,
+    Encoder,
+    EntitiesCheck,
+    EntitiesReport,
+    EntityModel,
+    VectorsReport,
+    embed,
+    entities,
+    verify_entities,
+    verify_vectors,
+)
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -76,6 +87,7 @@ from _newsclippings.generate import GeneratedReport, GenerateReport, Method, Rec
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.show import show
 from _newsclippings.storage import (
     Access,
     Lock,
@@ -109,6 +121,9 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
     "Evaluation",
     "GenerateReport",
     "GeneratedReport",
@@ -133,6 +148,7 @@ __all__ = [
     "compute_metrics",
     "decode_small",
     "embed",
+    "entities",
     "evaluate",
     "evaluate_on",
     "find_overlap",
@@ -145,8 +161,10 @@ __all__ = [
     "predict",
     "read_embeddings",
     "read_faces",
+    "show",
     "verify",
     "verify_built",
+    "verify_entities",
     "verify_generated",
     "verify_vectors",
 ]

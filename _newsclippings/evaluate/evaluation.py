@@ -67,13 +67,16 @@ class Evaluation:
         return found if self.group is None else {**found, "group": self.group}
 
     def table(self, form: str = "text") -> str:
-        """Return the measures as text, markdown, latex or csv."""
+        """Return the measures as text, markdown, latex, html or csv."""
         if form not in FORMS:
             raise bad_value("form", form, FORMS)
         return format_systems(self.systems, self.comparisons, self.only, self.group, form)
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return self.table("html")
 
 
 def evaluate(
@@ -178,7 +181,11 @@ def evaluate_truth(
 
 
 def read_answers(
-    predictions: Sequence[Source], config: str, split: str, data_dir: str | None = None
+    predictions: Sequence[Source],
+    config: str,
+    split: str,
+    data_dir: str | None = None,
+    built: PlaceLike | None = None,
 ) -> tuple[dict[int, list[tuple[float | None, bool]]], list[str]]:
     """Read what models say of each row; missing rows count as wrong.
 
@@ -187,11 +194,12 @@ def read_answers(
         config: name of the config.
         split: name of the split.
         data_dir: see `evaluate`.
+        built: see `evaluate`.
 
     Returns:
         Index -> each model's score (None without one) and whether its label is right; and notes as of `Evaluation`.
     """
-    truth = load_truth(config, split, data_dir, groups=False)
+    truth = load_truth(config, split, data_dir, None if built is None else find_place(built), groups=False)
     answers = [match_answers(read_predictions(source), truth, True) for source in predictions]
     columns = []
     for one in answers:
@@ -251,7 +259,8 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
         "split": truth.split,
         "rows": f"{counts['found']}/{counts['expected']}",
         "matches": truth.digest,
-        "missing": counts["missing"],
+        "missing": f"{counts['missing']},left_out" if truth.absent else counts["missing"],
+        **({"labels": truth.labels} if truth.labels else {}),
         "thr": threshold,
         "ci": f"{cluster if truth.has_pairs or cluster != 'pairs' else 'rows'},{DRAWS},seed{SEED}",
     }

@@ -1,6 +1,8 @@
 """Make new matches from any corpus: captions with convincing pictures of others, by rules."""
 
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
+from _newsclippings.generate.audit_page import check_audit_folder, write_audit, write_page
+from _newsclippings.generate.audit_report import Audit, audit
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, read_entities
 from _newsclippings.generate.make import GenerateReport, generate
@@ -13,6 +15,7 @@ __all__ = [
     "LABELS",
     "METHODS",
     "REASONS",
+    "Audit",
     "Entities",
     "EntityTable",
     "GenerateReport",
@@ -24,7 +27,9 @@ __all__ = [
     "Pool",
     "Recipe",
     "Rule",
+    "audit",
     "balance",
+    "check_audit_folder",
     "close",
     "find_margins",
     "generate",
@@ -34,4 +39,6 @@ __all__ = [
     "parse_recipe",
     "read_entities",
     "verify_generated",
+    "write_audit",
+    "write_page",
 ]

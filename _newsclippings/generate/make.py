@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError
@@ -42,6 +41,7 @@ from _newsclippings.storage import (
     cache_folder,
     check_not_input,
     is_url,
+    progress_bar,
     read_file,
     report_full_disk,
 )
@@ -403,7 +403,7 @@ def _make(folder: Folder, source: Material) -> dict[str, Any]:
         splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
     pools = _Pools(source, copies)
     facts: dict[str, Any] = {}
-    with tqdm(total=len(splits) * len(recipe.methods), desc="Matching", unit=" methods", disable=None) as bar:
+    with progress_bar(total=len(splits) * len(recipe.methods), desc="Matching", unit=" methods") as bar:
         for split, rows in splits.items():
             done = {}
             for method in recipe.methods:

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
-from _newsclippings.generate.entities import fold_name
 from _newsclippings.generate.search import Float32s, Measure
 from _newsclippings.pictures import Pictures
+from _newsclippings.storage import progress_bar
 from _newsclippings.tables import Int32s, Int64s, array_of
+from _newsclippings.text import fold_name
 
 COPY: Final = 0.95  # cosine of the vectors of two pictures from which on they count as copies
 _ROWS = 256  # pictures that are compared with the others at a time
@@ -27,7 +27,7 @@ def find_copies(vectors: Float32s) -> Iterator[tuple[Int64s, Int64s]]:
         vectors: float32 (N, width), of length 1.
     """
     measure = Measure(vectors, vectors)
-    with tqdm(total=len(vectors), desc="Comparing pictures", unit=" pictures", disable=None) as bar:
+    with progress_bar(total=len(vectors), desc="Comparing pictures", unit=" pictures") as bar:
         for start in range(0, len(vectors), _ROWS):
             rows = np.arange(start, min(start + _ROWS, len(vectors)))
             scores = np.empty((len(rows), len(vectors) - start), np.float32)
@@ -60,7 +60,7 @@ def hash_equal_sizes(pictures: Pictures, count: int, most: int | None) -> Int32s
         return None
     codes = np.full(count, -1, np.int32)
     known: dict[bytes, int] = {}
-    for start in tqdm(range(0, len(several), _READ), desc="Hashing pictures", disable=None):
+    for start in progress_bar(iterable=range(0, len(several), _READ), desc="Hashing pictures"):
         rows = several[start : start + _READ]
         for row, data in zip(rows.tolist(), pictures.read(rows).to_pylist(), strict=True):
             if data:

@@ -70,7 +70,7 @@ PREVIEW_PICTURE, PREVIEW_PAGE = _png("preview"), _marked("preview", '<meta name=
 EMBEDDINGS = _marked("convert-embeddings")
 INDEX = Maker("index", (b"PAR1", b"tar_size", b"head_sha256", b"tail_sha256"))
 _INFOS, _BUILDER = f'"homepage": "{HOMEPAGE}"'.encode(), b'"builder_name": "newsclippings"'
-INFOS = Maker("infos", (_INFOS, _BUILDER))
+INFOS = Maker("dataset-infos", (_INFOS, _BUILDER))
 CARD_INFOS = Maker("build", (_INFOS, b'"download_size": '), never=_BUILDER)
 CARD = Maker("build", (b"Written by `newsclippings build`",))
 SUMS = Maker("build", (b"  README.md\n", b"  dataset_infos.json\n", b"/manifest.json\n"))

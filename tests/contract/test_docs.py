@@ -78,6 +78,7 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
         "push",
         "verify",
         "evaluate",
+        "env",
         "benchmark",
         "export",
     }

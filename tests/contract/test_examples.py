@@ -143,7 +143,7 @@ def test_finetune_on_the_sample(tmp_path: Path) -> None:
     done = run_module("examples.finetune", [], tmp_path, before=before)
     assert done.code == 0, done.err[-2000:]
     assert "| accuracy |" in done.out
-    assert (tmp_path / "demo/run/report.png").is_file()
+    assert (tmp_path / "demo/run/roc.png").is_file()
 
 
 def test_nearest_pictures(world: World) -> None:

@@ -268,7 +268,7 @@ def test_read_only_outputs(world: World, tmp_path: Path) -> None:
         ["index", world.tar, "-o", out / "index.parquet"],
         ["convert-embeddings", pickled, out / "vectors.npy"],
         ["convert-embeddings", pickled, out / "vectors.parquet"],
-        ["infos", out / "infos.json"],
+        ["dataset-infos", out / "infos.json"],
         ["sample", out / "sample"],
     ]
     with suppress(ImportError):

@@ -11,7 +11,6 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from support.constants import change_constant
 from support.learnable import write_world
 from support.reading import TESTS
 from support.world import World
@@ -37,8 +36,7 @@ QUICK = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true"]
 
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
-    change_constant(monkeypatch, "DRAWS", 20, of="evaluate")
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
