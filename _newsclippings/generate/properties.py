@@ -14,14 +14,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from _newsclippings.generate.entities import fold_name
 from _newsclippings.generate.entity_files import EntityTable
 from _newsclippings.generate.records import Records
 from _newsclippings.generate.rules import ALL, Method, Recipe, Rule, parse_duration
 from _newsclippings.generate.vector_files import NamedVectors
 from _newsclippings.storage import lazy_property
 from _newsclippings.tables import Int32s, Int64s, lookup
-from _newsclippings.text import printable
+from _newsclippings.text import fold_name, printable
 
 Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
