@@ -172,6 +172,13 @@ class Facts:
         vectors /= np.sqrt((vectors * vectors).sum(axis=1))[:, None]
         return vectors
 
+    @property
+    def lacks_copies(self) -> str | None:
+        """Why copies of pictures, and so the splits of a corpus, cannot be known as they were; None if they can."""
+        return next(
+            (self.absent[name] for name in ("pictures", f"vectors {self.copies_by}") if name in self.absent), None
+        )
+
     def cosines(self, query: str, against: str, ids: Int64s, others: Int64s) -> Float64s:
         """Return the cosine of each pair of vectors; NaN where one is not there."""
         scores = np.full(len(ids), np.nan)
@@ -453,7 +460,7 @@ def check_splits(found: Property, facts: Facts, groups: Groups | None, pairs: Pa
         return
     for name in ("pictures", f"vectors {facts.copies_by}"):
         if name in facts.absent:
-            found.skip(f"copies of pictures: {facts.absent[name]}")
+            found.skip(f"copies of pictures, and whose split an id is: {facts.absent[name]}")
     known = {split: {number for number in own if number in facts.place} for split, own in ids.items()}
     captions = {split: {p.caption for p in several} & known[split] for split, several in pairs.items()}
     codes = None if facts.contents is None else facts.contents.tolist()
@@ -469,7 +476,8 @@ def check_splits(found: Property, facts: Facts, groups: Groups | None, pairs: Pa
     copies = common["near copies"] = []
     for split, own in drawn.items():
         for number in own:
-            if (right := groups.split(facts.place[number])) != split:
+            known_splits = facts.shares is None or facts.lacks_copies is None
+            if known_splits and (right := groups.split(facts.place[number])) != split:
                 found.fail(f"{split}: id {number} belongs to {right}")
             others = facts.records.ids[sorted(groups.group(facts.place[number], copies=True))].tolist()
             crossing = [other for other in others if split_of.get(other, split) != split]
@@ -547,6 +555,7 @@ def check_best(found: Property, facts: Facts, groups: Groups | None, recipe: Rec
             why = facts.absent["corpus"]
         elif needs_entities and facts.entities is None:
             why = facts.absent["entities"]
+        why = why or facts.lacks_copies
         if why or groups is None or facts.records is None:
             found.skip(f"{method.name}: {why}")
             continue

@@ -354,6 +354,13 @@ def test_what_is_not_given_is_not_passed(made: Set) -> None:
     some = verify_generated(made.out, corpus=made.corpus.table, vectors=made.places["vectors"])
     assert statuses(some)["P2"] == "passed in part"
     assert statuses(some)["P7"] == "not checked"
+    text_only = {"clip_text": made.places["vectors"]["clip_text"]}  # without those by which copies were recognised
+    others = {name: place for name, place in made.places.items() if name != "vectors"}
+    for vectors in ({}, text_only):
+        without = verify_generated(made.out, vectors=vectors, **others)
+        assert without.sound, str(without)
+        assert statuses(without)["P5"] == statuses(without)["P6"] == "passed in part"
+        assert statuses(without)["P7"] == "not checked"
     with pytest.raises(DataNotFoundError, match="nowhere"):
         verify_generated(made.out, entities=made.folder / "nowhere")
     with pytest.raises(DataNotFoundError, match="has no generated config"):
