@@ -18,7 +18,7 @@ from _newsclippings.evaluate.report import FORMS, System, format_systems
 from _newsclippings.evaluate.truth import Truth, group_rows, load_truth
 from _newsclippings.facts import DEFAULT_CONFIG, SPLITS, VERSION
 from _newsclippings.storage import PlaceLike, find_place
-from _newsclippings.text import option, short_repr
+from _newsclippings.text import option, printable, short_repr
 
 CLUSTERS: Final = ("pairs", "pictures")
 MOST_KEYS: Final = 1_000  # groups of a breakdown; VisualNews has 159 topics
@@ -28,7 +28,7 @@ Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 Threshold = float | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The measures of one or several models on the same rows.
 
@@ -46,6 +46,10 @@ class Evaluation:
     only: Mapping[tuple[str, str], tuple[int, int]]
     group: Mapping[str, Any] | None
     notes: Sequence[str]
+
+    def __repr__(self) -> str:
+        names = ", ".join(system.name for system in self.systems)
+        return f"<Evaluation of {printable(names)}: print it, or see values, as_dict() and table()>"
 
     @property
     def signature(self) -> str:

@@ -86,8 +86,11 @@ def test_pictures_that_do_not_fit_are_reported_before_writing(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     needed = sum(len(row["image"]["bytes"]) for split in SPLITS for row in world.rows(split=split))
-    with pytest.raises(NoSpaceError, match=f"{needed:,} bytes are needed for the pictures, and 1,000 are free"):
+    with pytest.raises(
+        NoSpaceError, match=f"{needed:,} bytes are needed for the pictures, and 1,000 are free"
+    ) as error:
         load(world)
+    assert 'copy no pictures (streaming=True, or images="path" if they are extracted)' in str(error.value)
     assert raw_splits(load(world, images="path")) == expected_splits(world, images="path")
 
 
