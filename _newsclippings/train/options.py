@@ -66,8 +66,8 @@ EVALUATION_FLAGS: Final = {
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
 # Flags of TrainingArguments, which notices a wrong number late or never
-COUNTS: Final = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
-AMOUNTS: Final = ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "num_train_epochs")
+AT_LEAST_ONE: Final = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+AT_LEAST_ZERO: Final = ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "num_train_epochs")
 # Least values of flags
 LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1, "lora": 1}
 MOST_HIDDEN_LAYERS: Final = 100
@@ -532,10 +532,10 @@ def _check_validation(options: Options, training: TrainingArguments, given: set[
 
 def _check_numbers(training: TrainingArguments) -> None:
     """Raise `ValueError` for numbers with which nothing is trained."""
-    for name in COUNTS:
+    for name in AT_LEAST_ONE:
         if getattr(training, name) < 1:
             raise ValueError(f"--{name}: expected 1 or more, found {getattr(training, name)}.")
-    for name in AMOUNTS:
+    for name in AT_LEAST_ZERO:
         if not 0 <= getattr(training, name) < float("inf"):
             raise ValueError(f"--{name}: expected a number of 0 or more, found {getattr(training, name)}.")
     if training.max_steps < -1 or training.max_steps == 0:
