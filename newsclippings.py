@@ -31,6 +31,7 @@ from fsspec.core import url_to_fs
 
 from _newsclippings.builder import (
     INFO_FILE,
+    ConfigsByName,
     NewsCLIPpingsConfig,
     as_messages,
     check_arguments,
@@ -53,7 +54,18 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
+from _newsclippings.embed import (
+    EmbedReport,
+    Encoder,
+    EntitiesCheck,
+    EntitiesReport,
+    EntityModel,
+    VectorsReport,
+    embed,
+    entities,
+    verify_entities,
+    verify_vectors,
+)
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -71,9 +83,11 @@ from _newsclippings.errors import (
 )
 from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
+from _newsclippings.generate import GeneratedReport, GenerateReport, Method, Recipe, Rule, generate, verify_generated
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.show import show
 from _newsclippings.storage import (
     Access,
     Lock,
@@ -107,17 +121,25 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
     "Evaluation",
+    "GenerateReport",
+    "GeneratedReport",
     "HubError",
+    "Method",
     "MissingDataError",
     "MissingDependencyError",
     "NewsCLIPpings",
     "NewsCLIPpingsConfig",
     "NewsCLIPpingsError",
     "NoSpaceError",
+    "Recipe",
     "RemoteReadError",
     "RemoteWriteError",
     "Report",
+    "Rule",
     "UnsafePathError",
     "VectorsReport",
     "as_if_unlabelled",
@@ -126,9 +148,11 @@ __all__ = [
     "compute_metrics",
     "decode_small",
     "embed",
+    "entities",
     "evaluate",
     "evaluate_on",
     "find_overlap",
+    "generate",
     "join_images",
     "join_vectors",
     "load",
@@ -137,8 +161,11 @@ __all__ = [
     "predict",
     "read_embeddings",
     "read_faces",
+    "show",
     "verify",
     "verify_built",
+    "verify_entities",
+    "verify_generated",
     "verify_vectors",
 ]
 
@@ -166,6 +193,7 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         for name, description in CONFIGS.items()
     ]
     DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
+    builder_configs = ConfigsByName()
 
     config: NewsCLIPpingsConfig
 
@@ -178,6 +206,10 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         arguments = check_arguments(cache_dir, arguments)
         # Kept here, since `datasets` would pickle them
         self._access = Access(arguments.pop("storage_options", None), arguments.pop("token", None))
+        name = arguments.get("config_name")
+        if name is not None and name not in CONFIGS:  # that of a config which was generated into data_dir
+            own = NewsCLIPpingsConfig(name=name, version=VERSION, data_dir=arguments.get("data_dir"))
+            self.BUILDER_CONFIGS = [*self.BUILDER_CONFIGS, own]
         with (
             report_cache_errors(arguments.get("cache_dir") or str(datasets.config.HF_DATASETS_CACHE)),
             naming_with(self._access),

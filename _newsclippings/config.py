@@ -18,6 +18,7 @@ from _newsclippings.facts import (
     IMAGES,
     MISSING,
     SIDES,
+    SOURCE_DATASETS,
     SPLITS,
     TEXTS,
     VECTOR_DTYPES,
@@ -25,6 +26,7 @@ from _newsclippings.facts import (
     Vectors,
     columns_of,
 )
+from _newsclippings.generated import Generated, find_generated, is_name
 from _newsclippings.text import did_you_mean, option, redacted_repr, short_repr
 
 FLAGS = ("metadata", "check_images", "image_file")
@@ -66,7 +68,8 @@ class Request:
             variable NEWSCLIPPINGS_DATA_DIR, then the Hub for everything but pictures.
         visual_news: VisualNews: its folder `origin`, its `origin.tar`, a zip, or the first part of either, local or at
             a URL of which fsspec reads ranges (`https://`, `hf://`, ...); only the needed parts are fetched. A list:
-            of each picture the first location that has it. Unset: searched below data_dir.
+            of each picture the first location that has it. Or a corpus of your own: a folder with data.json in the
+            same form, or a CSV or Parquet file, see `newsclippings generate`. Unset: searched below data_dir.
         visual_news_index: an index of the (first) tar, made by `newsclippings index`; a file or a URL. Unset: the
             headers of the tar are read once.
         images: `"bytes"`: the rows hold the encoded pictures. `"path"`: the image column refers to the files of the
@@ -130,7 +133,7 @@ class Request:
 
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that cannot be used."""
-        check_name(self.name)
+        check_name(self.name, self.data_dir)
         chosen: dict[str, Collection[str]] = {
             "images": IMAGES, "missing": MISSING, "links": LINKS, "vector_dtype": VECTOR_DTYPES,
         }  # fmt: skip
@@ -165,12 +168,18 @@ class Request:
 
     def wanted_splits(self) -> list[str]:
         """Return the splits to build, in their usual order."""
+        generated = self.generated()
+        known = SPLITS if generated is None else generated.splits
         if self.splits is None:
-            return list(SPLITS)
-        given = set(map(str, _list_names("splits", self.splits, SPLITS)))
-        if not given or not given <= set(SPLITS):
-            raise bad_value("splits", self.splits, SPLITS)
+            return list(known)
+        given = set(map(str, _list_names("splits", self.splits, known)))
+        if not given or not given <= set(known):
+            raise bad_value("splits", self.splits, known)
         return [split for split in SPLITS if split in given]
+
+    def generated(self) -> Generated | None:
+        """Return the manifest of the config if `newsclippings generate` made it; None for an official one."""
+        return None if self.name in CONFIGS else find_named(self.name, self.paths()["data_dir"])
 
     def wanted_embeddings(self) -> list[str]:
         """Return the names of the columns of vectors, in order."""
@@ -203,8 +212,9 @@ class Request:
 
     def columns(self, vectors: Mapping[str, Vectors]) -> Columns:
         """Return the columns that follow from the fields, with their types; `vectors` as in `Inputs`."""
-        evidence = self.paths()["evidence"] is not None
-        return columns_of(self.images, vectors, self.metadata, self.articles, self.image_file, evidence)
+        generated, evidence = self.generated(), self.paths()["evidence"] is not None
+        names = SOURCE_DATASETS if generated is None else generated.source_datasets
+        return columns_of(self.images, vectors, self.metadata, self.articles, self.image_file, evidence, names)
 
     def paths(self) -> dict[str, Any]:
         """Return the fields that are paths or URLs, as text (visual_news: a list); None if unset or empty."""
@@ -311,14 +321,39 @@ def _check_column(name: object, value: object) -> None:
         raise ConfigError(message)
 
 
-def check_name(name: object) -> None:
-    """Raise `ConfigError` if there is no config with this name."""
+def check_name(name: object, data_dir: object = None) -> None:
+    """Raise `ConfigError` if there is no config with this name.
+
+    Args:
+        name: the name.
+        data_dir: the folder that may have a generated config; see `find_generated`.
+    """
     if not isinstance(name, str):
         do = "Pass its name, and its fields by name: NewsCLIPpings(config_name='merged_balanced', images='none')."
         message = f"config_name is a {type(name).__name__}; expected the name of a config. {do}"
         raise ConfigError(message)
     if name not in CONFIGS:
-        raise bad_value("config_name", name, CONFIGS)
+        find_named(name, check_path("data_dir", data_dir))
+
+
+def list_configs(data_dir: str | None) -> list[str]:
+    """List the official configs, and the one that was generated into a folder, if any; see `find_generated`."""
+    generated = find_generated(data_dir)
+    return [*CONFIGS] if generated is None else [*CONFIGS, generated.config]
+
+
+def find_named(name: str, data_dir: str | None) -> Generated:
+    """Return the config with this name that was generated into a folder.
+
+    Raises:
+        ConfigError: the folder has none, or one with another name.
+    """
+    generated = find_generated(data_dir)
+    if generated is None or generated.config != name:
+        known = [*CONFIGS] if generated is None else [*CONFIGS, generated.config]
+        do = " One that you generated is in its own folder: pass that as data_dir=." if is_name(name) else ""
+        raise ConfigError(f"{bad_value('config_name', name, known)}{do if generated is None else ''}")
+    return generated
 
 
 def check_option_names(given: Mapping[str, Any], known: Collection[str], unlisted: Collection[str] = ()) -> None:

@@ -4,7 +4,7 @@ Counts of rows are those of the published files. `file` marks rows that were cou
 follow from published totals (merged_balanced holds all person pairs and as many of each other sub-split).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 NAME: Final = "newsclippings"  # name of the package, its logger and its folder in caches
@@ -172,8 +172,6 @@ CITATION: Final = """\
 
 Columns = dict[str, Any]  # column -> its type, in a form that every version of `datasets` reads
 
-_LABELS = {"falsified": LABELS, "source_dataset": SOURCE_DATASETS}
-
 
 def _value(kind: str) -> Columns:
     return {"dtype": kind, "_type": "Value"}
@@ -218,6 +216,7 @@ def columns_of(
     articles: bool | str = False,
     image_file: bool = False,
     evidence: bool = False,
+    source_datasets: Iterable[str] = SOURCE_DATASETS,
 ) -> Columns:
     """Return the columns that follow from the options of a build, in order.
 
@@ -228,11 +227,13 @@ def columns_of(
         articles: True adds the column `article`, `"full"` the column `article_full`.
         image_file: add the column `image_file`.
         evidence: add the column `evidence`.
+        source_datasets: the names of the measures, of a generated config those of its methods.
     """
     columns: Columns = {}
+    labels = {"falsified": LABELS, "source_dataset": source_datasets}
     for name, (kind, _) in COLUMNS.items():
-        if name in _LABELS:
-            columns[name] = {"names": list(_LABELS[name]), "_type": "ClassLabel"}
+        if name in labels:
+            columns[name] = {"names": list(labels[name]), "_type": "ClassLabel"}
         elif name != "image" or images != "none":
             columns[name] = _IMAGE if name == "image" else _value(kind)
     columns |= {name: vector_feature(facts) for name, facts in (vectors or {}).items()}

@@ -20,6 +20,7 @@ from _newsclippings.facts import (
     HUB_FILES,
     MATCHES_ROOTS,
     OUTLETS,
+    SOURCE_DATASETS,
     SPLITS,
     VERSION,
     VISUAL_NEWS_ROOTS,
@@ -27,6 +28,7 @@ from _newsclippings.facts import (
     VISUAL_NEWS_URL,
     Vectors,
 )
+from _newsclippings.generated import OWN, Generated
 from _newsclippings.storage import (
     NO_ACCESS,
     Access,
@@ -46,8 +48,10 @@ _PACKED = ("articles.tar.gz", "articles.tgz")  # as the authors give them
 
 
 SHOWN = 5  # names of a location in an error
+TABLES = (".csv", ".parquet")  # endings of the name of a corpus in a table
 _DEEPEST = 6  # folders above the outlets that are looked into
 _MOST_FOLDERS = 500  # folders that are looked into
+AGAIN = "Get the folder again, or make it again with `newsclippings generate`."
 _PACKED_TARS = {
     ".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".tbz2": "bunzip2", ".tbz": "bunzip2", ".xz": "unxz",
     ".txz": "unxz", ".zst": "unzstd", ".tzst": "unzstd", ".lz4": "unlz4", ".7z": "7z x", ".rar": "unrar x",
@@ -81,7 +85,8 @@ class Inputs:
         config: name of the config.
         matches: split -> data/<config>/<split>.json.
         metadata: split -> metadata/<split>.json; captions come from it if there is no data.json.
-        data_json: data.json of VisualNews as a file; None if there is none. It may also be in the tar.
+        data_json: data.json of VisualNews as a file, or the table of a user's own corpus; None if there is none. It may
+            also be in the tar.
         sources: where pictures come from: of each picture the first that has it.
         tar: the first tar, even if pictures come from a folder only; None if there is none.
         tar_index: index of the tar as Parquet; None to walk its headers.
@@ -96,6 +101,7 @@ class Inputs:
         links_root: a folder below which symbolic links of a folder of pictures may lead.
         prefetch: whether the needed files of a remote tar are fetched before rows are made, and kept.
         roots: folders for the authors' files, with nothing else in them.
+        generated: the manifest of a config that `newsclippings generate` made; None for an official one.
         access: what the user passed to reach remote inputs.
         identities: location -> its `identity`, as far as it was computed.
         stamps: location -> its `storage.stamp` just before that.
@@ -118,6 +124,7 @@ class Inputs:
     links_root: str | None = None
     prefetch: bool = False
     roots: tuple[str, ...] = ()
+    generated: Generated | None = None
     access: Access = field(default=NO_ACCESS, compare=False, repr=False)
     identities: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     stamps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -149,6 +156,17 @@ class Inputs:
             evidence={split: self.evidence[split]} if self.evidence else {},
         )
 
+    @property
+    def source_datasets(self) -> tuple[str, ...]:
+        """The names of the measures: those of a generated config are its methods."""
+        return SOURCE_DATASETS if self.generated is None else self.generated.source_datasets
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the corpus is the user's own, of which the authors' files say nothing."""
+        own = self.generated is not None and self.generated.corpus == OWN
+        return own or (self.data_json is not None and is_table(self.data_json))
+
     def require_pictures(self) -> None:
         """Raise `DataNotFoundError` if VisualNews was not found."""
         if not self.sources:
@@ -156,7 +174,15 @@ class Inputs:
             raise _no_pictures(self.searched)
 
     def require_visual_news(self, config: Request) -> None:
-        """Raise `DataNotFoundError` if files of VisualNews that a config needs were not found."""
+        """Raise `DataNotFoundError` if files of VisualNews that a config needs were not found.
+
+        Raises:
+            ConfigError: it needs files that a corpus of one's own does not have.
+        """
+        if self.is_own and (config.needs_metadata or config.articles):
+            named = option("metadata", True) if config.metadata else option("articles", config.articles)
+            message = f"{named} is of VisualNews, and this corpus is another. Leave it out."
+            raise ConfigError(message)
         if config.needs_origin:
             self.require_pictures()
         if config.articles == FULL and self.full_articles is None:
@@ -296,6 +322,7 @@ def find_inputs(
     splits, paths = config.wanted_splits(), config.paths()
     data_dir, visual_news_index = paths["data_dir"], paths["visual_news_index"]
     data_dir = data_dir or os.environ.get(ENV_DATA_DIR) or None
+    generated = config.generated()
 
     def name_data_dir(place: str) -> str:
         return option("data_dir", place) if paths["data_dir"] else f"{ENV_DATA_DIR}={place!r}"
@@ -306,12 +333,20 @@ def find_inputs(
         raise ConfigError(message)
     data_dir, visual_news_index, links_root = map(_absolute, (data_dir, visual_news_index, paths["links_root"]))
     given = [place for each in paths["visual_news"] or [] if (place := _absolute(each))]
-    below = [f"{_join(data_dir, root)}/{name}" for root in VISUAL_NEWS_ROOTS for name in _NAMES] if data_dir else []
+    data_dirs = [data_dir] if data_dir else []
+    if generated is not None and (other := _absolute(os.environ.get(ENV_DATA_DIR))) and not is_url(other):
+        data_dirs = [*dict.fromkeys([*data_dirs, other])]  # data_dir has only the matches of a generated config
+    below = [f"{_join(folder, r)}/{name}" for folder in data_dirs for r in VISUAL_NEWS_ROOTS for name in _NAMES]
+    table = _find_table(given)
+    given = [os.path.dirname(table)] if table is not None else given
     expanded = [*dict.fromkeys(place for each in given for place in _expand_visual_news(each))]
+    expanded = given if table is not None else expanded
     searched = expanded if given else below
     folders = [place for place in searched if os.path.isdir(place)]
     files = [place for place in searched if place not in folders]
-    with_pictures = {place: root for place in folders if (root := _find_outlets(place)) is not None}
+    with_pictures = {place: place for place in folders if table is not None or _is_own(place)}
+    if table is None:
+        with_pictures |= {place: root for place in folders if (root := _find_outlets(place)) is not None}
     if given:
         present = [place for place in files if is_url(place) or _find_file([place], on_misplaced)]
         kinds = [_make_source(p, with_pictures, None) for p in searched if p in present or p in with_pictures]
@@ -321,8 +356,9 @@ def find_inputs(
     else:
         tar = _find_file(files, on_misplaced)
         sources = [_make_source(place, with_pictures, None) for place in [*with_pictures, *([tar] if tar else [])][:1]]
-        if not sources and data_dir is not None:
-            inside = [place for root in VISUAL_NEWS_ROOTS[:2] for place in _list_archives(_join(data_dir, root))]
+        if not sources:
+            folders_inside = [_join(folder, root) for folder in data_dirs for root in VISUAL_NEWS_ROOTS[:2]]
+            inside = [place for folder in folders_inside for place in _list_archives(folder)]
             sources = [_make_source(place, {}, None) for place in inside]
             tar = next((source.location for source in sources if source.kind == "tar"), None)
     sources = [replace(s, index=visual_news_index if s.location == tar else None) for s in sources]
@@ -338,17 +374,22 @@ def find_inputs(
         places += [folder for folder in below if os.path.isdir(folder)]
         if len(given) == 1 and given[0] == tar and not is_url(tar):  # data.json may be extracted beside it
             places.append(os.path.join(os.path.dirname(tar), "origin"))
-    data_json = _find_file([os.path.join(folder, "data.json") for folder in places], on_misplaced)
+    data_json = table or _find_file([os.path.join(folder, "data.json") for folder in places], on_misplaced)
 
-    full_searched = _list_full_articles(data_dir, given) if config.articles == FULL else []
+    full_searched = _list_full_articles(data_dirs, given) if config.articles == FULL else []
 
     def find_authors_file(*names: str) -> str:
         """Find a file below data_dir under any of its names, else on the Hub under the first."""
-        roots = [_join(data_dir, root) for root in MATCHES_ROOTS] if data_dir else []
+        own = generated is not None and generated.corpus == OWN  # of which the authors' files say nothing
+        roots = [_join(folder, root) for folder in data_dirs[: 1 if own else None] for root in MATCHES_ROOTS]
         local = _find_file([f"{root}/{name}" for name in names for root in roots], on_misplaced)
         return local or f"{HUB_FILES}/{names[0]}"
 
     evidence = _absolute(paths["evidence"])
+    if evidence is not None and generated is not None:
+        named = option("evidence", without_secrets(evidence))
+        message = f"{named} is for the rows of official configs, and {config.name} has others. Leave it out."
+        raise ConfigError(message)
     if evidence is not None and is_url(evidence):
         message = f"{option('evidence', without_secrets(evidence))} is a URL; expected a local folder. Copy it here."
         raise ConfigError(message)
@@ -356,6 +397,9 @@ def find_inputs(
     if config.vector_dtype == "float16" and not any(files.facts.dtype == "float16" for files in own.values()):
         raise unused_option(option("vector_dtype", "float16"), "None of your own vectors are stored as float16.")
     matches = {split: find_authors_file(f"data/{config.name}/{SPLITS[split]}.json") for split in splits}
+    if generated is not None and (absent := [split for split, place in matches.items() if is_url(place)]):
+        message = f"{data_dir} has no matches of {config.name}/{absent[0]}, which its manifest.json names. {AGAIN}"
+        raise DataNotFoundError(message)
     if data_dir is not None and not any([*folders, *sources, tar, data_json]) and all(map(is_url, matches.values())):
         _check_packed_beside(searched)
         raise _nothing_there(name_data_dir(data_dir), data_dir)
@@ -386,7 +430,8 @@ def find_inputs(
         full_articles=_find_full_articles(full_searched, on_misplaced),
         full_searched=tuple(full_searched),
         evidence=find_evidence(evidence, splits) if evidence is not None else {},
-        roots=tuple(_join(data_dir, root) for root in MATCHES_ROOTS if root) if data_dir else (),
+        roots=tuple(_join(folder, root) for folder in data_dirs for root in MATCHES_ROOTS if root),
+        generated=generated,
         access=access,
     )
 
@@ -399,9 +444,45 @@ def find_full_matches(config: Request) -> list[str]:
     return [place for place in places if os.path.isfile(place)]
 
 
-def _list_full_articles(data_dir: str | None, visual_news: Sequence[str]) -> list[str]:
+def is_table(location: str) -> bool:
+    """Check by its name whether a location of VisualNews is the table of a user's own corpus."""
+    return location.lower().endswith(TABLES)
+
+
+def _find_table(given: Sequence[str]) -> str | None:
+    """Return the table among the locations of VisualNews; None if there is none.
+
+    Raises:
+        ConfigError: there are other locations, too, or it is a URL.
+        DataNotFoundError: it does not exist.
+    """
+    tables = [place for place in given if is_table(place)]
+    if not tables:
+        return None
+    named = option("visual_news", without_secrets(tables[0]))
+    if len(given) > 1:
+        message = f"{named} is the table of a corpus, so the pictures are beside it. Pass no other location."
+        raise ConfigError(message)
+    if is_url(tables[0]):
+        message = f"{named}: the table of a corpus is read on this machine. Fetch it with its pictures."
+        raise ConfigError(message)
+    if not os.path.isfile(tables[0]):
+        message = f"{named} is not a file. Correct the path."
+        raise DataNotFoundError(message)
+    return tables[0]
+
+
+def _is_own(folder: str) -> bool:
+    """Check whether a folder has data.json and folders with pictures, as a corpus in VisualNews's form."""
+    if not os.path.isfile(os.path.join(folder, "data.json")) or not os.access(folder, os.R_OK):
+        return False
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() and entry.name != "articles" for entry in entries)
+
+
+def _list_full_articles(data_dirs: Sequence[str], visual_news: Sequence[str]) -> list[str]:
     """List the places where the original articles may be: below data_dir, in the folder visual_news=, or beside it."""
-    folders = [_join(data_dir, root) for root in VISUAL_NEWS_ROOTS] if data_dir else []
+    folders = [_join(folder, root) for folder in data_dirs for root in VISUAL_NEWS_ROOTS]
     for place in visual_news:
         if not is_url(place):
             folders = [place, os.path.dirname(place), *folders]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ _BOOLEANS = {"True": True, "False": False, "true": True, "false": False}
 _DO = "Fetch the file again from the authors' Hub repository."
 
 
-def read_matches(location: str, config: str, access: Access = NO_ACCESS) -> pa.Table:
+def read_matches(
+    location: str, config: str, access: Access = NO_ACCESS, names: Sequence[str] = SOURCE_DATASETS
+) -> pa.Table:
     """Read one file of matches.
 
     Args:
@@ -38,25 +41,26 @@ def read_matches(location: str, config: str, access: Access = NO_ACCESS) -> pa.T
             names that the rows' `source_dataset` indexes (a list, or an object with the keys "0", "1", ...).
         config: the config it belongs to. If no row has a `source_dataset`, all pairs are of this config.
         access: what the user passed to reach a URL.
+        names: the names of the measures, of a generated config those of its methods.
 
     Returns:
-        Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes
-        `SOURCE_DATASETS`, whatever the order of the file's own names; null if it is unknown. In the file, `falsified`
-        may be bool or 0/1, and `similarity_score` integer or float. A column may also have its integers as floats or
-        text, or its booleans as text, if all rows do. Other keys of rows are ignored.
+        Arrow table of `SCHEMA`, one row per match, in the order of the file. `source_dataset` indexes `names`,
+        whatever the order of the file's own names; null if it is unknown. In the file, `falsified` may be bool or 0/1,
+        and `similarity_score` integer or float. A column may also have its integers as floats or text, or its booleans
+        as text, if all rows do. Other keys of rows are ignored.
 
     Raises:
         BadFileError: the file is not such JSON; the message names the row.
     """
     text = read_json_text(location, access)
-    rows, names = _read_fast(text) or _read_exact(text, location)
+    rows, given = _read_fast(text) or _read_exact(text, location)
     if not len(rows):
         raise bad_file(location, "at least one match in 'annotations'", "an empty list", _DO)
     source = rows["source_dataset"].combine_chunks()
-    if source.null_count == len(source) and config in SOURCE_DATASETS:
-        source = as_array(np.full(len(rows), SOURCE_DATASETS.index(config), np.int64))
+    if source.null_count == len(source) and config in names:
+        source = as_array(np.full(len(rows), names.index(config), np.int64))
     else:
-        codes = _index_names(names, location)
+        codes = _index_names(given, names, location)
         known = values_of(source.drop_null())
         if len(known) and not (known.min() >= 0 and known.max() < len(codes)):
             wrong = int(known.min()) if known.min() < 0 else int(known.max())
@@ -65,16 +69,16 @@ def read_matches(location: str, config: str, access: Access = NO_ACCESS) -> pa.T
     return rows.set_column(SCHEMA.get_field_index("source_dataset"), "source_dataset", source)
 
 
-def _index_names(names: Any, location: str) -> list[int]:
-    """Convert `source_datasets` of a file: the position of each of its names in `SOURCE_DATASETS`."""
-    if names is None or names in ({}, []):
-        return list(range(len(SOURCE_DATASETS)))
-    if isinstance(names, dict) and set(names) == {str(k) for k in range(len(names))}:
-        names = [names[str(k)] for k in range(len(names))]
-    if not isinstance(names, list) or not set(map(str, names)) <= set(SOURCE_DATASETS) or len(set(names)) < len(names):
-        expected = f"source_datasets as a list, or an object with keys '0', '1', ..., of {', '.join(SOURCE_DATASETS)}"
-        raise bad_file(location, expected, repr(names)[:120], _DO)
-    return [SOURCE_DATASETS.index(name) for name in names]
+def _index_names(given: Any, names: Sequence[str], location: str) -> list[int]:
+    """Convert `source_datasets` of a file: the position in `names` of each that is given."""
+    if given is None or given in ({}, []):
+        return list(range(len(names)))
+    if isinstance(given, dict) and set(given) == {str(k) for k in range(len(given))}:
+        given = [given[str(k)] for k in range(len(given))]
+    if not isinstance(given, list) or not set(map(str, given)) <= set(names) or len(set(given)) < len(given):
+        expected = f"source_datasets as a list, or an object with keys '0', '1', ..., of {', '.join(names)}"
+        raise bad_file(location, expected, repr(given)[:120], _DO)
+    return [names.index(name) for name in given]
 
 
 def _read_fast(text: bytes) -> tuple[pa.Table, Any] | None:

@@ -11,7 +11,13 @@ from _newsclippings.builder.cache import (
     save_proof,
     save_reports,
 )
-from _newsclippings.builder.config import NewsCLIPpingsConfig, check_arguments, dataset_info, naming_with
+from _newsclippings.builder.config import (
+    ConfigsByName,
+    NewsCLIPpingsConfig,
+    check_arguments,
+    dataset_info,
+    naming_with,
+)
 from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.load import load
@@ -21,6 +27,7 @@ from _newsclippings.builder.vectors import join_vectors
 
 __all__ = [
     "INFO_FILE",
+    "ConfigsByName",
     "NewsCLIPpingsConfig",
     "as_messages",
     "check_arguments",

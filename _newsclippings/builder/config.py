@@ -25,6 +25,23 @@ _FEATURES_DO = "Take some columns with select_columns(), or change their types w
 LARGEST_ID = 2_000_000  # a little more than the largest id of VisualNews
 
 
+def describe_config(config: Request) -> str:
+    """Return the description of an official config, or of one that was generated."""
+    generated = config.generated()
+    return CONFIGS[config.name] if generated is None else generated.description
+
+
+class ConfigsByName:
+    """The attribute `builder_configs` of a builder: of the class the official ones, of an instance also its own.
+
+    `datasets` looks the config of an instance up there, and has it for the class only.
+    """
+
+    def __get__(self, instance: Any, owner: Any) -> dict[str, datasets.BuilderConfig]:
+        """Return name -> config."""
+        return {config.name: config for config in (owner if instance is None else instance).BUILDER_CONFIGS}
+
+
 @dataclass(repr=False)
 class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
     """Options of a build of NewsCLIPpings, for `datasets`; the fields are those of `Request`.
@@ -41,10 +58,10 @@ class NewsCLIPpingsConfig(Request, datasets.BuilderConfig):
 
     def check(self) -> None:
         """Raise `ConfigError` if a field has a value that cannot be used or has no effect."""
-        check_name(self.name)
+        check_name(self.name, self.data_dir)
         if str(self.version) != VERSION:
             raise unused_option(f"version={short_repr(self.version)}", f"This package builds version {VERSION} only.")
-        if self.description not in (None, CONFIGS[self.name]):
+        if self.description not in (None, describe_config(self)):
             raise unused_option(f"description={short_repr(self.description)}", "Each config has its own description.")
         if not (self.data_files is None or _is_no_files(self.data_files)):
             raise unused_option("data_files=")
@@ -143,7 +160,7 @@ def check_arguments(positional: tuple[Any, ...], given: dict[str, Any]) -> dict[
             raise ConfigError(message)
         given["config_name"] = name
     if given.get("config_name") is not None:
-        check_name(given["config_name"])
+        check_name(given["config_name"], given.get("data_dir"))
     if given.get("features") is not None:
         given["features"] = _as_features(given["features"])
     if given.get("cache_dir") is not None:

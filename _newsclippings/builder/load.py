@@ -81,7 +81,7 @@ def load(
             )
             raise ConfigError(message)
     else:
-        check_name(config)
+        check_name(config, fields.get("data_dir"))
         if splits is not None:
             if fields.get("splits") is not None:
                 message = f"split={short_repr(split)} names what is built, too. Leave splits= out."

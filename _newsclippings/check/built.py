@@ -3,8 +3,6 @@
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 
-from tqdm.auto import tqdm
-
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import SHARED_PICTURES
@@ -25,8 +23,10 @@ from _newsclippings.folder import (
     Manifest,
     ShardEntry,
     croissant_text,
+    find_configs,
     is_chart,
     is_hidden,
+    order_configs,
     other_content,
     refuse_foreign_content,
     sha256_of,
@@ -39,6 +39,7 @@ from _newsclippings.storage import (
     find_place,
     has_content,
     map_ahead,
+    progress_bar,
     size_of,
     unreadable_file,
 )
@@ -63,7 +64,8 @@ def verify_built(folder: PlaceLike) -> Report:
     if not root.is_dir():
         report.note_fault(True, str(root), f"{root} is not a folder. Pass a folder that `newsclippings build` wrote.")
     built = BuiltFolder.open_partly(root)
-    configs = [config for config in ALL_CONFIGS if (root / config).is_dir() and not _was_removed(root / config)]
+    candidates = order_configs({*ALL_CONFIGS, *find_configs(root)})
+    configs = [config for config in candidates if (root / config).is_dir() and not _was_removed(root / config)]
     if root.is_dir() and not configs:
         report.note_fault(
             True, str(root), f"{root} has no config in it. Pass a folder that `newsclippings build` wrote."
@@ -132,7 +134,7 @@ def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[
     title = f"SHA-256 of {printable(manifest.config)}"
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None) as bar,
+        progress_bar(total=total, desc=title, unit="B", unit_scale=True) as bar,
     ):
         shards = sorted(readable, key=lambda shard: shard.name)
         for shard, digest in map_ahead(pool, lambda shard: _digest(built.root / shard.path), shards, 2 * THREADS):
@@ -199,7 +201,7 @@ def _check_beside(report: Report, built: BuiltFolder) -> None:
 
 def _check_names(report: Report, built: BuiltFolder) -> None:
     """Note everything that neither `build` nor `stats` writes beside the configs."""
-    folders = {*ALL_CONFIGS, CHARTS_FOLDER}
+    folders = {*ALL_CONFIGS, *built.manifests, *built.problems, CHARTS_FOLDER}
     files = {*BESIDE} - (set() if built.has_pictures else {PAIRS_FILE})
     for name in sorted(file.name for file in built.root.iterdir()):
         file = built.root / name
@@ -215,7 +217,7 @@ def _check_sums(report: Report, built: BuiltFolder) -> None:
     root, sums = built.root, {}
     with report.collecting(str(root / SUMS)):
         sums = built.read_sums()
-    known = {*(f"{config}/{MANIFEST}" for config in ALL_CONFIGS), PAIRS_FILE}
+    known = {*(f"{config}/{MANIFEST}" for config in (*ALL_CONFIGS, *built.manifests)), PAIRS_FILE}
     for name, expected in sums.items():  # a name could lead out of the folder
         if (name in known or is_chart(name)) and (root / name).is_file():
             do = AGAIN if name.endswith(MANIFEST) else BUILD_AGAIN if name == PAIRS_FILE else _draw_again(root)

@@ -13,8 +13,8 @@ import pyarrow as pa
 from _newsclippings.check.digests import check_digests
 from _newsclippings.check.report import SHOWN, VERIFY_AGAIN, Report
 from _newsclippings.check.rules import check_pictures, check_rows, check_splits
-from _newsclippings.config import Request, bad_value, check_locations, check_path
-from _newsclippings.corpus import Corpus
+from _newsclippings.config import Request, bad_value, check_locations, check_path, list_configs
+from _newsclippings.corpus import Corpus, check_records
 from _newsclippings.errors import DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, SPLITS
 from _newsclippings.folder import rows_of
@@ -23,7 +23,7 @@ from _newsclippings.matches import read_matches
 from _newsclippings.pictures import Layout, Pictures, PictureSources
 from _newsclippings.rows import JoinedSplit, join, raise_if_incomplete, wanted_ids
 from _newsclippings.storage import Access, LocalFile, cache_folder, free_bytes, is_url
-from _newsclippings.tables import Int32s, Int64s, int64s, lookup, one_chunk
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, one_chunk
 from _newsclippings.tar import BLOCK, TarArchive, check_magic, damaged_tar, longest_end, walk_headers
 from _newsclippings.text import option, without_secrets
 from _newsclippings.vectors import read_embedding_ids
@@ -76,9 +76,10 @@ def verify(
     if configs is not None and not isinstance(configs, Iterable):
         raise bad_value("configs", configs, CONFIGS)
     configs = [configs] if isinstance(configs, str) else list(configs or ())
+    known = list_configs(check_path("data_dir", data_dir))
     for config in configs:
-        if config not in CONFIGS:
-            raise bad_value("configs", config, CONFIGS)
+        if config not in known:
+            raise bad_value("configs", config, known)
     for flag, value in (("embeddings", embeddings), ("checksums", checksums)):
         if not isinstance(value, bool):
             raise bad_value(flag, value, (True, False))
@@ -88,14 +89,14 @@ def verify(
     places["visual_news"] = check_locations(visual_news)
     chosen = configs or _list_local_configs(places["data_dir"])
     kinds = list(EMBEDDINGS) if embeddings else []
-    requests = [Request(config, embeddings=kinds, links=links, **places) for config in CONFIGS if config in chosen]
+    requests = [Request(config, embeddings=kinds, links=links, **places) for config in known if config in chosen]
     found = {
         request.name: inputs for request in requests if (inputs := _find_inputs(report, request, access)) is not None
     }
     matches = _read_matches(report, found)
     cache = Path(cache_dir or cache_folder(), "newsclippings")
     if found:
-        _RowCheck(report, next(iter(found.values())), matches, cache).run(images, checksums)
+        _RowCheck(report, found, matches, cache).run(images, checksums)
     if embeddings:
         _check_embeddings(report, found, matches)
     if checksums:
@@ -120,7 +121,7 @@ def verify(
 def _list_local_configs(data_dir: str | None) -> list[str]:
     """List the configs whose matches are all on this machine; merged_balanced if there is none."""
     local = []
-    for config in CONFIGS:
+    for config in list_configs(data_dir):
         try:
             matches = find_inputs(Request(config, data_dir=data_dir)).matches
         except DataNotFoundError:
@@ -168,26 +169,27 @@ def _read_matches(report: Report, found: dict[str, Inputs]) -> dict[Key, pa.Tabl
         for split, location in inputs.matches.items():
             _list_file(report, f"matches of {config}/{split}", location)
             with report.collecting(without_secrets(location)):
-                matches[config, split] = read_matches(location, config, inputs.access)
+                matches[config, split] = read_matches(location, config, inputs.access, inputs.source_datasets)
     for (config, split), table in matches.items():
-        report.counts.setdefault(config, {})[split] = check_rows(report, config, split, table)
-    check_splits(report, matches)
+        report.counts.setdefault(config, {})[split] = check_rows(report, found[config], split, table)
+    check_splits(report, matches, found)
     return matches
 
 
 class _RowCheck:
     """Join matches with their records and pictures, as a build does, and report what is missing or damaged."""
 
-    def __init__(self, report: Report, inputs: Inputs, matches: dict[Key, pa.Table], cache: Path) -> None:
+    def __init__(self, report: Report, found: dict[str, Inputs], matches: dict[Key, pa.Table], cache: Path) -> None:
         """Open nothing.
 
         Args:
             report: receives the faults and counts.
-            inputs: where the inputs are; those that the configs share count.
+            found: config -> where its inputs are; those that the configs share count.
             matches: the matches that could be read.
             cache: folder for indexes of tars.
         """
-        self.report, self.inputs, self.matches = report, inputs, matches
+        inputs = [*found.values()][-1]  # that of a generated config, which may have its own corpus
+        self.report, self.inputs, self.matches, self._found = report, inputs, matches, found
         self.unreadable: dict[str, NewsCLIPpingsError] = {}  # path of each picture that may not be read -> why
         self.sources = PictureSources(inputs, cache, kept=False, whole=False, report=self.unreadable.__setitem__)
         from_archives = any(source.kind != "folder" for source in inputs.sources)
@@ -295,6 +297,8 @@ class _RowCheck:
                 records = dict(self.corpus.read_records(wanted))
         known = [int64s(table["id"]) for table in records.values()]
         for split, ids in wanted.items():
+            if self.inputs.is_own:
+                break  # the authors' metadata say nothing about it
             location = self.inputs.metadata[split]
             _list_file(self.report, f"metadata of {split}", location)
             if not is_url(location):
@@ -310,6 +314,9 @@ class _RowCheck:
         """Join a split into the same rows as a build; return the records whose pictures they need."""
         searched = f"pictures {self.inputs.places or 'nowhere'}, records of data.json or metadata"
         rows = join(matches, records)
+        with self.report.collecting(f"{config}/{split}: records"):
+            used = lookup(int64s(records["id"]), wanted_ids(matches))
+            check_records(self._found[config], split, records.take(as_array(used[used >= 0])))
         pictures = self._look_for_pictures(split, records, rows.image_row)
         joined = JoinedSplit(config, split, rows, "bytes", "null", pictures, searched=searched)
         counts = self.report.counts[config][split]

@@ -6,7 +6,7 @@ import click
 
 from _newsclippings.cli.options import (
     FORMAT,
-    SOME_CONFIGS,
+    OFFICIAL_CONFIGS,
     Choice,
     OutPath,
     errors_in_a_line,
@@ -19,7 +19,7 @@ from _newsclippings.facts import EMBEDDINGS
 
 @click.command(short_help="Fetch the authors' files from the Hub, and check them.")
 @click.argument("folder", metavar="DIR", type=OutPath(file_okay=False))
-@SOME_CONFIGS
+@OFFICIAL_CONFIGS
 @click.option(
     "--embeddings",
     type=Choice([*EMBEDDINGS, "all"]),

@@ -30,11 +30,15 @@ def _parse_thresholds(_: click.Context, parameter: click.Parameter, given: tuple
 @click.option(
     "--data-dir",
     type=click.Path(),
+    is_eager=True,  # before --config, whose value it may have
     envvar="NEWSCLIPPINGS_DATA_DIR",
     help="Folder with news_clippings/, for the true labels. Unset: the matches are downloaded from the Hub.",
 )
 @click.option(
-    "--built", type=PlacePath(), help="A folder that `newsclippings build` wrote, for the true labels, instead."
+    "--built",
+    type=PlacePath(),
+    is_eager=True,
+    help="A folder that `newsclippings build` wrote, for the true labels, instead.",
 )
 @click.option(
     "--on",

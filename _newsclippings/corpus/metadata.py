@@ -1,5 +1,6 @@
 """The authors' metadata of articles, metadata/<split>.json: title, time, entities, and whether there is a person."""
 
+import functools
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.corpus.records import corpus_schema, pick_records, refused_path, with_normal_paths
 from _newsclippings.errors import bad_file
-from _newsclippings.storage import BadNameError, Stream, normalise_paths
+from _newsclippings.storage import BadNameError, FileSlice, LocalFile, Stream, normalise_paths
 from _newsclippings.tables import Int64s, array_of, as_array, int64s, lookup, one_chunk, table_of, values_of
 
 _ENTITIES = pa.list_(pa.struct([("text", pa.string()), ("label", pa.string())]))
@@ -48,7 +49,11 @@ class _BadRecordError(ValueError):
 
 
 def read_metadata(
-    open_file: Callable[[], Stream], location: str, wanted: Int64s | None, articles: bool = False
+    open_file: Callable[[], Stream],
+    location: str,
+    wanted: Int64s | None,
+    articles: bool = False,
+    as_in_file: bool = False,
 ) -> pa.Table:
     """Read the wanted records of metadata/<split>.json with their metadata.
 
@@ -57,9 +62,10 @@ def read_metadata(
         location: as in `read_corpus`.
         wanted: as in `read_corpus`.
         articles: as in `read_corpus`.
+        as_in_file: whether all records (`wanted` is None) are in the order of the file, and not sorted by id.
 
     Returns:
-        Arrow table, sorted by id: the columns of `corpus_schema` and a column `metadata` of `STRUCT`.
+        Arrow table: the columns of `corpus_schema` and a column `metadata` of `STRUCT`.
 
     Raises:
         BadFileError: the file, or a wanted record, is malformed.
@@ -71,11 +77,17 @@ def read_metadata(
         return table_of(records, schema).append_column("metadata", _make_structs(records))
 
     try:
-        table = pick_records(open_file, location, wanted, schema, make_table)
+        table = pick_records(open_file, location, wanted, schema, make_table, as_in_file)
     except _BadRecordError as error:
         record_id, expected, found = error.args
         raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None
     return with_normal_paths(table, location)
+
+
+def read_metadata_file(path: str) -> pa.Table:
+    """Read all records of a file of metadata on this machine, with their metadata; see `read_metadata`."""
+    file = LocalFile(path, read_ahead=True)
+    return read_metadata(functools.partial(FileSlice, file, 0, file.size), path, None)
 
 
 def with_full_articles(records: pa.Table, metadata: pa.Table, location: str) -> pa.Table:

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.corpus.metadata import read_metadata
-from _newsclippings.corpus.records import read_corpus
-from _newsclippings.errors import BadFileError
+from _newsclippings.corpus.own_table import read_own_table
+from _newsclippings.corpus.records import SCHEMA, read_corpus
+from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import SPLITS
-from _newsclippings.inputs import Inputs
+from _newsclippings.inputs import Inputs, is_table
 from _newsclippings.storage import FileSlice, LocalFile, Stream, ZipArchive, lazy_property, local_copy
 from _newsclippings.tables import Int64s, as_array, int64s, lookup, unique_ids
 from _newsclippings.tar import TarArchive, describe_damage
@@ -95,7 +96,7 @@ class Corpus:
         every: pa.Table | None = None  # records of all splits
         if self.data_json is not None:
             ids = unique_ids(*wanted.values())
-            every = read_corpus(self.data_json, self._name_data_json(), ids, self._articles)
+            every = self._read_data_json(ids)
         for split, ids in wanted.items():
             table = self.read_metadata(split, ids, self._with_metadata) if every is None else _take(every, ids)
             tars = [archive for archive in self._archives.values() if isinstance(archive, TarArchive)]
@@ -105,18 +106,34 @@ class Corpus:
     def read_all(self) -> pa.Table:
         """Read all records: of data.json, or of the metadata of all splits; sorted by id, as of `read_records`."""
         if self.data_json is not None:
-            return read_corpus(self.data_json, self._name_data_json(), None, self._articles)
+            return self._read_data_json(None)
         tables = [self.read_metadata(split, None, with_metadata=False) for split in self._inputs.metadata]
         every = pa.concat_tables(tables).combine_chunks()
         return every.take(as_array(np.unique(int64s(every["id"]), return_index=True)[1]))
+
+    def _read_data_json(self, wanted: Int64s | None) -> pa.Table:
+        """Read records of data.json, or of the table of a user's own corpus."""
+        location = self._inputs.data_json
+        if location is not None and is_table(location):
+            return read_own_table(location, wanted).select(SCHEMA.names)
+        if self.data_json is None:
+            message = "There is no data.json. Pass visual_news=."
+            raise ConfigError(message)
+        return read_corpus(self.data_json, self._name_data_json(), wanted, self._articles)
 
     def read_metadata(self, split: str, wanted: Int64s | None, with_metadata: bool = True) -> pa.Table:
         """Read records of metadata/<split>.json (None: all), with or without a column `metadata`."""
         read = read_metadata if with_metadata else read_corpus
         articles = self._articles and self.data_json is None
+        return read(*self._open_metadata(split), wanted, articles)
+
+    def read_metadata_in_order(self, split: str) -> pa.Table:
+        """Read all records of metadata/<split>.json with a column `metadata`, in the order of the file."""
+        return read_metadata(*self._open_metadata(split), None, as_in_file=True)
+
+    def _open_metadata(self, split: str) -> tuple[Open, str]:
         location = self._inputs.metadata[split]
-        copy = local_copy(location, self._cache / "downloads", access=self._inputs.access)
-        return read(_open_whole(copy), location, wanted, articles)
+        return _open_whole(local_copy(location, self._cache / "downloads", access=self._inputs.access)), location
 
     def _name_data_json(self) -> str:
         """Name data.json in errors."""
@@ -126,6 +143,8 @@ class Corpus:
         """Name the file that the records of a split come from, without its folder."""
         if self.data_json is None:
             return f"metadata/{SPLITS[split]}.json"
+        if self._inputs.data_json is not None and is_table(self._inputs.data_json):
+            return os.path.basename(self._inputs.data_json)
         tar = os.path.basename(without_secrets(self._archive or ""))
         return "data.json" if self._inputs.data_json else f"data.json in {tar}"
 

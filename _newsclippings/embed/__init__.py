@@ -1,8 +1,22 @@
-"""Encode pictures and captions with the encoder of your choice."""
+"""Encode pictures and captions with the encoder of your choice, and find the entities of captions."""
 
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.encoders import open_encoder
+from _newsclippings.embed.entity_models import EntityModel
 from _newsclippings.embed.make import EmbedReport, embed
+from _newsclippings.embed.make_entities import EntitiesCheck, EntitiesReport, entities, verify_entities
 from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
-__all__ = ["EmbedReport", "Encoder", "VectorsReport", "embed", "open_encoder", "verify_vectors"]
+__all__ = [
+    "EmbedReport",
+    "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
+    "VectorsReport",
+    "embed",
+    "entities",
+    "open_encoder",
+    "verify_entities",
+    "verify_vectors",
+]

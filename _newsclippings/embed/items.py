@@ -27,6 +27,7 @@ from _newsclippings.text import option, printable, short_repr
 ALL = "all"
 CONFIG = "config:"
 DEFAULT_IDS = f"{CONFIG}{DEFAULT_CONFIG}"
+TEXTS = "texts_sha256"  # in the plan, beside the facts of the model
 _TEXTS = {"pictures": "image_path", "captions": "caption"}
 _MOST_BYTES = 1 << 30  # of a list of ids
 _BLOCK = 1 << 16  # texts that are hashed at a time
@@ -64,7 +65,7 @@ class Items:
 
     def hash_ids(self) -> str:
         """Return the SHA-256 of the ids, as in the plan."""
-        return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
+        return hash_ids(self.ids)
 
     def hash_texts(self) -> str:
         """Return a SHA-256 of the paths or captions, by which another corpus with the same ids is noticed."""
@@ -74,12 +75,20 @@ class Items:
         return digest.hexdigest()
 
 
-def find_config(ids: object) -> str:
-    """Return the config whose matches are read for `ids`; the default one for those that need no matches."""
+def hash_ids(ids: Int64s) -> str:
+    """Return the SHA-256 of ids, as in the plan."""
+    return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
+
+
+def find_config(ids: object, data_dir: object = None) -> str:
+    """Return the config whose matches are read for `ids`; the default one for those that need no matches.
+
+    A generated config is looked for in data_dir.
+    """
     if not isinstance(ids, str) or not ids.startswith(CONFIG):
         return DEFAULT_CONFIG
     name = ids.removeprefix(CONFIG)
-    check_name(name)
+    check_name(name, data_dir)
     return name
 
 
@@ -99,7 +108,10 @@ def find_items(of: str, ids: str | os.PathLike[str] | Iterable[int], inputs: Inp
         records = corpus.read_all()
         return Items(of, *_pick(records, int64s(records["id"]), of))
     if isinstance(ids, str) and ids.startswith(CONFIG):
-        matches = {split: read_matches(file, inputs.config, inputs.access) for split, file in inputs.matches.items()}
+        matches = {
+            split: read_matches(file, inputs.config, inputs.access, inputs.source_datasets)
+            for split, file in inputs.matches.items()
+        }
         wanted = {split: unique_ids(int64s(table[SIDES[of]])) for split, table in matches.items()}
     else:
         given = np.unique(_read_ids(ids))

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.config import Request
+from _newsclippings.config import Request, check_name
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats
 from _newsclippings.facts import NAME, ROWS, SOURCE_DATASETS
 from _newsclippings.folder import BuiltFolder, refuse_foreign_content
+from _newsclippings.generated import is_name
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.storage import Place, cache_folder, is_url, local_copy
@@ -39,7 +40,7 @@ class Truth:
         image_ids: int64 (N,), of the pictures.
         falsified: bool (N,).
         similarity: float64 (N,), the value of the measure that made the pair.
-        source: int64 (N,), position in `SOURCE_DATASETS`; -1 if unknown.
+        source: int64 (N,), position in `SOURCE_DATASETS`, or among the methods of a generated config; -1 if unknown.
         groups: breakdown -> key of each row.
         left_out: why breakdowns are left out, as one sentence; empty if none is.
         places: the files and folders that were read.
@@ -132,9 +133,11 @@ def load_truth(
         ConfigError: a name is unknown, or the folder does not have the split.
         NewsCLIPpingsError: a file is missing or damaged.
     """
-    request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
     if built is not None:
+        if not is_name(config):  # that of a generated config is in the folder, or not
+            check_name(config)
         return _from_folder(BuiltFolder.open(built), config, split)
+    request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
     return _from_matches(request, split, groups)
 
 
@@ -150,8 +153,11 @@ def make_truth(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> Tr
         np.array([row[name] for row in rows], np.int64) for name in ("index", "id", "image_id", "falsified")
     )
     codes = [row["source_dataset"] for row in rows]
-    source = _known_codes(np.array([-1 if code is None else code for code in codes], np.int64))
-    groups = {"source_dataset": _source_keys(source), "outlet": [row["source"] or UNKNOWN for row in rows]}
+    source = _known_codes(np.array([-1 if code is None else code for code in codes], np.int64), SOURCE_DATASETS)
+    groups = {
+        "source_dataset": _source_keys(source, SOURCE_DATASETS),
+        "outlet": [row["source"] or UNKNOWN for row in rows],
+    }
     left_out = "Left out: breakdowns by outlet_pair, topic and year, since the labels are those of the rows loaded."
     absent = max(0, (ROWS[config][split] or 0) - len(rows))
     similarity = np.where(falsified == 1, np.nan, 1.0)  # unknown
@@ -163,9 +169,15 @@ def make_truth(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> Tr
 def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
     inputs = find_inputs(request)
     location = inputs.matches[split]
-    matches = read_matches(local_copy(location, cache_folder() / NAME / "downloads"), request.name)
+    matches = read_matches(
+        local_copy(location, cache_folder() / NAME / "downloads"), request.name, names=inputs.source_datasets
+    )
     index = np.arange(len(matches))
-    ids, image_ids, source = int64s(matches["id"]), int64s(matches["image_id"]), _codes(matches["source_dataset"])
+    ids, image_ids, source = (
+        int64s(matches["id"]),
+        int64s(matches["image_id"]),
+        _codes(matches["source_dataset"], inputs.source_datasets),
+    )
     groups, left_out = _read_groups(inputs, split, ids, image_ids) if with_groups else ({}, "")
     return Truth(
         request.name,
@@ -176,7 +188,7 @@ def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
         values_of(matches["falsified"]).astype(bool),
         values_of(matches["similarity_score"]),
         source,
-        {"source_dataset": _source_keys(source), **groups},
+        {"source_dataset": _source_keys(source, inputs.source_datasets), **groups},
         left_out,
         inputs.list_places(),
     )
@@ -201,7 +213,8 @@ def _from_folder(folder: BuiltFolder, config: str, split: str) -> Truth:
         groups = _outlet_groups(index, outlet, other, topic)
         if dated:
             groups["year"] = _years(pa.concat_arrays([chunk.field("timestamp") for chunk in read["metadata"].chunks]))
-        source = _codes(read["source_dataset"])
+        names = manifest.features["source_dataset"]["names"]
+        source = _codes(read["source_dataset"], names)
         return Truth(
             config,
             split,
@@ -211,7 +224,7 @@ def _from_folder(folder: BuiltFolder, config: str, split: str) -> Truth:
             int64s(read["falsified"]) == 1,
             values_of(read["similarity_score"]),
             source,
-            {"source_dataset": _source_keys(source), **groups},
+            {"source_dataset": _source_keys(source, names), **groups},
             "" if dated else "Left out: the breakdown by year, which needs a folder built with --metadata.",
             [folder.root],
         )
@@ -248,17 +261,17 @@ def _outlet_groups(index: Int64s, outlet: list[str], other: list[str], topic: li
     return {"outlet": outlet, "outlet_pair": pair, "topic": topic}
 
 
-def _codes(column: pa.ChunkedArray) -> Int64s:
-    """Return positions in `SOURCE_DATASETS`, -1 for others."""
-    return _known_codes(values_of(column, -1).astype(np.int64))
+def _codes(column: pa.ChunkedArray, names: Sequence[str]) -> Int64s:
+    """Return positions in `names`, -1 for others."""
+    return _known_codes(values_of(column, -1).astype(np.int64), names)
 
 
-def _known_codes(codes: Int64s) -> Int64s:
-    return np.where((codes >= 0) & (codes < len(SOURCE_DATASETS)), codes, -1)
+def _known_codes(codes: Int64s, names: Sequence[str]) -> Int64s:
+    return np.where((codes >= 0) & (codes < len(names)), codes, -1)
 
 
-def _source_keys(codes: Int64s) -> list[str]:
-    return [(*SOURCE_DATASETS, UNKNOWN)[code] for code in codes.tolist()]
+def _source_keys(codes: Int64s, names: Sequence[str]) -> list[str]:
+    return [(*names, UNKNOWN)[code] for code in codes.tolist()]
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, bad_value, unused_option
+from _newsclippings.errors import ConfigError
 from _newsclippings.export.folder import ExportFolder, Plan
 from _newsclippings.export.forms import TEXT_FORMS, WEBDATASET
 from _newsclippings.export.messages import PROMPT, check_prompt
 from _newsclippings.export.rows import PART, BuiltRows, JoinedRows, Row, Rows, check_complete
-from _newsclippings.facts import DEFAULT_CONFIG, EXPORT_FORMS
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EXPORT_FORMS
 from _newsclippings.folder import lock_folder
+from _newsclippings.generated import is_name
 from _newsclippings.inputs import find_inputs
-from _newsclippings.storage import Access, Place, check_not_input, check_space, report_full_disk
+from _newsclippings.storage import Access, Place, check_not_input, check_space, progress_bar, report_full_disk
 from _newsclippings.text import option
 
 IMAGES = ("bytes", "none")
@@ -94,6 +95,9 @@ def _open_rows(
     fields: Mapping[str, Any],
 ) -> Rows:
     """Open what is exported, and refuse to write over it."""
+    if config not in CONFIGS and is_name(config):
+        message = f"config={config!r}: only official configs are exported. Use `newsclippings build`."
+        raise ConfigError(message)
     if built is not None:
         given = {**fields, "storage_options": storage_options or None}
         if odd := [name for name, value in given.items() if value is not None and value != _DEFAULTS.get(name)]:
@@ -124,7 +128,7 @@ def _write(folder: ExportFolder, rows: Rows, place: object) -> None:
         todo = folder.list_todo(split, numbers)
         total = folder.plan.splits[split]
         left = int(np.isin(rows.index[split] // PART, todo).sum())
-        with tqdm(total=total, initial=total - left, desc=split, unit="row", unit_scale=True, disable=None) as bar:
+        with progress_bar(total=total, initial=total - left, desc=split, unit="row", unit_scale=True) as bar:
             for count in folder.write(split, map(checked, rows.read(split, todo))):
                 bar.update(count)
     rows.check_unchanged()

@@ -8,8 +8,10 @@ from _newsclippings.folder.built_folder import (
     STATS_FILE,
     SUMS,
     BuiltFolder,
+    find_configs,
     is_chart,
     is_hidden,
+    order_configs,
     other_content,
     refuse_foreign_content,
     sha256_of,
@@ -27,6 +29,7 @@ from _newsclippings.folder.card import (
 from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, write_croissant
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
+from _newsclippings.folder.reading import list_pairs, stream_built_rows
 from _newsclippings.folder.splits import IdsDigest, bytes_of, bytes_of_pictures, rows_of
 from _newsclippings.folder.thin import write_thin
 from _newsclippings.folder.writer import BUILDING, LEFTOVERS, lock_folder
@@ -59,15 +62,19 @@ __all__ = [
     "check_card",
     "croissant_text",
     "dataset_infos_text",
+    "find_configs",
     "is_chart",
     "is_current",
     "is_hidden",
+    "list_pairs",
     "lock_folder",
+    "order_configs",
     "other_content",
     "refuse_foreign_content",
     "rows_of",
     "sha256_of",
     "stale_files",
+    "stream_built_rows",
     "write_card",
     "write_croissant",
     "write_thin",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from _newsclippings.config import Request, bad_value
+from _newsclippings.config import Request, bad_value, check_path, list_configs
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, SHARED_PICTURES, SHARED_PICTURES_MEANING
 from _newsclippings.folder.built_folder import BuiltFolder, is_hidden, refuse_foreign_content, sha256_of
@@ -46,7 +46,11 @@ from _newsclippings.storage import (
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
-DRAWN = ["caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "image_source"]  # of each row
+# Columns of each row of the drawing
+DRAWN = [
+    *("index", "caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "source", "topic"),
+    *("image_source", "image_caption"),
+]
 TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # see `write_atomically`
 
 
@@ -87,11 +91,12 @@ def build_folder(
         message = f"{str(out)!a}: expected a name in UTF-8, found bytes that are not UTF-8. Choose another."
         raise ConfigError(message) from error
     names = [configs] if isinstance(configs, str) else list(configs)
+    known = list_configs(check_path("data_dir", fields.get("data_dir")))
     for config in names:
-        if config not in CONFIGS:
-            raise bad_value("configs", config, CONFIGS)
+        if config not in known:
+            raise bad_value("configs", config, known)
     fields["images"] = "none" if layout == "none" else "bytes"
-    requests = [Request(name=config, **fields) for config in CONFIGS if config in names]
+    requests = [Request(name=config, **fields) for config in known if config in names]
     layouts = {
         request.name: "bytes" if layout == "once" and request.name == DEFAULT_CONFIG else layout for request in requests
     }
@@ -153,7 +158,9 @@ def _join_all(requests: list[Request], inputs: Mapping[str, Inputs], layouts: Ma
             columns = {name: kind for name, kind in columns.items() if name != "image"}
         rows = {split: rows_of(part) for split, part in joined.items()}
         own = {name: files.facts for name, files in inputs[request.name].own_vectors.items()}
-        contents.append(ConfigContent(request.name, CONFIGS[request.name], layout, identity, columns, rows, check, own))
+        generated = inputs[request.name].generated
+        description = CONFIGS[request.name] if generated is None else generated.description
+        contents.append(ConfigContent(request.name, description, layout, identity, columns, rows, check, own))
     if shared:
         rows = {split: pictures.rows(joiner.pictures) for split, pictures in shared.items()}
         identity = _digest(*(content.build_id for content in contents if content.layout == "once"))
@@ -197,7 +204,7 @@ def _draw_pairs(folder: BuiltFolder) -> None:
                     row["image"] = row["image"] and {"bytes": row["image"]["bytes"], "path": None}
                 if drawing.exists() and not outputs.PAIRS.wrote(drawing):  # the first version's: `_open_own_folder`
                     drawing.unlink()
-                draw_sheet(rows, drawing, PAIRS, outputs.PAIRS)
+                draw_sheet(rows, drawing, PAIRS, outputs.PAIRS, manifest.features["source_dataset"]["names"])
             return
     drawing.unlink(missing_ok=True)  # a build drew it: `_open_own_folder`
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from _newsclippings.errors import BadFileError, ConfigError, NewsCLIPpingsError,
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, SHARED_PICTURES
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, read_manifest
 from _newsclippings.folder.shards import check_shard, read_shard
+from _newsclippings.generated import is_name
 from _newsclippings.storage import Place, RemotePath, compute_sha256, read_file
+from _newsclippings.tables import Int64s
 
-ALL_CONFIGS = (*CONFIGS, SHARED_PICTURES)  # that a built folder may have, in the order in which they are listed
+ALL_CONFIGS = (*CONFIGS, SHARED_PICTURES)  # that a built folder may have, besides generated ones
 SUMS = "SHA256SUMS"
 CHARTS_FOLDER = "charts"  # the card shows the charts that `newsclippings stats` writes to it
 STATS_FILE = "stats.json"
 LARGEST_BESIDE = 32 << 20  # bytes of any file that is not a shard
 _SUM = re.compile(r"[0-9a-f]{64}  ")
-_CHART = re.compile(rf"{CHARTS_FOLDER}/({'|'.join(ALL_CONFIGS)})-[a-z-]{{1,40}}\.png")
+_CHART = re.compile(rf"{CHARTS_FOLDER}/[a-z][a-z0-9_]{{0,62}}-[a-z-]{{1,40}}\.png")
 # What readers raise where a file holds something else than expected
 _ODD = (
     AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError, pa.ArrowException
@@ -41,7 +43,7 @@ class BuiltFolder:
 
     Attributes:
         root: path of the folder.
-        manifests: config -> its manifest, in the order of `ALL_CONFIGS`.
+        manifests: config -> its manifest, in the order of `order_configs`.
         problems: config -> why its manifest cannot be used; always empty after `open`.
     """
 
@@ -68,12 +70,11 @@ class BuiltFolder:
     def open_partly(cls, root: Place) -> "BuiltFolder":
         """As `open`, but unusable manifests become `problems`, and a folder without any is no error."""
         manifests, problems = {}, {}
-        for config in ALL_CONFIGS:
-            if is_there(root / config / MANIFEST):
-                try:
-                    manifests[config] = read_manifest(root / config)
-                except NewsCLIPpingsError as error:
-                    problems[config] = error
+        for config in find_configs(root):
+            try:
+                manifests[config] = read_manifest(root / config)
+            except NewsCLIPpingsError as error:
+                problems[config] = error
         return cls(root, manifests, problems)
 
     @property
@@ -96,7 +97,7 @@ class BuiltFolder:
     def with_manifest(self, manifest: Manifest) -> "BuiltFolder":
         """The same folder after a config was written."""
         manifests = {**self.manifests, manifest.config: manifest}
-        return replace(self, manifests={config: manifests[config] for config in ALL_CONFIGS if config in manifests})
+        return replace(self, manifests={config: manifests[config] for config in order_configs(manifests)})
 
     def without(self, config: str) -> "BuiltFolder":
         """The same folder after a config was removed."""
@@ -134,9 +135,11 @@ class BuiltFolder:
             expected = f"the config {SHARED_PICTURES}, which has the pictures of {', '.join(self.sharing_configs)}"
             raise bad_file(self.root / SHARED_PICTURES, expected, "none", "Run the same `newsclippings build` again.")
 
-    def read_shard(self, shard: ShardEntry, columns: list[str], rows: int) -> Generator[pa.RecordBatch, None, None]:
-        """Read columns of a shard, up to `rows` rows at a time; see `shards.read_shard`."""
-        return read_shard(self.root / shard.path, shard, self.manifests[shard.config].features, columns, rows)
+    def read_shard(
+        self, shard: ShardEntry, columns: list[str], rows: int, wanted: Int64s | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Read columns of a shard, or of some of its rows, up to `rows` rows at a time; see `shards.read_shard`."""
+        return read_shard(self.root / shard.path, shard, self.manifests[shard.config].features, columns, rows, wanted)
 
     def check_shard(self, shard: ShardEntry, opened: str) -> None:
         """Raise `BadFileError` if the file at the path `opened` differs from a shard's entry in the manifest."""
@@ -171,6 +174,19 @@ class BuiltFolder:
             expected = "lines of a SHA-256 and a name"
             raise bad_file(self.root / SUMS, expected, repr(odd[0])[:80], "Build the folder again.")
         return {line[66:]: line[:64] for line in lines}
+
+
+def order_configs(names: Iterable[str]) -> list[str]:
+    """Order the names of configs as they are listed: official ones, generated ones, shared pictures."""
+    known = [*names]
+    own = sorted(name for name in known if name not in ALL_CONFIGS)
+    return [name for name in (*CONFIGS, *own, SHARED_PICTURES) if name in known]
+
+
+def find_configs(root: Place) -> list[str]:
+    """List the configs of a folder that have a manifest, in their order."""
+    folders = [place.name for place in root.iterdir() if is_name(place.name)] if root.is_dir() else []
+    return order_configs(config for config in (*ALL_CONFIGS, *folders) if is_there(root / config / MANIFEST))
 
 
 def is_chart(name: str) -> bool:

@@ -23,6 +23,7 @@ from _newsclippings.facts import (
 )
 from _newsclippings.folder.built_folder import LARGEST_BESIDE, SUMS, BuiltFolder, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, Manifest
+from _newsclippings.generated import is_name
 from _newsclippings.storage import Place, has_content, open_place, outputs, read_file, write_text
 from _newsclippings.text import format_json
 
@@ -244,9 +245,28 @@ def _text(folder: BuiltFolder, name: str, drawn: bool, charts: list[Place], note
         charts=_charts(charts),
         missing=_missing(manifests),
         report=_report(manifests),
+        generated=_generated(manifests),
         license=LICENSE,
         citation=CITATION,
     )
+
+
+def _generated(manifests: Iterable[Manifest]) -> str:
+    """What to know of configs that were generated, and not made by the authors; nothing without any."""
+    own = [manifest for manifest in manifests if is_name(manifest.config)]
+    if not own:
+        return ""
+    lines = "\n".join(f"- `{manifest.config}`: {manifest.description}" for manifest in own)
+    return f"""## Generated configs
+
+{lines}
+
+`newsclippings generate` made these matches, by rules, and not the authors. Rules compare entities as texts: two names
+of one person or place count as two, and what a picture shows beyond its caption is unknown, so that a falsified pair
+may be true. They are for research on the detection of pictures out of context: labels and ids belong to every row that
+is passed on. What follows is about the configs of the authors.
+
+"""
 
 
 def _join(folder: BuiltFolder, name: str) -> str:

@@ -28,6 +28,7 @@ from _newsclippings.facts import (
     columns_of,
     vector_feature,
 )
+from _newsclippings.generated import MOST_METHODS, is_method, is_name
 from _newsclippings.rows import JoinReport
 from _newsclippings.storage import DECODER, Place, describe_json_error, read_file, recognise_wrong_file, write_text
 from _newsclippings.text import printable
@@ -227,6 +228,9 @@ def _check_features(config: str, version: str, features: Mapping[str, Any], vect
     known = known | {name: vector_feature(about) for name, about in vectors.items()}
     if version == "1.0.0":
         known = known | dict.fromkeys(("metadata", "image_metadata"), METADATA_OF_FIRST)
+    if is_name(config):  # a generated one has its own measures
+        names = _get(_object(features, "source_dataset"), "names", _are_names)
+        known = known | {"source_dataset": {**known["source_dataset"], "names": names}}
     if config == SHARED_PICTURES:
         known, needed = {name: known[name] for name in IMAGE_COLUMNS}, {*IMAGE_COLUMNS}
     for name, feature in features.items():
@@ -235,6 +239,11 @@ def _check_features(config: str, version: str, features: Mapping[str, Any], vect
     if missing := needed - features.keys():
         message = f"features: no column {min(missing)}"
         raise ValueError(message)
+
+
+def _are_names(names: Any) -> bool:
+    several = isinstance(names, list) and 1 <= len(names) <= MOST_METHODS
+    return several and all(isinstance(name, str) and is_method(name) for name in names) and len({*names}) == len(names)
 
 
 def _parse_shard(config: str, name: str, value: Mapping[str, Any], splits: Mapping[str, Any]) -> ShardEntry:

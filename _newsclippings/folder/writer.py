@@ -27,13 +27,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from _newsclippings.facts import NAME, VERSION, Columns, Vectors
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
 from _newsclippings.folder.shards import MAX_SHARD, allow_null_vectors, describe_shard, plan_shards, write_shard
 from _newsclippings.folder.splits import SplitRows
+from _newsclippings.generated import is_name
 from _newsclippings.storage import (
     Place,
     RemotePath,
@@ -42,6 +41,7 @@ from _newsclippings.storage import (
     flush_folder,
     is_unsupported,
     list_sizes,
+    progress_bar,
     read_file,
     write_text,
 )
@@ -133,9 +133,9 @@ def restore_configs(out: Place) -> None:
             if (building / MANIFEST).exists() and not (place / MANIFEST).exists():
                 _remove_shards(place)
         return
-    for config in ALL_CONFIGS:
-        old = out / BUILDING / f"{config}-old"
-        if old.exists() and not os.path.lexists(out / config):
+    for old in sorted((out / BUILDING).glob("*-old")):
+        config = old.name.removesuffix("-old")
+        if (config in ALL_CONFIGS or is_name(config)) and old.exists() and not os.path.lexists(out / config):
             old.rename(out / config)
 
 
@@ -232,7 +232,7 @@ def _write_shards(building: Place, content: ConfigContent, missing: Mapping[str,
         else:
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="newsclippings-")))
         opened.callback(finisher.shutdown, cancel_futures=True)
-        with tqdm(total=total, desc=content.config, unit="row", unit_scale=True, disable=None) as bar:
+        with progress_bar(total=total, desc=content.config, unit="row", unit_scale=True) as bar:
             bar.update(total - sum(splits[split].count(range_) for split, range_ in missing.values()))
             for name, (split, range_) in missing.items():
                 unfinished = scratch / (name + UNFINISHED)

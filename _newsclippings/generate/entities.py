@@ -1,6 +1,5 @@
 """The entities of captions as lists of numbers, and which captions have an entity."""
 
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.tables import Int32s, Int64s, values_of
-from _newsclippings.text import short_repr
+from _newsclippings.text import fold_name, short_repr
 
 
 class Lists(NamedTuple):
@@ -94,10 +93,13 @@ class Entities:
         chosen = np.array([label in labels for label in self.known], bool)[self.labels]
         return lists_of(self.owners[chosen], self.names[chosen], self.count)
 
-
-def fold_name(name: str) -> str:
-    """Return the form in which names are compared: without case, and with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    def take(self, rows: Int32s) -> "Entities":
+        """Return the entities of some captions, each at most once; `rows` are their positions."""
+        places = np.full(self.count, -1, np.int64)
+        places[rows] = np.arange(len(rows))
+        owners = places[self.owners]
+        kept = owners >= 0
+        return Entities(len(rows), owners[kept], self.names[kept], self.labels[kept], self.known)
 
 
 def make_entities(column: pa.Array | pa.ChunkedArray, aliases: Mapping[str, str] | None = None) -> Entities:

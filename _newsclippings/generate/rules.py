@@ -1,5 +1,6 @@
 """What makes a caption and the picture of another one a match: rules, methods that use them, and recipes of methods."""
 
+import json
 import math
 import re
 import tomllib
@@ -9,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 from _newsclippings.config import bad_value
 from _newsclippings.errors import ConfigError
-from _newsclippings.facts import CONFIGS
+from _newsclippings.facts import CONFIGS, SPLITS
+from _newsclippings.generated import MOST_METHODS, RESERVED
 from _newsclippings.text import did_you_mean, short_repr
 
 ALL: Final = "*"  # every label; in `differ`, every label that is not in `share`
@@ -26,6 +28,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
 _SECONDS = {"d": 86_400, "h": 3_600}
+SCORES: Final = ("floor", "cap")  # of a rule, which a recipe has beside it
+DEFAULT_SPLITS: Final = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of a corpus without official splits
 _RULE_LISTS = ("share", "differ", "without", "same", "other")
 _Table = TypeVar("_Table")
 
@@ -227,6 +231,9 @@ class Recipe:
         config: its name, which is none of the five official ones.
         methods: at least one, with different names.
         merge: `"balanced"`: as many matches of each method, each caption in one method only. None: all matches.
+        splits: split -> its share of the captions. Captions that share a caption, an article or a picture, or whose
+            pictures are nearly the same, are in one split. None: the official splits of VisualNews; for another corpus
+            `DEFAULT_SPLITS`.
 
     Raises:
         ConfigError: a value cannot be used.
@@ -235,11 +242,15 @@ class Recipe:
     config: str
     methods: tuple[Method, ...]
     merge: str | None = None
+    splits: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         _check_name("config", self.config)
         if self.config in CONFIGS:
             message = f"config={self.config!r} is an official config. Give yours another name, such as my_matches."
+            raise ConfigError(message)
+        if self.config in RESERVED:
+            message = f"config={self.config!r} has another meaning. Choose another name, such as my_matches."
             raise ConfigError(message)
         if self.merge is not None and self.merge not in MERGES:
             raise bad_value("merge", self.merge, MERGES)
@@ -251,15 +262,66 @@ class Recipe:
         if double:
             message = f"recipe {self.config} has several methods {double[0]!r}. Give each a name of its own."
             raise ConfigError(message)
+        if len(names) > MOST_METHODS:
+            message = (
+                f"recipe {self.config} has {len(names)} methods, more than {MOST_METHODS}. Make two recipes of it."
+            )
+            raise ConfigError(message)
+        if self.splits is not None:
+            object.__setattr__(self, "splits", _check_shares(self.splits))
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML, with all values of its methods."""
+        lines = [f"config = {_toml(self.config)}"]
+        lines += [f"merge = {_toml(self.merge)}"] if self.merge is not None else []
+        lines += [f"splits = {_toml(self.splits)}"] if self.splits is not None else []
+        for method in self.methods:
+            rule = {field.name: getattr(method.rule, field.name) for field in fields(Rule)}
+            beside = {name: rule.pop(name) for name in SCORES}
+            uses = UNLIMITED if method.uses is None else method.uses
+            values = {field.name: getattr(method, field.name) for field in fields(Method)}
+            values |= {"uses": uses, **beside, "rule": {name: value for name, value in rule.items() if value}}
+            lines += ["", "[[method]]"]
+            lines += [
+                f"{name} = {_toml(value)}" for name, value in values.items() if value is not None and value is not False
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _check_shares(shares: Any) -> dict[str, float]:
+    """Check the shares of splits, and return them in the usual order."""
+    if not isinstance(shares, Mapping) or not shares:
+        message = (
+            f"splits={short_repr(shares)}; expected shares, such as {{train = 0.8, validation = 0.1, test = 0.1}}."
+        )
+        raise ConfigError(message)
+    for name, share in shares.items():
+        if name not in SPLITS:
+            raise bad_value("splits", name, SPLITS)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            message = f"splits: {name}={short_repr(share)}; expected a share above 0 and at most 1."
+            raise ConfigError(message)
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        message = f"splits: the shares add up to {sum(shares.values()):g}, and not to 1. Correct them."
+        raise ConfigError(message)
+    return {name: float(shares[name]) for name in SPLITS if name in shares}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)  # names, numbers and booleans are written alike
 
 
 def parse_recipe(text: str, place: str = "recipe") -> Recipe:
     """Read a recipe from TOML.
 
     Args:
-        text: `config`, perhaps `merge`, and tables `[[method]]`. A method with the name of one in `METHODS` has its
-            values, unless the table has others; `rule` replaces the whole rule, except for `floor` and `cap`, which
-            stand beside it.
+        text: `config`, perhaps `merge` and `splits`, and tables `[[method]]`. A method with the name of one in
+            `METHODS` has its values, unless the table has others; `rule` replaces the whole rule, except for `floor`
+            and `cap`, which stand beside it.
         place: where the text is from, for messages.
 
     Raises:
@@ -271,19 +333,19 @@ def parse_recipe(text: str, place: str = "recipe") -> Recipe:
         message = f"{place} is not TOML: {error}. Correct the file."
         raise ConfigError(message) from error
     try:
-        _check_keys("the recipe", table, ("config", "merge", "method"), ("config",))
+        _check_keys("the recipe", table, ("config", "merge", "splits", "method"), ("config",))
         methods = table.get("method", [])
         if not isinstance(methods, list) or not all(isinstance(method, dict) for method in methods):
             message = "method is not a list of tables. Write [[method]] above each."
             raise ConfigError(message)
-        return Recipe(table["config"], tuple(map(_parse_method, methods)), table.get("merge"))
+        return Recipe(table["config"], tuple(map(_parse_method, methods)), table.get("merge"), table.get("splits"))
     except ConfigError as error:
         message = f"{place}: {error}"
         raise ConfigError(message) from error
 
 
 def _parse_method(table: dict[str, Any]) -> Method:
-    scores = {"floor", "cap"}
+    scores = {*SCORES}
     keys = [field.name for field in fields(Method)]
     known = METHODS.get(table["name"]) if isinstance(table.get("name"), str) else None
     what = f"method {table['name']}" if known else "a method"

@@ -25,6 +25,7 @@ from _newsclippings.folder import (
     card_texts,
     check_card,
     croissant_text,
+    find_configs,
     other_content,
 )
 from _newsclippings.storage import CARD, Maker, Place, PlainFile, changed_file
@@ -166,12 +167,13 @@ def plan_upload(
     manifests = folder.manifests.items()
     rows = {config: {name: split.rows for name, split in m.splits.items()} for config, m in manifests}
     title = f"NewsCLIPpings {folder.version}: {sum(sum(by_split.values()) for by_split in rows.values()):,} rows"
-    return Upload(root, BUILT, repo_id, branch, rights, texts, contents, data, rows, title, folder.version)
+    kind = BUILT._replace(names=(*BUILT.names, *(f"{config}/*" for config in folder.manifests)))
+    return Upload(root, kind, repo_id, branch, rights, texts, contents, data, rows, title, folder.version)
 
 
 def is_of_vectors(folder: Path) -> bool:
     """Whether a folder is one that `newsclippings embed` wrote or began, and not a built one."""
-    built = any(os.path.lexists(folder / config / MANIFEST) for config in ALL_CONFIGS)
+    built = bool(find_configs(folder))
     return os.path.lexists(folder / PLAN) and not built
 
 

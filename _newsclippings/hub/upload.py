@@ -2,17 +2,15 @@
 
 import contextlib
 import copy
+import re
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from _newsclippings.errors import ConfigError, HubError, NewsCLIPpingsError
 from _newsclippings.folder import (
-    ALL_CONFIGS,
     CHARTS_FOLDER,
     CROISSANT,
     LARGEST_CARD,
@@ -33,6 +31,7 @@ from _newsclippings.storage import (
     allow_open_files,
     call_with_timeout,
     map_ahead,
+    progress_bar,
     read_file,
     write_text,
 )
@@ -51,7 +50,7 @@ OLD_FILES = [
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
 # Files that describe the data, without pictures or articles
 TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
-TEXTS |= {f"{config}/{MANIFEST}" for config in ALL_CONFIGS}
+_MANIFEST = re.compile(rf"[a-z][a-z0-9_]{{0,62}}/{re.escape(MANIFEST)}")
 
 
 def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
@@ -167,7 +166,7 @@ def _checked(upload: Upload, files: Mapping[str, PlainFile]) -> list[Any]:
     sizes = upload.files
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=sum(sizes.values()), desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar,
+        progress_bar(total=sum(sizes.values()), desc="SHA-256", unit="B", unit_scale=True) as bar,
     ):
         additions = []
         for _, added in map_ahead(pool, operation, list(sizes), 2 * THREADS):
@@ -276,13 +275,18 @@ def _check_history(api: Any, upload: Upload) -> None:
     known = {*upload.sums.values()}
     for commit in sorted(commits):
         for file in api.list_repo_tree(repo, recursive=True, repo_type=KIND, revision=commit):
-            if isinstance(file, RepoFile) and file.path not in TEXTS and (not file.lfs or file.lfs.sha256 not in known):
+            if isinstance(file, RepoFile) and not is_text(file.path) and (not file.lfs or file.lfs.sha256 not in known):
                 message = (
                     f"{repo} is private, and --public would show its whole history. Commit {commit[:8]} has "
                     f"{printable(file.path)} in it, which is not uploaded now, as old pictures and articles might be. "
                     "Nothing was uploaded: choose another name, or make it public on the Hub yourself."
                 )
                 raise ConfigError(message)
+
+
+def is_text(name: str) -> bool:
+    """Check whether a file describes the data, without pictures or articles."""
+    return name in TEXTS or _MANIFEST.fullmatch(name) is not None
 
 
 def _refuse_foreign_files(api: Any, repo: str, revision: str, files: list[str], kind: Kind) -> None:

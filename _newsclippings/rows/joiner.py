@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.config import Request
-from _newsclippings.corpus import Corpus, with_full_articles
+from _newsclippings.corpus import Corpus, check_records, with_full_articles
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.evidence import read_evidence
 from _newsclippings.facts import FULL, VERSION
@@ -266,11 +266,15 @@ class Joiner:
     def _read_matches(self, names: list[str]) -> dict[str, KeptTable]:
         def read(todo: list[str]) -> Iterator[tuple[str, pa.Table]]:
             for split in todo:
-                yield split, read_matches(self.inputs.matches[split], self.inputs.config, self.inputs.access)
+                yield split, self._read_match_file(split)
 
         todo = [split for split in names if split not in self._matches]
         self._matches |= self._keep("matches", todo, read)
         return {split: self._matches[split] for split in names}
+
+    def _read_match_file(self, split: str) -> pa.Table:
+        inputs = self.inputs
+        return read_matches(inputs.matches[split], inputs.config, inputs.access, inputs.source_datasets)
 
     def _wanted(self, names: list[str]) -> dict[str, Int64s]:
         return {split: wanted_ids(self._matches[split].table) for split in names}
@@ -279,6 +283,7 @@ class Joiner:
         for split, table in self._corpus.read_records(self._wanted(names)):
             # Not kept, so that the next process logs that the tar was skipped, or notices that it was repaired
             damaged = self._corpus.tar_was_skipped or bool(table.schema.metadata[b"damage"])
+            check_records(self.inputs, split, table)
             yield split, KeptTable(table) if damaged else table
 
     def _read_metadata(self, names: list[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -303,7 +308,10 @@ class Joiner:
         files = {split: self._files_of(what, split) for split in names}
         with_metadata = what == "records" and self.config.needs_metadata and self.inputs.data_json is None
         with_articles = what in ("records", "metadata") and self.config.articles is True
-        made_of = [VERSION, what, self.inputs.config, with_articles, with_metadata]
+        made_of: list[Any] = [VERSION, what, self.inputs.config, with_articles, with_metadata]
+        if self.inputs.generated is not None:  # what decides the numbers of its measures, and is compared with records
+            facts = self.inputs.generated
+            made_of += [facts.source_datasets, {split: each.records_sha256 for split, each in facts.splits.items()}]
         keys = {}
         for split, places in files.items():
             key_files = dict.fromkeys([self.inputs.matches[split], *places])

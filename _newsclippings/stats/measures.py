@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
-from tqdm.auto import tqdm
 
-from _newsclippings.facts import LABELS, PICTURE_FORMATS, SOURCE_DATASETS, VERSION
+from _newsclippings.facts import LABELS, PICTURE_FORMATS, VERSION
 from _newsclippings.folder import BuiltFolder, Manifest, refuse_foreign_content
-from _newsclippings.storage import STATS, Place, write_text
+from _newsclippings.storage import STATS, Place, progress_bar, write_text
 from _newsclippings.tables import values_of
 from _newsclippings.text import format_json, printable
 
@@ -80,14 +79,15 @@ def _row_stats(folder: BuiltFolder, manifest: Manifest) -> Stats:
     scores: dict[Any, list[Numbers]] = {}
     ids, lengths, shown = [], [], []
     columns = ["id", "image_id", "caption", "falsified", "similarity_score", "source_dataset", *GROUPS]
+    names = manifest.features["source_dataset"]["names"]
     for split, batch in _batches(folder, manifest, columns, ROWS):
-        falsified, measures = _labels(batch, "falsified", LABELS), _labels(batch, "source_dataset", SOURCE_DATASETS)
+        falsified, measures = _labels(batch, "falsified", LABELS), _labels(batch, "source_dataset", names)
         counts["split"].update((split, label) for label in falsified.tolist())
         for name in GROUPS:
             _count(counts[name], batch.column(name), falsified)
         for k in np.unique(measures):
             own = values_of(batch.column("similarity_score"))[(measures == k) & (falsified == 1)]
-            scores.setdefault(SOURCE_DATASETS[k] if k >= 0 else UNKNOWN, []).append(own)
+            scores.setdefault(names[k] if k >= 0 else UNKNOWN, []).append(own)
         ids.append(values_of(batch.column("id")))
         lengths.append(_taken(pc.utf8_length(batch.column("caption").dictionary), batch.column("caption")))
         shown.append(values_of(batch.column("image_id")))
@@ -140,7 +140,7 @@ def _batches(
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The split and up to `size` rows of columns, through all files of a config."""
     what = printable(f"{manifest.config}: {columns[-1]}")
-    with tqdm(total=manifest.rows, desc=what, unit="row", unit_scale=True, disable=None) as bar:
+    with progress_bar(total=manifest.rows, desc=what, unit="row", unit_scale=True) as bar:
         for shard in manifest.shards:
             for batch in folder.read_shard(shard, columns, size):
                 yield shard.split, batch

@@ -195,9 +195,10 @@ def _verify(inputs: Sequence[Inputs]) -> None:
             with report.collecting(without_secrets(location)):
                 file = local_copy(location, cache_folder() / NAME / "downloads")
                 matches[each.config, split] = read_matches(file, each.config)
+    found = {each.config: each for each in inputs}
     for (config, split), table in matches.items():
-        check_rows(report, config, split, table)
-    check_splits(report, matches)
+        check_rows(report, found[config], split, table)
+    check_splits(report, matches, found)
     faults = {**report.missing, **report.invalid}
     if faults:
         where, what = next(iter(faults.items()))

@@ -230,7 +230,8 @@ class Members:
 
 def _read_split(inputs: Inputs, split: str) -> Members:
     """Read the matches of a split, and their captions and paths."""
-    matches = read_matches(local_copy(inputs.matches[split], _cache() / "downloads"), inputs.config)
+    file = local_copy(inputs.matches[split], _cache() / "downloads")
+    matches = read_matches(file, inputs.config, names=inputs.source_datasets)
     ids, image_ids = int64s(matches["id"]), int64s(matches["image_id"])
     corpus = Corpus(inputs, {}, False, False, False, _cache())
     ((_, records),) = corpus.read_records({split: unique_ids(ids, image_ids)})

@@ -10,9 +10,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from _newsclippings.config import LINKS, parse_columns
+from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
+from _newsclippings.generated import is_name
 from _newsclippings.text import did_you_mean, printable, short_repr
 from _newsclippings.train.recipes import DEFAULT_RECIPE, LORA, OFFICIAL, ON_FEATURES, RECIPES
 
@@ -112,7 +113,7 @@ class Options:
         default=DEFAULT_CONFIG,
         metadata={
             "help": "Config of the dataset, or several to train on their union, separated by commas, or all. Each is "
-            f"tested on its own: {', '.join(CONFIGS)}."
+            f"tested on its own: {', '.join(CONFIGS)}, or the name of one that was generated into --data-dir."
         },
     )
     data: str = field(
@@ -309,11 +310,13 @@ class Options:
             raise ValueError(
                 f"--{unused[0]} has no effect with --data {self.data}, which is already built. Leave the flag out."
             )
-        configs = self.configs()
+        configs, known_names = self.configs(), list_configs(self.data_dir)
         for name in configs:
-            if name not in CONFIGS:
-                hint = did_you_mean(name, [*CONFIGS, ALL])
-                known = f"{', '.join(CONFIGS)}, several of them separated by commas, or {ALL}"
+            # A built folder has names of its own, and the folder of a generated config is not known when a run is read
+            generated = is_name(name) and (self.data != Options.data or "config" not in given)
+            if name not in known_names and not generated:
+                hint = did_you_mean(name, [*known_names, ALL])
+                known = f"{', '.join(known_names)}, several of them separated by commas, or {ALL}"
                 raise ValueError(f"--config {printable(self.config)[:200]}: expected {known}.{hint}")
         if len({*configs}) < len(configs):
             raise ValueError(f"--config {self.config}: a config is there twice. Name each once.")

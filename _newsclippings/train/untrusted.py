@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
-from _newsclippings.facts import EMBEDDINGS, OUTLETS
+from _newsclippings.facts import CONFIGS, EMBEDDINGS, OUTLETS
+from _newsclippings.generated import is_name
 from _newsclippings.text import printable
 from _newsclippings.train.options import HUB_NAME, LOCATION_FLAGS, Options
 from _newsclippings.train.recipes import OFFICIAL
@@ -219,6 +220,8 @@ def _check_option(place: Path, field: Any, value: Any) -> Any:
     )
     if right and choices and value is not None:
         right = all(isinstance(item, str) and item in choices for item in (value if several else [value]))
+    if field.name == "config":
+        right = value in CONFIGS or is_name(value)
     if right and isinstance(value, int | float) and not isinstance(value, bool):
         right = math.isfinite(value) and 0 <= value <= LARGEST_NUMBER
     if not right:

@@ -24,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 from support.constants import change_constant
 from support.folders import TWO, build, content
+from support.generating import Made
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
 from support.sampling import sampled
@@ -124,6 +125,19 @@ def test_pushed_and_loaded(
         (206, True) if streaming else (200, False)
     }
     assert {entry["path"].split("/")[2] for entry in fetched} == set(parquet(content(folder / TWO[3])))
+
+
+def test_a_generated_config_is_pushed_and_loaded(hub: Hub, tmp_path: Path) -> None:
+    """Its rows, the names of its methods and its card arrive, next to those of an official config; also twice."""
+    made, out = Made(tmp_path / "made"), tmp_path / "built"
+    places = ["--data-dir", str(made.out), "--visual-news", str(made.corpus.table)]
+    assert CliRunner().invoke(main, ["build", str(out), "--config", "mine", *places]).exit_code == 0
+    pushed = hub.push(out, *RIGHTS)
+    assert hub.files() == content(out)
+    assert pushed["rows"] == {"mine": {split: len(made.rows(split)) for split in ("train", "validation", "test")}}
+    assert hub.load(name="mine") == jsonable({split: made.rows(split) for split in ("train", "validation", "test")})
+    assert "## Generated configs" in (out / "README.md").read_text()
+    assert not hub.push(out, *RIGHTS)["new"]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_the_default_is_what_the_configuration_intends() -> None:
 
 def test_the_readme_has_the_table() -> None:
     """The table of recipes in the README is the table in the code."""
-    text = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    text = (TESTS.parent / "docs" / "explanation" / "recipes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
     found = [row for row in rows if row[0] in {number.flag for number in TABLE}]
     assert found == [tuple(map(str, number)) for number in TABLE]

@@ -343,7 +343,8 @@ def test_pushed_and_loaded(hub: Hub, scene: Path, tmp_path: Path) -> None:
     assert f"Pushed to {hub.endpoint}/{REPO}" in done.out
     assert hub.repo(REPO)["private"]
     assert {*hub.files(name=REPO)} == {
-        "README.md", "config.json", "model.safetensors", "predictions.jsonl", "report.png",
+        "README.md", "config.json", "model.safetensors", "predictions.jsonl", "reliability.png", "roc.png",
+        "source_dataset.png",
         ".eval_results/newsclippings.yaml", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
     }  # fmt: skip
     for sha256 in hub.files(name=REPO).values():

@@ -1,0 +1,598 @@
+"""Make new matches from a corpus: `newsclippings generate`."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from _newsclippings.config import Request, check_locations, check_path
+from _newsclippings.errors import ConfigError, DataNotFoundError
+from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
+from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
+from _newsclippings.generate.entities import Entities, make_entities
+from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
+from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
+from _newsclippings.generate.merge import Candidates, choose_balanced, make_units
+from _newsclippings.generate.quality import measure_quality, twins_of
+from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
+from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
+from _newsclippings.generate.search import Measure, Pool
+from _newsclippings.generate.splits import divide, find_copies, fold_captions, hash_equal_sizes, join_groups
+from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
+from _newsclippings.generate.write import (
+    Folder,
+    check_folder,
+    make_manifest,
+    make_readme,
+    write_matches,
+)
+from _newsclippings.generated import OFFICIAL, OWN
+from _newsclippings.inputs import Inputs, find_inputs, is_table
+from _newsclippings.pictures import Pictures, PictureSources
+from _newsclippings.storage import (
+    Access,
+    cache_folder,
+    check_not_input,
+    is_url,
+    progress_bar,
+    read_file,
+    report_full_disk,
+)
+from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
+from _newsclippings.text import did_you_mean, option, printable, short_repr
+
+MINE: Final = "mine"  # name of a config, unless the user gives another
+COPIES: Final = "picture_copies"  # a column that rules compare: pictures with the same number are copies
+MARGIN_VECTORS: Final = ("clip_text", "clip_image")  # by which a set is balanced, unless its own are of both sides
+MOST_HASHED: Final = 16 << 30  # bytes of pictures that are read to recognise equal ones, where vectors do it, too
+_LARGER = "choose a folder on a larger disk"
+_MOST_RECIPE = 1 << 20
+RecipeLike = Recipe | Method | str | os.PathLike[str] | Sequence[Method | str]
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """What `generate` made.
+
+    Attributes:
+        folder: the folder of the config.
+        config: its name.
+        made: whether this call made it; it was there before if not.
+        splits: split -> `rows` and `methods`: of each method `captions` that took part, `filled`, `pairs` in the file,
+            `unfilled` by reason and `left_out` by reason, and more; as in manifest.json.
+    """
+
+    folder: str
+    config: str
+    made: bool
+    splits: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        lines = [f"{printable(self.folder)} ({self.config}){'' if self.made else ': it was there already'}"]
+        for split, facts in self.splits.items():
+            lines.append(f"  {split}: {facts['rows']:,} rows")
+            for name, counts in facts["methods"].items():
+                why = "".join(f"; {count:,} {_WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
+                left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
+                lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
+        return "\n".join(lines)
+
+
+_WORDS: Final = {
+    "pool": "without another picture",
+    "share": "share no entity with another",
+    "same": "without another of the same kind",
+    "other": "without another of another kind",
+    "gap": "without another that is far enough in time",
+    "within": "without another that is near enough in time",
+    "picture": "without a picture of the kind",
+    "without": "have an entity that the rule excludes",
+    "differ": "without another that differs in its entities",
+    "cap": "below no cap",
+    "floor": "above no floor",
+    "used_up": "whose pictures are used up",
+    "closed": "not in a closed set",
+    "balance": "left out for balance",
+}
+
+
+def generate(
+    out: str | os.PathLike[str],
+    recipe: RecipeLike,
+    *,
+    config: str | None = None,
+    vectors: Mapping[str, Any] | None = None,
+    entities: str | os.PathLike[str] | None = None,
+    corpus: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    visual_news: Any = None,
+    visual_news_index: str | os.PathLike[str] | None = None,
+    links: str = "refuse",
+    links_root: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    token: str | bool | None = None,
+) -> GenerateReport:
+    """Make new matches: give captions of a corpus convincing pictures of others, by rules.
+
+    The same arguments give the same bytes; an interrupted call goes on where it stopped.
+
+    Args:
+        out: the folder to write, on a local disk. It is the data_dir of the new config.
+        recipe: a recipe, or the path of one in TOML; or methods, or their names, of which all matches are taken.
+        config: name of the config. Unset: that of the recipe; for methods, `mine`.
+        vectors: name, as methods have it -> the folder that `newsclippings embed` wrote, `(file, "pictures")` or
+            `(file, "captions")`, or True for a kind of the authors, which also need not be named. Vectors of pictures
+            that no method needs serve to recognise copies.
+        entities: a folder that `newsclippings entities` wrote, or the authors' metadata. Unset: of VisualNews, the
+            authors' metadata.
+        corpus: a corpus of one's own: a folder with data.json in the form of VisualNews, or a CSV or Parquet file with
+            the columns id, caption and image_path, and perhaps outlet, topic, article, time and has_person. Unset:
+            VisualNews.
+        data_dir: as in `NewsCLIPpingsConfig`.
+        visual_news: as in `NewsCLIPpingsConfig`.
+        visual_news_index: as in `NewsCLIPpingsConfig`.
+        links: as in `NewsCLIPpingsConfig`.
+        links_root: as in `NewsCLIPpingsConfig`.
+        cache_dir: the cache folder of `datasets`, where converted vectors are kept, as in a build.
+        storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
+        token: of the Hub, as of `load_dataset`.
+
+    Returns:
+        What was made, and why captions have no picture.
+
+    Raises:
+        ConfigError: an argument has a value that cannot be used; the folder has another config, or holds other files;
+            no caption of a split is matched.
+        NewsCLIPpingsError: an input is not there or damaged, or the disk is full.
+    """
+    asked, recipe_file = make_recipe(recipe, config)
+    path = _check_out(out)
+    given = parse_named(vectors or {})
+    own = _check_corpus(check_path("corpus", corpus))
+    if own is not None and visual_news is not None:
+        message = f"{option('corpus')} and {option('visual_news')} both name the corpus. Pass one of them."
+        raise ConfigError(message)
+    balanced = MARGIN_VECTORS if any(method.balance for method in asked.methods) else ()
+    kinds = [name for name in (*given, *list_vectors(asked), *balanced) if name in EMBEDDINGS]
+    kinds = [name for name in dict.fromkeys(kinds) if given.get(name, True) is True]
+    request = Request(
+        DEFAULT_CONFIG,
+        data_dir=check_path("data_dir", data_dir),
+        visual_news=check_locations(own or visual_news),
+        embeddings=dict.fromkeys(kinds, True),
+        visual_news_index=check_path("visual_news_index", visual_news_index),
+        links=links,
+        links_root=check_path("links_root", links_root),
+    )
+    inputs, cache = find_inputs(request, access=Access(storage_options, token)), Path(cache_dir or cache_folder(), NAME)
+    place = check_path("entities", entities)
+    entity_place = None if not place else os.path.abspath(os.path.expanduser(place))
+    locations = [
+        value[0] if isinstance(value, tuple | list) else value for value in given.values() if value is not True
+    ]
+    read = [os.path.abspath(os.path.expanduser(os.fspath(each))) for each in locations if not is_url(os.fspath(each))]
+    read += [each for each in (entity_place, recipe_file) if each]
+    check_not_input(path, [*inputs.list_places(), *read])
+    check_folder(path)
+    if entity_place is not None:
+        list_entity_files(entity_place)  # an error now, before vectors are read
+    source = Material.read(asked, inputs, cache, given, entity_place, own is not None or inputs.is_own)
+    with report_full_disk(path, _LARGER):
+        folder = Folder(path, source.plan())
+        folder.start()
+        finished = folder.read_finished()
+        if finished is None:
+            try:
+                finished = _make(folder, source)
+            except ConfigError:  # the recipe, or what it is about, has to be another
+                folder.discard()
+                raise
+        folder.clean()
+    return GenerateReport(str(path), asked.config, source.made, finished["splits"])
+
+
+def make_recipe(recipe: RecipeLike, config: str | None = None) -> tuple[Recipe, str | None]:
+    """Return the recipe that is meant, and its file, if it is in one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe not in METHODS and _is_path(recipe)):
+        place = os.path.abspath(os.path.expanduser(os.fspath(recipe)))
+        found = parse_recipe(read_file(place, _MOST_RECIPE).decode("utf-8", "replace"), printable(place))
+        return _named(found, config), place
+    if isinstance(recipe, Recipe):
+        return _named(recipe, config), None
+    several = [recipe] if isinstance(recipe, str | Method) else recipe
+    if not isinstance(several, Sequence) or not all(isinstance(each, str | Method) for each in several):
+        message = f"recipe={short_repr(recipe)}; expected a Recipe, the path of one in TOML, or methods."
+        raise ConfigError(message)
+    for name in several:
+        if isinstance(name, str) and name not in METHODS:
+            message = (
+                f"There is no method {short_repr(name)}.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}."
+            )
+            raise ConfigError(message)
+    methods = tuple(METHODS[each] if isinstance(each, str) else each for each in several)
+    return Recipe(MINE if config is None else config, methods), None
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(".toml") or os.sep in text or os.path.isfile(text)
+
+
+def _named(recipe: Recipe, config: str | None) -> Recipe:
+    return recipe if config is None else replace(recipe, config=config)
+
+
+def _check_corpus(place: str | None) -> str | None:
+    """Return the place of a corpus of one's own in full, if there is one; raise an error if it is none."""
+    if place is None:
+        return None
+    full = os.path.abspath(os.path.expanduser(place))
+    if not is_table(full) and not os.path.isfile(os.path.join(full, "data.json")):
+        named = option("corpus", printable(place))
+        message = f"{named}: expected a folder with data.json in the form of VisualNews, or a .csv or .parquet file."
+        raise DataNotFoundError(message)
+    return full
+
+
+def _check_out(out: str | os.PathLike[str]) -> Path:
+    text = check_path("out", out)
+    if not text or is_url(text):
+        message = f"out={printable(str(text))!r}: expected a local folder. Write to a disk, then copy it."
+        raise ConfigError(message)
+    return Path(os.path.expanduser(text))
+
+
+def list_vectors(recipe: Recipe) -> dict[str, str]:
+    """List the vectors that methods compare: name -> the first method that needs it."""
+    needed: dict[str, str] = {}
+    for method in recipe.methods:
+        for name in (method.query, method.against):
+            needed.setdefault(name, method.name)
+    return needed
+
+
+@dataclass
+class Material:
+    """All that a config is made of, read and opened.
+
+    Attributes:
+        recipe: the recipe.
+        own: whether the corpus is the user's own.
+        records: its captions.
+        vectors: by name.
+        entities: of captions; None for none.
+        present: bool (N,), whether the picture of each caption is there; None if that was not looked for.
+        contents: int32 (N,), the number of the content of pictures that are equal to others; None if unknown.
+        pictures: those of the captions; None if they were not looked for.
+        made: whether anything was made.
+    """
+
+    recipe: Recipe
+    own: bool
+    records: Records
+    vectors: dict[str, NamedVectors]
+    entities: EntityTable | None
+    present: npt.NDArray[np.bool_] | None
+    contents: Int32s | None
+    pictures: Pictures | None = None
+    made: bool = False
+
+    @classmethod
+    def read(
+        cls, recipe: Recipe, inputs: Inputs, cache: Path, given: Mapping[str, Any], entities: str | None, own: bool
+    ) -> "Material":
+        """Read everything but the numbers of vectors.
+
+        Args:
+            recipe: the recipe.
+            inputs: where the corpus is.
+            cache: folder for what is expensive to make.
+            given: see `open_vectors`.
+            entities: where entities are; None for the authors' metadata.
+            own: whether the corpus is the user's own.
+        """
+        needed = list_vectors(recipe)
+        vectors = open_vectors(dict.fromkeys([*needed, *given]), given, inputs, cache, needed)
+        for method in recipe.methods:
+            for name in margin_vectors(method, vectors):
+                if name not in vectors:
+                    needed[name] = method.name
+        vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
+        records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
+        table = read_entities(entities) if entities is not None else records.entities
+        present = contents = pictures = None
+        if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
+            sources = PictureSources(inputs, cache, kept=False, whole=False)
+            pictures = sources.open(records.texts("image_path"))
+            # Equal pictures have equal vectors, so that all of VisualNews is not read for them alone
+            most = MOST_HASHED if _find_copy_vectors(vectors) is not None else None
+            contents = hash_equal_sizes(pictures, len(records), most)
+            present = pictures.present
+        return cls(recipe, own, records, vectors, table, present, contents, pictures)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what the config is made of, with digests; it names no locations."""
+        entities = None
+        if self.entities is not None:
+            entities = {"captions": len(self.entities.ids), "sha256": hash_entities(self.entities)}
+        return {
+            "config": self.recipe.config,
+            "recipe": self.recipe.to_toml(),
+            "corpus": {
+                "kind": OWN if self.own else OFFICIAL,
+                "records": len(self.records),
+                "sha256": self.records.digest(),
+            },
+            "entities": entities,
+            "vectors": {
+                name: {"of": each.of, "width": each.facts.width, "ids": len(each.ids), "sha256": each.digest()}
+                for name, each in self.vectors.items()
+            },
+            "pictures": {
+                "compared_by": self._compared_by(),
+                "sha256": hash_pictures(self.present, self.contents),
+            },
+        }
+
+    def _compared_by(self) -> list[str]:
+        copies = self.copy_vectors
+        return [
+            "image_path",
+            *(["SHA-256"] if self.contents is not None else []),
+            *([f"vectors {copies.name}"] if copies is not None else []),
+        ]
+
+    @property
+    def copy_vectors(self) -> NamedVectors | None:
+        """The vectors by which copies of pictures are recognised: the first of pictures, one of each."""
+        return _find_copy_vectors(self.vectors)
+
+
+def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | None:
+    return next((each for each in vectors.values() if each.of == "pictures" and not each.facts.several), None)
+
+
+def hash_pictures(present: npt.NDArray[np.bool_] | None, contents: Int32s | None) -> str | None:
+    """Return the SHA-256 of which pictures are there, and which are equal; None if that is not known."""
+    looked = [np.ascontiguousarray(each).tobytes() for each in (present, contents) if each is not None]
+    return hashlib.sha256(b"".join(looked)).hexdigest() if looked else None
+
+
+def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple[str, ...]:
+    """Return the vectors of captions and of pictures by which a method is balanced; none if it is not."""
+    if method.balance is None:
+        return ()
+    sides = [vectors[name].of for name in (method.query, method.against)]
+    return (method.query, method.against) if sides == ["captions", "pictures"] else MARGIN_VECTORS
+
+
+def hash_entities(table: EntityTable) -> str:
+    """Return the SHA-256 of entities and the ids of their captions."""
+    digest = hashlib.sha256(table.ids.astype("<i8").tobytes())
+    for start in range(0, len(table.ids), 1 << 14):
+        some = [[(e["text"], e["label"]) for e in each] for each in table.entities.slice(start, 1 << 14).to_pylist()]
+        digest.update(json.dumps(some).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _make(folder: Folder, source: Material) -> dict[str, Any]:
+    """Match all splits by all methods, merge them, and write everything."""
+    recipe, records = source.recipe, source.records
+    copies = _find_copies(folder, source)
+    if records.splits is not None and recipe.splits is None:
+        splits = dict(records.splits)
+    else:
+        captions = number_texts(fold_captions(records.texts("caption")))
+        articles = number_texts(records.articles)
+        groups = join_groups(len(records), [copies, captions, articles])
+        splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
+    pools = _Pools(source, copies)
+    facts: dict[str, Any] = {}
+    with progress_bar(total=len(splits) * len(recipe.methods), desc="Matching", unit=" methods") as bar:
+        for split, rows in splits.items():
+            done = {}
+            for method in recipe.methods:
+                bar.set_postfix_str(f"{split} {method.name}")
+                name = f"{split}-{method.name}"
+                done[method.name] = folder.recall(name)
+                if done[method.name] is None:
+                    done[method.name] = pools.match(method, rows)
+                    folder.keep(name, done[method.name])
+                bar.update()
+            facts[split] = _write_split(folder, source, split, done)
+    manifest = make_manifest(recipe, folder.plan, "numpy", facts)
+    twins = {split: twins_of(folder.read_matches(split, [*manifest["rules"]]), records) for split in splits}
+    manifest["quality"] = measure_quality(recipe, records, source.vectors, twins)
+    manifest["examples"] = [] if source.pictures is None else [SHEET, PAGE]
+    if source.pictures is not None:
+        split = manifest["quality"]["measured_on"]
+        draw_examples(folder.path, recipe.config, split, [*manifest["rules"]], records, source.pictures, twins[split])
+    folder.finish(manifest, make_readme(recipe, manifest))
+    source.made = True
+    return manifest
+
+
+def _find_copies(folder: Folder, source: Material) -> Int32s:
+    """Number the pictures of all captions, so that copies have one number."""
+    records, vectors = source.records, source.copy_vectors
+    columns = [number_texts(records.texts("image_path"))]
+    columns += [source.contents] if source.contents is not None else []
+    pairs: list[tuple[Int64s, Int64s]] = []
+    if vectors is not None:
+        known = folder.recall("copies")
+        if known is None:
+            rows = np.flatnonzero(lookup(vectors.ids, records.ids) >= 0)
+            found = [*find_copies(vectors.take(records.ids[rows]))]
+            ends = [np.concatenate([np.empty(0, np.int64), *(rows[pair[k]] for pair in found)]) for k in (0, 1)]
+            known = pa.table({"first": as_array(ends[0]), "second": as_array(ends[1])})
+            folder.keep("copies", known)
+        pairs.append((int64s(known["first"]), int64s(known["second"])))
+    return join_groups(len(records), columns, pairs).astype(np.int32)
+
+
+class _Pools:
+    """Matches the captions of splits by methods."""
+
+    def __init__(self, source: Material, copies: Int32s) -> None:
+        """Number everything that rules look at.
+
+        Args:
+            source: the material.
+            copies: int32 (N,), the same number for pictures that are copies.
+        """
+        self._source, self._copies = source, copies
+        records, table = source.records, source.entities
+        self._columns = {**records.codes(), COPIES: copies}
+        self._entities: Entities | None = None
+        self._named = np.full(len(records), -1, np.int32)  # where the entities of each caption are
+        if table is not None:
+            self._named = lookup(table.ids, records.ids)
+            self._entities = make_entities(table.entities)
+
+    def match(self, method: Method, rows: Int64s) -> pa.Table:
+        """Match some captions; see `_table` for the result.
+
+        Args:
+            method: the method.
+            rows: int64, positions of the captions of a split, in ascending order.
+        """
+        source, records, rule = self._source, self._source.records, method.rule
+        margins_by = margin_vectors(method, source.vectors)
+        kept, left_out = np.ones(len(rows), bool), {}
+        reasons = [
+            (f"no vector {name}", lookup(source.vectors[name].ids, records.ids[rows]) >= 0)
+            for name in dict.fromkeys((method.query, method.against, *margins_by))
+        ]
+        if rule.share or rule.differ or rule.without:
+            if self._entities is None:
+                message = (
+                    f"method {method.name} needs entities. Pass {option('entities')}, made by `newsclippings entities`."
+                )
+                raise ConfigError(message)
+            reasons.append(("no entities", self._named[rows] >= 0))
+        if source.present is not None:
+            reasons.append(("no picture", source.present[rows]))
+        for reason, there in reasons:
+            if count := int((kept & ~there).sum()):
+                left_out[reason] = count
+            kept &= there
+        rows = rows[kept]
+        ids = records.ids[rows]
+        if not len(rows):
+            return _table(method, ids, None, left_out, None)
+        query = source.vectors[method.query].take(ids)
+        same = method.query == method.against
+        measure = Measure(query, query if same else source.vectors[method.against].take(ids))
+        rule = replace(rule, other=(*rule.other, COPIES))
+        matching = match(measure, self._pool(rows), rule, method.uses)
+        if method.closed:
+            matching = close(matching)
+        margins = None
+        if margins_by:
+            if margins_by != (method.query, method.against):
+                captions, pictures = (source.vectors[name].take(ids) for name in margins_by)
+                measure = Measure(captions, pictures)
+            margins = find_margins(matching, measure)
+            matching = balance(matching, margins)
+        return _table(method, ids, matching, left_out, margins)
+
+    def _pool(self, rows: Int64s) -> Pool:
+        records = self._source.records
+        flags = {} if records.has_person is None else {"has_person": records.has_person[rows]}
+        return Pool(
+            len(rows),
+            None if self._entities is None else self._entities.take(self._named[rows]),
+            {name: codes[rows] for name, codes in self._columns.items()},
+            None if records.times is None else records.times[rows],
+            flags,
+        )
+
+
+def _table(
+    method: Method,
+    ids: Int64s,
+    matching: Matching | None,
+    left_out: Mapping[str, int],
+    margins: npt.NDArray[np.float64] | None,
+) -> pa.Table:
+    """Return the result of a method and a split as a table: caption, picture, score and unit of each match.
+
+    Its metadata have the numbers of captions, of products, and of captions without a match by reason.
+    """
+    counts: dict[str, Any] = {
+        "captions": len(ids),
+        "left_out": dict(left_out),
+        "unfilled": {},
+        "rounds": 0,
+        "products": 0,
+    }
+    captions = np.empty(0, np.int64)
+    pictures, scores, units = captions, np.empty(0), captions
+    if matching is not None:
+        unfilled = matching.counts()
+        counts["unfilled"] = {reason: unfilled[reason] for reason in REASONS if reason in unfilled}
+        counts["rounds"], counts["products"] = matching.rounds, matching.products
+        captions = np.flatnonzero(matching.picture >= 0)
+        pictures, scores = matching.picture[captions].astype(np.int64), matching.score[captions]
+        units = make_units(method, matching, margins)[captions]
+    columns = {"id": ids[captions], "image_id": ids[pictures], "score": scores, "unit": units}
+    table = pa.table({name: as_array(values) for name, values in columns.items()})
+    return table.replace_schema_metadata({"counts": json.dumps(counts)})
+
+
+def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str, pa.Table]) -> dict[str, Any]:
+    """Merge the matches of a split, write them, and return what the manifest says about them."""
+    recipe, names = source.recipe, [*done]
+    candidates = [Candidates(int64s(table["id"]), int64s(table["unit"])) for table in done.values()]
+    chosen = [np.ones(len(each.ids), bool) for each in candidates]
+    if recipe.merge is not None and len(candidates) > 1:
+        chosen = choose_balanced(candidates)
+    parts = [table.filter(as_array(mask)) for table, mask in zip(done.values(), chosen, strict=True)]
+    ids, pictures, scores = (
+        np.concatenate([values_of(one_number_chunk(part[name])) for part in parts])
+        for name in ("id", "image_id", "score")
+    )
+    method = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    facts = {}
+    for name, part in zip(names, parts, strict=True):
+        counts = json.loads(done[name].schema.metadata[b"counts"])
+        counts |= {"filled": len(done[name]), "pairs": len(part)}
+        facts[name] = counts
+    if not len(ids):
+        why = "; ".join(f"{name}: {_explain(counts)}" for name, counts in facts.items())
+        message = (
+            f"No caption of {split} is matched ({why}). Change the rule, or give {split} a larger share in splits."
+        )
+        raise ConfigError(message)
+    order = np.lexsort((method, ids))
+    place = folder.match_file(split)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = write_matches(place, names, ids[order], pictures[order], scores[order], method[order])
+    return {
+        "rows": 2 * len(ids),
+        "sha256": sha256,
+        "records_sha256": source.records.hash_used(np.concatenate([ids, pictures])),
+        "methods": facts,
+    }
+
+
+def _explain(counts: Mapping[str, Any]) -> str:
+    reasons = [
+        f"{count:,} {_WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
+    ]
+    return ", ".join(reasons) or ("no caption" if not counts["captions"] else f"{counts['filled']:,} matched")
