@@ -65,13 +65,18 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     "with the columns id, caption and image_path, and perhaps outlet, topic, article, time and has_person.",
 )
 @inputs
+@click.option("--device", help="Where torch compares vectors, such as cuda:1. Unset: a GPU, if torch finds one.")
+@click.option("--engine", type=Choice(["ray"]), help="Compare vectors on a Ray cluster. Needs the extra `ray`.")
+@click.option("--rank", type=click.IntRange(min=0), help="Number of this process. Unset: as torchrun or srun say.")
+@click.option("--world", type=click.IntRange(min=1), help="How many processes there are.")
 @FORMAT
 @errors_in_a_line
 def generate(out: Path, recipe: str | None, methods: tuple[str, ...], form: str, **fields: Any) -> None:
     """Give captions of a corpus convincing pictures of others, by rules, and write them to OUT as a config.
 
     OUT is then the --data-dir of the config, for every command. Interrupt it when you like: the same command goes on
-    from there, and the same inputs give the same bytes.
+    from there, and the same inputs give the same bytes. Several processes share the work, through files in OUT:
+    torchrun --nproc_per_node 8 --no-python newsclippings generate ..., or srun.
 
     \b
     Example:

@@ -1,5 +1,6 @@
 """Which caption gets which picture: each the best, each picture a limited number of times, closed sets, balance."""
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.errors import ConfigError
+from _newsclippings.generate.blocks import Run, run_here
 from _newsclippings.generate.rules import Rule
-from _newsclippings.generate.search import BLOCK_BYTES, Bools, Float64s, Held, Measure, Pool, Search
+from _newsclippings.generate.search import BLOCK_BYTES, Found, Held, Measure, Pool, Search
+from _newsclippings.generate.tiles import Bools, Float64s
 from _newsclippings.tables import Int32s, Int64s
 
 LENGTH: Final = 16  # pictures of a caption that are found at a time
@@ -30,7 +33,7 @@ class Matching:
         score: float64 (N,); NaN if there is no picture.
         reason: int8 (N,), the position in `REASONS` of why there is no picture; 0 if there is one.
         products: how many captions were compared, in all rounds together.
-        pairs: how many products of two vectors that took.
+        pairs: how many products of two vectors that took in this process.
         rounds: how often captions without a picture were searched.
     """
 
@@ -67,6 +70,7 @@ def match(
     uses: int | None = 1,
     length: int = LENGTH,
     block_bytes: int = BLOCK_BYTES,
+    run: Run = run_here,
 ) -> Matching:
     """Give each caption the best picture that the rule allows.
 
@@ -82,13 +86,14 @@ def match(
         uses: how often a picture may be used; None: without limit.
         length: pictures of a caption that are found at a time. It changes only how long this takes.
         block_bytes: of scores in memory at a time. It changes only how long this takes.
+        run: does the searches, such as in several processes.
 
     Raises:
         ConfigError: the pool does not have what the rule needs.
     """
     search = Search(measure, pool, rule, block_bytes)
     if uses is None:
-        found = search.find(search.rows, 1)
+        found = _find(run, search, search.rows, 1)
         picture, score = np.full(pool.size, -1, np.int32), np.full(pool.size, -np.inf)
         picture[search.rows], score[search.rows] = found.pictures[:, 0], found.scores[:, 0]
         candidates, products, rounds = picture >= 0, len(search.rows), 1
@@ -98,15 +103,21 @@ def match(
         free = search.rows
         while len(free):
             products, rounds = products + len(free), rounds + 1
-            free = proposals.run(search, free)
+            free = proposals.run(run, search, free)
         picture, score, candidates = proposals.picture, proposals.score, proposals.candidates
     reason = np.full(pool.size, REASONS.index("used_up"), np.int8)
     reason[picture >= 0] = REASONS.index(MATCHED)
     reason[np.setdiff1d(np.arange(pool.size), search.rows)] = REASONS.index("without")
     alone = search.rows[~candidates[search.rows]]
-    reason[alone] = [REASONS.index(name) for name in search.explain(alone)]
+    (part,) = run(search, Search.explain, alone, search.count_pairs(alone))
+    reason[alone] = np.array([REASONS.index(name) for name in search.parts], np.int8)[part]
     score = np.where(picture >= 0, score, np.nan)
     return Matching(picture, score, reason, products, search.pairs, rounds)
+
+
+def _find(run: Run, search: Search, rows: Int64s, length: int, held: Held | None = None) -> Found:
+    work = functools.partial(Search.find, length=length, held=held)
+    return Found(*run(search, work, rows, search.count_pairs(rows)))
 
 
 class _Proposals:
@@ -129,11 +140,11 @@ class _Proposals:
         self.candidates = np.zeros(count, bool)
         self.next = np.zeros(count, np.int64)  # which picture of its list each caption proposes to
 
-    def run(self, search: Search, free: Int64s) -> Int64s:
+    def run(self, run: Run, search: Search, free: Int64s) -> Int64s:
         """Search for captions without a picture and let them propose; return those whose list is used up."""
         last = self.holders[:, -1]
         held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
-        found = search.find(free, self.pictures.shape[1], held)
+        found = _find(run, search, free, self.pictures.shape[1], held)
         self.pictures[free], self.scores[free], self.next[free] = found.pictures, found.scores, 0
         self.candidates[free] |= found.pictures[:, 0] >= 0
         used_up = []
