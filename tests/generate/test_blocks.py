@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.children import in_child, kill, wait
+from support.children import PATIENCE, in_child, kill, wait
 from support.constants import change_constant
 from support.generating import make_corpus
 from support.reading import environment
@@ -115,7 +115,7 @@ def test_small_blocks(places: Places, whole: dict[str, bytes], tmp_path: Path, m
 def test_two_ranks_killed(
     places: Places, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes at a time; one or both are killed after some files, and then the other one at any time."""
+    """Two processes at a time; one is killed after some files, or both are, and then the one that waits for it."""
     out, draw, kills, ends = tmp_path / "out", random.Random(5), 0, 0
     for turn in itertools.count():
         victims = [{0}, {1}, {0, 1}][turn % 3]
@@ -123,16 +123,21 @@ def test_two_ranks_killed(
             partial(run_rank, out, places, rank, monkeypatch if rank in victims else None, draw.randrange(5))
             for rank in range(2)
         ]
-        children = [in_child(run) for run in runs]
-        codes = [wait(children[rank]) for rank in victims]
+        children, codes = [in_child(run) for run in runs], [0, 0]
+        left, end = {0, 1}, time.monotonic() + PATIENCE
+        while left and time.monotonic() < end:
+            for rank in [*left]:
+                done, status = os.waitpid(children[rank], os.WNOHANG)
+                if done:
+                    left.remove(rank)
+                    codes[rank] = os.waitstatus_to_exitcode(status)
+            if any(codes) and left:
+                time.sleep(draw.uniform(0, 0.1))
+                kill(children[next(iter(left))])
+            time.sleep(0.002)
+        assert not left
         assert {*codes} <= {0, -signal.SIGKILL}
         kills += codes.count(-signal.SIGKILL)
-        for rank in {0, 1} - victims:
-            time.sleep(draw.uniform(0, 0.1) if any(codes) else 0)
-            if any(codes):
-                kill(children[rank])
-            status = os.waitstatus_to_exitcode(os.waitpid(children[rank], 0)[1])
-            assert any(codes) or not status
         if not any(codes):  # nobody was killed: begin again
             assert read_tree(out) == whole
             ends += 1
