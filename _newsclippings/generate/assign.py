@@ -16,6 +16,7 @@ from _newsclippings.generate.tiles import Bools, Float64s
 from _newsclippings.tables import Int32s, Int64s
 
 LENGTH: Final = 16  # pictures of a caption that are found at a time
+LATER: Final = 2  # times as many in later searches, whose captions lose more pictures to others
 MATCHED: Final = ""
 # Why a caption has no picture: the part of the rule that forbade the last one, or what came after.
 REASONS: Final = (
@@ -126,7 +127,9 @@ class _Proposals:
     Attributes:
         picture: int32 (N,), the picture that each caption has now; -1 for none.
         score: float64 (N,), its score.
-        pictures: int32 (N, length), the pictures that each caption proposes to, and `scores`; see `Found`.
+        pictures: int32 (M,), the pictures that captions propose to, one list of all searches after the other, and
+            `scores`; see `Found`.
+        next: int64 (N,), the place in `pictures` that each caption proposes to next; its list ends before `end`.
         candidates: bool (N,), whether any picture is allowed to the caption.
         holders: int32 (N, uses), the captions that use each picture, the best first; -1 for none.
     """
@@ -134,27 +137,31 @@ class _Proposals:
     def __init__(self, count: int, uses: int, length: int) -> None:
         self.picture = np.full(count, -1, np.int32)
         self.score = np.full(count, -np.inf)
-        self.pictures = np.full((count, length), -1, np.int32)
-        self.scores = np.full((count, length), -np.inf)
+        self.length = length
+        self.pictures, self.scores = np.empty(0, np.int32), np.empty(0)
         self.holders = np.full((count, uses), -1, np.int32)
         self.candidates = np.zeros(count, bool)
-        self.next = np.zeros(count, np.int64)  # which picture of its list each caption proposes to
+        self.next, self.end = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
     def run(self, run: Run, search: Search, free: Int64s) -> Int64s:
         """Search for captions without a picture and let them propose; return those whose list is used up."""
         last = self.holders[:, -1]
         held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
-        found = _find(run, search, free, self.pictures.shape[1], held)
-        self.pictures[free], self.scores[free], self.next[free] = found.pictures, found.scores, 0
+        length = self.length if held is None else min(len(self.picture), LATER * self.length)
+        found = _find(run, search, free, length, held)
+        self.next[free] = len(self.pictures) + length * np.arange(len(free))
+        self.end[free] = self.next[free] + length
+        self.pictures = np.concatenate([self.pictures, found.pictures.ravel()])
+        self.scores = np.concatenate([self.scores, found.scores.ravel()])
         self.candidates[free] |= found.pictures[:, 0] >= 0
         used_up = []
         while len(free):
-            ended = self.next[free] == self.pictures.shape[1]
+            ended = self.next[free] == self.end[free]
             used_up.append(free[ended])
             free = free[~ended]
             places = self.next[free]
             self.next[free] += 1
-            pictures, scores = self.pictures[free, places], self.scores[free, places]
+            pictures, scores = self.pictures[places], self.scores[places]
             some = pictures >= 0  # nothing more is allowed to the others
             free = self._propose(free[some], pictures[some], scores[some])
         return np.sort(np.concatenate([np.empty(0, np.int64), *used_up]))
