@@ -77,7 +77,7 @@ wheel: .venv/dev
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt
-	$(BIN)/pip install --quiet --constraint tests/train.txt --editable ".[train]"
+	$(BIN)/pip install --quiet --constraint tests/train.txt --editable ".[train,lora]"
 	touch $@
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt

@@ -33,6 +33,7 @@ from _newsclippings.builder import (
     INFO_FILE,
     ConfigsByName,
     NewsCLIPpingsConfig,
+    as_messages,
     check_arguments,
     check_replaced,
     check_space_for_pictures,
@@ -85,8 +86,17 @@ from _newsclippings.storage import (
     is_url,
     report_cache_errors,
 )
-from _newsclippings.suite import as_if_unlabelled, evaluate_on, find_overlap, measure_leak, open_test_set
+from _newsclippings.suite import (
+    Benchmark,
+    as_if_unlabelled,
+    benchmark,
+    evaluate_on,
+    find_overlap,
+    measure_leak,
+    open_test_set,
+)
 from _newsclippings.tables import Int64s
+from _newsclippings.train import make_known_to_transformers, predict
 from _newsclippings.vectors import read_embeddings, read_faces
 
 __version__ = VERSION
@@ -94,6 +104,7 @@ __all__ = [
     "BadFileError",
     "BadPickleError",
     "BadTarError",
+    "Benchmark",
     "ConfigError",
     "DataNotFoundError",
     "EmbedReport",
@@ -116,6 +127,8 @@ __all__ = [
     "UnsafePathError",
     "VectorsReport",
     "as_if_unlabelled",
+    "as_messages",
+    "benchmark",
     "compute_metrics",
     "decode_small",
     "embed",
@@ -128,6 +141,7 @@ __all__ = [
     "load",
     "measure_leak",
     "open_test_set",
+    "predict",
     "read_embeddings",
     "read_faces",
     "verify",
@@ -136,6 +150,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(NAME)
+make_known_to_transformers()
 
 
 def _lock_folder(folder: str) -> FileLock:

@@ -29,7 +29,7 @@ from _newsclippings.facts import (
 from _newsclippings.generated import Generated, find_generated, is_name
 from _newsclippings.text import did_you_mean, option, redacted_repr, short_repr
 
-FLAGS = ("metadata", "check_images")
+FLAGS = ("metadata", "check_images", "image_file")
 PATHS = ("data_dir", "visual_news_index", "links_root", "evidence")
 LINKS = ("refuse", "follow")
 # Options that `datasets` or its users may pass to any builder -> what to do instead for this one.
@@ -91,6 +91,8 @@ class Request:
             the folder origin. The metadata name that file.
         check_images: decode every picture while joining, in threads; those that do not decode, or have more than 64
             million pixels, count as missing. If False, such a picture is an error when its row is read.
+        image_file: with `images="path"`: add a column with the absolute path of each picture, for scripts that open
+            files.
         links: what to do with symbolic links that leave the folder of pictures. `"refuse"`: an error. `"follow"`: they
             are read if they lead below `links_root`.
         links_root: the folder below which such links may lead, such as the cache of DVC.
@@ -115,6 +117,7 @@ class Request:
     links: str = "refuse"
     links_root: str | None = None
     vector_dtype: str = "float32"
+    image_file: bool = False
     evidence: str | None = None
 
     def __new__(cls, *_: Any, **given: Any) -> Any:
@@ -143,6 +146,12 @@ class Request:
                 raise bad_value(field, getattr(self, field), (True, False))
         if not isinstance(self.articles, bool) and self.articles != FULL:
             raise bad_value("articles", self.articles, ARTICLES)
+        if self.image_file and self.images != "path":
+            message = (
+                f"{option('image_file', True)} needs {option('images', 'path')}: other rows refer to no files. Pass "
+                "both, and the extracted folder."
+            )
+            raise ConfigError(message)
         paths = self.paths()
         if (self.links == "follow") != (paths["links_root"] is not None):
             both = f"{option('links', 'follow')} and {option('links_root', '/folder')}"
@@ -204,8 +213,8 @@ class Request:
     def columns(self, vectors: Mapping[str, Vectors]) -> Columns:
         """Return the columns that follow from the fields, with their types; `vectors` as in `Inputs`."""
         generated, evidence = self.generated(), self.paths()["evidence"] is not None
-        sources = SOURCE_DATASETS if generated is None else generated.source_datasets
-        return columns_of(self.images, vectors, self.metadata, self.articles, evidence, sources)
+        names = SOURCE_DATASETS if generated is None else generated.source_datasets
+        return columns_of(self.images, vectors, self.metadata, self.articles, self.image_file, evidence, names)
 
     def paths(self) -> dict[str, Any]:
         """Return the fields that are paths or URLs, as text (visual_news: a list); None if unset or empty."""

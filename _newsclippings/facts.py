@@ -56,6 +56,7 @@ IMAGES: Final = ("bytes", "path", "none")
 FULL: Final = "full"  # the value of the option `articles` for the original articles
 ARTICLES: Final = (True, False, FULL)
 MISSING: Final = ("error", "null", "drop_pair")
+EXPORT_FORMS: Final = ("hydrated", "llava", "messages", "csv", "webdataset")  # of `newsclippings export`
 
 # A config of built folders: each picture of the configs without an image column, stored once
 SHARED_PICTURES: Final = "images"
@@ -121,6 +122,7 @@ TEXTS: Final = {
     "image_metadata": ("struct", "The same of the picture's article."),
     "article": ("string", "Text of the caption's article."),
     "article_full": ("string", "The caption's article as it was collected: a JSON file, unparsed."),
+    "image_file": ("string", "Absolute path of the picture's file on this machine."),
     "evidence": ("struct", "Web evidence of CCN: entities, titles and captions of pages with the picture; pictures."),
 }
 
@@ -212,6 +214,7 @@ def columns_of(
     vectors: Mapping[str, Vectors] | None = None,
     metadata: bool = False,
     articles: bool | str = False,
+    image_file: bool = False,
     evidence: bool = False,
     source_datasets: Iterable[str] = SOURCE_DATASETS,
 ) -> Columns:
@@ -222,6 +225,7 @@ def columns_of(
         vectors: column -> its vectors, in order.
         metadata: add the columns `metadata` and `image_metadata`.
         articles: True adds the column `article`, `"full"` the column `article_full`.
+        image_file: add the column `image_file`.
         evidence: add the column `evidence`.
         source_datasets: the names of the measures, of a generated config those of its methods.
     """
@@ -237,6 +241,8 @@ def columns_of(
         columns |= {"metadata": _METADATA, "image_metadata": _METADATA}
     if articles:
         columns["article_full" if articles == FULL else "article"] = _TEXT
+    if image_file:
+        columns["image_file"] = _TEXT
     if evidence:
         columns["evidence"] = EVIDENCE
     return columns

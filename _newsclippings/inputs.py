@@ -292,6 +292,8 @@ def build_id(config: Request, inputs: Inputs) -> str:
         "check_images": config.check_images,
         "inputs": hashlib.sha256(content).hexdigest(),
     }
+    if config.image_file:
+        options["image_file"] = True
     if inputs.evidence:
         options["evidence"] = True
     if inputs.own_vectors:

@@ -1,4 +1,4 @@
-"""Fine-tune a model on the sample dataset, in a minute on a CPU. Needs the extra `train`.
+"""Fine-tune a model on the sample dataset, in a minute on a CPU; it uses GPUs that are there. Needs the extra `train`.
 
     python -m examples.finetune [MODEL]
 

@@ -14,12 +14,12 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 import newsclippings  # noqa: F401  makes the name known to `datasets`
 
-KINDS = ["clip_image", "clip_text"]
+KINDS, DEVICE = ["clip_image", "clip_text"], "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def features(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Join the product and the absolute difference of both vectors: (B, 1024)."""
-    image, text = (normalize(batch[kind]) for kind in KINDS)
+    image, text = (normalize(batch[kind].to(DEVICE)) for kind in KINDS)
     return torch.cat([image * text, (image - text).abs()], dim=1)
 
 
@@ -35,13 +35,13 @@ def main(data_dir: str | None = None, epochs: int = 10) -> float:
     splits = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir, images="none", embeddings=KINDS)
     splits = splits.select_columns([*KINDS, "falsified"]).with_format("torch")  # no vector of this config is missing
     layers = [torch.nn.Linear(1024, 256), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.Linear(256, 2)]
-    model = torch.nn.Sequential(*layers)
+    model = torch.nn.Sequential(*layers).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
     for epoch in range(epochs):
         model.train()
         for batch in batches(splits["train"], 256, shuffle=True):
             optimizer.zero_grad()
-            cross_entropy(model(features(batch)), batch["falsified"]).backward()
+            cross_entropy(model(features(batch)), batch["falsified"].to(DEVICE)).backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: {accuracy(model, splits['validation']):.1%} on the validation split")
     print(f"{(result := accuracy(model, splits['test'])):.1%} on the test split (chance is 50 %)")
@@ -51,7 +51,7 @@ def main(data_dir: str | None = None, epochs: int = 10) -> float:
 def accuracy(model: torch.nn.Module, rows: Dataset) -> float:
     """Return the share of rows whose label is predicted."""
     model.eval()
-    right = sum(int((model(features(b)).argmax(1) == b["falsified"]).sum()) for b in batches(rows, 1024, False))
+    right = sum(int((model(features(b)).argmax(1).cpu() == b["falsified"]).sum()) for b in batches(rows, 1024, False))
     return right / len(rows)
 
 

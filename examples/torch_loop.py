@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import newsclippings
 
 SIDE = 64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def collate(rows: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,17 +37,19 @@ def main(data_dir: str | None = None, epochs: int = 2, workers: int = 0) -> floa
         for split in ("train", "test")
     }
     layers = [torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(128, 2))
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(128, 2)).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for epoch in range(epochs):
         for pixels, labels in loaders["train"]:
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+            loss = torch.nn.functional.cross_entropy(model(pixels.to(DEVICE)), labels.to(DEVICE))
             loss.backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
     with torch.no_grad():
-        right = sum(int((model(pixels).argmax(1) == labels).sum()) for pixels, labels in loaders["test"])
+        right = sum(
+            int((model(pixels.to(DEVICE)).argmax(1).cpu() == labels).sum()) for pixels, labels in loaders["test"]
+        )
     print(f"{right / len(splits['test']):.1%} on the test split")
     return right / len(splits["test"])
 

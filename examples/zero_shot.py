@@ -16,6 +16,8 @@ from transformers import AutoModel, AutoProcessor
 
 import newsclippings
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: int = 32) -> torch.Tensor:
     """Compute the cosine similarity of caption and picture for each row."""
@@ -26,8 +28,8 @@ def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: in
             inputs = processor(
                 text=batch["caption"], images=pictures, return_tensors="pt", padding=True, truncation=True
             )
-            outputs = model(**inputs)
-            yield cosine_similarity(outputs.image_embeds, outputs.text_embeds)
+            outputs = model(**inputs.to(DEVICE))
+            yield cosine_similarity(outputs.image_embeds, outputs.text_embeds).cpu()
 
     with torch.no_grad():
         return torch.cat(list(batches()))
@@ -36,7 +38,7 @@ def similarities(rows: Dataset, model: torch.nn.Module, processor: Any, size: in
 def main(name: str = "openai/clip-vit-base-patch32", data_dir: str | None = None) -> float:
     """Evaluate a model, and return its accuracy on the test split."""
     splits = load_dataset("newsclippings", "merged_balanced", data_dir=data_dir, splits=["validation", "test"])
-    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval()
+    model = AutoModel.from_pretrained(name, trust_remote_code=False, use_safetensors=True).eval().to(DEVICE)
     processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
     validation, test = (similarities(splits[split], model, processor) for split in ("validation", "test"))
     labels = torch.tensor(splits["validation"]["falsified"][:])

@@ -21,6 +21,7 @@ from _newsclippings.builder.config import (
 from _newsclippings.builder.failures import check_space_for_pictures, full_disk_error, unwrap_worker_error
 from _newsclippings.builder.images import join_images
 from _newsclippings.builder.load import load
+from _newsclippings.builder.messages import as_messages
 from _newsclippings.builder.register import make_name_known
 from _newsclippings.builder.vectors import join_vectors
 
@@ -28,6 +29,7 @@ __all__ = [
     "INFO_FILE",
     "ConfigsByName",
     "NewsCLIPpingsConfig",
+    "as_messages",
     "check_arguments",
     "check_replaced",
     "check_space_for_pictures",

@@ -9,10 +9,13 @@ from typing import Any
 import click
 
 from _newsclippings.cli import folder as cli_folder
+from _newsclippings.cli.benchmark import benchmark
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
 from _newsclippings.cli.evaluate import evaluate
+from _newsclippings.cli.export import export
 from _newsclippings.cli.generate import generate
+from _newsclippings.cli.leaderboard import leaderboard
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
@@ -59,6 +62,7 @@ def main() -> None:
 
 
 for command in (
+    benchmark,
     cli_folder.build,
     cli_folder.card,
     cli_folder.croissant,
@@ -67,6 +71,8 @@ for command in (
     download,
     embed,
     evaluate,
+    export,
+    leaderboard,
     evidence,
     generate,
     overlap,

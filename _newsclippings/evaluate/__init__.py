@@ -5,24 +5,31 @@ from _newsclippings.evaluate.evaluation import (
     Source,
     Threshold,
     choose_pairs,
+    compare,
     compute_metrics,
     evaluate,
     evaluate_truth,
     read_answers,
+    summarise,
 )
-from _newsclippings.evaluate.intervals import measure
+from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
+from _newsclippings.evaluate.report import FORMS, System
 from _newsclippings.evaluate.truth import Truth, load_truth
 
 __all__ = [
+    "FORMS",
     "MEASURES",
     "Evaluation",
+    "Measured",
     "Rows",
     "Source",
+    "System",
     "Threshold",
     "Truth",
     "choose_pairs",
+    "compare",
     "compute_metrics",
     "draw_evaluation",
     "evaluate",
@@ -32,4 +39,5 @@ __all__ = [
     "measure",
     "read_answers",
     "require_matplotlib",
+    "summarise",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from _newsclippings.config import bad_value
 from _newsclippings.errors import ConfigError
 from _newsclippings.evaluate.answers import Answers, match_answers
-from _newsclippings.evaluate.intervals import DRAWS, SEED, Measured, holm, mcnemar, measure, percentiles
+from _newsclippings.evaluate.intervals import DRAWS, SEED, Measured, holm, mcnemar, measure, percentiles, wilson
 from _newsclippings.evaluate.measures import MEASURES, Bools, Measurer, Rows, best_threshold, score_pairs
 from _newsclippings.evaluate.predictions import read_predictions
 from _newsclippings.evaluate.report import FORMS, System, format_systems
@@ -83,7 +83,7 @@ def evaluate(
     data_dir: str | os.PathLike[str] | None = None,
     built: PlaceLike | None = None,
     partial: bool = False,
-    threshold: Threshold | Sequence[Threshold] | None = None,
+    threshold: Threshold | Sequence[Threshold | None] | None = None,
     cluster: str = "pairs",
     group: bool = False,
 ) -> Evaluation:
@@ -132,7 +132,7 @@ def evaluate_truth(
     load_validation: Callable[[], Truth],
     *,
     partial: bool = False,
-    threshold: Threshold | Sequence[Threshold] | None = None,
+    threshold: Threshold | Sequence[Threshold | None] | None = None,
     cluster: str = "pairs",
     group: bool = False,
 ) -> Evaluation:
@@ -271,7 +271,7 @@ def compare(systems: Sequence[System], group: bool = False, more_notes: Sequence
     notes = [f"{system.name}: {note}" if prefix else note for system in systems for note in system.answers.notes]
     notes += [note for note in (systems[0].answers.truth.left_out, *more_notes) if note]
     if group:
-        return Evaluation(systems, [], {}, _summarise(systems), notes)
+        return Evaluation(systems, [], {}, summarise([system.whole for system in systems]), notes)
     first, only = systems[0], {}
     comparisons: list[dict[str, Any]] = []
     for other in systems[1:]:
@@ -312,21 +312,26 @@ def _right_pairs(rows: Rows, scored: bool) -> Bools:
     return np.equal(np.bincount(np.unique(rows.pair, return_inverse=True)[1], wrong), 0)
 
 
-def _summarise(systems: Sequence[System]) -> dict[str, Any]:
-    """Summarise systems that differ by their seed: of each measure the mean, its interval, and both spreads.
+def summarise(runs: Sequence[Measured]) -> dict[str, Any]:
+    """Summarise runs that differ by their seed: of each measure the mean, its interval, and both spreads.
+
+    Args:
+        runs: measures of the same rows with the same units.
 
     Returns:
-        Measure -> `mean`, `sd` over systems, `low` and `high` of the mean over draws of pairs, and `sd_rows`, the
-        standard deviation over these draws for a single system. None if the measure is not defined.
+        Measure -> `mean`, `sd` over runs, `low` and `high` of the mean over draws of pairs, and `sd_rows`, the
+        standard deviation over these draws for a single run. None if the measure is not defined.
     """
     found: dict[str, Any] = {}
     for name in MEASURES:
-        values = np.array([system.whole.values.get(name, math.nan) for system in systems])
+        values = np.array([run.values.get(name, math.nan) for run in runs])
         if np.isnan(values).any():
             found[name] = None
             continue
-        draws = np.stack([system.whole.draws[name] for system in systems])
+        draws = np.stack([run.draws[name] for run in runs])
         low, high = percentiles(draws.mean(0))
+        if values.mean() in (0, 1) and low == high:  # no draw differs
+            low, high = wilson(values.mean() * runs[0].units, runs[0].units)
         sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
         spread = float(np.nanstd(draws, axis=1).mean())
         found[name] = {"mean": float(values.mean()), "sd": sd, "low": low, "high": high, "sd_rows": spread}

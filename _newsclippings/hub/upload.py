@@ -74,16 +74,10 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
             `public`, its history may hold pictures or articles.
         HubError: the Hub refuses the upload, cannot be reached, or failed again and again.
     """
-    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub import HfApi
 
-    if constants.HF_HUB_OFFLINE:
-        message = "HF_HUB_OFFLINE is set, and nothing can be uploaded: unset it. Nothing was uploaded."
-        raise ConfigError(message)
-    token = get_token()
-    if token is None:
-        message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
-        raise ConfigError(message)
-    api = _InTime(HfApi(token=token))
+    token = require_token()
+    api = HubInTime(HfApi(token=token))
     heads: list[str] = []  # the commit of the branch before each try
     tries = 1
     with contextlib.ExitStack() as opened:
@@ -101,7 +95,7 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
                 if cause is None:
                     raise
                 if tries == TRIES or not may_pass(cause):
-                    raise _not_pushed(upload.repo_id, status_of(cause), cause, tries, token) from None
+                    raise not_pushed(upload.repo_id, status_of(cause), cause, tries, token) from None
                 time.sleep(PAUSE * 3 ** (tries - 1))
                 tries += 1
     with contextlib.suppress(OSError):  # of a medium that is read-only
@@ -110,7 +104,25 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     return {**pushed, "new": pushed["commit"] != heads[0]}
 
 
-class _InTime:
+def require_token() -> str:
+    """Return the token of the Hub, for an upload.
+
+    Raises:
+        ConfigError: there is none, or the Hub's client is offline.
+    """
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        message = "HF_HUB_OFFLINE is set, and nothing can be uploaded: unset it. Nothing was uploaded."
+        raise ConfigError(message)
+    token: str | None = get_token()
+    if token is None:
+        message = "No token of the Hugging Face Hub: log in by `hf auth login`, or set HF_TOKEN. Nothing was uploaded."
+        raise ConfigError(message)
+    return token
+
+
+class HubInTime:
     """The Hub's client, with a time limit on every call that does not upload."""
 
     def __init__(self, api: Any) -> None:
@@ -298,7 +310,7 @@ def _not_ours(repo: str, found: str) -> ConfigError:
     )
 
 
-def _not_pushed(repo: str, status: int | None, error: BaseException, tries: int, token: str) -> HubError:
+def not_pushed(repo: str, status: int | None, error: BaseException, tries: int, token: str) -> HubError:
     """The error of an upload that the Hub refused, or that failed too often."""
     if status == 401:
         return HubError(

@@ -45,6 +45,7 @@ class JoinedSplit:
         embeddings: column -> vectors by id, in order.
         vectors: column -> what they are.
         metadata: Arrow table sorted by id; None without metadata.
+        image_file: whether there is a column with the paths of the pictures' files.
         evidence: Arrow table sorted by index; None without evidence.
         decode_check: decodes each picture that is looked for; None without `check_images`.
         fetch: fetches the pictures of records before they are decoded.
@@ -67,6 +68,7 @@ class JoinedSplit:
     embeddings: dict[str, Embeddings] = field(default_factory=dict)
     vectors: dict[str, Vectors] = field(default_factory=dict)
     metadata: pa.Table | None = None
+    image_file: bool = False
     evidence: pa.Table | None = None
     decode_check: DecodeCheck | None = None
     fetch: Callable[[Pictures, Int32s], None] | None = None
@@ -233,6 +235,8 @@ class JoinedSplit:
         if self.articles is not None:
             records = lookup(int64s(self.rows.corpus["id"]), int64s(table["id"]))
             table = table.append_column(self.article_column, _texts(self.articles, records))
+        if self.image_file:
+            table = table.append_column("image_file", self._full_paths(images))
         if self.evidence is not None:
             places = lookup(int64s(self.evidence["index"]), values_of(table["index"]).astype(np.int64))
             table = table.append_column("evidence", self.evidence["evidence"].take(as_array(places, places < 0)))
@@ -240,13 +244,18 @@ class JoinedSplit:
 
     def _image_column(self, rows: Int32s) -> pa.StructArray:
         """Return `{"bytes", "path"}`. One of them is null, since `datasets` drops the bytes of a path that exists."""
-        if self.images == "path" and isinstance(self.pictures, FolderPictures | UnionPictures):
-            paths = self.pictures.full_paths(rows)
+        if self.images == "path":
+            paths = self._full_paths(rows)
             fields, absent = [pa.nulls(len(paths), pa.binary()), paths], pc.is_null(paths)
         else:
             data = read_whole(self.pictures, rows) if self.pictures is not None else pa.nulls(len(rows), pa.binary())
             fields, absent = [data, pa.nulls(len(data), pa.string())], pc.is_null(data)
         return pa.StructArray.from_arrays(fields, ["bytes", "path"], mask=absent)
+
+    def _full_paths(self, rows: Int32s) -> pa.Array:
+        """Return the absolute paths (Arrow string) of records' pictures, which the joiner checked to be files."""
+        files = self.pictures if isinstance(self.pictures, FolderPictures | UnionPictures) else None
+        return files.full_paths(rows) if files is not None else pa.nulls(len(rows), pa.string())
 
 
 def _texts(articles: Pictures, records: Int32s) -> pa.Array:

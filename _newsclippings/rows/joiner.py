@@ -364,6 +364,7 @@ class Joiner:
             embeddings={name: self._open_vectors(name, split) for name in self.inputs.vectors},
             vectors=self.inputs.vectors,
             metadata=metadata.table if metadata and self.config.metadata else None,
+            image_file=self.config.image_file,
             evidence=evidence.table if evidence else None,
             decode_check=DecodeCheck(pictures, undecodable.get(split)) if check and pictures else None,
             fetch=self._fetch,

@@ -3,17 +3,51 @@
 torch and other large packages are imported when a function is called.
 """
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from _newsclippings.errors import MissingDependencyError
+from _newsclippings.train.auto import make_known_to_transformers
 
 __all__ = [
+    "make_known_to_transformers",
+    "predict",
     "run",
     "train",
 ]
 
-_EXTRA = ("torch", "transformers", "accelerate", "safetensors", "matplotlib")
+_TO_PREDICT = ("torch", "transformers", "safetensors")
+_EXTRA = (*_TO_PREDICT, "accelerate", "matplotlib")
+
+
+def predict(model: Any, caption: str | Sequence[str], picture: Any) -> Any:
+    """Compute the probability that a picture does not belong to its caption, for pairs of your own.
+
+    Args:
+        model: the folder of a run of `newsclippings train`, or of a checkpoint in it; the name of a run on the Hub; or
+            what `AutoModel.from_pretrained` returns for either, which is loaded once for many calls. It is used where
+            it is; one that is loaded here goes to a GPU if there is one.
+        caption: the caption, or a list of captions.
+        picture: the picture as a path, as the bytes of a file, or as an image of Pillow; or a list of them, as many as
+            captions. A path or bytes give exactly the pixels of the training. Pillow decodes a large JPEG at full
+            size, so that its image may give a probability that differs a little.
+
+    Returns:
+        The probability of falsified, 0 to 1; a list of them for lists. They are the scores of `newsclippings train
+        --eval_only` in the same batches of 8; in other batches the last digits may differ, as everywhere in torch.
+
+    Raises:
+        MissingDependencyError: the extra `train` is not installed.
+        ConfigError: the model takes vectors, or a value is of another type than expected.
+        BadFileError: a picture is broken.
+        DataNotFoundError: a picture or the run is not there.
+        ValueError: the run is damaged.
+    """
+    _require(_TO_PREDICT, "A prediction")
+    from _newsclippings.train.pairs import predict_pairs
+
+    return predict_pairs(model, caption, picture)
 
 
 def train(arguments: list[str]) -> dict[str, Any]:
@@ -30,7 +64,7 @@ def train(arguments: list[str]) -> dict[str, Any]:
         NewsCLIPpingsError, ValueError, OSError: something is missing, damaged or contradictory.
         SystemExit: a flag is unknown, or `--help` was given.
     """
-    _require_extra()
+    _require(_EXTRA, "Training")
     from _newsclippings.train.command import main
 
     return main(arguments)
@@ -48,17 +82,17 @@ def run(arguments: list[str]) -> int:
     Raises:
         MissingDependencyError: the extra `train` is not installed.
     """
-    _require_extra()
+    _require(_EXTRA, "Training")
     from _newsclippings.train.command import run_command
 
     return run_command(arguments)
 
 
-def _require_extra() -> None:
-    lacking = [name for name in _EXTRA if find_spec(name) is None]
+def _require(names: tuple[str, ...], what: str) -> None:
+    lacking = [name for name in names if find_spec(name) is None]
     if lacking:
         message = (
-            f"Training needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed: "
+            f"{what} needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed: "
             "pip install 'newsclippings[train]'."
         )
         raise MissingDependencyError(message)

@@ -6,21 +6,24 @@ import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Subset
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
 from _newsclippings.facts import OUTLETS
+from _newsclippings.hub import push_model, require_token
 from _newsclippings.storage import (
     LossyStream,
     describe_os_error,
@@ -33,6 +36,7 @@ from _newsclippings.storage import (
 from _newsclippings.text import as_message
 from _newsclippings.train import model as models
 from _newsclippings.train import published, untrusted
+from _newsclippings.train.card import MARK, README, check_card, list_pushed, name_card, write_card
 from _newsclippings.train.collate import Collator
 from _newsclippings.train.data import (
     Control,
@@ -46,12 +50,30 @@ from _newsclippings.train.data import (
     read_shard_sizes,
 )
 from _newsclippings.train.evaluate import predict, validate, write_report
-from _newsclippings.train.options import CONTROLS, LOCATION_FLAGS, Options, UsageError, given_flags, parse
+from _newsclippings.train.lora import merge_adapters, require_peft
+from _newsclippings.train.options import (
+    CONTROLS,
+    LOCATION_FLAGS,
+    SHARDED_LORA,
+    Options,
+    UsageError,
+    given_flags,
+    parse,
+    read_flags,
+)
 from _newsclippings.train.places import SEEDS, check_new_report, check_report, check_run, check_seeds, list_inputs
+from _newsclippings.train.recipes import find_changes
 from _newsclippings.train.seeds import format_seeds, summarise_seeds
 from _newsclippings.train.stream import StreamLoader, StreamRows
 
 logger = logging.getLogger(__name__)
+
+
+class Push(NamedTuple):
+    """Where a run is pushed to, and whether everybody may see it."""
+
+    repo_id: str
+    public: bool
 
 
 class PairTrainer(Trainer):
@@ -64,14 +86,17 @@ class PairTrainer(Trainer):
     collator: Collator  # makes batches of validation, with their facts
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Create AdamW with separate learning rates for the head and the backbone."""
+        """Create the optimizer of --optim with separate learning rates for the head and the backbone."""
         if self.optimizer is None:
-            arguments = self.args
-            groups = self.model.groups(arguments.learning_rate, arguments.weight_decay)
-            betas = (arguments.adam_beta1, arguments.adam_beta2)
-            self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=arguments.adam_epsilon)
+            groups = self.model.groups(self.args.learning_rate, self.args.weight_decay)
+            make, values = find_optimizer(self.args, self.model)
+            self.optimizer = make(groups, **values)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count none: transformers counts by the tokens of a language model."""
+        return 0
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validate: compute `eval_loss` and `eval_accuracy`, which are the same in all ranks."""
@@ -130,6 +155,15 @@ class PairTrainer(Trainer):
         finally:
             self.args.save_total_limit = limit
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save the weights and the arguments of the training only; the run has noted the rest once."""
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            state = self.model.state_dict() if state_dict is None else state_dict
+            save_file(state, folder / untrusted.WEIGHTS, metadata={"format": "pt"})
+            torch.save(self.args, folder / "training_args.bin")
+
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the model as `Trainer` does."""
         with report_failed_save(self.args.output_dir):
@@ -161,6 +195,26 @@ class PairTrainer(Trainer):
     def _load_scaler(self, checkpoint: str | None) -> None:
         load = super()._load_scaler
         untrusted.call_safely(checkpoint, "the state of a scaler", lambda: load(checkpoint))
+
+
+def find_optimizer(arguments: TrainingArguments, model: models.Classifier) -> tuple[Any, dict[str, Any]]:
+    """Find the class of --optim, and its arguments but the groups of parameters.
+
+    Raises:
+        ValueError: the optimizer chooses parameters or learning rates itself, or its package is not installed.
+    """
+    name = arguments.optim.value
+    try:
+        make, values = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    except (ImportError, ValueError) as error:
+        why = " ".join(str(error).split())[:200].rstrip(".")
+        raise ValueError(f"--optim {name}: {why}. Install it, or choose another one, such as adamw_torch.") from error
+    if values.keys() & {"params", "model", "optimizer_dict"} or name.startswith(("schedule_free", "lomo", "adalomo")):
+        raise ValueError(
+            f"--optim {name} chooses parameters or learning rates itself, and would not use the two learning rates of "
+            "head and backbone. Choose another one, such as adamw_torch."
+        )
+    return make, values
 
 
 @contextlib.contextmanager
@@ -356,7 +410,12 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         models.check_noted_widths(run, widths)
     set_seed(arguments.seed)
     model, tokenizer = models.make_classifier(options, widths)
-    collator = make_collator(model, tokenizer)
+    if options.recipe:
+        values = {**vars(arguments), **vars(options), "lr_scheduler_type": str(arguments.lr_scheduler_type.value)}
+        model.config.changes = find_changes(options.recipe, values)
+    if options.lora is not None:
+        model.config.changes["lora"] = options.lora
+    collator = Collator(model.options, model.processor, model.widths)
     trainer = PairTrainer(
         model=model,
         args=arguments,
@@ -364,15 +423,24 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         eval_dataset=validation,
         data_collator=TensorCollator(collator),
     )
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if sharded and options.lora is not None:
+        raise ValueError(SHARDED_LORA)  # `accelerate` can divide it, too
+    if sharded:
+        models.make_shardable(model)
     trainer.shuffle, trainer.patience, trainer.collator = options.shuffle, options.patience, collator
     trainer.add_callback(EpochCallback(rows))
     trainer.add_callback(BestCallback(options.patience, checkpoint))
     if rank == 0:
         models.save_notes(folder, model, tokenizer, readers)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if options.lora is not None:
+        merge_adapters(model.backbone)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     leave_group(trainer)
+    if sharded and rank == 0:  # each rank had a part of it
+        model = models.load_classifier(folder)[0]
     return model, collator
 
 
@@ -387,16 +455,6 @@ def leave_group(trainer: Trainer) -> None:
     trainer.accelerator.end_training()  # then the group, without the lock
 
 
-def make_collator(model: models.Classifier, tokenizer: Any) -> Collator:
-    """Make the collator for a model."""
-    if model.backbone is None:
-        return Collator(model.options, tokenizer, side=0, tokens=0, widths=model.widths)
-    config = model.backbone.config
-    side, family = int(config.vision_config.image_size), str(config.model_type)
-    tokens = min(model.options.tokens, int(config.text_config.max_position_embeddings))
-    return Collator(model.options, tokenizer, side, tokens, widths={}, family=family)
-
-
 def warn_of_unused_places(run: Path, given: set[str]) -> None:
     """Warn that the places from which a run read its rows are not used, if the command line names none."""
     noted = untrusted.find_places(untrusted.read_notes(models.find_run(run))[0])
@@ -407,12 +465,16 @@ def warn_of_unused_places(run: Path, given: set[str]) -> None:
 
 def main(arguments: list[str]) -> dict[str, Any]:
     """Train and evaluate; return the measures on the split (rank 0 only), or with --seeds over all runs."""
+    arguments = read_flags(arguments)
     options, training = parse(arguments)
     if options.seeds > 1:
         return train_seeds(arguments, options, training)
     if options.eval_only is not None:
         return evaluate_run(arguments, options, training)
     folder = Path(training.output_dir)
+    push = take_push(training)
+    if options.lora is not None:
+        require_peft()
     if not training.process_index:
         check_run(folder, list_inputs(options), training)
         # check the other rows before the training; a stream must be read for that
@@ -422,14 +484,43 @@ def main(arguments: list[str]) -> dict[str, Any]:
     model, collator = train(options, training)
     if training.process_index:
         return {}
-    return test(
-        options, training, model, collator, folder, str(options.features or options.from_config or options.model)
-    )
+    name = str(options.features or options.from_config or options.model)
+    measures = test(options, training, model, collator, folder, name)
+    return finish_run(options, model, folder, measures, push)
+
+
+def take_push(training: TrainingArguments) -> Push | None:
+    """Return where to push the run to, or None; `Trainer` shall not push checkpoints by itself.
+
+    Raises:
+        ConfigError: there is no token for it.
+    """
+    if not training.push_to_hub:
+        return None
+    require_token()
+    training.push_to_hub = False
+    return Push(training.hub_model_id, public=training.hub_private_repo is False)
+
+
+def finish_run(
+    options: Options, model: models.Classifier, folder: Path, measures: dict[str, Any], push: Push | None
+) -> dict[str, Any]:
+    """Write the card of a run that was tested, push it if asked, and return the measures."""
+    models.save_config(folder, model)
+    write_card(folder, model.config, options, measures)
+    if push:
+        files = list_pushed(folder)
+        with tempfile.TemporaryDirectory(prefix="newsclippings-") as place:
+            named = Path(place, README)
+            named.write_text(name_card(files[README].read_text(encoding="utf-8"), push.repo_id), encoding="utf-8")
+            print(f"Pushed to {push_model({**files, README: named}, push.repo_id, MARK, public=push.public)}")
+    return measures
 
 
 def evaluate_run(arguments: list[str], options: Options, training: TrainingArguments) -> dict[str, Any]:
     """Evaluate a run, a checkpoint or published weights, as --eval_only says."""
     given, name = given_flags(arguments), str(options.eval_only or options.weights)
+    push = take_push(training)
     changed = [flag for flag in ("config", "split", "train_outlets", "outlet_rule", "control") if flag in given]
     if changed and options.eval_only and "output_dir" not in given:
         raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
@@ -437,10 +528,10 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
         raise UsageError("--weights needs --output_dir, a folder for the report.")
     folder = Path(training.output_dir if "output_dir" in given else name)
     if options.weights:
-        model, tokenizer = published.load_classifier(options.weights, options.model)
+        model, _ = published.load_classifier(options.weights, options.model)
         inputs = [*list_inputs(options), *([] if is_url(name) else [name])]
     else:
-        model, tokenizer = models.load_classifier(Path(name))
+        model, _ = models.load_classifier(Path(name))
         of_the_run = {"config", "features", "products", "train_outlets", "outlet_rule", "control"}
         of_the_run |= {"missing", "check_images"} if options.data == Options.data else set()
         warn_of_unused_places(Path(name), given)
@@ -449,13 +540,22 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
         options.check_vectors()
         inputs = list_inputs(options)
     options = replace(options, mislabel_pristine=model.options.mislabel_pristine)
-    collator = make_collator(model, tokenizer)
+    collator = Collator(model.options, model.processor, model.widths)
     run = Path(name)
-    if options.eval_only and any(folder.resolve() == own.resolve() for own in (run, models.find_run(run))):
+    within = bool(options.eval_only) and any(folder.resolve() == own.resolve() for own in (run, models.find_run(run)))
+    if within:
         check_report(folder, inputs)
     else:
         check_new_report(folder, [*inputs, *([name] if options.eval_only else [])])
-    return {} if training.process_index else test(options, training, model, collator, folder, name)
+    whole = within and models.find_run(run) == run
+    if whole:
+        check_card(folder)
+    elif push:
+        raise UsageError(f"--push_to_hub: {name} is a checkpoint. Push the run, whose last weights are those tested.")
+    if training.process_index:
+        return {}
+    measures = test(options, training, model, collator, folder, name)
+    return finish_run(options, model, folder, measures, push) if whole else measures
 
 
 def test(

@@ -1,6 +1,7 @@
 """The classifier: normalised features of caption and picture, concatenated, and a small head."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +11,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from _newsclippings.errors import ConfigError, DataNotFoundError
+from _newsclippings.hub import fetch_model
 from _newsclippings.storage import write_text
 from _newsclippings.text import printable
-from _newsclippings.train.options import LOCATION_FLAGS, Options
-from _newsclippings.train.places import NOTES_MAKER
+from _newsclippings.train.classifier_config import MODEL_TYPE, SAVED_OPTIONS, ClassifierConfig
+from _newsclippings.train.collate import Processor
+from _newsclippings.train.lora import add_adapters
+from _newsclippings.train.options import HUB_NAME, LOCATION_FLAGS, Options
+from _newsclippings.train.places import CONFIG_MAKER, NOTES_MAKER
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config
 from _newsclippings.train.untrusted import (
+    CONFIG,
     EARLIER,
     NOTES,
     WEIGHTS,
@@ -27,52 +34,114 @@ from _newsclippings.train.untrusted import (
     check_shapes,
     check_size,
     check_tokens,
+    clean_config,
     find_weights,
     make_error,
     read_backbone_config,
+    read_base_model,
+    read_changes,
     read_json,
     read_notes,
+    read_options,
     read_shapes,
     read_tokenizer,
     read_widths,
     resolve_inside,
 )
 
-MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds"}  # Options a resumed run may change
+HUB_ARGUMENTS = {"revision", "token", "cache_dir", "force_download", "local_files_only"}
+MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds", "flags"}  # Options a resumed run may change
 # Parameters that belong to OpenAI's CLIP itself and to none of its parts, by their names in `transformers`
 DIRECT = {"logit_scale", "text_projection.weight", "text_model.embeddings.position_embedding.weight"}
 
 
-class Classifier(nn.Module):
+class Classifier(PreTrainedModel):
     """Classify pairs of caption and picture as pristine or falsified.
 
     With a backbone (CLIP, SigLIP), L2-normalised features of both, (B, 2 D), or with products (B, 4 D), go through
     hidden layers to 2 classes. Without a backbone, the same head takes vectors that were computed before.
+
+    Attributes:
+        options: of the training.
+        backbone: makes features of pictures and captions; None for vectors.
+        widths: without a backbone: column -> width of its vectors, in order.
+        processor: makes its inputs from captions and pictures; None for vectors, or if it was not loaded with one.
     """
 
-    def __init__(self, options: Options, backbone: nn.Module | None, widths: Mapping[str, int] | None = None) -> None:
+    config_class = ClassifierConfig
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+
+    def __init__(
+        self, config: ClassifierConfig, backbone: nn.Module | None = None, options: Options | None = None
+    ) -> None:
         """Make the layers.
 
         Args:
-            options: of the training.
-            backbone: makes features of pictures and captions; None for vectors.
-            widths: without a backbone: column -> width of its vectors, in order.
+            config: how.
+            backbone: the model of features; if it is not given, a new one is made as `config` says.
+            options: of the training; if they are not given, those in `config`.
         """
-        super().__init__()
-        self.options, self.backbone, self.widths = options, backbone, dict(widths or {})
+        super().__init__(config)
+        self.options = Options(**config.options) if options is None else options
+        self.processor: Processor | None = None
+        if backbone is None and config.backbone is not None:
+            backbone = _make_backbone(read_backbone_config(CONFIG, config.backbone))
+        self.backbone, self.widths = backbone, dict(config.widths)
         if backbone is not None:
-            backbone.requires_grad_(not options.freeze_backbone)
+            backbone.requires_grad_(not self.options.freeze_backbone)
             for name, parameter in backbone.named_parameters():
-                if options.freeze_direct and name in DIRECT:
+                if self.options.freeze_direct and name in DIRECT:
                     parameter.requires_grad_(False)
-            width = (4 if options.products else 2) * _width(backbone.config)
+            if self.options.lora is not None:
+                add_adapters(backbone, self.options.lora)
+            width = (4 if self.options.products else 2) * _width(backbone.config)
         else:
-            width = sum(self.widths.values()) + (2 * self.widths["clip_image"] if options.products else 0)
+            width = sum(self.widths.values()) + (2 * self.widths["clip_image"] if self.options.products else 0)
         layers: list[nn.Module] = []
-        for _ in range(options.hidden_layers):
-            layers += [nn.Linear(width, options.hidden), nn.ReLU()]
-            width = options.hidden
+        for _ in range(self.options.hidden_layers):
+            layers += [nn.Linear(width, self.options.hidden), nn.ReLU()]
+            width = self.options.hidden
         self.head = nn.Sequential(*layers, nn.Linear(width, 2))
+        self.post_init()
+
+    def get_input_embeddings(self) -> None:
+        """Return none: captions and pictures have one each, in the backbone."""
+
+    def init_weights(self) -> None:
+        """Keep the weights of the layers: those of a model that was loaded, and torch's own of the head."""
+
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike[str], *args: Any, **kwargs: Any) -> "Classifier":
+        """Load the classifier of a run, which `AutoModel.from_pretrained` calls.
+
+        Nothing in the folder is executed, and sizes are checked before memory is allocated.
+
+        Args:
+            place: the folder of a run or a checkpoint, or the name of a run on the Hub.
+            args: none.
+            kwargs: where to find it on the Hub, see `fetch_run`; `dtype`, and `config`, which is read again.
+
+        Raises:
+            ConfigError: an argument is unknown.
+            ValueError: the run is damaged.
+        """
+        for name in ("config", "adapter_kwargs", "trust_remote_code", "_from_auto", "_commit_hash"):
+            kwargs.pop(name, None)  # of `AutoModel`
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        if args:
+            raise bad_argument("a second positional argument")
+        model = load_classifier(fetch_run(place, **kwargs))[0]
+        model.train(mode=False)
+        if isinstance(dtype, torch.dtype):
+            model.to(dtype)
+        return model
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save weights, configuration and tokenizer, for `AutoModel` and `AutoProcessor`."""
+        super().save_pretrained(folder, *args, **kwargs)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
 
     def forward(
         self,
@@ -120,6 +189,18 @@ class Classifier(nn.Module):
         return groups
 
 
+def make_shardable(model: nn.Module) -> None:
+    """Turn single numbers, such as CLIP's logit scale, into buffers: FSDP cannot divide them, and none has a gradient.
+
+    Their names in the weights stay.
+    """
+    for part in [*model.modules()]:
+        for name, value in [*part.named_parameters(recurse=False)]:
+            if value.dim() == 0:
+                delattr(part, name)
+                part.register_buffer(name, value.detach())
+
+
 def make_classifier(options: Options, widths: Mapping[str, int] | None = None) -> tuple[Classifier, Any]:
     """Make a new classifier and its tokenizer (None for vectors); `widths` as of `Classifier`.
 
@@ -127,9 +208,9 @@ def make_classifier(options: Options, widths: Mapping[str, int] | None = None) -
         ValueError: the model or its tokenizer is missing, damaged or of an unknown kind.
     """
     if options.features:
-        return Classifier(options, None, widths), None
+        return Classifier(make_config(options, None, widths), options=options), None
     if options.from_config == "tiny":
-        return Classifier(options, AutoModel.from_config(tiny_config())), byte_tokenizer()
+        return _finish(options, AutoModel.from_config(tiny_config()), byte_tokenizer())
     place = options.from_config or options.model
     folder = Path(place)
     local = folder.is_dir()
@@ -160,7 +241,36 @@ def make_classifier(options: Options, widths: Mapping[str, int] | None = None) -
             "tokenizer (or processor) there, too."
         )
     check_tokens(place, tokenizer, needed)
-    return Classifier(options, backbone), tokenizer
+    base = None if options.from_config or local or not HUB_NAME.fullmatch(place) else place
+    return _finish(options, backbone, tokenizer, base)
+
+
+def _finish(options: Options, backbone: Any, tokenizer: Any, base: str | None = None) -> tuple[Classifier, Any]:
+    config = make_config(options, backbone.config.to_dict(), base_model=base)
+    model = Classifier(config, backbone, options)
+    model.processor = make_processor(model, tokenizer)
+    return model, tokenizer
+
+
+def make_config(
+    options: Options,
+    backbone: Mapping[str, Any] | None,
+    widths: Mapping[str, int] | None = None,
+    base_model: str | None = None,
+) -> ClassifierConfig:
+    """Make the configuration of a classifier, with numbers and names only; arguments as of `ClassifierConfig`."""
+    saved = {name: getattr(options, name) for name in SAVED_OPTIONS}
+    return ClassifierConfig(saved, None if backbone is None else clean_config(CONFIG, backbone), widths, base_model)
+
+
+def make_processor(model: Classifier, tokenizer: Any) -> Processor | None:
+    """Make the processor of a classifier; None for vectors."""
+    if model.backbone is None:
+        return None
+    config, options = model.backbone.config, model.options
+    side, family = int(config.vision_config.image_size), str(config.model_type)
+    tokens = min(options.tokens, int(config.text_config.max_position_embeddings))
+    return Processor(tokenizer, side, tokens, family if options.normalize else None)
 
 
 def _make_backbone(config: Any) -> Any:
@@ -216,7 +326,7 @@ def check_noted_widths(folder: Path, widths: Mapping[str, int]) -> None:
     """Raise `ValueError` if a folder has weights for vectors of other widths than the rows have."""
     if _has_weights(folder):
         notes, known = read_notes(folder)
-        check_widths(folder, read_widths(folder, notes, Options(**known).columns()), widths)
+        check_widths(folder, read_widths(folder / NOTES, notes, Options(**known).columns()), widths)
 
 
 def check_widths(run: Path, noted: Mapping[str, int], widths: Mapping[str, int]) -> None:
@@ -243,10 +353,18 @@ def save_notes(folder: Path, model: Classifier, tokenizer: Any, readers: dict[st
         notes["backbone"] = model.backbone.config.to_dict()
     else:
         notes["widths"] = model.widths
+    notes |= {"base_model": model.config.base_model, "changes": model.config.changes}
     # first, since this file marks the folder as that of a run
     write_text(folder / NOTES, json.dumps(notes, indent=1) + "\n", NOTES_MAKER)
+    save_config(folder, model)
     if model.backbone is not None:
         tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def save_config(folder: Path, model: Classifier) -> None:
+    """Write config.json, with which transformers loads the last weights of a run."""
+    plain = ClassifierConfig.from_dict({**model.config.to_dict(), "architectures": [type(model).__name__]})
+    write_text(folder / CONFIG, plain.to_json_string(), CONFIG_MAKER)
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Any]:
@@ -256,32 +374,102 @@ def load_classifier(folder: Path) -> tuple[Classifier, Any]:
         ValueError: the folder has none, or it is damaged.
     """
     home, weights = find_run(folder), folder / WEIGHTS
-    if not (home / NOTES).exists() or not weights.exists():
+    noted = (home / NOTES).exists()
+    where = home / (NOTES if noted else CONFIG)
+    if not where.exists() or not weights.exists():
         raise ValueError(
-            f"{folder} is not the folder of a run or a checkpoint: it needs {weights.name}, and {NOTES} in it or in "
-            "its parent."
+            f"{folder} is not the folder of a run or a checkpoint: it needs {weights.name}, and {NOTES} or {CONFIG} in "
+            "it or in its parent."
         )
-    notes, known = read_notes(home)
+    if noted:
+        notes, known = read_notes(home)
+    else:
+        notes = read_json(home, CONFIG)
+        if notes.get("model_type") != MODEL_TYPE or not isinstance(notes.get("options"), dict):
+            raise make_error(where, f"a model of type {MODEL_TYPE}, with its options", notes.get("model_type"))
+        known = read_options(where, notes["options"])
+    weights = resolve_inside(folder, WEIGHTS)
+    shapes = read_shapes(weights)
+    if not any(".lora_A." in name for name in shapes):
+        known.pop("lora", None)  # the last weights of a run have it merged
     options = Options(**known)
-    where, weights = home / NOTES, resolve_inside(folder, WEIGHTS)
-    config = None
+    backbone = None
     if options.features is None:
-        config = read_backbone_config(where, notes.get("backbone") or {})
+        backbone = read_backbone_config(where, notes.get("backbone") or {})
     elif notes.get("backbone") is not None:
         raise make_error(where, "no backbone beside --features", "one")
     call_safely(where, "options that fit each other", lambda: options.check(set()))
-    widths = read_widths(home, notes, options.columns())
+    config = make_config(
+        options,
+        None if backbone is None else backbone.to_dict(),
+        read_widths(where, notes, options.columns()),
+        read_base_model(where, notes.get("base_model")),
+    )
+    config.changes = read_changes(where, notes.get("changes"))
 
     def make_it() -> Classifier:
-        return Classifier(options, None if config is None else _make_backbone(config), widths)
+        return Classifier(config, None if backbone is None else _make_backbone(backbone), options)
 
-    model = build_module(where, make_it, check_shapes(weights, read_shapes(weights)))
+    model = build_module(where, make_it, check_shapes(weights, shapes, f"weights that fit {where.name}"))
     load_weights(model, folder)
-    if config is None:
+    if backbone is None:
         return model, None
-    tokenizer = read_tokenizer(home / "tokenizer")
-    check_tokens(home / "tokenizer", tokenizer, config.text_config.vocab_size)
+    tokenizer = _read_tokenizer(home, backbone)
+    model.processor = make_processor(model, tokenizer)
     return model, tokenizer
+
+
+def _read_tokenizer(home: Path, backbone: Any) -> Any:
+    """Read the tokenizer of a run, which has one for each token that its backbone knows."""
+    place = home / "tokenizer"
+    tokenizer = read_tokenizer(place)
+    check_tokens(place, tokenizer, backbone.text_config.vocab_size)
+    return tokenizer
+
+
+def fetch_run(place: str | os.PathLike[str], **kwargs: Any) -> Path:
+    """Return the folder of a run, fetched from the Hub if it is not on this machine.
+
+    Args:
+        place: the folder, or the name on the Hub.
+        kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for the Hub.
+
+    Raises:
+        ConfigError: an argument is unknown.
+        DataNotFoundError: it is neither a folder nor on the Hub, or the Hub refuses access.
+        RemoteReadError: the Hub does not answer.
+    """
+    if unknown := sorted(kwargs.keys() - HUB_ARGUMENTS):
+        raise bad_argument(unknown[0])
+    folder = Path(place)
+    if folder.is_dir():
+        return folder
+    if not HUB_NAME.fullmatch(os.fspath(place)):
+        message = f"{printable(os.fspath(place))}: expected the folder of a run, or its name on the Hub, OWNER/NAME."
+        raise DataNotFoundError(message)
+    return fetch_model(os.fspath(place), [CONFIG, WEIGHTS, "tokenizer/*"], **kwargs)
+
+
+def load_processor(place: str | os.PathLike[str], **kwargs: Any) -> Processor:
+    """Load the processor of a run, which `AutoProcessor.from_pretrained` calls; arguments as of `fetch_run`.
+
+    Raises:
+        ConfigError: the run takes vectors, or an argument is unknown.
+        ValueError: the run is damaged.
+    """
+    for name in ("config", "trust_remote_code", "_from_auto"):
+        kwargs.pop(name, None)  # of `AutoProcessor`
+    processor = load_classifier(fetch_run(place, **kwargs))[0].processor
+    if processor is None:
+        message = f"{printable(os.fspath(place))} takes vectors, and needs no processor."
+        raise ConfigError(message)
+    return processor
+
+
+def bad_argument(name: str) -> ConfigError:
+    """Make the error for an argument of `from_pretrained` that is not known."""
+    known = ", ".join(sorted(HUB_ARGUMENTS))
+    return ConfigError(f"{name} is no argument for a run of newsclippings: expected dtype, {known}. Leave it out.")
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

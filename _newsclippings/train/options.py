@@ -1,6 +1,8 @@
 """Train a classifier on NewsCLIPpings and evaluate it. --recipe chooses the defaults; each number is a flag."""
 
 import argparse
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,14 +14,12 @@ from _newsclippings.config import LINKS, parse_columns
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
 from _newsclippings.generated import is_name
-from _newsclippings.text import did_you_mean
-from _newsclippings.train.recipes import DEFAULT_RECIPE, OFFICIAL, ON_FEATURES, RECIPES
+from _newsclippings.text import did_you_mean, short_repr
+from _newsclippings.train.recipes import DEFAULT_RECIPE, LORA, OFFICIAL, ON_FEATURES, RECIPES
 
 # Flags of TrainingArguments that have no effect: the recipe sets optimizer and loss, `PairTrainer` validates.
 UNSUPPORTED: Final = {
-    "optim",
     "optim_args",
-    "gradient_checkpointing",
     "label_smoothing_factor",
     "eval_delay",
     "eval_on_start",
@@ -34,7 +34,6 @@ UNSUPPORTED: Final = {
     "fp16_full_eval",
     "neftune_noise_alpha",
     "use_liger_kernel",
-    "activation_checkpointing",
     "optim_target_modules",
     "gradient_checkpointing_kwargs",
     "activation_checkpointing_kwargs",
@@ -46,11 +45,16 @@ UNSUPPORTED: Final = {
     "eval_accumulation_steps",
     "include_for_metrics",
     "batch_eval_metrics",
+    "hub_strategy",
+    "hub_token",
+    "hub_always_push",
+    "hub_revision",
 }
 # Flags without an effect with --streaming, and with --features.
 NOT_STREAMED: Final = {"data_seed", "train_sampling_strategy", "dataloader_in_order", "dataloader_pin_memory"}
 BACKBONE_FLAGS: Final = {
     "recipe", "model", "from_config", "tokens", "normalize", "backbone_learning_rate", "freeze_direct", "check_images",
+    "lora", "gradient_checkpointing", "activation_checkpointing",
 }  # fmt: skip
 INPUT_FLAGS: Final = ("data_dir", "visual_news", "visual_news_index", "links", "links_root")  # as the builder has them
 LOCATION_FLAGS: Final = (*INPUT_FLAGS, "embeddings")
@@ -63,8 +67,13 @@ EVALUATION_FLAGS: Final = {
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
 # Least values of flags
-LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1}
+LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1, "lora": 1}
 MOST_HIDDEN_LAYERS: Final = 100
+HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+SHARDED_LORA: Final = (
+    "--lora with FSDP or DeepSpeed: each process has a part of the matrices only. Leave one of them out."
+)
+LARGEST_FLAGS: Final = 1_000_000  # characters of a file of flags
 # Names for --features of some columns of the authors' vectors
 FEATURES: Final = {
     "clip": ["clip_image", "clip_text"],
@@ -147,6 +156,14 @@ class Options:
         metadata={"help": "Train from scratch: 'tiny', a small CLIP for tests, or a folder with a config.json."},
     )
     freeze_backbone: bool = field(default=False, metadata={"help": "Train the head only."})
+    lora: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train the head, and of the backbone adapters of this rank only (LoRA), which are merged into the "
+            f"weights at the end; --backbone_learning_rate is then {LORA['backbone_learning_rate']:g} by default. "
+            "Needs the extra `lora`."
+        },
+    )
     text_only: bool = field(default=False, metadata={"help": "Ablation: set the picture's features to zero."})
     image_only: bool = field(default=False, metadata={"help": "Ablation: set the caption's features to zero."})
     features: str | None = field(
@@ -246,6 +263,14 @@ class Options:
         },
     )
 
+    flags: str | None = field(
+        default=None,
+        metadata={
+            "help": "Read flags from this YAML or JSON file: an object of names without dashes, and values. Flags on "
+            "the command line win."
+        },
+    )
+
     def columns(self) -> list[str]:
         """Return the columns of vectors that --features names, in order; none without it."""
         names = [] if self.features is None else [name.strip() for name in self.features.split(",")]
@@ -266,6 +291,10 @@ class Options:
         idle = UNSUPPORTED | (NOT_STREAMED if self.streaming else set()) | (BACKBONE_FLAGS if self.features else set())
         for name in sorted(given & idle):
             raise ValueError(f"--{name} would change nothing here. Leave the flag out.")
+        if self.lora is not None and self.freeze_backbone:
+            raise ValueError("--lora trains adapters in the backbone. Leave out --freeze_backbone.")
+        if self.lora is not None and "freeze_direct" in given:
+            raise ValueError("--freeze_direct would change nothing with --lora. Leave the flag out.")
         if self.text_only and self.image_only:
             raise ValueError("--text_only and --image_only leave no features. Use only one of them.")
         for name, least in LEAST.items():
@@ -344,6 +373,60 @@ def given_flags(arguments: list[str]) -> set[str]:
     return {flag.replace("-", "_").removeprefix("no_") for flag in flags}
 
 
+def read_flags(arguments: list[str]) -> list[str]:
+    """Put the flags of the file that --flags names before those of the command line, which win.
+
+    Raises:
+        UsageError: the file is not there, has other content, or a flag that is unknown.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--flags")
+    try:
+        place, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return arguments  # the other parser says what is wrong
+    if place.flags is None:
+        return arguments
+    given, known = given_flags(rest), _known_flags()
+    found: list[str] = []
+    for name, value in _read_object(place.flags).items():
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise UsageError(f"{place.flags}: {short_repr(name)} is no flag of newsclippings train.{hint} Correct it.")
+        if name in given:
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str | int | float | bool) for one in values):
+            expected = "a text, a number, true or false, or a list of them"
+            raise UsageError(f"{place.flags}: {name}: expected {expected}, found {short_repr(value)}. Leave it out.")
+        found += [f"--{name}", *(str(one).lower() if isinstance(one, bool) else str(one) for one in values)]
+    return [*found, *rest]
+
+
+def _known_flags() -> set[str]:
+    actions = HfArgumentParser((Options, RunTrainingArguments))._actions
+    names = {name.removeprefix("--").replace("-", "_") for action in actions for name in action.option_strings}
+    return {name for name in names if name.removeprefix("no_") not in names - {name}} - {"flags", "help", "h"}
+
+
+def _read_object(place: str) -> dict[str, Any]:
+    """Read a YAML or JSON file of one object."""
+    import yaml
+
+    try:
+        with open(place, encoding="utf-8") as file:
+            text = file.read(LARGEST_FLAGS + 1)
+        content = json.loads(text) if place.endswith(".json") else yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"--flags {place}: {error.strerror}. Pass a YAML or JSON file.") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())[:200].rstrip(".")
+        raise UsageError(f"--flags {place}: expected YAML or JSON, found {why}. Correct it.") from error
+    if not isinstance(content, dict) or len(text) > LARGEST_FLAGS:
+        raise UsageError(f"--flags {place}: expected an object of flags and values, as learning_rate: 5e-5.")
+    return content
+
+
 def parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     """Parse the command line.
 
@@ -407,6 +490,22 @@ def _check_validation(options: Options, training: TrainingArguments, given: set[
         )
 
 
+def _check_push(options: Options, training: TrainingArguments, given: set[str]) -> None:
+    """Raise `ValueError` if a run cannot be pushed as the flags say."""
+    if not training.push_to_hub:
+        if unused := sorted(given & {"hub_model_id", "hub_private_repo"}):
+            raise ValueError(f"--{unused[0]} has no effect without --push_to_hub. Leave the flag out.")
+        return
+    if not HUB_NAME.fullmatch(training.hub_model_id or ""):
+        found = training.hub_model_id or "none"
+        raise ValueError(f"--push_to_hub needs --hub_model_id OWNER/NAME, found {found}. Pass it.")
+    if options.eval_only is not None and ("output_dir" in given or options.weights):
+        raise ValueError(
+            "--push_to_hub with --eval_only pushes the run that is evaluated, with its report. Leave out --output_dir "
+            "and --weights."
+        )
+
+
 def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser = HfArgumentParser(
         (Options, RunTrainingArguments),
@@ -420,8 +519,11 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     parser.set_defaults(recipe=recipe, **RECIPES[recipe])
     parser.set_defaults(output_dir="runs/newsclippings", report_to="none", remove_unused_columns=False)
     parser.set_defaults(eval_strategy="steps", load_best_model_at_end=True, save_steps=1_000, save_total_limit=2)
+    parser.set_defaults(optim="adamw_torch")  # the recipe's, as torch has it
     if "features" in given:
         parser.set_defaults(**ON_FEATURES)
+    if "lora" in given:
+        parser.set_defaults(**LORA)
     if "num_train_epochs" in given and "max_steps" not in given:
         parser.set_defaults(max_steps=-1, warmup_steps=0)
     options, training = parser.parse_args_into_dataclasses(arguments)
@@ -430,6 +532,14 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
         options.check_vectors()
     _check_evaluation(options, given)
     _check_validation(options, training, given)
+    _check_push(options, training, given)
+    if options.lora is not None and (training.fsdp or training.deepspeed):
+        raise ValueError(SHARDED_LORA)
+    if training.activation_checkpointing or training.gradient_checkpointing:
+        if options.freeze_backbone:
+            raise ValueError("--gradient_checkpointing would change nothing with --freeze_backbone. Leave it out.")
+        if training.ddp_find_unused_parameters is None:
+            training.ddp_find_unused_parameters = True  # CLIP's logit scale has no gradient
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError(
             "--dataloader_persistent_workers does not work with --streaming: such workers do not notice a new epoch. "

@@ -20,9 +20,10 @@ from _newsclippings.storage import (
     is_url,
 )
 from _newsclippings.text import printable
+from _newsclippings.train.card import check_card
 from _newsclippings.train.data import builder_fields
 from _newsclippings.train.options import Options
-from _newsclippings.train.untrusted import LARGEST_JSON, NOTES, WEIGHTS
+from _newsclippings.train.untrusted import CONFIG, LARGEST_JSON, NOTES, WEIGHTS
 
 COMMAND: Final = "train"
 PICTURE: Final = Maker(
@@ -41,8 +42,8 @@ SEEDS: Final = {
     "seeds.md": Maker(COMMAND, (b" runs; 95 % intervals of the mean over seeds",)),
 }
 NOTES_MAKER: Final = Maker(COMMAND, (b'{\n "options": {', b'"backbone_learning_rate": '))
+CONFIG_MAKER: Final = Maker(COMMAND, (b'"model_type": "newsclippings"',))
 ARGUMENTS: Final = Maker(COMMAND, (b"PK\x03\x04", b"TrainingArguments"))
-CARD: Final = Maker(COMMAND, (b"generated_from_trainer",))  # README.md that `transformers` writes for --push_to_hub
 # Names of files in a checkpoint, also those of FSDP and DeepSpeed
 SAVED: Final = (
     r"(.*/)?([\w.-]*model[\w.-]*|optimizer[\w.-]*|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|training_args\.bin|"
@@ -111,8 +112,8 @@ def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments)
     check_output(folder / WEIGHTS)
     if os.path.lexists(folder / WEIGHTS) and not _has_head(folder / WEIGHTS):
         raise foreign_output(folder / WEIGHTS, COMMAND)
-    if arguments.push_to_hub:
-        check_output(folder / "README.md", CARD)
+    check_output(folder / CONFIG, CONFIG_MAKER)
+    check_card(folder)
     parts = [folder / "tokenizer", *sorted(folder.glob("checkpoint-*"))]
     for part in parts:
         if os.path.islink(part) or (os.path.lexists(part) and not part.is_dir()):

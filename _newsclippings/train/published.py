@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from _newsclippings.storage import fetch_into, is_url
-from _newsclippings.train.model import Classifier
+from _newsclippings.train.model import Classifier, make_config, make_processor
 from _newsclippings.train.options import Options
 from _newsclippings.train.untrusted import (
     build_module,
@@ -77,7 +77,7 @@ def load_classifier(location: str, tokenizer_place: str) -> tuple[Classifier, An
         shapes = {name: list(value.shape) for name, value in found.items()}
 
         def make_it() -> Classifier:
-            return Classifier(options, CLIPModel(config))
+            return Classifier(make_config(options, config.to_dict()), CLIPModel(config), options)
 
         model = build_module(location, make_it, check_shapes(location, shapes, EXPECTED))
         call_safely(location, EXPECTED, lambda: model.load_state_dict(found))
@@ -87,6 +87,7 @@ def load_classifier(location: str, tokenizer_place: str) -> tuple[Classifier, An
     else:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_place, trust_remote_code=False)
     check_tokens(tokenizer_place, tokenizer, config.text_config.vocab_size)
+    model.processor = make_processor(model, tokenizer)
     return model, tokenizer
 
 

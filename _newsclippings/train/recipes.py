@@ -64,3 +64,11 @@ ON_FEATURES: Final[dict[str, Any]] = {
     "per_device_train_batch_size": 256,
     "eval_steps": 100,
 }
+
+# With --lora: adapters begin at zero, and need larger steps than weights that were trained before.
+LORA: Final[dict[str, Any]] = {"backbone_learning_rate": 1e-4}
+
+
+def find_changes(recipe: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags of a recipe whose values are others."""
+    return {name: values[name] for name, value in RECIPES[recipe].items() if values[name] != value}

@@ -26,16 +26,18 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 from _newsclippings.facts import CONFIGS, EMBEDDINGS, OUTLETS
 from _newsclippings.generated import is_name
 from _newsclippings.text import printable
-from _newsclippings.train.options import LOCATION_FLAGS, Options
+from _newsclippings.train.options import HUB_NAME, LOCATION_FLAGS, Options
+from _newsclippings.train.recipes import OFFICIAL
 
 logger = logging.getLogger(__name__)
 
 NOTES: Final = "classifier.json"
+CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights", "flags"}
 EARLIER: Final = {"hidden_layers": 1}  # options of runs of version 1.0, which did not note them
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
@@ -47,6 +49,7 @@ TOKENS: Final = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "v
 PARTS: Final = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")  # old CLIPs have the latter
 LARGEST_JSON: Final = 100_000_000  # bytes; the log of a long training may be large
 LARGEST_TOKENS: Final = 100_000_000  # bytes of a vocabulary
+LONGEST_VALUE: Final = 40  # characters of a value in a recipe
 LARGEST_NUMBER: Final = 10_000_000  # in a configuration: units, tokens, pixels of a side
 MOST_LAYERS: Final = 1_000
 
@@ -101,7 +104,9 @@ def resolve_inside(folder: Path, name: str) -> Path:
     Raises:
         ValueError: it is a pipe or a device, or a link that leaves the folder.
     """
-    root = folder.parent.parent if folder.parent.name == "snapshots" else folder  # the Hub's cache links to its blobs
+    # the Hub's cache links to its blobs, also from a folder in a snapshot
+    caches = [place.parent.parent for place in (folder, folder.parent) if place.parent.name == "snapshots"]
+    root = caches[0] if caches else folder
     file = folder / name
     try:
         real = file.resolve(strict=True)
@@ -148,14 +153,35 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
         raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
-    known: dict[str, Any] = dict(EARLIER)
-    for field in fields(Options):
-        if field.name in options and field.name not in PLACES:
-            known[field.name] = _check_option(home / NOTES, field, options[field.name])
-    return notes, known
+    return notes, EARLIER | read_options(home / NOTES, options)
 
 
-def read_widths(home: Path, notes: Mapping[str, Any], columns: Iterable[str]) -> dict[str, int]:
+def read_options(place: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the options of a run that are not places, checked to be values that `Options` can have."""
+    known = [field for field in fields(Options) if field.name in options and field.name not in PLACES]
+    return {field.name: _check_option(place, field, options[field.name]) for field in known}
+
+
+def read_base_model(place: Path, name: object) -> str | None:
+    """Check the name on the Hub of the model that was fine-tuned; None without one."""
+    if name is None or (isinstance(name, str) and HUB_NAME.fullmatch(name)):
+        return name
+    raise make_error(place, "the name of a model on the Hub as base_model", repr(name)[:80])
+
+
+def read_changes(place: Path, noted: object) -> dict[str, Any]:
+    """Check the flags of the recipe that had another value in the training of a run."""
+    changes: dict[str, Any] = noted if isinstance(noted, dict) else {}
+    plain = isinstance(noted, dict | None) and all(
+        name in {*OFFICIAL, "lora"} and isinstance(value, bool | int | float | str) and len(str(value)) <= LONGEST_VALUE
+        for name, value in changes.items()
+    )
+    if not plain:
+        raise make_error(place, "changes of the recipe as a run notes them", repr(noted)[:80])
+    return changes
+
+
+def read_widths(place: Path, notes: Mapping[str, Any], columns: Iterable[str]) -> dict[str, int]:
     """Read from the notes of a run the widths of its columns of vectors. Earlier versions did not note the authors'.
 
     Raises:
@@ -166,7 +192,7 @@ def read_widths(home: Path, notes: Mapping[str, Any], columns: Iterable[str]) ->
     for name in columns:
         width = noted.get(name) if isinstance(noted, dict) else None
         if type(width) is not int or not 0 < width <= LARGEST_NUMBER:
-            raise make_error(home / NOTES, f"the width of the vectors {printable(name)[:80]}", repr(width)[:80])
+            raise make_error(place, f"the width of the vectors {printable(name)[:80]}", repr(width)[:80])
         widths[name] = width
     return widths
 
@@ -223,7 +249,7 @@ def read_backbone_config(place: object, raw: Mapping[str, Any]) -> Any:
     expected = "a CLIP or a SigLIP with pictures of one size"
     if kind not in FAMILIES:
         raise ValueError(f"{printable(str(place))}: expected {expected}, found {family}.")
-    cleaned = _clean_config(place, raw)
+    cleaned = clean_config(place, raw)
     cleaned.pop("model_type")
     config = call_safely(place, expected, lambda: CONFIG_MAPPING[kind](**cleaned))
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
@@ -236,13 +262,14 @@ def read_backbone_config(place: object, raw: Mapping[str, Any]) -> Any:
     return config
 
 
-def _clean_config(place: object, raw: Mapping[str, Any]) -> dict[str, Any]:
+def clean_config(place: object, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep numbers, and texts that are no paths, of the configuration of a model."""
     kept: dict[str, Any] = {}
     for name, value in raw.items():
         if name.startswith(("output_", "return_", "torchscript")):  # they change what a model returns
             continue
         if name in PARTS and isinstance(value, Mapping):
-            kept[name] = {k: v for k, v in _clean_config(place, value).items() if k != "model_type"}
+            kept[name] = {k: v for k, v in clean_config(place, value).items() if k != "model_type"}
         elif isinstance(value, bool | None) or (isinstance(value, str) and name in TEXTS):
             kept[name] = value
         elif isinstance(value, int | float):

@@ -51,12 +51,26 @@ MAY_IMPORT = {
     "show": ["pictures"],
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
-    "builder": ["inputs", "rows", "folder", "vectors", "pictures"],
+    "export": ["inputs", "rows", "folder", "pictures"],
+    "builder": ["inputs", "rows", "folder", "vectors", "pictures", "export"],
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "suite": ["inputs", "matches", "corpus", "evidence", "rows", "pictures", "evaluate"],
-    "train": ["builder", "pictures", "rows"],
+    "train": ["builder", "pictures", "rows", "hub"],
+    "suite": [
+        "inputs",
+        "matches",
+        "corpus",
+        "evidence",
+        "rows",
+        "folder",
+        "check",
+        "pictures",
+        "vectors",
+        "embed",
+        "evaluate",
+        "train",
+    ],
     "newsclippings": [
         "builder",
         "inputs",
@@ -70,10 +84,11 @@ MAY_IMPORT = {
         "evaluate",
         "generate",
         "suite",
+        "train",
     ],
 }
 MAY_IMPORT["cli"] = [room for room in MAY_IMPORT if room != "newsclippings"]
-MOST_LEVELS, MOST_ROOMS = 15, 30
+MOST_LEVELS, MOST_ROOMS = 15, 31
 
 
 def room_of(module: str) -> str:
@@ -176,10 +191,10 @@ def test_only_the_edge_knows_datasets(module: str) -> None:
     assert not outside & {"mlcroissant", "pickle", "dill", "marshal", "shelve"}
 
 
-def test_tarfile_writes_the_sample_and_reads_nothing() -> None:
-    """Only the sample uses tarfile, to write: tarfile silently loses members of damaged archives."""
+def test_tarfile_writes_and_reads_nothing() -> None:
+    """Only the sample and exports use tarfile, to write: tarfile silently loses members of damaged archives."""
     users = {module for module, file in FILES.items() if "tarfile" in imports(file)}
-    assert users == {"_newsclippings.show.sample"}
+    assert users == {"_newsclippings.show.sample", "_newsclippings.export.forms"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
@@ -351,6 +366,9 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["preview", "--data-dir", data, "-o", str(tmp_path / "pairs.png")],
         ["evaluate", str(predictions), "--data-dir", data],
         ["evaluate", str(predictions), "--built", out],
+        ["export", f"{out}-csv", "--as", "csv", "--data-dir", data],
+        ["export", f"{out}-tars", "--as", "webdataset", "--built", out],
+        ["benchmark", "--list"],
         ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
         ["evidence", str(evidence), "--data-dir", data],
         ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],

@@ -68,7 +68,19 @@ def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
     blocks = [code for note, language, code in BLOCKS if language == "bash" and not note.startswith("not run")]
     commands = [line for code in blocks for line in code.splitlines()]
     mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    used = {"sample", "preview", "build", "index", "croissant", "stats", "push", "verify", "evaluate"}
+    used = {
+        "sample",
+        "preview",
+        "build",
+        "index",
+        "croissant",
+        "stats",
+        "push",
+        "verify",
+        "evaluate",
+        "benchmark",
+        "export",
+    }
     assert {words[1] for words in mine} == used
     (toys,) = [code for _, language, code in BLOCKS if language == "python" and "coin.jsonl" in code]
     write_sample(Path("demo/data"))

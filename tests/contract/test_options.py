@@ -37,6 +37,8 @@ OF_ANY: dict[str, tuple[dict[str, Any], str]] = {
     "description": ({"description": "mine"}, "description='mine' would change nothing"),
     "metadata=no": ({"metadata": "no"}, r"metadata='no' is not known\. Allowed: True, False"),
     "check_images=false": ({"check_images": "false"}, r"check_images='false' is not known\. Allowed: True, False"),
+    "image_file of rows with bytes": ({"image_file": True}, r"image_file=True needs images='path': .* Pass both"),
+    "image_file=yes": ({"image_file": "yes"}, r"image_file='yes' is not known\. Allowed: True, False"),
     "articles=1": ({"articles": 1}, r"articles=1 is not known\. Allowed: True, False"),
     "images=True": ({"images": True}, "images=True is not known"),
     "images=[]": ({"images": ["none"]}, r"images=\['none'\] is not known"),

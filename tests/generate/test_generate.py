@@ -236,7 +236,7 @@ OTHERS = {
     "entities sha256 is": other_entities,
     "corpus sha256 is": other_corpus,
     "pictures sha256 is": other_pictures,
-    r"line 18 of the recipe is closed = true there, nothing now": other_recipe,
+    r"line 18 of the recipe is closed = true there, cap = 0.9 now": other_recipe,
 }
 
 

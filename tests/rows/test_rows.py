@@ -103,6 +103,25 @@ def test_images_path_refers_to_the_folder(world: World, streaming: bool) -> None
             assert picture.size[0] >= 8
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_image_file_names_the_file_of_each_row(world: World, streaming: bool) -> None:
+    """image_file=True adds a last column with the absolute path of each picture."""
+    data = load(world, images="path", image_file=True, split="test", streaming=streaming)
+    assert list(data.features)[-1] == "image_file"
+    assert raw(data) == [
+        {**row, "image_file": str(world.origin / row["image_path"])} for row in world.rows(split="test", images="path")
+    ]
+
+
+def test_image_file_is_null_without_a_picture(new_world: Callable[..., World]) -> None:
+    """A row whose picture is missing has no path."""
+    world = new_world(tar=False)
+    path = world.used_once().image_path
+    (world.origin / path).unlink()
+    rows = load(world, images="path", image_file=True, missing="null", split="train")
+    assert [row["image_path"] for row in raw(rows) if row["image_file"] is None] == [path]
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_images_path_needs_the_folder(new_world: Callable[..., World], streaming: bool) -> None:
     """images="path" with only a tar is an error that says that a folder is needed."""

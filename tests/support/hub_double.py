@@ -1,4 +1,4 @@
-"""A stand-in for the Hub on the loopback: dataset repositories, written and read through the Hub's HTTP API.
+"""A stand-in for the Hub on the loopback: repositories of datasets and models, by the Hub's HTTP API.
 
     python -m support.hub_double ROOT [--xet]
 
@@ -50,13 +50,13 @@ class Handler(Requests):
 
     def create(self) -> Any:
         wanted = self.json()
-        if wanted["type"] != "dataset":
-            raise Refused(400, "BadRequest", "datasets only")
+        if wanted["type"] not in ("dataset", "model"):
+            raise Refused(400, "BadRequest", "datasets and models only")
         name = f"{wanted.get('organization') or self.entry['user']}/{wanted['name']}"
         self.may_write(name.partition("/")[0])
-        url = f"{self.hub.endpoint}/datasets/{name}"
+        url = f"{self.hub.endpoint}/{'datasets/' if wanted['type'] == 'dataset' else ''}{name}"
         if name in self.hub.store.repos:
-            raise Refused(409, "Conflict", "You already created this dataset repo", url=url)
+            raise Refused(409, "Conflict", "You already created this repo", url=url)
         self.hub.store.create(name, wanted.get("private") or wanted.get("visibility") == "private", {})
         return ({"url": url, "name": name, "id": name},)
 
@@ -207,7 +207,7 @@ class Handler(Requests):
         return ({},)
 
 
-GIT = rf"/datasets/{ID}\.git/info/lfs/objects"
+GIT = rf"(?:/datasets)?/{ID}\.git/info/lfs/objects"
 LFS = r"/_lfs/([0-9a-f]{64})/(\d+)"
 Handler.routes = [
     ("GET", "/api/whoami-v2", Handler.whoami),
@@ -230,7 +230,7 @@ Handler.routes = [
     ("GET", f"{API}/tree/([^/]+)/?(.*)", Handler.tree),
     ("POST", f"{API}/paths-info/([^/]+)", Handler.paths_info),
     ("GET", f"{API}/commits/([^/]+)", Handler.commits),
-    ("GET", f"/datasets/{ID}/resolve/([^/]+)/(.+)", Handler.resolve),
+    ("GET", f"(?:/datasets)?/{ID}/resolve/([^/]+)/(.+)", Handler.resolve),
     ("GET", r"/_cdn/([0-9a-f]{64})/([^/]+)", Handler.cdn),
     ("GET", "/_log", Handler.show_log),
     ("POST", "/_reset", Handler.reset),

@@ -17,7 +17,7 @@ from support.hub_store import Commit, Refused, Repo, Store
 
 USERS = {"hf_write_of_tester": "tester", "hf_read_of_tester": "tester", "hf_write_of_other": "other"}
 ID = r"([\w.-]+/[\w.-]+)"
-API = f"/api/datasets/{ID}"
+API = f"/api/(?:datasets|models)/{ID}"
 DATE = "2026-11-01T00:00:00.000Z"
 SIGNED = "Signature=only-who-was-told-this"  # signs addresses that need no token, like those of a CDN
 

@@ -123,6 +123,8 @@ def commands(scene: Scene) -> dict[str, Callable[[Path], list[object]]]:
         "convert-embeddings .parquet": lambda out: ["convert-embeddings", scene.vectors, out],
         "convert-embeddings .safetensors": lambda out: ["convert-embeddings", scene.vectors, out],
         "build": lambda out: ["build", out, *where, "--split", "test"],
+        "export": lambda out: ["export", out, "--as", "csv", *where, "--split", "test"],
+        "export --built": lambda out: ["export", out, "--as", "llava", "--built", scene.built, "--split", "test"],
         "sample": lambda out: ["sample", out],
         "stats --plot": lambda out: ["stats", scene.built, "--plot", out],
     }

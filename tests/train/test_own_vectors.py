@@ -28,6 +28,7 @@ pytest.importorskip("matplotlib")
 
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
+from _newsclippings.train.collate import Collator  # noqa: E402
 from _newsclippings.train.data import find_widths  # noqa: E402
 from _newsclippings.train.options import Options, parse  # noqa: E402
 
@@ -89,7 +90,7 @@ def test_the_numbers_that_the_head_gets(world: World, flags: list[str]) -> None:
     """Each row has its vectors one after the other, each of length one; zeros where there is none."""
     options, _ = parse([*FEATURES, "--data_dir", str(world.root), *flags, "--use_cpu"])
     rows, widths = training.load_rows(options, "test", 0, 0, 1)
-    batch = training.make_collator(*model.make_classifier(options, widths))([rows[k] for k in range(len(rows))])
+    batch = Collator(options, None, widths)([rows[k] for k in range(len(rows))])
     net, faces, text = make_vectors(world), make_vectors(world, several=True), make_vectors(world, "id")
     for row, vector in zip(world.rows(split="test"), batch["vectors"].numpy(), strict=True):
         some = faces.get(row["image_id"], [])

@@ -26,6 +26,7 @@ from torch import nn  # noqa: E402
 
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, published  # noqa: E402
+from _newsclippings.train.collate import Collator  # noqa: E402
 from _newsclippings.train.options import parse  # noqa: E402
 from _newsclippings.train.tiny import byte_tokenizer  # noqa: E402
 
@@ -160,10 +161,10 @@ def test_predictions_are_those_of_the_model_that_was_saved(scene: Path) -> None:
     theirs.eval()
     rows = measure(scene, scene / "best.ckpt", "out")
     assert len(rows) == 8
-    found, tokenizer = published.load_classifier(str(scene / "best.ckpt"), str(scene / "clip"))
+    found, _ = published.load_classifier(str(scene / "best.ckpt"), str(scene / "clip"))
     assert len(found.head) == 5
     options = parse(["--data_dir", str(scene / "data"), "--use_cpu"])[0]
-    collator = training.make_collator(found, tokenizer)
+    collator = Collator(found.options, found.processor, found.widths)
     batch = collator([training.load_rows(options, "test", 0, 0, 1)[0][k] for k in range(8)])
     ids = batch["input_ids"]
     assert (ids.argmax(-1) == (ids == VOCABULARY - 1).int().argmax(-1)).all()

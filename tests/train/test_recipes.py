@@ -24,7 +24,7 @@ from transformers import CLIPModel, set_seed  # noqa: E402
 
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
-from _newsclippings.train.collate import Collator, find_pixel_scale  # noqa: E402
+from _newsclippings.train.collate import Collator, Processor, find_pixel_scale  # noqa: E402
 from _newsclippings.train.data import Control  # noqa: E402
 from _newsclippings.train.options import Options, parse  # noqa: E402
 from _newsclippings.train.recipes import DEFAULT_RECIPE, RECIPES, TABLE  # noqa: E402
@@ -86,7 +86,8 @@ def test_numbers_of_a_recipe(recipe: str) -> None:
 def test_the_head_has_the_parameters_of_the_authors_head() -> None:
     """Two hidden layers on 1,024 features have 788,482 parameters (DATA.md)."""
     options = Options(features="clip", hidden_layers=2)
-    head = model.Classifier(options, None, {"clip_image": 512, "clip_text": 512}).head
+    config = model.make_config(options, None, {"clip_image": 512, "clip_text": 512})
+    head = model.Classifier(config).head
     assert sum(parameter.numel() for parameter in head.parameters()) == 788_482
 
 
@@ -172,10 +173,10 @@ def test_direct_parameters_stay(little: Path) -> None:
 def test_products_and_standardised_pixels() -> None:
     """`strong` adds product and difference of the features, and standardises pixels as the model was trained."""
     options = Options(products=True, normalize=True, hidden=8)
-    made = model.Classifier(options, CLIPModel(tiny_config()))
+    made = model.Classifier(model.make_config(options, tiny_config().to_dict()), CLIPModel(tiny_config()))
     assert made.head[0].in_features == 4 * 16
-    plain = Collator(Options(), byte_tokenizer(), 32, 77, {}, "clip")
-    scaled = Collator(options, byte_tokenizer(), 32, 77, {}, "clip")
+    plain = Collator(Options(), Processor(byte_tokenizer(), 32, 77), {})
+    scaled = Collator(options, Processor(byte_tokenizer(), 32, 77, "clip"), {})
     file = io.BytesIO()
     PIL.Image.new("RGB", (40, 40), (255, 0, 0)).save(file, "PNG")
     row = {"image": {"bytes": file.getvalue(), "path": None}, "caption": "a"}

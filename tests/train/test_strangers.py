@@ -170,7 +170,13 @@ def only_pickled(folder: Path) -> None:
 
 
 def about(*path: str, **values: Any) -> Change:
-    return change_json("classifier.json", *path, **values)
+    """Return a change of what a folder says of its classifier: in the notes of a run, or else in its config.json."""
+
+    def change(folder: Path) -> None:
+        name = "classifier.json" if (folder / "classifier.json").exists() else "config.json"
+        change_json(name, *path, **values)(folder)
+
+    return change
 
 
 def no_backbone(widths: Any = None, **values: Any) -> Change:
@@ -264,6 +270,46 @@ def test_bad_runs_are_refused(what: str, run: Path, watched: Path) -> None:
     assert len(str(error.value)) < 600
 
 
+# What the notes of a run and config.json have in common
+COMMON = [
+    "units as text", "other units", "layers without end", "many units", "a width without end", "another width",
+    "vectors and a backbone", "an unknown outlet", "options that contradict", "no backbone", "another family",
+    "a family of its own", "sizes as text", "an activation that is none", "a number that is none",
+    "a patch without end", "weights that are cut", "no weights", "a tensor more", "weights elsewhere",
+    "tokens elsewhere", "tokens that are none", "a tokenizer of its own",
+]  # fmt: skip
+
+
+def endless_adapters(folder: Path) -> None:
+    about("options", lora=10**7)(folder)
+    tensors(head__lora_A__x=torch.zeros(1))(folder)
+
+
+OF_CONFIG: dict[str, tuple[Change, str]] = {
+    **{name: REFUSED[name] for name in COMMON},
+    "another type": (change_json("config.json", model_type="bert"), "expected a model of type newsclippings"),
+    "no options": (change_json("config.json", options=[]), "expected a model of type newsclippings, with its options"),
+    "a place as its base": (change_json("config.json", base_model="/etc"), "expected the name of a model on the Hub"),
+    "a long change": (change_json("config.json", changes={"seed": "x" * 99}), "expected changes of the recipe"),
+    "another change": (change_json("config.json", changes={"data_dir": "x"}), "expected changes of the recipe"),
+    "adapters without end": (endless_adapters, "weights that fit"),
+    "a config elsewhere": (link("config.json"), "expected a plain file of its folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OF_CONFIG)
+def test_bad_models_are_refused(what: str, run: Path, watched: Path) -> None:
+    """The same holds for a folder that has config.json only, as on the Hub, also by `AutoModel`'s way."""
+    (run / "classifier.json").unlink()
+    change, says = OF_CONFIG[what]
+    change(run)
+    with pytest.raises(ValueError, match=r"expected|damaged|it needs") as error:
+        model.Classifier.from_pretrained(run)
+    assert says.replace("classifier.json", "config.json") in str(error.value)
+    assert str(run) in str(error.value)
+    assert str(error.value).isprintable()
+
+
 REMOTE = {
     "AutoModel": "evil/repo--modeling.Evil",
     "AutoConfig": "modeling.Evil",
@@ -305,9 +351,12 @@ IGNORED: dict[str, Change] = {
 }
 
 
+@pytest.mark.parametrize("only_config", [False, True], ids=["notes", "config"])
 @pytest.mark.parametrize("what", IGNORED)
-def test_other_content_of_a_run_is_ignored(what: str, made: Path, run: Path, watched: Path) -> None:
+def test_other_content_of_a_run_is_ignored(what: str, only_config: bool, made: Path, run: Path, watched: Path) -> None:
     """Extra files and settings of a run are ignored: classifier and tokens are those of the original run."""
+    if only_config:
+        (run / "classifier.json").unlink()
     IGNORED[what](run)
     classifier, tokenizer = model.load_classifier(run)
     sound, tokens = model.load_classifier(made)

@@ -497,7 +497,7 @@ def test_vectors_of_a_row() -> None:
         (["--features", "clip", "--text_only"], "Leave out the flags for those"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
         (["--outlet_rule", "caption"], "--outlet_rule would change nothing without --train_outlets"),
-        (["--optim", "sgd"], "--optim would change nothing here"),
+        (["--optim", "galore_adamw"], "--optim galore_adamw: "),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor would change nothing"),
         (["--eval_steps", "2", "--eval_strategy", "no"], "--eval_steps would change nothing with --eval_strategy no"),
         (["--metric_for_best_model", "f1"], "--metric_for_best_model: expected loss or accuracy, found f1"),
