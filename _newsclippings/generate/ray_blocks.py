@@ -22,21 +22,27 @@ def start_ray() -> Iterator[Do]:
 
 
 class _Worker:
-    """An actor."""
+    """An actor; vectors are mapped on its machine, or copied to its GPU."""
 
-    def __init__(self, subject: Any) -> None:
-        """Hold what the work is done with; vectors are mapped on this machine, or copied to its GPU."""
-        self._subject = subject
+    def __init__(self) -> None:
+        self._number, self._subject = 0, None
 
-    def do(self, work: Work, number: int, rows: Int64s) -> tuple[int, Columns]:
+    def do(self, kept: tuple[int, Any], work: Work, number: int, rows: Int64s) -> tuple[int, Columns]:
+        """Do a block with the subject that has this number and reference."""
+        import ray
+
+        if kept[0] != self._number:
+            self._subject = None  # its memory is needed
+            self._number, self._subject = kept[0], ray.get(kept[1])
         return number, tuple(work(self._subject, rows.copy()))
 
 
 class _Actors:
-    """The actors of the present subject."""
+    """The actors, and the subject that they have now."""
 
     def __init__(self) -> None:
         self._subject: Any = None
+        self._kept: tuple[int, Any] = 0, None
         self._workers: list[Any] = []
 
     def do(self, subject: Any, work: Work, blocks: list[tuple[int, Int64s]]) -> Iterator[tuple[int, Columns]]:
@@ -47,16 +53,11 @@ class _Actors:
         if not blocks:
             return
         if subject is not self._subject:
-            for worker in self._workers:
-                ray.kill(worker)
-            self._subject, self._workers = subject, []
+            self._subject, self._kept = subject, (self._kept[0] + 1, ray.put(subject))
         resources = ray.cluster_resources()
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-        missing = min(len(blocks), gpus or cpus) - len(self._workers)
-        if missing > 0:
-            kept = ray.put(subject)
-            options = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
-            start = ray.remote(_Worker).options(**options, max_restarts=-1, max_task_retries=-1).remote
-            self._workers += [start(kept) for _ in range(missing)]
-        shared, pool = ray.put(work), ActorPool(self._workers)
-        yield from pool.map_unordered(lambda worker, block: worker.do.remote(shared, *block), blocks)
+        options = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
+        start = ray.remote(_Worker).options(**options, max_restarts=-1, max_task_retries=-1).remote
+        self._workers += [start() for _ in range(len(self._workers), min(len(blocks), gpus or cpus))]
+        kept, shared, pool = self._kept, ray.put(work), ActorPool(self._workers)
+        yield from pool.map_unordered(lambda worker, block: worker.do.remote(kept, shared, *block), blocks)
