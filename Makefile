@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-embed test sweep train ray browser lint test-oldest test-reader wheel clean
+.PHONY: demo demo-embed docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -10,6 +10,12 @@ demo: .venv/runtime
 # Vectors of the sample with real weights. Afterwards `make test` also tests the encoders with them.
 demo-embed: .venv/demo
 	$(BIN)/python -m examples.demo_embed demo
+
+# The documentation as a site: build/site/index.html.
+docs: .venv/dev
+	$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	test -s build/site/reference/python/index.html
 
 # The suite, with three workers on two cores, because half of it waits for servers and child processes.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
@@ -36,7 +42,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/newsclippings infos --check
+	$(BIN)/newsclippings dataset-infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
 # architecture, the benchmarks, the documentation, texts, and mutants of files that only this package's code reads.
@@ -54,6 +60,7 @@ wheel: .venv/dev
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/contract/wheel_contents.py dist
+	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample

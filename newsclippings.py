@@ -54,7 +54,18 @@ from _newsclippings.builder import (
     unwrap_worker_error,
 )
 from _newsclippings.check import Report, verify, verify_built
-from _newsclippings.embed import EmbedReport, Encoder, VectorsReport, embed, verify_vectors
+from _newsclippings.embed import (
+    EmbedReport,
+    Encoder,
+    EntitiesCheck,
+    EntitiesReport,
+    EntityModel,
+    VectorsReport,
+    embed,
+    entities,
+    verify_entities,
+    verify_vectors,
+)
 from _newsclippings.errors import (
     BadFileError,
     BadPickleError,
@@ -72,10 +83,11 @@ from _newsclippings.errors import (
 )
 from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
-from _newsclippings.generate import GenerateReport, Method, Recipe, Rule, generate
+from _newsclippings.generate import GeneratedReport, GenerateReport, Method, Recipe, Rule, generate, verify_generated
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
+from _newsclippings.show import show
 from _newsclippings.storage import (
     Access,
     Lock,
@@ -109,8 +121,12 @@ __all__ = [
     "DataNotFoundError",
     "EmbedReport",
     "Encoder",
+    "EntitiesCheck",
+    "EntitiesReport",
+    "EntityModel",
     "Evaluation",
     "GenerateReport",
+    "GeneratedReport",
     "HubError",
     "Method",
     "MissingDataError",
@@ -132,6 +148,7 @@ __all__ = [
     "compute_metrics",
     "decode_small",
     "embed",
+    "entities",
     "evaluate",
     "evaluate_on",
     "find_overlap",
@@ -144,8 +161,11 @@ __all__ = [
     "predict",
     "read_embeddings",
     "read_faces",
+    "show",
     "verify",
     "verify_built",
+    "verify_entities",
+    "verify_generated",
     "verify_vectors",
 ]
 

@@ -9,7 +9,9 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -63,6 +65,11 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def fold_name(name: str) -> str:
+    """Return the form in which names of entities are compared: without case, and with single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def redact(text: str) -> str:
     """Remove secrets from a message, and make each of its lines `printable`."""
     text = without_secrets(text)
@@ -105,6 +112,20 @@ def short_repr(value: object) -> str:
     """Return the `repr` of a value that a caller passed, without secrets and cut at 200 characters."""
     text = without_secrets(repr(value))
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def format_html(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
+    """Format a table for a notebook. All texts are escaped; numbers are aligned to the right."""
+
+    def cell(text: str, tag: str = "td") -> str:
+        side = "right" if text[:1].isdigit() or text[:1] in ("+", "-") else "left"
+        return f'<{tag} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
+
+    lines = [f"<tr>{cell(name, 'th')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
+    head = f"<tr>{''.join(cell(text, 'th') for text in header)}</tr>"
+    caption = f'<caption style="text-align:left">{escape(printable(title))}</caption>' if title else ""
+    body = f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>"
+    return f'<table style="margin:0 0 16px">{caption}{body}</table>'
 
 
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:

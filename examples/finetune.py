@@ -27,7 +27,7 @@ def finetune(model: str | None = None) -> float:
         ]
     )  # fmt: skip
     print(f"The report and the predictions are in {RUN}")
-    return float(measures["accuracy"]["value"])
+    return float(measures["measures"]["accuracy"]["value"])
 
 
 if __name__ == "__main__":

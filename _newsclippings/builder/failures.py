@@ -9,10 +9,12 @@ from _newsclippings.folder import bytes_of, bytes_of_pictures
 from _newsclippings.rows import JoinedSplit
 from _newsclippings.storage import MOVE_CACHE, check_space, is_full, out_of_space
 
+COPY_NONE = f'copy no pictures (streaming=True, or images="path" if they are extracted), {MOVE_CACHE}'
+
 
 def check_space_for_pictures(folder: str, splits: Mapping[str, JoinedSplit]) -> None:
     """Raise `NoSpaceError` if the pictures of these splits do not fit on the disk of a folder."""
-    check_space(os.path.dirname(folder), sum(map(bytes_of_pictures, splits.values())), "the pictures", MOVE_CACHE)
+    check_space(os.path.dirname(folder), sum(map(bytes_of_pictures, splits.values())), "the pictures", COPY_NONE)
 
 
 def full_disk_error(folder: str, splits: Mapping[str, JoinedSplit], error: OSError) -> NoSpaceError:
@@ -26,7 +28,8 @@ def full_disk_error(folder: str, splits: Mapping[str, JoinedSplit], error: OSErr
     if folder.endswith(".incomplete"):
         shutil.rmtree(folder, ignore_errors=True)  # so that its space counts as free
     needed = sum(map(bytes_of, splits.values())) or None
-    return out_of_space(os.path.dirname(folder), error, MOVE_CACHE, needed)
+    else_do = COPY_NONE if any(map(bytes_of_pictures, splits.values())) else MOVE_CACHE
+    return out_of_space(os.path.dirname(folder), error, else_do, needed)
 
 
 def unwrap_worker_error(error: Exception) -> Exception:

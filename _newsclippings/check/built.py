@@ -3,8 +3,6 @@
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 
-from tqdm.auto import tqdm
-
 from _newsclippings.check.report import VERIFY_AGAIN, Report
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import SHARED_PICTURES
@@ -41,6 +39,7 @@ from _newsclippings.storage import (
     find_place,
     has_content,
     map_ahead,
+    progress_bar,
     size_of,
     unreadable_file,
 )
@@ -135,7 +134,7 @@ def _check_files(report: Report, built: BuiltFolder, manifest: Manifest) -> set[
     title = f"SHA-256 of {printable(manifest.config)}"
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None) as bar,
+        progress_bar(total=total, desc=title, unit="B", unit_scale=True) as bar,
     ):
         shards = sorted(readable, key=lambda shard: shard.name)
         for shard, digest in map_ahead(pool, lambda shard: _digest(built.root / shard.path), shards, 2 * THREADS):

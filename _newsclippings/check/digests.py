@@ -3,11 +3,9 @@
 from pathlib import PurePath
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from _newsclippings.check.report import Report
 from _newsclippings.facts import HUB_FILES, HUB_REPO, HUB_REVISION
-from _newsclippings.storage import call_with_timeout, compute_hub_digests
+from _newsclippings.storage import call_with_timeout, compute_hub_digests, progress_bar
 from _newsclippings.text import describe_error
 
 
@@ -21,7 +19,7 @@ def check_digests(report: Report) -> None:
     names = {location: name for location in local if (name := _published_name(location))}
     known = _ask_hub(report, sorted(set(names.values())))
     total = sum(entry["bytes"] for entry in local.values())
-    with tqdm(total=total, desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar:
+    with progress_bar(total=total, desc="SHA-256", unit="B", unit_scale=True) as bar:
         for location, entry in local.items():
             published = (known or {}).get(names.get(location, ""))
             with report.collecting(location):

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 from _newsclippings.errors import (
@@ -13,7 +14,7 @@ from _newsclippings.errors import (
     NoSpaceError,
     RemoteReadError,
 )
-from _newsclippings.text import as_message, printable
+from _newsclippings.text import as_message, format_html, printable
 
 VERIFY_AGAIN = "Do what each line says, then verify again."
 SHOWN = 5  # names in a line of text; the lists of a report are complete
@@ -93,17 +94,36 @@ class Report:
         result = "Sound" if self.sound else f"Not sound: {len(self.missing)} missing, {len(self.invalid)} invalid"
         return "\n".join([*lines, f"{result}. {printable(self.next)}"])
 
+    def _repr_html_(self) -> str:
+        result = "Sound" if self.sound else f"Not sound: {len(self.missing)} missing, {len(self.invalid)} invalid"
+        parts = [f"<p><b>{result}.</b> {escape(printable(self.next))}</p>"]
+        for title, entries in (("Missing", self.missing), ("Invalid", self.invalid)):
+            parts += [format_html(["", title], entries.items())] if entries else []
+        header, rows = _make_table(self.counts)
+        parts += [format_html(["", *header], rows, "Rows")] if rows else []
+        kinds = [(kind.replace("_", " "), f"{len(paths):,}") for kind, paths in self.pictures.items() if paths]
+        kinds = [*((kind, f"{count:,}") for kind, count in self.looked_at.items()), *kinds]
+        parts += [format_html(["", "pictures"], kinds, "Pictures inspected")] if kinds else []
+        places = [(place, entry["is"], _format_size(place, entry)) for place, entry in self.files.items()]
+        parts += [format_html(["", "", "bytes"], places, "Files")] if places else []
+        notes = "".join(f"<li>{escape(printable(note))}</li>" for note in self.notes)
+        return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
+
 
 def _format_files(files: dict[str, dict[str, Any]]) -> Iterator[str]:
     for location, entry in files.items():
-        size = f"{entry['bytes']:,}" if entry["bytes"] is not None else "remote" if "://" in location else "absent"
+        size = _format_size(location, entry)
         digest = f"  sha256 {entry['sha256']}" if "sha256" in entry else ""
         same = "  as published" if entry.get("as_published") else ""
         yield f"{size:>15}  {printable(entry['is'])}: {printable(location)}{digest}{same}"
 
 
-def _format_table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
-    """Yield a line for each split, with a column for each number that any split has."""
+def _format_size(location: str, entry: dict[str, Any]) -> str:
+    return f"{entry['bytes']:,}" if entry["bytes"] is not None else "remote" if "://" in location else "absent"
+
+
+def _make_table(counts: dict[str, dict[str, dict[str, Any]]]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Make a row for each split, with a column for each number that any split has."""
     lines = {
         f"{config}/{split}": {name: value for name, value in entry.items() if isinstance(value, int)}
         | entry.get("coverage", {})
@@ -111,11 +131,19 @@ def _format_table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]
         for split, entry in splits.items()
     }
     names = list(dict.fromkeys(name for numbers in lines.values() for name in numbers))
-    width = max(map(len, lines), default=0)
-    if lines:
-        yield " " * width + "".join(f"{name.replace('_', ' '):>15}" for name in names)
-    for place, numbers in lines.items():
-        values = (f"{numbers[name]:,}" if name in numbers else "-" for name in names)
+    rows = [
+        (place, *(f"{numbers[name]:,}" if name in numbers else "-" for name in names))
+        for place, numbers in lines.items()
+    ]
+    return [name.replace("_", " ") for name in names], rows
+
+
+def _format_table(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[str]:
+    header, rows = _make_table(counts)
+    width = max((len(place) for place, *_ in rows), default=0)
+    if rows:
+        yield " " * width + "".join(f"{name:>15}" for name in header)
+    for place, *values in rows:
         yield f"{printable(place):{width}}" + "".join(f"{value:>15}" for value in values)
 
 

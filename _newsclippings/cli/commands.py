@@ -1,8 +1,5 @@
-"""The `newsclippings` command. Results go to stdout, the log to stderr; exit code 1 for failures, 2 for wrong usage."""
+"""The `newsclippings` command and its smaller commands."""
 
-import functools
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,8 @@ from _newsclippings.cli import folder as cli_folder
 from _newsclippings.cli.benchmark import benchmark
 from _newsclippings.cli.download import download
 from _newsclippings.cli.embed import embed
+from _newsclippings.cli.entities import entities
+from _newsclippings.cli.env import env
 from _newsclippings.cli.evaluate import evaluate
 from _newsclippings.cli.export import export
 from _newsclippings.cli.generate import generate
@@ -19,18 +18,19 @@ from _newsclippings.cli.leaderboard import leaderboard
 from _newsclippings.cli.options import (
     CONFIG,
     FORMAT,
-    SOME_CONFIGS,
     STORAGE_OPTIONS,
-    Choice,
     Commands,
     OutPath,
     PlacePath,
     errors_in_a_line,
     inputs,
+    renamed,
     say,
+    say_file,
     say_json,
     say_text,
 )
+from _newsclippings.cli.preview import preview
 from _newsclippings.cli.suite import evidence, overlap
 from _newsclippings.cli.train import train
 from _newsclippings.cli.verify import verify
@@ -39,14 +39,13 @@ from _newsclippings.facts import (
     CONFIGS,
     DEFAULT_CONFIG,
     FULL,
-    MISSING,
     NAME,
     ROWS,
     SPLITS,
     VERSION,
 )
 from _newsclippings.storage import Place
-from _newsclippings.text import printable, without_secrets
+from _newsclippings.text import without_secrets
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +57,15 @@ def main() -> None:
     Start here:
       newsclippings sample demo/data
       newsclippings preview --data-dir demo/data -o pairs.png
+
+    \b
+    Exit codes:
+      0  done, and all is sound
+      1  failed, or something is missing, damaged or out of date
+      2  wrong usage: an option, an argument or a command
+
+    Results go to stdout. Errors, the log and progress bars go to stderr. With --format json a result is JSON, and so is
+    an error: the last line of stderr is {"error": {"class": ..., "message": ..., "exit_code": ...}}.
     """
 
 
@@ -70,12 +78,15 @@ for command in (
     cli_folder.stats,
     download,
     embed,
+    entities,
+    env,
     evaluate,
     export,
     leaderboard,
     evidence,
     generate,
     overlap,
+    preview,
     train,
     verify,
 ):
@@ -84,8 +95,9 @@ for command in (
 
 @main.command(short_help="Write a small sample dataset to try everything on.")
 @click.argument("folder", type=OutPath(file_okay=False))
+@FORMAT
 @errors_in_a_line
-def sample(folder: Path) -> None:
+def sample(folder: Path, form: str) -> None:
     """Write a small sample dataset to FOLDER, in the official layout, with public-domain photographs.
 
     \b
@@ -94,7 +106,7 @@ def sample(folder: Path) -> None:
     """
     from _newsclippings.show import write_sample
 
-    say(write_sample(folder))
+    say_file(form, write_sample(folder))
 
 
 @main.command(short_help="Show configs and columns, and which files are used.")
@@ -174,128 +186,6 @@ def info(context: click.Context, config: str, form: str, storage_options: dict[s
         say(f"  no config           {place}: all captions that the authors matched, not one of the configs; not read")
 
 
-@main.command(short_help="Draw a few pairs as a PNG, or many as an HTML page.")
-@inputs
-@SOME_CONFIGS
-@click.option(
-    "--split",
-    "splits",
-    type=Choice(list(SPLITS)),
-    multiple=True,
-    default=["test"],
-    show_default=True,
-    help="Which split; repeat for more.",
-)
-@click.option("--pairs", type=click.IntRange(min=1), help="How many pairs of each split. Unset: 8, with --html 100.")
-@click.option("-o", "--out", type=OutPath(dir_okay=False), help="The PNG to write. Unset: pairs.png.")
-@click.option("--html", type=OutPath(dir_okay=False), help="Write an HTML page with filters and search instead.")
-@click.option(
-    "--missing",
-    type=Choice(MISSING),
-    default="null",
-    show_default=True,
-    help="What to do with rows without a picture or record.",
-)
-@click.option(
-    "--predictions",
-    multiple=True,
-    type=click.Path(),
-    metavar="FILE [FILE]",
-    help="With --html: show and filter by what one or two models say; files as of `newsclippings evaluate`.",
-)
-@click.argument("more_predictions", nargs=-1, type=click.Path(), metavar="")
-@errors_in_a_line
-def preview(
-    configs: tuple[str, ...],
-    splits: tuple[str, ...],
-    pairs: int | None,
-    out: Path | None,
-    html: Path | None,
-    storage_options: dict[str, Any],
-    predictions: tuple[str, ...],
-    more_predictions: tuple[str, ...],
-    **fields: Any,
-) -> None:
-    """Draw the first pairs of a split: twins side by side, pristine in green, falsified in red.
-
-    With --html, write pairs of any number of configs and splits as one HTML page. It loads no other files.
-    With --predictions, the pairs are the first ones of each outcome (both models right, only the first right, ...).
-
-    \b
-    Example:
-      newsclippings preview --data-dir demo/data --split train -o pairs.png
-      newsclippings preview --data-dir demo/data --split train --split test --html pairs.html
-      newsclippings preview --data-dir demo/data --html pairs.html --predictions a.jsonl b.jsonl
-    """
-    if more_predictions and not predictions:
-        message = f"Got unexpected extra argument ({more_predictions[0]})"
-        raise click.UsageError(message)
-    models = (*predictions, *more_predictions)
-    if html and out:
-        message = "--out writes a picture and --html a page: use only one of them."
-        raise click.UsageError(message)
-    if out and out.suffix not in ("", ".png"):
-        message = f"--out {out}: the picture is a PNG, so its name must end in .png."
-        raise click.UsageError(message)
-    chosen_configs = [*(config for config in CONFIGS if config in configs), *(c for c in configs if c not in CONFIGS)]
-    asked = [(config, split) for config in dict.fromkeys(chosen_configs) for split in SPLITS if split in splits]
-    if html is None and len(asked) > 1:
-        message = "A picture shows one --split of one --config. Use --html for a page with several."
-        raise click.UsageError(message)
-    if models and (html is None or len(models) > 2 or len(asked) > 1):
-        message = "--predictions are one or two files of one --split of one --config, and are shown with --html."
-        raise click.UsageError(message)
-    from _newsclippings.config import Request
-    from _newsclippings.inputs import find_inputs
-    from _newsclippings.rows import stream_rows
-    from _newsclippings.show import Rows, draw_sheet, write_page
-    from _newsclippings.storage import (
-        PREVIEW_PAGE,
-        PREVIEW_PICTURE,
-        Access,
-        cache_folder,
-        check_not_input,
-        check_output,
-        report_full_disk,
-    )
-
-    written = html or out or Path("pairs.png")
-    requests = [Request(name=config, splits=[split], **fields) for config, split in asked]
-    access = Access(storage_options)
-    all_files = [find_inputs(request, access=access) for request in requests]
-    for files in all_files:  # before `check_output`, which would advise to remove an input
-        check_not_input(written, [*files.list_places(), *models])
-    check_output(written, PREVIEW_PAGE if html else PREVIEW_PICTURE)
-    for files in all_files:
-        files.require_pictures()
-    answers: dict[int, list[tuple[float | None, bool]]] = {}
-    chosen: list[int] | None = None
-    if models:
-        from _newsclippings.evaluate import choose_pairs, read_answers
-
-        answers, notes = read_answers(models, *asked[0], data_dir=fields["data_dir"])
-        chosen = choose_pairs(answers, pairs or 100)
-        for note in notes:
-            click.echo(printable(note), err=True)
-    parts = [
-        Rows(
-            config,
-            split,
-            stream_rows(request, files, split, cache_folder() / NAME, chosen),
-            answers,
-            files.source_datasets,
-        )
-        for (config, split), request, files in zip(asked, requests, all_files, strict=True)
-    ]
-    with report_full_disk(written.parent, "choose a folder on a larger disk"):
-        count = (
-            write_page(parts, html, pairs or 100, models)
-            if html
-            else draw_sheet(parts[0].rows, written, pairs or 8, measures=parts[0].measures)
-        )
-    say(f"{written} ({count} pair{'s' * (count != 1)})")
-
-
 @main.command(short_help="Index a tar, so that other machines can skip that step.")
 @click.argument("tar")
 @click.option(
@@ -324,6 +214,10 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
     Example:
       newsclippings index demo/data/visual_news/origin.tar -o visual_news.index.parquet
     """
+    import functools
+    import hashlib
+    import shutil
+
     from _newsclippings.storage import (
         INDEX,
         Access,
@@ -380,8 +274,9 @@ def index(tar: str, out: Place, checksums: bool, storage_options: dict[str, Any]
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=OutPath(dir_okay=False))
 @click.option("--faces", is_flag=True, help="The pickle has any number of vectors per id (FaceNet); .parquet only.")
+@FORMAT
 @errors_in_a_line
-def convert_embeddings(file: str, out: Path, faces: bool) -> None:
+def convert_embeddings(file: str, out: Path, faces: bool, form: str) -> None:
     """Convert a pickle of embeddings to .npy, .parquet or .safetensors. The pickle is read without executing it.
 
     With .npy, the ids are written to a second file that ends in .ids.npy.
@@ -392,20 +287,25 @@ def convert_embeddings(file: str, out: Path, faces: bool) -> None:
     """
     from _newsclippings.vectors import convert_embeddings
 
-    for written in convert_embeddings(file, out, faces):
+    files = [str(written) for written in convert_embeddings(file, out, faces)]
+    if form == "json":
+        say_json({"files": files})
+        return
+    for written in files:
         say(written)
 
 
 @main.command(short_help="Write this package's dataset_infos.json.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file is not up to date.")
 @click.argument("file", type=OutPath(dir_okay=False), default="dataset_infos.json")
+@FORMAT
 @errors_in_a_line
-def infos(file: Path, check: bool) -> None:
+def dataset_infos(file: Path, check: bool, form: str) -> None:
     """Write dataset_infos.json, with the columns and the published counts of every config.
 
     \b
     Example:
-      newsclippings infos --check
+      newsclippings dataset-infos --check
     """
     from _newsclippings.folder import dataset_infos_text, is_current
     from _newsclippings.storage import INFOS, write_text
@@ -413,6 +313,9 @@ def infos(file: Path, check: bool) -> None:
     if not check:
         write_text(file, dataset_infos_text(), INFOS)
     elif not is_current(file):
-        message = f"{file} is out of date. Run `newsclippings infos {file}`."
+        message = f"{file} is out of date. Run `newsclippings dataset-infos {file}`."
         raise click.ClickException(message)
-    say(file)
+    say_file(form, file)
+
+
+main.add_command(renamed(dataset_infos, "infos"))

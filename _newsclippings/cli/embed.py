@@ -1,5 +1,6 @@
 """The command `newsclippings embed`: make or check a folder of vectors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,26 @@ _OF_CHECK = (
     "links_root", "storage_options",
 )  # fmt: skip
 
+IDS = click.option(
+    "--ids",
+    default="config:merged_balanced",
+    show_default=True,
+    help="Which: config:NAME, all (all of VisualNews), or a file with one id per line, or .npy.",
+)
+RANK = click.option(
+    "--rank", type=click.IntRange(min=0), help="Number of this process. Unset: as torchrun or srun say."
+)
+WORLD = click.option("--world", type=click.IntRange(min=1), help="How many processes there are.")
+
+
+def check_no_others(context: click.Context, names: Sequence[str]) -> None:
+    """Raise `click.UsageError` if options are on the command line that have no effect with `--check`."""
+    typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
+    given = [option for option in context.command.params if source_of(option.name or "") is typed]
+    if others := [option.opts[0] for option in given if option.name not in names]:
+        message = f"--check checks what is there, and {others[0]} is about making it: use only one of them."
+        raise click.UsageError(message)
+
 
 @click.command(short_help="Encode pictures or captions with the model of your choice.")
 @click.argument("out", type=OutPath(file_okay=False))
@@ -21,12 +42,7 @@ _OF_CHECK = (
     "open_clip:ARCH/PRETRAINED, onnx:DIR, or py:module:function.",
 )
 @click.option("--of", type=Choice(["pictures", "captions"]), help="What is encoded, each distinct one once.")
-@click.option(
-    "--ids",
-    default="config:merged_balanced",
-    show_default=True,
-    help="Which: config:NAME, all (all of VisualNews), or a file with one id per line, or .npy.",
-)
+@IDS
 @inputs
 @click.option("--dtype", type=Choice(["float32", "float16"]), default="float32", show_default=True, help="As stored.")
 @click.option(
@@ -42,8 +58,8 @@ _OF_CHECK = (
     help="What to do if more than 1 % of the pictures cannot be read; null: they have no vector.",
 )
 @click.option("--engine", type=Choice(["ray"]), help="Run as a pipeline of Ray Data. Needs the extra `ray`.")
-@click.option("--rank", type=click.IntRange(min=0), help="Number of this process. Unset: as torchrun or srun say.")
-@click.option("--world", type=click.IntRange(min=1), help="How many processes there are.")
+@RANK
+@WORLD
 @click.option("--check", is_flag=True, help="Write nothing: check that OUT is complete and right, else exit with 1.")
 @FORMAT
 @click.pass_context
@@ -63,11 +79,7 @@ def embed(context: click.Context, out: Path, model: str | None, check: bool, for
     from _newsclippings.embed import verify_vectors
 
     if check:
-        typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
-        given = [option for option in context.command.params if source_of(option.name or "") is typed]
-        if others := [option.opts[0] for option in given if option.name not in _OF_CHECK]:
-            message = f"--check checks what is there, and {others[0]} is about making it: use only one of them."
-            raise click.UsageError(message)
+        check_no_others(context, _OF_CHECK)
         places = {name: value for name, value in fields.items() if name in _OF_CHECK}
         report = verify_vectors(out, model, **places)
         if form == "json":

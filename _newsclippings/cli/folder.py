@@ -1,7 +1,6 @@
 """The commands that write, describe and publish a built folder: they parse arguments, call the package and print."""
 
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from _newsclippings.cli.options import (
     inputs,
     quiet_when_piped,
     say,
+    say_file,
     say_json,
     say_text,
 )
@@ -103,8 +103,9 @@ def build(
 @click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
 @click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
+@FORMAT
 @errors_in_a_line
-def card(folder: Place, check: bool, name: str | None) -> None:
+def card(folder: Place, check: bool, name: str | None, form: str) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
 
     \b
@@ -123,7 +124,7 @@ def card(folder: Place, check: bool, name: str | None) -> None:
     elif stale := stale_files(built, built.find_charts(), name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
-    say(folder / "README.md")
+    say_file(form, folder / "README.md")
 
 
 @click.command(short_help="Write Croissant metadata of a built folder.")
@@ -134,8 +135,9 @@ def card(folder: Place, check: bool, name: str | None) -> None:
     type=PlacePath(dir_okay=False),
     help="The file to write. Unset: croissant.json in FOLDER, which places in it are relative to.",
 )
+@FORMAT
 @errors_in_a_line
-def croissant(folder: Place, out: Place | None) -> None:
+def croissant(folder: Place, out: Place | None, form: str) -> None:
     """Write Croissant metadata (JSON-LD) of FOLDER, which `newsclippings build` wrote. `push` uploads it with the rest.
 
     \b
@@ -144,7 +146,7 @@ def croissant(folder: Place, out: Place | None) -> None:
     """
     from _newsclippings.folder import BuiltFolder, write_croissant
 
-    say(write_croissant(BuiltFolder.open(folder), out))
+    say_file(form, write_croissant(BuiltFolder.open(folder), out))
 
 
 @click.command(short_help="Count and measure what is in a built folder.")
@@ -165,6 +167,8 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
       newsclippings stats newsclippings
       newsclippings stats newsclippings --plot newsclippings/charts
     """
+    from tempfile import gettempdir
+
     from _newsclippings.folder import CHARTS_FOLDER, STATS_FILE, BuiltFolder, write_card
     from _newsclippings.stats import check_charts, draw_stats, folder_stats, require_matplotlib, stats_text, write_stats
     from _newsclippings.storage import STATS, check_not_input, check_output, is_below, report_full_disk

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli.options import CONFIG, Choice, OutPath, errors_in_a_line, say
+from _newsclippings.cli.options import CONFIG, FORMAT, Choice, OutPath, errors_in_a_line, say, say_file
 from _newsclippings.facts import SPLITS
 
 
@@ -20,8 +20,9 @@ from _newsclippings.facts import SPLITS
     envvar="NEWSCLIPPINGS_DATA_DIR",
     help="Folder with news_clippings/, for the true labels. Unset: the matches are downloaded from the Hub.",
 )
+@FORMAT
 @errors_in_a_line
-def leaderboard(folder: str, out: Path, **options: Any) -> None:
+def leaderboard(folder: str, out: Path, form: str, **options: Any) -> None:
     """Measure the predictions in FOLDER, and write one HTML file: a row for each model, with its signature.
 
     Each folder in it with predictions.jsonl (.csv, .tsv, .parquet) is a run. A file facts.json beside it may have name,
@@ -37,4 +38,7 @@ def leaderboard(folder: str, out: Path, **options: Any) -> None:
 
     with report_full_disk(out.parent, "choose a folder on a larger disk"):
         count = write_leaderboard(folder, out, **options)
-    say(f"{out} ({count} model{'s' * (count != 1)})")
+    if form == "json":
+        say_file(form, out, models=count)
+    else:
+        say(f"{out} ({count} model{'s' * (count != 1)})")

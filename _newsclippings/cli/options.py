@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import itertools
 import json
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import click
 
 from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError, NewsCLIPpingsError
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL, NAME
 from _newsclippings.generated import is_name
 from _newsclippings.storage import (
     RemotePath,
@@ -20,8 +23,10 @@ from _newsclippings.storage import (
     describe_print_error,
     discard_unprinted,
     find_place,
+    hide_progress,
     is_url,
     open_missing_streams,
+    shows_progress,
 )
 from _newsclippings.text import as_message, did_you_mean, options_as_flags, printable
 
@@ -69,23 +74,33 @@ CONFIG = click.option(
     show_default=True,
     help="Which config, or the name of one that was generated into --data-dir.",
 )
+ALL = "all"
+
+
+def expand_all(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """Replace `all` by the names of the five official configs."""
+    return tuple(CONFIGS) if ALL in given else tuple(given)
+
+
 SOME_CONFIGS = click.option(
     "--config",
     "configs",
-    type=ConfigName(list(CONFIGS)),
+    type=ConfigName([*CONFIGS, ALL]),
     multiple=True,
     default=[DEFAULT_CONFIG],
     show_default=True,
-    help="Which config, or the name of one that was generated into --data-dir; repeat for more.",
+    callback=expand_all,
+    help="Which config, or the name of one that was generated into --data-dir; repeat for more, or all.",
 )
 OFFICIAL_CONFIGS = click.option(
     "--config",
     "configs",
-    type=Choice(list(CONFIGS)),
+    type=Choice([*CONFIGS, ALL]),
     multiple=True,
     default=[DEFAULT_CONFIG],
     show_default=True,
-    help="Which config; repeat for more.",
+    callback=expand_all,
+    help="Which config; repeat for more, or all.",
 )
 
 
@@ -248,10 +263,73 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _apply_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+    if quiet:
+        logger = logging.getLogger(NAME)
+        context.call_on_close(functools.partial(logger.setLevel, logger.level))
+        logger.setLevel(logging.CRITICAL)
+        context.with_resource(hide_progress())
+
+
+def _apply_verbose(context: click.Context, _: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        logger, handler = logging.getLogger(NAME), logging.StreamHandler()
+        context.call_on_close(functools.partial(logger.setLevel, logger.level))
+        context.call_on_close(functools.partial(logger.removeHandler, handler))
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+
+
+QUIET = click.Option(
+    ["-q", "--quiet"],
+    is_flag=True,
+    expose_value=False,
+    callback=_apply_quiet,
+    help="No log and no progress bars; errors and results only.",
+)
+VERBOSE = click.Option(
+    ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_apply_verbose, help="Log what is done, too."
+)
+
+
+def asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether `--format json` is among the arguments; they may be wrong elsewhere, so click may not have read them."""
+    words = [*arguments[: arguments.index("--") if "--" in arguments else None]]
+    return "--format=json" in words or ("--format", "json") in itertools.pairwise(words)
+
+
+def _show_as_json(error: click.ClickException, file: Any = None) -> None:
+    """Print an error as JSON: the class of the cause, the message, and the exit code."""
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    facts: dict[str, Any] = {"class": type(cause).__name__, "message": error.format_message()}
+    if isinstance(cause, OSError) and cause.errno is not None:
+        facts["errno"] = cause.errno
+    click.echo(_as_ascii({"error": {**facts, "exit_code": error.exit_code}}), file=file, err=file is None)
+
+
+def renamed(command: click.Command, old: str) -> click.Command:
+    """Make a hidden command with the old name of another one. It prints a notice, and does the same."""
+
+    def run(**values: Any) -> Any:
+        click.echo(f"`newsclippings {old}` is now `newsclippings {command.name}`.", err=True)
+        return command.callback and command.callback(**values)
+
+    return click.Command(old, callback=run, params=[*command.params], help=command.help, hidden=True)
+
+
 class Commands(click.Group):
-    """A group of commands whose errors are made safe for terminals, since they may quote files."""
+    """A group of commands whose errors are made safe for terminals, since they may quote files.
+
+    Each of its commands has the options `--quiet` and `--verbose`. After `--format json` errors are JSON, too.
+    """
 
     _exit_code = 1
+    _in_json = False
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, with the options that all commands have."""
+        cmd.params += [option for option in (QUIET, VERBOSE) if option not in cmd.params]
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
@@ -271,17 +349,21 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.message = as_message(error.message)  # type: ignore[misc] # so that its usage line stays
             self._exit_code = error.exit_code
+            if self._in_json:
+                error.show = functools.partial(_show_as_json, error)  # type: ignore[method-assign]
             raise
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Run as `click.Group.main`, but exit with 1 if a result could not be written to standard output."""
         open_missing_streams()
         self._exit_code = 1
+        self._in_json = asks_for_json(sys.argv[1:] if args is None else args)
         try:
-            return super().main(*args, **kwargs)
+            return super().main(args, *others, **kwargs)
         except OSError as error:  # from a text that click itself prints, such as --help or an error
             with contextlib.suppress(OSError):
-                click.echo(f"Error: {describe_print_error(error)}", err=True)
+                failed = click.ClickException(describe_print_error(error))
+                _show_as_json(failed) if self._in_json else failed.show()
             sys.exit(self._exit_code)
         finally:
             discard_unprinted()
@@ -299,12 +381,24 @@ def say_text(text: object) -> None:
 
 def say_json(value: object, indent: int | None = None) -> None:
     """Print JSON in ASCII without control characters."""
-    echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
+    echo(_as_ascii(value, indent))
+
+
+def say_file(form: str, file: object, **facts: Any) -> None:
+    """Print the file or folder that a command wrote, alone or as JSON with facts about it."""
+    if form == "json":
+        say_json({"file": os.fspath(file) if isinstance(file, os.PathLike) else str(file), **facts})
+    else:
+        say(file)
+
+
+def _as_ascii(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
 def quiet_when_piped() -> None:
-    """Turn off the progress bars of the Hub's client, unless stderr is a terminal."""
+    """Turn off the progress bars of the Hub's client after `-q`, or unless stderr is a terminal."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    if not sys.stderr.isatty():
+    if not shows_progress():
         disable_progress_bars()

@@ -5,11 +5,13 @@ from typing import Any
 import click
 
 from _newsclippings.cli.options import (
+    ALL,
     FORMAT,
     Choice,
     ConfigName,
     PlacePath,
     errors_in_a_line,
+    expand_all,
     inputs,
     say_json,
     say_text,
@@ -23,10 +25,11 @@ from _newsclippings.storage import Place
 @click.option(
     "--config",
     "configs",
-    type=ConfigName(list(CONFIGS)),
+    type=ConfigName([*CONFIGS, ALL]),
     multiple=True,
-    help="Which config, or the name of one that was generated into --data-dir; repeat for more. Unset: those with all "
-    "matches on this machine, else merged_balanced.",
+    callback=expand_all,
+    help="Which config, or the name of one that was generated into --data-dir; repeat for more, or all. Unset: those "
+    "with all matches on this machine, else merged_balanced.",
 )
 @click.option(
     "--images",

@@ -49,7 +49,11 @@ class _BadRecordError(ValueError):
 
 
 def read_metadata(
-    open_file: Callable[[], Stream], location: str, wanted: Int64s | None, articles: bool = False
+    open_file: Callable[[], Stream],
+    location: str,
+    wanted: Int64s | None,
+    articles: bool = False,
+    as_in_file: bool = False,
 ) -> pa.Table:
     """Read the wanted records of metadata/<split>.json with their metadata.
 
@@ -58,9 +62,10 @@ def read_metadata(
         location: as in `read_corpus`.
         wanted: as in `read_corpus`.
         articles: as in `read_corpus`.
+        as_in_file: whether all records (`wanted` is None) are in the order of the file, and not sorted by id.
 
     Returns:
-        Arrow table, sorted by id: the columns of `corpus_schema` and a column `metadata` of `STRUCT`.
+        Arrow table: the columns of `corpus_schema` and a column `metadata` of `STRUCT`.
 
     Raises:
         BadFileError: the file, or a wanted record, is malformed.
@@ -72,7 +77,7 @@ def read_metadata(
         return table_of(records, schema).append_column("metadata", _make_structs(records))
 
     try:
-        table = pick_records(open_file, location, wanted, schema, make_table)
+        table = pick_records(open_file, location, wanted, schema, make_table, as_in_file)
     except _BadRecordError as error:
         record_id, expected, found = error.args
         raise bad_file(f"{location}: id {record_id}", expected, found, "Fetch the file again.") from None

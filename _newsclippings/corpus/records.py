@@ -61,6 +61,7 @@ def pick_records(
     wanted: Int64s | None,
     schema: pa.Schema,
     make_table: MakeTable | None = None,
+    as_in_file: bool = False,
 ) -> pa.Table:
     """Read the wanted records of a file.
 
@@ -70,9 +71,10 @@ def pick_records(
         wanted: int64 (N,), ids, sorted and unique; None for all.
         schema: the fields to read, `id` (int64) first; the others are strings that every wanted record must have.
         make_table: makes a table of decoded records, with the columns of `schema` and others. Default: only `schema`.
+        as_in_file: whether all records (`wanted` is None) are in the order of the file.
 
     Returns:
-        Arrow table sorted by id. An id that is not in the file has no row.
+        Arrow table sorted by id, if not `as_in_file`. An id that is not in the file has no row.
 
     Raises:
         BadFileError: the file is not JSON in one of the two layouts, ends early, has an id twice, or a wanted record
@@ -87,6 +89,8 @@ def pick_records(
     if table is None:
         with open_file() as stream:
             table = scan_exactly(stream, location, wanted, schema, make_table)
+    if as_in_file:
+        return table
     order = np.argsort(int64s(table["id"]), kind="stable")
     return table if (np.diff(order) == 1).all() else table.take(as_array(order))
 

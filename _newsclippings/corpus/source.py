@@ -125,9 +125,15 @@ class Corpus:
         """Read records of metadata/<split>.json (None: all), with or without a column `metadata`."""
         read = read_metadata if with_metadata else read_corpus
         articles = self._articles and self.data_json is None
+        return read(*self._open_metadata(split), wanted, articles)
+
+    def read_metadata_in_order(self, split: str) -> pa.Table:
+        """Read all records of metadata/<split>.json with a column `metadata`, in the order of the file."""
+        return read_metadata(*self._open_metadata(split), None, as_in_file=True)
+
+    def _open_metadata(self, split: str) -> tuple[Open, str]:
         location = self._inputs.metadata[split]
-        copy = local_copy(location, self._cache / "downloads", access=self._inputs.access)
-        return read(_open_whole(copy), location, wanted, articles)
+        return _open_whole(local_copy(location, self._cache / "downloads", access=self._inputs.access)), location
 
     def _name_data_json(self) -> str:
         """Name data.json in errors."""

@@ -27,6 +27,7 @@ from _newsclippings.text import option, printable, short_repr
 ALL = "all"
 CONFIG = "config:"
 DEFAULT_IDS = f"{CONFIG}{DEFAULT_CONFIG}"
+TEXTS = "texts_sha256"  # in the plan, beside the facts of the model
 _TEXTS = {"pictures": "image_path", "captions": "caption"}
 _MOST_BYTES = 1 << 30  # of a list of ids
 _BLOCK = 1 << 16  # texts that are hashed at a time
@@ -64,7 +65,7 @@ class Items:
 
     def hash_ids(self) -> str:
         """Return the SHA-256 of the ids, as in the plan."""
-        return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
+        return hash_ids(self.ids)
 
     def hash_texts(self) -> str:
         """Return a SHA-256 of the paths or captions, by which another corpus with the same ids is noticed."""
@@ -72,6 +73,11 @@ class Items:
         for start in range(0, len(self.texts), _BLOCK):
             digest.update(json.dumps(self.texts.slice(start, _BLOCK).to_pylist()).encode())
         return digest.hexdigest()
+
+
+def hash_ids(ids: Int64s) -> str:
+    """Return the SHA-256 of ids, as in the plan."""
+    return hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
 
 
 def find_config(ids: object, data_dir: object = None) -> str:

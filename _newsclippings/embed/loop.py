@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,12 @@ class Vectors(NamedTuple):
     counts: Int64s
 
 
+_Piece = TypeVar("_Piece")
+
+
 @dataclass
-class EncodedPart:
-    """All vectors of a part.
+class MadePart(Generic[_Piece]):
+    """What was made of all items of a part.
 
     Attributes:
         number: of the part.
@@ -45,19 +48,20 @@ class EncodedPart:
     """
 
     number: int
-    pieces: list[Vectors] = field(default_factory=list)
+    pieces: list[_Piece] = field(default_factory=list)
     unread: dict[str, list[int]] = field(default_factory=dict)
 
-    def join(self, width: int) -> Vectors:
-        """Return the vectors in the order of the ids."""
-        places = np.concatenate([np.empty(0, np.int64), *(piece.places for piece in self.pieces)])
-        values = np.concatenate([np.empty((0, width), np.float32), *(piece.values for piece in self.pieces)])
-        counts = np.concatenate([np.empty(0, np.int64), *(piece.counts for piece in self.pieces)])
-        order = np.argsort(places)
-        if (counts == 1).all():
-            return Vectors(places[order], values[order], counts)
-        owners = np.repeat(np.arange(len(places)), counts)
-        return Vectors(places[order], values[np.argsort(np.argsort(order)[owners], kind="stable")], counts[order])
+
+def join_vectors(pieces: Sequence[Vectors], width: int) -> Vectors:
+    """Return the vectors of a part in the order of the ids."""
+    places = np.concatenate([np.empty(0, np.int64), *(piece.places for piece in pieces)])
+    values = np.concatenate([np.empty((0, width), np.float32), *(piece.values for piece in pieces)])
+    counts = np.concatenate([np.empty(0, np.int64), *(piece.counts for piece in pieces)])
+    order = np.argsort(places)
+    if (counts == 1).all():
+        return Vectors(places[order], values[order], counts)
+    owners = np.repeat(np.arange(len(places)), counts)
+    return Vectors(places[order], values[np.argsort(np.argsort(order)[owners], kind="stable")], counts[order])
 
 
 def range_of(items: Items, number: int, size: int) -> tuple[int, int]:
@@ -71,11 +75,11 @@ def count_ids(items: Items, number: int, size: int) -> int:
     return stop - start
 
 
-def start_part(items: Items, number: int, size: int) -> EncodedPart:
+def start_part(items: Items, number: int, size: int) -> MadePart[Any]:
     """Begin a part: the ids without a record are unread."""
     start, stop = range_of(items, number, size)
     unknown = items.ids[start:stop][items.rows[start:stop] < 0].tolist()
-    return EncodedPart(number, unread={NO_RECORD: unknown} if unknown else {})
+    return MadePart(number, unread={NO_RECORD: unknown} if unknown else {})
 
 
 class _Chunk(NamedTuple):
@@ -93,7 +97,7 @@ def encode_parts(
     numbers: Sequence[int],
     size: int,
     advance: Callable[[int], object] = lambda _: None,
-) -> Iterator[EncodedPart]:
+) -> Iterator[MadePart[Vectors]]:
     """Encode parts.
 
     Batches are made of neighbours in the order of `Items.order`, never across parts, so a part has the same vectors
@@ -123,7 +127,7 @@ def encode_parts(
 
     threads = count_threads()
     ahead = 2 * threads + -(-encoder.batch // READ)
-    part: EncodedPart | None = None
+    part: MadePart[Vectors] | None = None
     waiting: list[tuple[int, Any]] = []  # prepared items and their positions, fewer than a batch
     with ThreadPoolExecutor(threads, thread_name_prefix="newsclippings") as pool:
         for chunk, values in map_ahead(pool, read, chunks(), ahead):

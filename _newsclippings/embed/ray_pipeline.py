@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.items import Items
-from _newsclippings.embed.loop import READ, EncodedPart, Vectors, count_threads, encode, prepare, range_of, start_part
+from _newsclippings.embed.loop import READ, MadePart, Vectors, count_threads, encode, prepare, range_of, start_part
 from _newsclippings.embed.reader import Reader, Unread
 from _newsclippings.errors import ConfigError, MissingDependencyError, NewsCLIPpingsError
 from _newsclippings.pictures import Layout, PictureSources
@@ -94,7 +94,7 @@ def encode_parts_with_ray(
     numbers: Sequence[int],
     size: int,
     advance: Callable[[int], object],
-) -> Iterator[EncodedPart]:
+) -> Iterator[MadePart[Vectors]]:
     """Encode parts; see `encode_parts`. Parts come in the order in which they are ready.
 
     Args:
@@ -135,7 +135,7 @@ def encode_parts_with_ray(
             **each,
         )
     )
-    parts: dict[int, EncodedPart] = {}
+    parts: dict[int, MadePart[Vectors]] = {}
     awaited: dict[int, int] = {}  # batches of a part, once its last row has come
     for table in batches.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in table.to_pylist():

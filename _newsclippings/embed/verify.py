@@ -2,35 +2,36 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from _newsclippings.embed.check import FolderReport, check_parts, check_sums, choose_items, compare_facts, find_model
 from _newsclippings.embed.encoder import Encoder
-from _newsclippings.embed.items import Items
+from _newsclippings.embed.folder import Folder
 from _newsclippings.embed.loop import Vectors, encode, prepare, range_of
-from _newsclippings.embed.make import TEXTS, Source, check_of, check_out, make_encoder, make_request
-from _newsclippings.embed.parts import Folder
+from _newsclippings.embed.make import check_of, make_encoder
+from _newsclippings.embed.parts import VECTORS, read_vectors
 from _newsclippings.embed.ranks import find_device
 from _newsclippings.embed.reader import Reader, Unread
+from _newsclippings.embed.source import Source, check_out, make_request
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import find_inputs
 from _newsclippings.storage import Access, cache_folder
 from _newsclippings.tables import Int64s
 from _newsclippings.text import option, printable
-from _newsclippings.vectors import PLAN, SUMS
+from _newsclippings.vectors import PLAN, Plan
 
-ENCODED_AGAIN = 64  # items that are encoded again
 LEAST_COSINE = 0.999  # of a vector with the one that is made now
 _SHOWN = 5
 
 
 @dataclass
-class VectorsReport:
+class VectorsReport(FolderReport):
     """What `verify_vectors` found.
 
     Attributes:
@@ -43,29 +44,14 @@ class VectorsReport:
         least_cosine: the lowest cosine of a vector with the one that was made now; None if none was.
     """
 
-    folder: str
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    ids: int = 0
-    unread: dict[str, int] = field(default_factory=dict)
-    compared: int = 0
+    command = "embed"
+    what = "vectors"
     least_cosine: float | None = None
 
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {**asdict(self), "sound": self.sound}
-
-    def __str__(self) -> str:
-        unread = "".join(f"; {count:,} without a vector: {reason}" for reason, count in self.unread.items())
+    def describe_compared(self) -> str:
+        """Say how many items were encoded again, and how well they agree."""
         cosine = "" if self.least_cosine is None else f", cosine {self.least_cosine:.6f} or more"
-        head = f"{printable(self.folder)}: {self.ids:,} ids{unread}. {self.compared} encoded again{cosine}."
-        lines = [*(f"  Wrong: {text}" for text in self.problems), *(f"  Note: {text}" for text in self.notes)]
-        return "\n".join([head, *lines, "Sound." if self.sound else "Not sound: run `newsclippings embed` again."])
+        return f"{self.compared} encoded again{cosine}"
 
 
 def verify_vectors(
@@ -108,26 +94,26 @@ def verify_vectors(
     Raises:
         NewsCLIPpingsError: there is no plan, or the inputs or the model cannot be opened.
     """
-    folder = Folder.open(check_out(out))
+    folder = Folder.open(check_out(out), VECTORS)
     report = VectorsReport(str(folder.path))
     plan = folder.plan
     places: dict[str, Any] = {"visual_news_index": visual_news_index, "links": links, "links_root": links_root}
     request = make_request(data_dir=data_dir, visual_news=visual_news, **places)
     inputs = find_inputs(request, access=Access(storage_options, token))
     if model is None:
-        model = _find_model(folder)
+        model = find_model(folder.path, plan.encoder)
     if (planned := plan.encoder.get("augment")) != augment:
         shown = "no augmentation" if planned is None else printable(str(planned))[:200]
         message = f"{folder.path / PLAN} has {shown}. Pass the same {option('augment')}, if you trust it."
         raise ConfigError(message)
     check_of(plan.of, model)
-    _check_sums(folder, report)
-    ids = _check_parts(folder, report)
+    check_sums(folder, report)
+    ids = check_parts(folder, report, lambda number: _find_wrong(folder, number))
     if not len(ids):
         return report
     encoder = make_encoder(model, plan.of, augment, device or find_device())
     source = Source.open(plan.of, ids, inputs, Path(cache_dir or cache_folder(), NAME), whole=False)
-    _compare_facts(folder, encoder, source.items, report)
+    compare_facts(plan.count, plan.encoder, encoder.facts, source.items, report)
     if encoder.width != plan.width or encoder.several != plan.several:
         report.problems.append(f"the model makes vectors of {encoder.width} numbers, the plan has {plan.width}")
     else:
@@ -135,82 +121,17 @@ def verify_vectors(
     return report
 
 
-def _find_model(folder: Folder) -> str:
-    """Return the model that the plan names; it may come from anyone, so that no code or folder of this machine is."""
-    model = folder.plan.encoder.get("model")
-    named = model if isinstance(model, str) else ""
-    if not named or named.startswith("py:") or "./" in named:
-        what = f"the model {printable(named)[:200]!r}, which is of the machine it was made on" if named else "no model"
-        message = f"{folder.path / PLAN} names {what}. Pass {option('model')}."
-        raise ConfigError(message)
-    return named
+def _find_wrong(folder: Folder[Plan], number: int) -> str | None:
+    _, values, _ = read_vectors(folder, number)
+    wrong = ~np.isfinite(values).all(axis=1) | ~values.any(axis=1)
+    name = folder.place(number).name
+    return f"{name} has {int(wrong.sum()):,} vectors that are zero or not finite" if wrong.any() else None
 
 
-def _check_sums(folder: Folder, report: VectorsReport) -> None:
-    """Compare the files with SHA256SUMS."""
-    sums = folder.read_sums()
-    if not sums:
-        report.problems.append(f"there is no {SUMS}: the folder is not complete")
-    now = folder.compute_sums({*sums} & {*folder.names})  # other names may be those of any file of this machine
-    for name, digest in sums.items():
-        if not now.get(name):
-            report.problems.append(f"{printable(name)} is not there")
-        elif now[name] != digest:
-            report.problems.append(f"{name} does not match {SUMS}")
-    if unlisted := [name for name in folder.plan.parts if sums and name not in sums]:
-        report.problems.append(f"{SUMS} does not list {unlisted[0]}")
-    others = sorted({*os.listdir(folder.path)} - {SUMS, *folder.names})
-    report.notes += [f"{printable(name)} is not a file of {PLAN}" for name in others[:_SHOWN]]
-
-
-def _check_parts(folder: Folder, report: VectorsReport) -> Int64s:
-    """Read all parts; return all ids, read and unread, if they are those of the plan, else none."""
-    ids, unread = [], report.unread
-    for number, name in enumerate(folder.plan.parts):
-        try:
-            facts = folder.read_facts(number)
-        except ConfigError as error:  # a part of another plan
-            report.problems.append(str(error))
-            return np.empty(0, np.int64)
-        if facts is None:
-            if not any(problem.startswith(name) for problem in report.problems):
-                report.problems.append(f"{name} is not there, or damaged")
-            continue
-        ids += [facts.ids, *(np.array(each, np.int64) for each in facts.unread.values())]
-        report.ids += len(facts.ids)
-        for reason, each in facts.unread.items():
-            unread[reason] = unread.get(reason, 0) + len(each)
-        try:
-            _, values, _ = folder.read_vectors(number)
-        except BadFileError as error:
-            report.problems.append(str(error))
-            continue
-        wrong = ~np.isfinite(values).all(axis=1) | ~values.any(axis=1)
-        if wrong.any():
-            report.problems.append(f"{name} has {int(wrong.sum()):,} vectors that are zero or not finite")
-    every = np.sort(np.concatenate([np.empty(0, np.int64), *ids]))
-    items = Items(folder.plan.of, every, np.empty(0, np.int32), None)
-    if len(every) == folder.plan.count and items.hash_ids() == folder.plan.ids_sha256:
-        return every
-    if report.sound:
-        report.problems.append(f"the parts have other ids than {PLAN} says")
-    return every
-
-
-def _compare_facts(folder: Folder, encoder: Encoder, items: Items, report: VectorsReport) -> None:
-    """Note what differs between the model of the plan and the one that was opened, and between the inputs."""
-    if len(items.ids) == folder.plan.count and items.hash_texts() != folder.plan.encoder.get(TEXTS):
-        what = "captions" if items.of == "captions" else "paths of pictures"
-        report.notes.append(f"the inputs have other {what} than those that the vectors were made of")
-    names = {*encoder.facts, *folder.plan.encoder} - {TEXTS}
-    for name in sorted(name for name in names if encoder.facts.get(name) != folder.plan.encoder.get(name)):
-        report.notes.append(f"{name} was {folder.plan.encoder.get(name)!r}, and is {encoder.facts.get(name)!r} now")
-
-
-def _encode_again(folder: Folder, encoder: Encoder, source: Source, report: VectorsReport) -> None:
+def _encode_again(folder: Folder[Plan], encoder: Encoder, source: Source, report: VectorsReport) -> None:
     """Encode evenly spaced items again, and compare them with their vectors."""
     items, size = source.items, folder.plan.part_size
-    chosen = np.unique(np.linspace(0, len(items.ids) - 1, ENCODED_AGAIN).astype(np.int64))
+    chosen = choose_items(len(items.ids))
     reader = Reader(items, source.pictures, encoder.side)
     stored: dict[int, npt.NDArray[Any]] = {}
     for number in np.unique(chosen // size).tolist():
@@ -236,10 +157,10 @@ def _encode_again(folder: Folder, encoder: Encoder, source: Source, report: Vect
         report.problems.append("none of the items could be read to be encoded again")
 
 
-def _read_stored(folder: Folder, number: int, ids: Int64s) -> dict[int, npt.NDArray[Any]]:
+def _read_stored(folder: Folder[Plan], number: int, ids: Int64s) -> dict[int, npt.NDArray[Any]]:
     """Read the vectors of some ids of a part: id -> (k, width)."""
     try:
-        known, values, counts = folder.read_vectors(number)
+        known, values, counts = read_vectors(folder, number)
     except BadFileError:
         return {}  # named by `_check_parts`
     wanted = {*ids.tolist()}

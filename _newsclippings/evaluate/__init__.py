@@ -16,7 +16,7 @@ from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
 from _newsclippings.evaluate.report import FORMS, System
-from _newsclippings.evaluate.truth import Truth, load_truth
+from _newsclippings.evaluate.truth import Truth, load_truth, make_truth
 
 __all__ = [
     "FORMS",
@@ -36,6 +36,7 @@ __all__ = [
     "evaluate_truth",
     "list_plots",
     "load_truth",
+    "make_truth",
     "measure",
     "read_answers",
     "require_matplotlib",

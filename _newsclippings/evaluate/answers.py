@@ -127,6 +127,11 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
         "doubled": len(doubled),
     }
     notes = [f"{problem}." for problem in problems]
+    if truth.absent:
+        counts = {**counts, "expected": expected + truth.absent, "missing": counts["missing"] + truth.absent}
+        notes.append(f"{truth.absent:,} of {counts['expected']:,} rows of the split are left out, and not measured.")
+    if truth.labels:
+        notes.append(f"The labels are not those of the split: {truth.labels}.")
     if abstained.any():
         notes.append(f"{int(abstained.sum()):,} rows abstain, and count as wrong.")
     if predictions.label is not None:
@@ -252,7 +257,11 @@ def _check_answers(answers: Answers) -> list[str]:
     if truth.pairs is None and ordered:
         notes.append("The scores follow the parity of the row's index exactly. Does the model see the index?")
     similarity, own = truth.similarity[which][falsified], score[falsified]
-    if len(own) >= SUSPICIOUS and min(len(np.unique(own)), len(np.unique(similarity))) > 2:
+    if (
+        np.isfinite(similarity).all()
+        and len(own) >= SUSPICIOUS
+        and min(len(np.unique(own)), len(np.unique(similarity))) > 2
+    ):
         correlation = float(np.corrcoef(_ranks(similarity), _ranks(own))[0, 1])
         if abs(correlation) >= LEAK:
             notes.append(

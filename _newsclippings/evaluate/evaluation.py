@@ -18,7 +18,7 @@ from _newsclippings.evaluate.report import FORMS, System, format_systems
 from _newsclippings.evaluate.truth import Truth, group_rows, load_truth
 from _newsclippings.facts import DEFAULT_CONFIG, SPLITS, VERSION
 from _newsclippings.storage import PlaceLike, find_place
-from _newsclippings.text import option, short_repr
+from _newsclippings.text import option, printable, short_repr
 
 CLUSTERS: Final = ("pairs", "pictures")
 MOST_KEYS: Final = 1_000  # groups of a breakdown; VisualNews has 159 topics
@@ -28,7 +28,7 @@ Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 Threshold = float | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The measures of one or several models on the same rows.
 
@@ -46,6 +46,10 @@ class Evaluation:
     only: Mapping[tuple[str, str], tuple[int, int]]
     group: Mapping[str, Any] | None
     notes: Sequence[str]
+
+    def __repr__(self) -> str:
+        names = ", ".join(system.name for system in self.systems)
+        return f"<Evaluation of {printable(names)}: print it, or see values, as_dict() and table()>"
 
     @property
     def signature(self) -> str:
@@ -67,13 +71,16 @@ class Evaluation:
         return found if self.group is None else {**found, "group": self.group}
 
     def table(self, form: str = "text") -> str:
-        """Return the measures as text, markdown, latex or csv."""
+        """Return the measures as text, markdown, latex, html or csv."""
         if form not in FORMS:
             raise bad_value("form", form, FORMS)
         return format_systems(self.systems, self.comparisons, self.only, self.group, form)
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return self.table("html")
 
 
 def evaluate(
@@ -178,7 +185,11 @@ def evaluate_truth(
 
 
 def read_answers(
-    predictions: Sequence[Source], config: str, split: str, data_dir: str | None = None
+    predictions: Sequence[Source],
+    config: str,
+    split: str,
+    data_dir: str | None = None,
+    built: PlaceLike | None = None,
 ) -> tuple[dict[int, list[tuple[float | None, bool]]], list[str]]:
     """Read what models say of each row; missing rows count as wrong.
 
@@ -187,11 +198,12 @@ def read_answers(
         config: name of the config.
         split: name of the split.
         data_dir: see `evaluate`.
+        built: see `evaluate`.
 
     Returns:
         Index -> each model's score (None without one) and whether its label is right; and notes as of `Evaluation`.
     """
-    truth = load_truth(config, split, data_dir, groups=False)
+    truth = load_truth(config, split, data_dir, None if built is None else find_place(built), groups=False)
     answers = [match_answers(read_predictions(source), truth, True) for source in predictions]
     columns = []
     for one in answers:
@@ -251,7 +263,8 @@ def _measure(answers: Answers, rows: Rows, threshold: str, cluster: str) -> Syst
         "split": truth.split,
         "rows": f"{counts['found']}/{counts['expected']}",
         "matches": truth.digest,
-        "missing": counts["missing"],
+        "missing": f"{counts['missing']},left_out" if truth.absent else counts["missing"],
+        **({"labels": truth.labels} if truth.labels else {}),
         "thr": threshold,
         "ci": f"{cluster if truth.has_pairs or cluster != 'pairs' else 'rows'},{DRAWS},seed{SEED}",
     }

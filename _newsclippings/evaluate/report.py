@@ -1,16 +1,17 @@
-"""The measures as tables: text, markdown, LaTeX and CSV."""
+"""The measures as tables: text, markdown, LaTeX, HTML and CSV."""
 
 import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final
 
 from _newsclippings.evaluate.answers import Answers
 from _newsclippings.evaluate.intervals import Measured
 from _newsclippings.evaluate.measures import MEASURES, Rows
-from _newsclippings.text import printable
+from _newsclippings.text import format_html, printable
 
 P_VALUES: Final = ("mcnemar_p", "mcnemar_pairs_p", "holm_p")
 OF_GROUPS: Final = ("accuracy", "f1_macro", "auc", "pair_accuracy")  # the columns of breakdowns of one system
@@ -157,6 +158,11 @@ def _format_markdown(lines: Sequence[str], tables: Sequence[Table]) -> str:
     return "\n".join(parts).rstrip("\n")
 
 
+def _format_html(lines: Sequence[str], tables: Sequence[Table]) -> str:
+    parts = [f"<p><code>{escape(line)}</code></p>" for line in lines]
+    return "\n".join([*parts, *(format_html(header, rows, title) for title, header, rows in tables)])
+
+
 def _format_latex(lines: Sequence[str], tables: Sequence[Table]) -> str:
     parts = [f"% {line}" for line in lines]
     for title, header, rows in tables:
@@ -205,5 +211,6 @@ FORMS: Final[dict[str, Callable[[Sequence[str], Sequence[Table]], str]]] = {
     "text": _format_text,
     "markdown": _format_markdown,
     "latex": _format_latex,
+    "html": _format_html,
     "csv": lambda *_: "",  # has another form; see `_format_csv`
 }

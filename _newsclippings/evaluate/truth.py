@@ -1,8 +1,9 @@
 """The true labels of a split, from the official matches or from a built folder, and the groups of its rows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from _newsclippings.config import Request, check_name
 from _newsclippings.corpus import Corpus
 from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.evaluate.measures import Bools, Floats
-from _newsclippings.facts import NAME
+from _newsclippings.facts import NAME, ROWS, SOURCE_DATASETS
 from _newsclippings.folder import BuiltFolder, refuse_foreign_content
 from _newsclippings.generated import is_name
 from _newsclippings.inputs import Inputs, find_inputs
@@ -45,6 +46,8 @@ class Truth:
         places: the files and folders that were read.
         pairs: int64 (N,), the pair of each row, in a test set with other pairs or none (each row is its own).
         classes: what each row is, if a test set has several kinds of falsified rows; None for two classes.
+        absent: rows of the split that are not among these: they are missing, and not measured.
+        labels: how `falsified` was changed, as a name; empty if it is that of the split.
     """
 
     config: str
@@ -60,6 +63,8 @@ class Truth:
     places: Sequence[str | Place] = ()
     pairs: Int64s | None = None
     classes: Sequence[str] | None = None
+    absent: int = 0
+    labels: str = ""
 
     @property
     def digest(self) -> str:
@@ -67,6 +72,17 @@ class Truth:
         columns = self.index, self.ids, self.image_ids, self.falsified, self.source, self.similarity
         parts = (column.astype("<f8" if column.dtype == float else "<i8").tobytes() for column in columns)
         return hashlib.sha256(b"".join(parts)).hexdigest()[:12]
+
+    def take(self, which: Bools) -> "Truth":
+        """Return some of the rows; the others are absent."""
+        names = ("index", "ids", "image_ids", "falsified", "similarity", "source")
+        columns = {name: getattr(self, name)[which] for name in names}
+        groups = {
+            name: [key for key, kept in zip(keys, which, strict=True) if kept] for name, keys in self.groups.items()
+        }
+        columns |= {"pairs": None if self.pairs is None else self.pairs[which]}
+        classes = None if self.classes is None else [one for one, kept in zip(self.classes, which, strict=True) if kept]
+        return replace(self, **columns, groups=groups, classes=classes, absent=self.absent + int((~which).sum()))
 
     @property
     def pair(self) -> Int64s:
@@ -123,6 +139,31 @@ def load_truth(
         return _from_folder(BuiltFolder.open(built), config, split)
     request = Request(config, data_dir=data_dir, splits=[split], images="none", metadata=True)
     return _from_matches(request, split, groups)
+
+
+def make_truth(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> Truth:
+    """Take the true labels from rows of a dataset; rows that the official split has beyond them are absent.
+
+    Args:
+        config: name of the config.
+        split: name of the split.
+        rows: with `index`, `id`, `image_id`, `falsified`, `source_dataset` and `source`, in the order of their index.
+    """
+    index, ids, image_ids, falsified = (
+        np.array([row[name] for row in rows], np.int64) for name in ("index", "id", "image_id", "falsified")
+    )
+    codes = [row["source_dataset"] for row in rows]
+    source = _known_codes(np.array([-1 if code is None else code for code in codes], np.int64), SOURCE_DATASETS)
+    groups = {
+        "source_dataset": _source_keys(source, SOURCE_DATASETS),
+        "outlet": [row["source"] or UNKNOWN for row in rows],
+    }
+    left_out = "Left out: breakdowns by outlet_pair, topic and year, since the labels are those of the rows loaded."
+    absent = max(0, (ROWS[config][split] or 0) - len(rows))
+    similarity = np.where(falsified == 1, np.nan, 1.0)  # unknown
+    return Truth(
+        config, split, index, ids, image_ids, falsified == 1, similarity, source, groups, left_out, absent=absent
+    )
 
 
 def _from_matches(request: Request, split: str, with_groups: bool) -> Truth:
@@ -222,7 +263,10 @@ def _outlet_groups(index: Int64s, outlet: list[str], other: list[str], topic: li
 
 def _codes(column: pa.ChunkedArray, names: Sequence[str]) -> Int64s:
     """Return positions in `names`, -1 for others."""
-    codes = values_of(column, -1).astype(np.int64)
+    return _known_codes(values_of(column, -1).astype(np.int64), names)
+
+
+def _known_codes(codes: Int64s, names: Sequence[str]) -> Int64s:
     return np.where((codes >= 0) & (codes < len(names)), codes, -1)
 
 

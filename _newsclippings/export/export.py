@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from _newsclippings.config import Request, bad_value, unused_option
 from _newsclippings.errors import ConfigError
@@ -18,7 +17,7 @@ from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EXPORT_FORMS
 from _newsclippings.folder import lock_folder
 from _newsclippings.generated import is_name
 from _newsclippings.inputs import find_inputs
-from _newsclippings.storage import Access, Place, check_not_input, check_space, report_full_disk
+from _newsclippings.storage import Access, Place, check_not_input, check_space, progress_bar, report_full_disk
 from _newsclippings.text import option
 
 IMAGES = ("bytes", "none")
@@ -129,7 +128,7 @@ def _write(folder: ExportFolder, rows: Rows, place: object) -> None:
         todo = folder.list_todo(split, numbers)
         total = folder.plan.splits[split]
         left = int(np.isin(rows.index[split] // PART, todo).sum())
-        with tqdm(total=total, initial=total - left, desc=split, unit="row", unit_scale=True, disable=None) as bar:
+        with progress_bar(total=total, initial=total - left, desc=split, unit="row", unit_scale=True) as bar:
             for count in folder.write(split, map(checked, rows.read(split, todo))):
                 bar.update(count)
     rows.check_unchanged()

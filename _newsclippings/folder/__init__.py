@@ -29,6 +29,7 @@ from _newsclippings.folder.card import (
 from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, write_croissant
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
+from _newsclippings.folder.reading import list_pairs, stream_built_rows
 from _newsclippings.folder.splits import IdsDigest, bytes_of, bytes_of_pictures, rows_of
 from _newsclippings.folder.thin import write_thin
 from _newsclippings.folder.writer import BUILDING, LEFTOVERS, lock_folder
@@ -65,6 +66,7 @@ __all__ = [
     "is_chart",
     "is_current",
     "is_hidden",
+    "list_pairs",
     "lock_folder",
     "order_configs",
     "other_content",
@@ -72,6 +74,7 @@ __all__ = [
     "rows_of",
     "sha256_of",
     "stale_files",
+    "stream_built_rows",
     "write_card",
     "write_croissant",
     "write_thin",

@@ -46,7 +46,11 @@ from _newsclippings.storage import (
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
-DRAWN = ["caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "image_source"]  # of each row
+# Columns of each row of the drawing
+DRAWN = [
+    *("index", "caption", "image.bytes", "falsified", "similarity_score", "source_dataset", "source", "topic"),
+    *("image_source", "image_caption"),
+]
 TEMPORARY = re.compile(rf"({'|'.join(map(re.escape, BESIDE))})\.\d+-[0-9a-f]{{8}}\.tmp")  # see `write_atomically`
 
 

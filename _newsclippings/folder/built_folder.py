@@ -17,6 +17,7 @@ from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry
 from _newsclippings.folder.shards import check_shard, read_shard
 from _newsclippings.generated import is_name
 from _newsclippings.storage import Place, RemotePath, compute_sha256, read_file
+from _newsclippings.tables import Int64s
 
 ALL_CONFIGS = (*CONFIGS, SHARED_PICTURES)  # that a built folder may have, besides generated ones
 SUMS = "SHA256SUMS"
@@ -134,9 +135,11 @@ class BuiltFolder:
             expected = f"the config {SHARED_PICTURES}, which has the pictures of {', '.join(self.sharing_configs)}"
             raise bad_file(self.root / SHARED_PICTURES, expected, "none", "Run the same `newsclippings build` again.")
 
-    def read_shard(self, shard: ShardEntry, columns: list[str], rows: int) -> Generator[pa.RecordBatch, None, None]:
-        """Read columns of a shard, up to `rows` rows at a time; see `shards.read_shard`."""
-        return read_shard(self.root / shard.path, shard, self.manifests[shard.config].features, columns, rows)
+    def read_shard(
+        self, shard: ShardEntry, columns: list[str], rows: int, wanted: Int64s | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Read columns of a shard, or of some of its rows, up to `rows` rows at a time; see `shards.read_shard`."""
+        return read_shard(self.root / shard.path, shard, self.manifests[shard.config].features, columns, rows, wanted)
 
     def check_shard(self, shard: ShardEntry, opened: str) -> None:
         """Raise `BadFileError` if the file at the path `opened` differs from a shard's entry in the manifest."""

@@ -1,4 +1,4 @@
-"""Croissant metadata of a built folder: JSON-LD after http://mlcommons.org/croissant/1.0.
+"""Croissant metadata of a built folder: JSON-LD after http://mlcommons.org/croissant/1.1.
 
 Paths are relative to the folder, so that the same file serves on a disk and in a dataset repository.
 """
@@ -15,6 +15,7 @@ from _newsclippings.text import format_json
 CROISSANT = "croissant.json"
 BESIDE = (README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT)  # files beside the configs of a folder
 PARQUET = "application/x-parquet"
+PUBLISHED = "2021-11-07"  # first day of EMNLP 2021
 AUTHORS = ("Grace Luo", "Trevor Darrell", "Anna Rohrbach")  # of the matches
 
 # All terms that the specification abbreviates: readers warn where one is missing.
@@ -84,13 +85,14 @@ def croissant_text(folder: BuiltFolder) -> str:
     metadata = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": "NewsCLIPpings",
         "description": DESCRIPTION,
         "license": {"@type": "sc:CreativeWork", "description": LICENSE},
         "url": HOMEPAGE,
         "creator": [{"@type": "sc:Person", "name": name} for name in AUTHORS],
         "citeAs": CITATION,
+        "datePublished": PUBLISHED,
         "version": next(iter(manifests)).version,
         "inLanguage": "en",
         "keywords": TAGS,

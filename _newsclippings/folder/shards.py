@@ -163,7 +163,12 @@ def check_shard(file: Place, shard: ShardEntry, features: Iterable[str], opened:
 
 
 def read_shard(
-    file: Place, shard: ShardEntry, features: Iterable[str], columns: list[str], rows: int
+    file: Place,
+    shard: ShardEntry,
+    features: Iterable[str],
+    columns: list[str],
+    rows: int,
+    wanted: Int64s | None = None,
 ) -> Generator[pa.RecordBatch, None, None]:
     """Read columns of a file in batches.
 
@@ -173,24 +178,33 @@ def read_shard(
         features: the columns in the manifest.
         columns: to read. Texts come as dictionaries; of the column `image`, ask for `image.bytes`.
         rows: of a batch, at most.
+        wanted: numbers of the rows to read, in order; only their row groups are read. None: all.
 
     Raises:
         BadFileError: it differs from its manifest, or cannot be read.
         DataNotFoundError: it is missing.
     """
     texts = [name for name in (*TEXTS, "image.bytes") if name in columns]
-    read = 0
     with _open_shard(file, file, shard, features, columns, texts) as parquet:
-        # One thread: a thread takes address space, and one that cannot be started ends the process
-        batches = parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
-        for batch in batches if parquet.num_row_groups else ():  # pyarrow 19 refuses to read a file of no rows
-            for name in batch.schema.names:
-                if name in NO_NULLS and batch.column(name).null_count:
-                    raise _odd(f"{name} is null")
-            read += len(batch)
-            yield batch
-        if read != shard.rows:
-            raise _odd(f"{read:,} rows, where its footer says {shard.rows:,}")
+        sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        parts = [[*range(len(sizes))]]  # row groups that are read together
+        if wanted is not None:
+            parts = [[group] for group in np.unique(np.searchsorted(ends, wanted, side="right")).tolist()]
+        for groups in filter(None, parts):  # pyarrow 19 refuses to read a file of no rows
+            start, expected = int(ends[groups[0]]) - sizes[groups[0]], sum(sizes[group] for group in groups)
+            # One thread: a thread takes address space, and one that cannot be started ends the process
+            for batch in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+                for name in batch.schema.names:
+                    if name in NO_NULLS and batch.column(name).null_count:
+                        raise _odd(f"{name} is null")
+                start, first, expected = start + len(batch), start, expected - len(batch)
+                if wanted is None:
+                    yield batch
+                elif len(inside := wanted[(wanted >= first) & (wanted < start)]):
+                    yield batch.take(as_array(inside - first))
+            if expected:
+                raise _odd(f"{shard.rows - expected:,} rows, where its footer says {shard.rows:,}")
 
 
 @contextlib.contextmanager

@@ -27,8 +27,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from _newsclippings.facts import NAME, VERSION, Columns, Vectors
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
@@ -43,6 +41,7 @@ from _newsclippings.storage import (
     flush_folder,
     is_unsupported,
     list_sizes,
+    progress_bar,
     read_file,
     write_text,
 )
@@ -233,7 +232,7 @@ def _write_shards(building: Place, content: ConfigContent, missing: Mapping[str,
         else:
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="newsclippings-")))
         opened.callback(finisher.shutdown, cancel_futures=True)
-        with tqdm(total=total, desc=content.config, unit="row", unit_scale=True, disable=None) as bar:
+        with progress_bar(total=total, desc=content.config, unit="row", unit_scale=True) as bar:
             bar.update(total - sum(splits[split].count(range_) for split, range_ in missing.values()))
             for name, (split, range_) in missing.items():
                 unfinished = scratch / (name + UNFINISHED)

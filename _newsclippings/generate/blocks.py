@@ -14,10 +14,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.generate.write import Folder
+from _newsclippings.storage import progress_bar
 from _newsclippings.tables import Int64s, as_array, values_of
 
 BLOCK_PAIRS: Final = 1 << 31  # products of two vectors of a block: half a minute of a core, less than a second of a GPU
@@ -97,13 +97,8 @@ class Stage:
         if len(blocks) == 1 and self._share.world == 1:
             return work(subject, rows)
         done: dict[int, Columns] = {}
-        with tqdm(
-            total=len(rows),
-            desc=f"{self._name}, round {self._runs}",
-            unit=" rows",
-            leave=False,
-            disable=None if self._share.leads else True,
-        ) as bar:
+        label = f"{self._name}, round {self._runs}"
+        with progress_bar(not self._share.leads, total=len(rows), desc=label, unit=" rows", leave=False) as bar:
 
             def add(number: int, columns: Columns) -> None:
                 done[number] = columns

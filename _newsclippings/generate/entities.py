@@ -1,6 +1,5 @@
 """The entities of captions as lists of numbers, and which captions have an entity."""
 
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.tables import Int32s, Int64s, values_of
-from _newsclippings.text import short_repr
+from _newsclippings.text import fold_name, short_repr
 
 
 class Lists(NamedTuple):
@@ -101,11 +100,6 @@ class Entities:
         owners = places[self.owners]
         kept = owners >= 0
         return Entities(len(rows), owners[kept], self.names[kept], self.labels[kept], self.known)
-
-
-def fold_name(name: str) -> str:
-    """Return the form in which names are compared: without case, and with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def make_entities(column: pa.Array | pa.ChunkedArray, aliases: Mapping[str, str] | None = None) -> Entities:

@@ -7,13 +7,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
-from _newsclippings.generate.entities import fold_name
 from _newsclippings.generate.search import Measure
 from _newsclippings.generate.tiles import Tile
 from _newsclippings.pictures import Pictures
+from _newsclippings.storage import progress_bar
 from _newsclippings.tables import Int32s, Int64s, array_of
+from _newsclippings.text import fold_name
 
 COPY: Final = 0.95  # cosine of the vectors of two pictures from which on they count as copies
 _ROWS, _COLUMNS = 256, 1 << 16  # pictures that are compared with others at a time
@@ -75,7 +75,7 @@ def hash_equal_sizes(pictures: Pictures, count: int, most: int | None) -> Int32s
         return None
     codes = np.full(count, -1, np.int32)
     known: dict[bytes, int] = {}
-    for start in tqdm(range(0, len(several), _READ), desc="Hashing pictures", disable=None):
+    for start in progress_bar(iterable=range(0, len(several), _READ), desc="Hashing pictures"):
         rows = several[start : start + _READ]
         for row, data in zip(rows.tolist(), pictures.read(rows).to_pylist(), strict=True):
             if data:

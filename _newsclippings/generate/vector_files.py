@@ -65,27 +65,36 @@ class NamedVectors:
         Raises:
             ConfigError: a vector is zero.
         """
-        return np.concatenate([np.empty((0, self.facts.width), np.float32), *self.read(ids)])
+        return np.concatenate([np.empty((0, self.facts.width), np.float32), *self.take_blocks(ids)])
 
-    def read(self, ids: Int64s) -> Iterator[Float32s]:
+    def take_blocks(self, ids: Int64s) -> Iterator[Float32s]:
         """Yield what `take` returns, in blocks that are small in memory."""
         for some in self._blocks(ids):
-            vectors, left = np.empty((len(some), self.facts.width), np.float32), np.ones(len(some), bool)
-            for part in self.parts:
-                here = left & (lookup(part.ids, some) >= 0)
-                if here.any():
-                    vectors[here] = self._read(part, some[here])
-                    left &= ~here
+            vectors = self.read(some)
             if len(zero := some[~vectors.any(axis=1)]):
                 message = f"{self.name}: the vector of id {zero[0]} is zero, so it has no direction. Leave it out."
                 raise ConfigError(message)
             yield normalise(vectors, vectors)
 
+    def read(self, ids: Int64s) -> Float32s:
+        """Return the vectors of ids that have one, as they are stored: float32 (N, width)."""
+        vectors = np.empty((len(ids), self.facts.width), np.float32)
+        start = 0
+        for some in self._blocks(ids):
+            block, left = vectors[start : start + len(some)], np.ones(len(some), bool)
+            for part in self.parts:
+                here = left & (lookup(part.ids, some) >= 0)
+                if here.any():
+                    block[here] = self._read(part, some[here])
+                    left &= ~here
+            start += len(some)
+        return vectors
+
     def digest(self) -> str:
         """Return the SHA-256 of the ids and their vectors, in whatever files they are."""
         digest = hashlib.sha256(f"{self.of} {self.facts.width}".encode())
         digest.update(self.ids.astype("<i8").tobytes())
-        for vectors in self.read(self.ids):
+        for vectors in self.take_blocks(self.ids):
             digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 

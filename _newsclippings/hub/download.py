@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from _newsclippings.config import Request
 from _newsclippings.errors import (
     BadFileError,
@@ -45,6 +43,7 @@ from _newsclippings.storage import (
     free_bytes,
     is_full,
     open_random,
+    progress_bar,
     split_range,
 )
 from _newsclippings.text import describe_error, remember_token
@@ -160,7 +159,7 @@ def download(folder: Path, configs: Iterable[str], embeddings: Iterable[str], me
             appeared = [name for name in todo if os.path.lexists(place / name)]
             _check_present(place, appeared, published)
             total = sum(published[name].size for name in todo)
-            with tqdm(total=total, desc=HUB_REPO, unit="B", unit_scale=True, disable=None) as bar:
+            with progress_bar(total=total, desc=HUB_REPO, unit="B", unit_scale=True) as bar:
                 for name in todo:
                     if name not in appeared:
                         _fetch(place, name, published[name], cached.get(name, f"{HUB_FILES}/{name}"), bar)
@@ -213,8 +212,8 @@ def _check_present(place: Path, names: list[str], published: Mapping[str, Publis
     """Raise `ConfigError` if a file that is there is another than the published one."""
     known = {name: published[name] for name in names if name in published}
     wrong = []
-    with tqdm(
-        total=sum(file.size for file in known.values()), desc="SHA-256", unit="B", unit_scale=True, disable=None
+    with progress_bar(
+        total=sum(file.size for file in known.values()), desc="SHA-256", unit="B", unit_scale=True
     ) as bar:
         for name in names:
             if not os.path.isfile(place / name):

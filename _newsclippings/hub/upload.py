@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from _newsclippings.errors import ConfigError, HubError, NewsCLIPpingsError
 from _newsclippings.folder import (
     CHARTS_FOLDER,
@@ -33,6 +31,7 @@ from _newsclippings.storage import (
     allow_open_files,
     call_with_timeout,
     map_ahead,
+    progress_bar,
     read_file,
     write_text,
 )
@@ -167,7 +166,7 @@ def _checked(upload: Upload, files: Mapping[str, PlainFile]) -> list[Any]:
     sizes = upload.files
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=sum(sizes.values()), desc="SHA-256", unit="B", unit_scale=True, disable=None) as bar,
+        progress_bar(total=sum(sizes.values()), desc="SHA-256", unit="B", unit_scale=True) as bar,
     ):
         additions = []
         for _, added in map_ahead(pool, operation, list(sizes), 2 * THREADS):

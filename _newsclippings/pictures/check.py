@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
 from _newsclippings.encoded import ORIENTATION, import_decoder, is_cut_by_zeros, jpeg_has_end, quiet, refuse_bomb
 from _newsclippings.errors import NewsCLIPpingsError
 from _newsclippings.facts import PICTURE_FORMATS
 from _newsclippings.pictures.folder import Pictures
-from _newsclippings.storage import Rows, map_ahead, recognise_wrong_file
+from _newsclippings.storage import Rows, map_ahead, progress_bar, recognise_wrong_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -143,7 +142,7 @@ def inspect_images(pictures: Pictures, rows: Rows, decode: bool) -> Iterator[tup
     what = "Decoding pictures" if decode else "Reading headers of pictures"
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="newsclippings") as pool,
-        tqdm(total=len(rows), desc=what, unit="picture", unit_scale=True, disable=None) as bar,
+        progress_bar(total=len(rows), desc=what, unit="picture", unit_scale=True) as bar,
     ):
         for batch, inspections in map_ahead(pool, inspect, batches, 2 * threads):
             bar.update(len(batch))

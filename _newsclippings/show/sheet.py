@@ -1,36 +1,37 @@
 """Draw pairs as one PNG: twins side by side, the pristine row in green, the falsified row in red."""
 
-import contextlib
-import functools
-import textwrap
-import unicodedata
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
-from typing import Any, Final
-
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, Final
 
 from _newsclippings.errors import BadFileError
-from _newsclippings.facts import COLORS, FAINT, INK, LABELS, PAPER, SOURCE_DATASETS
+from _newsclippings.facts import COLORS, FAINT, INK, LABELS, NAME, PAPER, SOURCE_DATASETS
 from _newsclippings.pictures import decode_small
+from _newsclippings.show.dates import date_of
+from _newsclippings.show.fonts import Fonts
 from _newsclippings.storage import PREVIEW_PICTURE, SOFTWARE, Maker, Place, write_atomically
 from _newsclippings.text import one_line
 
-CELLS: Final = 4  # per line, for two pairs
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
+
+ACROSS: Final = 2  # pairs per line
 CELL: Final = 420  # pixels, width of a picture's cell
 PICTURE: Final = 280  # pixels, height of a picture
-TEXT: Final = 104  # pixels, height of the text below it
-MARGIN: Final = 14
+GAP: Final = 10  # between twins
+PAD: Final = 16  # around a pair, inside its card
+MARGIN: Final = 16  # between pairs
 FRAME: Final = 6
-FONTS: Final = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "LiberationSans-Regular.ttf",
-    "Arial Unicode.ttf",
-    "Arial.ttf",
-)
+TOP: Final = 96  # height of the text above the pictures
+BOTTOM: Final = 80  # height of the text below them
+WIDTH: Final = 2 * CELL + GAP + 2 * PAD  # of a pair's card
+HEIGHT: Final = TOP + PICTURE + BOTTOM + 2 * PAD
+GROUND, EDGE, WELL = "#eef0f3", "#d5d9de", "#f6f8fa"
+_OWN = "the picture\u2019s own caption"
+SIZES: Final = {"caption": 19, "label": 15, "note": 14}  # of letters, in pixels
+
+logger = logging.getLogger(NAME)
 
 
 def draw_sheet(
@@ -53,82 +54,99 @@ def draw_sheet(
     Returns:
         The number of pairs that were drawn.
     """
-    drawn = list(islice(rows, 2 * pairs))
-    lines, across = -(-len(drawn) // CELLS), min(CELLS, len(drawn))
-    size = (across * (CELL + MARGIN) + MARGIN, lines * (PICTURE + TEXT + 2 * MARGIN) + MARGIN)
-    sheet = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for k, row in enumerate(drawn):
-        left = MARGIN + k % CELLS * (CELL + MARGIN)
-        top = MARGIN + k // CELLS * (PICTURE + TEXT + 2 * MARGIN)
-        number = row["source_dataset"]
-        _draw_row(sheet, draw, row, left, top, "" if number is None else measures[number])
-    texts = PngInfo()
+    from PIL import Image, ImageDraw, PngImagePlugin
+
+    cards = [[*twins] for _, twins in groupby(islice(rows, 2 * pairs), key=lambda row: row["index"] // 2)]
+    lines, across = -(-len(cards) // ACROSS), min(ACROSS, len(cards))
+    sheet = Image.new("RGB", (across * (WIDTH + MARGIN) + MARGIN, lines * (HEIGHT + MARGIN) + MARGIN), GROUND)
+    drawing = _Drawing(sheet, ImageDraw.Draw(sheet), measures)
+    for k, twins in enumerate(cards):
+        drawing.draw_pair(twins, MARGIN + k % ACROSS * (WIDTH + MARGIN), MARGIN + k // ACROSS * (HEIGHT + MARGIN))
+    if missing := drawing.missing:
+        log = logger.warning if maker is PREVIEW_PICTURE else logger.info  # a build draws one for its card, unasked
+        shown = "".join(sorted(missing)[:10])
+        log(
+            "%s: %d characters are drawn as boxes, since no font of this machine has them (%s). Install one that does, "
+            "such as Noto Sans of that script, or write an HTML page.",
+            path,
+            len(missing),
+            shown,
+        )
+    texts = PngImagePlugin.PngInfo()
     texts.add_text(SOFTWARE, maker.name)
     with write_atomically(path, maker) as temporary:
         sheet.save(temporary, format="PNG", pnginfo=texts)
-    return (len(drawn) + 1) // 2
+    return len(cards)
 
 
-def _draw_row(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Mapping[str, Any], left: int, top: int, measure: str
-) -> None:
-    color = COLORS[row["falsified"]]
-    picture = row.get("image")
-    draw.rectangle((left, top, left + CELL - 1, top + PICTURE - 1), fill="#f6f8fa", outline=color, width=FRAME)
-    small = _make_thumbnail(picture) if picture else "no picture"
-    if isinstance(small, str):
-        draw.text((left + CELL // 2, top + PICTURE // 2), small, FAINT, _load_font(18), anchor="mm")
-    else:
-        sheet.paste(small, (left + (CELL - small.width) // 2, top + (PICTURE - small.height) // 2))
-    y = top + PICTURE + 4
-    draw.text((left, y), LABELS[row["falsified"]].upper(), color, _load_font(15))
-    note = " · ".join(filter(None, (row["image_source"], measure, f"{row['similarity_score']:.3f}")))
-    draw.text((left + CELL, y + 1), _make_drawable(note), FAINT, _load_font(13), anchor="ra")
-    for line in _wrap(_make_drawable(row["caption"] or "(no caption)"), draw):
-        y += 21
-        draw.text((left, y), line, INK, _load_font(16))
+class _Drawing:
+    """A sheet that is being drawn."""
+
+    def __init__(self, sheet: "Image.Image", draw: "ImageDraw.ImageDraw", measures: Sequence[str]) -> None:
+        self.sheet, self.pen, self.measures = sheet, draw, measures
+        self.fonts = {name: Fonts(size) for name, size in SIZES.items()}
+
+    @property
+    def missing(self) -> set[str]:
+        """The characters that no font has."""
+        return set().union(*(fonts.missing for fonts in self.fonts.values()))
+
+    def draw_pair(self, twins: Sequence[Mapping[str, Any]], left: int, top: int) -> None:
+        """Draw twins side by side below the caption that they share."""
+        first = twins[0]
+        self.pen.rounded_rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), 10, PAPER, EDGE)
+        left, top = left + PAD, top + PAD
+        measure = None if first["source_dataset"] is None else self.measures[first["source_dataset"]]
+        facts = (first.get("source"), first.get("topic"), date_of(first.get("metadata")), measure)
+        head = _join(f"Pair {first['index'] // 2}", *facts)
+        self._write("note", left, top - 3, [head], FAINT)
+        self._write("caption", left, top + 20, self._wrap("caption", first["caption"] or "(no caption)", WIDTH, 3), INK)
+        for k, row in enumerate(twins):
+            self._draw_row(row, first, left + k * (CELL + GAP), top + TOP)
+
+    def _draw_row(self, row: Mapping[str, Any], first: Mapping[str, Any], left: int, top: int) -> None:
+        color, label = COLORS[row["falsified"]], LABELS[row["falsified"]].upper()
+        self.pen.rectangle((left, top, left + CELL - 1, top + PICTURE - 1), fill=WELL, outline=color, width=FRAME)
+        small = _make_thumbnail(row.get("image"))
+        if isinstance(small, str):
+            half = self.fonts["note"].width(small) / 2
+            self._write("note", left + CELL // 2 - half, top + PICTURE // 2 - 9, [small], FAINT)
+        else:
+            self.sheet.paste(small, (left + (CELL - small.width) // 2, top + (PICTURE - small.height) // 2))
+        top += PICTURE + 5
+        self._write("label", left, top, [label], color)
+        note = _join(row.get("image_source"), f"score {row['similarity_score']:.3f}")
+        self._write("note", left + CELL - self.fonts["note"].width(note), top + 1, [note], FAINT)
+        caption = row.get("image_caption")
+        if row["caption"] != first["caption"]:
+            own = f"Shown with: {row['caption'] or '(no caption)'}"
+        elif caption is not None and caption == row["caption"]:
+            own = f"This is {_OWN}."
+        else:
+            own = f"{_OWN.capitalize()}: {caption or '(unknown)'}"
+        self._write("note", left, top + 21, self._wrap("note", own, CELL, 3), INK if caption else FAINT)
+
+    def _wrap(self, name: str, text: str, width: int, lines: int) -> list[str]:
+        width -= 2 * PAD if width == WIDTH else 0
+        return self.fonts[name].wrap(one_line(text), width, lines)
+
+    def _write(self, name: str, left: float, top: float, lines: Iterable[str], color: str) -> None:
+        fonts = self.fonts[name]
+        for k, line in enumerate(lines):
+            fonts.draw(self.pen, (left, top + k * round(1.22 * fonts.size)), line, color)
 
 
-def _make_thumbnail(stored: Mapping[str, Any]) -> Image.Image | str:
-    """Decode a picture at the size of its cell; return a note if it does not decode."""
+def _join(*parts: str | None) -> str:
+    return " · ".join(one_line(part) for part in parts if part)
+
+
+def _make_thumbnail(stored: Mapping[str, Any] | None) -> "Image.Image | str":
+    """Decode a picture at the size of its cell; return a note if there is none, or it does not decode."""
+    if not stored:
+        return "no picture"
     try:
         small = decode_small(stored, max(CELL, PICTURE))
     except (BadFileError, ValueError):  # damaged, or empty
         return "not decodable"
     small.thumbnail((CELL - 2 * FRAME, PICTURE - 2 * FRAME))
     return small
-
-
-def _wrap(text: str, draw: ImageDraw.ImageDraw, lines: int = 3) -> list[str]:
-    """Wrap a text into lines that fit into a cell, with an ellipsis if it is cut."""
-    width = 60
-    while width > 10:
-        wrapped = textwrap.wrap(text, width, max_lines=lines, placeholder=" ...")
-        if all(draw.textlength(line, _load_font(16)) <= CELL for line in wrapped):
-            return wrapped
-        width -= 2
-    return [text[:10]]
-
-
-@functools.cache
-def _load_font(size: int) -> Any:
-    """Load a font of this machine with letters of many languages, else Pillow's own, which has ASCII only."""
-    for name in FONTS:
-        with contextlib.suppress(OSError):
-            return ImageFont.truetype(name, size)
-    return ImageFont.load_default(size)
-
-
-def _make_drawable(text: str) -> str:
-    """Replace characters that cannot be drawn: Pillow's own font has no accents and typographic quotes.
-
-    Line and paragraph breaks become spaces, since Pillow cannot draw a second paragraph.
-    """
-    text = one_line(text)
-    path = _load_font(16).path  # a stream if it is Pillow's own
-    if isinstance(path, str) and Path(path).name in FONTS:
-        return text
-    text = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0xB7: "|"})
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return plain.encode("ascii", "replace").decode()

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
-from tqdm.auto import tqdm
 
 from _newsclippings.facts import LABELS, PICTURE_FORMATS, VERSION
 from _newsclippings.folder import BuiltFolder, Manifest, refuse_foreign_content
-from _newsclippings.storage import STATS, Place, write_text
+from _newsclippings.storage import STATS, Place, progress_bar, write_text
 from _newsclippings.tables import values_of
 from _newsclippings.text import format_json, printable
 
@@ -141,7 +140,7 @@ def _batches(
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The split and up to `size` rows of columns, through all files of a config."""
     what = printable(f"{manifest.config}: {columns[-1]}")
-    with tqdm(total=manifest.rows, desc=what, unit="row", unit_scale=True, disable=None) as bar:
+    with progress_bar(total=manifest.rows, desc=what, unit="row", unit_scale=True) as bar:
         for shard in manifest.shards:
             for batch in folder.read_shard(shard, columns, size):
                 yield shard.split, batch

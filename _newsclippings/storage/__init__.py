@@ -56,6 +56,7 @@ from _newsclippings.storage.places import (
     size_of,
 )
 from _newsclippings.storage.plain_files import PlainFile, allow_open_files
+from _newsclippings.storage.progress import hide_progress, progress_bar, shows_progress
 from _newsclippings.storage.remote import (
     PAUSE,
     PIECE,
@@ -181,6 +182,7 @@ __all__ = [
     "has_content",
     "has_local_copy",
     "has_surrogates",
+    "hide_progress",
     "identify",
     "is_below",
     "is_full",
@@ -207,6 +209,7 @@ __all__ = [
     "open_table",
     "out_of_space",
     "outputs",
+    "progress_bar",
     "read_binary_array",
     "read_ends",
     "read_file",
@@ -217,6 +220,7 @@ __all__ = [
     "report_cache_errors",
     "report_full_disk",
     "reserve_bytes",
+    "shows_progress",
     "size_of",
     "split_range",
     "stamp",

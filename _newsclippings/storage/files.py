@@ -20,6 +20,7 @@ from _newsclippings.storage.local import LocalFile, open_file, read_file
 from _newsclippings.storage.outputs import Maker, check_output
 from _newsclippings.storage.parts import is_part, list_parts, open_parts, open_random
 from _newsclippings.storage.places import Place, RemotePath
+from _newsclippings.storage.progress import progress_bar
 from _newsclippings.storage.remote import (
     RemoteFile,
     call_client,
@@ -112,8 +113,6 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST, access: Acces
     After a failure that may be temporary it goes on where it stopped, or from the start if the file changed or its
     server does not support ranges.
     """
-    from tqdm.auto import tqdm  # slow to import, and most commands fetch nothing
-
     name = printable(without_secrets(location).rpartition("/")[2])
     version: dict[str, str] | None = None
 
@@ -131,7 +130,7 @@ def fetch_into(location: str, sink: BinaryIO, most: int = LARGEST, access: Acces
         with call_client(location, lambda: system.open(path, "rb", **known)) as source:
             if copied:
                 source.seek(copied)
-            with tqdm(initial=copied, total=size, desc=name, unit="B", unit_scale=True, disable=None) as bar:
+            with progress_bar(initial=copied, total=size, desc=name, unit="B", unit_scale=True) as bar:
                 while (not isinstance(size, int) or copied < size) and (
                     data := call_client(location, lambda: source.read(_BLOCK))
                 ):

@@ -10,11 +10,9 @@ import re
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from _newsclippings.errors import (
@@ -153,6 +151,8 @@ def _is_unknown_protocol(protocol: str) -> bool:
 
 def remember_secrets_of(url: str) -> None:
     """Remove the secrets of a URL, of proxies and of the Hub from all messages from now on."""
+    import urllib.request  # slow to import, and most commands read nothing from a server
+
     for address in (url, os.environ.get("HF_ENDPOINT", ""), *urllib.request.getproxies().values()):
         remember_secrets(address)
     remember_token(os.environ.get("HF_TOKEN"))
@@ -274,6 +274,8 @@ def _find_retry_after(error: BaseException) -> float | None:
                 if value.strip().isdecimal():
                     seconds = float(value)
                 else:
+                    from email.utils import parsedate_to_datetime  # slow to import, and seldom needed
+
                     seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
                 return max(seconds, 1) if seconds > 0 else None
         cause = cause.__cause__

@@ -9,14 +9,13 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar, overload
-
-from tqdm import std as progress
 
 try:
     import resource
@@ -157,6 +156,9 @@ def _renew_progress_locks() -> None:
     thread for ever: the first thread that takes the lock there never releases it, and the parent waits too. Without it,
     bars of several processes may be drawn over each other.
     """
+    progress = sys.modules.get("tqdm.std")  # slow to import, and most commands show no bar
+    if progress is None:
+        return
     default = progress.TqdmDefaultWriteLock
     default.th_lock = threading.RLock()
     if not hasattr(default, "mp_lock"):

@@ -21,7 +21,7 @@ from _newsclippings.suite.rows import Bools, Floats, Labelled, Rows
 from _newsclippings.suite.run import Run
 from _newsclippings.tables import Int64s
 
-TARGETS: Final = ("bbc", "guardian")  # --target_domain bbc,guardian
+TARGET_OUTLETS: Final = ("bbc", "guardian")  # --target_domain bbc,guardian
 SIDES: Final = ("image", "text")
 RULES: Final = ("picture", "caption")  # whose outlet a row has
 OTHER: Final = "it adapts to unlabelled rows of the target, with BLIP-2 vectors"
@@ -43,7 +43,7 @@ def _run(run: Run) -> list[Line]:
 
 
 def _measure_rule(run: Run, rule: str, parts: Mapping[str, Labelled], falsified: Bools, digests: str) -> list[Line]:
-    codes = [OUTLETS.index(outlet) for outlet in TARGETS]
+    codes = [OUTLETS.index(outlet) for outlet in TARGET_OUTLETS]
     train, validation, test = parts["train"], parts["validation"], parts["test"]
     kept = []
     for split in SPLITS:
@@ -58,7 +58,7 @@ def _measure_rule(run: Run, rule: str, parts: Mapping[str, Labelled], falsified:
     masks = {"both": np.isin(kept[2], codes), **{OUTLETS[code]: kept[2] == code for code in codes}}
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     if not masks or not len(source_train.rows) or not len(source_validation.rows):
-        expected = f"rows of {' and '.join(TARGETS)} in test, and of other outlets in train and validation"
+        expected = f"rows of {' and '.join(TARGET_OUTLETS)} in test, and of other outlets in train and validation"
         raise bad_file(f"{'+'.join(run.configs)}, {rule} rule", expected, "none")
     found, files = [], []
     for seed in range(run.seeds):

@@ -5,14 +5,14 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError
-from _newsclippings.storage import RandomFile, is_remote, open_table, split_range, write_kept
+from _newsclippings.storage import RandomFile, is_remote, open_table, progress_bar, split_range, write_kept
 from _newsclippings.tables import Int64s, as_array, values_of
 from _newsclippings.tar.headers import BLOCK
 from _newsclippings.text import printable
@@ -67,9 +67,9 @@ def find_damaged_members(file: RandomFile, members: pa.Table) -> Int64s:
     return np.sort(rows[(found != known).any(1)])
 
 
-def _show_progress(file: RandomFile) -> "tqdm[None]":
+def _show_progress(file: RandomFile) -> Any:
     what = f"Reading {printable(os.path.basename(file.path))}"
-    return tqdm(total=file.size, desc=what, unit="B", unit_scale=True, disable=None)
+    return progress_bar(total=file.size, desc=what, unit="B", unit_scale=True)
 
 
 def _sum_members(

@@ -20,7 +20,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadTarError, ConfigError, NewsCLIPpingsError, bad_file
 from _newsclippings.storage import (
@@ -33,6 +32,7 @@ from _newsclippings.storage import (
     flush,
     is_full,
     is_remote,
+    progress_bar,
     report_full_disk,
     reserve_bytes,
     split_range,
@@ -327,12 +327,11 @@ def _fetch_into(descriptor: int, copy: Path, file: RangeFile, members: Members, 
         hashes.setdefault(row, xxhash.xxh3_128()).update(data)  # pieces of a member come in order
         _write(descriptor, data, int(members.offsets[row]) + at)
 
-    with tqdm(
+    with progress_bar(
         total=needed,
         desc=f"Fetching from {printable(os.path.basename(file.path))}",
         unit="B",
         unit_scale=True,
-        disable=None,
     ) as bar:
         records: list[tuple[int, bytes]] = []
         unflushed = 0

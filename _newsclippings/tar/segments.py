@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.errors import BadFileError, BadTarError
-from _newsclippings.storage import Lock, RandomFile, limit_threads, open_table, write_kept
+from _newsclippings.storage import Lock, RandomFile, limit_threads, open_table, progress_bar, write_kept
 from _newsclippings.tables import empty_table
 from _newsclippings.tar.end import find_end_damage, find_unwritten_data, last_member
 from _newsclippings.tar.headers import BLOCK, PLAIN, DamageError, compute_checksums, parse_size, read_checksum
@@ -54,8 +53,8 @@ def walk_headers(file: RandomFile, parts: Path | None = None) -> tuple[pa.Table,
         members, why), None if there is none. With damage, the table holds the members before it.
     """
     what = f"Indexing {printable(os.path.basename(file.path))}"
-    with tqdm(
-        total=file.size, desc=what, unit="B", unit_scale=True, disable=None
+    with progress_bar(
+        total=file.size, desc=what, unit="B", unit_scale=True
     ) as bar, contextlib.ExitStack() as stack:  # fmt: skip
         lock = Lock()
 

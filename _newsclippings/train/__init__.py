@@ -57,7 +57,8 @@ def train(arguments: list[str]) -> dict[str, Any]:
         arguments: flags of `newsclippings train`.
 
     Returns:
-        The measures on test, as in measures.json; empty in all processes of `torchrun` but the first.
+        The measures on test, in the form of `newsclippings evaluate --format json` (with several configs, by config;
+        with --seeds of all runs); empty in all processes of `torchrun` but the first.
 
     Raises:
         MissingDependencyError: the extra `train` is not installed.

@@ -25,7 +25,7 @@ MAKERS: Final = {
     RESULTS: Maker("train", (b"  task_id: ", b"  notes: newsclippings ")),
 }
 # What is pushed. Other files of a run may name places, such as the notes with which it resumes.
-PUSHED: Final = (README, CONFIG, WEIGHTS, RESULTS, "predictions.jsonl", "report.png")
+PUSHED: Final = (README, CONFIG, WEIGHTS, RESULTS, "predictions.jsonl")
 DEFINITIONS: Final = {
     "accuracy": "Accuracy",
     "accuracy_pristine": "Accuracy of pristine rows",
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
 
     Attributes:
         rows: number of rows that were predicted.
-        signature: all that the numbers depend on, in one line; empty without one.
+        signature: all that the numbers depend on, in one line.
         values: name of a measure -> its value, and its 95 % interval.
         facts: of the run: recipe, seed, versions.
     """
@@ -61,16 +61,10 @@ class Measured(NamedTuple):
 
 def read_measured(report: Mapping[str, Any]) -> Measured:
     """Read the content of measures.json: the JSON of `newsclippings evaluate`, with the facts of the run as `run`."""
-    found, rows = report.get("measures", report), report.get("rows", 0)
-    values = {
-        name: (found[name]["value"], found[name]["low"], found[name]["high"])
-        for name in DEFINITIONS
-        if isinstance(found.get(name), Mapping)
-    }
-    run = report.get("run", {})
-    facts = {name: run[name] for name in ("seed", "versions") if name in run}
-    count = rows.get("found", 0) if isinstance(rows, Mapping) else rows
-    return Measured(int(count), str(report.get("signature", "")), values, facts)
+    found = {name: report["measures"][name] for name in DEFINITIONS if report["measures"].get(name)}
+    values = {name: (each["value"], each["low"], each["high"]) for name, each in found.items()}
+    facts = {name: report["run"][name] for name in ("seed", "versions") if report["run"].get(name) is not None}
+    return Measured(report["rows"]["found"], report["signature"], values, facts)
 
 
 def check_card(folder: Path) -> None:
@@ -79,18 +73,18 @@ def check_card(folder: Path) -> None:
         check_output(folder / name, maker)
 
 
-def write_card(folder: Path, config: ClassifierConfig, options: Options, report: Mapping[str, Any]) -> None:
+def write_card(folder: Path, config: ClassifierConfig, options: Options, reports: Mapping[str, Any]) -> None:
     """Write README.md and .eval_results of a run.
 
     Args:
         folder: of the run.
         config: of its classifier.
         options: by which it was tested.
-        report: the content of measures.json.
+        reports: config of the data -> the content of its measures.json.
     """
-    measured = read_measured(report)
+    measured = {name: read_measured(report) for name, report in reports.items()}
     write_text(folder / README, make_card(config, options, measured), MAKERS[README])
-    if _is_official(options) and "accuracy" in measured.values:
+    if _is_official(options):
         (folder / RESULTS).parent.mkdir(exist_ok=True)
         write_text(folder / RESULTS, make_results(options, measured), MAKERS[RESULTS])
     else:
@@ -105,20 +99,21 @@ def list_pushed(folder: Path) -> dict[str, Path]:
     return found | {f"tokenizer/{file.name}": file for file in tokens}
 
 
-def make_results(options: Options, measured: Measured) -> str:
-    """Make the YAML of .eval_results: the accuracy on the test split of a config, as one entry."""
+def make_results(options: Options, measured: Mapping[str, Measured]) -> str:
+    """Make the YAML of .eval_results: the accuracy on the test split, one entry for each config."""
     place, revision = _data_on_hub(options)
-    dataset = {"id": place, "task_id": options.config, **({"revision": revision} if revision else {})}
-    notes = measured.signature or f"{options.split}, {measured.rows:,} rows"
-    entry = {
-        "dataset": dataset,
-        "value": measured.values["accuracy"][0],
-        "notes": f"newsclippings {VERSION}, accuracy, {notes}",
-    }
-    return str(yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1_000))
+    entries = [
+        {
+            "dataset": {"id": place, "task_id": name, **({"revision": revision} if revision else {})},
+            "value": each.values["accuracy"][0],
+            "notes": f"newsclippings {VERSION}, accuracy, {each.signature}",
+        }
+        for name, each in measured.items()
+    ]
+    return str(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=1_000))
 
 
-def make_card(config: ClassifierConfig, options: Options, measured: Measured) -> str:
+def make_card(config: ClassifierConfig, options: Options, measured: Mapping[str, Measured]) -> str:
     """Make the text of README.md."""
     base = f"[{config.base_model}](https://huggingface.co/{config.base_model})" if config.base_model else ""
     vectors = ", ".join(f"`{name}`" for name in config.widths)
@@ -127,7 +122,22 @@ def make_card(config: ClassifierConfig, options: Options, measured: Measured) ->
     if vectors:
         what = f"It was trained on vectors ({vectors}), not on captions and pictures."
         use = f"model(vectors=...)  # float32 (rows, {_width(config)}), each L2-normalised, in this order"
-    tested = f"On the split {options.split} of `{options.config}`, {measured.rows:,} rows; 95 % intervals over pairs."
+    tables = [_make_table(options, name, each) for name, each in measured.items()]
+    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        what=what,
+        name="OWNER/NAME",
+        use=use,
+        measured="\n\n".join(tables),
+        training=_describe_training(config, options, next(iter(measured.values()))),
+        terms=base or "the model that it began from, if it did not begin from random numbers",
+        license=LICENSE,
+        citation=CITATION,
+    )
+    return f"---\n{_head(config, options, measured)}---\n\n{text}"
+
+
+def _make_table(options: Options, name: str, measured: Measured) -> str:
+    tested = f"On the split {options.split} of `{name}`, {measured.rows:,} rows; 95 % intervals over pairs."
     if options.control:
         tested += f" This is a control ({CONTROLS[options.control]}), from which nothing can be learned."
     if options.train_outlets:
@@ -137,20 +147,8 @@ def make_card(config: ClassifierConfig, options: Options, measured: Measured) ->
         f"| {DEFINITIONS[name]} | {value:.2%} | {low:.2%} to {high:.2%} |"
         for name, (value, low, high) in measured.values.items()
     ]
-    signature = f"\nSignature: `{measured.signature}`" if measured.signature else ""
-    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        what=what,
-        name="OWNER/NAME",
-        use=use,
-        measured=tested,
-        table="\n".join(["| measure | value | 95 % interval |", "|---|---:|---|", *lines]),
-        signature=signature,
-        training=_describe_training(config, options, measured),
-        terms=base or "the model that it began from, if it did not begin from random numbers",
-        license=LICENSE,
-        citation=CITATION,
-    )
-    return f"---\n{_head(config, options, measured)}---\n\n{text}"
+    table = "\n".join(["| measure | value | 95 % interval |", "|---|---:|---|", *lines])
+    return f"{tested}\n\n{table}\n\nSignature: `{measured.signature}`"
 
 
 def name_card(text: str, repo_id: str) -> str:
@@ -199,7 +197,7 @@ def _is_official(options: Options) -> bool:
     return options.split == "test" and not options.control and not options.train_outlets
 
 
-def _head(config: ClassifierConfig, options: Options, measured: Measured) -> str:
+def _head(config: ClassifierConfig, options: Options, measured: Mapping[str, Measured]) -> str:
     place, revision = _data_on_hub(options)
     head: dict[str, Any] = {
         "language": ["en"],
@@ -209,17 +207,23 @@ def _head(config: ClassifierConfig, options: Options, measured: Measured) -> str
         "library_name": "newsclippings",
         "tags": ["newsclippings", "misinformation", "out-of-context", "fact-checking", "image-text"],
         **({"base_model": config.base_model} if config.base_model else {}),
-        **({"datasets": [place]} if place != HUB_REPO else {}),
     }
+    if place != HUB_REPO:
+        head["datasets"] = [place]
     if _is_official(options):
-        dataset = {"type": place, "name": "NewsCLIPpings", "config": options.config, "split": options.split}
-        result = {
-            "task": {"type": "image-text-classification", "name": "Does the picture belong to the caption?"},
-            "dataset": {**dataset, **({"revision": revision} if revision else {})},
-            "metrics": [
-                {"type": name, "name": DEFINITIONS[name], "value": value}
-                for name, (value, _, _) in measured.values.items()
-            ],
-        }
-        head["model-index"] = [{"name": "newsclippings", "results": [result]}]
+        dataset = {"type": place, "name": "NewsCLIPpings", "split": options.split}
+        if revision:
+            dataset["revision"] = revision
+        results = [
+            {
+                "task": {"type": "image-text-classification", "name": "Does the picture belong to the caption?"},
+                "dataset": dataset | {"config": name},
+                "metrics": [
+                    {"type": measure, "name": DEFINITIONS[measure], "value": value}
+                    for measure, (value, _, _) in each.values.items()
+                ],
+            }
+            for name, each in measured.items()
+        ]
+        head["model-index"] = [{"name": "newsclippings", "results": results}]
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1_000))

@@ -27,7 +27,9 @@ Batch = dict[str, Any]
 class Processor:
     """Make the inputs of a classifier from captions and pictures: tokens, and pixels as in the training."""
 
-    def __init__(self, tokenizer: Any, side: int, tokens: int, family: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, side: int, tokens: int, family: str | None = None, blank: str | None = None
+    ) -> None:
         """Store what inputs are made with.
 
         Args:
@@ -35,8 +37,9 @@ class Processor:
             side: of the pictures that the model takes, in pixels.
             tokens: per caption; longer ones are truncated.
             family: `model_type` of the model by whose mean and deviation pixels are standardised; None: they are not.
+            blank: `"captions"` or `"pictures"`, which an ablation sets to ones, as in the authors' models/clip.py.
         """
-        self.tokenizer, self.side, self.tokens = tokenizer, side, tokens
+        self.tokenizer, self.side, self.tokens, self.blank = tokenizer, side, tokens, blank
         self.scale = None
         if family is not None:
             self.scale = [torch.tensor(part).reshape(3, 1, 1) for part in find_pixel_scale(family)]
@@ -69,10 +72,15 @@ class Processor:
         found = self.tokenizer(
             captions, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
         )
-        return {name: found[name] for name in ("input_ids", "attention_mask") if name in found}
+        tokens = {name: found[name] for name in ("input_ids", "attention_mask") if name in found}
+        if self.blank == "captions":  # also the mask, which has the length
+            tokens = {name: torch.ones_like(each) for name, each in tokens.items()}
+        return tokens
 
     def make_pixels(self, picture: Any) -> torch.Tensor:
         """Make float32 (3, side, side) from a picture."""
+        if self.blank == "pictures":
+            return torch.ones(3, self.side, self.side)
         pixels = make_pixels(picture, self.side)
         return pixels if self.scale is None else (pixels - self.scale[0]) / self.scale[1]
 
@@ -93,7 +101,7 @@ class Collator:
     def __call__(self, rows: list[Row]) -> Batch:
         """Make a batch of `labels` (B,), `facts`, and either `vectors` or the model's inputs for text and pictures."""
         batch: Batch = {"labels": torch.tensor([row["falsified"] for row in rows])}
-        batch["facts"] = [{name: row[name] for name in FACTS} for row in rows]
+        batch["facts"] = [{name: row[name] for name in (*FACTS, "config") if name in row} for row in rows]
         if self.processor is None:
             products = self.options.products
             batch["vectors"] = torch.stack([make_vectors(row, self.widths, products) for row in rows])

@@ -1,13 +1,14 @@
 """Run `newsclippings train`: read the flags, train, evaluate, and print the report."""
 
 import contextlib
+import copy
 import json
 import logging
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer_utils import IntervalStrategy
 
 from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
+from _newsclippings.evaluate import Evaluation, compare
 from _newsclippings.facts import OUTLETS
 from _newsclippings.hub import push_model, require_token
 from _newsclippings.storage import (
@@ -40,16 +42,24 @@ from _newsclippings.train.card import MARK, README, check_card, list_pushed, nam
 from _newsclippings.train.collate import Collator
 from _newsclippings.train.data import (
     Control,
+    Counts,
     MapRows,
+    UnionRows,
     count_kept_rows,
     count_rows,
     find_widths,
     is_of_outlets,
     load_split,
-    name_measures,
     read_shard_sizes,
 )
-from _newsclippings.train.evaluate import predict, validate, write_report
+from _newsclippings.train.evaluate import (
+    find_truth,
+    measure_rows,
+    predict,
+    sort_predictions,
+    validate,
+    write_report,
+)
 from _newsclippings.train.lora import merge_adapters, require_peft
 from _newsclippings.train.options import (
     CONTROLS,
@@ -61,10 +71,29 @@ from _newsclippings.train.options import (
     parse,
     read_flags,
 )
-from _newsclippings.train.places import SEEDS, check_new_report, check_report, check_run, check_seeds, list_inputs
+from _newsclippings.train.places import (
+    POSITIVE,
+    SEEDS,
+    check_new_report,
+    check_report,
+    check_run,
+    check_seeds,
+    list_inputs,
+    list_reports,
+)
 from _newsclippings.train.recipes import find_changes
-from _newsclippings.train.seeds import format_seeds, summarise_seeds
-from _newsclippings.train.stream import StreamLoader, StreamRows
+from _newsclippings.train.record import (
+    RULED,
+    count_dropped,
+    describe_run,
+    describe_versions,
+    judge_control,
+    list_flags,
+    name_model,
+    read_positive,
+    read_run,
+)
+from _newsclippings.train.stream import StreamLoader, StreamRows, StreamUnion, divide_evenly
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +137,7 @@ class PairTrainer(Trainer):
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         predictions = predict(self.model_wrapped if sharded else self.model, loader, arguments.device)
         if arguments.world_size > 1:
-            every = {row["index"]: row for row in gather_object(predictions)}
-            predictions = [every[index] for index in sorted(every)]
+            predictions = sort_predictions(gather_object(predictions))
         metrics = {f"eval_{name}": value for name, value in validate(predictions).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(arguments, self.state, self.control, metrics)
@@ -238,7 +266,7 @@ def report_failed_save(folder: str) -> Iterator[None]:
 class EpochCallback(TrainerCallback):
     """Set the epoch of the rows; a `Trainer` that resumes within an epoch sets it on a wrapper that drops it."""
 
-    def __init__(self, rows: StreamRows | MapRows) -> None:
+    def __init__(self, rows: StreamRows | UnionRows) -> None:
         self.rows = rows
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -351,31 +379,44 @@ def make_loader(
 def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) -> tuple[Any, dict[str, int]]:
     """Load a rank's rows of a split, changed by the control if there is one, and the widths of its vectors.
 
-    Rows of train are divided between the ranks by `Trainer`, except those of a stream.
+    The configs follow one another. Rows of train are divided between the ranks by `Trainer`, except those of a stream.
     """
     learning = split == "train"
     outlets, rule = None, options.outlet_rule
     if options.train_outlets:
         outlets = set(OUTLETS) - set(options.train_outlets) if split == "test" else set(options.train_outlets)
     control = Control(options.control, f"{seed} {split}", options.mislabel_pristine if learning else 0.0)
-    rows = load_split(options, split)
-    widths = find_widths(options, rows)
+    parts = {config: load_split(options.of_config(config), split) for config in options.configs()}
+    all_widths = {config: find_widths(options, rows) for config, rows in parts.items()}
+    widths = all_widths[options.configs()[0]]
+    for config, others in all_widths.items():
+        if others != widths:
+            raise ValueError(
+                f"--config {options.config}: vectors of {config} have other widths, {others}, not {widths}."
+            )
     if not options.streaming:
-        found = MapRows(rows, outlets, control, rule)
+        found = UnionRows([MapRows(rows, outlets, control, rule, config) for config, rows in parts.items()])
         if learning or ranks == 1:
             return found, widths
         most = -(-len(found) // ranks) * ranks  # some rows are there twice, so that ranks make as many batches
         return Subset(found, [k % len(found) for k in range(rank, most, ranks)]), widths
-    if not learning and rows.num_shards % ranks:
+    union = StreamUnion([*parts.values()])
+    if not learning and union.num_shards % ranks:
         rank, ranks = 0, 1  # each rank reads all rows
     buffer = options.shuffle_buffer if learning and options.shuffle else 0
-    sizes = read_shard_sizes(options, split)
-    length = sum(sizes) if sizes else count_rows(options, rows, split)
-    kept = count_kept_rows(options, split, outlets, rows.num_shards) if outlets else None
     keeps = partial(is_of_outlets, outlets=outlets, rule=rule) if outlets else None
+    sizes, kept, configs, counts = [], [], [], {}
+    for config, rows in parts.items():
+        one, shards = options.of_config(config), rows.num_shards
+        own = read_shard_sizes(one, split) or divide_evenly(count_rows(one, rows, split), shards)
+        own_kept = count_kept_rows(one, split, outlets, shards) if outlets else own
+        counts[config] = Counts(sum(own), sum(own_kept), None)
+        sizes += own
+        kept += own_kept
+        configs += [config] * shards
     stream = StreamRows(
-        rows,
-        length,
+        union,
+        sum(sizes),
         sizes=sizes,
         seed=seed,
         buffer=buffer,
@@ -384,12 +425,22 @@ def load_rows(options: Options, split: str, seed: int, rank: int, ranks: int) ->
         control=control,
         kept=kept,
         keeps=keeps,
+        configs=configs,
     )
+    stream.counts = counts
     return stream, widths
 
 
-def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classifier, Collator]:
-    """Train a new classifier, and save its weights in `output_dir`."""
+def train(
+    options: Options, arguments: TrainingArguments, counts: dict[str, dict[str, Counts]] | None = None
+) -> tuple[models.Classifier, Collator]:
+    """Train a new classifier, and save its weights in `output_dir`.
+
+    Args:
+        options: of the run.
+        arguments: its other flags.
+        counts: gets the counts of the rows of train.
+    """
     rank, ranks = arguments.process_index, arguments.world_size
     folder, last = Path(arguments.output_dir), arguments.resume_from_checkpoint
     readers = {"workers": max(1, arguments.dataloader_num_workers), "ranks": ranks} if options.streaming else None
@@ -403,6 +454,8 @@ def train(options: Options, arguments: TrainingArguments) -> tuple[models.Classi
         untrusted.check_checkpoint(Path(checkpoint), bool(arguments.fsdp or arguments.deepspeed))
     # first, so that missing files are reported early
     rows, widths = load_rows(options, "train", arguments.seed, rank, ranks)
+    if counts is not None:
+        counts["train"] = rows.counts
     validation = None
     if arguments.eval_strategy != IntervalStrategy.NO:
         validation = load_rows(options, "validation", arguments.seed, rank, ranks)[0]
@@ -463,30 +516,65 @@ def warn_of_unused_places(run: Path, given: set[str]) -> None:
         logger.warning("%s was made with %s, which is not used: pass the location of the rows.", run, places)
 
 
+Evaluations = dict[str, Evaluation]  # config -> the measures of its rows
+
+
 def main(arguments: list[str]) -> dict[str, Any]:
-    """Train and evaluate; return the measures on the split (rank 0 only), or with --seeds over all runs."""
+    """Train and evaluate.
+
+    Returns:
+        The measures on the split (rank 0 only), in the form of `newsclippings evaluate --format json`; with --seeds
+        those of all runs, and their mean; with several configs, config -> measures.
+    """
     arguments = read_flags(arguments)
     options, training = parse(arguments)
     if options.seeds > 1:
-        return train_seeds(arguments, options, training)
-    if options.eval_only is not None:
-        return evaluate_run(arguments, options, training)
+        found = train_seeds(arguments, options, training)
+    elif options.eval_only is not None:
+        found = {c: one.as_dict() for c, one in evaluate_run(arguments, options, training).items()}
+    else:
+        found = {c: one.as_dict() for c, one in train_and_test(options, training).items()}
+    return found if len(found) != 1 else next(iter(found.values()))
+
+
+def train_and_test(options: Options, training: TrainingArguments) -> Evaluations:
+    """Train a classifier and test it; with a control, train the same without the control before."""
     folder = Path(training.output_dir)
     push = take_push(training)
     if options.lora is not None:
         require_peft()
+    flags = list_flags(options, training)
+    resume = training.resume_from_checkpoint
+    counts: dict[str, dict[str, Counts]] = {}
     if not training.process_index:
-        check_run(folder, list_inputs(options), training)
+        check_run(folder, list_inputs(options), training, options.configs())
         # check the other rows before the training; a stream must be read for that
         validated = [] if training.eval_strategy == IntervalStrategy.NO else ["validation"]
         for split in [*validated, "test"]:
-            next(iter(load_rows(options, split, training.seed, 0, 1)[0]))
-    model, collator = train(options, training)
+            rows = load_rows(options, split, training.seed, 0, 1)[0]
+            next(iter(rows))
+            counts[split] = rows.counts
+    positive: Mapping[str, Any] = {}
+    if options.control and not training.process_index:
+        if options.positive:
+            positive = read_positive(Path(options.positive), options.configs(), options.split, flags)
+        else:
+            without = copy.copy(training)
+            without.output_dir = str(folder / POSITIVE)
+            has_checkpoint = untrusted.find_last_checkpoint(folder / POSITIVE) is not None
+            without.resume_from_checkpoint = True if resume and has_checkpoint else None
+            logger.warning("First, the same is trained without the control, in %s.", without.output_dir)
+            found = train_and_test(replace(options, control=None), without)
+            positive = {config: one.as_dict()["measures"] for config, one in found.items()}
+            if resume is True and untrusted.find_last_checkpoint(folder) is None:
+                training.resume_from_checkpoint = None  # the run without the control was interrupted
+    model, collator = train(options, training, counts)
     if training.process_index:
         return {}
-    name = str(options.features or options.from_config or options.model)
-    measures = test(options, training, model, collator, folder, name)
-    return finish_run(options, model, folder, measures, push)
+    facts = describe_run(options, training, counts)
+    found = test(options, training, model, collator, folder, facts, positive)
+    finish_run(options, model, folder, found, facts, push)
+    return found
 
 
 def take_push(training: TrainingArguments) -> Push | None:
@@ -503,21 +591,26 @@ def take_push(training: TrainingArguments) -> Push | None:
 
 
 def finish_run(
-    options: Options, model: models.Classifier, folder: Path, measures: dict[str, Any], push: Push | None
-) -> dict[str, Any]:
-    """Write the card of a run that was tested, push it if asked, and return the measures."""
+    options: Options,
+    model: models.Classifier,
+    folder: Path,
+    found: Evaluations,
+    facts: Mapping[str, Any],
+    push: Push | None,
+) -> None:
+    """Write the card of a run that was tested, and push the run if asked."""
     models.save_config(folder, model)
-    write_card(folder, model.config, options, measures)
+    reports = {config: {**evaluation.as_dict(), "run": facts} for config, evaluation in found.items()}
+    write_card(folder, model.config, options, reports)
     if push:
         files = list_pushed(folder)
         with tempfile.TemporaryDirectory(prefix="newsclippings-") as place:
             named = Path(place, README)
             named.write_text(name_card(files[README].read_text(encoding="utf-8"), push.repo_id), encoding="utf-8")
             print(f"Pushed to {push_model({**files, README: named}, push.repo_id, MARK, public=push.public)}")
-    return measures
 
 
-def evaluate_run(arguments: list[str], options: Options, training: TrainingArguments) -> dict[str, Any]:
+def evaluate_run(arguments: list[str], options: Options, training: TrainingArguments) -> Evaluations:
     """Evaluate a run, a checkpoint or published weights, as --eval_only says."""
     given, name = given_flags(arguments), str(options.eval_only or options.weights)
     push = take_push(training)
@@ -527,8 +620,10 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
     if options.weights and "output_dir" not in given:
         raise UsageError("--weights needs --output_dir, a folder for the report.")
     folder = Path(training.output_dir if "output_dir" in given else name)
+    facts: dict[str, Any] = {}
     if options.weights:
         model, _ = published.load_classifier(options.weights, options.model)
+        facts = {"model": name_model({"weights": options.weights}), "flags": list_flags(model.options, None)}
         inputs = [*list_inputs(options), *([] if is_url(name) else [name])]
     else:
         model, _ = models.load_classifier(Path(name))
@@ -539,14 +634,25 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
         options.check(given)
         options.check_vectors()
         inputs = list_inputs(options)
+        home = models.find_run(Path(name))
+        facts = next(
+            (
+                facts
+                for facts in (read_run(place)[1] for place in list_reports(home, model.options.configs()).values())
+                if facts
+            ),
+            {},
+        )
+        noted = untrusted.read_notes(home)[0]["options"]
+        facts = {"model": name_model(noted), "flags": list_flags(model.options, None), **facts}
     options = replace(options, mislabel_pristine=model.options.mislabel_pristine)
     collator = Collator(model.options, model.processor, model.widths)
     run = Path(name)
     within = bool(options.eval_only) and any(folder.resolve() == own.resolve() for own in (run, models.find_run(run)))
     if within:
-        check_report(folder, inputs)
+        check_report(folder, inputs, options.configs())
     else:
-        check_new_report(folder, [*inputs, *([name] if options.eval_only else [])])
+        check_new_report(folder, [*inputs, *([name] if options.eval_only else [])], options.configs())
     whole = within and models.find_run(run) == run
     if whole:
         check_card(folder)
@@ -554,8 +660,22 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
         raise UsageError(f"--push_to_hub: {name} is a checkpoint. Push the run, whose last weights are those tested.")
     if training.process_index:
         return {}
-    measures = test(options, training, model, collator, folder, name)
-    return finish_run(options, model, folder, measures, push) if whole else measures
+    positive: Mapping[str, Any] = {}
+    beside = models.find_run(run) / POSITIVE
+    if options.control and (options.positive or beside.is_dir()):
+        flags = {**facts["flags"], "control": options.control}
+        try:
+            positive = read_positive(Path(options.positive or beside), options.configs(), options.split, flags)
+        except ConfigError as error:
+            if options.positive:
+                raise
+            logger.warning("%s", error)
+    facts = {"recipe": None, "seed": None, "versions": describe_versions(), **facts}
+    facts |= {"configs": model.options.configs(), "tested_with": describe_versions()}
+    found = test(options, training, model, collator, folder, facts, positive)
+    if whole:
+        finish_run(options, model, folder, found, facts, push)
+    return found
 
 
 def test(
@@ -564,26 +684,26 @@ def test(
     model: models.Classifier,
     collator: Collator,
     folder: Path,
-    name: str,
-) -> dict[str, Any]:
-    """Predict the rows of a split, write the report into a folder, print it, and return the measures.
+    facts: Mapping[str, Any],
+    positive: Mapping[str, Any],
+) -> Evaluations:
+    """Predict the rows of a split; write a report for each config into a folder, and print it.
 
     Args:
         options: which rows.
         training: for the loader and the device.
         model: the classifier.
         collator: of the model.
-        folder: for the report.
-        name: of the model, for the title.
+        folder: for the reports.
+        facts: of the run.
+        positive: config -> measures of the same training without the control; empty if there is none.
     """
     device = training.device
     rows, widths = load_rows(options, options.split, training.seed, 0, 1)
     models.check_widths(Path(options.eval_only or folder), model.widths, widths)
     batches = make_loader(rows, collator, training, training.eval_batch_size)
     predictions = predict(model.to(device), batches, device)
-    title = f"{options.config}, {name}"
-    if options.split != "test":
-        title += f", {options.split}"
+    title = str(facts["model"]) + (f", {options.split}" if options.split != "test" else "")
     if options.train_outlets:
         outlets = ", ".join(sorted(options.train_outlets))
         what = "pairs" if options.outlet_rule == "pair" else "captions"
@@ -591,30 +711,57 @@ def test(
         title += f": trained on {what} of {outlets} only, tested on {others}"
     if options.mislabel_pristine:
         title += f"; in training, pristine rows were called falsified with probability {options.mislabel_pristine:g}"
-    control = options.control and CONTROLS[options.control]
-    measures = write_report(folder, predictions, title, control, name_measures(rows))
-    print((folder / "report.md").read_text(encoding="utf-8"))
-    return measures
+    if len(model.options.configs()) > 1:
+        title += f": trained on {', '.join(model.options.configs())}"
+    found: Evaluations = {}
+    for config, place in list_reports(folder, options.configs()).items():
+        own = [prediction for prediction in predictions if prediction["config"] == config]
+        one = options.of_config(config)
+        evaluation = found[config] = measure_rows(find_truth(one, options.split), one, own, str(facts["model"]))
+        counted = {options.split: {config: rows.counts[config]._replace(whole=len(own))}}
+        dropped = {split: count_dropped(counts) for split, counts in counted.items()}
+        about = {**facts, "dropped_rows": {**facts.get("dropped_rows", {}), **dropped}}
+        about.pop("control", None)  # of an evaluation before
+        if options.control:
+            verdict, sentence = judge_control(evaluation.as_dict()["measures"], positive.get(config))
+            ruled = {name: positive[config].get(name) for name in RULED} if config in positive else None
+            about["control"] = {
+                "name": options.control, "what": CONTROLS[options.control], "verdict": verdict, "sentence": sentence,
+                "positive": ruled,
+            }  # fmt: skip
+        write_report(place, own, evaluation, about, f"{config}, {title}")
+        print((place / "report.md").read_text(encoding="utf-8"))
+    return found
 
 
 def train_seeds(arguments: list[str], options: Options, training: TrainingArguments) -> dict[str, Any]:
-    """Train and test one run per seed, each in its own folder, and report mean, deviation and interval over them."""
+    """Train and test one run per seed, each in its own folder, and summarise them as `newsclippings evaluate --group`.
+
+    Returns:
+        Config -> the seeds, and what `newsclippings evaluate --group --format json` says of them.
+    """
     folder = Path(training.output_dir)
-    check_seeds(folder, list_inputs(options))
+    check_seeds(folder, list_inputs(options), options.configs())
     seeds = [training.seed + k for k in range(options.seeds)]
-    runs = []
+    runs: list[Evaluations] = []
     for seed in seeds:
         place = folder / f"seed-{seed}"
         more = ["--seeds", "1", "--seed", str(seed), "--output_dir", str(place)]
         if training.resume_from_checkpoint is True and not untrusted.find_last_checkpoint(place):
             more += ["--resume_from_checkpoint", "false"]
-        runs.append(main([*arguments, *more]))
-    summary = summarise_seeds(runs)
-    table = format_seeds(f"{options.config}, seeds {seeds[0]} to {seeds[-1]}", summary, len(seeds))
-    write_text(folder / "seeds.json", json.dumps({"seeds": seeds, **summary}, indent=1) + "\n", SEEDS["seeds.json"])
-    write_text(folder / "seeds.md", table, SEEDS["seeds.md"])
-    print(table)
-    return {"seeds": seeds, **summary}
+        runs.append(train_and_test(*parse([*arguments, *more])))
+    found = {}
+    for config, report in list_reports(folder, options.configs()).items():
+        report.mkdir(parents=True, exist_ok=True)
+        systems = [replace(run[config].systems[0], name=f"seed-{k}") for k, run in zip(seeds, runs, strict=True)]
+        summary = compare(systems, group=True)
+        found[config] = {"seeds": seeds, **summary.as_dict()}
+        title = f"# {config}, seeds {seeds[0]} to {seeds[-1]}\n\nRuns of `newsclippings train`.\n\n"
+        table = title + summary.table("markdown") + "\n"
+        write_text(report / "seeds.json", json.dumps(found[config], indent=1) + "\n", SEEDS["seeds.json"])
+        write_text(report / "seeds.md", table, SEEDS["seeds.md"])
+        print(table)
+    return found
 
 
 def run_command(arguments: list[str]) -> int:

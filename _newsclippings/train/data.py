@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import load_dataset, load_dataset_builder
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from _newsclippings.builder import load, make_name_known
-from _newsclippings.facts import NAME, SOURCE_DATASETS
+from _newsclippings.facts import DEFAULT_CONFIG, NAME
 from _newsclippings.storage import open_stream
 from _newsclippings.text import did_you_mean, short_repr
 from _newsclippings.train.options import INPUT_FLAGS, OUTLET_RULES, Options
@@ -192,7 +192,7 @@ class Control:
         elif self.needs_twin(row.get("index", 0)):
             if twin is None or twin["id"] != row["id"]:
                 raise ValueError(f"row {row['index']}: expected its twin before it, found id {twin and twin['id']}.")
-            row = {**row, "image": twin["image"], "image_id": twin["image_id"]}
+            row = {**row, "image": twin["image"]}
         if self.mislabel and not row["falsified"]:
             drawn = int.from_bytes(_digest(f"{self.salt} {self.epoch} {row['id']} {row['image_id']}")[:8], "big")
             row = {**row, "falsified": type(row["falsified"])(drawn < self.mislabel * 2**64)}
@@ -260,23 +260,35 @@ def log_dropped_rows(rows: int) -> None:
         logger.warning("%s rows are left out: %s", f"{rows:,}", why)
 
 
-def name_measures(rows: Any) -> list[str]:
-    """Return what the column `source_dataset` of loaded rows numbers; of a generated config these are its methods."""
-    features = (rows.rows if isinstance(rows, MapRows) else rows.stream).features or {}
-    return list(getattr(features.get("source_dataset"), "names", SOURCE_DATASETS))
+class Counts(NamedTuple):
+    """Rows of a config in a split.
+
+    Attributes:
+        total: all that the dataset has.
+        of_outlets: those that --train_outlets leaves.
+        whole: those of them that are used; None if incomplete pairs are found only when the rows are read.
+    """
+
+    total: int
+    of_outlets: int
+    whole: int | None
 
 
 class MapRows(Dataset[Row]):
-    """Rows by number; incomplete pairs are left out."""
+    """Rows of a config by number; incomplete pairs are left out."""
 
-    def __init__(self, rows: Any, outlets: set[str] | None, control: Control, rule: str = "pair") -> None:
-        self.rows, self.control = rows, control
-        wanted = are_whole_pairs(rows)
+    def __init__(
+        self, rows: Any, outlets: set[str] | None, control: Control, rule: str = "pair", config: str = DEFAULT_CONFIG
+    ) -> None:
+        self.rows, self.control, self.config = rows, control, config
+        wanted, of_outlets = are_whole_pairs(rows), np.ones(len(rows), bool)
         log_dropped_rows(len(rows) - int(wanted.sum()))
         restriction = ""
         if outlets is not None and wanted.any():
-            wanted &= are_of_outlets(rows, outlets, rule)
+            of_outlets = are_of_outlets(rows, outlets, rule)
             restriction = f" of {', '.join(sorted(outlets))} only"
+        wanted &= of_outlets
+        self.counts = Counts(len(rows), int(of_outlets.sum()), int(wanted.sum()))
         self.places = np.flatnonzero(wanted)
         if not len(self.places):
             raise ValueError(f"{len(rows):,} rows: expected pairs with caption and picture{restriction}, found none.")
@@ -292,4 +304,20 @@ class MapRows(Dataset[Row]):
         place = int(self.places[k])
         row = self.rows[place]
         twin = place and self.control.needs_twin(row["index"])
-        return self.control(row, self.rows[place - 1] if twin else None)
+        return {**self.control(row, self.rows[place - 1] if twin else None), "config": self.config}
+
+
+class UnionRows(ConcatDataset[Row]):
+    """The rows of one or several configs, one config after the other."""
+
+    datasets: list[MapRows]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, by which wrong labels are drawn."""
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """Config -> the counts of its rows."""
+        return {part.config: part.counts for part in self.datasets}

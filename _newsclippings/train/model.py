@@ -50,7 +50,8 @@ from _newsclippings.train.untrusted import (
 )
 
 HUB_ARGUMENTS = {"revision", "token", "cache_dir", "force_download", "local_files_only"}
-MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds", "flags"}  # Options a resumed run may change
+# Options a resumed run may change
+MAY_DIFFER = {"data", *LOCATION_FLAGS, "eval_only", "patience", "seeds", "flags", "positive"}
 # Parameters that belong to OpenAI's CLIP itself and to none of its parts, by their names in `transformers`
 DIRECT = {"logit_scale", "text_projection.weight", "text_model.embeddings.position_embedding.weight"}
 
@@ -167,8 +168,7 @@ class Classifier(PreTrainedModel):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.options.freeze_backbone):
                 text = _pool(self.backbone.get_text_features(input_ids=input_ids, attention_mask=attention_mask))
                 image = _pool(self.backbone.get_image_features(pixel_values=pixel_values))
-            text = text * 0 if self.options.image_only else normalize(text, dim=-1)
-            image = image * 0 if self.options.text_only else normalize(image, dim=-1)
+            text, image = normalize(text, dim=-1), normalize(image, dim=-1)
             both = [text, image, *((text * image, (text - image).abs()) if self.options.products else ())]
             vectors = torch.cat(both, dim=-1)
         logits = self.head(vectors)
@@ -270,7 +270,8 @@ def make_processor(model: Classifier, tokenizer: Any) -> Processor | None:
     config, options = model.backbone.config, model.options
     side, family = int(config.vision_config.image_size), str(config.model_type)
     tokens = min(options.tokens, int(config.text_config.max_position_embeddings))
-    return Processor(tokenizer, side, tokens, family if options.normalize else None)
+    blank = "captions" if options.image_only else "pictures" if options.text_only else None
+    return Processor(tokenizer, side, tokens, family if options.normalize else None, blank)
 
 
 def _make_backbone(config: Any) -> Any:

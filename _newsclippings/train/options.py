@@ -3,18 +3,18 @@
 import argparse
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from _newsclippings.config import LINKS, parse_columns
+from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, OUTLETS
 from _newsclippings.generated import is_name
-from _newsclippings.text import did_you_mean, short_repr
+from _newsclippings.text import did_you_mean, printable, short_repr
 from _newsclippings.train.recipes import DEFAULT_RECIPE, LORA, OFFICIAL, ON_FEATURES, RECIPES
 
 # Flags of TrainingArguments that have no effect: the recipe sets optimizer and loss, `PairTrainer` validates.
@@ -61,7 +61,7 @@ LOCATION_FLAGS: Final = (*INPUT_FLAGS, "embeddings")
 # Options allowed with --eval_only: they choose the rows. The run has noted how its model was made.
 EVALUATION_FLAGS: Final = {
     "eval_only", "split", "weights", "config", "data", *LOCATION_FLAGS, "missing", "check_images", "train_outlets",
-    "outlet_rule", "control", "streaming",
+    "outlet_rule", "control", "positive", "streaming",
 }  # fmt: skip
 # Options for the builder of this package only; a published dataset was already filtered.
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
@@ -86,6 +86,7 @@ OUTLET_RULES: Final = {
     "pair": ("source", "image_source"),
     "caption": ("source",),
 }  # columns that must be of the outlets
+ALL: Final = "all"  # configs
 METRICS: Final = ("loss", "accuracy")  # of validation
 CONTROLS: Final = {
     "shuffled_labels": "a coin decides which twin is called falsified, also in test",
@@ -108,8 +109,8 @@ class Options:
     config: str = field(
         default=DEFAULT_CONFIG,
         metadata={
-            "help": f"Config of the dataset: {', '.join(CONFIGS)}, or the name of one that was generated into "
-            "--data_dir."
+            "help": "Config of the dataset, or several to train on their union, separated by commas, or all. Each is "
+            f"tested on its own: {', '.join(CONFIGS)}, or the name of one that was generated into --data-dir."
         },
     )
     data: str = field(
@@ -164,8 +165,12 @@ class Options:
             "Needs the extra `lora`."
         },
     )
-    text_only: bool = field(default=False, metadata={"help": "Ablation: set the picture's features to zero."})
-    image_only: bool = field(default=False, metadata={"help": "Ablation: set the caption's features to zero."})
+    text_only: bool = field(
+        default=False, metadata={"help": "Ablation: every picture is blank (all ones), as in the authors' code."}
+    )
+    image_only: bool = field(
+        default=False, metadata={"help": "Ablation: every caption is the same (all tokens 1), as in the authors' code."}
+    )
     features: str | None = field(
         default=None,
         metadata={
@@ -239,8 +244,16 @@ class Options:
     control: str | None = field(
         default=None,
         metadata={
-            "help": "Train on data from which nothing can be learned; accuracy should be about 50 %%.",
+            "help": "Train on data from which nothing can be learned; accuracy should be about 50 %%. First, the same "
+            "is trained without the control, in OUTPUT_DIR/positive; it is evidence only if that beats chance.",
             "choices": list(CONTROLS),
+        },
+    )
+    positive: str | None = field(
+        default=None,
+        metadata={
+            "help": "With --control: the folder of a run with the same flags but without the control, instead of "
+            "training it."
         },
     )
     eval_only: str | None = field(
@@ -271,6 +284,14 @@ class Options:
         },
     )
 
+    def configs(self) -> list[str]:
+        """Return the names of the configs that --config names."""
+        return [*CONFIGS] if self.config == ALL else self.config.split(",")
+
+    def of_config(self, config: str) -> "Options":
+        """Return the same options with one config."""
+        return replace(self, config=config)
+
     def columns(self) -> list[str]:
         """Return the columns of vectors that --features names, in order; none without it."""
         names = [] if self.features is None else [name.strip() for name in self.features.split(",")]
@@ -282,12 +303,20 @@ class Options:
 
     def check(self, given: set[str]) -> None:
         """Raise `ValueError` if the options contradict each other, or a flag that was given would change nothing."""
-        if self.config not in CONFIGS and not is_name(self.config):
-            raise ValueError(f"--config {self.config} is no config. Choose from {', '.join(CONFIGS)}.")
         if self.data != Options.data and (unused := sorted(given & BUILDER_FLAGS)):
             raise ValueError(
                 f"--{unused[0]} has no effect with --data {self.data}, which is already built. Leave the flag out."
             )
+        configs, known_names = self.configs(), list_configs(self.data_dir)
+        for name in configs:
+            # A built folder has names of its own, and the folder of a generated config is not known when a run is read
+            generated = is_name(name) and (self.data != Options.data or "config" not in given)
+            if name not in known_names and not generated:
+                hint = did_you_mean(name, [*known_names, ALL])
+                known = f"{', '.join(known_names)}, several of them separated by commas, or {ALL}"
+                raise ValueError(f"--config {printable(self.config)[:200]}: expected {known}.{hint}")
+        if len({*configs}) < len(configs):
+            raise ValueError(f"--config {self.config}: a config is there twice. Name each once.")
         idle = UNSUPPORTED | (NOT_STREAMED if self.streaming else set()) | (BACKBONE_FLAGS if self.features else set())
         for name in sorted(given & idle):
             raise ValueError(f"--{name} would change nothing here. Leave the flag out.")
@@ -319,6 +348,8 @@ class Options:
             self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
         ):
             raise ValueError("--features trains without a backbone and pictures. Leave out the flags for those.")
+        if self.positive is not None and not self.control:
+            raise ValueError("--positive would change nothing without --control. Leave the flag out.")
         if "outlet_rule" in given and not self.train_outlets:
             raise ValueError("--outlet_rule would change nothing without --train_outlets. Leave the flag out.")
         if self.train_outlets and set(self.train_outlets) >= set(OUTLETS):
@@ -484,6 +515,15 @@ def _check_validation(options: Options, training: TrainingArguments, given: set[
         raise ValueError("--dataloader_persistent_workers draws no new labels for --mislabel_pristine. Leave one out.")
     if options.seeds > 1 and training.push_to_hub:
         raise ValueError("--seeds with --push_to_hub: the runs would replace each other. Push one of them later.")
+    if options.control and options.eval_only is None and not options.positive and training.world_size > 1:
+        raise ValueError(
+            "--control trains the same without the control first, in one process. With several, train that on its own, "
+            "and pass its folder: --positive FOLDER."
+        )
+    if options.control and training.push_to_hub:
+        raise ValueError("--control with --push_to_hub: a control is no model to use. Leave one of the two out.")
+    if options.seeds > 1 and options.positive:
+        raise ValueError("--seeds with --positive: each seed needs a run of its own. Leave one of the two out.")
     if options.seeds > 1 and training.world_size > 1:
         raise ValueError(
             "--seeds trains one run after the other in one process. With several, pass --seed and --output_dir to each."

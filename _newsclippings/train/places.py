@@ -9,6 +9,8 @@ from transformers import TrainingArguments
 
 from _newsclippings.builder import NewsCLIPpingsConfig
 from _newsclippings.errors import ConfigError
+from _newsclippings.evaluate import list_plots
+from _newsclippings.facts import CONFIGS
 from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
@@ -26,21 +28,27 @@ from _newsclippings.train.options import Options
 from _newsclippings.train.untrusted import CONFIG, LARGEST_JSON, NOTES, WEIGHTS
 
 COMMAND: Final = "train"
-PICTURE: Final = Maker(
+OLD_PICTURE: Final = Maker(  # report.png of earlier versions
     COMMAND,
     (f"tEXt{SOFTWARE}\0newsclippings {COMMAND}".encode(),),
     earlier=(f"tEXt{SOFTWARE}\0python -m training".encode(),),
 )
 REPORT: Final = {
     "predictions.jsonl": Maker(COMMAND, (b'{"index": ', b'"image_id": ', b'"logits": [')),
-    "measures.json": Maker(COMMAND, (b'"rows": ', b'"accuracy": {')),
-    "report.md": Maker(COMMAND, (b" rows; 95 % intervals by resampling pairs ",)),
-    "report.png": PICTURE,
+    "measures.json": Maker(
+        COMMAND, (b'{\n "signature": "newsclippings|v:', b'\n "run": {'), earlier=(b',\n "accuracy": {\n  "value": ',)
+    ),
+    "report.md": Maker(
+        COMMAND, (b"A run of `newsclippings train`: ",), earlier=(b" rows; 95 % intervals by resampling pairs ",)
+    ),
 }
 SEEDS: Final = {
-    "seeds.json": Maker(COMMAND, (b'{\n "seeds": [', b'"deviation": ')),
-    "seeds.md": Maker(COMMAND, (b" runs; 95 % intervals of the mean over seeds",)),
+    "seeds.json": Maker(COMMAND, (b'{\n "seeds": [',)),
+    "seeds.md": Maker(
+        COMMAND, (b"Runs of `newsclippings train`",), earlier=(b" runs; 95 % intervals of the mean over seeds",)
+    ),
 }
+POSITIVE: Final = "positive"  # folder in that of a control, with the same run without it
 NOTES_MAKER: Final = Maker(COMMAND, (b'{\n "options": {', b'"backbone_learning_rate": '))
 CONFIG_MAKER: Final = Maker(COMMAND, (b'"model_type": "newsclippings"',))
 ARGUMENTS: Final = Maker(COMMAND, (b"PK\x03\x04", b"TrainingArguments"))
@@ -56,32 +64,41 @@ def list_inputs(options: Options) -> list[str]:
     model = [options.model, options.from_config if options.from_config != "tiny" else None]
     places = [] if options.features else model
     if options.data == Options.data:
-        places += NewsCLIPpingsConfig(name=options.config, **builder_fields(options)).inputs().list_places()
+        for config in options.configs():
+            places += NewsCLIPpingsConfig(name=config, **builder_fields(options)).inputs().list_places()
     else:
         places.append(options.data)
     return [place for place in places if place and not is_url(place)]
 
 
-def check_report(folder: Path, inputs: Iterable[str]) -> None:
-    """Refuse a folder for a report if it overlaps with an input, or has other files with the names of a report.
+def list_reports(folder: Path, configs: list[str]) -> dict[str, Path]:
+    """Return the folder for the report of each config: the folder itself, or if there are several, one in it."""
+    return {config: folder / config if len(configs) > 1 else folder for config in configs}
+
+
+def check_report(folder: Path, inputs: Iterable[str], configs: list[str]) -> None:
+    """Refuse a folder for reports if it overlaps with an input, or has other files with the names of a report.
 
     Raises:
         ConfigError, BadFileError: it does.
     """
     check_not_input(folder, inputs)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise foreign_output(folder, COMMAND)
-    for name, maker in REPORT.items():
-        check_output(folder / name, maker)
+    for place in (folder, *list_reports(folder, configs).values()):
+        if os.path.lexists(place) and not place.is_dir():
+            raise foreign_output(place, COMMAND)
+    for place in list_reports(folder, configs).values():
+        for name, maker in REPORT.items():
+            check_output(place / name, maker)
+        list_plots(place)
 
 
-def check_new_report(folder: Path, inputs: Iterable[str]) -> None:
+def check_new_report(folder: Path, inputs: Iterable[str], configs: list[str]) -> None:
     """Check as `check_report`, and that the folder is new or empty, or has an earlier report or run."""
-    check_report(folder, inputs)
-    _check_own_folder(folder, [NOTES, *REPORT])
+    check_report(folder, inputs, configs)
+    _check_own_folder(folder, [NOTES, *REPORT, *(f"{config}/measures.json" for config in CONFIGS)])
 
 
-def check_seeds(folder: Path, inputs: Iterable[str]) -> None:
+def check_seeds(folder: Path, inputs: Iterable[str], configs: list[str]) -> None:
     """Refuse a folder for runs of several seeds if it overlaps with an input, or has foreign files of these names.
 
     Raises:
@@ -90,11 +107,12 @@ def check_seeds(folder: Path, inputs: Iterable[str]) -> None:
     check_not_input(folder, inputs)
     if os.path.lexists(folder) and not folder.is_dir():
         raise foreign_output(folder, COMMAND)
-    for name, maker in SEEDS.items():
-        check_output(folder / name, maker)
+    for place in list_reports(folder, configs).values():
+        for name, maker in SEEDS.items():
+            check_output(place / name, maker)
 
 
-def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments) -> None:
+def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments, configs: list[str]) -> None:
     """Refuse a folder for a run if it overlaps with an input, or if another program wrote it.
 
     Files with other names stay in the folder unchanged.
@@ -105,9 +123,9 @@ def check_run(folder: Path, inputs: Iterable[str], arguments: TrainingArguments)
     last = arguments.resume_from_checkpoint
     if isinstance(last, str) and not _same(Path(last).parent, folder):
         check_not_input(folder, [last])
-    check_report(folder, inputs)
+    check_report(folder, inputs, configs)
     check_output(folder / NOTES, NOTES_MAKER)
-    _check_own_folder(folder, [NOTES])
+    _check_own_folder(folder, [NOTES, f"{POSITIVE}/{NOTES}"])
     check_output(folder / "training_args.bin", ARGUMENTS)
     check_output(folder / WEIGHTS)
     if os.path.lexists(folder / WEIGHTS) and not _has_head(folder / WEIGHTS):

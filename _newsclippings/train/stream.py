@@ -1,13 +1,34 @@
 """Stream rows that are divided between ranks and workers, so that each row is read once per epoch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from _newsclippings.rows import part_ranges
-from _newsclippings.train.data import Control, Row, are_twins, is_whole, log_dropped_rows
+from _newsclippings.train.data import Control, Counts, Row, are_twins, is_whole, log_dropped_rows
+
+
+class StreamUnion:
+    """Streams one after the other, as one stream of all their shards."""
+
+    def __init__(self, streams: Sequence[Any]) -> None:
+        self._shards = [(stream, k) for stream in streams for k in range(int(stream.num_shards))]
+        self.num_shards = len(self._shards)
+
+    def shard(self, num_shards: int, index: int) -> Any:
+        """Return one of the shards; `num_shards` is the number of all of them."""
+        if num_shards != self.num_shards:
+            raise ValueError(f"expected {self.num_shards} shards, found {num_shards}.")
+        stream, k = self._shards[index]
+        return stream.shard(num_shards=stream.num_shards, index=k)
+
+
+def divide_evenly(rows: int, shards: int) -> list[int]:
+    """Return how many rows each shard of a stream of this package has."""
+    ranges = (part_ranges(rows, [(k, shards)])[0] for k in range(shards))
+    return [stop - start for start, stop in ranges]
 
 
 class StreamRows(IterableDataset[Row]):
@@ -28,7 +49,10 @@ class StreamRows(IterableDataset[Row]):
         control: changes rows; None changes nothing.
         kept: rows of each shard that `keeps` keeps; None if it keeps all.
         keeps: whether to keep a row; a pair is left out unless both rows are kept. None keeps all.
+        configs: the config of each shard, which its rows get as a column; None for rows without it.
     """
+
+    counts: dict[str, Counts]
 
     def __init__(
         self,
@@ -43,6 +67,7 @@ class StreamRows(IterableDataset[Row]):
         control: Control | None = None,
         kept: list[int] | None = None,
         keeps: Callable[[Row], bool] | None = None,
+        configs: list[str] | None = None,
     ) -> None:
         self.stream, self.control = stream, control or Control(None)
         self.seed, self.buffer, self.rank, self.ranks, self.epoch = seed, buffer, rank, ranks, 0
@@ -53,9 +78,8 @@ class StreamRows(IterableDataset[Row]):
                 f"{self.shards} shards cannot be divided evenly between {ranks} ranks. Use {', '.join(fit)} ranks, or "
                 "leave out --streaming."
             )
-        ranges = (part_ranges(rows, [(k, self.shards)])[0] for k in range(self.shards))
-        self.sizes = sizes or [stop - start for start, stop in ranges]
-        self.kept, self.keeps = kept or self.sizes, keeps
+        self.sizes = sizes or divide_evenly(rows, self.shards)
+        self.kept, self.keeps, self.configs = kept or self.sizes, keeps, configs
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which determines the order from the next iteration on."""
@@ -103,6 +127,8 @@ class StreamRows(IterableDataset[Row]):
             for batch in self.stream.shard(num_shards=self.shards, index=shard).iter(batch_size=50):
                 for values in zip(*batch.values(), strict=True):
                     row = dict(zip(batch, values, strict=True))
+                    if self.configs:
+                        row["config"] = self.configs[shard]
                     count += 1
                     if held is None or not are_twins(held, row):
                         left_out += held is not None

@@ -37,7 +37,7 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 STATE: Final = "trainer_state.json"
 FAMILIES: Final = ("clip", "siglip", "metaclip_2", "altclip", "chinese_clip")
-PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights", "flags"}
+PLACES: Final = {"data", *LOCATION_FLAGS, "model", "from_config", "eval_only", "weights", "flags", "positive"}
 EARLIER: Final = {"hidden_layers": 1}  # options of runs of version 1.0, which did not note them
 TEXTS: Final = {"model_type", "hidden_act", "position_embedding_type"}  # texts kept of a config; others may be paths
 TOKENIZERS: Final = {
@@ -153,6 +153,11 @@ def read_notes(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if not isinstance(options, dict) or not counts or not isinstance(backbone, dict | None):
         raise make_error(home / NOTES, "options, stream and backbone as a run notes them", "something else")
+    if "positive" not in options and (options.get("text_only") or options.get("image_only")):
+        expected = "an ablation of this version, which makes pictures or captions blank"
+        raise make_error(
+            home / NOTES, expected, "one of an earlier version, whose features were zero", "Train it again."
+        )
     return notes, EARLIER | read_options(home / NOTES, options)
 
 

@@ -9,11 +9,15 @@ from _newsclippings.vectors.export import convert_embeddings
 from _newsclippings.vectors.files import VectorFiles, check_part, find_vectors, read_embeddings, read_faces
 from _newsclippings.vectors.plan import (
     MOST_PARTS,
+    OF_PARTS,
     PLAN,
     SUMS,
     UNREAD,
     Plan,
+    format_plan,
+    list_parts,
     name_part,
+    parse_fields,
     parse_plan,
     parse_sums,
     parse_unread,
@@ -21,6 +25,7 @@ from _newsclippings.vectors.plan import (
 
 __all__ = [
     "MOST_PARTS",
+    "OF_PARTS",
     "PLAN",
     "SUMS",
     "UNREAD",
@@ -30,8 +35,11 @@ __all__ = [
     "check_part",
     "convert_embeddings",
     "find_vectors",
+    "format_plan",
+    "list_parts",
     "load_embeddings",
     "name_part",
+    "parse_fields",
     "parse_plan",
     "parse_sums",
     "parse_unread",

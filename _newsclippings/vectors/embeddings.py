@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from _newsclippings.errors import bad_file
 from _newsclippings.storage import (
@@ -22,6 +21,7 @@ from _newsclippings.storage import (
     changed_file,
     damaged_cache,
     open_kept,
+    progress_bar,
     report_cache_errors,
     write_kept,
 )
@@ -271,7 +271,7 @@ def read_batches(path: str, width: int, several: bool) -> Iterator[Batch]:
         entries = np.flatnonzero(file.forms != NONE)
         starts = _starts(file, entries, width, one_each=not several)
         memory = np.empty((0, width), "<f4")  # reused for each batch
-        with tqdm(total=len(entries), desc=f"Converting {printable(os.path.basename(path))}", disable=None) as bar:
+        with progress_bar(total=len(entries), desc=f"Converting {printable(os.path.basename(path))}") as bar:
             for batch in _split_into_batches(starts, width, BATCH_BYTES):
                 places, count = entries[batch], int(starts[batch.stop] - starts[batch.start])
                 if count > len(memory):

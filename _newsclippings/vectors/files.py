@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm.auto import tqdm
 
 from _newsclippings.config import OwnVectors
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
@@ -37,6 +36,7 @@ from _newsclippings.storage import (
     local_copy,
     map_ahead,
     open_random,
+    progress_bar,
     read_file,
     read_footer,
     recognise_wrong_file,
@@ -132,7 +132,7 @@ class VectorFiles:
             BadFileError: the content is not what it should be: another width, NaN, an id twice, damage.
         """
         shown, total, ids = without_secrets(self.location), 0, []
-        with tqdm(desc=f"Reading {printable(os.path.basename(shown.rstrip('/')))}", unit=" ids", disable=None) as bar:
+        with progress_bar(desc=f"Reading {printable(os.path.basename(shown.rstrip('/')))}", unit=" ids") as bar:
             for batch in _guard(shown, self._read(fetch)):
                 vectors = batch.vectors
                 if vectors.dtype != self.facts.dtype:

@@ -6,8 +6,8 @@ ascending order, and, when it is complete, SHA256SUMS and a README.md.
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from _newsclippings.errors import BadFileError, bad_file
@@ -53,11 +53,21 @@ class Plan:
     @property
     def parts(self) -> list[str]:
         """The names of all parts."""
-        return [name_part(number) for number in range(-(-self.count // self.part_size))]
+        return list_parts(self.count, self.part_size)
 
     def to_json(self) -> str:
         """Return the content of plan.json."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        return format_plan(asdict(self))
+
+
+def format_plan(values: Mapping[str, Any]) -> str:
+    """Return the content of plan.json with these values."""
+    return json.dumps({"format": FORMAT, **values}, indent=2, ensure_ascii=False) + "\n"
+
+
+def list_parts(count: int, size: int) -> list[str]:
+    """Return the names of all parts of `count` ids, `size` in each."""
+    return [name_part(number) for number in range(-(-count // size))]
 
 
 def name_part(number: int) -> str:
@@ -75,33 +85,54 @@ def parse_plan(text: bytes, location: str) -> Plan:
     Raises:
         BadFileError: it is not a plan, or one of a newer version.
     """
+    return Plan(
+        **parse_fields(
+            text,
+            location,
+            "the plan of a folder of vectors",
+            _DO,
+            {
+                "of": lambda value: value in (*SIDES,),
+                "width": lambda value: _is_count(value, 1, MOST_WIDTH),
+                "dtype": lambda value: value in VECTOR_DTYPES,
+                "several": lambda value: isinstance(value, bool),
+                "normalised": lambda value: isinstance(value, bool),
+                **OF_PARTS,
+                "encoder": lambda value: isinstance(value, dict),
+            },
+        )
+    )
+
+
+def parse_fields(
+    text: bytes, location: str, what: str, do: str, checks: Mapping[str, Callable[[Any], bool]]
+) -> dict[str, Any]:
+    """Read a plan.json, which may come from anyone.
+
+    Args:
+        text: its content.
+        location: where it comes from, for errors.
+        what: what it should be, for errors.
+        do: what to do if it is something else, for errors.
+        checks: name of a field -> whether a value is one. They include `OF_PARTS`.
+
+    Raises:
+        BadFileError: it is something else, or of a newer version.
+    """
     try:
         values = DECODER.decode(text.decode())
     except (ValueError, RecursionError) as error:
-        raise bad_file(location, "the plan of a folder of vectors", describe_json_error(error), _DO) from None
+        raise bad_file(location, what, describe_json_error(error), do) from None
     if isinstance(values, dict) and type(values.get("format")) is int and values["format"] > FORMAT:
         message = f"{location}: made by a newer version of newsclippings. Install that: pip install -U newsclippings."
         raise BadFileError(message)
-    names = [field.name for field in fields(Plan)]
-    given: dict[str, Any] = {name: values.get(name) if isinstance(values, dict) else None for name in names}
-    sound = {
-        "of": given["of"] in (*SIDES,),
-        "width": _is_count(given["width"], 1, MOST_WIDTH),
-        "dtype": given["dtype"] in VECTOR_DTYPES,
-        "several": isinstance(given["several"], bool),
-        "normalised": isinstance(given["normalised"], bool),
-        "count": _is_count(given["count"], 1, 1 << 40),
-        "ids_sha256": isinstance(given["ids_sha256"], str) and bool(re.fullmatch("[0-9a-f]{64}", given["ids_sha256"])),
-        "part_size": _is_count(given["part_size"], 1, 1 << 24),
-        "encoder": isinstance(given["encoder"], dict),
-    }
-    wrong = [name for name in names if not sound[name]]
+    given: dict[str, Any] = {name: values.get(name) if isinstance(values, dict) else None for name in checks}
+    wrong = [name for name, is_right in checks.items() if not is_right(given[name])]
     if not wrong and -(-given["count"] // given["part_size"]) > MOST_PARTS:
         wrong = ["part_size"]
     if wrong:
-        found = f'"{wrong[0]}": {json.dumps(given[wrong[0]], default=str)[:80]}'
-        raise bad_file(location, "the plan of a folder of vectors", found, _DO)
-    return Plan(**given)
+        raise bad_file(location, what, f'"{wrong[0]}": {json.dumps(given[wrong[0]], default=str)[:80]}', do)
+    return given
 
 
 def parse_sums(text: bytes, location: str) -> dict[str, str]:
@@ -139,3 +170,10 @@ def parse_unread(metadata: Mapping[bytes, bytes], location: str) -> dict[str, li
 
 def _is_count(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
+
+
+OF_PARTS: Final[dict[str, Callable[[Any], bool]]] = {  # fields of the plan of any folder in parts
+    "count": lambda value: _is_count(value, 1, 1 << 40),
+    "ids_sha256": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
+    "part_size": lambda value: _is_count(value, 1, 1 << 24),
+}

@@ -713,7 +713,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ConfigError, match="is a URL"):
         newsclippings.verify("https://host/data")
     assert run("verify", "--images=all").exit_code == 2
-    assert run("verify", "--config", "all").exit_code == 2
+    assert run("verify", "--config", "nonsense").exit_code == 2
     result = run("verify", "--built", ".", "--images")
     assert (result.exit_code, "--built" in result.stderr, "--images" in result.stderr) == (2, True, True)
 

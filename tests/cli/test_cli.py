@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -14,16 +16,17 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 from support.command import run
-from support.constants import change_constant
 from support.reading import environment
 from support.world import World
 
 from _newsclippings.cli.commands import main
 from _newsclippings.facts import COLUMNS, CONFIGS, ROWS, VERSION
-from _newsclippings.show import sheet as preview
+from _newsclippings.show import sheet as sheet_module
+
+COMMANDS = sorted(name for name, command in main.commands.items() if not command.hidden)
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     """`--help` says what a command does, with an example that begins with its name."""
     if command == "train":  # its flags are those of `transformers`
@@ -36,7 +39,8 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_group_lists_its_commands() -> None:
     """Without arguments, and with -h, the commands are listed; --version prints the version."""
-    assert all(command in run("-h").stdout for command in main.commands)
+    assert all(f"  {command} " in run("-h").stdout for command in COMMANDS)
+    assert "  infos " not in run("-h").stdout
     assert run("--version").stdout == f"newsclippings, version {VERSION}\n"
 
 
@@ -105,7 +109,7 @@ def test_a_failed_build_leaves_nothing(new_world: Callable[..., World], tmp_path
         (["preview"], 1, "The pictures of VisualNews were not found"),
         (["preview", "-o", "x.jpg"], 2, "its name must end in .png"),
         (["preview", "--visual-news", "nowhere.tar"], 1, "does not exist"),
-        (["infos", "--check", "nowhere.json"], 1, "out of date. Run `newsclippings infos"),
+        (["dataset-infos", "--check", "nowhere.json"], 1, "out of date. Run `newsclippings dataset-infos nowhere"),
     ],
 )
 def test_exit_codes_of_wrong_calls(args: list[str], code: int, says: str) -> None:
@@ -123,7 +127,9 @@ def test_preview_draws_pairs(world: World, tmp_path: Path) -> None:
     assert result.stdout == f"{out} (3 pairs)\n"
     with PIL.Image.open(out) as sheet:
         assert sheet.format == "PNG"
-        frames = [sheet.getpixel((15 + k * 434, 100)) for k in range(4)]
+        left, twin = sheet_module.MARGIN + sheet_module.PAD + 1, sheet_module.CELL + sheet_module.GAP
+        pair = sheet_module.WIDTH + sheet_module.MARGIN
+        frames = [sheet.getpixel((left + k // 2 * pair + k % 2 * twin, 300)) for k in range(4)]
     assert frames == [(0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)] * 2
 
 
@@ -148,17 +154,8 @@ def test_preview_shows_rows_without_pictures(new_world: Callable[..., World], tm
     result = run("preview", "--data-dir", world.root, "-o", tmp_path / "pairs.png", "--pairs", 1)
     assert result.exit_code == 0, result.output
     with PIL.Image.open(tmp_path / "pairs.png") as sheet:
-        assert sheet.size == (2 * 434 + 14, 280 + 104 + 3 * 14)
-
-
-def test_captions_are_readable_in_any_font(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If only Pillow's own font exists, which is ASCII only, accents and quotes become plain characters."""
-    caption = "Fédèle’s “Békés” – 日本"
-    change_constant(monkeypatch, "FONTS", ())
-    preview._load_font.cache_clear()
-    assert preview._make_drawable(caption) == 'Fedele\'s "Bekes" - ??'
-    monkeypatch.undo()
-    preview._load_font.cache_clear()
+        margins = 2 * sheet_module.MARGIN
+        assert sheet.size == (sheet_module.WIDTH + margins, sheet_module.HEIGHT + margins)
 
 
 def test_preview_goes_on_after_a_damaged_picture(new_world: Callable[..., World], tmp_path: Path) -> None:
@@ -225,7 +222,7 @@ def test_folders_of_results_are_created(tmp_path: Path) -> None:
     pickled, out = tmp_path / "v.pkl", tmp_path / "new"
     pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
     assert run("convert-embeddings", pickled, out / "a" / "v.npy").exit_code == 0
-    assert run("infos", out / "b" / "infos.json").exit_code == 0
+    assert run("dataset-infos", out / "b" / "infos.json").exit_code == 0
     assert (out / "a" / "v.npy").exists()
     assert (out / "b" / "infos.json").exists()
 
@@ -236,3 +233,155 @@ def test_an_empty_pickle_is_refused(tmp_path: Path) -> None:
     result = run("convert-embeddings", tmp_path / "v.pkl", tmp_path / "v.parquet")
     assert result.exit_code == 1
     assert "expected vectors by id, found none" in result.stderr
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+def test_every_command_has_json(command: str) -> None:
+    """`--format json` is an option of every command; `train` passes its flags on, and writes measures.json."""
+    options = {name: option for option in main.commands[command].params for name in option.opts}
+    assert {"text", "json"} <= {*options["--format"].type.choices}  # type: ignore[attr-defined]
+    assert {"-q", "--quiet", "-v", "--verbose"} <= options.keys()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "name"),
+    [
+        (["build"], 2, "MissingParameter"),
+        (["preview", "--config", "x"], 2, "BadParameter"),
+        (["preview", "--nonsense"], 2, "NoSuchOption"),
+        (["preview", "--data-dir", "nowhere"], 1, "DataNotFoundError"),
+        (["preview"], 1, "DataNotFoundError"),
+        (["index", "nope.tar"], 1, "DataNotFoundError"),
+        (["dataset-infos", "--check", "nowhere.json"], 1, "ClickException"),
+        (["nonsense"], 2, "NoSuchCommand"),
+    ],
+)
+@pytest.mark.parametrize("form", [["--format", "json"], ["--format=json"]])
+def test_errors_are_json_if_asked(args: list[str], code: int, name: str, form: list[str]) -> None:
+    """With `--format json` an error is one line of JSON on stderr, with the class; the exit code is the same."""
+    plain, result = run(*args), run(*args, *form)
+    assert (plain.exit_code, result.exit_code, result.stdout) == (code, code, "")
+    error = json.loads(result.stderr)["error"]
+    assert (error["class"], error["exit_code"]) in ((name, code), ("UsageError", code))
+    assert error["message"] in plain.stderr
+
+
+def test_a_result_that_is_bad_news_stays_a_result(new_world: Callable[..., World]) -> None:
+    """`verify --format json` of inputs that are not sound prints its report, and no error."""
+    world = new_world(tar=False)
+    (world.origin / world.used_once().image_path).unlink()
+    result = run("verify", "--data-dir", world.root, "--format", "json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert json.loads(result.stdout)["sound"] is False
+
+
+def test_files_are_named_in_json(world: World, tmp_path: Path) -> None:
+    """Commands that write files name them as JSON."""
+    pickled = tmp_path / "v.pkl"
+    pickled.write_bytes(pickle.dumps({7: np.ones(4, np.float32)}, 4))
+    built = tmp_path / "built"
+    assert run("build", built, "--data-dir", world.root, "--images", "none").exit_code == 0
+    calls: dict[str, tuple[list[object], object]] = {
+        "sample": ([tmp_path / "sample"], {"file": str(tmp_path / "sample")}),
+        "dataset-infos": ([tmp_path / "i.json"], {"file": str(tmp_path / "i.json")}),
+        "convert-embeddings": ([pickled, tmp_path / "v.parquet"], {"files": [str(tmp_path / "v.parquet")]}),
+        "card": ([built], {"file": f"{built}/README.md"}),
+        "croissant": ([built], {"file": f"{built}/croissant.json"}),
+        "preview": (["--data-dir", world.root, "-o", tmp_path / "p.png"], {"file": f"{tmp_path}/p.png", "pairs": 6}),
+    }
+    for command, (args, expected) in calls.items():
+        result = run(command, *args, "--format", "json")
+        assert (result.exit_code, json.loads(result.stdout)) == (0, expected), result.output
+
+
+def test_all_configs(world: World, tmp_path: Path) -> None:
+    """`--config all` is every config."""
+    options = ["--images", "none", "--split", "test", "--format", "json", "--data-dir", world.root]
+    result = run("build", tmp_path / "all", "--config", "all", *options)
+    assert [*json.loads(result.stdout)["reports"]] == [*CONFIGS], result.output
+    result = run("verify", "--config", "all", "--data-dir", world.root, "--format", "json")
+    assert [*json.loads(result.stdout)["counts"]] == [*CONFIGS]
+
+
+def test_quiet_and_verbose(new_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """-q logs nothing, not even a warning; -v logs what is done; afterwards the logger is as before."""
+    world = new_world(tar=False)
+    (world.origin / world.used_once().image_path).unlink()
+    logger, out = logging.getLogger("newsclippings"), tmp_path / "out"
+    before = (logger.level, [*logger.handlers])
+    said = {}
+    for flag in ("", "-q", "-v"):
+        caplog.clear()
+        result = run("build", f"{out}{flag}", "--data-dir", world.root, "--missing", "drop_pair", *filter(None, [flag]))
+        assert result.exit_code == 0, result.output
+        said[flag] = result.stderr, [record.levelname for record in caplog.records if record.name == "newsclippings"]
+        assert (logger.level, [*logger.handlers]) == before
+    assert "WARNING" in said[""][1]
+    assert said["-q"] == ("", [])
+    assert "WARNING" in said["-v"][1]
+    assert said["-v"][0].count("\n") == len(said["-v"][1])
+
+
+def test_the_old_name_of_a_command(tmp_path: Path) -> None:
+    """`infos` writes what `dataset-infos` writes, and names it on stderr."""
+    new, old = run("dataset-infos", tmp_path / "new.json"), run("infos", tmp_path / "old.json")
+    assert (new.stderr, old.exit_code) == ("", 0)
+    assert old.stderr == "`newsclippings infos` is now `newsclippings dataset-infos`.\n"
+    assert (tmp_path / "new.json").read_bytes() == (tmp_path / "old.json").read_bytes()
+
+
+def test_env_says_what_an_issue_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`env` has versions, caches and variables as text and JSON, and no secret."""
+    hub = tmp_path / "hf" / "hub"
+    hub.mkdir(parents=True)
+    (hub / "file").write_bytes(b"12345")
+    for name, value in {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_TOKEN": "hf_verysecret",
+        "https_proxy": "http://me:password@proxy:80",
+        "AWS_SECRET_ACCESS_KEY": "verysecret",
+        "NEWSCLIPPINGS_DATA_DIR": "data",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    text, result = run("env").stdout, run("env", "--format", "json")
+    found = json.loads(result.stdout)
+    assert found["newsclippings"]["version"] == VERSION
+    assert {"click", "datasets", "pyarrow", "pillow"} <= found["libraries"].keys()
+    assert "torch" in found["extra train"]
+    assert found["caches"]["hub"]["path"] == str(hub)
+    assert (found["caches"]["hub"]["bytes"], found["caches"]["hub"]["files"]) == (5, 1)
+    assert found["variables"]["NEWSCLIPPINGS_DATA_DIR"] == "data"
+    for output in (text, result.stdout):
+        assert "http://proxy:80" in output
+        assert "verysecret" not in output
+        assert "password" not in output
+
+
+HELP = """
+import sys
+from _newsclippings.cli import main
+for name in [[], *([name] for name in main.commands if name != "train")]:
+    main([*name, "--help"], standalone_mode=False)
+slow = {"numpy", "pyarrow", "tqdm", "PIL", "fsspec", "datasets", "torch", "urllib.request", "huggingface_hub"}
+print(sorted(slow & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_imports_nothing_slow(tmp_path: Path) -> None:
+    """`--help` of the group and of each command takes a tenth of a second: it imports no slow library."""
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, env=environment(tmp_path))
+    assert done.stderr.strip() == "[]"
+
+
+def test_shell_completion() -> None:
+    """A shell completes commands, options and their values."""
+    for words, wanted in (("newsclippings dat", "dataset-infos"), ("newsclippings preview --split t", "train")):
+        env = {
+            "_NEWSCLIPPINGS_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        command = [sys.executable, "-c", "from _newsclippings.cli import main; main(prog_name='newsclippings')"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+        assert f"plain,{wanted}" in done.stdout.splitlines(), done.stderr

@@ -56,7 +56,6 @@ MAY_IMPORT = {
     "check": ["inputs", "matches", "corpus", "tar", "pictures", "vectors", "rows", "folder"],
     "hub": ["inputs", "matches", "folder", "check", "vectors"],
     "evaluate": ["inputs", "matches", "corpus", "folder"],
-    "train": ["builder", "pictures", "rows", "hub"],
     "suite": [
         "inputs",
         "matches",
@@ -71,6 +70,7 @@ MAY_IMPORT = {
         "evaluate",
         "train",
     ],
+    "train": ["builder", "evaluate", "folder", "pictures", "rows", "vectors", "hub"],
     "newsclippings": [
         "builder",
         "inputs",
@@ -372,7 +372,7 @@ def test_commands_do_without_what_they_do_not_need(world: World, tmp_path: Path)
         ["evaluate", str(of_verite), "--on", "verite", "--data", str(verite)],
         ["evidence", str(evidence), "--data-dir", data],
         ["overlap", str(verite), "--on", "verite", "--data-dir", data, "--pictures", str(verite)],
-        ["infos", str(tmp_path / "infos.json")],
+        ["dataset-infos", str(tmp_path / "infos.json")],
     ]
     command = [sys.executable, "-c", WITHOUT, json.dumps(commands), json.dumps(sorted(HEAVY))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "hf"), cwd=tmp_path)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import datasets
 import pytest
 import yaml
-from click.testing import CliRunner
 from datasets.info import DatasetInfosDict
+from support.pages import blocks, is_run
 from support.reading import TESTS, environment
 
 import newsclippings
@@ -27,112 +26,79 @@ from _newsclippings.folder.infos import dataset_infos, dataset_infos_text
 from _newsclippings.show.sample import write_sample
 
 ROOT = TESTS.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
 CARD: dict[str, Any] = yaml.safe_load(README.split("---")[1])
-BLOCKS = re.findall(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
 
 
-def table(heading: str) -> list[list[str]]:
-    """Return the rows of the table below a heading, as lists of cells."""
-    section = README.split(f"# {heading}\n")[1].split("\n#")[0]
+def table(page: str, heading: str) -> list[list[str]]:
+    """Return the rows of the table below a heading of a page, as lists of cells."""
+    section = (ROOT / page).read_text(encoding="utf-8").split(f"# {heading}\n")[1].split("\n#")[0]
     lines = next(part for part in section.split("\n\n") if part.lstrip().startswith("|")).strip().splitlines()
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def python_snippets(note: str) -> str:
-    return "\n".join(code for found, language, code in BLOCKS if language == "python" and found == note)
+# tests/suite/test_baselines_page.py runs that page, which adds a module
+RUN = [page for page in PAGES if page.stem != "baselines" and any(map(is_run, blocks(page)))]
 
 
-def run_python(code: str, cwd: Path, tmp_path: Path, *flags: str) -> str:
-    env = environment(tmp_path / "hf")
-    command = [sys.executable, *flags, "-W", "error::FutureWarning:newsclippings", "-c", code]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_the_snippets_of_each_page_run(page: Path, tmp_path: Path) -> None:
+    """The snippets of a page run one after the other, in a folder with the sample at demo/data."""
+    cwd = tmp_path / "cwd"
+    write_sample(cwd / "demo" / "data")
+    command = [sys.executable, "-W", "error::FutureWarning:newsclippings", "-m", "support.pages", str(page)]
+    done = subprocess.run(command, cwd=cwd, env=environment(tmp_path / "hf"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
-def test_the_python_snippets_run_one_after_the_other(tmp_path: Path) -> None:
-    """The README's Python snippets run in order, in a folder with the sample at demo/data."""
-    write_sample(tmp_path / "cwd" / "demo" / "data")
-    lines = [line for _, language, code in BLOCKS if language == "bash" for line in code.splitlines()]
-    for folder in ("once", "thin"):
-        (command,) = [line for line in lines if line.startswith(f"newsclippings build demo/{folder} ")]
-        assert CliRunner().invoke(main, shlex.split(command)[1:]).exit_code == 0
-    out = run_python(python_snippets(""), tmp_path / "cwd", tmp_path)
-    assert "Distant galaxies crowd the Hubble eXtreme Deep Field" in out
-    assert "16 of 16 rows" in out
-
-
-def test_the_commands_run_and_the_built_folder_loads(tmp_path: Path) -> None:
-    """Each `newsclippings` command of the README runs, in order; then the snippet that needs no import."""
-    blocks = [code for note, language, code in BLOCKS if language == "bash" and not note.startswith("not run")]
-    commands = [line for code in blocks for line in code.splitlines()]
-    mine = [shlex.split(line, comments=True) for line in commands if re.match(r"(\.venv/bin/)?newsclippings ", line)]
-    used = {
-        "sample",
-        "preview",
-        "build",
-        "index",
-        "croissant",
-        "stats",
-        "push",
-        "verify",
-        "evaluate",
-        "benchmark",
-        "export",
-    }
-    assert {words[1] for words in mine} == used
-    (toys,) = [code for _, language, code in BLOCKS if language == "python" and "coin.jsonl" in code]
-    write_sample(Path("demo/data"))
-    run_python(f"import newsclippings\n{toys}", Path.cwd(), tmp_path)
-    for words in mine:
-        result = CliRunner().invoke(main, words[1:])
-        assert result.exit_code == 0, result.output
-    assert Path("demo/pairs.png").stat().st_size > 50_000
-    assert Path("demo/pairs.html").stat().st_size > 200_000
-    snippet = python_snippets("in a folder with ./newsclippings, without importing newsclippings")
-    out = run_python(f"{snippet}\nimport sys\nprint(dataset, 'newsclippings' in sys.modules)", Path.cwd(), tmp_path)
-    assert "num_rows: 24" in out
-    assert out.rstrip().endswith("False")
+def test_every_command_is_shown() -> None:
+    """Each command of `newsclippings` is in a snippet of a page, and no snippet has another."""
+    code = "\n".join(block.code for page in PAGES for block in blocks(page) if block.language == "bash")
+    shown = set(re.findall(r"(?<!/)newsclippings ([a-z][a-z-]+)(?= |$)", code, re.MULTILINE))
+    assert shown == {name for name, command in main.commands.items() if not command.hidden}
 
 
 def test_make_targets_exist() -> None:
-    """Every `make` line of the README names a target of the Makefile."""
+    """Every `make` line of the documentation names a target of the Makefile, and each target is explained."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {name for _, language, code in BLOCKS if language == "bash" for name in re.findall(r"make ([\w-]+)", code)}
-    assert named == {
-        "demo",
-        "demo-embed",
-        "ray",
-        "test",
-        "sweep",
-        "train",
-        "browser",
-        "test-oldest",
-        "test-reader",
-        "lint",
-        "wheel",
-    }
-    assert named <= targets
+    code = "\n".join(block.code for page in PAGES for block in blocks(page) if block.language == "bash")
+    assert set(re.findall(r"make ([\w-]+)", code)) == targets - {"clean"}
+
+
+def test_links_lead_somewhere() -> None:
+    """Each relative link of the README and of the other texts at the top names a file, and a heading in it."""
+    for page in ROOT.glob("*.md"):
+        for link in re.findall(r"\]\((?!https?://)([^)]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = link.partition("#")
+            target = ROOT / name if name else page
+            assert target.exists(), (page.name, link)
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+            assert not anchor or anchor in {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in headings}
+
+
+def test_the_readme_is_short() -> None:
+    """A newcomer reads the README in some minutes: 1,500 words at most, without the YAML."""
+    assert len(README.split("---\n", 2)[2].split()) <= 1500
 
 
 def test_the_tree_is_the_same_everywhere() -> None:
     """The README and the error message show the same directory tree, word for word."""
-    (tree,) = [code for _, language, code in BLOCKS if language == "text"]
+    (tree,) = [block.code for block in blocks(PAGES[0]) if block.language == "text"]
     assert tree.strip().splitlines() == [line.strip() for line in schema.VISUAL_NEWS_TREE.splitlines()]
 
 
 def test_readme_tables_match_the_code() -> None:
     """The README's tables of columns, counts and options match the code."""
-    assert table("Fields") == [[name, kind, meaning] for name, (kind, meaning) in schema.COLUMNS.items()]
-    counts = {row[0].removesuffix("` (default)"): row[1:] for row in table("Splits")}
+    assert table("README.md", "Fields") == [[name, kind, meaning] for name, (kind, meaning) in schema.COLUMNS.items()]
+    counts = {row[0].removesuffix("` (default)"): row[1:] for row in table("README.md", "Splits")}
     assert counts == {
         config: ["-" if n is None else f"{n:,}" for n in rows.values()] for config, rows in schema.ROWS.items()
     }
     assert schema.CITATION.strip() in README
     fields = {field.name for field in dataclasses.fields(newsclippings.NewsCLIPpingsConfig)}
     inherited = {"name", "version", "data_files", "description"}
-    assert {row[0] for row in table("Options")} == fields - inherited
+    assert {row[0] for row in table("docs/reference/options.md", "Options")} == fields - inherited
 
 
 def test_card_and_infos_match_the_code() -> None:

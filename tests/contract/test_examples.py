@@ -28,11 +28,12 @@ def example(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_each_example_is_short_and_in_the_readme(file: Path) -> None:
-    """Each example has fewer than 60 lines, and the README names it."""
+def test_each_example_is_short_and_documented(file: Path) -> None:
+    """Each example has fewer than 60 lines, and a page of the documentation names it."""
     assert len(file.read_text().splitlines()) < 60
     if file.stem not in ("demo", "demo_embed"):  # `make demo`, `make demo-embed`
-        assert f"examples/{file.name}" in (PACKAGE / "README.md").read_text()
+        pages = [PACKAGE / "README.md", *(PACKAGE / "docs").rglob("*.md")]
+        assert any(f"examples/{file.name}" in page.read_text(encoding="utf-8") for page in pages)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -143,7 +144,7 @@ def test_finetune_on_the_sample(tmp_path: Path) -> None:
     done = run_module("examples.finetune", [], tmp_path, before=before)
     assert done.code == 0, done.err[-2000:]
     assert "| accuracy |" in done.out
-    assert (tmp_path / "demo/run/report.png").is_file()
+    assert (tmp_path / "demo/run/roc.png").is_file()
 
 
 def test_nearest_pictures(world: World) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.children import in_child, kill, wait
+from support.children import dies_at_rename, in_child, kill, wait
 from support.encoding import bytes_of, encoder, read_folder, vectors_of
 from support.reading import environment
 from support.world import World
@@ -42,21 +42,6 @@ def dying(after: int) -> Any:
         return encoder().encode(batch)
 
     return encoder(encode=encode)
-
-
-def dies_at_rename(monkeypatch: pytest.MonkeyPatch, after: int, before: bool) -> None:
-    """Kill the process before or after it renames its k-th file."""
-    left, replace = [after], os.replace
-
-    def dying_replace(*names: Any, **given: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0 and before:
-            os._exit(9)
-        replace(*names, **given)
-        if left[0] < 0:
-            os._exit(9)
-
-    monkeypatch.setattr(os, "replace", dying_replace)
 
 
 def test_ten_kills(world: World, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from support.encoding import bytes_of, encoder, faces, wanted
 from support.reading import environment
 from support.world import World
 
-from _newsclippings.embed import make, verify
+from _newsclippings.embed import check, make, verify
 from newsclippings import (
     BadFileError,
     ConfigError,
@@ -244,7 +244,7 @@ def test_another_model_or_corpus_is_noted(world: World, tmp_path: Path, new_worl
 def test_a_sample_of_a_large_folder(world: World, tmp_path: Path) -> None:
     """At most 64 items are encoded again, evenly spaced."""
     ids = sorted(world.records)
-    assert len(ids) > verify.ENCODED_AGAIN
+    assert len(ids) > check.AGAIN
     out = made(world, tmp_path / "out", ids="all")
     seen: list[int] = []
 
@@ -252,8 +252,8 @@ def test_a_sample_of_a_large_folder(world: World, tmp_path: Path) -> None:
         seen.append(len(batch))
         return encoder().encode(batch)
 
-    assert verify_vectors(out, encoder(encode=count), data_dir=world.root).compared == verify.ENCODED_AGAIN
-    assert sum(seen) == verify.ENCODED_AGAIN
+    assert verify_vectors(out, encoder(encode=count), data_dir=world.root).compared == check.AGAIN
+    assert sum(seen) == check.AGAIN
 
 
 def test_a_plan_is_needed(world: World, tmp_path: Path) -> None:

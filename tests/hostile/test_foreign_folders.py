@@ -58,20 +58,20 @@ def test_manifests(sound: Path, commands: foreign.Commands, tmp_path: Path) -> N
         for kind in case.name.split(" = "):
             kinds.setdefault(kind.rsplit(".", 1)[-1], case)
     for case in list(dict.fromkeys(kinds.values()))[:20]:
-        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "push")) == []
+        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "preview", "push")) == []
 
 
 @pytest.mark.parametrize("name", foreign.SHARDS)
 def test_shards(sound: Path, commands: foreign.Commands, tmp_path: Path, name: str) -> None:
     """Shards that are bombs, lie, or have other columns, labels or numbers are refused, although the manifest fits."""
     case = foreign.Case(name, foreign.SHARDS[name], () if name in foreign.NO_FAULTS else ("verify",))
-    assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", "push")) == []
+    assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", *foreign.SHOWN, "push")) == []
 
 
 def test_shards_with_changed_bytes(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:
     """With changed bytes in pages or footers no command ends by a signal or accepts the shard."""
     for case in list(foreign.shard_cases(8))[-8:]:
-        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats")) == []
+        assert foreign.try_case(case, sound, tmp_path, commands, ("verify", "stats", *foreign.SHOWN)) == []
 
 
 def test_files_beside(sound: Path, commands: foreign.Commands, tmp_path: Path) -> None:

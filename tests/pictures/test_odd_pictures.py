@@ -23,6 +23,7 @@ from sweeps import odd_pictures as odd
 import newsclippings
 from _newsclippings.encoded.decoding import decode
 from _newsclippings.pictures.check import inspect_image
+from _newsclippings.show import sheet as sheets
 from _newsclippings.show.page import Rows, write_page
 from _newsclippings.show.sheet import draw_sheet
 from newsclippings import decode_small
@@ -191,10 +192,16 @@ def test_odd_pictures_in_page_and_sheet(tmp_path: Path) -> None:
     draw_sheet(rows, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
-    middle = [pixels[14 + 140, 14 + 210 + 434 * k].tolist() for k in range(4)]
+    top = sheets.MARGIN + sheets.PAD + sheets.TOP + sheets.PICTURE // 2
+    lefts = [
+        sheets.MARGIN + sheets.PAD + card * (sheets.WIDTH + sheets.MARGIN) + twin * (sheets.CELL + sheets.GAP)
+        for card in range(2)
+        for twin in range(2)
+    ]
+    middle = [pixels[top, left + sheets.CELL // 2].tolist() for left in lefts]
     assert middle[:2] == [[0x40] * 3, [255] * 3]
     assert middle[2][0] > 250
-    assert pixels[14 + 140, 14 + 434 * 2 + 210 - 100].tolist() == [0xF6, 0xF8, 0xFA]  # beside the upright picture
+    assert pixels[top, lefts[2] + sheets.CELL // 2 - 100].tolist() == [0xF6, 0xF8, 0xFA]  # beside the upright picture
     write_page([Rows("merged_balanced", "train", rows)], tmp_path / "page.html")
     urls = re.findall(r"data:image/jpeg;base64,([^\"]+)", (tmp_path / "page.html").read_text(encoding="utf-8"))
     opened = [Image.open(io.BytesIO(base64.b64decode(url))) for url in urls]

@@ -86,8 +86,11 @@ def test_pictures_that_do_not_fit_are_reported_before_writing(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     needed = sum(len(row["image"]["bytes"]) for split in SPLITS for row in world.rows(split=split))
-    with pytest.raises(NoSpaceError, match=f"{needed:,} bytes are needed for the pictures, and 1,000 are free"):
+    with pytest.raises(
+        NoSpaceError, match=f"{needed:,} bytes are needed for the pictures, and 1,000 are free"
+    ) as error:
         load(world)
+    assert 'copy no pictures (streaming=True, or images="path" if they are extracted)' in str(error.value)
     assert raw_splits(load(world, images="path")) == expected_splits(world, images="path")
 
 
@@ -268,7 +271,7 @@ def test_read_only_outputs(world: World, tmp_path: Path) -> None:
         ["index", world.tar, "-o", out / "index.parquet"],
         ["convert-embeddings", pickled, out / "vectors.npy"],
         ["convert-embeddings", pickled, out / "vectors.parquet"],
-        ["infos", out / "infos.json"],
+        ["dataset-infos", out / "infos.json"],
         ["sample", out / "sample"],
     ]
     with suppress(ImportError):

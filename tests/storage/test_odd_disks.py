@@ -257,7 +257,7 @@ def test_names_that_look_like_something_else(world: World, name: str) -> None:
          f"{name}.parquet", f"--out={name}.png"],
         ["preview", *where, f"--html={name}.html"],
         ["convert-embeddings", "--", "v:1.pkl", f"{name}-v.parquet"],
-        ["infos", "--", f"{name}-infos.json"],
+        ["dataset-infos", "--", f"{name}-infos.json"],
         ["sample", "--", f"{name}-sample"],
     ):  # fmt: skip
         done = run(*arguments)
@@ -270,7 +270,7 @@ def test_names_that_look_like_something_else(world: World, name: str) -> None:
 @pytest.mark.parametrize("place", ["s3://bucket/x", "hf://datasets/me/it", "file:///tmp/x", "https://host.invalid/x"])
 def test_a_url_as_output_is_refused(world: World, place: str) -> None:
     """A URL as output is refused; no folder of that name is created."""
-    for arguments in (["sample", place], ["infos", place], ["preview", "--data-dir", world.root, "-o", place]):
+    for arguments in (["sample", place], ["dataset-infos", place], ["preview", "--data-dir", world.root, "-o", place]):
         done = run(*arguments)
         assert done.exit_code == 2
         assert "is a URL; expected a local path" in done.stderr
@@ -296,9 +296,9 @@ def test_refusals_of_commands(world: World, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("it")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     refused: dict[str, list[object]] = {
-        "the name is too long for the file system": ["infos", tmp_path / ("x" * 300)],
-        "and should be a folder|its folder is a file": ["infos", tmp_path / "file" / "x"],
-        "links lead to each other in a circle": ["infos", tmp_path / "circle" / "x"],
+        "the name is too long for the file system": ["dataset-infos", tmp_path / ("x" * 300)],
+        "and should be a folder|its folder is a file": ["dataset-infos", tmp_path / "file" / "x"],
+        "links lead to each other in a circle": ["dataset-infos", tmp_path / "circle" / "x"],
         "something is there|should be a folder": [
             "build",
             tmp_path / "file" / "x",

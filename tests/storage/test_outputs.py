@@ -45,7 +45,7 @@ NAMES = {
     "index": "x.parquet",
     "preview": "x.png",
     "preview --html": "x.html",
-    "infos": "x.json",
+    "dataset-infos": "x.json",
     "croissant": "x.json",
     "convert-embeddings .npy": "x.npy",
     "convert-embeddings .parquet": "x.parquet",
@@ -96,7 +96,7 @@ def test_it_is_refused_before_anything_long(scene: Scene, tmp_path: Path, monkey
 
     for place in (
         "tar.index_tar",
-        "vectors.export.read_embeddings",
+        "vectors.export.read_pickle",
         "stats.folder_stats",
         "folder.croissant.croissant_text",
         "rows.stream_rows",
@@ -122,7 +122,7 @@ def test_a_file_created_during_the_command_is_not_replaced(tmp_path: Path) -> No
             Path(temporary).write_text("new")
             file.write_text("mine")
 
-    with pytest.raises(ConfigError, match="exists and was not written by `newsclippings infos`"):
+    with pytest.raises(ConfigError, match="exists and was not written by `newsclippings dataset-infos`"):
         write()
     assert [path.name for path in tmp_path.glob("*.*")] == ["infos.json"]
     assert file.read_text() == "mine"
@@ -278,7 +278,7 @@ def test_an_input_is_recognised_by_any_name(tmp_path: Path) -> None:
 def test_the_folder_of_an_output_is_a_file(tmp_path: Path) -> None:
     """The error says that the folder of the output is a file."""
     (tmp_path / "file").write_text("mine")
-    done = run("infos", tmp_path / "file" / "infos.json")
+    done = run("dataset-infos", tmp_path / "file" / "infos.json")
     assert done.exit_code == 1
     assert "its folder is a file" in done.stderr
     assert (tmp_path / "file").read_text() == "mine"

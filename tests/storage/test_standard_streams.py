@@ -22,7 +22,7 @@ COMMANDS = {
     "help": ["--help"],
     "version": ["--version"],
     "info": ["info"],
-    "infos": ["infos", "infos.json"],
+    "dataset-infos": ["dataset-infos", "infos.json"],
     "sample": ["sample", "sample"],
 }
 
@@ -42,7 +42,7 @@ def test_a_result_that_cannot_be_printed(tmp_path: Path, command: str, streams: 
     assert done.returncode == 1
     assert done.stderr.startswith(NOT_PRINTED)
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "infos.json").exists() == (command == "infos")
+    assert (tmp_path / "infos.json").exists() == (command == "dataset-infos")
     assert (tmp_path / "sample" / "SOURCES.md").exists() == (command == "sample")
 
 

@@ -221,7 +221,7 @@ def test_outlets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (part.rows.outlets[~unknown] >= 0).all()
     count = int(unknown.sum())
     assert f"train: {count} rows have no record of their caption, so no outlet: left out." in result.notes
-    change_constant(monkeypatch, "TARGETS", OUTLETS)
+    change_constant(monkeypatch, "TARGET_OUTLETS", OUTLETS)
     with pytest.raises(BadFileError, match="and of other outlets in train and validation, found none"):
         benchmark("cross-outlet", vectors=places, **options)
 

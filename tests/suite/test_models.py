@@ -64,9 +64,8 @@ def test_recipes_are_trained_and_measured(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("transformers")
     from _newsclippings.train import evaluate as report
 
-    change_constant(monkeypatch, "DRAWS", 100, of="evaluate")
-    change_constant(monkeypatch, "DRAWS", 100, of="intervals")
-    monkeypatch.setattr(report, "_draw", lambda *_: None)
+    change_constant(monkeypatch, "DRAWS", 100)
+    monkeypatch.setattr(report, "draw_evaluation", lambda *_: None)
     write_world(tmp_path, learnable=True, pairs={"train": 16, "val": 4, "test": 8})
     quick = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true", "--max_steps", "2", "--eval_steps", "2"]
     result = benchmark(

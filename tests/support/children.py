@@ -7,6 +7,9 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 PATIENCE = 120  # seconds after which a load counts as hanging
 
@@ -52,3 +55,18 @@ def kill(child: int) -> None:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:
         os.kill(child, signal.SIGKILL)
+
+
+def dies_at_rename(monkeypatch: pytest.MonkeyPatch, after: int, before: bool) -> None:
+    """Kill the process before or after it renames its k-th file."""
+    left, replace = [after], os.replace
+
+    def dying_replace(*names: Any, **given: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0 and before:
+            os._exit(9)
+        replace(*names, **given)
+        if left[0] < 0:
+            os._exit(9)
+
+    monkeypatch.setattr(os, "replace", dying_replace)

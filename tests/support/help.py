@@ -16,6 +16,8 @@ def help_of_commands() -> str:
     group = main.make_context("newsclippings", [], resilient_parsing=True, terminal_width=80)
     pages = [("newsclippings", main.get_help(group))]
     for name, command in sorted(main.commands.items()):
+        if command.hidden:
+            continue
         pages.append((f"newsclippings {name}", command.get_help(click.Context(command, group, name))))
     return "\n\n".join(f"$ {called} --help\n{page}" for called, page in pages) + "\n"
 

@@ -36,6 +36,8 @@ COMMANDS = {
     "verify": ["verify", "--built", "{folder}"],
     "verify json": ["verify", "--built", "{folder}", "--format", "json"],
     "stats": ["stats", "{folder}"],
+    "preview": ["preview", "--built", "{folder}", "--split=test", "--pairs=2", "--html", "{folder}.html"],
+    "preview sample": ["preview", "--built", "{folder}", "--split=test", "--seed=1", "-o", "{folder}.png"],
     "card": ["card", "{folder}"],
     "check": ["card", "{folder}", "--check"],
     "croissant": ["croissant", "{folder}", "-o", "{folder}.croissant.json"],
@@ -45,7 +47,7 @@ COMMANDS = {
 CHILD = """
 import json, os, resource, sys, traceback
 import click, datasets, huggingface_hub.hf_api, newsclippings
-import _newsclippings.check, _newsclippings.folder, _newsclippings.stats
+import _newsclippings.check, _newsclippings.folder, _newsclippings.show, _newsclippings.stats
 from _newsclippings.cli import commands as cli
 from _newsclippings.hub import upload as push
 def sent(api, upload, shards, additions, heads, **_):
@@ -94,7 +96,8 @@ class Case:
     refused: tuple[str, ...] = ()
 
 
-ALL = ("verify", "verify json", "stats", "check", "croissant", "plan", "push", "card")  # the last writes
+SHOWN = ("preview", "preview sample")
+ALL = ("verify", "verify json", "stats", *SHOWN, "check", "croissant", "plan", "push", "card")  # the last writes
 READERS = ("verify", "verify json", "stats", "push")
 
 

@@ -234,7 +234,7 @@ def of_files(root: Path, world: World, built: Path) -> Iterator[Case]:
             ["build", f"b{NAME}", *where, "--split", "test"],
             ["preview", *where, "-o", f"{NAME}.png"],
             ["index", f"{NAME}/visual_news/origin.tar", "-o", f"{NAME}.parquet"],
-            ["infos", NAME + "2"],
+            ["dataset-infos", NAME + "2"],
             ["sample", NAME + "3"],
         ]
 

@@ -117,7 +117,7 @@ def commands(scene: Scene) -> dict[str, Callable[[Path], list[object]]]:
         "preview": lambda out: ["preview", *where, "--pairs", 1, "-o", out],
         "preview --html": lambda out: ["preview", *where, "--pairs", 1, "--html", out],
         "preview --html by an index": lambda out: ["preview", *by_index, "--pairs", 1, "--html", out],
-        "infos": lambda out: ["infos", out],
+        "dataset-infos": lambda out: ["dataset-infos", out],
         "croissant": lambda out: ["croissant", scene.built, "-o", out],
         "convert-embeddings .npy": lambda out: ["convert-embeddings", scene.vectors, out],
         "convert-embeddings .parquet": lambda out: ["convert-embeddings", scene.vectors, out],

@@ -12,7 +12,6 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.constants import change_constant
 from support.own_vectors import WIDTH, make_vectors, write_folder, write_npy, write_parquet
 from support.vectors import make_plan
 from support.vectors import write as write_authors
@@ -40,9 +39,8 @@ STEPS = ["--max_steps", 2, "--save_steps", 2, "--disable_tqdm", "true"]
 
 @pytest.fixture(autouse=True)
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intervals from few samples and no picture."""
-    change_constant(monkeypatch, "DRAWS", 100, of="evaluate")
-    monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
+    """No plots."""
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
 
 
 @pytest.fixture
@@ -72,14 +70,14 @@ def test_trained_evaluated_and_resumed(world: World, columns: dict[str, Any], fl
     """Files, a stream and a built folder give the same run; it is evaluated on either, and resumed."""
     place = ["--data_dir", world.root, *flags]
     found = run(*FEATURES, *place, *STEPS, "--output_dir", "out")
-    assert found["rows"] == len(world.rows(split="test"))
+    assert found["rows"]["found"] == len(world.rows(split="test"))
     notes = json.loads(Path("out/classifier.json").read_text())
     assert notes["widths"] == {"net": WIDTH, "faces": WIDTH, "text": WIDTH + 2}
     assert model.load_classifier(Path("out"))[0].head[0].in_features == 3 * WIDTH + 2
     build_folder(tmp_path / "built", ["merged_balanced"], images="none", embeddings=columns, data_dir=str(world.root))
     built = ["--data", tmp_path / "built"]
     for n, ways in enumerate((built, [*place, "--streaming"], [*built, "--streaming"])):
-        assert run("--eval_only", "out", *ways, "--output_dir", f"eval{n}") == found
+        assert run("--eval_only", "out", *ways, "--output_dir", f"eval{n}")["measures"] == found["measures"]
         assert run(*FEATURES, *ways, *STEPS, "--output_dir", f"out{n}")["rows"] == found["rows"]
     more = [*FEATURES, *place, "--max_steps", 4, "--resume_from_checkpoint", "true", "--disable_tqdm", "true"]
     run(*more, "--output_dir", "out")

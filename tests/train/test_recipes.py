@@ -11,7 +11,6 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from support.constants import change_constant
 from support.learnable import write_world
 from support.reading import TESTS
 from support.world import World
@@ -37,8 +36,7 @@ QUICK = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true"]
 
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
-    change_constant(monkeypatch, "DRAWS", 20, of="evaluate")
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +99,7 @@ def test_the_default_is_what_the_configuration_intends() -> None:
 
 def test_the_readme_has_the_table() -> None:
     """The table of recipes in the README is the table in the code."""
-    text = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    text = (TESTS.parent / "docs" / "explanation" / "recipes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
     found = [row for row in rows if row[0] in {number.flag for number in TABLE}]
     assert found == [tuple(map(str, number)) for number in TABLE]

@@ -255,7 +255,7 @@ def test_the_card_of_a_report() -> None:
     options = Options(recipe="strong", from_config="tiny")
     config = model.make_config(options, {"model_type": "clip"}, base_model="openai/clip-vit-base-patch32")
     config.changes = {"max_steps": 9}
-    text = card.make_card(config, options, card.read_measured(REPORT))
+    text = card.make_card(config, options, {"merged_balanced": card.read_measured(REPORT)})
     assert "| Accuracy | 75.00% | 50.00% to 100.00% |" in text
     assert "Brier" not in text
     parts = [f"`{REPORT['signature']}`", "Recipe: `strong`, but `max_steps 9`.", "Seed: 2.", "torch 2.13.0"]
@@ -272,7 +272,7 @@ def test_the_card_of_a_report() -> None:
 def test_the_result_for_the_hub() -> None:
     """The entry of .eval_results is what the Hub's client writes for the same values."""
     hub = pytest.importorskip("huggingface_hub", minversion="1.4")
-    text = card.make_results(Options(), card.read_measured(REPORT))
+    text = card.make_results(Options(), {"merged_balanced": card.read_measured(REPORT)})
     (entry,) = hub.parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.dataset_id, entry.task_id, entry.value) == ("g-luo/news-clippings", "merged_balanced", 0.75)
     assert str(REPORT["signature"]) in entry.notes
@@ -285,7 +285,7 @@ def test_controls_and_other_outlets_are_no_results(scene: Path, run: Path) -> No
     assert place.exists()
     loaded = model.load_classifier(run)[0]
     for options in (Options(control="own_pictures"), Options(train_outlets=["bbc"]), Options(split="validation")):
-        card.write_card(run, loaded.config, options, REPORT)
+        card.write_card(run, loaded.config, options, {"merged_balanced": REPORT})
         assert not place.exists()
         assert "model-index" not in read_head((run / "README.md").read_text())
     assert "On the split validation" in (run / "README.md").read_text()
@@ -342,7 +342,8 @@ def test_pushed_and_loaded(hub: Hub, scene: Path, tmp_path: Path) -> None:
     assert f"Pushed to {hub.endpoint}/{REPO}" in done.out
     assert hub.repo(REPO)["private"]
     assert {*hub.files(name=REPO)} == {
-        "README.md", "config.json", "model.safetensors", "predictions.jsonl", "report.png",
+        "README.md", "config.json", "model.safetensors", "predictions.jsonl", "reliability.png", "roc.png",
+        "source_dataset.png",
         ".eval_results/newsclippings.yaml", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
     }  # fmt: skip
     for sha256 in hub.files(name=REPO).values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -122,14 +123,14 @@ def only_notes(out: Path) -> None:
 FOREIGN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "a folder of somebody else's": (only_notes, []),
     **{f"{name} of somebody else's": (of_somebody(name), []) for name in (
-        "predictions.jsonl", "measures.json", "report.md", "report.png", "classifier.json", "training_args.bin",
+        "predictions.jsonl", "measures.json", "report.md", "roc.png", "classifier.json", "training_args.bin",
         "model.safetensors",
     )},
     "notes in a checkpoint that is to go": (of_somebody("checkpoint-2/notes.txt"), ["--save_total_limit", "1"]),
     **{f"{name} by a {'hard ' * hard}link": (linked(name, hard), []) for hard in (False, True) for name in (
         "model.safetensors", "checkpoint-2/model.safetensors", "tokenizer/tokenizer_config.json", "training_args.bin",
     )},
-    "report.png by a link": (linked("report.png", False), []),
+    "roc.png by a link": (linked("roc.png", False), []),
     "a checkpoint by a link": (linked("checkpoint-2", False), []),
 }  # fmt: skip
 
@@ -146,7 +147,7 @@ def test_other_files_are_not_overwritten(
     before = digests(tmp_path / "place")
     with pytest.raises(
         (ConfigError, BadFileError),
-        match=r"not written by `newsclippings train`|a link, a folder or a device|second name|found notes",
+        match=r"not written by `newsclippings (train|evaluate)`|a link, a folder or a device|second name|found notes",
     ):
         train(scene, out, *more)
     assert digests(tmp_path / "place") == before
@@ -156,9 +157,9 @@ def test_an_earlier_run_is_replaced(scene: Path, tmp_path: Path) -> None:
     """An earlier run is replaced; the user's notes beside it stay, and hard links to old files keep their content."""
     out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
     (out / "log.txt").write_text("mine")
-    os.link(out / "report.png", tmp_path / "kept.png")
+    os.link(out / "roc.png", tmp_path / "kept.png")
     kept = (tmp_path / "kept.png").read_bytes()
-    assert b"tEXtSoftware\0newsclippings train" in kept
+    assert b"tEXtSoftware\0newsclippings evaluate" in kept
     found = train(scene, out)
     assert train(scene, out, "--resume_from_checkpoint", "true") == found
     assert training.main(["--eval_only", str(out), "--data_dir", str(scene / "data"), "--use_cpu"]) == found
@@ -171,18 +172,27 @@ def test_an_earlier_run_is_replaced(scene: Path, tmp_path: Path) -> None:
         assert training.main([*arguments, "--output_dir", str(tmp_path / "empty")]) == found
 
 
-def test_a_report_picture_of_an_earlier_version_is_replaced(scene: Path, tmp_path: Path) -> None:
-    """A report.png marked by `python -m training` is replaced; one without a mark is not."""
+def test_a_report_picture_of_an_earlier_version_goes(scene: Path, tmp_path: Path) -> None:
+    """A report.png marked by an earlier version, whose numbers are no longer those of the report, is removed."""
     out = Path(shutil.copytree(scene / "run", tmp_path / "out"))
-    with PIL.Image.open(out / "report.png") as picture:
-        picture.load()
-    noted = PIL.PngImagePlugin.PngInfo()
-    noted.add_text("Software", "python -m training")
-    picture.save(out / "report.png", pnginfo=noted)
-    places.check_report(out, [])
-    picture.save(out / "report.png", pnginfo=PIL.PngImagePlugin.PngInfo())
+    evaluated = ["--eval_only", str(out), "--data_dir", str(scene / "data"), "--use_cpu"]
+    for software in ("python -m training", "newsclippings train", "mine"):
+        noted = PIL.PngImagePlugin.PngInfo()
+        noted.add_text("Software", software)
+        PIL.Image.new("RGB", (8, 8)).save(out / "report.png", pnginfo=noted)
+        training.main(evaluated)
+        assert (out / "report.png").exists() == (software == "mine")
+
+
+def test_reports_of_version_1_are_replaced(tmp_path: Path) -> None:
+    """Measures and a report in the form of version 1 are recognised as those of a run."""
+    old = {"rows": 8, "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    (tmp_path / "measures.json").write_text(json.dumps(old, indent=1))
+    (tmp_path / "report.md").write_text("# x\n\n8 rows; 95 % intervals by resampling pairs 1,000 times.\n")
+    places.check_report(tmp_path, [], ["merged_balanced"])
+    (tmp_path / "measures.json").write_text('{"rows": 8}')
     with pytest.raises(ConfigError, match=r"not written by `newsclippings train`"):
-        places.check_report(out, [])
+        places.check_report(tmp_path, [], ["merged_balanced"])
 
 
 # The command
@@ -225,7 +235,7 @@ def test_a_run_continues_without_an_output(scene: Path, tmp_path: Path, streams:
     said = [line for line in errors.splitlines() if line.startswith("Error: ")]
     assert len(said) == (streams in (">&-", "> /dev/full"))
     assert "Traceback" not in errors
-    for name in ("report.png", "report.md", "model.safetensors", "predictions.jsonl"):
+    for name in ("roc.png", "report.md", "model.safetensors", "predictions.jsonl"):
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 

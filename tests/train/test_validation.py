@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.constants import change_constant
 from support.learnable import write_world
 from support.world import World
+
+import newsclippings
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -23,7 +24,6 @@ from _newsclippings.folder.build import build_folder  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, untrusted  # noqa: E402
 from _newsclippings.train.options import parse  # noqa: E402
-from _newsclippings.train.seeds import compute_t_quantile, summarise_seeds  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -33,8 +33,7 @@ QUICK += ["--learning_rate", "2e-3", "--backbone_learning_rate", "2e-3", "--warm
 
 @pytest.fixture(autouse=True)
 def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "_draw", lambda *_: None)
-    change_constant(monkeypatch, "DRAWS", 20, of="evaluate")
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_the_best_checkpoint_is_tested(little: Path) -> None:
     pairs = [(torch.tensor(row["logits"]), torch.tensor(row["label"])) for row in rows]
     loss = sum(torch.nn.functional.cross_entropy(logits, label).item() for logits, label in pairs) / 16
     assert loss == pytest.approx(losses[best], abs=1e-6)
-    assert Path("validation/report.md").read_text().startswith("# merged_balanced, out, validation\n")
+    assert Path("validation/report.md").read_text().startswith("# merged_balanced, tiny, validation\n")
 
 
 def test_the_best_is_kept_beside_the_last_two(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +199,7 @@ def test_data_without_a_validation_split(world: World, tmp_path: Path) -> None:
     arguments = [*QUICK, "--data", str(tmp_path / "built"), "--output_dir", "out", "--max_steps", "1"]
     with pytest.raises(ValueError, match=r"no split validation, .* --eval_strategy no to test the last weights"):
         training.main(arguments)
-    assert training.main([*arguments, "--eval_strategy", "no"])["rows"] == len(world.rows(split="test"))
+    assert training.main([*arguments, "--eval_strategy", "no"])["rows"]["found"] == len(world.rows(split="test"))
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -226,29 +225,22 @@ def test_strange_validations_are_refused(little: Path, change: str) -> None:
 
 
 def test_seeds(little: Path) -> None:
-    """--seeds trains a run per seed, and reports mean, deviation and an interval; each run is that of its seed."""
+    """--seeds trains a run per seed, and reports what `evaluate --group` reports; each run is that of its seed."""
     found = run(little, "out", "--seeds", 2, "--seed", 7, "--max_steps", 3)
     run(little, "alone", "--seed", 8, "--max_steps", 3)
     assert Path("alone/predictions.jsonl").read_bytes() == Path("out/seed-8/predictions.jsonl").read_bytes()
     assert found["seeds"] == [7, 8]
-    values = [json.loads(Path(f"out/seed-{k}/measures.json").read_text())["auc"]["value"] for k in (7, 8)]
-    assert found["auc"]["values"] == values
-    assert found["auc"]["mean"] == pytest.approx(sum(values) / 2)
+    values = [json.loads(Path(f"out/seed-{k}/measures.json").read_text())["measures"]["auc"]["value"] for k in (7, 8)]
+    assert [system["measures"]["auc"]["value"] for system in found["systems"]] == values
+    assert [system["name"] for system in found["systems"]] == ["seed-7", "seed-8"]
+    assert found["group"]["auc"]["mean"] == pytest.approx(sum(values) / 2)
     assert json.loads(Path("out/seeds.json").read_text()) == found
-    assert "2 runs; 95 % intervals of the mean over seeds" in Path("out/seeds.md").read_text()
+    assert "2 seeds" in Path("out/seeds.md").read_text()
+    files = [f"out/seed-{k}/predictions.jsonl" for k in (7, 8)]
+    assert newsclippings.evaluate(*files, data_dir=little, group=True).as_dict()["group"] == found["group"]
     again = run(little, "out", "--seeds", 3, "--seed", 7, "--max_steps", 3, "--resume_from_checkpoint", "true")
-    assert again["auc"]["values"][:2] == values
+    assert [system["measures"]["auc"]["value"] for system in again["systems"]][:2] == values
     os.remove("out/seeds.json")
     Path("out/seeds.json").write_text("mine")
     with pytest.raises(Exception, match=r"seeds\.json"):
         run(little, "out", "--seeds", 2, "--max_steps", 3)
-
-
-def test_intervals_over_seeds() -> None:
-    """The interval is Student's; its quantiles are those of printed tables."""
-    for degrees, quantile in {1: 12.7062, 2: 4.3027, 4: 2.7764, 9: 2.2622, 29: 2.0452}.items():
-        assert compute_t_quantile(degrees) == pytest.approx(quantile, abs=1e-3)
-    runs: list[dict[str, Any]] = [{"rows": 8, "auc": {"value": value}} for value in (0.5, 0.6, 0.7)]
-    found = summarise_seeds(runs)["auc"]
-    assert (found["mean"], found["deviation"]) == (pytest.approx(0.6), pytest.approx(0.1))
-    assert found["high"] - found["mean"] == pytest.approx(4.3027 * 0.1 / 3**0.5, abs=1e-4)
