@@ -7,13 +7,10 @@ from _newsclippings.embed.folder import check_folder
 from _newsclippings.embed.items import Items
 from _newsclippings.embed.make import EmbedReport, embed, embed_source
 from _newsclippings.embed.make_entities import EntitiesCheck, EntitiesReport, entities, verify_entities
-<<<<<<< HEAD
 from _newsclippings.embed.parts import VECTORS
-from _newsclippings.embed.source import Source
-=======
 from _newsclippings.embed.ranks import find_device, find_rank
 from _newsclippings.embed.ray_pipeline import connect as connect_to_ray
->>>>>>> wt-M
+from _newsclippings.embed.source import Source
 from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
 __all__ = [
@@ -26,11 +23,8 @@ __all__ = [
     "Items",
     "Source",
     "VectorsReport",
-<<<<<<< HEAD
     "check_folder",
-=======
     "connect_to_ray",
->>>>>>> wt-M
     "embed",
     "embed_source",
     "entities",
