@@ -329,9 +329,10 @@ def test_the_folder_as_an_object(made: Made, tmp_path: Path) -> None:
         newsclippings.load("mine", data_dir=str(other))
 
 
-def test_the_recipe_of_the_readme() -> None:
-    """The recipe in the README is one."""
-    text = Path(newsclippings.__file__).with_name("README.md").read_text(encoding="utf-8")
+def test_the_recipe_of_the_documentation() -> None:
+    """The recipe in docs/how-to/generate.md is one."""
+    page = Path(newsclippings.__file__).parent / "docs" / "how-to" / "generate.md"
+    text = page.read_text(encoding="utf-8")
     recipe = parse_recipe(text.split("```toml\n")[1].split("```")[0])
     assert recipe.merge == "balanced"
     assert parse_recipe(recipe.to_toml()) == recipe
