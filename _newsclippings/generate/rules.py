@@ -254,6 +254,9 @@ class Recipe:
             raise ConfigError(message)
         if self.merge is not None and self.merge not in MERGES:
             raise bad_value("merge", self.merge, MERGES)
+        if not isinstance(self.methods, list | tuple) or not all(isinstance(each, Method) for each in self.methods):
+            message = f"recipe {self.config}: methods={short_repr(self.methods)}; expected a list of Method."
+            raise ConfigError(message)
         names = [method.name for method in self.methods]
         if not names:
             message = f"recipe {self.config} has no method. Add a table [[method]] with a name, such as "

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -250,8 +251,8 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {line} |" for line in lines)
     return f"""# {recipe.config}
 
-{manifest["description"]} Each caption is there twice: with its own picture (pristine), and with the picture of another
-caption (falsified). No caption was written or changed, and each row keeps its label, its ids and its score.
+{manifest["description"]} Each match is two rows: a caption with its own picture (pristine), and with the picture of
+another caption (falsified). No caption was written or changed, and each row keeps its label, its ids and its score.
 
 ## What it is for
 
@@ -264,7 +265,7 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 `{MANIFEST}` the digests of all that it was made from.
 
 - entities: {entities}
-{vectors}- pictures of one split, and copies of a caption's own picture, are recognised by: {printable(compared)}
+{vectors}- pictures count as copies of each other by: {printable(compared)}
 
 | split | method | captions | matched | pairs here | not matched, by reason | left out |
 |---|---|---:|---:|---:|---|---|
@@ -304,14 +305,22 @@ def _other_plan(path: Path, there: Any, asked: Mapping[str, Any]) -> ConfigError
 def _flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if name == "recipe":
+            flat |= _flatten_recipe(value)
+        elif isinstance(value, Mapping):
             flat |= _flatten(value, f"{before}{name} ")
         else:
             flat[f"{before}{name}"] = value
-    if "recipe" in flat and isinstance(flat["recipe"], str):  # its lines, so that the one that differs is named
-        lines = flat.pop("recipe").splitlines()
-        flat |= {f"line {number} of the recipe": line for number, line in enumerate(lines, 1)}
     return flat
+
+
+def _flatten_recipe(text: Any) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(text)
+        methods = {f"method {each['name']}": each for each in table.pop("method")}
+        return _flatten({**table, **methods}, "recipe ")
+    except (ValueError, TypeError, KeyError, AttributeError):  # of a manifest that somebody changed
+        return {"recipe": text}
 
 
 def _short(value: Any) -> str:
