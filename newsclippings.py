@@ -83,7 +83,7 @@ from _newsclippings.errors import (
 )
 from _newsclippings.evaluate import Evaluation, compute_metrics, evaluate
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, RELEASE_NOTES, VERSION
-from _newsclippings.generate import GenerateReport, Method, Recipe, Rule, generate
+from _newsclippings.generate import GeneratedReport, GenerateReport, Method, Recipe, Rule, generate, verify_generated
 from _newsclippings.inputs import Inputs, changed_inputs
 from _newsclippings.pictures import decode_small, import_decoder
 from _newsclippings.rows import JoinedSplit, Joiner, join_config, part_ranges, split_parts
@@ -126,6 +126,7 @@ __all__ = [
     "EntityModel",
     "Evaluation",
     "GenerateReport",
+    "GeneratedReport",
     "HubError",
     "Method",
     "MissingDataError",
@@ -164,6 +165,7 @@ __all__ = [
     "verify",
     "verify_built",
     "verify_entities",
+    "verify_generated",
     "verify_vectors",
 ]
 

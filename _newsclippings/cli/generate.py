@@ -17,6 +17,10 @@ _NAMES = (
 )  # fmt: skip
 _OF_AUDIT = {"audit", "config", "split", "page", "data_dir", "form"}
 _OF_METHODS = ("uses", "cap", "floor", "closed", "balance")
+_OF_CHECK = {
+    "out", "check", "form", "vectors", "entities", "corpus", "data_dir", "visual_news", "visual_news_index", "links",
+    "links_root", "storage_options",
+}  # fmt: skip
 
 
 def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
@@ -85,6 +89,7 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     help="With --audit: folder for audit.md, audit.json and recipe.toml.",
 )
 @inputs
+@click.option("--check", is_flag=True, help="Write nothing: check that OUT has what it promises, else exit with 1.")
 @FORMAT
 @click.pass_context
 @errors_in_a_line
@@ -96,13 +101,15 @@ def generate(
     audit: bool,
     split: str,
     page: Path | None,
+    check: bool,
     form: str,
     **fields: Any,
 ) -> None:
     """Give captions of a corpus convincing pictures of others, by rules, and write them to OUT as a config.
 
     OUT is then the --data-dir of the config, for every command. Interrupt it when you like: the same command goes on
-    from there, and the same inputs give the same bytes.
+    from there, and the same inputs give the same bytes. With --check pass the inputs that it was made from: what needs
+    one that is not given is not checked.
 
     With --audit, say how the official matches were made, as far as the authors' files show it: for each source which
     measure gives its scores, which rule its pairs obey, among which pictures they were chosen, how often a picture is
@@ -112,6 +119,7 @@ def generate(
     Example:
       newsclippings generate out --method clip_text_text --vectors clip_text=vectors/text --entities vectors/names
       newsclippings generate out --recipe recipe.toml --corpus articles.csv --vectors clip_text=vectors/text
+      newsclippings generate --check out --corpus articles.csv --vectors clip_text=vectors/text
       newsclippings generate --audit --config merged_balanced --split val --data-dir data --out audit
     """
     given = {
@@ -132,8 +140,19 @@ def generate(
         raise click.UsageError(message)
     from dataclasses import replace
 
-    from _newsclippings.generate import METHODS, Method
+    from _newsclippings.generate import METHODS, Method, verify_generated
     from _newsclippings.generate import generate as make
+
+    if check:
+        if others := [option.opts[0] for option in context.command.params if option.name in given - _OF_CHECK]:
+            message = f"--check checks what is there, and {others[0]} is about making it: use only one of them."
+            raise click.UsageError(message)
+        report = verify_generated(out, **{name: value for name, value in fields.items() if name in _OF_CHECK})
+        if form == "json":
+            say_json(report.as_dict(), indent=1)
+        else:
+            say_text(report)
+        context.exit(0 if report.sound else 1)
 
     changes = {name: fields.pop(name) for name in _OF_METHODS}
     changes = {name: value for name, value in changes.items() if value is not None and value is not False}

@@ -9,6 +9,7 @@ from _newsclippings.generate.make import GenerateReport, generate
 from _newsclippings.generate.read import GeneratedFolder
 from _newsclippings.generate.rules import LABELS, METHODS, Method, Recipe, Rule, parse_recipe
 from _newsclippings.generate.search import Measure, Pool, normalise
+from _newsclippings.generate.verify import GeneratedReport, verify_generated
 
 __all__ = [
     "LABELS",
@@ -19,6 +20,7 @@ __all__ = [
     "EntityTable",
     "GenerateReport",
     "GeneratedFolder",
+    "GeneratedReport",
     "Matching",
     "Measure",
     "Method",
@@ -36,6 +38,7 @@ __all__ = [
     "normalise",
     "parse_recipe",
     "read_entities",
+    "verify_generated",
     "write_audit",
     "write_page",
 ]

@@ -18,7 +18,9 @@ from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
+from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
 from _newsclippings.generate.merge import Candidates, choose_balanced, make_units
+from _newsclippings.generate.quality import measure_quality, twins_of
 from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
 from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
 from _newsclippings.generate.search import Measure, Pool
@@ -33,7 +35,7 @@ from _newsclippings.generate.write import (
 )
 from _newsclippings.generated import OFFICIAL, OWN
 from _newsclippings.inputs import Inputs, find_inputs, is_table
-from _newsclippings.pictures import PictureSources
+from _newsclippings.pictures import Pictures, PictureSources
 from _newsclippings.storage import (
     Access,
     cache_folder,
@@ -287,6 +289,7 @@ class Material:
         entities: of captions; None for none.
         present: bool (N,), whether the picture of each caption is there; None if that was not looked for.
         contents: int32 (N,), the number of the content of pictures that are equal to others; None if unknown.
+        pictures: those of the captions; None if they were not looked for.
         made: whether anything was made.
     """
 
@@ -297,6 +300,7 @@ class Material:
     entities: EntityTable | None
     present: npt.NDArray[np.bool_] | None
     contents: Int32s | None
+    pictures: Pictures | None = None
     made: bool = False
 
     @classmethod
@@ -322,7 +326,7 @@ class Material:
         vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
         records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
         table = read_entities(entities) if entities is not None else records.entities
-        present = contents = None
+        present = contents = pictures = None
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
             sources = PictureSources(inputs, cache, kept=False, whole=False)
             pictures = sources.open(records.texts("image_path"))
@@ -330,14 +334,13 @@ class Material:
             most = MOST_HASHED if _find_copy_vectors(vectors) is not None else None
             contents = hash_equal_sizes(pictures, len(records), most)
             present = pictures.present
-        return cls(recipe, own, records, vectors, table, present, contents)
+        return cls(recipe, own, records, vectors, table, present, contents, pictures)
 
     def plan(self) -> dict[str, Any]:
         """Return what the config is made of, with digests; it names no locations."""
         entities = None
         if self.entities is not None:
-            entities = {"captions": len(self.entities.ids), "sha256": _hash_entities(self.entities)}
-        looked = [np.ascontiguousarray(each).tobytes() for each in (self.present, self.contents) if each is not None]
+            entities = {"captions": len(self.entities.ids), "sha256": hash_entities(self.entities)}
         return {
             "config": self.recipe.config,
             "recipe": self.recipe.to_toml(),
@@ -353,7 +356,7 @@ class Material:
             },
             "pictures": {
                 "compared_by": self._compared_by(),
-                "sha256": hashlib.sha256(b"".join(looked)).hexdigest() if looked else None,
+                "sha256": hash_pictures(self.present, self.contents),
             },
         }
 
@@ -375,6 +378,12 @@ def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | No
     return next((each for each in vectors.values() if each.of == "pictures" and not each.facts.several), None)
 
 
+def hash_pictures(present: npt.NDArray[np.bool_] | None, contents: Int32s | None) -> str | None:
+    """Return the SHA-256 of which pictures are there, and which are equal; None if that is not known."""
+    looked = [np.ascontiguousarray(each).tobytes() for each in (present, contents) if each is not None]
+    return hashlib.sha256(b"".join(looked)).hexdigest() if looked else None
+
+
 def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple[str, ...]:
     """Return the vectors of captions and of pictures by which a method is balanced; none if it is not."""
     if method.balance is None:
@@ -383,7 +392,8 @@ def margin_vectors(method: Method, vectors: Mapping[str, NamedVectors]) -> tuple
     return (method.query, method.against) if sides == ["captions", "pictures"] else MARGIN_VECTORS
 
 
-def _hash_entities(table: EntityTable) -> str:
+def hash_entities(table: EntityTable) -> str:
+    """Return the SHA-256 of entities and the ids of their captions."""
     digest = hashlib.sha256(table.ids.astype("<i8").tobytes())
     for start in range(0, len(table.ids), 1 << 14):
         some = [[(e["text"], e["label"]) for e in each] for each in table.entities.slice(start, 1 << 14).to_pylist()]
@@ -417,6 +427,12 @@ def _make(folder: Folder, source: Material) -> dict[str, Any]:
                 bar.update()
             facts[split] = _write_split(folder, source, split, done)
     manifest = make_manifest(recipe, folder.plan, "numpy", facts)
+    twins = {split: twins_of(folder.read_matches(split, [*manifest["rules"]]), records) for split in splits}
+    manifest["quality"] = measure_quality(recipe, records, source.vectors, twins)
+    manifest["examples"] = [] if source.pictures is None else [SHEET, PAGE]
+    if source.pictures is not None:
+        split = manifest["quality"]["measured_on"]
+        draw_examples(folder.path, recipe.config, split, [*manifest["rules"]], records, source.pictures, twins[split])
     folder.finish(manifest, make_readme(recipe, manifest))
     source.made = True
     return manifest

@@ -180,4 +180,6 @@ def _of_table(table: pa.Table) -> Records:
 
 def one_number_chunk(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)

@@ -65,6 +65,14 @@ class NamedVectors:
         Raises:
             ConfigError: a vector is zero.
         """
+        vectors = self.read(ids)
+        if len(zero := ids[~vectors.any(axis=1)]):
+            message = f"{self.name}: the vector of id {zero[0]} is zero, so it has no direction. Leave it out."
+            raise ConfigError(message)
+        return normalise(vectors, vectors)
+
+    def read(self, ids: Int64s) -> Float32s:
+        """Return the vectors of ids that have one, as they are stored: float32 (N, width)."""
         vectors = np.empty((len(ids), self.facts.width), np.float32)
         for start in range(0, len(ids), self._step):
             some = ids[start : start + self._step]
@@ -74,10 +82,7 @@ class NamedVectors:
                 if here.any():
                     vectors[start : start + len(some)][here] = self._read(part, some[here])
                     left &= ~here
-        if len(zero := ids[~vectors.any(axis=1)]):
-            message = f"{self.name}: the vector of id {zero[0]} is zero, so it has no direction. Leave it out."
-            raise ConfigError(message)
-        return normalise(vectors, vectors)
+        return vectors
 
     def digest(self) -> str:
         """Return the SHA-256 of the ids and their vectors, in whatever files they are."""

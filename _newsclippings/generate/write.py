@@ -13,8 +13,11 @@ import pyarrow as pa
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import SPLITS, VERSION
+from _newsclippings.generate.examples import PAGE, SHEET
+from _newsclippings.generate.quality import describe_quality
 from _newsclippings.generate.rules import Method, Recipe
 from _newsclippings.generated import FORMAT, MADE_BY, MANIFEST
+from _newsclippings.matches import read_matches
 from _newsclippings.storage import (
     check_own_folder,
     compute_sha256,
@@ -37,6 +40,7 @@ COMMAND: Final = "generate"
 _TEMPORARY = r"(\.\d+-[0-9a-f]{8}\.tmp)?"
 _NAMES = (
     rf"({re.escape(MANIFEST)}|{re.escape(RECIPE)}|{re.escape(README)}|{ROUNDS}/({re.escape(PLAN)}|[a-z0-9_-]+\.arrow)|"
+    rf"{re.escape(SHEET)}|{re.escape(PAGE)}|"
     rf"news_clippings/data/[a-z0-9_]+/({'|'.join(SPLITS.values())})\.json){_TEMPORARY}"
 )
 _MOST_BYTES = 8 << 20
@@ -88,6 +92,10 @@ class Folder:
         """Return the file of matches of a split."""
         config: str = self.plan["config"]
         return self.path / "news_clippings" / "data" / config / f"{SPLITS[split]}.json"
+
+    def read_matches(self, split: str, names: Sequence[str]) -> pa.Table:
+        """Read the file of matches of a split; `names` are those of the methods."""
+        return read_matches(str(self.match_file(split)), self.plan["config"], names=names)
 
     def round_file(self, name: str) -> Path:
         """Return the file of an intermediate result."""
@@ -249,6 +257,14 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     compared = ", ".join(made_of["pictures"]["compared_by"])
     entities = "none" if made_of["entities"] is None else f"those of {made_of['entities']['captions']:,} captions"
     rows = "\n".join(f"| {line} |" for line in lines)
+    shown = "belong to their publishers. They are not in this folder."
+    examples = ""
+    if manifest["examples"]:
+        shown = (
+            "belong to their publishers. Those of the examples are in this folder,\n"
+            f"  in `{SHEET}` and `{PAGE}`: leave these two files out where you may not publish them."
+        )
+        examples = f"\n![Examples]({SHEET})\n\nMore of them: [{PAGE}]({PAGE}).\n"
     return f"""# {recipe.config}
 
 {manifest["description"]} Each match is two rows: a caption with its own picture (pristine), and with the picture of
@@ -271,6 +287,10 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 |---|---|---:|---:|---:|---|---|
 {rows}
 
+## Difficulty and bias
+
+{describe_quality(manifest["quality"])}
+{examples}
 ## Limits
 
 - Rules compare names as texts. Two names of one person or place ("US" and "the United States") are taken for two, so
@@ -279,7 +299,7 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
   belongs to another caption; it may still fit this one.
 - A method prefers what its vectors find alike. A model that uses the same vectors sees the pairs in another light than
   others do.
-- Captions and pictures belong to their publishers. They are not in this folder.
+- Captions and pictures {shown}
 
 ## Load it
 

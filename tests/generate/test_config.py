@@ -13,14 +13,14 @@ import datasets
 import numpy as np
 import pytest
 from support.command import run
-from support.generating import METHODS, Made, Row, make_corpus, make_visual_news, planned_rows
+from support.generating import METHODS, Made, Row, make_corpus, make_kinds, make_visual_news, planned_rows
 from support.matching import dot, unit
 from support.vectors import FILES
 from support.vectors import write as write_kinds
 from support.world import World
 
 import newsclippings
-from _newsclippings.facts import EMBEDDINGS, ENV_DATA_DIR
+from _newsclippings.facts import ENV_DATA_DIR
 from _newsclippings.generate import GeneratedFolder, parse_recipe
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, NewsCLIPpings, Recipe, Rule, generate, verify
 
@@ -235,15 +235,6 @@ def test_official_splits_and_kinds(tmp_path: Path, new_world: Callable[..., Worl
             world.pictures[world.records[row["image_id"]].image_path] for row in rows
         ]
     assert verify(out, world.origin).sound
-
-
-def make_kinds(world: World, kind: str) -> dict[str, dict[int, Any]]:
-    width = EMBEDDINGS[kind].width
-    r = np.random.default_rng(len(kind))
-    return {
-        split: {number: r.standard_normal(width).astype(np.float32) for number in sorted(pool)}
-        for split, pool in world.pools.items()
-    }
 
 
 def test_the_command(made: Made, tmp_path: Path) -> None:

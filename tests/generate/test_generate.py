@@ -59,6 +59,8 @@ def test_from_a_table_to_rows(corpus: Corpus, places: Places, tmp_path: Path) ->
     assert report.made
     assert sorted(read_tree(out)) == [
         "README.md",
+        "examples.html",
+        "examples.png",
         "manifest.json",
         "news_clippings/data/mine/test.json",
         "news_clippings/data/mine/train.json",

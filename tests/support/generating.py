@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from _newsclippings.facts import EMBEDDINGS
 from _newsclippings.generate import Method, Recipe, generate
 from support.matching import dot, unit
+from support.world import World
 
 Row = dict[str, Any]
 NAMES = ("東京", "大阪", "安倍晋三", "国会", "首都", "甲子園", "京都", "北海道", "日銀", "富士山")
@@ -257,6 +259,16 @@ def make_visual_news(origin: Path, corpus: Corpus) -> Corpus:
         (origin / path).write_bytes(data)
     (origin / "data.json").write_text(json.dumps(records))
     return corpus
+
+
+def make_kinds(world: World, kind: str) -> dict[str, dict[int, Any]]:
+    """Random vectors of one of the authors' kinds, for all captions of a world."""
+    width = EMBEDDINGS[kind].width
+    r = np.random.default_rng(len(kind))
+    return {
+        split: {number: r.standard_normal(width).astype(np.float32) for number in sorted(pool)}
+        for split, pool in world.pools.items()
+    }
 
 
 # A generated config, as other commands take it
