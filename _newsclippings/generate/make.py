@@ -27,6 +27,7 @@ from _newsclippings.generate.search import Measure, Pool
 from _newsclippings.generate.splits import divide, find_copies, fold_captions, hash_equal_sizes, join_groups
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
+    WORDS,
     Folder,
     check_folder,
     make_manifest,
@@ -83,28 +84,10 @@ class GenerateReport:
         for split, facts in self.splits.items():
             lines.append(f"  {split}: {facts['rows']:,} rows")
             for name, counts in facts["methods"].items():
-                why = "".join(f"; {count:,} {_WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
+                why = "".join(f"; {count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
         return "\n".join(lines)
-
-
-_WORDS: Final = {
-    "pool": "without another picture",
-    "share": "share no entity with another",
-    "same": "without another of the same kind",
-    "other": "without another of another kind",
-    "gap": "without another that is far enough in time",
-    "within": "without another that is near enough in time",
-    "picture": "without a picture of the kind",
-    "without": "have an entity that the rule excludes",
-    "differ": "without another that differs in its entities",
-    "cap": "whose scores are all above the cap",
-    "floor": "whose scores are all below the floor",
-    "used_up": "whose pictures are used up",
-    "closed": "not in a closed set",
-    "balance": "left out for balance",
-}
 
 
 def generate(
@@ -273,7 +256,9 @@ def _check_vector_names(given: Mapping[str, Any], recipe: Recipe) -> None:
     for name in given:
         hint = did_you_mean(name, [each for each in needed if each not in given], 0.8)
         if hint and name not in needed and name not in EMBEDDINGS:
-            message = f"No method needs the vectors {short_repr(name)}.{hint} Correct the name, or choose one less alike."
+            message = (
+                f"No method needs the vectors {short_repr(name)}.{hint} Correct the name, or choose one less alike."
+            )
             raise ConfigError(message)
 
 
@@ -603,7 +588,9 @@ def _no_matches(recipe: Recipe, split: str, done: Mapping[str, pa.Table]) -> Con
     empty = [name for name, table in done.items() if not len(table)]
     why = "; ".join(f"{name}: {_explain(done[name])}" for name in empty)
     if len(empty) == len(done):
-        message = f"No caption of {split} is matched ({why}). Change the rule, or give {split} a larger share in splits."
+        message = (
+            f"No caption of {split} is matched ({why}). Change the rule, or give {split} a larger share in splits."
+        )
         return ConfigError(message)
     few = f"and there are none of some ({why})" if empty else "and their captions are the same few"
     message = f"{split}: merge={recipe.merge!r} takes as many matches of each method, {few}. Leave merge out, "
@@ -613,6 +600,6 @@ def _no_matches(recipe: Recipe, split: str, done: Mapping[str, pa.Table]) -> Con
 def _explain(table: pa.Table) -> str:
     counts = json.loads(table.schema.metadata[b"counts"])
     reasons = [
-        f"{count:,} {_WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
+        f"{count:,} {WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
     ]
     return ", ".join(reasons) or "no caption"

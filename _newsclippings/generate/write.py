@@ -36,6 +36,22 @@ RECIPE: Final = "recipe.toml"
 README: Final = "README.md"
 ROUNDS: Final = "rounds"  # results of parts while it runs
 PLAN: Final = "plan.json"
+WORDS: Final = {  # why captions have no picture: reason -> what follows their number
+    "pool": "without another picture",
+    "share": "share no entity with another",
+    "same": "without another of the same kind",
+    "other": "without another of another kind",
+    "gap": "without another that is far enough in time",
+    "within": "without another that is near enough in time",
+    "picture": "without a picture of the kind",
+    "without": "have an entity that the rule excludes",
+    "differ": "without another that differs in its entities",
+    "cap": "whose scores are all above the cap",
+    "floor": "whose scores are all below the floor",
+    "used_up": "whose pictures are used up",
+    "closed": "not in a closed set",
+    "balance": "left out for balance",
+}
 COMMAND: Final = "generate"
 _TEMPORARY = r"(\.\d+-[0-9a-f]{8}\.tmp)?"
 _NAMES = (
@@ -246,10 +262,10 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     lines = []
     for split, facts in manifest["splits"].items():
         for name, counts in facts["methods"].items():
-            why = ", ".join(f"{reason} {count:,}" for reason, count in counts["unfilled"].items()) or "-"
-            left = ", ".join(f"{reason} {count:,}" for reason, count in counts["left_out"].items()) or "-"
+            unfilled = ", ".join(f"{count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items()) or "-"
+            left = ", ".join(f"{count:,} with {why}" for why, count in counts["left_out"].items()) or "-"
             numbers = [f"{counts[key]:,}" for key in ("captions", "filled", "pairs")]
-            lines.append(" | ".join([split, f"`{name}`", *numbers, why, left]))
+            lines.append(" | ".join([split, f"`{name}`", *numbers, unfilled, left]))
     vectors = "".join(
         f"- vectors `{name}` of {each['of']}: {each['ids']:,} ids, {each['width']:,} numbers each\n"
         for name, each in made_of["vectors"].items()
@@ -283,7 +299,7 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 - entities: {entities}
 {vectors}- pictures count as copies of each other by: {printable(compared)}
 
-| split | method | captions | matched | pairs here | not matched, by reason | left out |
+| split | method | captions | matched | pairs here | not matched | left out |
 |---|---|---:|---:|---:|---|---|
 {rows}
 

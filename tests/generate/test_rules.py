@@ -160,6 +160,7 @@ def test_recipes_by_hand() -> None:
     with pytest.raises(ConfigError, match="has no method"):
         Recipe("mine", ())
     for wrong in ("person", ["person"], METHODS["person"], None):
-        with pytest.raises(ConfigError, match="recipe mine: methods=.*; expected a list of Method"):
+        with pytest.raises(ConfigError, match=r"recipe mine: methods=.*; expected a list of Method"):
             Recipe("mine", wrong)  # type: ignore[arg-type]
     assert Recipe("mine", (METHODS["person"],)).merge is None
+    assert Recipe("mine", [METHODS["person"]]) == Recipe("mine", (METHODS["person"],))
