@@ -130,4 +130,5 @@ def test_the_page_and_the_count_of_the_demo(demo: Demo) -> None:
     said = f"Of {pairs} pairs, the vectors of captions are nearer to the true picture in {preferred}."
     assert said in demo.printed
     page = (demo.folder / "generated/examples.html").read_text(encoding="utf-8")
-    assert page.count('"config":"sample"') == pairs
+    for each in ('"config":"sample"', '"falsified":0', '"falsified":1'):
+        assert page.count(each) == pairs
