@@ -13,6 +13,7 @@ from _newsclippings.folder import (
     BUILDING,
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_BESIDE,
     LEFTOVERS,
     MANIFEST,
@@ -23,6 +24,7 @@ from _newsclippings.folder import (
     Manifest,
     ShardEntry,
     croissant_text,
+    eval_text,
     find_configs,
     is_chart,
     is_hidden,
@@ -196,7 +198,7 @@ def _check_beside(report: Report, built: BuiltFolder) -> None:
     with report.collecting(str(root)), refuse_foreign_content(root):
         _check_card(report, built, charts, sums_differ=len(report.invalid) > faults)
     with report.collecting(str(root)), refuse_foreign_content(root):
-        _check_croissant(report, built)
+        _check_metadata(report, built)
 
 
 def _check_names(report: Report, built: BuiltFolder) -> None:
@@ -249,11 +251,17 @@ def _check_charts(report: Report, built: BuiltFolder, charts: list[Place]) -> No
         report.note_fault(False, place, f"{place} was not written by `newsclippings stats`. Remove it.")
 
 
-def _check_croissant(report: Report, built: BuiltFolder) -> None:
-    file = built.root / CROISSANT
-    if file.is_file() and not has_content(file, croissant_text(built).encode()):
-        message = f"{file} does not describe this folder. Run `newsclippings croissant {built.root}`."
-        report.note_fault(False, str(file), message)
+def _check_metadata(report: Report, built: BuiltFolder) -> None:
+    """Compare files that only some folders have with what is in the folder."""
+    folder = built.root
+    for name, text, command in (
+        (CROISSANT, croissant_text, f"croissant {folder}"),
+        (EVAL, eval_text, f"card --benchmark {folder}"),
+    ):
+        file = folder / name
+        if file.is_file() and not has_content(file, text(built).encode()):
+            message = f"{file} does not describe this folder. Run `newsclippings {command}`."
+            report.note_fault(False, str(file), message)
 
 
 def _note_leftover(report: Report, place: Place) -> None:

@@ -43,6 +43,12 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
 )
 @click.option("--model", help="Make the vectors of this model first, as `newsclippings embed` does; kept below --out.")
 @click.option(
+    "--evidence",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="For muse, with --model: the web evidence that the authors of CCN give out. Its vectors are made, too.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(),
     envvar="NEWSCLIPPINGS_DATA_DIR",
@@ -85,6 +91,7 @@ def benchmark(
       newsclippings benchmark --list
       newsclippings benchmark clip-cosine --data-dir data --vectors image=vectors/pictures,text=vectors/captions
     """
+    from _newsclippings.storage import report_full_disk
     from _newsclippings.suite import benchmark as run_baseline
     from _newsclippings.suite import describe_baselines
 
@@ -95,7 +102,8 @@ def benchmark(
         message = "Name a baseline, or pass --list."
         raise click.UsageError(message)
     places = [*visual_news] or None
-    found = run_baseline(name, visual_news=places, out=out, train_flags=flags, **options)
+    with report_full_disk(out, "choose a folder on a larger disk"):
+        found = run_baseline(name, visual_news=places, out=out, train_flags=flags, **options)
     for note in found.notes:
         click.echo(printable(note), err=True)
     if form == "json":

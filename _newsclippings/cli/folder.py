@@ -103,24 +103,35 @@ def build(
 @click.argument("folder", type=PlacePath(exists=True, file_okay=False), default="newsclippings")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the card is not what it should be.")
 @click.option("--name", help="By which it is loaded, for the card's examples. Unset: as before, or the folder's own.")
+@click.option(
+    "--benchmark", is_flag=True, help="Write eval.yaml, too, by which the Hub takes the repository for a benchmark."
+)
 @FORMAT
 @errors_in_a_line
-def card(folder: Place, check: bool, name: str | None, form: str) -> None:
+def card(folder: Place, check: bool, name: str | None, benchmark: bool, form: str) -> None:
     """Write README.md, dataset_infos.json and SHA256SUMS of FOLDER, a built one, from what is in it.
+
+    With --benchmark, a task of eval.yaml is the test split of a config. The Hub shows results of models there after it
+    has put the repository on its list (https://huggingface.co/docs/hub/eval-results).
 
     \b
     Example:
       newsclippings card newsclippings --check
       newsclippings card newsclippings --name me/news-clippings
     """
-    from _newsclippings.folder import BuiltFolder, stale_files, write_card
+    from _newsclippings.folder import BuiltFolder, stale_files, write_card, write_eval
 
+    if check and benchmark:
+        message = "--check writes nothing, and --benchmark writes a file: use only one of them."
+        raise click.UsageError(message)
     if name == "":
         message = "--name '': expected a folder or a repository, found nothing. Leave it out, or name one."
         raise click.UsageError(message)
     built = BuiltFolder.open(folder)
     if not check:
         write_card(built, name)
+        if benchmark:
+            write_eval(built)
     elif stale := stale_files(built, built.find_charts(), name):
         message = f"{stale[0]} is not what `newsclippings card {folder}` writes. Run that."
         raise click.ClickException(message)
@@ -215,8 +226,10 @@ def stats(folder: Place, plot: Place | None, form: str) -> None:
 @click.option(
     "--revision", help="Branch to upload to. Unset: main, which alone is tagged with the version of the data."
 )
-@click.option("--with-images", is_flag=True, help="Upload pictures and articles, too.")
-@click.option("--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures and articles on.")
+@click.option("--with-images", is_flag=True, help="Upload pictures, articles and web evidence, too.")
+@click.option(
+    "--i-have-the-rights", "rights", is_flag=True, help="Say that you may pass pictures, articles and web evidence on."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be uploaded, and upload nothing.")
 @FORMAT
 @errors_in_a_line
@@ -236,8 +249,8 @@ def push(
     FOLDER may also be one of vectors that `newsclippings embed` wrote. Then --embeddings
     vitl=hf://datasets/REPO_ID reads it.
 
-    Pictures and articles of VisualNews are left out, unless you say that you may pass them on. Interrupt it when you
-    like: the same command goes on from there.
+    Pictures and articles of VisualNews and web evidence of CCN are left out, unless you say that you may pass them on.
+    Interrupt it when you like: the same command goes on from there.
 
     \b
     Example:
@@ -251,8 +264,13 @@ def push(
         result["left_out"] = [*upload.left_out]
         if upload.left_out:
             click.echo(
-                f"Left out: {' and '.join(upload.left_out)} of VisualNews. Readers add their own pictures by "
-                "newsclippings.join_images. To upload all, pass --with-images and --i-have-the-rights.",
+                f"Left out: {upload.described_left_out}. "
+                + (
+                    "Readers add their own pictures by newsclippings.join_images. "
+                    if "pictures" in upload.left_out
+                    else ""
+                )
+                + "To upload all, pass --with-images and --i-have-the-rights.",
                 err=True,
             )
         if form == "text":

@@ -76,7 +76,7 @@ def overlap(file: str, out: Path | None, form: str, **fields: Any) -> None:
     """
     from _newsclippings.config import Request
     from _newsclippings.inputs import find_inputs
-    from _newsclippings.storage import OVERLAP, Access, check_not_input, report_full_disk, write_text
+    from _newsclippings.storage import OVERLAP, Access, check_not_input, check_output, report_full_disk, write_text
     from _newsclippings.suite import find_overlap
 
     if out is not None:
@@ -84,6 +84,7 @@ def overlap(file: str, out: Path | None, form: str, **fields: Any) -> None:
             name: fields[name] for name in ("data_dir", "visual_news", "visual_news_index", "links", "links_root")
         }
         access = Access(fields["storage_options"])
+        check_output(out, OVERLAP)
         check_not_input(out, [file, *find_inputs(Request(fields["config"], **places), access=access).list_places()])
     found = find_overlap(file, **fields)
     for note in found.notes:

@@ -3,18 +3,27 @@
 from _newsclippings.embed.encoder import Encoder
 from _newsclippings.embed.encoders import open_encoder
 from _newsclippings.embed.entity_models import EntityModel
-from _newsclippings.embed.make import EmbedReport, embed
+from _newsclippings.embed.folder import check_folder
+from _newsclippings.embed.items import Items
+from _newsclippings.embed.make import EmbedReport, embed, embed_source
 from _newsclippings.embed.make_entities import EntitiesCheck, EntitiesReport, entities, verify_entities
+from _newsclippings.embed.parts import VECTORS
+from _newsclippings.embed.source import Source
 from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
 __all__ = [
+    "VECTORS",
     "EmbedReport",
     "Encoder",
     "EntitiesCheck",
     "EntitiesReport",
     "EntityModel",
+    "Items",
+    "Source",
     "VectorsReport",
+    "check_folder",
     "embed",
+    "embed_source",
     "entities",
     "open_encoder",
     "verify_entities",

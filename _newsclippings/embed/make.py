@@ -149,7 +149,44 @@ def embed(
     check_not_input(path, list_read(inputs, ids))
     check_folder(path, VECTORS)
     source = Source.open(of, ids, inputs, cache, whole=missing == "error")
-    items = source.items
+    return embed_source(
+        path, model, source, dtype, part_size, augment, device, missing, engine=engine, number=number, ranks=ranks
+    )
+
+
+def embed_source(
+    path: Path,
+    model: str | Encoder,
+    source: Source,
+    dtype: str = "float32",
+    part_size: int = PART_SIZE,
+    augment: str | None = None,
+    device: str | None = None,
+    missing: str = "null",
+    *,
+    engine: str | None = None,
+    number: int = 0,
+    ranks: int = 1,
+) -> EmbedReport:
+    """Encode items that are found; the arguments are those of `embed`.
+
+    Args:
+        path: the folder to write.
+        model: what makes the vectors.
+        source: the items.
+        dtype: how numbers are stored.
+        part_size: ids of a part.
+        augment: what changes each item.
+        device: of the model.
+        missing: what to do about items that cannot be read.
+        engine: `"ray"`, or None.
+        number: of this process.
+        ranks: how many processes there are.
+
+    Raises:
+        NewsCLIPpingsError: as `embed`.
+    """
+    items, of = source.items, source.items.of
     start_tally = functools.partial(Tally, items, len(items.ids) if missing == "null" else None)
     start_tally().add({NO_RECORD: items.ids[items.rows < 0].tolist()})  # before anything is written
     make = functools.partial(make_encoder, model, of, augment)
@@ -180,8 +217,8 @@ def embed(
             bar = stack.enter_context(
                 progress_bar(number != 0, desc=f"Encoding {of}", unit=f" {of}", **counts)  # one bar for all ranks
             )
-            if engine == RAY:
-                opening = (source.pictures, source.open_pictures)
+            if engine == RAY and source.of_corpus is not None:
+                opening = source.of_corpus
                 parts = ray_pipeline.encode_parts_with_ray(items, *opening, make, encoder, todo, part_size, bar.update)
             else:
                 parts = encode_parts(items, reader, encoder, todo, part_size, bar.update)

@@ -1,15 +1,25 @@
 """Read items of the corpus, and decode pictures at the size that an encoder needs."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
 
 from _newsclippings.embed.items import Items
 from _newsclippings.errors import BadFileError, NewsCLIPpingsError
-from _newsclippings.pictures import PictureSources, decode, is_cut_by_zeros
+from _newsclippings.pictures import Pictures as PicturesOfPaths
+from _newsclippings.pictures import decode, is_cut_by_zeros
 from _newsclippings.tables import Int32s, as_array
 
 NO_RECORD, MISSING, LINK = "no record", "missing or empty", "unusable link"
 CUT, BROKEN, TOO_LARGE = "ends in zeros", "does not decode", "too large"
 ANY_SIDE = 1 << 16  # a side that no picture of at most 64 million pixels is decoded smaller for
+
+
+class Pictures(Protocol):
+    """What opens pictures: the sources of a corpus, or a folder."""
+
+    def open(self, paths: pa.Array) -> PicturesOfPaths:
+        """Return the pictures at some paths (Arrow string)."""
 
 
 class Unread(NamedTuple):
@@ -21,7 +31,7 @@ class Unread(NamedTuple):
 class Reader:
     """Reads items. It may be called in threads."""
 
-    def __init__(self, items: Items, sources: PictureSources | None, side: int | None) -> None:
+    def __init__(self, items: Items, sources: Pictures | None, side: int | None) -> None:
         """Look for nothing yet.
 
         Args:

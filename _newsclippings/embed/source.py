@@ -10,6 +10,7 @@ from typing import Any
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.corpus import Corpus
 from _newsclippings.embed.items import Items, find_items
+from _newsclippings.embed.reader import Pictures
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import DEFAULT_CONFIG
 from _newsclippings.inputs import Inputs
@@ -73,13 +74,13 @@ class Source:
 
     Attributes:
         items: the items.
-        pictures: None for captions.
-        open_pictures: opens `pictures` in another process.
+        pictures: opens pictures; None for captions.
+        of_corpus: the same, if they are those of the corpus, and what opens them in another process: Ray needs it.
     """
 
     items: Items
-    pictures: PictureSources | None
-    open_pictures: Callable[[], PictureSources]
+    pictures: Pictures | None
+    of_corpus: tuple[PictureSources | None, Callable[[], PictureSources]] | None = None
 
     @classmethod
     def open(
@@ -105,4 +106,5 @@ class Source:
             for tar in sources.tars:
                 tar.index  # noqa: B018 # before anything else is in memory: making one takes a lot
         corpus = Corpus(inputs, sources.archives, bool(archives), metadata=False, articles=False, cache=cache)
-        return cls(find_items(of, ids, inputs, corpus), sources if wants_pictures else None, open_pictures)
+        pictures = sources if wants_pictures else None
+        return cls(find_items(of, ids, inputs, corpus), pictures, (pictures, open_pictures))

@@ -12,6 +12,7 @@ from _newsclippings.evaluate.evaluation import (
     read_answers,
     summarise,
 )
+from _newsclippings.evaluate.hub_result import HUB_RESULT, HUB_RESULT_MARKS, format_hub_result, official_revision
 from _newsclippings.evaluate.intervals import Measured, measure
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
@@ -20,6 +21,8 @@ from _newsclippings.evaluate.truth import Truth, load_truth, make_truth
 
 __all__ = [
     "FORMS",
+    "HUB_RESULT",
+    "HUB_RESULT_MARKS",
     "MEASURES",
     "Evaluation",
     "Measured",
@@ -34,10 +37,12 @@ __all__ = [
     "draw_evaluation",
     "evaluate",
     "evaluate_truth",
+    "format_hub_result",
     "list_plots",
     "load_truth",
     "make_truth",
     "measure",
+    "official_revision",
     "read_answers",
     "require_matplotlib",
     "summarise",

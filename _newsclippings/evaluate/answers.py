@@ -117,7 +117,10 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
     ]
     problems = [problem for problem in problems if problem]
     if problems and not partial:
-        do = f"Correct the file, or pass {option('partial', True)} to count missing and empty rows as wrong."
+        do = (
+            f"Correct the file, or pass {option('partial', True)}, which counts missing and empty rows as wrong, and "
+            "leaves out unknown ones and all but the first of doubled ones."
+        )
         raise BadFileError(f"{predictions.name}: {'; '.join(problems)}. {do}")
     counts = {
         "expected": expected,
@@ -255,7 +258,10 @@ def _check_answers(answers: Answers) -> list[str]:
     odd = truth.index[which] % 2 == 1
     ordered = score[odd].min() > score[~odd].max() or score[odd].max() < score[~odd].min()
     if truth.pairs is None and ordered:
-        notes.append("The scores follow the parity of the row's index exactly. Does the model see the index?")
+        notes.append(
+            "The scores follow the parity of the row's index exactly, as those of a model that sees the index, or that "
+            "makes no mistake."
+        )
     similarity, own = truth.similarity[which][falsified], score[falsified]
     if (
         np.isfinite(similarity).all()

@@ -102,9 +102,9 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
     if not places:
         raise bad_file(name, "rows", "none", _DO)
     if not (("index" in columns or {"id", "image_id"} <= {*columns}) and {*ANSWERS} & {*columns}):
-        found = ", ".join(printable(str(column)[:40]) for column in list(columns)[:10])
+        found = ", ".join(printable(str(column)[:40]) or "''" for column in list(columns)[:10])
         hint = "".join(did_you_mean(str(column), ANSWERS) for column in list(columns)[:10] if column not in COLUMNS)
-        raise bad_file(name, "the columns that are needed", f"{found or 'none'}.{hint}".rstrip("."), _DO)
+        raise bad_file(name, "the columns that are needed", found or "none", f"{hint} {_DO}".strip())
     convert = _Converter(name, unit, places)
     predicted, label, abstained = (
         convert.labels(column, columns[column]) if column in columns else None
@@ -181,8 +181,13 @@ def _read_csv(data: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise bad_file(name, "text or Parquet", f"other bytes at byte {error.start}", _DO) from None
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+        expected = "text in UTF-8, or Parquet"
+        raise bad_file(name, expected, f"other bytes at byte {error.start}", "Save it as UTF-8.") from None
+    first = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in first else ","
+    if ";" in first and delimiter not in first:
+        do = "Write it with commas, and numbers with points."
+        raise bad_file(name, "values separated by commas or tabs", "semicolons", do)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(lines, [])
@@ -237,11 +242,13 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _values(column: pa.Array, name: str) -> list[Any]:
     """Return the values of a column; texts, which may be long, only if they are few."""
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     if not pa.types.is_dictionary(column.type):
         values: list[Any] = column.to_pylist()
         return values

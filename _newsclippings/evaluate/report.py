@@ -21,6 +21,9 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -149,13 +152,21 @@ def _format_text(lines: Sequence[str], tables: Sequence[Table]) -> str:
 
 
 def _format_markdown(lines: Sequence[str], tables: Sequence[Table]) -> str:
-    parts = [line for signature in lines for line in (f"`{signature}`", "")]
+    parts = [line for signature in lines for line in (_quote_markdown(signature), "")]
     for title, header, rows in tables:
-        parts += [*([title.replace("|", "\\|"), ""] if title else [])]
+        parts += [*([_escape_markdown(title), ""] if title else [])]
         ruler = ["---", *["---:"] * (len(header) - 1)]
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, ruler, *rows)]
+        cells = [[*map(_escape_markdown, row)] for row in (header, ruler, *rows)]
         parts += [*(f"| {' | '.join(row)} |" for row in cells), ""]
     return "\n".join(parts).rstrip("\n")
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"[|<*`$]|\\(?=[!-/:-@[-`{-~])", r"\\\g<0>", text)
+
+
+def _quote_markdown(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _format_html(lines: Sequence[str], tables: Sequence[Table]) -> str:
@@ -174,7 +185,7 @@ def _format_latex(lines: Sequence[str], tables: Sequence[Table]) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    return re.sub(r"[&%$#_{}~^\\]", lambda match: _LATEX[match[0]], text)
+    return re.sub(r"[&%$#_{}~^\\<>|]", lambda match: _LATEX[match[0]], text)
 
 
 def _format_csv(systems: Sequence[System], comparisons: Comparisons, group: Group) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import LABELS
+from _newsclippings.storage import has_surrogates
 from _newsclippings.text import option, short_repr
 
 CAPTION: Final = "{caption}"  # in a prompt, the place of the caption
@@ -17,10 +18,13 @@ def check_prompt(prompt: str) -> str:
     """Return a prompt of the user.
 
     Raises:
-        ConfigError: it has no place for the caption.
+        ConfigError: it has no place for the caption, or is not a text that can be written.
     """
     if not isinstance(prompt, str) or CAPTION not in prompt:
         message = f"{option('prompt')} {short_repr(prompt)} has no {CAPTION}, the place of the caption. Put it in."
+        raise ConfigError(message)
+    if has_surrogates(prompt):
+        message = f"{option('prompt')} {short_repr(prompt)} has characters that UTF-8 cannot encode. Type it again."
         raise ConfigError(message)
     return prompt
 

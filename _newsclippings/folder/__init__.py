@@ -27,6 +27,7 @@ from _newsclippings.folder.card import (
     write_card,
 )
 from _newsclippings.folder.croissant import BESIDE, CROISSANT, croissant_text, write_croissant
+from _newsclippings.folder.hub_benchmark import EVAL, eval_text, write_eval
 from _newsclippings.folder.infos import dataset_infos_text, is_current
 from _newsclippings.folder.manifest import AGAIN, MANIFEST, Manifest, ShardEntry, SplitEntry
 from _newsclippings.folder.reading import list_pairs, stream_built_rows
@@ -41,6 +42,7 @@ __all__ = [
     "BUILDING",
     "CHARTS_FOLDER",
     "CROISSANT",
+    "EVAL",
     "LARGEST_BESIDE",
     "LARGEST_CARD",
     "LEFTOVERS",
@@ -62,6 +64,7 @@ __all__ = [
     "check_card",
     "croissant_text",
     "dataset_infos_text",
+    "eval_text",
     "find_configs",
     "is_chart",
     "is_current",
@@ -77,5 +80,6 @@ __all__ = [
     "stream_built_rows",
     "write_card",
     "write_croissant",
+    "write_eval",
     "write_thin",
 ]

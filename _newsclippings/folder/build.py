@@ -16,6 +16,7 @@ from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, IMAGE_COLUMNS, NAME, S
 from _newsclippings.folder.built_folder import BuiltFolder, is_hidden, refuse_foreign_content, sha256_of
 from _newsclippings.folder.card import MAKERS, PAIRS_FILE, write_card
 from _newsclippings.folder.croissant import BESIDE, CROISSANT
+from _newsclippings.folder.hub_benchmark import EVAL
 from _newsclippings.folder.manifest import MANIFEST
 from _newsclippings.folder.splits import SharedPictures, rows_of
 from _newsclippings.folder.writer import (
@@ -244,7 +245,7 @@ def _open_own_folder(out: Place, layouts: Mapping[str, str]) -> BuiltFolder:
 def _refuse_foreign_files(folder: BuiltFolder, configs: list[str]) -> None:
     """Raise `ConfigError` if something that no build wrote is in the place of a config or of a file beside them."""
     out = folder.root
-    makers = {**MAKERS, CROISSANT: outputs.CROISSANT}
+    makers = {**MAKERS, CROISSANT: outputs.CROISSANT, EVAL: outputs.EVAL}
     foreign = [out / name for name, maker in makers.items() if (out / name).exists() and not maker.wrote(out / name)]
     foreign += [out / PAIRS_FILE] if (out / PAIRS_FILE).exists() and not _drew_pairs(folder) else []
     foreign += [out / "newsclippings.py"] if (out / "newsclippings.py").exists() else []  # nothing would load beside it

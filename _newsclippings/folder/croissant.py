@@ -8,12 +8,13 @@ from typing import Any
 from _newsclippings.facts import CITATION, COLUMNS, DESCRIPTION, EMBEDDINGS, HOMEPAGE, LICENSE, TEXTS
 from _newsclippings.folder.built_folder import SUMS, BuiltFolder
 from _newsclippings.folder.card import PAIRS_FILE, README, TAGS
+from _newsclippings.folder.hub_benchmark import EVAL
 from _newsclippings.folder.manifest import Manifest, ShardEntry
 from _newsclippings.storage import Place, outputs, write_text
 from _newsclippings.text import format_json
 
 CROISSANT = "croissant.json"
-BESIDE = (README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT)  # files beside the configs of a folder
+BESIDE = (README, "dataset_infos.json", PAIRS_FILE, SUMS, CROISSANT, EVAL)  # files beside the configs of a folder
 PARQUET = "application/x-parquet"
 PUBLISHED = "2021-11-07"  # first day of EMNLP 2021
 AUTHORS = ("Grace Luo", "Trevor Darrell", "Anna Rohrbach")  # of the matches

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from _newsclippings.folder import (
     ALL_CONFIGS,
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_BESIDE,
     MANIFEST,
     PAIRS_FILE,
@@ -25,6 +26,7 @@ from _newsclippings.folder import (
     card_texts,
     check_card,
     croissant_text,
+    eval_text,
     find_configs,
     other_content,
 )
@@ -32,7 +34,9 @@ from _newsclippings.storage import CARD, Maker, Place, PlainFile, changed_file
 from _newsclippings.text import printable
 from _newsclippings.vectors import PLAN, check_part, parse_plan, parse_sums
 
-RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles"}
+EVIDENCE = "web evidence"  # of CCN; all else that is restricted is of VisualNews
+# Column -> what it holds that is given out on request only
+RESTRICTED = {"image": "pictures", "article": "articles", "article_full": "original articles", "evidence": EVIDENCE}
 MAIN = "main"  # the branch that is loaded where none is named
 VECTORS_README = Maker("embed", (b"Written by `newsclippings embed`",))
 
@@ -59,6 +63,7 @@ BUILT = Kind(
         PAIRS_FILE,
         SUMS,
         CROISSANT,
+        EVAL,
         *(f"{folder}/*" for folder in (*ALL_CONFIGS, CHARTS_FOLDER)),
     ),
     AGAIN,
@@ -93,7 +98,7 @@ class Upload:
         kind: of the folder.
         repo_id: the repository.
         branch: the branch.
-        rights: whether the user has declared that pictures and articles may be passed on.
+        rights: whether the user has declared that pictures, articles and evidence may be passed on.
         texts: name -> content of the card's files, which name the repository and are not in the folder yet.
         contents: name -> content of the other small files, as they were read.
         data: name -> Parquet file.
@@ -124,6 +129,11 @@ class Upload:
         return sizes | {name: file.bytes for name, file in self.data.items()}
 
     @property
+    def described_left_out(self) -> str:
+        """`left_out` with its owners."""
+        return describe_restricted(self.left_out)
+
+    @property
     def sums(self) -> dict[str, str]:
         """Name -> SHA-256, as in SHA256SUMS."""
         text = self.texts[SUMS].encode() if SUMS in self.texts else self.contents[SUMS]
@@ -138,21 +148,22 @@ def plan_upload(
     Args:
         folder: the built folder.
         repo_id: the repository.
-        with_images: whether pictures and articles are to be uploaded, too.
+        with_images: whether pictures, articles and evidence are to be uploaded, too.
         have_the_rights: whether they may be.
         revision: branch to upload to. Default: main.
 
     Raises:
         BadFileError: a file is not what `newsclippings build` wrote.
-        ConfigError: there are pictures or articles, and the user has not declared that they may be passed on; or the
-            name of the repository or of the branch is not usable; or croissant.json describes other files.
+        ConfigError: there are pictures, articles or evidence, and the user has not declared that they may be passed
+            on; or the name of the repository or of the branch is not usable; or croissant.json or eval.yaml describes
+            other files.
     """
     check_target(repo_id, revision, folder.version)
     root, branch = folder.local_root, MAIN if revision is None else revision
     folder.require_shared_pictures()
     rights = with_images and have_the_rights
     if (restricted := list_restricted(folder)) and not rights:
-        message = f"{root} holds {' and '.join(restricted.values())} of VisualNews, which is given out on request only."
+        message = f"{root} holds {describe_restricted(restricted.values())}, which is given out on request only."
         raise ConfigError(message)
     charts = folder.find_charts()
     texts = card_texts(folder, charts, repo_id)
@@ -231,17 +242,25 @@ def check_target(repo_id: str, revision: str | None, version: str | None = None)
 
 
 def list_restricted(folder: BuiltFolder) -> dict[str, str]:
-    """List the columns of a folder that VisualNews gives out on request only: name -> what it holds."""
+    """List the columns of a folder that are given out on request only: name -> what it holds."""
     columns = {column for manifest in folder.manifests.values() for column in manifest.features}
     return {column: what for column, what in RESTRICTED.items() if column in columns}
 
 
+def describe_restricted(words: Collection[str]) -> str:
+    """Join values of `RESTRICTED`, and name their owners."""
+    of_visual_news = " and ".join(word for word in words if word != EVIDENCE)
+    parts = [f"{of_visual_news} of VisualNews"] if of_visual_news else []
+    return " and ".join([*parts, *([f"{EVIDENCE} of CCN"] if EVIDENCE in words else [])])
+
+
 def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[str, bytes]:
-    """Read the small files besides the card, and check them: by the sums, and croissant.json by the manifests.
+    """Read the small files besides the card, and check them: by the sums, or their texts by the manifests.
 
     The manifests are read again, without following links: what is uploaded are the bytes that are checked here.
     """
-    beside = (PAIRS_FILE, CROISSANT) if folder.has_pictures else (CROISSANT,)  # a drawing needs rights, too
+    texts = {CROISSANT: (croissant_text, "croissant"), EVAL: (eval_text, "card --benchmark")}
+    beside = (*([PAIRS_FILE] if folder.has_pictures else []), *texts)  # a drawing needs rights, too
     names = [name for name in beside if os.path.lexists(folder.local_root / name)]
     names += [f"{CHARTS_FOLDER}/{file.name}" for file in charts]
     names += [f"{config}/{MANIFEST}" for config in folder.manifests]
@@ -250,12 +269,12 @@ def _read_contents(folder: BuiltFolder, charts: list[Place], sums: str) -> dict[
         with contextlib.closing(PlainFile(folder.local_root, name)) as file:
             contents[name] = file.read(LARGEST_BESIDE)
         place, digest = folder.root / name, hashlib.sha256(contents[name]).hexdigest()
-        if name != CROISSANT and f"{digest}  {name}" not in sums.splitlines():
+        if name not in texts and f"{digest}  {name}" not in sums.splitlines():
             raise changed_file(place)
-        if name == CROISSANT and contents[name] != croissant_text(folder).encode():
+        if name in texts and contents[name] != texts[name][0](folder).encode():
             message = (
-                f"{place}: expected the metadata of the present files, found others. Run `newsclippings croissant "
-                f"{folder.root}`, or remove the file."
+                f"{place}: expected the metadata of the present files, found others. Run `newsclippings "
+                f"{texts[name][1]} {folder.root}`, or remove the file."
             )
             raise ConfigError(message)
     return contents

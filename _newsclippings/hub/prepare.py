@@ -1,4 +1,4 @@
-"""What of a folder is uploaded: all of it, or, without the right to publish them, no pictures and articles."""
+"""What of a folder is uploaded: all of it, or, without the right to publish them, none of what is restricted."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from _newsclippings.config import unused_option
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import SHARED_PICTURES
-from _newsclippings.folder import BuiltFolder, write_thin
+from _newsclippings.folder import EVAL, BuiltFolder, write_eval, write_thin
 from _newsclippings.hub.plan import (
     Upload,
     check_target,
@@ -26,8 +26,8 @@ def prepare_upload(
 ) -> Iterator[Upload]:
     """Yield the files of a built folder, or of a folder of vectors, to upload; see `plan_upload` and `plan_vectors`.
 
-    Pictures and articles are left out unless the user has declared the right to pass them on: the rest is written to a
-    temporary folder, and planned and uploaded from there. The built folder is not changed then.
+    Pictures, articles and web evidence are left out unless the user has declared the right to pass them on: the rest is
+    written to a temporary folder, and planned and uploaded from there. The built folder is not changed then.
 
     Raises:
         BadFileError, ConfigError, DataNotFoundError: as those; or nothing would be left, or an option has no effect.
@@ -53,5 +53,7 @@ def prepare_upload(
         raise ConfigError(message)
     with tempfile.TemporaryDirectory(prefix="newsclippings-") as temporary:
         thin = write_thin(folder, columns, Path(temporary))
+        if (root / EVAL).exists():
+            write_eval(thin)
         upload = plan_upload(thin, repo_id, with_images=False, have_the_rights=False, revision=revision)
         yield replace(upload, left_out=tuple(columns.values()))

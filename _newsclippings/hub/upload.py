@@ -13,6 +13,7 @@ from _newsclippings.errors import ConfigError, HubError, NewsCLIPpingsError
 from _newsclippings.folder import (
     CHARTS_FOLDER,
     CROISSANT,
+    EVAL,
     LARGEST_CARD,
     MAKERS,
     MANIFEST,
@@ -46,10 +47,11 @@ OLD_FILES = [
     PAIRS_FILE,
     f"{CHARTS_FOLDER}/*",
     CROISSANT,
+    EVAL,
 ]  # that an earlier push may leave
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
 # Files that describe the data, without pictures or articles
-TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
+TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, EVAL, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
 _MANIFEST = re.compile(rf"[a-z][a-z0-9_]{{0,62}}/{re.escape(MANIFEST)}")
 
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from _newsclippings.config import bad_value
-from _newsclippings.errors import DataNotFoundError, bad_file
+from _newsclippings.errors import ConfigError, DataNotFoundError, bad_file
 from _newsclippings.evaluate import Evaluation, Source, Threshold, Truth, evaluate_truth, load_truth
 from _newsclippings.facts import DEFAULT_CONFIG, LABELS, TEST_SETS
 from _newsclippings.pictures import FolderPictures
-from _newsclippings.storage import DECODER, describe_json_error, has_surrogates, read_file
+from _newsclippings.storage import DECODER, describe_json_error, has_surrogates, is_url, read_file
 from _newsclippings.suite.compare import check_path
 from _newsclippings.tables import Int64s, array_of
-from _newsclippings.text import short_repr
+from _newsclippings.text import printable, short_repr, without_secrets
 
 if TYPE_CHECKING:
     import datasets
@@ -111,6 +111,9 @@ def load_test_set(name: str, location: str | os.PathLike[str]) -> OtherSet:
     """
     if not isinstance(name, str) or name not in TEST_SETS:
         raise bad_value("on", name, TEST_SETS)
+    if is_url(os.fspath(location)):
+        message = f"{printable(without_secrets(os.fspath(location)))} is a URL; expected a local folder. Copy it here."
+        raise ConfigError(message)
     place, layout = os.path.abspath(os.path.expanduser(os.fspath(location))), LAYOUTS[name]
     places = [place] if os.path.isfile(place) else [os.path.join(place, file) for file in layout.files]
     file = next((each for each in places if os.path.isfile(each)), None)
@@ -310,8 +313,9 @@ def _check(place: str, row: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _read_objects(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name of each object of a JSON list, for messages, and the object."""
+    data = read_file(file, MOST)
     try:
-        values = DECODER.decode(read_file(file, MOST).decode())
+        values = DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise bad_file(file, "a JSON list of objects", describe_json_error(error), _DO) from None
     if not isinstance(values, list):
@@ -328,6 +332,8 @@ def _read_csv(file: str, names: Sequence[str]) -> Iterator[tuple[str, dict[str, 
         lines = csv.DictReader(io.StringIO(read_file(file, MOST).decode("utf-8-sig"), newline=""), strict=True)
         if missing := [name for name in names if name not in (lines.fieldnames or ())]:
             raise bad_file(file, f"a column {missing[0]}", ", ".join(lines.fieldnames or ["none"])[:200], _DO)
+        if len({*(lines.fieldnames or ())}) < len(lines.fieldnames or ()):
+            raise bad_file(file, "different names of columns", "one twice", _DO)
         for line in lines:
             place = f"{file}: line {lines.line_num}"
             values = {name: line[name] for name in names}

@@ -12,14 +12,17 @@ from _newsclippings.config import Request, bad_value, check_locations, check_pat
 from _newsclippings.embed import embed
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.evaluate import FORMS, load_truth
-from _newsclippings.facts import CONFIGS, NAME, SPLITS
+from _newsclippings.evidence import find_evidence
+from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
-from _newsclippings.storage import Maker, cache_folder, check_not_input, local_copy, write_text
+from _newsclippings.storage import Maker, cache_folder, check_not_input, check_output, local_copy, write_text
 from _newsclippings.suite.baseline import Baseline, Line
+from _newsclippings.suite.ccn_clip import CCN_CLIP
 from _newsclippings.suite.clip_cosine import CLIP_COSINE
 from _newsclippings.suite.clip_finetune import CLIP_FINETUNE
 from _newsclippings.suite.cross_outlet import CROSS_OUTLET
+from _newsclippings.suite.evidence_vectors import make_evidence
 from _newsclippings.suite.muse import MUSE
 from _newsclippings.suite.networks import require_sklearn
 from _newsclippings.suite.priors import PRIORS
@@ -29,8 +32,11 @@ from _newsclippings.suite.run import Run
 from _newsclippings.tables import unique_ids
 from _newsclippings.text import option, without_secrets
 
-BASELINES: Final = {each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, MUSE, CROSS_OUTLET, CLIP_FINETUNE)}
+BASELINES: Final = {
+    each.name: each for each in (PRIORS, CLIP_COSINE, PROBE, CCN_CLIP, MUSE, CROSS_OUTLET, CLIP_FINETUNE)
+}
 SIDES: Final = {"image": "pictures", "text": "captions"}
+RESULTS_FILE: Final = "results.json"
 RESULTS: Final = Maker("benchmark", (b'{\n "baseline": "', b'"lines": [', b'"verdict": '))
 _COLUMNS: Final = ("method", "measure", "published", "ours", "95 % interval", "sd", "seeds", "verdict")
 
@@ -89,7 +95,7 @@ def benchmark(
     data_dir: str | os.PathLike[str] | None = None,
     visual_news: Any = None,
     out: str | os.PathLike[str] = "benchmark",
-    evidence: Evidence | None = None,
+    evidence: Evidence | str | os.PathLike[str] | None = None,
     train_flags: Sequence[str] = (),
 ) -> Benchmark:
     """Run a baseline: check the inputs, train, select on validation, test once, and compare with what was published.
@@ -107,9 +113,11 @@ def benchmark(
         data_dir: as in `NewsCLIPpingsConfig`.
         visual_news: as in `NewsCLIPpingsConfig`; for `model` and clip-finetune.
         out: the folder for predictions and results.json.
-        evidence: for muse: a function of the names of a config and a split that returns row numbers, int64 (M,), and
-            the vectors of their evidence, float32 (M, width): pictures, and texts. Zeros, or no row: no evidence. Both
-            rows of a pair may share evidence, but each has its own entry.
+        evidence: for muse: the folder of CCN (see the option `evidence` of a build), of which `model` makes the
+            vectors, too; of a row the nearest picture and text are used. Or a function of the names of a config and a
+            split that returns row numbers, int64 (M,), and the vectors of their evidence, float32 (M, width):
+            pictures, and texts. Zeros, or no row: no evidence. Both rows of a pair may share evidence, but each has
+            its own entry.
         train_flags: for clip-finetune: more flags of `newsclippings train`.
 
     Raises:
@@ -126,11 +134,19 @@ def benchmark(
     locations = {side: str(check_path("vectors", location)) for side, location in given.items()}
     sources = check_locations(visual_news)
     inputs = _find_inputs(configs, locations, place, sources)
+    check_output(folder / name / RESULTS_FILE, RESULTS)
+    web = None if evidence is None or callable(evidence) else str(check_path("evidence", evidence))
+    if web is not None:
+        find_evidence(web, [*SPLITS])
+        check_not_input(folder, [web])
     check_not_input(folder / name, [location for each in inputs for location in each.list_places()])
     _verify(inputs)
     if model is not None:
         locations = _make_vectors(model, configs, folder, place, sources)
         inputs = _find_inputs(configs[:1], locations, place, sources)
+    notes: list[str] = []
+    if web is not None and model is not None:
+        evidence, notes = make_evidence(web, model, locations, _vectors_of(model, folder), place)
     run = Run(
         baseline,
         configs,
@@ -140,13 +156,14 @@ def benchmark(
         locations,
         _name_models(inputs[0], locations),
         folder,
-        evidence,
+        evidence if callable(evidence) else None,
         list(train_flags),
+        notes,
     )
     lines = baseline.run(run)
     found = Benchmark(name, lines, [*dict.fromkeys(run.notes)])
     (folder / name).mkdir(parents=True, exist_ok=True)
-    write_text(folder / name / "results.json", json.dumps(found.as_dict(), indent=1) + "\n", RESULTS)
+    write_text(folder / name / RESULTS_FILE, json.dumps(found.as_dict(), indent=1) + "\n", RESULTS)
     return found
 
 
@@ -156,7 +173,7 @@ def _check_options(
     config: str | None,
     vectors: Mapping[str, Any],
     model: str | None,
-    evidence: Evidence | None,
+    evidence: object,
     train_flags: Sequence[str],
 ) -> None:
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
@@ -171,6 +188,13 @@ def _check_options(
         raise ConfigError(f"{baseline.name} reads pictures and captions, and no vectors. Leave them out.")
     if evidence is not None and baseline is not MUSE:
         raise ConfigError(f"{option('evidence')} has no effect on {baseline.name}: only muse reads evidence.")
+    if evidence is not None and not callable(evidence) and config not in (None, DEFAULT_CONFIG):
+        raise ConfigError(f"{option('evidence')} is for {DEFAULT_CONFIG}, and not for {config}. Leave one of them out.")
+    if evidence is not None and not callable(evidence) and model is None:
+        message = (
+            f"{option('evidence')} needs {option('model')}, which makes the vectors of rows and of their evidence."
+        )
+        raise ConfigError(message)
     if train_flags and baseline is not CLIP_FINETUNE:
         raise ConfigError(f"Flags of `newsclippings train` have no effect on {baseline.name}. Leave them out.")
     if baseline not in (CLIP_COSINE, CLIP_FINETUNE):
@@ -219,14 +243,18 @@ def _make_vectors(
     """Make the vectors of a model for both sides, or go on with those that are there."""
     truths = [load_truth(config, split, data_dir, groups=False) for config in configs for split in SPLITS]
     ids = {"image": [truth.image_ids for truth in truths], "text": [truth.ids for truth in truths]}
-    slug = "".join(letter if letter.isalnum() else "-" for letter in model).strip("-")
     made = {}
     for side, of in SIDES.items():
-        folder = out / "vectors" / slug / of
+        folder = _vectors_of(model, out) / of
         folder.parent.mkdir(parents=True, exist_ok=True)
         embed(folder, model, of, ids=unique_ids(*ids[side]).tolist(), data_dir=data_dir, visual_news=visual_news)
         made[side] = str(folder)
     return made
+
+
+def _vectors_of(model: str, out: Path) -> Path:
+    """Return the folder for the vectors of a model."""
+    return out / "vectors" / "".join(letter if letter.isalnum() else "-" for letter in model).strip("-")
 
 
 def describe_baselines() -> str:

@@ -1,6 +1,7 @@
 """Write a leaderboard from a folder of predictions: one HTML file without scripts, in which `evaluate` measures all."""
 
 import html
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +27,18 @@ FACTS: Final = "facts.json"
 FILES: Final = ("predictions.jsonl", "predictions.csv", "predictions.tsv", "predictions.parquet")
 FLAGS: Final = ("pixels", "evidence", "web")
 MEASURES: Final = ("accuracy", "accuracy_pristine", "accuracy_falsified", "auc", "pair_accuracy")
+NAMES: Final = {"auc": "AUC"}  # measure -> its name, where that is no word
 LARGEST: Final = 64 << 10  # bytes of a file of facts
 LEVEL: Final = 0.05  # of Holm's p, from which on two models are in one group
 PAGE: Final = Maker("leaderboard", (b'<meta name="generator" content="newsclippings leaderboard">',))
 _DO: Final = "It has name and url, threshold (a number or val:FILE), and pixels, evidence and web (true or false)."
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
-    "table{border-collapse:collapse;width:100%}th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
-    "th:nth-child(2),td:nth-child(2){text-align:left}small,.interval{color:#59636e}code{overflow-wrap:anywhere}"
+    "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"  # a narrow screen scrolls the table, and nothing else
+    "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
+    "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+    "th:nth-child(2),td:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
+    "small{color:#59636e}code{font-size:.75rem}.interval{white-space:nowrap}"
 )
 
 
@@ -94,11 +99,22 @@ def write_leaderboard(
     models: dict[str, list[tuple[Entry, System]]] = {}
     for entry, system in zip(entries, found.systems, strict=True):
         models.setdefault(entry.name, []).append((entry, system))
+    for name, runs in models.items():
+        _check_seeds(name, [entry for entry, _ in runs])
     rows = [_Model(name, [entry for entry, _ in runs], [system for _, system in runs]) for name, runs in models.items()]
     rows.sort(key=lambda model: (-model.group["accuracy"]["mean"], model.name))
     page = _format(rows, _group(rows), config, split, found)
     write_text(Path(out), page, PAGE)
     return len(rows)
+
+
+def _check_seeds(name: str, runs: Sequence[Entry]) -> None:
+    """Raise `BadFileError` if runs of one name are not seeds of one model: the page shows the facts of the first."""
+    for run in runs:
+        if (run.url, run.flags) != (runs[0].url, runs[0].flags):
+            expected = f"the url and the flags of the other runs of {printable(name)[:80]} ({runs[0].file.parent})"
+            do = "Give another model another name, or all of its runs the same facts."
+            raise bad_file(run.file.with_name(FACTS), expected, "others", do)
 
 
 class _Model:
@@ -141,8 +157,9 @@ def _find_entries(folder: Path) -> list[Entry]:
 def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
     facts: Any = {}
     if known:
+        data = read_file(str(place / FACTS), LARGEST)
         try:
-            facts = DECODER.decode(read_file(str(place / FACTS), LARGEST).decode())
+            facts = DECODER.decode(data.decode())
         except (ValueError, RecursionError) as error:
             raise bad_file(place / FACTS, "a JSON object", describe_json_error(error), _DO) from None
     if not isinstance(facts, dict):
@@ -150,8 +167,9 @@ def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
     threshold = facts.get("threshold")
     name, url = facts.get("name", where), facts.get("url", "")
     if not isinstance(name, str) or not name.strip():
-        raise bad_file(place / FACTS, "a text as name", type(name).__name__, _DO)
-    if not isinstance(url, str) or (url and not url.startswith("https://")):
+        found = "an empty one" if isinstance(name, str) else type(name).__name__
+        raise bad_file(place / FACTS, "a text as name", found, _DO)
+    if not isinstance(url, str) or (url and not (url.startswith("https://") and url.isascii() and url.isprintable())):
         raise bad_file(place / FACTS, "https:// as url", printable(str(url)[:80]), _DO)
     if isinstance(threshold, str):
         other = threshold.removeprefix(f"{BY_VALIDATION}:")
@@ -160,6 +178,8 @@ def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
         threshold = f"{BY_VALIDATION}:{place / other}"
     elif threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise bad_file(place / FACTS, "a number as threshold", type(threshold).__name__, _DO)
+    elif threshold is not None and not math.isfinite(threshold):
+        raise bad_file(place / FACTS, "a finite number as threshold", str(threshold), _DO)
     flags = {flag: facts.get(flag) for flag in FLAGS}
     if wrong := [flag for flag, value in flags.items() if value not in (None, True, False)]:
         raise bad_file(place / FACTS, f"true or false as {wrong[0]}", printable(repr(flags[wrong[0]])[:80]), _DO)
@@ -168,19 +188,21 @@ def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
 
 def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split: str, found: Evaluation) -> str:
     title = f"NewsCLIPpings: {config}, {split}"
-    header = ["group", "model", *(name.replace("_", " ") for name in MEASURES), "seeds", *FLAGS]
+    header = ["group", "model", *(NAMES.get(name, name.replace("_", " ")) for name in MEASURES), "seeds", *FLAGS]
     rows = []
     for model, group in zip(models, groups, strict=True):
         name = html.escape(model.name)
         if model.entry.url:
             name = f'<a href="{html.escape(model.entry.url)}" rel="nofollow noopener">{name}</a>'
-        name += f"<br><small><code>{html.escape(printable(model.system.signature))}</code></small>"
+        signature = html.escape(printable(model.system.signature)).replace("|", "|<wbr>")
+        name += f"<br><small><code>{signature}</code></small>"
         flags = [{True: "yes", False: "no", None: ""}[model.entry.flags[flag]] for flag in FLAGS]
         cells = [str(group), name, *(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     about = (
-        "Accuracies in per cent with 95 % intervals over draws of pairs. Models of one group do not differ from its "
-        f"first by McNemar's test (p adjusted by Holm's method, {LEVEL}). Flags say what a model reads."
+        "Numbers are per cent, with 95 % intervals over draws of pairs. Models of one group do not differ from its "
+        f"first by McNemar's test (p from {LEVEL} on, adjusted by Holm's method). The last columns say what a model "
+        "reads; nothing there: it is not said."
     )
     notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in found.notes)
     lines = [
@@ -191,9 +213,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{title}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{title}</h1><p>{about}</p>",
-        f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
+        f"<div><table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
         *rows,
-        "</tbody></table>",
+        "</tbody></table></div>",
         f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "",
         "</body></html>",
     ]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from _newsclippings.config import Request
-from _newsclippings.errors import BadFileError, ConfigError
+from _newsclippings.errors import BadFileError, ConfigError, DataNotFoundError
 from _newsclippings.evaluate import Evaluation, evaluate
 from _newsclippings.evidence import evidence_folder
 from _newsclippings.facts import DEFAULT_CONFIG, NAME
@@ -23,6 +23,7 @@ from _newsclippings.rows import stream_rows
 from _newsclippings.storage import NO_ACCESS, Access, cache_folder
 from _newsclippings.suite.compare import FLAT, caption_key, check_path, hash_picture, is_near
 from _newsclippings.tables import array_of
+from _newsclippings.text import option
 
 OF_CAPTIONS: Final = ("captions", "caption_domains", "caption_keep")
 OF_IMAGES: Final = ("images", "image_domains", "image_keep")
@@ -42,6 +43,7 @@ class Leak:
         rows: rows of the split.
         with_evidence: rows that have evidence.
         pictures: whether pictures were compared, too; else only captions.
+        unread: pictures of the evidence that are not there, do not decode, or have one colour only: they match none.
         found: of what is counted -> rows: `removed`, `exact_caption`, `exact_picture`; by label.
         rules: one of `RULES` -> its measures.
     """
@@ -50,6 +52,7 @@ class Leak:
     rows: int
     with_evidence: int
     pictures: bool
+    unread: int
     found: Mapping[str, tuple[int, int]]
     rules: Mapping[str, Evaluation]
 
@@ -60,6 +63,7 @@ class Leak:
             "rows": self.rows,
             "with_evidence": self.with_evidence,
             "pictures": self.pictures,
+            "unread_pictures": self.unread,
             "found": {name: {"pristine": counts[0], "falsified": counts[1]} for name, counts in self.found.items()},
             "rules": {name: one.as_dict() for name, one in self.rules.items()},
         }
@@ -67,6 +71,11 @@ class Leak:
     def __str__(self) -> str:
         compared = "captions and pictures were" if self.pictures else "only captions were"
         lines = [f"{self.with_evidence:,} of {self.rows:,} rows of {self.split} have evidence; {compared} compared."]
+        if self.unread:
+            lines.append(
+                f"{self.unread:,} pictures of the evidence are not there, do not decode, or have one colour only: they "
+                "match none."
+            )
         for name, (pristine, falsified) in self.found.items():
             lines.append(f"{name}: {pristine:,} pristine and {falsified:,} falsified rows")
         lines += ["", f"{'rule':18}{'accuracy and 95 % interval':28}meaning"]
@@ -134,6 +143,12 @@ def measure_leak(
         request = replace(request, images="none")
     root = evidence_folder(os.fspath(folder))
     seen = list(_inspect(stream_rows(request, inputs, split, cache_folder() / NAME), root))
+    if not any(row["has"] for row in seen):
+        message = (
+            f"{option('evidence', root)}: no row of {split} has evidence there. Are the folders of the searches beside "
+            "the list of items?"
+        )
+        raise DataNotFoundError(message)
     falsified = np.array([row["falsified"] for row in seen]) == 1
     facts = {name: np.array([row[name] for row in seen], bool) for name in _FOUND}
     exact = facts["exact_caption"] | facts["exact_picture"]
@@ -150,7 +165,8 @@ def measure_leak(
     found = {
         name: (int((values & ~falsified).sum()), int((values & falsified).sum())) for name, values in facts.items()
     }
-    return Leak(split, len(seen), sum(row["has"] for row in seen), pictures, found, rules)
+    unread = sum(row["unread"] for row in seen)
+    return Leak(split, len(seen), sum(row["has"] for row in seen), pictures, unread, found, rules)
 
 
 _FOUND: Final = ("removed", "exact_caption", "exact_picture")
@@ -162,13 +178,15 @@ def _inspect(rows: Iterator[dict[str, Any]], root: str) -> Iterator[dict[str, An
     for row in rows:
         evidence = row["evidence"]
         about = {"index": row["index"], "falsified": row["falsified"], "has": evidence is not None, "left": False}
-        about |= dict.fromkeys(_FOUND, False)
+        about |= {**dict.fromkeys(_FOUND, False), "unread": 0}
         if evidence is not None:
             query, paths = _hash(row.get("image")), evidence["images"] or []
             if query == FLAT:
                 hashes = [FLAT] * len(paths)
             else:
-                known = known if known[0] == paths else (paths, _hash_files(root, paths))
+                if known[0] != paths:
+                    known = paths, _hash_files(root, paths)
+                    about["unread"] = known[1].count(FLAT)
                 hashes = known[1]
             keep = [*(evidence["caption_keep"] or ()), *(evidence["image_keep"] or ())]
             about["removed"] = not all(keep)

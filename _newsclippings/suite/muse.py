@@ -92,8 +92,8 @@ def _run(run: Run) -> list[Line]:
 MUSE: Final = Baseline(
     name="muse",
     about="Decision tree, random forest and MLP on the cosine of picture and caption, or on six cosines with evidence.",
-    needs="vectors of both sides (published: CLIP ViT-L/14); evidence from Python; scikit-learn",
-    cost="three minutes of CPU a seed, nearly all of them for the MLP",
+    needs="vectors of both sides (published: CLIP ViT-L/14); for six, --evidence and --model; scikit-learn",
+    cost="three minutes of CPU a seed, nearly all of them for the MLP; vectors of the evidence: hours on a GPU",
     methods=WITHOUT,
     published=(BEST,),
     differences=(
@@ -103,7 +103,8 @@ MUSE: Final = Baseline(
         "Of img_txt alone their scripts train the MLP only; tree and forest on it have no published number.",
         "Seeds: 42, 43, ... for trees and 0, 1, ... for the MLP; theirs are 42 and 0 only.",
         "As theirs: caption 111288 is left out of train (src/utils.py; by id, not by image_id). Test is complete.",
-        "Evidence is what you pass; theirs is re-ranked by CLIP, of which the first is used.",
+        "Of the evidence that CCN's lists keep, the picture nearest to the row's picture and the text nearest to its "
+        "caption are used, by cosine; theirs is re-ranked by CLIP, of which the first is used.",
     ),
     run=_run,
 )

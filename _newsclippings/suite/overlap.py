@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from _newsclippings.config import Request, bad_value
 from _newsclippings.corpus import Corpus
-from _newsclippings.errors import BadFileError, NewsCLIPpingsError, bad_file
+from _newsclippings.errors import BadFileError, DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import DEFAULT_CONFIG, NAME, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
@@ -31,11 +31,12 @@ from _newsclippings.storage import (
     open_place,
     read_file,
     read_unpacked_sizes,
+    recognise_wrong_file,
 )
 from _newsclippings.suite.adapters import load_test_set
 from _newsclippings.suite.compare import FLAT, Hashes, as_hashes, caption_key, check_path, find_near, hash_picture
 from _newsclippings.tables import Int32s, Int64s, array_of, as_array, int64s, lookup, one_chunk, unique_ids
-from _newsclippings.text import printable, short_repr
+from _newsclippings.text import option, printable, short_repr
 
 NAMES: Final = {"id": "id or image_id", "path": "image_path", "caption": "caption"}  # way -> what a table needs for it
 # Column of a table -> its names
@@ -168,6 +169,9 @@ def find_overlap(
     """
     if not isinstance(split, str) or split not in SPLITS:
         raise bad_value("split", split, SPLITS)
+    if pictures is not None and not os.path.isdir(os.path.expanduser(os.fspath(pictures))):
+        message = f"{option('pictures', os.fspath(pictures))}: there is no such folder. Correct the path."
+        raise DataNotFoundError(message)
     data = None if data_dir is None else os.fspath(data_dir)
     images = "none" if pictures is None else "bytes"
     request = Request(config, data_dir=data, splits=[split], images=images, missing="null", **fields)
@@ -185,7 +189,9 @@ def find_overlap(
     notes = [f"Not compared by {way}: there is no column {NAMES[way]}." for way in NAMES if way not in found]
     if pictures is None:
         notes.append("Not compared by picture: no folder of pictures was passed.")
-    elif rows.paths is not None:
+    elif rows.paths is None:
+        notes.append(f"Not compared by picture: there is no column {NAMES['path']}.")
+    else:
         root = rows.root or os.path.abspath(os.path.expanduser(os.fspath(pictures)))
         own = _hash_folder(root, [check_path(rows.name, path) if path else "" for path in rows.paths])
         known = [*members.by_record]
@@ -331,8 +337,11 @@ def _read_rows(file: str, name: str) -> Iterator[Mapping[str, Any]]:
     if head.startswith(b"PAR1"):
         yield from _read_parquet(file, name)
         return
+    if what := recognise_wrong_file(head):
+        raise bad_file(name, "CSV, TSV, JSON, JSON lines or Parquet", what, "Unpack it, or fetch it again.")
+    data = read_file(file, MOST)
     try:
-        text = read_file(file, MOST).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
         start = text.lstrip()[:1]
         if start == "[":
             values = DECODER.decode(text)
@@ -340,13 +349,27 @@ def _read_rows(file: str, name: str) -> Iterator[Mapping[str, Any]]:
             values = [DECODER.decode(line) for line in text.split("\n") if not line.isspace() and line]
         else:
             delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-            values = [*csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
+            values = [*_read_csv(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), name)]
+    except BadFileError:
+        raise
     except (ValueError, RecursionError, csv.Error) as error:
         raise bad_file(name, "CSV, TSV, JSON, JSON lines or Parquet", describe_json_error(error), _DO) from None
     for number, value in enumerate(values):
         if not isinstance(value, dict):
             raise bad_file(f"{name}: row {number}", "an object", short_repr(value), _DO)
         yield {key: each for key, each in value.items() if each != ""}
+
+
+def _read_csv(lines: Any, name: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of a table of texts; a row with too many or too few values would be compared by wrong ones."""
+    header: list[str] = next(lines, [])
+    if len({*header}) < len(header):
+        raise bad_file(f"{name}: line 1", "different names of columns", "one twice", _DO)
+    for values in filter(None, lines):
+        if len(values) != len(header):
+            expected = f"{len(header)} values"
+            raise bad_file(f"{name}: line {lines.line_num}", expected, str(len(values)), "Quote texts with commas.")
+        yield dict(zip(header, values, strict=True))
 
 
 def _read_parquet(file: str, name: str) -> Iterator[Mapping[str, Any]]:

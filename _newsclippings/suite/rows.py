@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from _newsclippings.config import Request
-from _newsclippings.errors import bad_file
+from _newsclippings.errors import ConfigError, bad_file
 from _newsclippings.facts import NAME, OUTLETS
 from _newsclippings.rows import join_config
 from _newsclippings.storage import cache_folder
 from _newsclippings.tables import Int64s, array_of, int64s, lookup, unique_ids, values_of
+from _newsclippings.text import option
 from _newsclippings.vectors import Embeddings
 
 Bools = npt.NDArray[np.bool_]
@@ -146,6 +147,7 @@ def load_rows(
     for name, (column, _) in chosen.items():
         facts = joins[0].vectors[column]
         columns[name] = _load_vectors(joins[0].embeddings[column], keys[facts.key], facts.width, facts.several)
+    _check_widths(columns)
     rows = Rows(keys["id"], keys["image_id"], outlets, image_outlets, columns)
     index = np.concatenate([values_of(table["index"]).astype(np.int64) for table in tables])
     number = np.repeat(np.arange(len(configs)), [len(table) for table in tables])
@@ -154,6 +156,17 @@ def load_rows(
     lacking = {name: int((each.places == len(each.vectors) - 1).sum()) for name, each in columns.items()}
     falsified = np.concatenate([int64s(table["falsified"]) for table in tables]) == 1
     return Labelled(rows, falsified, index, number, {name: count for name, count in lacking.items() if count})
+
+
+def _check_widths(columns: Mapping[str, VectorsOfRows]) -> None:
+    """Raise `ConfigError` if pictures and captions cannot be compared."""
+    widths = [columns[name].vectors.shape[1] for name in _SIDES if name in columns]
+    if len({*widths}) > 1:
+        message = (
+            f"{option('vectors')}: those of image have {widths[0]} numbers, those of text {widths[1]}, so they cannot "
+            "be compared. Pass both of one model."
+        )
+        raise ConfigError(message)
 
 
 def _outlets(column: pa.ChunkedArray) -> Int64s:

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.evaluate import Evaluation, evaluate
-from _newsclippings.facts import SPLITS
+from _newsclippings.evaluate import (
+    HUB_RESULT,
+    HUB_RESULT_MARKS,
+    Evaluation,
+    evaluate,
+    format_hub_result,
+    official_revision,
+)
+from _newsclippings.facts import HUB_REPO, SPLITS
 from _newsclippings.storage import Maker, check_output, foreign_output, write_text
 from _newsclippings.suite.baseline import BY_VALIDATION, SHIPPED_VECTORS, Baseline, Line, Method
 from _newsclippings.suite.rows import Evidence, Floats, Labelled, load_rows
@@ -16,6 +23,7 @@ from _newsclippings.tables import Int64s
 
 PREDICTIONS: Final = Maker("benchmark", (b'{"index": ', b'"score": ', b'"baseline": "'))
 FACTS: Final = Maker("benchmark", (b'{"baseline": "', b'"threshold": '))
+RESULT_OF_HUB: Final = Maker("benchmark", HUB_RESULT_MARKS)
 FACTS_FILE: Final = "facts.json"
 FILES: Final = {"test": "predictions.jsonl", "validation": "validation.jsonl"}
 
@@ -86,7 +94,18 @@ class Run:
             self._write_facts(folder, method)
             thresholds.append(threshold)
         self._remove_others(method.name, len(files))
-        return self.describe(method, files, thresholds, others)
+        line = self.describe(method, files, thresholds, others)
+        if method.expected is None and line["measure"] == "accuracy":
+            self._write_hub_result(files[0].parent.parent, line)
+        return line
+
+    def _write_hub_result(self, folder: Path, line: Line) -> None:
+        """Write the result as the Hub reads it, for the repository of a model; not of controls."""
+        (folder / HUB_RESULT).parent.mkdir(exist_ok=True)
+        notes = f"{self.baseline.name}, mean of {line['seeds']} seeds, {line['signature']}"
+        revision = official_revision(self.data_dir)
+        text = format_hub_result(self.configs[0], line["value"], notes, HUB_REPO, revision)
+        write_text(folder / HUB_RESULT, text, RESULT_OF_HUB)
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder for the predictions of a method."""

@@ -26,7 +26,7 @@ def predict(model: Any, caption: str | Sequence[str], picture: Any) -> Any:
 
     Args:
         model: the folder of a run of `newsclippings train`, or of a checkpoint in it; the name of a run on the Hub; or
-            what `AutoModel.from_pretrained` returns for either, which is loaded once for many calls. It is used where
+            what `AutoModel.from_pretrained` returns for a run, which is loaded once for many calls. It is used where
             it is; one that is loaded here goes to a GPU if there is one.
         caption: the caption, or a list of captions.
         picture: the picture as a path, as the bytes of a file, or as an image of Pillow; or a list of them, as many as

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from _newsclippings.evaluate import HUB_RESULT, HUB_RESULT_MARKS, format_hub_result
 from _newsclippings.facts import CITATION, ENV_DATA_DIR, HUB_REPO, HUB_REVISION, LICENSE, NAME, VERSION, VISUAL_NEWS_URL
 from _newsclippings.storage import Maker, check_output, outputs, write_text
 from _newsclippings.text import printable
@@ -16,13 +17,13 @@ from _newsclippings.train.options import CONTROLS, HUB_NAME, Options
 from _newsclippings.train.untrusted import CONFIG, WEIGHTS
 
 README: Final = "README.md"
-RESULTS: Final = ".eval_results/newsclippings.yaml"
+RESULTS: Final = HUB_RESULT
 TEMPLATE: Final = Path(__file__).with_name("card.md")
 MARK: Final = b"<!-- Written by `newsclippings train`"
 # An earlier version let transformers write the card
 MAKERS: Final = {
     README: Maker("train", (MARK,), earlier=(b"generated_from_trainer",)),
-    RESULTS: Maker("train", (b"  task_id: ", b"  notes: newsclippings ")),
+    RESULTS: Maker("train", HUB_RESULT_MARKS),
 }
 # What is pushed. Other files of a run may name places, such as the notes with which it resumes.
 PUSHED: Final = (README, CONFIG, WEIGHTS, RESULTS, "predictions.jsonl")
@@ -102,15 +103,10 @@ def list_pushed(folder: Path) -> dict[str, Path]:
 def make_results(options: Options, measured: Mapping[str, Measured]) -> str:
     """Make the YAML of .eval_results: the accuracy on the test split, one entry for each config."""
     place, revision = _data_on_hub(options)
-    entries = [
-        {
-            "dataset": {"id": place, "task_id": name, **({"revision": revision} if revision else {})},
-            "value": each.values["accuracy"][0],
-            "notes": f"newsclippings {VERSION}, accuracy, {each.signature}",
-        }
+    return "".join(
+        format_hub_result(name, each.values["accuracy"][0], each.signature, place, revision)
         for name, each in measured.items()
-    ]
-    return str(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=1_000))
+    )
 
 
 def make_card(config: ClassifierConfig, options: Options, measured: Mapping[str, Measured]) -> str:

@@ -37,7 +37,7 @@ class Processor:
             side: of the pictures that the model takes, in pixels.
             tokens: per caption; longer ones are truncated.
             family: `model_type` of the model by whose mean and deviation pixels are standardised; None: they are not.
-            blank: `"captions"` or `"pictures"`, which an ablation sets to ones, as in the authors' models/clip.py.
+            blank: `"captions"` or `"pictures"`, which an ablation sets to zeros, as in the authors' models/clip.py.
         """
         self.tokenizer, self.side, self.tokens, self.blank = tokenizer, side, tokens, blank
         self.scale = None
@@ -73,14 +73,15 @@ class Processor:
             captions, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
         )
         tokens = {name: found[name] for name in ("input_ids", "attention_mask") if name in found}
-        if self.blank == "captions":  # also the mask, which has the length
-            tokens = {name: torch.ones_like(each) for name, each in tokens.items()}
+        if self.blank == "captions":  # the mask has the length
+            blank = {"input_ids": torch.zeros_like, "attention_mask": torch.ones_like}
+            tokens = {name: blank[name](each) for name, each in tokens.items()}
         return tokens
 
     def make_pixels(self, picture: Any) -> torch.Tensor:
         """Make float32 (3, side, side) from a picture."""
         if self.blank == "pictures":
-            return torch.ones(3, self.side, self.side)
+            return torch.zeros(3, self.side, self.side)
         pixels = make_pixels(picture, self.side)
         return pixels if self.scale is None else (pixels - self.scale[0]) / self.scale[1]
 

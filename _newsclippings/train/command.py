@@ -468,6 +468,9 @@ def train(
         model.config.changes = find_changes(options.recipe, values)
     if options.lora is not None:
         model.config.changes["lora"] = options.lora
+    if arguments.ddp_find_unused_parameters is None:  # the scale of CLIP's own loss has no gradient
+        trained = [name for name, value in model.named_parameters() if value.requires_grad]
+        arguments.ddp_find_unused_parameters = any(name.startswith("backbone.logit_") for name in trained)
     collator = Collator(model.options, model.processor, model.widths)
     trainer = PairTrainer(
         model=model,

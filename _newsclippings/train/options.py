@@ -66,6 +66,9 @@ EVALUATION_FLAGS: Final = {
 # Options for the builder of this package only; a published dataset was already filtered.
 BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
+# Flags of TrainingArguments, which notices a wrong number late or never
+AT_LEAST_ONE: Final = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+AT_LEAST_ZERO: Final = ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "num_train_epochs")
 # Least values of flags
 LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1, "lora": 1}
 MOST_HIDDEN_LAYERS: Final = 100
@@ -166,10 +169,10 @@ class Options:
         },
     )
     text_only: bool = field(
-        default=False, metadata={"help": "Ablation: every picture is blank (all ones), as in the authors' code."}
+        default=False, metadata={"help": "Ablation: every picture is blank (all zeros), as in the authors' code."}
     )
     image_only: bool = field(
-        default=False, metadata={"help": "Ablation: every caption is the same (all tokens 1), as in the authors' code."}
+        default=False, metadata={"help": "Ablation: every caption is the same (all tokens 0), as in the authors' code."}
     )
     features: str | None = field(
         default=None,
@@ -530,6 +533,22 @@ def _check_validation(options: Options, training: TrainingArguments, given: set[
         )
 
 
+def _check_numbers(training: TrainingArguments) -> None:
+    """Raise `ValueError` for numbers with which nothing is trained."""
+    for name in AT_LEAST_ONE:
+        if getattr(training, name) < 1:
+            raise ValueError(f"--{name}: expected 1 or more, found {getattr(training, name)}.")
+    for name in AT_LEAST_ZERO:
+        if not 0 <= getattr(training, name) < float("inf"):
+            raise ValueError(f"--{name}: expected a number of 0 or more, found {getattr(training, name)}.")
+    if training.max_steps < -1 or training.max_steps == 0:
+        raise ValueError(
+            f"--max_steps: expected 1 or more, or -1 for as many as --num_train_epochs has, found {training.max_steps}."
+        )
+    if training.dataloader_num_workers < 0:
+        raise ValueError(f"--dataloader_num_workers: expected 0 or more, found {training.dataloader_num_workers}.")
+
+
 def _check_push(options: Options, training: TrainingArguments, given: set[str]) -> None:
     """Raise `ValueError` if a run cannot be pushed as the flags say."""
     if not training.push_to_hub:
@@ -571,15 +590,13 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     if options.eval_only is None:
         options.check_vectors()
     _check_evaluation(options, given)
+    _check_numbers(training)
     _check_validation(options, training, given)
     _check_push(options, training, given)
     if options.lora is not None and (training.fsdp or training.deepspeed):
         raise ValueError(SHARDED_LORA)
-    if training.activation_checkpointing or training.gradient_checkpointing:
-        if options.freeze_backbone:
-            raise ValueError("--gradient_checkpointing would change nothing with --freeze_backbone. Leave it out.")
-        if training.ddp_find_unused_parameters is None:
-            training.ddp_find_unused_parameters = True  # CLIP's logit scale has no gradient
+    if (training.activation_checkpointing or training.gradient_checkpointing) and options.freeze_backbone:
+        raise ValueError("--gradient_checkpointing would change nothing with --freeze_backbone. Leave it out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError(
             "--dataloader_persistent_workers does not work with --streaming: such workers do not notice a new epoch. "

@@ -51,13 +51,18 @@ def predict_pairs(model: Any, caption: Any, picture: Any) -> float | list[float]
 def _as_pairs(caption: Any, picture: Any) -> tuple[list[str], list[Any]]:
     """Return captions and pictures as two lists of one length."""
     if isinstance(caption, str):
-        if isinstance(picture, list | tuple):
+        if _is_list(picture):
             message = f"One caption, but a list of {len(picture)} pictures: pass a list of as many captions."
             raise ConfigError(message)
         return [caption], [picture]
     if not isinstance(caption, Sequence) or not all(isinstance(text, str) for text in caption):
         raise ConfigError(f"caption {short_repr(caption)}: expected a text, or a list of texts.")
-    if not isinstance(picture, list | tuple) or len(picture) != len(caption):
-        found = f"{len(picture)}" if isinstance(picture, list | tuple) else short_repr(picture)
+    if not _is_list(picture) or len(picture) != len(caption):
+        found = f"{len(picture)}" if _is_list(picture) else short_repr(picture)
         raise ConfigError(f"{len(caption)} captions: expected a list of as many pictures, found {found}.")
     return list(caption), list(picture)
+
+
+def _is_list(picture: Any) -> bool:
+    """Check whether it is a list of pictures, such as a column of `datasets`; bytes are one picture."""
+    return isinstance(picture, Sequence) and not isinstance(picture, str | bytes | bytearray | memoryview)

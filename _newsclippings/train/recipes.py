@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 DEFAULT_RECIPE: Final = "paper"
 
-# Sources: files of github.com/g-luo/news_clippings_training, and MMF at the commit that it pins (7fa7607d).
+# Sources: files of github.com/g-luo/news_clippings_training (master, cd2e0dd), and MMF at the commit that it pins
+# (7fa7607d), whose MLPClassifer has no softmax. The branch twitter-comms, with a softmax, was never merged.
 EXPERIMENT: Final = "configs/experiments/clip.yaml"
 MODEL: Final = "configs/models/clip.yaml"
 CODE: Final = "models/clip.py"

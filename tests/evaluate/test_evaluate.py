@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -467,7 +468,17 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a row too short": (b"index,score\n0,1\n1\n", r"line 3: expected 2 values, found 1"),
     "a column twice": (b"index,index\n0,1\n", "different names of columns"),
     "a quote": (b'index,score\n0,"1\n', r"a\.x: line \d+: expected comma-separated values"),
-    "not text": (b"index,score\n0,\xff\n", "found other bytes at byte 14"),
+    "not text": (b"index,score\n0,\xff\n", "found other bytes at byte 14. Save it as UTF-8"),
+    "UTF-16": (
+        "index,score\n0,1\n".encode("utf-16"),
+        "expected text in UTF-8, or Parquet, found other bytes at byte 0",
+    ),
+    "semicolons": (
+        b"index;score\n0;0,5\n",
+        r"expected values separated by commas or tabs, found semicolons\. Write it",
+    ),
+    "a column without a name": (b",score\n0,1\n", r"needed, found '', score\. Give each row"),
+    "a close name": (b"index,scores\n0,1\n", r"found index, scores\. Did you mean 'score'\? Give each row"),
     "NUL": (b"index,score\n\0,1\n", "a.x"),
     "not Parquet": (b"PAR1 or so", "it is not a Parquet file"),
     "escape": (b'{"index": 0, "score": "\\u001b[2J"}', r"found '\\x1b\[2J'"),
@@ -551,3 +562,38 @@ def test_wrong_arguments(data: World) -> None:
         newsclippings.evaluate(
             [{"index": k, "label_predicted": 1} for k in range(80)], data_dir=data.root, threshold=0.5
         )
+
+
+def test_decimals_are_numbers(data: World, tmp_path: Path) -> None:
+    """Decimals, which some databases write into Parquet, are read like other numbers."""
+    rows = [dict(row) for row in predict(data)]
+    scores = [Decimal(f"{row['score']:.3f}") for row in rows]
+    columns = {"index": pa.array([Decimal(row["index"]) for row in rows]), "score": pa.array(scores)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    found = newsclippings.evaluate(tmp_path / "a.parquet", data_dir=data.root)
+    same = newsclippings.evaluate(
+        [{"index": row["index"], "score": float(score)} for row, score in zip(rows, scores, strict=True)],
+        data_dir=data.root,
+    )
+    assert found.values == same.values
+
+
+def test_names_are_escaped(data: World, tmp_path: Path) -> None:
+    """Names of files are text in markdown and LaTeX, whatever characters they have."""
+    names = [tmp_path / name for name in ("a|*b*<i>$x$`.jsonl", "c.jsonl")]
+    for name in names:
+        write(name, predict(data))
+    markdown = run("evaluate", *names, "--format", "markdown", "--data-dir", data.root).stdout
+    assert r"a\|\*b\*\<i>\$x\$\`.jsonl |" in markdown
+    assert f"`` {names[0]}: newsclippings|" in markdown
+    latex = run("evaluate", *names, "--format", "latex", "--data-dir", data.root).stdout
+    assert r"a\textbar{}*b*\textless{}i\textgreater{}\$x\$`.jsonl" in latex
+
+
+def test_advice_about_doubled_rows(data: World, tmp_path: Path) -> None:
+    """The advice of an error says what --partial does with each problem."""
+    text = write(tmp_path / "a.jsonl", predict(data)).read_text()
+    (tmp_path / "a.jsonl").write_text(text + text.splitlines()[0] + "\n")
+    result = run("evaluate", tmp_path / "a.jsonl", "--data-dir", data.root)
+    assert result.exit_code == 1
+    assert "all but the first of doubled ones" in result.stderr

@@ -252,6 +252,7 @@ def test_a_built_folder_with_nulls_is_refused(new_world: Callable[..., World], t
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "a prompt without a caption": (["llava", "--prompt", "Is it?"], "has no {caption}, the place of the caption"),
+    "a prompt that is no UTF-8": (["llava", "--prompt", "\udc80{caption}"], "has characters that UTF-8 cannot encode"),
     "an empty prompt": (["llava", "--prompt", ""], "has no {caption}, the place of the caption"),
     "a prompt that nothing asks": (["csv", "--prompt", "{caption}"], "--prompt would change nothing here"),
     "a form": (["lava"], "Did you mean 'llava'?"),

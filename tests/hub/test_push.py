@@ -21,8 +21,10 @@ from typing import Any
 import huggingface_hub
 import PIL.Image
 import pytest
+import yaml
 from click.testing import CliRunner
 from support.constants import change_constant
+from support.evidence import write_evidence
 from support.folders import TWO, build, content
 from support.generating import Made
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
@@ -380,6 +382,40 @@ def test_pictures_need_rights(
     for split, wanted in jsonable(expected_splits(world, TWO[3])).items():
         assert rows[split] == [{name: value for name, value in row.items() if name != "image"} for row in wanted]
     assert hub.push(folder, *options)["new"] is False
+
+
+def test_a_benchmark_of_the_hub(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """eval.yaml has a task for the test split of each config; verified and uploaded with pictures and without."""
+    folder = built(tmp_path / "out", *TWO)
+    assert CliRunner().invoke(main, ["card", "--benchmark", str(folder)]).exit_code == 0
+    assert verify_built(folder).sound
+    found = yaml.safe_load((folder / "eval.yaml").read_text())
+    wanted = [{"id": config, "config": config, "split": "test"} for config in (TWO[1], TWO[3])]
+    assert (found["evaluation_framework"], found["tasks"]) == ("newsclippings", wanted)
+    for options in ((), RIGHTS):
+        hub.push(folder, *options)
+        assert hub.files()["eval.yaml"] == content(folder)["eval.yaml"]
+    (folder / "eval.yaml").write_text((folder / "eval.yaml").read_text().replace("split: test", "split: train"))
+    assert "Run `newsclippings card --benchmark" in hub.push(folder, *RIGHTS, code=1).err
+    assert not verify_built(folder).sound
+    (folder / "eval.yaml").write_text("mine")
+    done = CliRunner().invoke(main, ["card", "--benchmark", str(folder)])
+    assert "eval.yaml exists and was not written by `newsclippings card --benchmark`" in done.stderr
+
+
+def test_evidence_needs_rights(world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """Web evidence, which CCN gives out on request, stays here, too, unless both options confirm the rights."""
+    evidence = write_evidence(world, tmp_path / "ccn")
+    folder = tmp_path / "out"
+    build(world, folder, "--images", "none", "--evidence", str(evidence.root))
+    pushed = hub.push(folder)
+    assert pushed["left_out"] == ["web evidence"]
+    assert "Left out: web evidence of CCN. To upload all, pass --with-images" in pushed.err
+    assert "evidence" not in hub.load(name="merged_balanced")["test"][0]
+    hub.push(folder, *RIGHTS)
+    assert [row["evidence"] for row in hub.load(name="merged_balanced")["test"]].count(None) == 2
+    both = built(tmp_path / "both", "--evidence", str(evidence.root))
+    assert "Left out: pictures of VisualNews and web evidence of CCN. Readers add" in hub.push(both).err
 
 
 def test_pictures_that_stay_here_leave_a_sound_folder(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.command import run
+from support.constants import change_constant
 from support.other_sets import COLUMNS, EXPECTED, FILES, list_rows, write_other_set
 from support.world import World
 
@@ -250,3 +251,21 @@ def test_wrong_calls(world: World, tmp_path: Path) -> None:
 def test_every_set_can_be_read() -> None:
     """The choices of `--on` are the test sets that have a layout."""
     assert [*LAYOUTS] == [*TEST_SETS] == NAMES
+
+
+def test_lists_that_would_be_read_wrongly(tmp_path: Path) -> None:
+    """A column twice, a URL and a list that is too large are errors, each in one sentence."""
+    (tmp_path / "VERITE.csv").write_text("caption,caption,image_path,label\na,b,c.jpg,true\n")
+    with pytest.raises(BadFileError, match="expected different names of columns, found one twice"):
+        newsclippings.open_test_set("verite", tmp_path)
+    with pytest.raises(ConfigError, match="is a URL; expected a local folder"):
+        newsclippings.open_test_set("verite", "https://example.org/VERITE")
+
+
+def test_a_list_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named once."""
+    change_constant(monkeypatch, "MOST", 10, of="adapters")
+    folder = write_other_set("5pils-ooc", tmp_path)
+    says = r"^\S+test.json: expected at most 10 bytes, found [0-9,]+. Is it another file\?$"
+    with pytest.raises(BadFileError, match=says):
+        newsclippings.open_test_set("5pils-ooc", folder)

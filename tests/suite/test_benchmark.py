@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from support.colours import OUTLETS, write_colours
 from support.command import run
 from support.constants import change_constant
@@ -23,8 +24,9 @@ from newsclippings import BadFileError, ConfigError, MissingDependencyError
 
 pytest.importorskip("sklearn")
 SUITE = Path(newsclippings.__file__).parent / "_newsclippings" / "suite"
-ON_FEATURES = ["priors", "clip-cosine", "probe", "muse", "cross-outlet"]
-SOLVES = {"both sides", "cosine", "mlp", "products", "img_txt DT", "img_txt RF", "img_txt MLP"}  # see both sides
+ON_FEATURES = ["priors", "clip-cosine", "probe", "ccn-clip", "muse", "cross-outlet"]
+# See both sides:
+SOLVES = {"both sides", "cosine", "mlp", "products", "product linear", "img_txt DT", "img_txt RF", "img_txt MLP"}
 BLIND = {"text only", "picture only", "picture frequency"}  # see one side
 SMALL = {"train": 160, "val": 80, "test": 80}
 CONTROLS = {"control: shuffled labels", "control: own pictures"}
@@ -101,6 +103,10 @@ def test_the_table_is_what_evaluate_says(worlds: Any) -> None:
     assert {name: found.group["accuracy"][name] for name in names} == {n: line[own] for n, own in names.items()}
     assert line["signature"] == found.signature
     assert line["sd"] > 0
+    (entry,) = yaml.safe_load(Path("out/probe/linear/.eval_results/newsclippings.yaml").read_text())
+    assert entry["dataset"] == {"id": "g-luo/news-clippings", "task_id": "merged_balanced"}
+    assert entry["value"] == line["value"]
+    assert entry["notes"].endswith(f"accuracy, probe, mean of 2 seeds, {line['signature']}")
     assert json.loads(Path("out/probe/results.json").read_text()) == json.loads(json.dumps(result.as_dict()))
     assert not any("all" in each["method"] for each in result.lines)
     assert "Left out: all, which is for the authors' vectors. Pass none of your own." in result.notes
@@ -126,7 +132,7 @@ def test_the_same_seed_gives_the_same_predictions(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
     assert len({*texts[0]}) == len(texts[0])
     benchmark("probe", seeds=1, vectors=places, data_dir=root, out="out")
-    assert [folder.name for folder in Path("out/probe").glob("*/*")] == ["seed-0"] * 3  # none of the run before
+    assert [folder.name for folder in Path("out/probe").glob("*/seed-*")] == ["seed-0"] * 3  # none of the run before
 
 
 def test_the_authors_vectors_are_the_default(tmp_path: Path) -> None:
@@ -312,3 +318,27 @@ def test_each_baseline_is_short() -> None:
     """A baseline has fewer than 150 lines on shared parts; otherwise the parts are wrong."""
     for name in BASELINES:
         assert len((SUITE / f"{name.replace('-', '_')}.py").read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", ["clip-cosine", "ccn-clip", "muse"])
+def test_vectors_of_other_widths_are_refused(worlds: Any, tmp_path: Path, name: str) -> None:
+    """Vectors of two models, which cannot be multiplied, are an error and no traceback."""
+    root, places = worlds[True]
+    wide = np.load(places["image"])
+    np.save(tmp_path / "wide.npy", np.pad(wide, ((0, 0), (0, 3))))
+    np.save(tmp_path / "wide.ids.npy", np.load(places["image"].replace(".npy", ".ids.npy")))
+    given = f"image={tmp_path / 'wide.npy'},text={places['text']}"
+    done = run("benchmark", name, "--data-dir", root, "--vectors", given)
+    assert done.exit_code == 1
+    assert "--vectors: those of image have 19 numbers, those of text 16" in done.stderr
+
+
+def test_results_of_others_are_found_before_training(worlds: Any) -> None:
+    """A results.json of another program stops the run before it trains."""
+    root, places = worlds[True]
+    file = Path("out/clip-cosine/results.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="was not written by `newsclippings benchmark`"):
+        benchmark("clip-cosine", vectors=places, data_dir=root, out="out")
+    assert [*file.parent.iterdir()] == [file]

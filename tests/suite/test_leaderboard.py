@@ -116,6 +116,9 @@ def test_what_a_benchmark_writes_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     ("facts", "says"),
     [
         ({"name": 7}, "expected a text as name, found int"),
+        ({"name": " "}, "expected a text as name, found an empty one"),
+        ({"name": "x" * 70_000}, "facts.json: expected at most 65,536 bytes, found 70,0[0-9]+. Is it another file[?]$"),
+        ({"url": "https://\ud800"}, "expected https:// as url"),
         ({"url": "javascript:alert(1)"}, "expected https:// as url, found javascript"),
         ({"threshold": "val:../other/predictions.jsonl"}, "val: and a file beside it"),
         ({"threshold": True}, "expected a number as threshold, found bool"),
@@ -142,3 +145,18 @@ def test_pages_of_others_are_kept(world: Path) -> None:
     Path("empty").mkdir()
     with pytest.raises(DataNotFoundError, match=r"has no folder with predictions\.jsonl"):
         write_leaderboard("empty", "page2.html", data_dir=world)
+
+
+def test_a_threshold_beyond_all_numbers(world: Path) -> None:
+    """A number that JSON can write and float64 cannot hold is an error of the file, and of no flag."""
+    write("mine", 8).with_name("facts.json").write_text('{"threshold": 1e999}')
+    with pytest.raises(BadFileError, match=r"facts.json: expected a finite number as threshold, found inf"):
+        write_leaderboard("models", "page.html", data_dir=world)
+
+
+def test_runs_of_one_name_have_the_same_facts(world: Path) -> None:
+    """The page shows the facts of the first run: those of the others have to be the same."""
+    write("seed-0", 8, name="Model", pixels=True)
+    write("seed-1", 9, name="Model", pixels=False)
+    with pytest.raises(BadFileError, match="expected the url and the flags of the other runs of Model"):
+        write_leaderboard("models", "page.html", data_dir=world)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,20 @@ def test_the_hash_of_a_picture(world_and_evidence: tuple[World, Evidence]) -> No
     assert (hash_picture(slope) ^ hash_picture(again)).bit_count() <= 4
     assert (hash_picture(slope) ^ hash_picture(slope.rotate(90))).bit_count() > 12
     assert hash_picture(Image.new("RGB", (9, 9), "red")) == 0
+
+
+def test_evidence_that_is_not_there(world_and_evidence: tuple[World, Evidence], tmp_path: Path) -> None:
+    """Lists without the folders of the searches are an error, and pictures that are not there are counted."""
+    world, evidence = world_and_evidence
+    (tmp_path / "lists").mkdir()
+    shutil.copy(evidence.items("test"), tmp_path / "lists")
+    done = run("evidence", tmp_path / "lists", "--data-dir", world.root)
+    assert done.exit_code == 1
+    assert "no row of test has evidence there. Are the folders of the searches beside the list" in done.stderr
+    shutil.copytree(evidence.root, tmp_path / "ccn")
+    (tmp_path / "ccn" / "direct_search" / "test" / "0" / "0.jpg").unlink()
+    (tmp_path / "ccn" / "direct_search" / "test" / "2" / "0.jpg").write_bytes(b"no picture")
+    found = newsclippings.measure_leak(tmp_path / "ccn", data_dir=world.root)
+    assert found.unread == found.as_dict()["unread_pictures"] == 2
+    assert "2 pictures of the evidence are not there" in str(found)
+    assert newsclippings.measure_leak(evidence.root, data_dir=world.root).unread == 0

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from support.command import run
 from support.constants import change_constant
 from support.encoding import WIDTH, caption_vector, picture_vector
+from support.evidence import write_evidence
 from support.learnable import write_world
 from support.world import World
 
 from _newsclippings.evaluate import evaluate
 from _newsclippings.suite import benchmark
+from _newsclippings.suite.evidence_vectors import make_evidence
 from newsclippings import ConfigError
 
 MODULE = """
@@ -50,11 +54,69 @@ def test_vectors_of_a_model_are_made_once(world: World, tmp_path: Path, monkeypa
 def _decode(row: dict[str, Any]) -> Any:
     import io
 
-    from PIL import Image
-
     if row["image"] is None:
         return np.zeros(WIDTH, np.float32)
     return picture_vector(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+
+
+def test_evidence_of_a_folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's vectors of CCN's evidence are made once; of what CCN keeps, the nearest of each side is used."""
+    pytest.importorskip("sklearn")
+    (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    web = write_evidence(world, tmp_path / "ccn")
+    (web.direct("test", 6) / "0.jpg").unlink()
+    flags = ["--model", "py:mine:encode", "--data-dir", world.root, "--seeds", 1, "--out", "out"]
+    done = run("benchmark", "muse", *flags, "--evidence", web.root, "--format", "json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [line["method"] for line in found["lines"]] == ["six DT", "six RF", "six MLP"]
+    assert any("images have no vector: missing or empty" in note for note in found["notes"])
+    assert any("which depends on the label" in note for note in found["notes"])
+    folder = Path("out/vectors/py-mine-encode")
+    places = {side: str(folder / of) for side, of in (("image", "pictures"), ("text", "captions"))}
+    made = {file: file.stat().st_mtime_ns for file in folder.glob("evidence-*/*")}
+    evidence, _ = make_evidence(str(web.root), "py:mine:encode", places, folder, str(world.root))
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    index, pictures, texts = evidence("merged_balanced", "test")
+    assert index.tolist() == [row["index"] for row in world.rows(split="test")]
+    for row, picture, text in zip(world.rows(split="test"), pictures, texts, strict=True):
+        own = web.rows["test"].get(row["index"])
+        vectors = [caption_vector(each) for each in _kept(own, "captions", "caption_keep")]
+        assert text == pytest.approx(_nearest(caption_vector(row["caption"]), vectors), abs=1e-6)
+        files = [web.root / each for each in _kept(own, "images", "image_keep")]
+        vectors = [picture_vector(Image.open(file).convert("RGB")) for file in files if file.exists()]
+        assert picture == pytest.approx(_nearest(_decode(row), vectors), abs=1e-6)
+
+
+def _kept(own: dict[str, Any] | None, field: str, keep: str) -> list[str]:
+    return [] if own is None else [value for value, kept in zip(own[field], own[keep], strict=True) if kept]
+
+
+def _nearest(query: Any, vectors: list[Any]) -> Any:
+    unit = [vector / np.linalg.norm(vector) for vector in vectors]
+    return max(unit, key=lambda vector: float(vector @ query)) if unit else np.zeros(WIDTH, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("muse --evidence {ccn}", "--evidence needs --model"),
+        ("muse --model x --evidence {nowhere}", "has no dataset_items_train.json"),
+        ("muse --model x --evidence {ccn} --out {ccn}/out", "is inside a folder of inputs"),
+        ("muse --model x --evidence {ccn} --config scene_resnet_place", "--evidence is for merged_balanced"),
+        ("probe --model x --evidence {ccn}", "--evidence has no effect on probe"),
+    ],
+)
+def test_wrong_use_of_evidence(world: World, tmp_path: Path, arguments: str, says: str) -> None:
+    """Each is one line, before anything is written or loaded."""
+    pytest.importorskip("sklearn")
+    web = write_evidence(world, tmp_path / "ccn")
+    given = arguments.format(ccn=web.root, nowhere=tmp_path / "nowhere").split()
+    done = run("benchmark", *given, "--data-dir", world.root)
+    assert done.exit_code == 1
+    assert says in done.stderr
+    assert not Path("benchmark").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -243,3 +243,42 @@ def test_wrong_calls(world: World, tmp_path: Path) -> None:
     with pytest.raises(UnsafePathError, match=r"the path '\.\./secret\.jpg' is refused, since it has '\.\.'"):
         newsclippings.find_overlap(file, pictures=tmp_path, data_dir=world.root)
     assert overlap(file, world)["overlapping"] == 0  # without pictures no path is opened
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"id,id\n1,2\n", "line 1: expected different names of columns, found one twice"),
+        (b"id,caption\n1,2,3\n", "line 2: expected 2 values, found 3"),
+        (b"id,caption\n1\n", "line 2: expected 2 values, found 1"),
+        (b"\x1f\x8b\x08\x00abc", "Unpack it"),
+    ],
+)
+def test_tables_that_would_be_read_wrongly(tmp_path: Path, content: bytes, says: str) -> None:
+    """Values of another column are compared by nobody: such a table is refused."""
+    world = make_world(tmp_path / "world", tar=False)
+    (tmp_path / "rows.csv").write_bytes(content)
+    done = run("overlap", tmp_path / "rows.csv", "--data-dir", world.root)
+    assert done.exit_code == 1
+    assert says in done.stderr
+
+
+def test_pictures_that_are_not_compared(tmp_path: Path) -> None:
+    """A folder of pictures that is not there is an error; one that no column leads into is a note."""
+    world = make_world(tmp_path / "world", tar=False)
+    file = write_csv(tmp_path / "rows.csv", [{"id": 1}])
+    done = run("overlap", file, "--data-dir", world.root, "--pictures", tmp_path / "nowhere")
+    assert done.exit_code == 1
+    assert "nowhere: there is no such folder" in done.stderr
+    assert (
+        "Not compared by picture: there is no column image_path."
+        in overlap(file, world, "--pictures", tmp_path)["notes"]
+    )
+
+
+def test_a_file_of_others_is_found_first(tmp_path: Path) -> None:
+    """The file to write is checked before anything is compared, which may take minutes."""
+    world = make_world(tmp_path / "world", tar=False)
+    (tmp_path / "mine.json").write_text("{}")
+    done = run("overlap", tmp_path / "no.csv", "--data-dir", world.root, "--out", tmp_path / "mine.json")
+    assert "mine.json exists and was not written by `newsclippings overlap`" in done.stderr

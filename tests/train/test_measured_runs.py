@@ -349,16 +349,16 @@ def test_configs_that_are_not_known(config: str, says: str) -> None:
 
 
 def test_ablations_blank_the_input(learnable: Path) -> None:
-    """The other modality's input is all ones, as in the authors' code, and its attention mask tells no length."""
+    """The other modality's input is all zeros, as in the authors' code, and its attention mask tells no length."""
     for flag, blank, seen in (
-        ("--text_only", ["pixel_values"], "input_ids"),
-        ("--image_only", ["input_ids", "attention_mask"], "pixel_values"),
+        ("--text_only", {"pixel_values": 0}, "input_ids"),
+        ("--image_only", {"input_ids": 0, "attention_mask": 1}, "pixel_values"),
     ):
         options = parse([*QUICK, "--data_dir", str(learnable), flag])[0]
         rows = training.load_rows(options, "test", 0, 0, 1)[0]
         made, _ = model.make_classifier(options)
         batch = Collator(options, made.processor, {})([rows[0], rows[1], rows[2]])
-        assert all((batch[name] == 1).all() for name in blank)
+        assert all((batch[name] == value).all() for name, value in blank.items())
         assert batch["pixel_values"].shape == (3, 3, 32, 32)
         assert batch["input_ids"].shape == (3, 77)
         assert not torch.equal(batch[seen][0], batch[seen][2])

@@ -25,7 +25,7 @@ from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
 from _newsclippings.train.collate import Collator, Processor, find_pixel_scale  # noqa: E402
 from _newsclippings.train.data import Control  # noqa: E402
-from _newsclippings.train.options import Options, parse  # noqa: E402
+from _newsclippings.train.options import Options, UsageError, parse  # noqa: E402
 from _newsclippings.train.recipes import DEFAULT_RECIPE, RECIPES, TABLE  # noqa: E402
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config  # noqa: E402
 
@@ -87,6 +87,41 @@ def test_the_head_has_the_parameters_of_the_authors_head() -> None:
     config = model.make_config(options, None, {"clip_image": 512, "clip_text": 512})
     head = model.Classifier(config).head
     assert sum(parameter.numel() for parameter in head.parameters()) == 788_482
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--max_steps", "0"], "--max_steps: expected 1 or more, or -1"),
+        (["--max_steps", "-3"], "--max_steps: expected 1 or more, or -1"),
+        (["--weight_decay", "nan"], "--weight_decay: expected a number of 0 or more, found nan"),
+        (["--learning_rate", "-1"], "--learning_rate: expected a number of 0 or more, found -1.0"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size: expected 1 or more, found 0"),
+        (["--dataloader_num_workers", "-1"], "--dataloader_num_workers: expected 0 or more, found -1"),
+    ],
+)
+def test_numbers_that_train_nothing_are_refused(flags: list[str], says: str) -> None:
+    """A number with which the training would end in NaN, or be of another length, is refused before it begins."""
+    with pytest.raises(UsageError, match=re.escape(says)):
+        parse(["--use_cpu", *flags])
+
+
+@pytest.mark.parametrize(("recipe", "unused"), [("released", False), ("paper", True)])
+def test_ranks_look_for_unused_parameters_only_if_there_are_some(
+    little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, unused: bool
+) -> None:
+    """In several processes torch warns of a search for parameters without gradient that finds none."""
+    found: list[bool | None] = []
+
+    def train(trainer: Any, **kwargs: Any) -> None:
+        found.append(trainer.args.ddp_find_unused_parameters)
+        raise InterruptedError
+
+    monkeypatch.setattr(training.PairTrainer, "train", train)
+    arguments = [*QUICK, "--recipe", recipe, "--data_dir", str(little), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(InterruptedError):
+        training.main(arguments)
+    assert found == [unused]
 
 
 def test_the_default_is_what_the_configuration_intends() -> None:

@@ -160,6 +160,7 @@ def test_predictions_are_those_of_the_trainer(scene: Path, rows: Any, tmp_path: 
     for path, data in zip(paths, pictures, strict=True):
         path.write_bytes(data)
     assert newsclippings.predict(loaded, captions, list(map(str, paths))) == expected
+    assert newsclippings.predict(loaded, rows["caption"], rows["image"]) == expected
     images = [PIL.Image.open(io.BytesIO(data)) for data in pictures]
     assert newsclippings.predict(loaded, captions, images) == expected
     checkpoint = newsclippings.predict(scene / "run/checkpoint-3", captions, pictures)
