@@ -89,6 +89,10 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     help="With --audit: folder for audit.md, audit.json and recipe.toml.",
 )
 @inputs
+@click.option("--device", help="Where torch compares vectors, such as cuda:1. Unset: a GPU, if torch finds one.")
+@click.option("--engine", type=Choice(["ray"]), help="Compare vectors on a Ray cluster. Needs the extra `ray`.")
+@click.option("--rank", type=click.IntRange(min=0), help="Number of this process. Unset: as torchrun or srun say.")
+@click.option("--world", type=click.IntRange(min=1), help="How many processes there are.")
 @click.option("--check", is_flag=True, help="Write nothing: check that OUT has what it promises, else exit with 1.")
 @FORMAT
 @click.pass_context
@@ -110,6 +114,9 @@ def generate(
     OUT is then the --data-dir of the config, for every command. Interrupt it when you like: the same command goes on
     from there, and the same inputs give the same bytes. With --check pass the inputs that it was made from: what needs
     one that is not given is not checked.
+
+    Several processes share the work, through files in OUT: torchrun --nproc_per_node 8 --no-python newsclippings
+    generate ..., or srun.
 
     With --audit, say how the official matches were made, as far as the authors' files show it: for each source which
     measure gives its scores, which rule its pairs obey, among which pictures they were chosen, how often a picture is

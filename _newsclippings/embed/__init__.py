@@ -8,6 +8,8 @@ from _newsclippings.embed.items import Items
 from _newsclippings.embed.make import EmbedReport, embed, embed_source
 from _newsclippings.embed.make_entities import EntitiesCheck, EntitiesReport, entities, verify_entities
 from _newsclippings.embed.parts import VECTORS
+from _newsclippings.embed.ranks import find_device, find_rank
+from _newsclippings.embed.ray_pipeline import connect as connect_to_ray
 from _newsclippings.embed.source import Source
 from _newsclippings.embed.verify import VectorsReport, verify_vectors
 
@@ -22,9 +24,12 @@ __all__ = [
     "Source",
     "VectorsReport",
     "check_folder",
+    "connect_to_ray",
     "embed",
     "embed_source",
     "entities",
+    "find_device",
+    "find_rank",
     "open_encoder",
     "verify_entities",
     "verify_vectors",

@@ -1,5 +1,6 @@
 """Which caption gets which picture: each the best, each picture a limited number of times, closed sets, balance."""
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.errors import ConfigError
+from _newsclippings.generate.blocks import Run, run_here
 from _newsclippings.generate.rules import Rule
-from _newsclippings.generate.search import BLOCK_BYTES, Bools, Float64s, Held, Measure, Pool, Search
+from _newsclippings.generate.search import BLOCK_BYTES, Found, Held, Measure, Pool, Search
+from _newsclippings.generate.tiles import Bools, Float64s
 from _newsclippings.tables import Int32s, Int64s
 
 LENGTH: Final = 16  # pictures of a caption that are found at a time
+LATER: Final = 2  # times as many in later searches, whose captions lose more pictures to others
 MATCHED: Final = ""
 # Why a caption has no picture: the part of the rule that forbade the last one, or what came after.
 REASONS: Final = (
@@ -30,7 +34,7 @@ class Matching:
         score: float64 (N,); NaN if there is no picture.
         reason: int8 (N,), the position in `REASONS` of why there is no picture; 0 if there is one.
         products: how many captions were compared, in all rounds together.
-        pairs: how many products of two vectors that took.
+        pairs: how many products of two vectors that took in this process.
         rounds: how often captions without a picture were searched.
     """
 
@@ -67,6 +71,7 @@ def match(
     uses: int | None = 1,
     length: int = LENGTH,
     block_bytes: int = BLOCK_BYTES,
+    run: Run = run_here,
 ) -> Matching:
     """Give each caption the best picture that the rule allows.
 
@@ -82,13 +87,14 @@ def match(
         uses: how often a picture may be used; None: without limit.
         length: pictures of a caption that are found at a time. It changes only how long this takes.
         block_bytes: of scores in memory at a time. It changes only how long this takes.
+        run: does the searches, such as in several processes.
 
     Raises:
         ConfigError: the pool does not have what the rule needs.
     """
     search = Search(measure, pool, rule, block_bytes)
     if uses is None:
-        found = search.find(search.rows, 1)
+        found = _find(run, search, search.rows, 1)
         picture, score = np.full(pool.size, -1, np.int32), np.full(pool.size, -np.inf)
         picture[search.rows], score[search.rows] = found.pictures[:, 0], found.scores[:, 0]
         candidates, products, rounds = picture >= 0, len(search.rows), 1
@@ -98,15 +104,21 @@ def match(
         free = search.rows
         while len(free):
             products, rounds = products + len(free), rounds + 1
-            free = proposals.run(search, free)
+            free = proposals.run(run, search, free)
         picture, score, candidates = proposals.picture, proposals.score, proposals.candidates
     reason = np.full(pool.size, REASONS.index("used_up"), np.int8)
     reason[picture >= 0] = REASONS.index(MATCHED)
     reason[np.setdiff1d(np.arange(pool.size), search.rows)] = REASONS.index("without")
     alone = search.rows[~candidates[search.rows]]
-    reason[alone] = [REASONS.index(name) for name in search.explain(alone)]
+    (part,) = run(search, Search.explain, alone, search.count_pairs(alone))
+    reason[alone] = np.array([REASONS.index(name) for name in search.parts], np.int8)[part]
     score = np.where(picture >= 0, score, np.nan)
     return Matching(picture, score, reason, products, search.pairs, rounds)
+
+
+def _find(run: Run, search: Search, rows: Int64s, length: int, held: Held | None = None) -> Found:
+    work = functools.partial(Search.find, length=length, held=held)
+    return Found(*run(search, work, rows, search.count_pairs(rows)))
 
 
 class _Proposals:
@@ -115,7 +127,9 @@ class _Proposals:
     Attributes:
         picture: int32 (N,), the picture that each caption has now; -1 for none.
         score: float64 (N,), its score.
-        pictures: int32 (N, length), the pictures that each caption proposes to, and `scores`; see `Found`.
+        pictures: int32 (M,), the pictures that captions propose to, one list of all searches after the other, and
+            `scores`; see `Found`.
+        next: int64 (N,), the place in `pictures` that each caption proposes to next; its list ends before `end`.
         candidates: bool (N,), whether any picture is allowed to the caption.
         holders: int32 (N, uses), the captions that use each picture, the best first; -1 for none.
     """
@@ -123,27 +137,31 @@ class _Proposals:
     def __init__(self, count: int, uses: int, length: int) -> None:
         self.picture = np.full(count, -1, np.int32)
         self.score = np.full(count, -np.inf)
-        self.pictures = np.full((count, length), -1, np.int32)
-        self.scores = np.full((count, length), -np.inf)
+        self.length = length
+        self.pictures, self.scores = np.empty(0, np.int32), np.empty(0)
         self.holders = np.full((count, uses), -1, np.int32)
         self.candidates = np.zeros(count, bool)
-        self.next = np.zeros(count, np.int64)  # which picture of its list each caption proposes to
+        self.next, self.end = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
-    def run(self, search: Search, free: Int64s) -> Int64s:
+    def run(self, run: Run, search: Search, free: Int64s) -> Int64s:
         """Search for captions without a picture and let them propose; return those whose list is used up."""
         last = self.holders[:, -1]
         held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
-        found = search.find(free, self.pictures.shape[1], held)
-        self.pictures[free], self.scores[free], self.next[free] = found.pictures, found.scores, 0
+        length = self.length if held is None else min(len(self.picture), LATER * self.length)
+        found = _find(run, search, free, length, held)
+        self.next[free] = len(self.pictures) + length * np.arange(len(free))
+        self.end[free] = self.next[free] + length
+        self.pictures = np.concatenate([self.pictures, found.pictures.ravel()])
+        self.scores = np.concatenate([self.scores, found.scores.ravel()])
         self.candidates[free] |= found.pictures[:, 0] >= 0
         used_up = []
         while len(free):
-            ended = self.next[free] == self.pictures.shape[1]
+            ended = self.next[free] == self.end[free]
             used_up.append(free[ended])
             free = free[~ended]
             places = self.next[free]
             self.next[free] += 1
-            pictures, scores = self.pictures[free, places], self.scores[free, places]
+            pictures, scores = self.pictures[places], self.scores[places]
             some = pictures >= 0  # nothing more is allowed to the others
             free = self._propose(free[some], pictures[some], scores[some])
         return np.sort(np.concatenate([np.empty(0, np.int64), *used_up]))

@@ -1,9 +1,11 @@
 """Make new matches from a corpus: `newsclippings generate`."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.config import Request, check_locations, check_path
+from _newsclippings.config import Request, bad_value, check_locations, check_path
+from _newsclippings.embed import find_device, find_rank
 from _newsclippings.errors import ConfigError, DataNotFoundError
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
+from _newsclippings.generate.blocks import (
+    OvertakenError,
+    Run,
+    Share,
+    Stage,
+    check_going_on,
+    given_up,
+    pause,
+    wait_for,
+)
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
 from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
@@ -23,8 +36,9 @@ from _newsclippings.generate.merge import Candidates, choose_balanced, make_unit
 from _newsclippings.generate.quality import measure_quality, twins_of
 from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
 from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
-from _newsclippings.generate.search import Measure, Pool
-from _newsclippings.generate.splits import divide, find_copies, fold_captions, hash_equal_sizes, join_groups
+from _newsclippings.generate.search import Measure, Pool, find_gpu
+from _newsclippings.generate.splits import CopySearch, divide, fold_captions, hash_equal_sizes, join_groups
+from _newsclippings.generate.tiles import Float32s
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
     WORDS,
@@ -41,14 +55,18 @@ from _newsclippings.storage import (
     Access,
     cache_folder,
     check_not_input,
+    check_space,
+    flush,
     is_url,
     progress_bar,
     read_file,
     report_full_disk,
+    write_atomically,
 )
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
 from _newsclippings.text import did_you_mean, option, printable, short_repr
 
+RAY: Final = "ray"  # an engine
 MINE: Final = "mine"  # name of a config, unless the user gives another
 COPIES: Final = "picture_copies"  # a column that rules compare: pictures with the same number are copies
 MARGIN_VECTORS: Final = ("clip_text", "clip_image")  # by which a set is balanced, unless its own are of both sides
@@ -103,13 +121,18 @@ def generate(
     visual_news_index: str | os.PathLike[str] | None = None,
     links: str = "refuse",
     links_root: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+    rank: int | None = None,
+    world: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     token: str | bool | None = None,
 ) -> GenerateReport:
     """Make new matches: give captions of a corpus convincing pictures of others, by rules.
 
-    The same arguments give the same bytes; an interrupted call goes on where it stopped.
+    The same arguments give the same bytes, on any device and engine and with any number of processes; an interrupted
+    call goes on where it stopped.
 
     Args:
         out: the folder to write, on a local disk. It is the data_dir of the new config.
@@ -128,6 +151,12 @@ def generate(
         visual_news_index: as in `NewsCLIPpingsConfig`.
         links: as in `NewsCLIPpingsConfig`.
         links_root: as in `NewsCLIPpingsConfig`.
+        device: where torch compares vectors, such as `cuda:1`. Unset: a GPU if torch finds one; of several, under
+            torchrun or srun, that of this process; else numpy compares them.
+        engine: `"ray"`: vectors are compared on a Ray cluster, whose machines see `out` under the same path. Unset: in
+            this process.
+        rank: number of this process, from 0 on. Unset: as torchrun or srun say. All processes see the same `out`.
+        world: how many processes there are.
         cache_dir: the cache folder of `datasets`, where converted vectors are kept, as in a build.
         storage_options: options of fsspec for URLs that are passed here, as of `load_dataset`.
         token: of the Hub, as of `load_dataset`.
@@ -140,6 +169,12 @@ def generate(
             no caption of a split is matched.
         NewsCLIPpingsError: an input is not there or damaged, or the disk is full.
     """
+    if engine not in (None, RAY):
+        raise bad_value("engine", engine, (RAY,))
+    number, ranks = find_rank(rank, world)
+    if engine == RAY and (rank is not None or ranks > 1):
+        message = f"{option('engine', RAY)} divides the work itself. Run one process, without torchrun, srun and ranks."
+        raise ConfigError(message)
     asked, recipe_file = make_recipe(recipe, config)
     path = _check_out(out)
     given = parse_named(vectors or {})
@@ -173,16 +208,16 @@ def generate(
     if entity_place is not None:
         list_entity_files(entity_place)  # an error now, before vectors are read
     source = Material.read(asked, inputs, cache, given, entity_place, own is not None or inputs.is_own)
-    with report_full_disk(path, _LARGER):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(report_full_disk(path, _LARGER))
+        share = Share(number, ranks)
+        if engine == RAY:
+            from _newsclippings.generate.ray_blocks import start_ray
+
+            share = Share(do=stack.enter_context(start_ray()))
         folder = Folder(path, source.plan())
-        folder.start()
-        finished = folder.read_finished()
-        if finished is None:
-            try:
-                finished = _make(folder, source)
-            except ConfigError:  # the recipe, or what it is about, has to be another
-                folder.discard()
-                raise
+        work = _Work(folder, source, share, device or find_device() or find_gpu())
+        finished = work.lead() if share.leads else work.follow()
         folder.clean()
     return GenerateReport(str(path), asked.config, source.made, finished["splits"])
 
@@ -386,72 +421,165 @@ def hash_entities(table: EntityTable) -> str:
     return digest.hexdigest()
 
 
-def _make(folder: Folder, source: Material) -> dict[str, Any]:
-    """Match all splits by all methods, merge them, and write everything."""
-    recipe, records = source.recipe, source.records
-    copies = _find_copies(folder, source)
-    if records.splits is not None and recipe.splits is None:
-        splits = dict(records.splits)
-    else:
-        captions = number_texts(fold_captions(records.texts("caption")))
-        articles = number_texts(records.articles)
-        groups = join_groups(len(records), [copies, captions, articles])
-        splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
-    pools = _Pools(source, copies)
-    facts: dict[str, Any] = {}
-    with progress_bar(total=len(splits) * len(recipe.methods), desc="Matching", unit=" methods") as bar:
-        for split, rows in splits.items():
-            done = {}
-            for method in recipe.methods:
-                bar.set_postfix_str(f"{split} {method.name}")
-                name = f"{split}-{method.name}"
-                done[method.name] = folder.recall(name)
-                if done[method.name] is None:
-                    done[method.name] = pools.match(method, rows)
-                    folder.keep(name, done[method.name])
-                bar.update()
-            facts[split] = _write_split(folder, source, split, done)
-    manifest = make_manifest(recipe, folder.plan, "numpy", facts)
-    twins = {split: twins_of(folder.read_matches(split, [*manifest["rules"]]), records) for split in splits}
-    manifest["quality"] = measure_quality(recipe, records, source.vectors, twins)
-    manifest["examples"] = [] if source.pictures is None else [SHEET, PAGE]
-    if source.pictures is not None:
-        split = manifest["quality"]["measured_on"]
-        draw_examples(folder.path, recipe.config, split, [*manifest["rules"]], records, source.pictures, twins[split])
-    folder.finish(manifest, make_readme(recipe, manifest))
-    source.made = True
-    return manifest
+class _Work:
+    """Makes a config, in one process or several."""
 
+    def __init__(self, folder: Folder, source: Material, share: Share, device: str | None) -> None:
+        """Begin nothing yet.
 
-def _find_copies(folder: Folder, source: Material) -> Int32s:
-    """Number the pictures of all captions, so that copies have one number."""
-    records, vectors = source.records, source.copy_vectors
-    columns = [number_texts(records.texts("image_path"))]
-    columns += [source.contents] if source.contents is not None else []
-    pairs: list[tuple[Int64s, Int64s]] = []
-    if vectors is not None:
-        known = folder.recall("copies")
-        if known is None:
+        Args:
+            folder: the folder.
+            source: what it is made of.
+            share: of this process.
+            device: where torch compares vectors; None: numpy does.
+        """
+        self._folder, self._source, self._share, self._device = folder, source, share, device
+
+    def lead(self) -> dict[str, Any]:
+        """Make the config, and return its manifest; other processes may help.
+
+        Raises:
+            ConfigError: the folder has another config; no caption of a split is matched.
+        """
+        folder = self._folder
+        folder.check_plan()
+        finished = folder.read_finished()
+        if finished is not None:
+            return finished
+        folder.begin()
+        try:
+            return self._make()
+        except ConfigError:  # the recipe, or what it is about, has to be another
+            folder.discard()
+            raise
+
+    def _make(self) -> dict[str, Any]:
+        """Write everything, and return the manifest."""
+        source, folder = self._source, self._folder
+        recipe, records = source.recipe, source.records
+        manifest = make_manifest(recipe, folder.plan, self._match())
+        names = [*manifest["rules"]]
+        twins = {split: twins_of(folder.read_matches(split, names), records) for split in manifest["splits"]}
+        manifest["quality"] = measure_quality(recipe, records, source.vectors, twins)
+        manifest["examples"] = [] if source.pictures is None else [SHEET, PAGE]
+        if source.pictures is not None:
+            split = manifest["quality"]["measured_on"]
+            draw_examples(folder.path, recipe.config, split, names, records, source.pictures, twins[split])
+        folder.finish(manifest, make_readme(recipe, manifest))
+        source.made = True
+        return manifest
+
+    def follow(self) -> dict[str, Any]:
+        """Help the process with rank 0, and return the manifest that it writes.
+
+        Raises:
+            ConfigError: the folder has another config; that process ended with an error.
+        """
+        folder = self._folder
+        while True:
+            folder.check_plan()
+            finished = folder.read_finished()
+            if finished is not None:
+                return finished
+            if folder.is_begun():
+                break
+            pause()
+        try:
+            with contextlib.suppress(OvertakenError):
+                self._match()
+        except FileNotFoundError:  # the folder was removed while this process wrote to it
+            check_going_on(folder)
+            raise
+        while folder.is_begun():
+            pause()
+        finished = folder.read_finished()
+        if finished is None:
+            raise given_up()
+        self._source.made = True
+        return finished
+
+    def _match(self) -> dict[str, Any]:
+        """Match all splits by all methods; write the files of splits, and return what the manifest says about them."""
+        recipe, records, folder = self._source.recipe, self._source.records, self._folder
+        copies = self._find_copies()
+        if records.splits is not None and recipe.splits is None:
+            splits = dict(records.splits)
+        else:
+            captions = number_texts(fold_captions(records.texts("caption")))
+            articles = number_texts(records.articles)
+            groups = join_groups(len(records), [copies, captions, articles])
+            splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
+        pools = _Pools(self._source, copies, self._measure)
+        facts: dict[str, Any] = {}
+        total, quiet = len(splits) * len(recipe.methods), not self._share.leads  # one bar for all processes
+        with progress_bar(quiet, total=total, desc="Matching", unit=" methods") as bar:
+            for split, rows in splits.items():
+                done = {}
+                for method in recipe.methods:
+                    bar.set_postfix_str(f"{split} {method.name}")
+                    stage = Stage(folder, f"{split}-{method.name.lower()}", self._share)
+                    done[method.name] = stage.get(functools.partial(pools.match, method, rows))
+                    bar.update()
+                if self._share.leads:
+                    facts[split] = _write_split(folder, self._source, split, done)
+        return facts
+
+    def _find_copies(self) -> Int32s:
+        """Number the pictures of all captions, so that copies have one number."""
+        records, vectors = self._source.records, self._source.copy_vectors
+        columns = [number_texts(records.texts("image_path"))]
+        columns += [self._source.contents] if self._source.contents is not None else []
+        pairs: list[tuple[Int64s, Int64s]] = []
+        if vectors is not None:
             rows = np.flatnonzero(lookup(vectors.ids, records.ids) >= 0)
-            found = [*find_copies(vectors.take(records.ids[rows]))]
-            ends = [np.concatenate([np.empty(0, np.int64), *(rows[pair[k]] for pair in found)]) for k in (0, 1)]
-            known = pa.table({"first": as_array(ends[0]), "second": as_array(ends[1])})
-            folder.keep("copies", known)
-        pairs.append((int64s(known["first"]), int64s(known["second"])))
-    return join_groups(len(records), columns, pairs).astype(np.int32)
+
+            def find(run: Run) -> pa.Table:
+                mapped, every = self._map(vectors, records.ids[rows]), np.arange(len(rows))
+                search = CopySearch(Measure(mapped, mapped, self._device))
+                first, second = run(search, CopySearch.find, every, len(rows) - every)
+                return pa.table({"first": as_array(rows[first]), "second": as_array(rows[second])})
+
+            known = Stage(self._folder, "copies", self._share).get(find)
+            pairs.append((int64s(known["first"]), int64s(known["second"])))
+        return join_groups(len(records), columns, pairs).astype(np.int32)
+
+    def _measure(self, query: NamedVectors, against: NamedVectors, ids: Int64s) -> Measure:
+        """Open the vectors of captions and pictures of some ids."""
+        mapped = self._map(query, ids)
+        return Measure(mapped, mapped if query is against else self._map(against, ids), self._device)
+
+    def _map(self, vectors: NamedVectors, ids: Int64s) -> Float32s:
+        """Return the vectors of some ids, of length 1, as a mapped file, which one process writes."""
+        place = self._folder.vectors_file(vectors.name, ids)
+        if not self._share.leads:
+            wait_for(self._folder, place.exists)
+        elif not place.exists():
+            check_space(place.parent, 4 * len(ids) * vectors.facts.width, "the vectors", _LARGER)
+            with write_atomically(place) as temporary, open(temporary, "wb") as file:
+                for block in vectors.take_blocks(ids):
+                    file.write(np.ascontiguousarray(block).data)
+                file.flush()
+                flush(file.fileno())
+        return np.memmap(place, np.float32, "r", shape=(len(ids), vectors.facts.width))
 
 
 class _Pools:
     """Matches the captions of splits by methods."""
 
-    def __init__(self, source: Material, copies: Int32s) -> None:
+    def __init__(
+        self,
+        source: Material,
+        copies: Int32s,
+        measure: Callable[[NamedVectors, NamedVectors, Int64s], Measure],
+    ) -> None:
         """Number everything that rules look at.
 
         Args:
             source: the material.
             copies: int32 (N,), the same number for pictures that are copies.
+            measure: opens the vectors of captions and pictures of some ids.
         """
-        self._source, self._copies = source, copies
+        self._source, self._measure = source, measure
         records, table = source.records, source.entities
         self._columns = {**records.codes(), COPIES: copies}
         self._entities: Entities | None = None
@@ -460,12 +588,13 @@ class _Pools:
             self._named = lookup(table.ids, records.ids)
             self._entities = make_entities(table.entities)
 
-    def match(self, method: Method, rows: Int64s) -> pa.Table:
+    def match(self, method: Method, rows: Int64s, run: Run) -> pa.Table:
         """Match some captions; see `_table` for the result.
 
         Args:
             method: the method.
             rows: int64, positions of the captions of a split, in ascending order.
+            run: does the searches.
         """
         source, records, rule = self._source, self._source.records, method.rule
         margins_by = margin_vectors(method, source.vectors)
@@ -491,18 +620,16 @@ class _Pools:
         ids = records.ids[rows]
         if not len(rows):
             return _table(method, ids, None, left_out, None)
-        query = source.vectors[method.query].take(ids)
-        same = method.query == method.against
-        measure = Measure(query, query if same else source.vectors[method.against].take(ids))
+        measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
         rule = replace(rule, other=(*rule.other, COPIES))
-        matching = match(measure, self._pool(rows), rule, method.uses)
+        matching = match(measure, self._pool(rows), rule, method.uses, run=run)
         if method.closed:
             matching = close(matching)
         margins = None
         if margins_by:
             if margins_by != (method.query, method.against):
-                captions, pictures = (source.vectors[name].take(ids) for name in margins_by)
-                measure = Measure(captions, pictures)
+                captions, pictures = (source.vectors[name] for name in margins_by)
+                measure = self._measure(captions, pictures, ids)
             margins = find_margins(matching, measure)
             matching = balance(matching, margins)
         return _table(method, ids, matching, left_out, margins)

@@ -4,8 +4,9 @@ A product in float32 is off by at most `Measure.error`. Whatever that could deci
 float64 and in a fixed order of additions. So the result is the same for any size of block, number of threads or engine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,18 +15,23 @@ import numpy.typing as npt
 from _newsclippings.errors import ConfigError
 from _newsclippings.generate.entities import Entities, Inverse, Lists, lists_of
 from _newsclippings.generate.rules import Rule, parse_duration
+from _newsclippings.generate.tiles import (
+    FORBIDDEN,
+    LOWEST,
+    Bools,
+    Engine,
+    Float32s,
+    Float64s,
+    Integers,
+    Step,
+    Tile,
+)
 from _newsclippings.tables import Int32s, Int64s
 from _newsclippings.text import did_you_mean
-
-Float32s = npt.NDArray[np.float32]
-Float64s = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.integer]
 
 BLOCK_BYTES: Final = 64 << 20  # of scores in memory at a time
 BLOCK_ROWS: Final = 256  # captions of a block, at the least; with fewer a product takes up to four times as long
 COMPARED = 32  # scores of which only the largest is compared at first
-LOWEST, FORBIDDEN = np.float32(-3), np.float32(-4)  # below all cosines
 _COPY_BYTES = 32 << 20  # of vectors that are copied at a time
 _PAIR_BYTES = 256 << 10  # of products in float64 at a time; so few stay in the CPU cache
 _NORM = 1e-5  # how far the length of a vector may be from 1
@@ -89,20 +95,38 @@ class Measure:
             for rows, block in _blocks(vectors):
                 lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
                 _refuse(rows, ~(np.abs(lengths - 1) <= _NORM), "has not length 1. Call normalise first")
-        self.query, self.against = query, against
+        self.query, self.against, self.device = query, against, device
         # The textbook bound, width * 2^-24, with some more for lengths, and for thresholds rounded to float32.
         self.error = 1.01 * (query.shape[1] + 4) * 2.0**-24
-        self._multiply = _numpy_product(against) if device is None else _torch_product(against, device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Mapped vectors are opened by their path in another process, and on its own device."""
+        sides = [_describe(self.query)]
+        sides += [] if self.query is self.against else [_describe(self.against)]
+        return _open_measure, (self.device, *sides)
+
+    def make_engine(self) -> Engine:
+        """Return what compares captions with pictures: numpy, or torch on the device.
+
+        Raises:
+            ConfigError: torch would multiply with less than float32.
+        """
+        if self.device is None:
+            return _make_numpy_engine(self)
+        from _newsclippings.generate import torch_tiles
+
+        return torch_tiles.make_engine(self.query, self.against, self.device)
 
     def multiply(self, rows: Int64s, columns: slice | Int32s, out: Float32s) -> None:
-        """Write the products of some captions and pictures to `out`, float32 (rows, columns)."""
+        """Write the products of some captions and pictures to `out`, float32 (rows, columns), with numpy."""
         query = self.query[rows]
         if isinstance(columns, slice):
-            self._multiply(query, columns, out)
+            np.matmul(query, self.against[columns].T, out=out)
             return
         step = max(1, _COPY_BYTES // (4 * query.shape[1]))
         for start in range(0, len(columns), step):
-            self._multiply(query, columns[start : start + step], out[:, start : start + step])
+            part = slice(start, start + step)
+            np.matmul(query, self.against[columns[part]].T, out=out[:, part])
 
     def score(self, rows: Integers, columns: Integers) -> Float64s:
         """Return the score of pairs of a caption and a picture, in float64 and in a fixed order of additions."""
@@ -119,30 +143,27 @@ class Measure:
         return scores
 
 
-_Multiply = Callable[[Float32s, slice | Int32s, Float32s], None]
+def _describe(vectors: Float32s) -> Any:
+    """Return the path and the shape of mapped vectors, and others themselves."""
+    if isinstance(vectors, np.memmap) and vectors.filename is not None:
+        return str(vectors.filename), vectors.shape, vectors.offset
+    return vectors
 
 
-def _numpy_product(against: Float32s) -> _Multiply:
-    def multiply(query: Float32s, columns: slice | Int32s, out: Float32s) -> None:
-        np.matmul(query, against[columns].T, out=out)
+def _open_measure(device: str | None, *sides: Any) -> Measure:
+    opened = [
+        np.memmap(side[0], np.float32, "r", side[2], side[1]) if isinstance(side, tuple) else side for side in sides
+    ]
+    return Measure(opened[0], opened[-1], device or find_gpu())
 
-    return multiply
 
-
-def _torch_product(against: Float32s, device: str) -> _Multiply:
-    """Return the product by torch; all vectors are kept on the device."""
+def find_gpu() -> str | None:
+    """Return a GPU that torch can use; None if there is none."""
+    if find_spec("torch") is None:
+        return None
     import torch
 
-    if torch.get_float32_matmul_precision() != "highest":
-        message = "torch multiplies with less than float32. Call torch.set_float32_matmul_precision('highest')."
-        raise ConfigError(message)
-    kept = torch.tensor(against, device=device)
-
-    def multiply(query: Float32s, columns: slice | Int32s, out: Float32s) -> None:
-        chosen = kept[columns if isinstance(columns, slice) else torch.tensor(columns, device=device)]
-        out[:] = (torch.tensor(query, device=device) @ chosen.T).cpu().numpy()
-
-    return multiply
+    return "cuda" if torch.cuda.is_available() else None
 
 
 @dataclass(frozen=True)
@@ -214,38 +235,6 @@ class Found(NamedTuple):
     scores: Float64s
 
 
-class _Tile(NamedTuple):
-    """Captions that are compared with some pictures.
-
-    Attributes:
-        at: int64 (R,), where the captions are among those that are searched.
-        rows: int64 (R,), the captions.
-        columns: the pictures: a range, or int32 (C,) in ascending order.
-    """
-
-    at: Int64s
-    rows: Int64s
-    columns: slice | Int32s
-
-    @property
-    def width(self) -> int:
-        return self.columns.stop - self.columns.start if isinstance(self.columns, slice) else len(self.columns)
-
-    def name(self, places: Int64s) -> Integers:
-        """Return the pictures at some places of the tile."""
-        return places + self.columns.start if isinstance(self.columns, slice) else self.columns[places]
-
-    def place(self, pictures: Int64s) -> tuple[Int64s, Int64s]:
-        """Return where in the tile pictures are: which of them are there, and their places."""
-        if isinstance(self.columns, slice):
-            there = (pictures >= self.columns.start) & (pictures < self.columns.stop)
-            return np.flatnonzero(there), pictures[there] - self.columns.start
-        return np.arange(len(pictures)), np.searchsorted(self.columns, pictures)  # captions of a group are all there
-
-
-_Step = Callable[[Float32s, _Tile], None]  # forbids scores
-
-
 class Search:
     """Finds the best allowed pictures.
 
@@ -265,7 +254,7 @@ class Search:
             raise ConfigError(message)
         self._measure, self._pool, self._rule, self._block_bytes = measure, pool, rule, block_bytes
         self.pairs = 0
-        self._buffer = np.empty(0, np.float32)
+        self._engine = measure.make_engine()
         without = pool.names(rule, "without")
         out = np.zeros(pool.size, bool) if without is None else np.diff(without.starts) > 0
         self.rows: Int64s = np.flatnonzero(~out)
@@ -275,34 +264,38 @@ class Search:
             known = np.flatnonzero(codes >= 0)
             groups = lists_of(known, codes[known], pool.size)
         self._groups = None if groups is None else (groups, groups.invert())
-        self._steps = [("pool", _forbid_own), *self._list_steps(out)]
+        self._steps = [("pool", self._engine.forbid_own), *self._list_steps(out)]
 
-    def _list_steps(self, out: Bools) -> Iterator[tuple[str, _Step]]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process makes its own engine."""
+        return Search, (self._measure, self._pool, self._rule, self._block_bytes)
+
+    def _list_steps(self, out: Bools) -> Iterator[tuple[str, Step]]:
         """Yield the parts of the rule but floor and cap: their names, and what forbids the pairs that disobey."""
-        pool, rule = self._pool, self._rule
+        pool, rule, engine = self._pool, self._rule, self._engine
         if rule.share:
             yield "share", lambda scores, tile: None  # captions are only compared with those that share
         for name in rule.same:
-            yield "same", _compare_codes(pool.column(name), True)
+            yield "same", engine.compare_codes(pool.column(name), True)
         for name in rule.other:
-            yield "other", _compare_codes(pool.column(name), False)
+            yield "other", engine.compare_codes(pool.column(name), False)
         for field_name in ("gap", "within"):
             seconds = parse_duration(field_name, getattr(rule, field_name))
             if seconds is not None:
                 if pool.times is None:
                     message = f"rule: {field_name} needs times, which the corpus has not. Leave it out."
                     raise ConfigError(message)
-                yield field_name, _compare_times(pool.times, seconds, field_name == "gap")
+                yield field_name, engine.compare_times(pool.times, seconds, field_name == "gap")
         if rule.picture is not None:
             if rule.picture not in pool.flags:
                 message = f"rule: of the corpus it is unknown which picture {rule.picture}. Leave picture out."
                 raise ConfigError(message)
-            yield "picture", _forbid_pictures(~pool.flags[rule.picture])
+            yield "picture", engine.forbid_pictures(~pool.flags[rule.picture])
         if rule.without:
-            yield "without", _forbid_pictures(out)
+            yield "without", engine.forbid_pictures(out)
         differ = pool.names(rule, "differ")
         if differ is not None:
-            yield "differ", _forbid_common(differ)
+            yield "differ", engine.forbid_common(differ)
 
     def find(self, rows: Int64s, length: int, held: Held | None = None) -> Found:
         """Find the best pictures of some captions.
@@ -317,39 +310,53 @@ class Search:
         for tiles in self._list_tiles(rows, length):
             parts: list[_Pairs] = []
             for tile in tiles:
-                scores = self._compare(tile, length)
+                scores = self._engine.compare(tile, length)
+                self.pairs += len(tile.rows) * tile.width
                 for _, forbid in self._steps:
                     forbid(scores, tile)
                 parts += self._pick(scores, tile, length, limits, held)
             _keep_best(parts, self._rule.floor, found)
         return found
 
-    def explain(self, rows: Int64s) -> list[str]:
-        """Return the part of the rule that forbids the last picture of each caption, in the order of its parts."""
-        names = [*(name for name, _ in self._steps), "cap", "floor"]
+    def count_pairs(self, rows: Int64s) -> Int64s:
+        """Return with how many pictures each caption is compared, int64 (R,): what its search costs."""
+        if self._groups is None:
+            return np.full(len(rows), self._pool.size)
+        groups, members = self._groups
+        owners, values = groups.take(rows)
+        begins, ends = members.find(values)
+        return np.bincount(owners, ends - begins, len(rows)).astype(np.int64)
+
+    def explain(self, rows: Int64s) -> tuple[npt.NDArray[np.int8]]:
+        """Return which part of the rule forbids the last picture of each caption: its number in `parts`, int8 (R,)."""
         # Captions of no tile are alone with what they should share: they only pass the first step.
-        passed = np.full(len(rows), int(self._groups is not None and self._pool.size > 1))
+        passed = np.full(len(rows), int(self._groups is not None and self._pool.size > 1), np.int8)
         for tile in (tile for tiles in self._list_tiles(rows, 1) for tile in tiles):
-            scores = self._compare(tile, 1)
+            scores = self._engine.compare(tile, 1)
             for number, (_, forbid) in enumerate(self._steps, 1):
                 forbid(scores, tile)
-                alive = tile.at[(scores > LOWEST).any(axis=1)]
+                alive = tile.at[self._engine.find_allowed(scores)]
                 passed[alive] = np.maximum(passed[alive], number)
             for pairs in self._pick(scores, tile, 1, np.full(len(rows), LOWEST), None):
-                passed[pairs.at] = len(names) - 1
-        return [names[number] for number in passed.tolist()]
+                passed[pairs.at] = len(self.parts) - 1
+        return (passed,)
 
-    def _list_tiles(self, rows: Int64s, length: int) -> Iterator[Iterator[_Tile]]:
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the rule in the order in which they forbid."""
+        return [*(name for name, _ in self._steps), "cap", "floor"]
+
+    def _list_tiles(self, rows: Int64s, length: int) -> Iterator[Iterator[Tile]]:
         """Yield all that has to be compared, in parts after which all is known about their captions."""
         if self._groups is None:
             step = max(1, min(self._pool.size, self._block_bytes // (4 * BLOCK_ROWS)))
             columns = [slice(at, min(at + step, self._pool.size)) for at in range(0, self._pool.size, step)]
             for part in self._split(np.arange(len(rows)), step, length):
-                yield (_Tile(part, rows[part], some) for some in columns)
+                yield (Tile(part, rows[part], some) for some in columns)
         else:
             yield self._list_groups(*self._groups, rows, length)
 
-    def _list_groups(self, groups: Lists, members: Inverse, rows: Int64s, length: int) -> Iterator[_Tile]:
+    def _list_groups(self, groups: Lists, members: Inverse, rows: Int64s, length: int) -> Iterator[Tile]:
         """Yield the captions that have a value, with all pictures whose captions have it."""
         owners, values = groups.take(rows)
         order = np.argsort(values, kind="stable")
@@ -358,26 +365,13 @@ class Search:
         for at, begin, end in zip(np.split(owners[order], firsts[1:]), begins, ends, strict=False):
             if end - begin > 1:
                 for part in self._split(at, end - begin, length):
-                    yield _Tile(part, rows[part], members.owners[begin:end])
+                    yield Tile(part, rows[part], members.owners[begin:end])
 
     def _split(self, at: Int64s, width: int, length: int) -> Iterator[Int64s]:
         step = max(1, self._block_bytes // (4 * _pad(width, length)[0]))
         yield from (at[start : start + step] for start in range(0, len(at), step))
 
-    def _compare(self, tile: _Tile, length: int) -> Float32s:
-        """Return the scores of a tile, float32 (rows, columns and perhaps some more, which are forbidden)."""
-        padded, _ = _pad(tile.width, length)
-        if len(self._buffer) < len(tile.rows) * padded:
-            self._buffer = np.empty(len(tile.rows) * padded, np.float32)
-        scores = self._buffer[: len(tile.rows) * padded].reshape(len(tile.rows), padded)
-        scores[:, tile.width :] = FORBIDDEN
-        self._measure.multiply(tile.rows, tile.columns, scores[:, : tile.width])
-        self.pairs += len(tile.rows) * tile.width
-        return scores
-
-    def _pick(
-        self, scores: Float32s, tile: _Tile, length: int, limits: Float32s, held: Held | None
-    ) -> "Iterator[_Pairs]":
+    def _pick(self, scores: Any, tile: Tile, length: int, limits: Float32s, held: Held | None) -> "Iterator[_Pairs]":
         """Yield pairs among which are the best of each caption, with all that are as good as the last of them.
 
         Args:
@@ -388,16 +382,17 @@ class Search:
                 Raised by those of the tile.
             held: see `find`.
         """
-        error, cap = self._measure.error, self._rule.cap
+        engine, error, cap = self._engine, self._measure.error, self._rule.cap
         if cap is not None:
-            _forbid_if(scores, lambda row: row > np.float32(cap + error))
+            engine.forbid_above(scores, np.float32(cap + error))
         if held is not None:
-            lowest = held.score[tile.columns].astype(np.float32) - np.float32(error)
-            _forbid_if(scores[:, : tile.width], lambda row: row < lowest)
-        left = np.arange(len(scores))
+            engine.forbid_below(scores, held.score[tile.columns].astype(np.float32) - np.float32(error))
+        left = np.arange(len(tile.rows))
         while len(left):
-            some, at = scores if len(left) == len(scores) else scores[left], tile.at[left]
-            reached, which, places = _select(some, length, limits[at], np.float32(2 * error))
+            every, at = len(left) == len(tile.rows), tile.at[left]
+            reached, which, places = engine.select(
+                scores if every else engine.take(scores, left), length, limits[at], np.float32(2 * error)
+            )
             rows, pictures = tile.rows[left[which]], tile.name(places)
             pairs = _Pairs(at[which], pictures, self._measure.score(rows, pictures))
             wrong = np.zeros(len(which), bool) if cap is None else pairs.scores >= cap
@@ -405,7 +400,7 @@ class Search:
                 asked = held.score[pictures]
                 wrong |= (pairs.scores < asked) | ((pairs.scores == asked) & (held.caption[pictures] < rows))
             # Captions with a wrong pair, which float32 did not show, are looked at again without it.
-            scores[left[which[wrong]], places[wrong]] = FORBIDDEN
+            engine.forbid(scores, left[which[wrong]], places[wrong])
             right = np.ones(len(left), bool)
             right[which[wrong]] = False
             limits[at[right]] = reached[right]
@@ -423,10 +418,6 @@ class _Pairs(NamedTuple):
 
 
 def _select(scores: Float32s, length: int, limits: Float32s, margin: np.float32) -> tuple[Float32s, Int64s, Int64s]:
-    """Return higher limits, and the places of all scores that are at most `margin` below them.
-
-    No fewer than `length` scores are at least the `length`th highest of all groups, so that becomes the limit.
-    """
     _, group = _pad(scores.shape[1], length)
     groups = scores.reshape(len(scores), group, -1)  # with a distance between their scores, so that SIMD finds the best
     best = groups.max(axis=1)
@@ -461,19 +452,55 @@ def _pad(width: int, length: int) -> tuple[int, int]:
     return -(-width // group) * group, group
 
 
-def _forbid_if(scores: Float32s, test: Callable[[Float32s], Bools]) -> None:
+def _make_numpy_engine(measure: Measure) -> Engine:
+    buffer = np.empty(0, np.float32)
+
+    def compare(tile: Tile, length: int) -> Float32s:
+        nonlocal buffer
+        padded, _ = _pad(tile.width, length)
+        if len(buffer) < len(tile.rows) * padded:
+            buffer = np.empty(len(tile.rows) * padded, np.float32)
+        scores = buffer[: len(tile.rows) * padded].reshape(len(tile.rows), padded)
+        scores[:, tile.width :] = FORBIDDEN
+        measure.multiply(tile.rows, tile.columns, scores[:, : tile.width])
+        return scores
+
+    return Engine(
+        compare,
+        _forbid_own,
+        _compare_codes,
+        _compare_times,
+        _forbid_pictures,
+        _forbid_common,
+        _forbid_above,
+        _forbid_below,
+        _forbid,
+        lambda scores, rows: scores[rows],
+        lambda scores: (scores > LOWEST).any(axis=1),
+        _select,
+    )
+
+
+def _forbid(scores: Float32s, rows: Int64s, places: Int64s) -> None:
+    scores[rows, places] = FORBIDDEN
+
+
+def _forbid_above(scores: Float32s, most: np.float32) -> None:
     for row in scores:
-        row -= test(row) * np.float32(8)  # faster than assignment where it is true
+        row -= (row > most) * np.float32(8)  # faster than assignment where it is true
 
 
-def _forbid_own(scores: Float32s, tile: _Tile) -> None:
+def _forbid_below(scores: Float32s, least: Float32s) -> None:
+    for row in scores[:, : len(least)]:
+        row -= (row < least) * np.float32(8)
+
+
+def _forbid_own(scores: Float32s, tile: Tile) -> None:
     scores[tile.place(tile.rows)] = FORBIDDEN
 
 
-def _compare_codes(codes: Int32s, wanted: bool) -> _Step:
-    """Forbid pairs whose values are not the same, or are not different; unknown ones (-1) are neither."""
-
-    def forbid(scores: Float32s, tile: _Tile) -> None:
+def _compare_codes(codes: Int32s, wanted: bool) -> Step:
+    def forbid(scores: Float32s, tile: Tile) -> None:
         theirs = codes[tile.columns]
         for row, code in zip(scores[:, : tile.width], codes[tile.rows].tolist(), strict=True):
             np.copyto(row, FORBIDDEN, where=(theirs != code) if wanted else ((theirs == code) | (theirs < 0)))
@@ -482,10 +509,8 @@ def _compare_codes(codes: Int32s, wanted: bool) -> _Step:
     return forbid
 
 
-def _compare_times(times: Float64s, seconds: int, least: bool) -> _Step:
-    """Forbid pairs with less, or with more, time between them, and those of which it is unknown (NaN)."""
-
-    def forbid(scores: Float32s, tile: _Tile) -> None:
+def _compare_times(times: Float64s, seconds: int, least: bool) -> Step:
+    def forbid(scores: Float32s, tile: Tile) -> None:
         theirs = times[tile.columns]
         for row, time in zip(scores[:, : tile.width], times[tile.rows].tolist(), strict=True):
             apart = np.abs(theirs - time)
@@ -494,15 +519,14 @@ def _compare_times(times: Float64s, seconds: int, least: bool) -> _Step:
     return forbid
 
 
-def _forbid_pictures(forbidden: Bools) -> _Step:
-    def forbid(scores: Float32s, tile: _Tile) -> None:
+def _forbid_pictures(forbidden: Bools) -> Step:
+    def forbid(scores: Float32s, tile: Tile) -> None:
         np.copyto(scores[:, : tile.width], FORBIDDEN, where=forbidden[tile.columns])
 
     return forbid
 
 
-def _forbid_common(names: Lists) -> _Step:
-    """Forbid pairs with an entity in common."""
+def _forbid_common(names: Lists) -> Step:
     ranges: dict[int, Inverse] = {}
 
     def invert(columns: slice | Int32s) -> Inverse:
@@ -512,7 +536,7 @@ def _forbid_common(names: Lists) -> _Step:
             ranges[columns.start] = names.invert(np.arange(columns.start, columns.stop))
         return ranges[columns.start]
 
-    def forbid(scores: Float32s, tile: _Tile) -> None:
+    def forbid(scores: Float32s, tile: Tile) -> None:
         inverse = invert(tile.columns)
         at, values = names.take(tile.rows)
         begins, ends = inverse.find(values)

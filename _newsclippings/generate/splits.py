@@ -1,43 +1,58 @@
 """Which pictures are copies of each other, and splits that share no caption, article or picture."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.generate.search import Float32s, Measure
+from _newsclippings.generate.search import Measure
+from _newsclippings.generate.tiles import Tile
 from _newsclippings.pictures import Pictures
 from _newsclippings.storage import progress_bar
 from _newsclippings.tables import Int32s, Int64s, array_of
 from _newsclippings.text import fold_name
 
 COPY: Final = 0.95  # cosine of the vectors of two pictures from which on they count as copies
-_ROWS = 256  # pictures that are compared with the others at a time
+_ROWS, _COLUMNS = 256, 1 << 16  # pictures that are compared with others at a time
 _READ = 64  # pictures that are hashed at a time
 _FRACTION: Final = 1 << 64
 
 
-def find_copies(vectors: Float32s) -> Iterator[tuple[Int64s, Int64s]]:
-    """Yield pairs of pictures that are nearly the same: the positions of the first, and those of the second.
+class CopySearch:
+    """Finds pictures that are nearly the same."""
 
-    Args:
-        vectors: float32 (N, width), of length 1.
-    """
-    measure = Measure(vectors, vectors)
-    with progress_bar(total=len(vectors), desc="Comparing pictures", unit=" pictures") as bar:
-        for start in range(0, len(vectors), _ROWS):
-            rows = np.arange(start, min(start + _ROWS, len(vectors)))
-            scores = np.empty((len(rows), len(vectors) - start), np.float32)
-            measure.multiply(rows, slice(start, len(vectors)), scores)
-            first, second = np.nonzero(scores >= np.float32(COPY - measure.error))
-            first, second = rows[first], second + start
-            first, second = first[second > first], second[second > first]
-            sure = measure.score(first, second) >= COPY  # the same for any size of block
-            yield first[sure], second[sure]
-            bar.update(len(rows))
+    def __init__(self, measure: Measure) -> None:
+        """Search by the vectors of pictures, compared with themselves."""
+        self._measure, self._engine = measure, measure.make_engine()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process makes its own engine."""
+        return CopySearch, (self._measure,)
+
+    def find(self, rows: Int64s) -> tuple[Int64s, Int64s]:
+        """Find the copies of some pictures: the positions of the first, and those of the second, which are after them.
+
+        Args:
+            rows: int64 (R,), ascending positions of pictures.
+        """
+        firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        count, error = len(self._measure.against), self._measure.error
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            for begin in range(int(some[0]), count, _COLUMNS):
+                tile = Tile(some, some, slice(begin, min(begin + _COLUMNS, count)))
+                scores = self._engine.compare(tile, count + 1)  # more than there are: no limit is raised
+                limits = np.full(len(some), COPY, np.float32)
+                _, at, places = self._engine.select(scores, count + 1, limits, np.float32(2 * error))
+                first, second = some[at], places + begin
+                first, second = first[second > first], second[second > first]
+                sure = self._measure.score(first, second) >= COPY  # the same for any size of block
+                firsts.append(first[sure])
+                seconds.append(second[sure])
+        return np.concatenate(firsts), np.concatenate(seconds)
 
 
 def hash_equal_sizes(pictures: Pictures, count: int, most: int | None) -> Int32s | None:

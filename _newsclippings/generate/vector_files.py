@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from _newsclippings.config import parse_vectors
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import EMBEDDINGS, SIDES, VERSION, Vectors
-from _newsclippings.generate.search import Float32s, normalise
+from _newsclippings.generate.search import normalise
+from _newsclippings.generate.tiles import Float32s
 from _newsclippings.inputs import Inputs
 from _newsclippings.storage import lazy_property, local_copy
 from _newsclippings.tables import Int64s, lookup, values_of
 from _newsclippings.text import did_you_mean, option, short_repr
 from _newsclippings.vectors import Embeddings, VectorFiles, find_vectors, load_embeddings
 
-Bools = npt.NDArray[np.bool_]
 SIDE_OF: Final = {key: side for side, key in SIDES.items()}
 _BYTES = 32 << 20  # of vectors that are read at a time
 
@@ -65,39 +65,42 @@ class NamedVectors:
         Raises:
             ConfigError: a vector is zero.
         """
-        vectors = self.read(ids)
-        if len(zero := ids[~vectors.any(axis=1)]):
-            message = f"{self.name}: the vector of id {zero[0]} is zero, so it has no direction. Leave it out."
-            raise ConfigError(message)
-        return normalise(vectors, vectors)
+        return np.concatenate([np.empty((0, self.facts.width), np.float32), *self.take_blocks(ids)])
+
+    def take_blocks(self, ids: Int64s) -> Iterator[Float32s]:
+        """Yield what `take` returns, in blocks that are small in memory."""
+        for some in self._blocks(ids):
+            vectors = self.read(some)
+            if len(zero := some[~vectors.any(axis=1)]):
+                message = f"{self.name}: the vector of id {zero[0]} is zero, so it has no direction. Leave it out."
+                raise ConfigError(message)
+            yield normalise(vectors, vectors)
 
     def read(self, ids: Int64s) -> Float32s:
         """Return the vectors of ids that have one, as they are stored: float32 (N, width)."""
         vectors = np.empty((len(ids), self.facts.width), np.float32)
-        for start in range(0, len(ids), self._step):
-            some = ids[start : start + self._step]
-            left = np.ones(len(some), bool)
+        start = 0
+        for some in self._blocks(ids):
+            block, left = vectors[start : start + len(some)], np.ones(len(some), bool)
             for part in self.parts:
                 here = left & (lookup(part.ids, some) >= 0)
                 if here.any():
-                    vectors[start : start + len(some)][here] = self._read(part, some[here])
+                    block[here] = self._read(part, some[here])
                     left &= ~here
+            start += len(some)
         return vectors
 
     def digest(self) -> str:
         """Return the SHA-256 of the ids and their vectors, in whatever files they are."""
         digest = hashlib.sha256(f"{self.of} {self.facts.width}".encode())
         digest.update(self.ids.astype("<i8").tobytes())
-        for some in self._blocks(self.ids):
-            digest.update(self.take(some).astype("<f4", copy=False).tobytes())
+        for vectors in self.take_blocks(self.ids):
+            digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
-    @property
-    def _step(self) -> int:
-        return max(1, _BYTES // (4 * self.facts.width))
-
     def _blocks(self, ids: Int64s) -> Iterable[Int64s]:
-        return (ids[start : start + self._step] for start in range(0, len(ids), self._step))
+        step = max(1, _BYTES // (4 * self.facts.width))
+        return (ids[start : start + step] for start in range(0, len(ids), step))
 
     def _read(self, part: Embeddings, ids: Int64s) -> npt.NDArray[Any]:
         values: pa.Array = part.take(ids)

@@ -1,5 +1,6 @@
 """The files of a generated config: the official tree, the recipe, the manifest, and a card."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,7 @@ WORDS: Final = {  # why captions have no picture: reason -> what follows their n
 COMMAND: Final = "generate"
 _TEMPORARY = r"(\.\d+-[0-9a-f]{8}\.tmp)?"
 _NAMES = (
-    rf"({re.escape(MANIFEST)}|{re.escape(RECIPE)}|{re.escape(README)}|{ROUNDS}/({re.escape(PLAN)}|[a-z0-9_-]+\.arrow)|"
+    rf"({re.escape(MANIFEST)}|{re.escape(RECIPE)}|{re.escape(README)}|{ROUNDS}/({re.escape(PLAN)}|[a-z0-9_-]+\.(arrow|vectors))|"
     rf"{re.escape(SHEET)}|{re.escape(PAGE)}|"
     rf"news_clippings/data/[a-z0-9_]+/({'|'.join(SPLITS.values())})\.json){_TEMPORARY}"
 )
@@ -76,8 +77,8 @@ class Folder:
         self._text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
         self.key = hashlib.sha256(self._text.encode()).hexdigest()
 
-    def start(self) -> None:
-        """Write the plan, or go on with the folder if it has the same one.
+    def check_plan(self) -> None:
+        """Check that the folder has no config of another plan.
 
         Raises:
             ConfigError: the folder has a config of another plan.
@@ -85,7 +86,10 @@ class Folder:
         there = self._read_plan()
         if there is not None and there != json.loads(self._text):
             raise _other_plan(self.path, there, json.loads(self._text))
-        if there is None:
+
+    def begin(self) -> None:
+        """Write the plan, or go on from what is there."""
+        if not self.is_begun():
             (self.path / ROUNDS).mkdir(parents=True, exist_ok=True)
             write_text(self.path / ROUNDS / PLAN, self._text)
         _write_unless_there(self.path / RECIPE, self.plan["recipe"])
@@ -127,6 +131,11 @@ class Folder:
                 flush(file.fileno())
         flush_folder(self.path / ROUNDS)
 
+    def vectors_file(self, name: str, ids: Int64s) -> Path:
+        """Return the file of the vectors of some ids, as they are compared."""
+        key = hashlib.sha256(f"{self.key} {name} ".encode() + ids.astype("<i8").tobytes()).hexdigest()
+        return self.path / ROUNDS / f"{name.lower()}-{key[:16]}.vectors"
+
     def recall(self, name: str) -> pa.Table | None:
         """Read an intermediate result of an interrupted call; None if there is none of this plan."""
         try:
@@ -135,6 +144,19 @@ class Folder:
         except (OSError, pa.ArrowException):
             return None
         return table if (table.schema.metadata or {}).get(b"plan") == self.key.encode() else None
+
+    def drop(self, names: str) -> None:
+        """Remove intermediate results whose names match a pattern."""
+        for place in self.path.glob(f"{ROUNDS}/{names}.arrow"):
+            place.unlink(missing_ok=True)
+
+    def is_begun(self) -> bool:
+        """Return whether the folder is being written."""
+        return (self.path / ROUNDS / PLAN).exists()
+
+    def is_finished(self) -> bool:
+        """Return whether the folder has all that `finish` writes."""
+        return (self.path / MANIFEST).exists()
 
     def finish(self, manifest: Mapping[str, Any], readme: str) -> None:
         """Write the card and the manifest."""
@@ -151,16 +173,19 @@ class Folder:
                 if inside or name.endswith(".tmp"):
                     Path(place, name).unlink(missing_ok=True)
             if inside:
-                os.rmdir(place)
+                with contextlib.suppress(FileNotFoundError):  # other processes clean, too
+                    os.rmdir(place)
 
     def discard(self) -> None:
         """Remove what was begun, of a config that cannot be made; nothing of one that was finished before."""
-        if (self.path / MANIFEST).exists():
+        if self.is_finished():
             return
+        (self.path / ROUNDS / PLAN).unlink(missing_ok=True)  # other processes see that they need not go on
         for place, _, names in os.walk(self.path, topdown=False):
             for name in names:
                 Path(place, name).unlink(missing_ok=True)
-            os.rmdir(place)
+            with contextlib.suppress(OSError):  # another process is just writing to it
+                os.rmdir(place)
 
     def _read_plan(self) -> Any:
         for place, key in ((self.path / MANIFEST, "made_of"), (self.path / ROUNDS / PLAN, None)):
@@ -231,7 +256,7 @@ def hash_rule(method: Method) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def make_manifest(recipe: Recipe, plan: Mapping[str, Any], engine: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+def make_manifest(recipe: Recipe, plan: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of manifest.json, except for the digests of the card and the recipe."""
     return {
         "made_by": MADE_BY,
@@ -241,7 +266,6 @@ def make_manifest(recipe: Recipe, plan: Mapping[str, Any], engine: str, splits: 
         "description": describe(recipe),
         "source_datasets": [method.name for method in recipe.methods],
         "corpus": {"kind": plan["corpus"]["kind"]},
-        "engine": engine,
         "rules": {method.name: hash_rule(method) for method in recipe.methods},
         "made_of": plan,
         "splits": splits,

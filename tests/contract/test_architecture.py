@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "corpus": ["inputs", "tar"],
     "rows": ["inputs", "matches", "corpus", "evidence", "tar", "pictures", "vectors"],
     "embed": ["inputs", "matches", "corpus", "pictures", "vectors"],
-    "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "show", "check", "evaluate"],
+    "generate": ["inputs", "matches", "corpus", "vectors", "pictures", "embed", "show", "check", "evaluate"],
     "show": ["pictures"],
     "folder": ["inputs", "rows", "tar", "pictures", "show"],
     "stats": ["folder"],
