@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-embed docs test sweep train ray browser lint test-oldest test-reader wheel clean
+.PHONY: demo demo-embed demo-generate docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
 demo: .venv/runtime
 	$(BIN)/python examples/demo.py demo
@@ -10,6 +10,10 @@ demo: .venv/runtime
 # Vectors of the sample with real weights. Afterwards `make test` also tests the encoders with them.
 demo-embed: .venv/demo
 	$(BIN)/python -m examples.demo_embed demo
+
+# New matches of the sample, with the same weights and with entities of spaCy.
+demo-generate: .venv/demo
+	$(BIN)/python -m examples.demo_generate demo
 
 # The documentation as a site: build/site/index.html.
 docs: .venv/dev

@@ -60,7 +60,7 @@ def _read_rows(records: Records, pictures: Pictures, twins: Twins) -> list[dict[
             "image_id": shown["id"][row],
             "caption": said["caption"][row],
             "image": None if image is None else {"bytes": image, "path": shown["image_path"][row]},
-            "falsified": bool(row % 2),
+            "falsified": row % 2,
             "similarity_score": scores[row],
             "source_dataset": int(twins.methods[row // 2]),
             "source": said["source"][row],

@@ -41,6 +41,7 @@ from _newsclippings.generate.splits import CopySearch, divide, fold_captions, ha
 from _newsclippings.generate.tiles import Float32s
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
+    WORDS,
     Folder,
     check_folder,
     make_manifest,
@@ -101,28 +102,10 @@ class GenerateReport:
         for split, facts in self.splits.items():
             lines.append(f"  {split}: {facts['rows']:,} rows")
             for name, counts in facts["methods"].items():
-                why = "".join(f"; {count:,} {_WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
+                why = "".join(f"; {count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
         return "\n".join(lines)
-
-
-_WORDS: Final = {
-    "pool": "without another picture",
-    "share": "share no entity with another",
-    "same": "without another of the same kind",
-    "other": "without another of another kind",
-    "gap": "without another that is far enough in time",
-    "within": "without another that is near enough in time",
-    "picture": "without a picture of the kind",
-    "without": "have an entity that the rule excludes",
-    "differ": "without another that differs in its entities",
-    "cap": "below no cap",
-    "floor": "above no floor",
-    "used_up": "whose pictures are used up",
-    "closed": "not in a closed set",
-    "balance": "left out for balance",
-}
 
 
 def generate(
@@ -199,6 +182,7 @@ def generate(
     if own is not None and visual_news is not None:
         message = f"{option('corpus')} and {option('visual_news')} both name the corpus. Pass one of them."
         raise ConfigError(message)
+    _check_vector_names(given, asked)
     balanced = MARGIN_VECTORS if any(method.balance for method in asked.methods) else ()
     kinds = [name for name in (*given, *list_vectors(asked), *balanced) if name in EMBEDDINGS]
     kinds = [name for name in dict.fromkeys(kinds) if given.get(name, True) is True]
@@ -299,6 +283,18 @@ def list_vectors(recipe: Recipe) -> dict[str, str]:
         for name in (method.query, method.against):
             needed.setdefault(name, method.name)
     return needed
+
+
+def _check_vector_names(given: Mapping[str, Any], recipe: Recipe) -> None:
+    """Raise `ConfigError` if the name of vectors is misspelt, before the authors' vectors are fetched instead."""
+    needed = list_vectors(recipe)
+    for name in given:
+        hint = did_you_mean(name, [each for each in needed if each not in given], 0.8)
+        if hint and name not in needed and name not in EMBEDDINGS:
+            message = (
+                f"No method needs the vectors {short_repr(name)}.{hint} Correct the name, or choose one less alike."
+            )
+            raise ConfigError(message)
 
 
 @dataclass
@@ -689,6 +685,8 @@ def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str
     chosen = [np.ones(len(each.ids), bool) for each in candidates]
     if recipe.merge is not None and len(candidates) > 1:
         chosen = choose_balanced(candidates)
+    if not any(mask.any() for mask in chosen):
+        raise _no_matches(recipe, split, done)
     parts = [table.filter(as_array(mask)) for table, mask in zip(done.values(), chosen, strict=True)]
     ids, pictures, scores = (
         np.concatenate([values_of(one_number_chunk(part[name])) for part in parts])
@@ -700,12 +698,6 @@ def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str
         counts = json.loads(done[name].schema.metadata[b"counts"])
         counts |= {"filled": len(done[name]), "pairs": len(part)}
         facts[name] = counts
-    if not len(ids):
-        why = "; ".join(f"{name}: {_explain(counts)}" for name, counts in facts.items())
-        message = (
-            f"No caption of {split} is matched ({why}). Change the rule, or give {split} a larger share in splits."
-        )
-        raise ConfigError(message)
     order = np.lexsort((method, ids))
     place = folder.match_file(split)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -718,8 +710,23 @@ def _write_split(folder: Folder, source: Material, split: str, done: Mapping[str
     }
 
 
-def _explain(counts: Mapping[str, Any]) -> str:
+def _no_matches(recipe: Recipe, split: str, done: Mapping[str, pa.Table]) -> ConfigError:
+    """Make the error of a split without matches."""
+    empty = [name for name, table in done.items() if not len(table)]
+    why = "; ".join(f"{name}: {_explain(done[name])}" for name in empty)
+    if len(empty) == len(done):
+        message = (
+            f"No caption of {split} is matched ({why}). Change the rule, or give {split} a larger share in splits."
+        )
+        return ConfigError(message)
+    few = f"and there are none of some ({why})" if empty else "and their captions are the same few"
+    message = f"{split}: merge={recipe.merge!r} takes as many matches of each method, {few}. Leave merge out, "
+    return ConfigError(f"{message}change the rules, or give {split} a larger share in splits.")
+
+
+def _explain(table: pa.Table) -> str:
+    counts = json.loads(table.schema.metadata[b"counts"])
     reasons = [
-        f"{count:,} {_WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
+        f"{count:,} {WORDS.get(why, why)}" for why, count in {**counts["left_out"], **counts["unfilled"]}.items()
     ]
-    return ", ".join(reasons) or ("no caption" if not counts["captions"] else f"{counts['filled']:,} matched")
+    return ", ".join(reasons) or "no caption"

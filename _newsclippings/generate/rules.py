@@ -4,7 +4,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeVar
 
@@ -240,7 +240,7 @@ class Recipe:
     """
 
     config: str
-    methods: tuple[Method, ...]
+    methods: Sequence[Method]
     merge: str | None = None
     splits: Mapping[str, float] | None = None
 
@@ -254,6 +254,10 @@ class Recipe:
             raise ConfigError(message)
         if self.merge is not None and self.merge not in MERGES:
             raise bad_value("merge", self.merge, MERGES)
+        if not isinstance(self.methods, list | tuple) or not all(isinstance(each, Method) for each in self.methods):
+            message = f"recipe {self.config}: methods={short_repr(self.methods)}; expected a list of Method."
+            raise ConfigError(message)
+        object.__setattr__(self, "methods", (*self.methods,))
         names = [method.name for method in self.methods]
         if not names:
             message = f"recipe {self.config} has no method. Add a table [[method]] with a name, such as "

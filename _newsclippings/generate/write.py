@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,22 @@ RECIPE: Final = "recipe.toml"
 README: Final = "README.md"
 ROUNDS: Final = "rounds"  # results of parts while it runs
 PLAN: Final = "plan.json"
+WORDS: Final = {  # why captions have no picture: reason -> what follows their number
+    "pool": "without another picture",
+    "share": "share no entity with another",
+    "same": "without another of the same kind",
+    "other": "without another of another kind",
+    "gap": "without another that is far enough in time",
+    "within": "without another that is near enough in time",
+    "picture": "without a picture of the kind",
+    "without": "have an entity that the rule excludes",
+    "differ": "without another that differs in its entities",
+    "cap": "whose scores are all above the cap",
+    "floor": "whose scores are all below the floor",
+    "used_up": "whose pictures are used up",
+    "closed": "not in a closed set",
+    "balance": "left out for balance",
+}
 COMMAND: Final = "generate"
 _TEMPORARY = r"(\.\d+-[0-9a-f]{8}\.tmp)?"
 _NAMES = (
@@ -269,10 +286,10 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     lines = []
     for split, facts in manifest["splits"].items():
         for name, counts in facts["methods"].items():
-            why = ", ".join(f"{reason} {count:,}" for reason, count in counts["unfilled"].items()) or "-"
-            left = ", ".join(f"{reason} {count:,}" for reason, count in counts["left_out"].items()) or "-"
+            unfilled = ", ".join(f"{count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items()) or "-"
+            left = ", ".join(f"{count:,} with {why}" for why, count in counts["left_out"].items()) or "-"
             numbers = [f"{counts[key]:,}" for key in ("captions", "filled", "pairs")]
-            lines.append(" | ".join([split, f"`{name}`", *numbers, why, left]))
+            lines.append(" | ".join([split, f"`{name}`", *numbers, unfilled, left]))
     vectors = "".join(
         f"- vectors `{name}` of {each['of']}: {each['ids']:,} ids, {each['width']:,} numbers each\n"
         for name, each in made_of["vectors"].items()
@@ -290,8 +307,8 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
         examples = f"\n![Examples]({SHEET})\n\nMore of them: [{PAGE}]({PAGE}).\n"
     return f"""# {recipe.config}
 
-{manifest["description"]} Each caption is there twice: with its own picture (pristine), and with the picture of another
-caption (falsified). No caption was written or changed, and each row keeps its label, its ids and its score.
+{manifest["description"]} Each match is two rows: a caption with its own picture (pristine), and with the picture of
+another caption (falsified). No caption was written or changed, and each row keeps its label, its ids and its score.
 
 ## What it is for
 
@@ -304,9 +321,9 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 `{MANIFEST}` the digests of all that it was made from.
 
 - entities: {entities}
-{vectors}- pictures of one split, and copies of a caption's own picture, are recognised by: {printable(compared)}
+{vectors}- pictures count as copies of each other by: {printable(compared)}
 
-| split | method | captions | matched | pairs here | not matched, by reason | left out |
+| split | method | captions | matched | pairs here | not matched | left out |
 |---|---|---:|---:|---:|---|---|
 {rows}
 
@@ -348,14 +365,22 @@ def _other_plan(path: Path, there: Any, asked: Mapping[str, Any]) -> ConfigError
 def _flatten(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if name == "recipe":
+            flat |= _flatten_recipe(value)
+        elif isinstance(value, Mapping):
             flat |= _flatten(value, f"{before}{name} ")
         else:
             flat[f"{before}{name}"] = value
-    if "recipe" in flat and isinstance(flat["recipe"], str):  # its lines, so that the one that differs is named
-        lines = flat.pop("recipe").splitlines()
-        flat |= {f"line {number} of the recipe": line for number, line in enumerate(lines, 1)}
     return flat
+
+
+def _flatten_recipe(text: Any) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(text)
+        methods = {f"method {each['name']}": each for each in table.pop("method")}
+        return _flatten({**table, **methods}, "recipe ")
+    except (ValueError, TypeError, KeyError, AttributeError):  # of a manifest that somebody changed
+        return {"recipe": text}
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ import pytest
 from support.command import run
 from support.generating import METHODS, Made, Row, make_corpus, make_kinds, make_visual_news, planned_rows
 from support.matching import dot, unit
+from support.reading import PACKAGE
 from support.vectors import FILES
 from support.vectors import write as write_kinds
 from support.world import World
@@ -329,10 +330,9 @@ def test_the_folder_as_an_object(made: Made, tmp_path: Path) -> None:
         newsclippings.load("mine", data_dir=str(other))
 
 
-def test_the_recipe_of_the_documentation() -> None:
-    """The recipe in docs/how-to/generate.md is one."""
-    page = Path(newsclippings.__file__).parent / "docs" / "how-to" / "generate.md"
-    text = page.read_text(encoding="utf-8")
+def test_the_recipe_of_the_page() -> None:
+    """The recipe of docs/how-to/generate.md is one."""
+    text = (PACKAGE / "docs" / "how-to" / "generate.md").read_text(encoding="utf-8")
     recipe = parse_recipe(text.split("```toml\n")[1].split("```")[0])
     assert recipe.merge == "balanced"
     assert parse_recipe(recipe.to_toml()) == recipe

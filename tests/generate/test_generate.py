@@ -21,7 +21,7 @@ from support.generating import Corpus, make_corpus, rows_by_hand
 from support.matching import dot, random_rule, unit
 from support.world import World
 
-from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, generate, verify
+from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify
 
 Places = dict[str, Any]
 
@@ -238,7 +238,7 @@ OTHERS = {
     "entities sha256 is": other_entities,
     "corpus sha256 is": other_corpus,
     "pictures sha256 is": other_pictures,
-    r"line 18 of the recipe is closed = true there, cap = 0.9 now": other_recipe,
+    r"recipe method \w+ closed is True there, nothing now; recipe method \w+ cap is nothing there, 0.9": other_recipe,
 }
 
 
@@ -275,6 +275,18 @@ def test_what_is_no_corpus_is_refused(places: Places, recipe: Path, tmp_path: Pa
         generate(tmp_path / "out", recipe, **{**places, "entities": None})
     with pytest.raises(ConfigError, match="needs vectors 'clip_txt'"):
         generate(tmp_path / "out", [Method("m", "clip_txt", "clip_text")], **places)
+    vectors = {"clip_txt": places["vectors"]["clip_text"]}
+    with pytest.raises(ConfigError, match=r"needs the vectors 'clip_txt'\. Did you mean 'clip_text'"):
+        generate(tmp_path / "out", "clip_text_text", **{**places, "vectors": vectors})
+    assert not (tmp_path / "out").exists()
+
+
+def test_merging_with_a_method_without_matches(places: Places, tmp_path: Path) -> None:
+    """As many matches of each method are none if one has none; the error names that method, and nothing is left."""
+    methods = [Method("all", "clip_text", "clip_text"), Method("none", "clip_text", "clip_text", Rule(floor=1))]
+    message = r"train: merge='balanced' .* there are none of some \(none: \d+ whose scores are all below the floor\)"
+    with pytest.raises(ConfigError, match=message):
+        generate(tmp_path / "out", Recipe("mine", methods, merge="balanced"), **places)
     assert not (tmp_path / "out").exists()
 
 

@@ -122,6 +122,7 @@ def test_examples(corpus: Corpus) -> None:
         assert image.size[0] > 1000
     page = (out / "examples.html").read_text()
     assert page.count('"measure":"one"') == page.count('"measure":"two"') == 50
+    assert page.count('"falsified":0') == page.count('"falsified":1') == 100  # numbers of labels
     assert "![Examples](examples.png)" in card
     assert "leave these two files out where you may not publish them" in card
 

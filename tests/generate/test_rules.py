@@ -159,4 +159,8 @@ def test_recipes_by_hand() -> None:
     """A recipe made in Python has the same checks."""
     with pytest.raises(ConfigError, match="has no method"):
         Recipe("mine", ())
+    for wrong in ("person", ["person"], METHODS["person"], None):
+        with pytest.raises(ConfigError, match=r"recipe mine: methods=.*; expected a list of Method"):
+            Recipe("mine", wrong)  # type: ignore[arg-type]
     assert Recipe("mine", (METHODS["person"],)).merge is None
+    assert Recipe("mine", [METHODS["person"]]) == Recipe("mine", (METHODS["person"],))
