@@ -56,6 +56,8 @@ class ConfigName(Choice):
             known = known or (isinstance(built, Path | RemotePath) and is_name(value))
         except NewsCLIPpingsError as error:
             self.fail(str(error), param, ctx)
+        except OSError as error:
+            raise click.ClickException(describe_os_error(error)) from error
         return value if known else super().convert(value, param, ctx)
 
 

@@ -26,7 +26,7 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 from _newsclippings.facts import CONFIGS, EMBEDDINGS, OUTLETS
 from _newsclippings.generated import is_name
 from _newsclippings.text import printable
-from _newsclippings.train.options import HUB_NAME, LOCATION_FLAGS, Options
+from _newsclippings.train.options import ALL, HUB_NAME, LOCATION_FLAGS, Options
 from _newsclippings.train.recipes import OFFICIAL
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,8 @@ def _check_option(place: Path, field: Any, value: Any) -> Any:
     if right and choices and value is not None:
         right = all(isinstance(item, str) and item in choices for item in (value if several else [value]))
     if field.name == "config":
-        right = value in CONFIGS or is_name(value)
+        names = value.split(",") if isinstance(value, str) else []
+        right = value == ALL or (bool(names) and all(name in CONFIGS or is_name(name) for name in names))
     if right and isinstance(value, int | float) and not isinstance(value, bool):
         right = math.isfinite(value) and 0 <= value <= LARGEST_NUMBER
     if not right:

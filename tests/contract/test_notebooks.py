@@ -28,12 +28,5 @@ def test_each_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     made = execute(path, tmp_path)
     for before, after in zip(shown["cells"], made.cells, strict=True):
         if before["cell_type"] == "code":
-            kinds = [
-                [
-                    (output["output_type"], *output.get("data", ()))
-                    for output in outputs
-                    if output.get("name") != "stderr"
-                ]
-                for outputs in (before["outputs"], after.outputs)
-            ]
-            assert kinds[0] == kinds[1], f"run `python -m tests.support.notebooks`: {''.join(before['source'])}"
+            shown_kinds, made_kinds = list_kinds(before["outputs"]), list_kinds(after.outputs)
+            assert shown_kinds == made_kinds, f"run `python -m tests.support.notebooks`: {''.join(before['source'])}"

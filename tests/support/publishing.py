@@ -106,7 +106,8 @@ class Hub:
         return self.ready["push"].call(before + PUSH, args, self.environment(token))
 
     def push(self, folder: Path, *options: str, code: int = 0, **how: Any) -> Done:
-        return checked(self.start_push(folder, *options, **how).result(), code)
+        form = ["--format", "text"] if code and "--format" not in options else []  # errors as people read them
+        return checked(self.start_push(folder, *options, *form, **how).result(), code)
 
     def load(self, path: str = REPO, **options: Any) -> Any:
         """Load the rows of all splits in a child process that cannot import this package."""

@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a name that is none": (no_backbone(features="x,\x1b[31m,"), "expected names of columns, separated by"),
     "vectors as a list": (about("options", features=["x"]), "expected an option features"),
     "vectors and a backbone": (about("options", features="clip"), "expected no backbone beside --features"),
-    "an unknown config": (about("options", config="../x\n"), "expected options that fit each other"),
+    "an unknown config": (about("options", config="../x\n"), "expected an option config"),
     "an unknown outlet": (about("options", train_outlets=["cnn"]), "expected an option train_outlets"),
     "options that contradict": (about("options", text_only=True, image_only=True), "leave no features. Use only"),
     "no backbone": (about(backbone=None), "expected a CLIP or a SigLIP with pictures of one size, found None"),
