@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from _newsclippings.errors import BadFileError, bad_file
 from _newsclippings.facts import CONFIGS, ENV_DATA_DIR, NAME, SHARED_PICTURES, SPLITS
-from _newsclippings.storage import DECODER, describe_json_error, is_url, read_file
+from _newsclippings.storage import DECODER, describe_json_error, is_url, read_file, unreadable_file
 
 MANIFEST: Final = "manifest.json"
 MADE_BY: Final = f"{NAME} generate"
@@ -81,12 +81,17 @@ def find_generated(data_dir: str | None) -> Generated | None:
 
     Raises:
         BadFileError: its manifest is damaged.
+        DataNotFoundError: the folder cannot be read.
     """
     folder = data_dir or os.environ.get(ENV_DATA_DIR)
     if not folder or is_url(folder):
         return None
     place = Path(os.path.expanduser(folder), MANIFEST)
-    return read_generated(place) if place.is_file() else None
+    try:
+        there = place.is_file()
+    except OSError as error:
+        raise unreadable_file(place, error) from error
+    return read_generated(place) if there else None
 
 
 def read_generated(place: Path) -> Generated | None:

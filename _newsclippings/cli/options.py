@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from _newsclippings.config import LINKS, list_configs, parse_columns
-from _newsclippings.errors import ConfigError, NewsCLIPpingsError
+from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError
 from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EMBEDDINGS, FULL, NAME
 from _newsclippings.generated import is_name
 from _newsclippings.storage import (
@@ -54,10 +54,10 @@ class ConfigName(Choice):
         try:
             known = value in list_configs(folder if isinstance(folder, str) else None)
             known = known or (isinstance(built, Path | RemotePath) and is_name(value))
+        except DataNotFoundError as error:
+            raise click.ClickException(str(error)) from error
         except NewsCLIPpingsError as error:
             self.fail(str(error), param, ctx)
-        except OSError as error:
-            raise click.ClickException(describe_os_error(error)) from error
         return value if known else super().convert(value, param, ctx)
 
 
