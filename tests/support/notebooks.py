@@ -20,7 +20,7 @@ def execute(path: Path, folder: Path) -> Any:
 
     commands = os.path.dirname(sys.executable)  # so that `!newsclippings` is this one
     os.environ["PATH"] = os.pathsep.join([commands, os.environ["PATH"].removeprefix(f"{commands}{os.pathsep}")])
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call] # no types
+    notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
@@ -37,7 +37,7 @@ def main() -> None:
             if cell.cell_type == "code":  # progress bars and logs differ each time
                 cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+        nbformat.write(notebook, path)
         sys.stdout.write(f"{path}\n")
 
 
