@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from _newsclippings.cli.options import Choice, OutPath, errors_in_a_line, say_json, say_text
+from _newsclippings.cli.options import Choice, ConfigName, OutPath, errors_in_a_line, say_json, say_text
 from _newsclippings.facts import CONFIGS
 from _newsclippings.text import printable
 
@@ -32,7 +32,10 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
 @click.option("--list", "listing", is_flag=True, help="Show what each needs and costs, its number, and what differs.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
 @click.option(
-    "--config", type=Choice(list(CONFIGS)), help="Which config. Unset: merged_balanced; for cross-outlet, all five."
+    "--config",
+    type=ConfigName(list(CONFIGS)),
+    help="Which config, or the name of one that was generated into --data-dir. Unset: merged_balanced; for "
+    "cross-outlet, all five.",
 )
 @click.option(
     "--vectors",
@@ -51,6 +54,7 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
 @click.option(
     "--data-dir",
     type=click.Path(),
+    is_eager=True,  # before --config, whose value it may have
     envvar="NEWSCLIPPINGS_DATA_DIR",
     help="Folder with news_clippings/ and visual_news/. Unset: the authors' files are downloaded from the Hub.",
 )

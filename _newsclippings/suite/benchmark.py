@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from _newsclippings.check import Report, check_rows, check_splits
-from _newsclippings.config import Request, bad_value, check_locations, check_path
+from _newsclippings.config import Request, bad_value, check_locations, check_name, check_path
 from _newsclippings.embed import embed
 from _newsclippings.errors import BadFileError, ConfigError
 from _newsclippings.evaluate import FORMS, load_truth
 from _newsclippings.evidence import find_evidence
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, NAME, SPLITS
+from _newsclippings.facts import DEFAULT_CONFIG, NAME, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.storage import Maker, cache_folder, check_not_input, check_output, local_copy, write_text
@@ -106,7 +106,8 @@ def benchmark(
     Args:
         name: a name of `newsclippings benchmark --list`.
         seeds: how many seeds; a method without randomness runs once.
-        config: name of the config. Unset: merged_balanced; for cross-outlet, all five.
+        config: name of the config, which may be one that was generated into data_dir. Unset: merged_balanced; for
+            cross-outlet, all five.
         vectors: `image` or `text` -> a folder of `newsclippings embed`, or a file of vectors by id. Unset: the authors'
             vectors of CLIP ViT-B/32.
         model: a model as of `newsclippings embed`: its vectors are made first, below `out`, and kept there.
@@ -128,7 +129,7 @@ def benchmark(
     if name not in BASELINES:
         raise bad_value("name", name, BASELINES)
     baseline, given = BASELINES[name], dict(vectors or {})
-    _check_options(baseline, seeds, config, given, model, evidence, train_flags)
+    _check_options(baseline, seeds, config, data_dir, given, model, evidence, train_flags)
     configs = list(baseline.configs) if config is None else [config]
     place, folder = check_path("data_dir", data_dir), Path(out)
     locations = {side: str(check_path("vectors", location)) for side, location in given.items()}
@@ -171,6 +172,7 @@ def _check_options(
     baseline: Baseline,
     seeds: int,
     config: str | None,
+    data_dir: object,
     vectors: Mapping[str, Any],
     model: str | None,
     evidence: object,
@@ -178,8 +180,8 @@ def _check_options(
 ) -> None:
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise ConfigError(f"{option('seeds')}: expected a number from 1 on, found {seeds!r}. Correct it.")
-    if config is not None and config not in CONFIGS:
-        raise bad_value("config", config, CONFIGS)
+    if config is not None:
+        check_name(config, data_dir)
     if unknown := [side for side in vectors if side not in SIDES]:
         raise bad_value("vectors", unknown, SIDES)
     if vectors and model is not None:
@@ -218,7 +220,7 @@ def _verify(inputs: Sequence[Inputs]) -> None:
         for split, location in each.matches.items():
             with report.collecting(without_secrets(location)):
                 file = local_copy(location, cache_folder() / NAME / "downloads")
-                matches[each.config, split] = read_matches(file, each.config)
+                matches[each.config, split] = read_matches(file, each.config, names=each.source_datasets)
     found = {each.config: each for each in inputs}
     for (config, split), table in matches.items():
         check_rows(report, found[config], split, table)

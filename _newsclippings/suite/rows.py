@@ -120,6 +120,7 @@ def load_rows(
     vectors: Mapping[str, Any],
     data_dir: str | None,
     evidence: Evidence | None = None,
+    visual_news: list[str] | None = None,
 ) -> Labelled:
     """Load the rows of a split of several configs, one after the other. Each vector is in memory once.
 
@@ -130,12 +131,14 @@ def load_rows(
         vectors: see `name_columns`.
         data_dir: see `Request`.
         evidence: gives the vectors of evidence by row number, in columns `EVIDENCE`; see `benchmark`.
+        visual_news: see `Request`; a generated config needs it for its captions.
 
     Raises:
         NewsCLIPpingsError: an input is not there, or damaged.
     """
     chosen = name_columns(names, vectors)
     options: dict[str, Any] = {"images": "none", "missing": "null", "embeddings": dict(chosen.values()) or None}
+    options["visual_news"] = visual_news
     requests = [Request(config, data_dir=data_dir, splits=[split], **options) for config in configs]
     joins = [join_config(request, cache_folder() / NAME)[1][split] for request in requests]
     tables = [joined.rows.table(0, len(joined.rows))[0] for joined in joins]

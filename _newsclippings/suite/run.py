@@ -61,7 +61,7 @@ class Run:
     def load(self, names: Iterable[str]) -> dict[str, Labelled]:
         """Load the rows of all splits with some columns of vectors."""
         columns = [*names]
-        place = self.vectors, self.data_dir, self.evidence
+        place = self.vectors, self.data_dir, self.evidence, self.visual_news
         found = {split: load_rows(self.configs, split, columns, *place) for split in SPLITS}
         for split, part in found.items():
             for name, count in part.lacking.items():

@@ -169,6 +169,25 @@ def test_train(made: Made, tmp_path: Path) -> None:
     assert measures["rows"]["found"] == len(made.rows("test"))
 
 
+def test_benchmark(made: Made, tmp_path: Path) -> None:
+    """A baseline runs on a generated config: the cosines of the plan's vectors are its predictions."""
+    folder, corpus = made.out.parent, made.corpus
+    places = ["--data-dir", made.out, "--visual-news", corpus.table, "--out", tmp_path / "runs"]
+    vectors = f"image={folder / 'clip_image'},text={folder / 'clip_text'}"
+    done = run("benchmark", "clip-cosine", "--config", "mine", "--vectors", vectors, *places, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    (line,) = json.loads(done.stdout)["lines"]
+    (file,) = line["predictions"]
+    scores = [json.loads(text)["score"] for text in Path(file).read_text().splitlines()]
+    unit = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in corpus.vectors.items()}
+    where = {number: k for k, number in enumerate(corpus.ids)}
+    rows = made.rows("test")
+    cosines = [unit["clip_text"][where[row["id"]]] @ unit["clip_image"][where[row["image_id"]]] for row in rows]
+    assert np.corrcoef(scores, cosines)[0, 1] == pytest.approx(-1, abs=1e-6)
+    assert line["published"] is None or line["verdict"].startswith("not compared")
+    assert "|config:mine|" in line["signature"]
+
+
 def test_embed_takes_its_ids(made: Made, tmp_path: Path) -> None:
     """`embed --ids config:mine` encodes what the config needs, of the corpus in the table."""
 
