@@ -49,8 +49,9 @@ lint: .venv/dev
 	$(BIN)/newsclippings dataset-infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
-# architecture, the benchmarks, the documentation, texts, and mutants of files that only this package's code reads.
-OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links locations
+# architecture, the benchmarks, the documentation, texts, matching, and mutants of files that only this package's code reads.
+OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links locations \
+    matching rules audit merge
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from support.command import run
 from support.generating import Corpus, make_corpus, make_kinds
 from support.matching import dot, random_rule, unit
+from support.sampling import sampled
 from support.vectors import write as write_kinds
 from support.world import World
 
@@ -36,7 +38,7 @@ def statuses(report: GeneratedReport) -> dict[str, str]:
     return {name: found.status for name, found in report.properties.items()}
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", sampled(range(16), 3))
 def test_random_recipes_are_sound(seed: int, tmp_path: Path) -> None:
     """Whatever `generate` made has all properties that it promises."""
     r = np.random.default_rng(100 + seed)
@@ -55,7 +57,7 @@ def test_random_recipes_are_sound(seed: int, tmp_path: Path) -> None:
     try:
         generate(tmp_path / "out", recipe, **places)
     except ConfigError as error:
-        assert "is matched" in str(error)  # noqa: PT017
+        assert re.search("is matched|there are none of some", str(error))  # noqa: PT017
         return
     report = verify_generated(tmp_path / "out", **places)
     assert report.sound, str(report)

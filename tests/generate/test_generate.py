@@ -91,7 +91,7 @@ def test_the_name_of_an_official_config_is_refused(places: Places, tmp_path: Pat
         generate(tmp_path / "out", "clip_text_text", config="merged_balanced", **places)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", sampled(range(24), 3))
 def test_a_recipe_gives_what_every_pair_gives(seed: int, tmp_path: Path) -> None:
     """Whole recipes of random rules on random corpora equal a naive implementation: splits, pairs, scores, order."""
     r = np.random.default_rng(seed)

@@ -44,6 +44,10 @@ class Handler(Requests):
             raise Refused(401, "Unauthorized", "Invalid username or password.")
         return ({"type": "user", "name": self.entry["user"], "orgs": [], "auth": {"type": "access_token"}},)
 
+    def no_owner(self) -> Any:
+        """A repository without an owner, which older clients ask for before they take the name for one."""
+        raise Refused(404, "RepoNotFound", "Repository not found")
+
     def harnesses(self) -> Any:
         """An answer that the command `hf` asks for and does not use."""
         return ({"standardEnvVars": [], "harnesses": {}},)
@@ -212,6 +216,7 @@ LFS = r"/_lfs/([0-9a-f]{64})/(\d+)"
 Handler.routes = [
     ("GET", "/api/whoami-v2", Handler.whoami),
     ("GET", "/api/agent-harnesses", Handler.harnesses),
+    ("GET", "/api/datasets/[^/]+", Handler.no_owner),
     ("POST", "/api/repos/create", Handler.create),
     ("POST", "/api/validate-yaml", Handler.validate_yaml),
     ("PUT", f"{API}/settings", Handler.settings),

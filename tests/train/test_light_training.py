@@ -14,6 +14,7 @@ import pytest
 from support.forking import run_module
 from support.learnable import write_world
 from support.reading import PACKAGE, environment
+from support.sampling import sampled
 
 import newsclippings
 from newsclippings import MissingDependencyError
@@ -137,7 +138,7 @@ def test_contradictions(flags: list[str], says: str) -> None:
 # Checkpointing and optimizers
 
 
-@pytest.mark.parametrize("flag", ["--gradient_checkpointing", "--activation_checkpointing"])
+@pytest.mark.parametrize("flag", sampled(["--activation_checkpointing", "--gradient_checkpointing"], 2))
 def test_gradient_checkpointing_changes_nothing_but_memory(little: Path, flag: str) -> None:
     """Losses and weights are equal with and without, and layers are computed again."""
     run(little, "plain", "--max_steps", 3, "--logging_steps", 1)
@@ -156,7 +157,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(little: Path, flag: s
     assert all(torch.equal(plain[name], less[name]) for name in plain)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adafactor", "rmsprop", "adamw_torch"])
+@pytest.mark.parametrize("name", sampled(["sgd", "adafactor", "rmsprop", "adamw_torch"], 2))
 def test_optimizers_have_two_learning_rates(little: Path, name: str) -> None:
     """--optim chooses the class; head and backbone keep their learning rates, and biases have no weight decay."""
     options, arguments = parse([*QUICK, "--optim", name, "--backbone_learning_rate", "1e-4", "--eval_strategy", "no"])
