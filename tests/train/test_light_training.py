@@ -85,6 +85,7 @@ def test_lora_trains_the_attention_only(little: Path, peft: Any) -> None:
     assert not any("lora" in name for name in trained.state_dict())
 
 
+@pytest.mark.sweep
 def test_a_run_with_adapters_resumes_and_is_evaluated(
     little: Path, peft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,7 @@ def test_a_control_of_a_model_that_learns_nothing(learnable: Path, monkeypatch: 
     assert "no evidence: this model calls everything pristine, also without" in Path("out/report.md").read_text()
 
 
+@pytest.mark.sweep
 def test_an_interrupted_control_resumes(learnable: Path) -> None:
     """A control that is repeated with --resume_from_checkpoint true continues both runs where they stopped."""
     more = ["--control", "own_pictures", "--lr_scheduler_type", "constant", "--save_steps", 2, "--max_steps", 4]

@@ -101,6 +101,7 @@ def test_the_numbers_that_the_head_gets(world: World, flags: list[str]) -> None:
         assert vector == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.sweep
 def test_beside_the_authors_vectors(new_world: Any, tmp_path: Path) -> None:
     """Sets and kinds of the authors need no location beside your own; --products takes their CLIP vectors."""
     world = new_world(tar=False)

@@ -382,6 +382,7 @@ def test_what_is_not_pushed(hub: Hub, run: Path, scene: Path) -> None:
     assert (done.code, "No token of the Hugging Face Hub" in done.err) == (1, True)
 
 
+@pytest.mark.sweep
 def test_a_name_that_is_not_on_the_hub(hub: Hub, tmp_path: Path) -> None:
     """The error says that there is no such folder and no such model."""
     code = "import newsclippings; newsclippings.predict('tester/nothing', 'a', 'b.jpg')"
