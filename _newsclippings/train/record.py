@@ -37,7 +37,10 @@ ACCURACIES: Final = ("accuracy", "accuracy_pristine", "accuracy_falsified")
 # Flags of TrainingArguments that are noted beside numbers: their texts are names, and no places or tokens
 WORDS: Final = ("lr_scheduler_type", "optim", "eval_strategy", "save_strategy", "metric_for_best_model")
 # Numbers and switches without an influence on the result, and those that say where a process runs
-UNNOTED: Final = {"local_rank", "disable_tqdm", "push_to_hub", "eval_steps_per_second", "logging_steps", "ddp_timeout"}
+UNNOTED: Final = {
+    "local_rank", "disable_tqdm", "push_to_hub", "eval_steps_per_second", "logging_steps", "ddp_timeout",
+    "ddp_find_unused_parameters",
+}  # fmt: skip
 
 
 def describe_versions() -> dict[str, str]:
