@@ -34,6 +34,7 @@ class FolderReport:
 
     command: ClassVar[str]
     what: ClassVar[str]
+    made: ClassVar[str]  # how items are made again
     folder: str
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -59,7 +60,7 @@ class FolderReport:
 
     def describe_compared(self) -> str:
         """Say how many items were made again."""
-        raise NotImplementedError
+        return f"{self.compared} {self.made} again"
 
 
 def check_sums(folder: Folder[Any], report: FolderReport) -> None:

@@ -77,10 +77,7 @@ class EntitiesCheck(FolderReport):
 
     command = "entities"
     what = "entities"
-
-    def describe_compared(self) -> str:
-        """Say how many captions were searched again."""
-        return f"{self.compared} searched again"
+    made = "searched"
 
 
 def entities(

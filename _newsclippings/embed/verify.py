@@ -46,12 +46,13 @@ class VectorsReport(FolderReport):
 
     command = "embed"
     what = "vectors"
+    made = "encoded"
     least_cosine: float | None = None
 
     def describe_compared(self) -> str:
         """Say how many items were encoded again, and how well they agree."""
         cosine = "" if self.least_cosine is None else f", cosine {self.least_cosine:.6f} or more"
-        return f"{self.compared} encoded again{cosine}"
+        return f"{super().describe_compared()}{cosine}"
 
 
 def verify_vectors(
