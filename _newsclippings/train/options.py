@@ -68,6 +68,7 @@ BUILDER_FLAGS: Final = {*LOCATION_FLAGS, "missing", "check_images"}
 
 # Flags of TrainingArguments, which notices a wrong number late or never
 AT_LEAST_ONE: Final = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+MORE_THAN_ZERO: Final = ("eval_steps", "save_steps", "logging_steps")  # of 0, it takes another number or saves nothing
 AT_LEAST_ZERO: Final = ("learning_rate", "weight_decay", "max_grad_norm", "adam_epsilon", "num_train_epochs")
 # Least values of flags
 LEAST: Final = {"hidden": 1, "hidden_layers": 0, "tokens": 3, "shuffle_buffer": 0, "patience": 1, "seeds": 1, "lora": 1}
@@ -395,7 +396,19 @@ class RunTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool
 
     def __post_init__(self) -> None:
-        """Check as `TrainingArguments` does, except that --save_steps may be any number."""
+        """Check as `TrainingArguments` does, except that --save_steps may be any number above 0.
+
+        `--gradient_checkpointing` is `activation_checkpointing` of newer versions, which warn of the old name.
+        """
+        for name in MORE_THAN_ZERO:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(
+                    f"--{name}: expected a number of updates, 1 or more, or a part of all of them, such as 0.1; found "
+                    f"{value:g}."
+                )
+        if getattr(self, "activation_checkpointing", self.gradient_checkpointing) is None:
+            self.activation_checkpointing, self.gradient_checkpointing = self.gradient_checkpointing, None
         keep, self.load_best_model_at_end = self.load_best_model_at_end, False
         super().__post_init__()
         self.load_best_model_at_end = keep and self.eval_strategy != IntervalStrategy.NO
@@ -595,7 +608,7 @@ def _parse(arguments: list[str]) -> tuple[Options, TrainingArguments]:
     _check_push(options, training, given)
     if options.lora is not None and (training.fsdp or training.deepspeed):
         raise ValueError(SHARDED_LORA)
-    if (training.activation_checkpointing or training.gradient_checkpointing) and options.freeze_backbone:
+    if training.gradient_checkpointing and options.freeze_backbone:
         raise ValueError("--gradient_checkpointing would change nothing with --freeze_backbone. Leave it out.")
     if options.streaming and training.dataloader_persistent_workers:
         raise ValueError(

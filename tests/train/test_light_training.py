@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(little: Path, flag: s
     assert losses("less") == losses("plain")
     plain, less = weights("plain"), weights("less")
     assert all(torch.equal(plain[name], less[name]) for name in plain)
+
+
+@pytest.mark.parametrize("flag", ["--activation_checkpointing", "--gradient_checkpointing"])
+def test_gradient_checkpointing_has_two_names(flag: str) -> None:
+    """Both names of the flag do the same, without a warning that one of them is old."""
+    with warnings.catch_warnings(action="error", category=FutureWarning):
+        arguments = parse([*QUICK, flag])[1]
+    assert arguments.gradient_checkpointing is True
+    assert getattr(arguments, "activation_checkpointing", True) is True
+    assert not parse(QUICK)[1].gradient_checkpointing
 
 
 @pytest.mark.parametrize("name", sampled(["sgd", "adafactor", "rmsprop", "adamw_torch"], 2))
