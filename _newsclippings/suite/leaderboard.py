@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.errors import DataNotFoundError, bad_file
+from _newsclippings.errors import DataNotFoundError, UnsafePathError, bad_file
 from _newsclippings.evaluate import Evaluation, System, compare, evaluate, summarise
 from _newsclippings.facts import DEFAULT_CONFIG
 from _newsclippings.storage import (
@@ -88,6 +88,7 @@ def write_leaderboard(
     Raises:
         DataNotFoundError: there are no predictions.
         BadFileError: predictions or facts are not what they have to be.
+        UnsafePathError: a link in the folder leads out of it.
         ConfigError: another program wrote the page, or it is an input.
     """
     entries = _find_entries(Path(folder))
@@ -141,17 +142,33 @@ def _find_entries(folder: Path) -> list[Entry]:
     entries = []
     for place, folders, files in os.walk(folder):
         folders.sort()
-        if names := [name for name in FILES if name in files]:
+        names = [name for name in FILES if name in files]
+        for name in [*folders, *names, *([FACTS] if FACTS in files else [])]:
+            _check_link(Path(place, name), folder)
+        if names:
             if len(names) > 1:
                 raise bad_file(place, "one file of predictions", ", ".join(names), "Remove the others.")
             where = os.path.relpath(place, folder)
-            entries.append(_read_facts(Path(place), names[0], where, FACTS in files))
+            entry = _read_facts(Path(place), names[0], where, FACTS in files)
+            if isinstance(entry.threshold, str):
+                _check_link(Path(entry.threshold.removeprefix(f"{BY_VALIDATION}:")), folder)
+            entries.append(entry)
     if not entries:
         message = (
             f"{printable(str(folder))} has no folder with {', '.join(FILES)}. Put each model's file into a folder."
         )
         raise DataNotFoundError(message)
     return entries
+
+
+def _check_link(place: Path, folder: Path) -> None:
+    """Raise `UnsafePathError` if a link leads out of the folder, which may be a stranger's."""
+    if not os.path.islink(place):
+        return
+    real, root = os.path.realpath(place), os.path.realpath(folder)
+    if not real.startswith(f"{root.rstrip(os.sep)}{os.sep}"):
+        message = f"{printable(str(place))} is a link that leads out of {printable(str(folder))}. Replace it by a copy."
+        raise UnsafePathError(message)
 
 
 def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
