@@ -39,7 +39,7 @@ from _newsclippings.storage import (
     is_url,
     stamp,
 )
-from _newsclippings.text import option, redacted_repr, without_secrets
+from _newsclippings.text import is_offered, option, redacted_repr, without_secrets
 from _newsclippings.vectors import VectorFiles, find_vectors
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
@@ -642,7 +642,7 @@ def _find_outlets(folder: str) -> str | None:
 
 
 def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:
-    ways = f"{option('images', 'none')}, or {option('visual_news')}"
+    ways = ", or ".join([option("images", "none")] * is_offered("images", "none") + [option("visual_news")])
     do = f"Correct the path, or leave {option('data_dir')} out to fetch the matches from the Hub ({ways})."
     if os.path.isdir(data_dir):
         names = sorted(entry.name for entry in os.scandir(data_dir))
@@ -657,14 +657,18 @@ def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:
 
 def _no_pictures(searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
     places = "\n".join(f"    {place}: {state}" for place, state in searched)
+    without = ""
+    if is_offered("images", "none"):
+        without = f"\n  Without pictures: {option('images', 'none')} builds every other column."
+    elif is_offered("features"):
+        without = f"\n  Without pictures: {option('features', 'clip')} trains on the authors' vectors."
     return DataNotFoundError(
         "The pictures of VisualNews were not found, nor its articles. They cannot be downloaded automatically.\n"
         f"  Expected:\n{VISUAL_NEWS_TREE}\n"
         f"  Searched:\n{places}\n"
         f"  Ask its authors for VisualNews (a 98 GB tar, which need not be extracted): {VISUAL_NEWS_URL}\n"
         f"  Then pass {option('visual_news', '/path/to/origin.tar')} (or the folder), or put it in one of these "
-        "places.\n"
-        f"  Without pictures: {option('images', 'none')} builds every other column."
+        f"places.{without}"
     )
 
 

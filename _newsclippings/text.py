@@ -10,7 +10,7 @@ import logging
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote, unquote
@@ -139,17 +139,29 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 _flag_joint: str | None = None  # between the words of a flag; None where options are Python arguments
+_offers: Callable[[str, str | None], bool] | None = None  # as of `options_as_flags`
 
 
 @contextlib.contextmanager
-def options_as_flags(joint: str = "-") -> Iterator[None]:
-    """Name options in messages as flags while the block runs: `--data-dir`, or with another joint `--data_dir`."""
-    global _flag_joint
-    before, _flag_joint = _flag_joint, joint
+def options_as_flags(joint: str = "-", offers: Callable[[str, str | None], bool] | None = None) -> Iterator[None]:
+    """Name options in messages as flags while the block runs: `--data-dir`, or with another joint `--data_dir`.
+
+    Args:
+        joint: between the words of a flag.
+        offers: whether the command has an option, and takes a value for it; None: it has all.
+    """
+    global _flag_joint, _offers
+    before = _flag_joint, _offers
+    _flag_joint, _offers = joint, offers
     try:
         yield
     finally:
-        _flag_joint = before
+        _flag_joint, _offers = before
+
+
+def is_offered(name: str, value: str | None = None) -> bool:
+    """Whether a message may advise an option: the command that runs has it, and takes the value for it."""
+    return _offers is None or _offers(name, value)
 
 
 def option(name: str, value: str | bool | None = None) -> str:
