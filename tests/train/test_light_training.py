@@ -28,7 +28,8 @@ from transformers import set_seed  # noqa: E402
 
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import lora, model  # noqa: E402
-from _newsclippings.train.options import Options, UsageError, parse, read_flags  # noqa: E402
+from _newsclippings.train.flags import parse, read_flags  # noqa: E402
+from _newsclippings.train.options import Options, UsageError  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
