@@ -52,6 +52,11 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
     help="For muse, with --model: the web evidence that the authors of CCN give out. Its vectors are made, too.",
 )
 @click.option(
+    "--as-if-unlabelled",
+    is_flag=True,
+    help="With --evidence: leave exact matches out of all rows, and not as the lists of CCN, which know the label.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(),
     is_eager=True,  # before --config, whose value it may have
