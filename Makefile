@@ -21,10 +21,12 @@ docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	test -s build/site/reference/python/index.html
 
-# The suite, with three workers on two cores, because half of it waits for servers and child processes.
+# The suite, with three workers on two cores, because half of it waits for servers and child processes. A worker runs
+# neighbouring tests, which share what is made once a module. What one compiled, the others read.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
+test sweep: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep"
 
 # The long part of the suite: thousands of damaged, swapped and forked cases.
 sweep: .venv/dev

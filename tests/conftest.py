@@ -37,6 +37,7 @@ os.environ.update(
 import datasets  # noqa: E402
 import huggingface_hub  # noqa: E402
 import hypothesis  # noqa: E402
+from support.publishing import Hub, running  # noqa: E402
 from support.remote import Origin, Published, publish, serving  # noqa: E402
 from support.world import World, make_world  # noqa: E402
 
@@ -118,6 +119,13 @@ def published(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Publi
     """The complete small world with its tar on the server. Shared: never change it. Use it with `origin`."""
     world = make_world(tmp_path_factory.mktemp("published") / "data", folder=False, tar=False)
     return publish(world, server, "published")
+
+
+@pytest.fixture(scope="session")
+def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A stand-in for the Hub that takes uploads, for all tests; use it with `used`."""
+    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
+        yield hub
 
 
 _listeners: list[Callable[[str, tuple[Any, ...]], None]] = []

@@ -45,12 +45,6 @@ THEIRS = os.environ.get(OTHER_PYTHON)
 
 
 @pytest.fixture(scope="session")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="session")
 def running_xet_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     with running(tmp_path_factory.mktemp("xet"), xet=True) as hub:
         yield hub
@@ -455,7 +449,7 @@ def test_what_was_sent_is_completed_by_its_reader(
             for path in (path for path in world.pictures if path.startswith(outlet)):
                 archive.writestr(path.replace("/images/", "/"), world.pictures[path])
     places = json.dumps([*(str(tmp_path / f"{outlet}.zip") for outlet in outlets[:2]), str(world.tar)])
-    done = checked(python(JOIN, [REPO, places], hub.environment(), tmp_path), 0)
+    done = checked(hub.run(JOIN, REPO, places), 0)
     expected = [
         [row["index"], row["image_path"], [*PIL.Image.open(io.BytesIO(row["image"]["bytes"])).size]]
         for row in world.rows(split="test")

@@ -21,6 +21,7 @@ from support.children import in_child, wait
 from support.forks import Kind, forked, kinds
 from support.reading import environment, expected_splits, load, raw, raw_splits
 from support.remote import Origin, Published
+from support.sampling import crossed
 from support.world import World, make_world
 
 from _newsclippings.config import Request
@@ -329,8 +330,9 @@ while True:
 """
 
 
-@pytest.mark.parametrize("what", ["folder", "remote tar", "a server that is silent"])
-@pytest.mark.parametrize("after", [0.05, 0.9])
+@pytest.mark.parametrize(
+    ("what", "after"), crossed(["folder", "remote tar", "a server that is silent"], [0.05, 0.9])
+)
 def test_an_interrupted_process_ends(
     world: World, published: Published, origin: Origin, tmp_path: Path, what: str, after: float
 ) -> None:
