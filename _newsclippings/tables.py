@@ -4,13 +4,16 @@ pyarrow imports pandas (0.2 s, 30 MB) when one of its conversions, such as `pa.a
 `Table.from_pylist`, is called for the first time. The functions here make and read buffers instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from _newsclippings.errors import ConfigError
+from _newsclippings.text import describe_error, printable
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -152,3 +155,33 @@ def _arrow_type(column: Any) -> pa.DataType:
     if kind == "Sequence":
         return pa.list_(_arrow_type(column["feature"]), column.get("length", -1))
     return pa.struct({name: _arrow_type(field) for name, field in column.items()})
+
+
+def iterate_rows(rows: Any) -> Iterator[Any]:
+    """Yield the rows of a table in memory: a data frame or an Arrow table, a dict of columns, one row, or rows.
+
+    Anything else is yielded as it is, as if it were a row.
+
+    Raises:
+        ConfigError: the columns of a dict differ in length, or those of a data frame are no columns of Arrow.
+    """
+    if hasattr(rows, "__arrow_c_stream__") and hasattr(rows, "columns"):  # of pandas, Polars, DuckDB, pyarrow
+        try:
+            table = pa.table(rows)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            do = "Pass its rows: frame.to_dict('records')."
+            raise ConfigError(
+                f"A column of the data frame has mixed or odd values ({describe_error(error)}). {do}"
+            ) from None
+        for batch in table.to_batches(max_chunksize=100):
+            yield from batch.to_pylist()
+    elif not isinstance(rows, Mapping):
+        yield from rows if isinstance(rows, Iterable) else [rows]
+    elif not all(hasattr(values, "__len__") and not isinstance(values, str | bytes) for values in rows.values()):
+        yield rows
+    else:
+        lengths = {name: len(values) for name, values in rows.items()}
+        if len({*lengths.values()}) > 1:
+            found = ", ".join(f"{name} {length:,}" for name, length in [*lengths.items()][:10])
+            raise ConfigError(f"The columns have different numbers of rows ({printable(found)}). Pass as many in each.")
+        yield from (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))

@@ -237,7 +237,7 @@ class OutPath(click.Path):
         """Refuse a URL, which would become the name of a folder."""
         if isinstance(value, str) and is_url(value):
             self.fail(f"{value} is a URL; expected a local path. Write to a disk, then copy it there.", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(_expand_home(value), param, ctx)
 
 
 class PlacePath(click.Path):
@@ -253,7 +253,12 @@ class PlacePath(click.Path):
                 value = find_place(value)
             except ConfigError as error:
                 self.fail(str(error), param, ctx)
-        return value if isinstance(value, RemotePath) else super().convert(value, param, ctx)
+        return value if isinstance(value, RemotePath) else super().convert(_expand_home(value), param, ctx)
+
+
+def _expand_home(value: Any) -> Any:
+    """Expand `~`, which a shell leaves as it is in `--out=~/file`."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _offers(command: click.Command, name: str, value: str | None) -> bool:

@@ -121,6 +121,9 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
             f"Correct the file, or pass {option('partial', True)}, which counts missing and empty rows as wrong, and "
             "leaves out unknown ones and all but the first of doubled ones."
         )
+        if len(missing):
+            folder = "`newsclippings build --missing drop_pair`"
+            do += f" To measure only the pairs that you have, pass the folder of {folder} as {option('built')}."
         raise BadFileError(f"{predictions.name}: {'; '.join(problems)}. {do}")
     counts = {
         "expected": expected,

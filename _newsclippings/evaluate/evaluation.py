@@ -100,8 +100,9 @@ def evaluate(
     Intervals of 95 % are from a bootstrap over pairs.
 
     Args:
-        predictions: of each model a file (JSON lines, CSV, TSV or Parquet), or rows. Each row has `index`, or `id` and
-            `image_id`, and `score` (higher for falsified) or `label_predicted` (1 for falsified).
+        predictions: of each model a file (JSON lines, CSV, TSV or Parquet), or rows as dicts, a data frame or a dict of
+            columns. Each row has `index`, or `id` and `image_id`, and `score` (higher for falsified) or
+            `label_predicted` (1 for falsified).
         config: name of the config.
         split: name of the split.
         data_dir: folder with the official tree. Unset: the variable NEWSCLIPPINGS_DATA_DIR, then the Hub.

@@ -27,7 +27,7 @@ from _newsclippings.storage import (
     read_unpacked_sizes,
     recognise_wrong_file,
 )
-from _newsclippings.tables import Int64s
+from _newsclippings.tables import Int64s, iterate_rows
 from _newsclippings.text import did_you_mean, printable, short_repr
 
 STDIN: Final = "-"
@@ -80,14 +80,14 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
     """Read the predictions of a model.
 
     Args:
-        source: a path, `"-"` for standard input, or rows.
+        source: a path, `"-"` for standard input, or rows: of any table that `iterate_rows` takes.
 
     Raises:
         BadFileError: the content is not a table with the needed columns, or a value has another type.
         DataNotFoundError: the file does not exist, or cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
+        path = os.path.expanduser(os.fspath(source))
         name = "standard input" if path == STDIN else printable(path)
         if path == STDIN:
             with tempfile.NamedTemporaryFile(prefix="newsclippings-") as file:
@@ -124,9 +124,10 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
 
 
 def _check_rows(source: Any, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, row in enumerate(source if isinstance(source, Iterable) else [source]):
+    for number, row in enumerate(iterate_rows(source)):
         if not isinstance(row, Mapping):
-            raise bad_file(f"{name}: row {number}", "a dict", short_repr(row), f"Pass a path, or rows. {_DO}")
+            do = f"Pass a path, rows, a data frame or a dict of columns. {_DO}"
+            raise bad_file(f"{name}: row {number}", "a dict", short_repr(row), do)
         yield number, row
 
 

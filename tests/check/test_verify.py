@@ -145,6 +145,21 @@ def test_partial(new_world: Callable[..., World]) -> None:
     assert verify(world).counts.keys() == set(CONFIGS) - {"merged_balanced"}  # some of its matches are missing
 
 
+def test_advice_is_not_repeated(new_world: Callable[..., World]) -> None:
+    """If many splits are incomplete, each has its numbers, and what to do is said once."""
+    world = new_world(tar=False)
+    shutil.rmtree(world.origin / "guardian")
+    report = verify(world)
+    text = str(report)
+    assert len(report.missing) > 5
+    for line in ("Looked in:", "If others are in another folder"):
+        assert all(line in message for message in report.missing.values())
+        assert text.count(line) == 1
+    assert text.count("Complete the files") <= 2  # another line where no pair is whole
+    for message in report.missing.values():
+        assert all(line.strip() in text for line in message.split("\n")[:3])
+
+
 def test_without_visual_news(new_world: Callable[..., World]) -> None:
     """With matches and metadata alone, only VisualNews is missing, and everything else is checked."""
     world = new_world(folder=False, tar=False)

@@ -42,6 +42,16 @@ def test_the_group_lists_its_commands() -> None:
     assert run("--version").stdout == f"newsclippings, version {VERSION}\n"
 
 
+def test_outputs_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is the home folder in outputs, too: a shell leaves it as it is in `--out=~/file`, and Python always."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("sample", "~/data").exit_code == 0
+    assert run("preview", "--data-dir=~/data", "--out=~/pairs.png").exit_code == 0
+    assert run("build", "~/built", "--data-dir=~/data", "--images", "none").exit_code == 0
+    assert all((tmp_path / name).exists() for name in ("data", "pairs.png", "built"))
+    assert not Path("~").exists()
+
+
 def test_train_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """If torch or transformers are not installed, one line says how to install them."""
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -564,6 +564,23 @@ def test_wrong_arguments(data: World) -> None:
         )
 
 
+def test_tables_in_memory(data: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data frame, a table of Arrow and a dict of columns or arrays are measured like their rows, and `~/` files."""
+    rows = predict(data)
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("index", "score")}
+    table = pa.table(columns)
+    wanted = newsclippings.evaluate(rows, data_dir=data.root).values
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.csv", rows)
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    for source in (columns, arrays, table, table.to_pandas(), "~/a.csv"):
+        assert newsclippings.evaluate(source, data_dir=data.root).values == wanted
+    with pytest.raises(newsclippings.ConfigError, match=r"different numbers of rows \(index 80, score 79\)"):
+        newsclippings.evaluate(columns | {"score": columns["score"][1:]}, data_dir=data.root)
+    with pytest.raises(newsclippings.BadFileError, match="Pass a path, rows, a data frame or a dict of columns"):
+        newsclippings.evaluate(columns["score"], data_dir=data.root)
+
+
 def test_decimals_are_numbers(data: World, tmp_path: Path) -> None:
     """Decimals, which some databases write into Parquet, are read like other numbers."""
     rows = [dict(row) for row in predict(data)]
