@@ -445,7 +445,8 @@ def test_vectors_of_a_row() -> None:
         (["--features", "net", "--embeddings", "net=a", "net=b"], "--embeddings: net is there twice"),
         (["--data", "built", "--features", "net", "--embeddings", "net=a"], "--embeddings has no effect with --data"),
         (["--features", "sbert", "--products"], "found --features sbert"),
-        (["--features", "clip", "--text_only"], "Leave out the flags for those"),
+        (["--features", "clip", "--text_only"], "without a backbone and pictures. Leave out --text_only"),
+        (["--features", "clip", "--control", "own_pictures"], "Use shuffled_labels"),
         (["--train_outlets", "guardian", "bbc", "usa_today", "washington_post"], "none is left to test on"),
         (["--outlet_rule", "caption"], "--outlet_rule would change nothing without --train_outlets"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor would change nothing"),
@@ -513,6 +514,8 @@ def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--freeze_backbone", "--train_outlets", "--bf16", "--resume_from_checkpoint"):
         assert flag in shown
     assert re.search(r"--max_steps.*?default: 44000", shown, re.DOTALL)
+    assert shown.index("Train a classifier") < 200  # after a short usage
+    assert "Turn --shuffle off." in shown
 
 
 def test_rows_need_no_columns_that_no_control_asks_for(world: World) -> None:
