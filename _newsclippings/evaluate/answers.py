@@ -253,7 +253,7 @@ def _check_answers(answers: Answers) -> list[str]:
     notes = []
     if answers.score is not None and not (score.min() >= 0 and score.max() <= 1):
         notes.append(
-            "Scores are not all in [0, 1]: brier and ece are left out. Does the threshold fit? See "
+            "Scores are not all in [0, 1]: brier and ece are left out. Does the threshold fit (0 for logits)? See "
             f"{option('threshold')}."
         )
     if auc < 0.5 - 2 / np.sqrt(len(score)):

@@ -101,10 +101,12 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
         places, columns = _collect(_check_rows(source, name), name)
     if not places:
         raise bad_file(name, "rows", "none", _DO)
-    if not (("index" in columns or {"id", "image_id"} <= {*columns}) and {*ANSWERS} & {*columns}):
+    lacks = [] if "index" in columns or {"id", "image_id"} <= {*columns} else ["a column index (or id and image_id)"]
+    lacks += [] if {*ANSWERS} & {*columns} else ["a column score (or label_predicted)"]
+    if lacks:
         found = ", ".join(printable(str(column)[:40]) or "''" for column in list(columns)[:10])
         hint = "".join(did_you_mean(str(column), ANSWERS) for column in list(columns)[:10] if column not in COLUMNS)
-        raise bad_file(name, "the columns that are needed", found or "none", f"{hint} {_DO}".strip())
+        raise bad_file(name, " and ".join(lacks), found or "none", f"{hint} {_DO}".strip())
     convert = _Converter(name, unit, places)
     predicted, label, abstained = (
         convert.labels(column, columns[column]) if column in columns else None

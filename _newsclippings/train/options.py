@@ -341,10 +341,13 @@ class Options:
                 f"--products needs clip_image and clip_text, as --features clip has them, found --features "
                 f"{self.features}."
             )
-        if self.features and (
-            self.text_only or self.image_only or self.freeze_backbone or self.control == "own_pictures"
-        ):
-            raise ValueError("--features trains without a backbone and pictures. Leave out the flags for those.")
+        unused = [name for name in ("text_only", "image_only", "freeze_backbone") if getattr(self, name)]
+        if self.features and unused:
+            raise ValueError(f"--features trains without a backbone and pictures. Leave out --{unused[0]}.")
+        if self.features and self.control == "own_pictures":
+            raise ValueError(
+                "--control own_pictures needs pictures, which --features does not read. Use shuffled_labels."
+            )
         if self.positive is not None and not self.control:
             raise ValueError("--positive would change nothing without --control. Leave the flag out.")
         if "outlet_rule" in given and not self.train_outlets:

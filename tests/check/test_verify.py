@@ -719,7 +719,7 @@ def test_it_writes_only_the_index_of_the_tar(new_world: Callable[..., World], tm
     assert {file: after[file] for file in files} == files
 
 
-def test_wrong_arguments() -> None:
+def test_wrong_arguments(tmp_path: Path) -> None:
     """An invalid value is a ConfigError; on the command line the exit code is 2."""
     with pytest.raises(ConfigError, match="images='all'"):
         newsclippings.verify(images="all")
@@ -729,6 +729,8 @@ def test_wrong_arguments() -> None:
         newsclippings.verify("https://host/data")
     assert run("verify", "--images=all").exit_code == 2
     assert run("verify", "--config", "nonsense").exit_code == 2
+    for flag in ("-q", "-v"):  # are about no inputs
+        assert run("verify", "--built", tmp_path, flag).exit_code == 1
     result = run("verify", "--built", ".", "--images")
     assert (result.exit_code, "--built" in result.stderr, "--images" in result.stderr) == (2, True, True)
 
