@@ -79,8 +79,12 @@ def test_other_corpora_are_refused(made: Made, tmp_path: Path, new_world: Callab
     assert run("verify", "--data-dir", made.out, "--visual-news", other.table).exit_code == 1
     with pytest.raises(BadFileError, match="was made from another corpus"):
         newsclippings.load("mine", split="test", data_dir=str(made.out), visual_news=str(new_world().origin))
-    with pytest.raises(DataNotFoundError, match="pictures of VisualNews were not found"):
-        newsclippings.load("mine", split="test", data_dir=str(made.out))
+    places: list[dict[str, Any]] = [{}, {"images": "none"}, {"visual_news": str(other.root)}]
+    for place in places:  # nothing, and the folder in place of its table
+        with pytest.raises(DataNotFoundError, match=r"from which mine was made was not found\. Pass its table"):
+            newsclippings.load("mine", split="test", data_dir=str(made.out), **place)
+    with pytest.raises(ConfigError, match="embeddings='clip_text' is of VisualNews, and this corpus is another"):
+        newsclippings.load("mine", data_dir=made.out, visual_news=made.corpus.table, embeddings=["clip_text"])
 
 
 def test_verify(made: Made) -> None:
