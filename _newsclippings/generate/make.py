@@ -42,11 +42,13 @@ from _newsclippings.generate.splits import CopySearch, divide, fold_captions, ha
 from _newsclippings.generate.tiles import Float32s
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
+    COUNTED,
     WORDS,
     Folder,
     check_folder,
     make_manifest,
     make_readme,
+    tabulate,
     write_matches,
 )
 from _newsclippings.generated import OFFICIAL, OWN
@@ -65,7 +67,7 @@ from _newsclippings.storage import (
     write_atomically,
 )
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
-from _newsclippings.text import did_you_mean, option, printable, short_repr
+from _newsclippings.text import did_you_mean, format_html, option, printable, short_repr
 
 RAY: Final = "ray"  # an engine
 MINE: Final = "mine"  # name of a config, unless the user gives another
@@ -107,6 +109,10 @@ class GenerateReport:
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.folder} ({self.config}){'' if self.made else ': it was there already'}"
+        return format_html(COUNTED, tabulate(self.splits), title)
 
 
 def generate(

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import Access, cache_folder, compute_sha256, is_url, read_file
-from _newsclippings.text import option, printable
+from _newsclippings.text import format_html, option, printable
 
 _DO = "Get the folder again, or make it again with `newsclippings generate`."
 _MOST_RECIPE = 1 << 20
@@ -88,10 +89,25 @@ class GeneratedReport:
             lines += [f"       and {found.failed - len(found.faults):,} more"] * (found.failed > len(found.faults))
             lines += [f"       not checked: {printable(why)}" for why in found.unchecked]
             lines += [f"       {printable(note)}" for note in found.notes]
+        return "\n".join([*lines, self._result])
+
+    def _repr_html_(self) -> str:
+        rows, lists = [], []
+        for name, found in self.properties.items():
+            count = f"{found.checked:,} {found.of}" if found.checked else ""
+            rows.append((name, found.promise, found.status, count, f"{found.failed:,}"))
+            why = [*found.faults, *(f"not checked: {each}" for each in found.unchecked), *found.notes]
+            lists += [f"<li>{name}: {escape(printable(each))}</li>" for each in why]
+        title = f"{self.folder} ({self.config})"
+        table = format_html(["", "property", "", "checked", "faults"], rows, title)
+        return f"<p><b>{self._result}</b></p>{table}" + (f"<ul>{''.join(lists)}</ul>" if lists else "")
+
+    @property
+    def _result(self) -> str:
         failed = [name for name, found in self.properties.items() if found.failed]
         left = [name for name, found in self.properties.items() if found.unchecked]
         result = f"Not sound: {', '.join(failed)}." if failed else "Sound." if not left else "No fault was found."
-        return "\n".join([*lines, result + (f" Not checked, or in part: {', '.join(left)}." if left else "")])
+        return result + (f" Not checked, or in part: {', '.join(left)}." if left else "")
 
 
 def verify_generated(

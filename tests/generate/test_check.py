@@ -20,6 +20,7 @@ from support.vectors import write as write_kinds
 from support.world import World
 
 from _newsclippings.generate import METHODS, GeneratedReport
+from _newsclippings.generate.write import WORDS
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify_generated
 
 Places = dict[str, Any]
@@ -382,6 +383,25 @@ def test_digests_are_compared(made: Set) -> None:
         f"{name}: its SHA-256 is not that of manifest.json" for name in ("README.md", "recipe.toml")
     ]
     assert found.faults[2] == "recipe.toml is not the recipe that manifest.json has"
+
+
+def test_reports_in_a_notebook(made: Set) -> None:
+    """What was made and what was checked are tables with the numbers of their texts; all texts are escaped."""
+    report = generate(made.out, ONE, **made.places)
+    counts = report.splits["test"]["methods"]["clip_text_text"]
+    page = report._repr_html_()
+    assert all(f">{counts[key]}</td>" in page for key in ("captions", "filled", "pairs"))
+    assert all(f"{count} {WORDS[why]}" in page for why, count in counts["unfilled"].items())
+    assert "it was there already" in page
+    for entities in made.corpus.entities:
+        entities += [("<b>", "GPE")]
+    made.places["entities"] = made.corpus.write_entities(made.folder / "entities3")
+    found = made.check()
+    page = found._repr_html_()
+    assert "<b>Not sound: P1, P2" in page
+    assert "&lt;b&gt; in common, differ *" in page
+    assert page.count("<b>") == 1
+    assert f">{found.properties['P2'].failed}</td>" in page
 
 
 def test_what_is_not_given_is_not_passed(made: Set) -> None:
