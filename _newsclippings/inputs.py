@@ -166,12 +166,17 @@ class Inputs:
     @property
     def is_own(self) -> bool:
         """Whether the corpus is the user's own, of which the authors' files say nothing."""
-        own = self.generated is not None and self.generated.corpus == OWN
-        return own or (self.data_json is not None and is_table(self.data_json))
+        return self._is_made_from_own or (self.data_json is not None and is_table(self.data_json))
+
+    @property
+    def _is_made_from_own(self) -> bool:
+        return self.generated is not None and self.generated.corpus == OWN
 
     def require_pictures(self) -> None:
-        """Raise `DataNotFoundError` if VisualNews was not found."""
+        """Raise `DataNotFoundError` if VisualNews, or the corpus of a generated config, was not found."""
         if not self.sources:
+            if self._is_made_from_own:
+                raise _no_own_corpus(self.config, self.searched)
             _check_packed_beside(place for place, _ in self.searched if os.path.isabs(place))
             raise _no_pictures(self.searched)
 
@@ -185,6 +190,12 @@ class Inputs:
             named = option("metadata", True) if config.metadata else option("articles", config.articles)
             message = f"{named} is of VisualNews, and this corpus is another. Leave it out."
             raise ConfigError(message)
+        if self._is_made_from_own and self.embeddings:
+            named = option("embeddings", next(iter(self.embeddings)))
+            message = f"{named} is of VisualNews, and this corpus is another. Pass the location of its own vectors."
+            raise ConfigError(message)
+        if self._is_made_from_own and self.data_json is None:
+            raise _no_own_corpus(self.config, self.searched)
         if config.needs_origin:
             self.require_pictures()
         if config.articles == FULL and self.full_articles is None:
@@ -684,6 +695,15 @@ def _no_pictures(searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
         f"  Ask its authors for VisualNews (a 98 GB tar, which need not be extracted): {VISUAL_NEWS_URL}\n"
         f"  Then pass {option('visual_news', '/path/to/origin.tar')} (or the folder), or put it in one of these "
         f"places.{without}{sample}"
+    )
+
+
+def _no_own_corpus(config: str, searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
+    places = "".join(f"\n    {place}: {state}" for place, state in searched)
+    named = option("visual_news")
+    return DataNotFoundError(
+        f"The corpus of a user from which {config} was made was not found. Pass its table, or its folder with "
+        f"data.json, as {named}.\n  Searched:{places}"
     )
 
 
