@@ -26,7 +26,7 @@ Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 KINDS: Final = tuple(kind for kind, vectors in EMBEDDINGS.items() if not vectors.several)
-_IN_MEMORY = 2  # kinds of vectors
+_IN_MEMORY = 1 << 30  # bytes of vectors; val has 630 MB of all kinds
 
 
 class Pairs(NamedTuple):
@@ -53,6 +53,7 @@ class Official:
         pairs: source -> its falsified rows.
         used: source -> the falsified rows of the source's own config, which has all of its matches; the same as `pairs`
             if that is not there.
+        whole: sources of which all matches are there.
         in_matches: bool (N,), captions of any config that is there.
         missing: how many rows of the matches have a record that the metadata do not have.
         absent: files that are not there, which some figures need.
@@ -69,6 +70,7 @@ class Official:
     has_person: Bools
     pairs: dict[str, Pairs]
     used: dict[str, Pairs]
+    whole: set[str]
     in_matches: Bools
     missing: int
     absent: list[str]
@@ -81,7 +83,7 @@ class Official:
         if kind not in self.files:
             return None
         if kind not in self._kept:
-            while len(self._kept) >= _IN_MEMORY:
+            while len(self._kept) > 1 and sum(each.nbytes for each, _ in self._kept.values()) > _IN_MEMORY:
                 self._kept.pop(next(iter(self._kept)))
             ids, values = read_embeddings(self.files[kind])
             order = np.argsort(ids, kind="stable")
@@ -125,7 +127,7 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
     matches = read_matches(inputs.matches[split], config)
     captions, pictures, falsified, known = _locate(ids, matches)
     pairs = _split_sources(ids, matches)
-    used, in_matches = dict(pairs), np.zeros(len(ids), bool)
+    used, whole, in_matches = dict(pairs), {config}, np.zeros(len(ids), bool)
     in_matches[captions[captions >= 0]] = True
     for other in CONFIGS:
         file = Path(inputs.matches[split])
@@ -137,6 +139,7 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         in_matches[rows[rows >= 0]] = True
         if other in pairs:
             used[other] = _split_sources(ids, table).get(other, pairs[other])
+            whole.add(other)
     metadata = one_struct(records["metadata"])
     return Official(
         ids=ids,
@@ -149,6 +152,7 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         has_person=values_of(metadata.field("image_has_person"), False).astype(bool),
         pairs=pairs,
         used=used,
+        whole=whole,
         in_matches=in_matches,
         missing=int((~known).sum()),
         absent=[*_list_absent(inputs, split)],
