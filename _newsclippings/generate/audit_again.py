@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from _newsclippings.generate.assign import Matching, balance, close, find_margins, match
+from _newsclippings.generate.audit_bias import is_swap
 from _newsclippings.generate.audit_inputs import Bools, Official, Pairs
 from _newsclippings.generate.audit_measure import CLOSE, COSINE, change_vectors
 from _newsclippings.generate.audit_pool import DAY, Around, Space
@@ -158,13 +159,14 @@ def find_filter(official: Official, remade: Remade, used: Pairs, uses: int | Non
         lost = (matching.picture >= 0) & (closed.picture < 0)
         if is_certain(int(lost.sum())) and (lost & there).sum() <= FEW * there.sum():
             found.closed, matching = True, closed
-        vectors = change_vectors(official, "clip_text", "clip_image", COSINE)
+        swapped = is_swap(used, len(official.ids)).mean() >= 1 - FEW
+        vectors = change_vectors(official, "clip_text", "clip_image", COSINE) if swapped and share > FEW else None
         if vectors is not None and (vectors[2][0] & vectors[2][1])[remade.members].all():
             captions, pictures = (normalise(side[remade.members]) for side in vectors[:2])
             balanced = balance(matching, find_margins(matching, Measure(captions, pictures)))
             left = balanced.picture >= 0
             few = (kept & there & ~left).sum() <= FEW * there.sum()
-            if share > FEW and few and (left & there).sum() >= ALIKE * left.sum():
+            if few and (left & there).sum() >= ALIKE * left.sum():
                 found.balance, matching = BALANCES[0], balanced
     out = (matching.picture >= 0) & ~there
     found.unexplained = int(out.sum())

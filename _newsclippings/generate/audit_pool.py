@@ -114,7 +114,7 @@ def list_pools(official: Official, pairs: Pairs) -> list[Around]:
         Around("the same topic", topic, same=("topic",)),
         Around("the same outlet and topic", both.astype(np.int32), same=("source", "topic")),
     ]
-    pools += [Around(f"within {months} months", None, months * _MONTH) for months in MONTHS]
+    pools += [Around(f"within {months} month{'s' * (months > 1)}", None, months * _MONTH) for months in MONTHS]
     by_id = np.empty(count, np.int64)
     by_id[np.argsort(official.ids, kind="stable")] = np.arange(count)
     for name, order in (("the metadata's order", np.arange(count)), ("the order of ids", by_id)):
@@ -132,15 +132,18 @@ def list_pools(official: Official, pairs: Pairs) -> list[Around]:
 def _find_block(order: Int64s, pairs: Pairs, count: int) -> int | None:
     """Find the size of blocks that pairs do not cross: of those little larger than the smallest, the best."""
     rows, columns = order[pairs.captions], order[pairs.pictures]
-    sizes = np.arange(min(_LEAST_BLOCK, count), min(count // 2, _MOST_BLOCK) + 1)
-    inside = np.array([np.mean(rows // size == columns // size) for size in sizes.tolist()])
-    passing = np.flatnonzero(inside >= INSIDE)
-    if not len(passing):
-        return None
-    near = passing[sizes[passing] <= 1.05 * sizes[passing[0]]]
-    best = sizes[near[inside[near] == inside[near].max()]]
-    roundest: int = max(best.tolist(), key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size))
-    return roundest
+    apart = np.sort(np.abs(rows - columns))  # those of one block are less apart than its size
+    passing: dict[int, float] = {}
+    for size in range(min(_LEAST_BLOCK, count), min(count // 2, _MOST_BLOCK) + 1):
+        if passing and size > 1.05 * min(passing):
+            break
+        if (
+            np.searchsorted(apart, size) >= INSIDE * len(apart)
+            and (inside := float(np.mean(rows // size == columns // size))) >= INSIDE
+        ):
+            passing[size] = inside
+    best = [size for size, inside in passing.items() if inside == max(passing.values())]
+    return max(best, key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size), default=None)
 
 
 def rank_pictures(

@@ -29,6 +29,7 @@ from _newsclippings.generate.audit_pool import (
     rank_pictures,
 )
 from _newsclippings.generate.audit_rule import FoundRule, Sharing, find_rule
+from _newsclippings.generate.audit_splits import Crossing, find_crossings
 from _newsclippings.generate.rules import MOST_USES, UNLIMITED, Rule, parse_recipe
 from _newsclippings.tables import Int64s
 from _newsclippings.text import printable
@@ -98,6 +99,7 @@ class Audit:
         filters: source, and `all` -> which picture CLIP prefers.
         probes: side -> how well a linear probe finds the label in it alone.
         captions: what captions with a pair have in common, in words.
+        crossings: what the other splits whose files are there have in common with this one.
         seconds: how long the audit took.
     """
 
@@ -110,6 +112,7 @@ class Audit:
     filters: dict[str, Filter]
     probes: dict[str, Probe]
     captions: str
+    crossings: list[Crossing]
     seconds: float
 
     @property
@@ -140,6 +143,7 @@ class Audit:
             if source.left_out is not None:
                 each["left_out"]["keys"] = source.left_out.keys
         values["filters"] = {name: _plain(each._asdict()) for name, each in self.filters.items()}
+        values["crossings"] = [each._asdict() for each in self.crossings]
         values["probes"] = {name: each._asdict() for name, each in self.probes.items()}
         return values
 
@@ -185,6 +189,7 @@ def audit(
         filters=filters,
         probes=probes,
         captions=_describe_captions(official),
+        crossings=find_crossings(official, config, data_dir),
         seconds=time.perf_counter() - start,
     )
 
