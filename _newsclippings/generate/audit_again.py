@@ -178,7 +178,7 @@ def find_filter(official: Official, remade: Remade, used: Pairs, uses: int | Non
 def _round_up(above: float, most: float) -> float:
     """Return the roundest number above one and not above the other."""
     for digits in range(1, _DIGITS):
-        rounded = math.floor(above * 10**digits + 1) / 10**digits
+        rounded: float = math.floor(above * 10**digits + 1) / 10**digits
         if above < rounded <= most:
             return rounded
     return most

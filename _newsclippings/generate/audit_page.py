@@ -199,8 +199,8 @@ def _write_verdict(report: Audit) -> Iterator[_Block]:
         )
     else:
         yield _Text(
-            f"**No, these matches were not made again{_count_same(report)}.** A recipe may have the paper's name only "
-            f"if at least {SAME:.0%} of the official pairs get the same picture, in every source. Call it what it is."
+            f"**{_say_no(report)}** A recipe may have the paper's name only if at least"
+            f" {SAME:.0%} of the official pairs get the same picture, in every source. Call it what it is."
         )
     yield _Points([_summarise(source) for source in report.sources])
     if report.recipe is not None:
@@ -213,9 +213,11 @@ def _write_verdict(report: Audit) -> Iterator[_Block]:
         )
 
 
-def _count_same(report: Audit) -> str:
+def _say_no(report: Audit) -> str:
     count = sum(source.same is not None and source.same >= SAME for source in report.sources)
-    return f", but those of {count} of {len(report.sources)} sources" if count else ""
+    if not count:
+        return "No, these matches were not made again."
+    return f"Only in part: the matches of {count} of {len(report.sources)} sources were made again."
 
 
 def _explains_all(report: Audit) -> bool:
@@ -298,7 +300,8 @@ def _write_source(source: SourceAudit) -> Iterator[_Block]:
     left = source.left_out
     if left is not None and (left.keys or not left.notes):
         keys = " and ".join(f"`{key}`" for key in left.keys)
-        why = f" The recipe has {keys}, which leaves out all but {left.unexplained:,} of them." if keys else ""
+        but = f"all but {left.unexplained:,} of them" if left.unexplained else "just these"
+        why = f" The recipe has {keys}, which leaves out {but}." if keys else ""
         yield _Text(f"Of {left.made:,} matches, {left.left_out:,} are not in the official file.{why}")
     if source.notes:
         yield _Points([f"Note: {note}." for note in source.notes])

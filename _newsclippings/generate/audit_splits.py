@@ -50,8 +50,8 @@ class _Side(NamedTuple):
 
 def find_crossings(official: Official, config: str, data_dir: Any) -> list[Crossing]:
     """Compare the rows of a split with those of the others whose matches and metadata are on this machine."""
-    captions, pictures, _ = official.rows
-    ours = _gather(official.records, official.ids[captions], official.ids[pictures])
+    rows_of_captions, rows_of_pictures, _ = official.rows
+    ours = _gather(official.records, official.ids[rows_of_captions], official.ids[rows_of_pictures])
     crossings = []
     for other in SPLITS:
         if other == official.split:
@@ -69,8 +69,8 @@ def find_crossings(official: Official, config: str, data_dir: Any) -> list[Cross
         copies, vectors = None, inputs.embeddings[BY][other]
         if BY in official.files and not is_url(vectors):
             copies = _count_copies(official, ours.pictures, vectors, theirs.pictures)
-        common = [len(one & two) for one, two in zip(ours[:3], theirs[:3], strict=True)]
-        crossings.append(Crossing(other, *common, copies))
+        captions, articles = len(ours.captions & theirs.captions), len(ours.articles & theirs.articles)
+        crossings.append(Crossing(other, captions, articles, len(ours.files & theirs.files), copies))
     return crossings
 
 
