@@ -263,6 +263,8 @@ def _match_again(
         if again.same >= SAME or size > _SMALL_POOL:
             break
     result.made_again.sort(key=lambda again: -again.same)
+    if result.made_again[0].way == ONLY:
+        result.notes.append("captions that are in no file of matches took no part, for which the grammar has no key")
     if best is None or used is None or result.made_again[0].same < SAME:
         result.notes.append("which matches were left out afterwards cannot be told")
         return

@@ -302,6 +302,17 @@ def test_what_no_key_says_is_a_comment(tmp_path: Path) -> None:
     assert "Which captions were kept is not made again" in write_page(report)
 
 
+def test_captions_that_took_no_part_are_a_comment(tmp_path: Path) -> None:
+    """If pictures are the same only among the captions of the matches, the recipe says that it has no key for it."""
+    make_world(tmp_path, {IMAGE: Hidden(longest=8, before=True)}, 3, merged=False)
+    report = audit(IMAGE, "val", tmp_path)
+    (source,) = report.sources
+    assert (source.made_again[0].way, source.same) == ("as found, only captions that are in a file of matches", 1)
+    assert "# captions that are in no file of matches took no part, for which the grammar has no key.\n" in (
+        report.recipe or ""
+    )
+
+
 def test_the_recipe_makes_what_it_promises(tmp_path: Path) -> None:
     """`generate` with the recipe of an audit gives the captions the same pictures, filter included."""
     data = tmp_path / "data"

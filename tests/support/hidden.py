@@ -46,7 +46,8 @@ class Hidden:
         floor: scores are at least this.
         closed: only captions are kept whose own picture is used by a caption that is kept.
         balanced: whole swaps are kept, so that CLIP prefers the falsified picture in half of the pairs.
-        longest: only captions of so many words are kept; None: all.
+        longest: only captions of at most so many words are kept; None: all.
+        before: whether longer captions do not take part at all, and neither do their pictures.
         kept: share of the pairs that a filter kept, at random.
         form: how names are compared: `"exact"`, `"casefold"` or `"substring"`.
         noise: added to the scores of the file, so that no measure gives them.
@@ -61,6 +62,7 @@ class Hidden:
     closed: bool = False
     balanced: bool = False
     longest: int | None = None
+    before: bool = False
     kept: float = 1.0
     form: str = "casefold"
     noise: float = 0.0
@@ -85,7 +87,9 @@ class HiddenWorld:
             @ unit(right - right.mean(0) if hidden.centred else right).T
         )
         allowed = self._list_allowed(hidden) & (scores >= (-2 if hidden.floor is None else hidden.floor))
-        rows, columns = np.nonzero(allowed)
+        most = len(LABELS) if hidden.longest is None else hidden.longest // 2 - 1
+        short = np.array([len(each) <= most for each in self.entities])  # of a caption with two more words, see below
+        rows, columns = np.nonzero(allowed & short[:, None] & short if hidden.before else allowed)
         order = np.lexsort((columns, rows, -scores[rows, columns]))
         used, done, pairs = np.zeros(len(self.ids), int), set[int](), []
         for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
@@ -99,7 +103,7 @@ class HiddenWorld:
             if hidden.balanced
             else pairs
         )
-        pairs = [pair for pair in pairs if not hidden.longest or 2 + 2 * len(self.entities[pair[0]]) <= hidden.longest]
+        pairs = [pair for pair in pairs if short[pair[0]]]
         rng = np.random.default_rng(seed)
         kept = [pair for pair in sorted(pairs) if rng.random() < hidden.kept]
         self.pairs[source] = [(i, j, score + hidden.noise * rng.normal()) for i, j, score in kept]
