@@ -128,6 +128,34 @@ def format_html(header: Sequence[str], rows: Iterable[Sequence[str]], title: str
     return f'<table style="margin:0 0 16px">{caption}{body}</table>'
 
 
+def format_page(title: str, generator: str, body: Iterable[str], style: str = "") -> str:
+    """Format an HTML page of tables without scripts and other files, for wide and narrow screens.
+
+    Args:
+        title: its title.
+        generator: the command that writes it, by which it is recognised.
+        body: HTML, in lines. A table is in a div, which scrolls on a narrow screen, and nothing else does.
+        style: CSS after that of all such pages.
+    """
+    common = (
+        "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
+        "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"
+        "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
+        "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+    )
+    lines = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta name="generator" content="{generator}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f"<title>{escape(title)}</title><style>{common}{style}</style></head><body><main>",
+        *body,
+        "</main></body></html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Ask whether the closest known name was meant, as text after a space; "" if no name is close."""
     by_lower = {candidate.lower(): candidate for candidate in known}

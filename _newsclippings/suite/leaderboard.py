@@ -21,7 +21,7 @@ from _newsclippings.storage import (
     write_text,
 )
 from _newsclippings.suite.baseline import BY_VALIDATION
-from _newsclippings.text import one_line, printable
+from _newsclippings.text import format_page, one_line, printable
 
 FACTS: Final = "facts.json"
 FILES: Final = ("predictions.jsonl", "predictions.csv", "predictions.tsv", "predictions.parquet")
@@ -33,10 +33,6 @@ LEVEL: Final = 0.05  # of Holm's p, from which on two models are in one group
 PAGE: Final = Maker("leaderboard", (b'<meta name="generator" content="newsclippings leaderboard">',))
 _DO: Final = "It has name and url, threshold (a number or val:FILE), and pixels, evidence and web (true or false)."
 _STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
-    "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"  # a narrow screen scrolls the table, and nothing else
-    "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
-    "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
     "th:nth-child(2),td:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
     "small{color:#59636e}code{font-size:.75rem}.interval{white-space:nowrap}"
 )
@@ -223,20 +219,13 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
     )
     notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in found.notes)
     lines = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="generator" content="newsclippings leaderboard">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{title}</h1><p>{about}</p>",
         f"<div><table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
         *rows,
         "</tbody></table></div>",
-        f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "",
-        "</body></html>",
+        *([f"<h2>Notes</h2><ul>{notes}</ul>"] if notes else []),
     ]
-    return "\n".join(filter(None, lines)) + "\n"
+    return format_page(title, "newsclippings leaderboard", lines, _STYLE)
 
 
 def _cell(result: dict[str, float] | None) -> str:
