@@ -12,6 +12,7 @@ import numpy as np
 from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, ENV_DATA_DIR, NAME, SPLITS
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.entity_files import read_entities
 from _newsclippings.generate.make import MARGIN_VECTORS, MOST_HASHED, hash_entities, hash_pictures, list_vectors
 from _newsclippings.generate.properties import (
@@ -87,10 +88,11 @@ class GeneratedReport:
             lines += [f"       {fault}" for fault in found.faults]
             lines += [f"       and {found.failed - len(found.faults):,} more"] * (found.failed > len(found.faults))
             lines += [f"       not checked: {printable(why)}" for why in found.unchecked]
-            lines += [f"       {printable(note)}" for note in found.notes]
+            lines += [f"       {printable(note)}" for note in (*found.approximate, *found.notes)]
         failed = [name for name, found in self.properties.items() if found.failed]
         left = [name for name, found in self.properties.items() if found.unchecked]
         result = f"Not sound: {', '.join(failed)}." if failed else "Sound." if not left else "No fault was found."
+        result += "".join(f" Approximate: {name}." for name, found in self.properties.items() if found.approximate)
         return "\n".join([*lines, result + (f" Not checked, or in part: {', '.join(left)}." if left else "")])
 
 
@@ -150,7 +152,13 @@ def verify_generated(
         recipe = parse_recipe(made_of["recipe"], f"{place}: recipe")
         names = {str(name): str(each["sha256"]) for name, each in made_of["vectors"].items()}
         compared = [str(each) for each in made_of["pictures"]["compared_by"]]
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        approximate = {
+            (split, str(name)): describe_agreement(counts["approximate"])
+            for split in made.splits
+            for name, counts in made.values["splits"][split].get("methods", {}).items()
+            if "approximate" in counts and "approximate" in made_of
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise bad_file(
             path / MANIFEST, "the manifest of a generated config", f"something else: {error}"[:200], _DO
         ) from None
@@ -175,7 +183,7 @@ def verify_generated(
     check_uses(found["P4"], facts, recipe, pairs)
     check_splits(found["P5"], facts, groups, pairs)
     check_copies(found["P6"], facts, groups, pairs)
-    check_best(found["P7"], facts, groups, recipe, pairs)
+    check_best(found["P7"], facts, groups, recipe, pairs, approximate)
     check_merge(found["P9"], recipe, pairs)
     return GeneratedReport(str(path), made.config, found)
 
