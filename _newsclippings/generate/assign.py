@@ -93,8 +93,8 @@ def match(
         length: pictures of a caption that are found at a time. It changes only how long this takes.
         block_bytes: of scores in memory at a time. It changes only how long this takes.
         run: does the searches, such as in several processes.
-        near: see `Search`. With limited use the matching is then stable as far as pictures were looked at; a caption
-            has none only if no picture at all is left for it.
+        near: see `Search`. With limited use the matching is then stable as far as pictures were looked at. A caption
+            without a picture has none that is free for it, or, with a floor, none in the nearest cells.
 
     Raises:
         ConfigError: the pool does not have what the rule needs.

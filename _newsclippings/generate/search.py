@@ -32,6 +32,7 @@ from _newsclippings.text import did_you_mean
 BLOCK_BYTES: Final = 64 << 20  # of scores in memory at a time
 BLOCK_ROWS: Final = 256  # captions of a block, at the least; with fewer a product takes up to four times as long
 CELLS_PROBED = 64, 512  # cells that an approximate search looks into; the larger number where pictures are used up
+CELLS_AT_ONCE = 1 << 23  # of all captions that are searched at a time, so that their candidates stay in memory
 COMPARED = 32  # scores of which only the largest is compared at first
 _COPY_BYTES = 32 << 20  # of vectors that are copied at a time
 _PAIR_BYTES = 256 << 10  # of products in float64 at a time; so few stay in the CPU cache
@@ -371,8 +372,9 @@ class Search:
         found = Found(np.full((len(rows), length), -1, np.int32), np.full((len(rows), length), -np.inf))
         left = np.arange(len(rows))
         for count in self._counts:
-            part = self._find(rows[left], length, held, self._group(rows[left], count))
-            found.pictures[left], found.scores[left] = part
+            for some in _split_rows(left, count):
+                part = self._find(rows[some], length, held, self._group(rows[some], count))
+                found.pictures[some], found.scores[some] = part
             left = left[found.pictures[left, -1] < 0]
         if self._rule.floor is not None:
             low = found.scores < self._rule.floor
@@ -410,7 +412,8 @@ class Search:
         """Return which part of the rule forbids the last picture of each caption: its number in `parts`, int8 (R,)."""
         passed, left = np.empty(len(rows), np.int8), np.arange(len(rows))
         for count in self._counts:
-            passed[left] = self._explain(rows[left], self._group(rows[left], count))
+            for some in _split_rows(left, count):
+                passed[some] = self._explain(rows[some], self._group(rows[some], count))
             left = left[passed[left] < len(self.parts) - 1]
         return (passed,)
 
@@ -503,6 +506,12 @@ class Search:
             kept = right[which]
             yield _Pairs(pairs.at[kept], pairs.pictures[kept], pairs.scores[kept])
             left = left[~right]
+
+
+def _split_rows(rows: Int64s, count: int | None) -> Iterator[Int64s]:
+    """Yield rows, as many at a time as may look into so many cells each; all at once if they look at all pictures."""
+    step = max(1, len(rows) if count is None else CELLS_AT_ONCE // count)
+    yield from (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 class _Pairs(NamedTuple):
