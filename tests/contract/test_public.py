@@ -149,6 +149,7 @@ PARAMETERS = {
         "links_root",
         "device",
         "engine",
+        "approximate",
         "rank",
         "world",
         "cache_dir",

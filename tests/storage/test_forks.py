@@ -330,9 +330,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize(
-    ("what", "after"), crossed(["folder", "remote tar", "a server that is silent"], [0.05, 0.9])
-)
+@pytest.mark.parametrize(("what", "after"), crossed(["folder", "remote tar", "a server that is silent"], [0.05, 0.9]))
 def test_an_interrupted_process_ends(
     world: World, published: Published, origin: Origin, tmp_path: Path, what: str, after: float
 ) -> None:
