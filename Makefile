@@ -51,9 +51,10 @@ lint: .venv/dev
 	$(BIN)/newsclippings dataset-infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
-# architecture, the benchmarks, the documentation, texts, matching, and mutants of files that only this package's code reads.
-OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links locations \
-    matching rules audit merge
+# architecture, the benchmarks, the documentation, texts, matching and its ranks, and mutants of files that only this
+# package's code reads.
+OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links \
+    locations matching rules audit merge blocks
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 
@@ -68,8 +69,8 @@ wheel: .venv/dev
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/contract/wheel_contents.py dist
 	$(BIN)/python -m twine check --strict dist/*
-	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet dist/*.whl
+	$(PYTHON) -m venv --without-pip .venv-wheel
+	$(BIN)/python -m pip --python .venv-wheel/bin/python install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample
 	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
 	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > typed.py && \
@@ -100,9 +101,9 @@ wheel: .venv/dev
 	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
 	touch $@
 
-.venv-reader/dev: tests/reader.txt
-	$(PYTHON) -m venv .venv-reader
-	.venv-reader/bin/pip install --quiet --requirement tests/reader.txt
+.venv-reader/dev: tests/reader.txt | .venv/dev
+	$(PYTHON) -m venv --without-pip .venv-reader
+	$(BIN)/python -m pip --python .venv-reader/bin/python install --quiet --requirement tests/reader.txt
 	touch $@
 
 clean:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +37,10 @@ class Measured:
 
     def results(self) -> dict[str, Result | None]:
         """Return measure -> value, low, high; None if it is not defined."""
+        return {name: result and {**result} for name, result in self._results.items()}
+
+    @cached_property
+    def _results(self) -> dict[str, Result | None]:
         return {name: self._result(name) for name in MEASURES}
 
     def _result(self, name: str) -> Result | None:

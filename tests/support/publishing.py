@@ -148,7 +148,7 @@ def python(code: str, args: list[str], env: dict[str, str], cwd: Path, executabl
     """Run code in a new Python process."""
     cwd.mkdir(exist_ok=True)
     command = [executable, "-c", "import sys\n" + code, *args]
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=600)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,3 +52,10 @@ def mutants(count: int) -> Any:
 def for_all(check: Callable[..., None], examples: int, *values: SearchStrategy[Any]) -> None:
     """Call a function with this number of examples of its arguments."""
     settings(max_examples=examples, deadline=None)(given(*values)(check))()
+
+
+def some_of(values: Sequence[int], most: int, seed: int = 0) -> list[int]:
+    """All values if they are at most `most`, else the first, the last, and others between them that a seed chooses."""
+    first, *others, last = values
+    chosen = random.Random(seed).sample(range(len(others)), min(most - 2, len(others)))
+    return [first, *(others[k] for k in sorted(chosen)), last]
