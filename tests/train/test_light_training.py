@@ -238,7 +238,7 @@ def test_the_example_of_fsdp(little: Path, tmp_path: Path) -> None:
         [*launch, *flags, "--output_dir", "sharded"], env=env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "wrapped: FSDPClassifier DTensor" in done.stdout
+    assert "wrapped: FSDPClassifier DTensor" in done.stderr
     run(little, "one", "--max_steps", 3, "--logging_steps", 1, "--per_device_train_batch_size", 32)
     assert losses("sharded") == pytest.approx(losses("one"), abs=1e-4)
     sharded, one = weights("sharded"), weights("one")
