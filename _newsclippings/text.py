@@ -117,12 +117,14 @@ def short_repr(value: object) -> str:
 def format_html(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
     """Format a table for a notebook. All texts are escaped; numbers are aligned to the right."""
 
-    def cell(text: str, tag: str = "td") -> str:
+    def cell(text: str, scope: str = "") -> str:
         side = "right" if text[:1].isdigit() or text[:1] in ("+", "-") else "left"
-        return f'<{tag} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
+        tag = "th" if scope else "td"
+        scoped = f' scope="{scope}"' if scope else ""
+        return f'<{tag}{scoped} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
 
-    lines = [f"<tr>{cell(name, 'th')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
-    head = f"<tr>{''.join(cell(text, 'th') for text in header)}</tr>"
+    lines = [f"<tr>{cell(name, 'row')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
+    head = f"<tr>{''.join(cell(text, 'col') for text in header)}</tr>"
     caption = f'<caption style="text-align:left">{escape(printable(title))}</caption>' if title else ""
     body = f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>"
     return f'<table style="margin:0 0 16px">{caption}{body}</table>'

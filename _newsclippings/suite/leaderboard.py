@@ -35,9 +35,10 @@ _DO: Final = "It has name and url, threshold (a number or val:FILE), and pixels,
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
     "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"  # a narrow screen scrolls the table, and nothing else
-    "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
+    "table{border-collapse:collapse;width:100%}"
+    "thead th{vertical-align:bottom;line-height:1.2}td,tbody th{vertical-align:top;font-weight:400}"
     "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
-    "th:nth-child(2),td:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
+    "th:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
     "small{color:#59636e}code{font-size:.75rem}.interval{white-space:nowrap}"
 )
 
@@ -197,8 +198,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
         signature = html.escape(printable(model.system.signature)).replace("|", "|<wbr>")
         name += f"<br><small><code>{signature}</code></small>"
         flags = [{True: "yes", False: "no", None: ""}[model.entry.flags[flag]] for flag in FLAGS]
-        cells = [str(group), name, *(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        cells = [*(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
+        values = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><td>{group}</td><th scope="row">{name}</th>{values}</tr>')
     about = (
         "Numbers are per cent, with 95 % intervals over draws of pairs. Models of one group do not differ from its "
         f"first by McNemar's test (p from {LEVEL} on, adjusted by Holm's method). The last columns say what a model "
@@ -213,7 +215,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>{title}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{title}</h1><p>{about}</p>",
-        f"<div><table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
+        '<div role="region" aria-label="Measures" tabindex="0"><table><thead><tr>',  # the keyboard scrolls it
+        "".join(f'<th scope="col">{name}</th>' for name in header),
+        "</tr></thead><tbody>",
         *rows,
         "</tbody></table></div>",
         f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "",
