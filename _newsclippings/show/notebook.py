@@ -43,7 +43,7 @@ class Pairs:
         return len({row["index"] // 2 for row in self.rows})
 
     def __repr__(self) -> str:
-        return f"<{len(self)} pairs: a notebook shows them, and .save('pairs.png') draws them>"
+        return f"<{len(self)} pair{'s' * (len(self) != 1)}: a notebook shows them, and .save('pairs.png') draws them>"
 
     def save(self, path: str | Path) -> Path:
         """Draw the pairs as a PNG.
