@@ -117,12 +117,14 @@ def short_repr(value: object) -> str:
 def format_html(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
     """Format a table for a notebook. All texts are escaped; numbers are aligned to the right."""
 
-    def cell(text: str, tag: str = "td") -> str:
+    def cell(text: str, scope: str = "") -> str:
         side = "right" if text[:1].isdigit() or text[:1] in ("+", "-") else "left"
-        return f'<{tag} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
+        tag = "th" if scope else "td"
+        scoped = f' scope="{scope}"' if scope else ""
+        return f'<{tag}{scoped} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
 
-    lines = [f"<tr>{cell(name, 'th')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
-    head = f"<tr>{''.join(cell(text, 'th') for text in header)}</tr>"
+    lines = [f"<tr>{cell(name, 'row')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
+    head = f"<tr>{''.join(cell(text, 'col') for text in header)}</tr>"
     caption = f'<caption style="text-align:left">{escape(printable(title))}</caption>' if title else ""
     body = f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>"
     return f'<table style="margin:0 0 16px">{caption}{body}</table>'
@@ -140,7 +142,8 @@ def format_page(title: str, generator: str, body: Iterable[str], style: str = ""
     common = (
         "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
         "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"
-        "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
+        "table{border-collapse:collapse;width:100%}thead th{vertical-align:bottom;line-height:1.2}"
+        "td,tbody th{vertical-align:top;font-weight:400}"
         "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
     )
     lines = [

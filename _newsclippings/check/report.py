@@ -103,12 +103,12 @@ class Report:
             faults = "".join(f"<li>{escape(fault).replace(NEW_LINE, '<br>')}</li>" for fault in _format_faults(entries))
             parts += [f"<p><b>{title}</b></p><ul>{faults}</ul>"] if entries else []
         header, rows = _make_table(self.counts)
-        parts += [format_html(["", *header], rows, "Rows")] if rows else []
+        parts += [format_html(["split", *header], rows, "Rows")] if rows else []
         kinds = [(kind.replace("_", " "), f"{len(paths):,}") for kind, paths in self.pictures.items() if paths]
         kinds = [*((kind, f"{count:,}") for kind, count in self.looked_at.items()), *kinds]
-        parts += [format_html(["", "pictures"], kinds, "Pictures inspected")] if kinds else []
+        parts += [format_html(["kind", "pictures"], kinds, "Pictures inspected")] if kinds else []
         places = [(place, entry["is"], _format_size(place, entry)) for place, entry in self.files.items()]
-        parts += [format_html(["", "", "bytes"], places, "Files")] if places else []
+        parts += [format_html(["file", "what it is", "bytes"], places, "Files")] if places else []
         notes = "".join(f"<li>{escape(printable(note))}</li>" for note in self.notes)
         return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
 

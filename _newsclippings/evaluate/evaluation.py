@@ -24,7 +24,7 @@ CLUSTERS: Final = ("pairs", "pictures")
 MOST_KEYS: Final = 1_000  # groups of a breakdown; VisualNews has 159 topics
 MOST_OF_CLUSTER: Final = 0.1  # share of the rows in one cluster from which on a note warns
 VALIDATION: Final = "val:"  # before a file, as a threshold
-Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Source = str | os.PathLike[str] | Iterable[Any]  # a path, or a table that `iterate_rows` takes
 Threshold = float | str
 
 

@@ -76,7 +76,7 @@ class Predictions:
     group: Sequence[str | None] | None = None
 
 
-def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Predictions:
+def read_predictions(source: str | os.PathLike[str] | Iterable[Any]) -> Predictions:
     """Read the predictions of a model.
 
     Args:

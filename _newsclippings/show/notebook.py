@@ -43,7 +43,7 @@ class Pairs:
         return len({row["index"] // 2 for row in self.rows})
 
     def __repr__(self) -> str:
-        return f"<{len(self)} pairs: a notebook shows them, and .save('pairs.png') draws them>"
+        return f"<{len(self)} pair{'s' * (len(self) != 1)}: a notebook shows them, and .save('pairs.png') draws them>"
 
     def save(self, path: str | Path) -> Path:
         """Draw the pairs as a PNG.
@@ -147,10 +147,10 @@ def _format_row(row: Mapping[str, Any], pictures: Thumbnails) -> str:
     score = row["similarity_score"]
     facts = [row["image_source"], row["image_topic"], date_of(row.get("image_metadata"))]
     facts.append(f"score {score:.3f}" if score == score else None)
-    color = COLORS[row["falsified"]]
+    color, label = COLORS[row["falsified"]], LABELS[row["falsified"]]
     return (
-        f'<figure style="{_TWIN}"><div style="{_FRAME.format(color)}">{picture}</div>'
-        f'<figcaption><b style="color:{color}">{LABELS[row["falsified"]]}</b> '
+        f'<figure aria-label="{label}" style="{_TWIN}"><div style="{_FRAME.format(color)}">{picture}</div>'
+        f'<figcaption><b style="color:{color}">{label}</b> '
         f'<span style="{_FAINT}">{_join(facts)}</span><br><span dir="auto">{_text(text)}</span></figcaption></figure>'
     )
 

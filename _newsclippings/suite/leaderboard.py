@@ -33,7 +33,7 @@ LEVEL: Final = 0.05  # of Holm's p, from which on two models are in one group
 PAGE: Final = Maker("leaderboard", (b'<meta name="generator" content="newsclippings leaderboard">',))
 _DO: Final = "It has name and url, threshold (a number or val:FILE), and pixels, evidence and web (true or false)."
 _STYLE: Final = (
-    "th:nth-child(2),td:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
+    "th:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
     "small{color:#59636e}code{font-size:.75rem}.interval{white-space:nowrap}"
 )
 
@@ -210,8 +210,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
         signature = html.escape(printable(model.system.signature)).replace("|", "|<wbr>")
         name += f"<br><small><code>{signature}</code></small>"
         flags = [{True: "yes", False: "no", None: ""}[model.entry.flags[flag]] for flag in FLAGS]
-        cells = [str(group), name, *(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        cells = [*(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
+        values = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><td>{group}</td><th scope="row">{name}</th>{values}</tr>')
     about = (
         "Numbers are per cent, with 95 % intervals over draws of pairs. Models of one group do not differ from its "
         f"first by McNemar's test (p from {LEVEL} on, adjusted by Holm's method). The last columns say what a model "
@@ -220,7 +221,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
     notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in found.notes)
     lines = [
         f"<h1>{title}</h1><p>{about}</p>",
-        f"<div><table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
+        '<div role="region" aria-label="Measures" tabindex="0"><table><thead><tr>',  # the keyboard scrolls it
+        "".join(f'<th scope="col">{name}</th>' for name in header),
+        "</tr></thead><tbody>",
         *rows,
         "</tbody></table></div>",
         *([f"<h2>Notes</h2><ul>{notes}</ul>"] if notes else []),

@@ -577,12 +577,15 @@ def test_tables_in_memory(data: World, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.csv", rows)
     arrays = {name: np.array(values) for name, values in columns.items()}
-    for source in (columns, arrays, table, table.to_pandas(), "~/a.csv"):
+    sources: list[Any] = [columns, arrays, table, table.to_pandas(), "~/a.csv"]
+    for source in sources:
         assert newsclippings.evaluate(source, data_dir=data.root).values == wanted
     with pytest.raises(newsclippings.ConfigError, match=r"different numbers of rows \(index 80, score 79\)"):
         newsclippings.evaluate(columns | {"score": columns["score"][1:]}, data_dir=data.root)
     with pytest.raises(newsclippings.BadFileError, match="Pass a path, rows, a data frame or a dict of columns"):
         newsclippings.evaluate(columns["score"], data_dir=data.root)
+    with pytest.raises(newsclippings.BadFileError, match="To measure only the pairs that you have, pass the folder of"):
+        newsclippings.evaluate(rows[:40], data_dir=data.root)
 
 
 def test_decimals_are_numbers(data: World, tmp_path: Path) -> None:

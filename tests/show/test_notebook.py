@@ -27,6 +27,7 @@ class Texts(HTMLParser):
         self.texts: list[str] = []
         self.alts: list[str] = []
         self.pictures: list[str] = []
+        self.figures: list[str] = []
         self.elements: set[str] = set()
         self.feed(html)
 
@@ -36,6 +37,8 @@ class Texts(HTMLParser):
         if tag == "img":
             self.alts.append(values["alt"])
             self.pictures.append(values["src"])
+        if tag == "figure":
+            self.figures.append(values["aria-label"])
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
@@ -63,6 +66,7 @@ def test_a_dataset(world: World, dataset: Any) -> None:
     assert len(shown) == 3
     assert re.findall(r"Pair \d+", text) == expected(rows[:6])
     assert page.alts == [one_line(row["image_caption"]) for row in rows[:6]]
+    assert page.figures == ["pristine", "falsified"] * 3
     for row in rows[:6]:
         assert one_line(row["caption"]) in text
         assert f"score {row['similarity_score']:.3f}" in text
@@ -161,6 +165,9 @@ def test_reports_in_a_notebook(world: World, tmp_path: Path) -> None:
     page = Texts(report._repr_html_())
     counts = report.counts["merged_balanced"]["test"]
     assert {"Sound.", "merged_balanced/test", f"{counts['rows']:,}"} <= {*page.texts}
+    heads = re.findall("<th[^>]*>", report._repr_html_())
+    assert heads
+    assert all("scope=" in head for head in heads)  # a screen reader says it with each number
     (tmp_path / "none").mkdir()
     missing = newsclippings.verify(tmp_path / "none")
     page = Texts(missing._repr_html_())
