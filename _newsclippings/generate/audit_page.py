@@ -29,7 +29,7 @@ _FILES: Final = {  # of a folder
 }
 _STYLE: Final = (
     "body{max-width:60rem}h1,h2{overflow-wrap:anywhere}h2{font-size:1.25rem;margin-top:2.5rem}h3{font-size:1rem}"
-    "td,th.number{white-space:nowrap}th.number{white-space:normal}tbody th{font-weight:400;vertical-align:top}"
+    "td,th.number{white-space:nowrap}th.number{white-space:normal}"
     "th:not(.number),td:not(.number){text-align:left}h3+p{margin-bottom:.25rem}"
     ".share{background:linear-gradient(90deg,#cfe2f7 var(--share),#0000 0)}"
     "pre{background:#f4f5f7;padding:.75rem;white-space:pre-wrap}code{font-size:.875em;overflow-wrap:anywhere}"
