@@ -21,8 +21,8 @@ docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	test -s build/site/reference/python/index.html
 
-# The suite, with three workers on two cores, because half of it waits for servers and child processes. A worker runs
-# neighbouring tests, which share what is made once a module. What one compiled, the others read.
+# The suite, with three workers on two cores, because half of it waits for servers and child processes. Each worker has
+# tests that are beside each other, and share what a module makes once; it reads modules that another has compiled.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
 test sweep: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev

@@ -43,7 +43,7 @@ def crossed(*axes: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def mutants(count: int) -> Any:
+def mutants(count: int) -> pytest.MarkDecorator:
     """Mark a test with a parameter `examples`: a fifth of this number by default, all of them with `make sweep`."""
     return pytest.mark.parametrize("examples", [count // 5, pytest.param(count, marks=pytest.mark.sweep)])
 
