@@ -1,6 +1,8 @@
 # On a fresh machine with Python 3.11 or later: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python keeps what it compiles, also if the environment says otherwise: the suite starts hundreds of processes.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-embed demo-generate docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
@@ -22,9 +24,8 @@ docs: .venv/dev
 	test -s build/site/reference/python/index.html
 
 # The suite, with three workers on two cores, because half of it waits for servers and child processes. Each worker has
-# tests that are beside each other, and share what a module makes once; it reads modules that another has compiled.
+# tests that are beside each other, and share what a module makes once.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
-test sweep: export PYTHONDONTWRITEBYTECODE =
 test: .venv/dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep"
 
