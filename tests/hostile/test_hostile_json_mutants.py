@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from support.json_readers import BY_ID, MATCHES, RECORDS, read
 from support.metadata import in_words
-from support.sampling import for_all, mutants
+from support.mutants import for_all, mutants
 
 from _newsclippings.corpus.records import SCHEMA
 from _newsclippings.storage.paths import normalise_path

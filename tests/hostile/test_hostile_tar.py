@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
-from support.sampling import for_all, mutants
+from support.mutants import for_all, mutants
 from support.tars import BODY, END, header, walk
 
 from _newsclippings.storage.local import LocalFile

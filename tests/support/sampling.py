@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis.strategies import SearchStrategy
 
 WAYS = {"map": False, "stream": True}  # ids and values of a parameter `streaming`
 
@@ -42,16 +40,6 @@ def crossed(*axes: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         )
         for case in itertools.product(*(enumerate(axis.items()) for axis in named))
     ]
-
-
-def mutants(count: int) -> pytest.MarkDecorator:
-    """Mark a test with a parameter `examples`: a fifth of this number by default, all of them with `make sweep`."""
-    return pytest.mark.parametrize("examples", [count // 5, pytest.param(count, marks=pytest.mark.sweep)])
-
-
-def for_all(check: Callable[..., None], examples: int, *values: SearchStrategy[Any]) -> None:
-    """Call a function with this number of examples of its arguments."""
-    settings(max_examples=examples, deadline=None)(given(*values)(check))()
 
 
 def some_of(values: Sequence[int], most: int, seed: int = 0) -> list[int]:
