@@ -12,9 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from _newsclippings.errors import ConfigError
-from _newsclippings.text import describe_error, printable
-
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 DENSE = 10_000_000  # smaller ids are looked up in a plain table (up to 40 MB), 40 times faster than by binary search
@@ -158,30 +155,22 @@ def _arrow_type(column: Any) -> pa.DataType:
 
 
 def iterate_rows(rows: Any) -> Iterator[Any]:
-    """Yield the rows of a table in memory: a data frame or an Arrow table, a dict of columns, one row, or rows.
+    """Yield the rows of a table in memory: an Arrow table, a data frame, a dict of columns of one length, or rows.
 
-    Anything else is yielded as it is, as if it were a row.
-
-    Raises:
-        ConfigError: the columns of a dict differ in length, or those of a data frame are no columns of Arrow.
+    Anything else, such as one row, is yielded as it is.
     """
-    if hasattr(rows, "__arrow_c_stream__") and hasattr(rows, "columns"):  # of pandas, Polars, DuckDB, pyarrow
-        try:
-            table = pa.table(rows)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            do = "Pass its rows: frame.to_dict('records')."
-            raise ConfigError(
-                f"A column of the data frame has mixed or odd values ({describe_error(error)}). {do}"
-            ) from None
-        for batch in table.to_batches(max_chunksize=100):
-            yield from batch.to_pylist()
+    if hasattr(rows, "to_pylist"):
+        yield from rows.to_pylist()
+    elif hasattr(rows, "columns"):  # of pandas or Polars
+        yield from iterate_rows({name: [*rows[name]] for name in rows.columns})
     elif not isinstance(rows, Mapping):
         yield from rows if isinstance(rows, Iterable) else [rows]
-    elif not all(hasattr(values, "__len__") and not isinstance(values, str | bytes) for values in rows.values()):
-        yield rows
-    else:
-        lengths = {name: len(values) for name, values in rows.items()}
-        if len({*lengths.values()}) > 1:
-            found = ", ".join(f"{name} {length:,}" for name, length in [*lengths.items()][:10])
-            raise ConfigError(f"The columns have different numbers of rows ({printable(found)}). Pass as many in each.")
+    elif None not in (lengths := {_length(values) for values in rows.values()}) and len(lengths) == 1:
         yield from (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
+    else:
+        yield rows
+
+
+def _length(values: Any) -> int | None:
+    """Return the number of values of a column; None for what is no column."""
+    return len(values) if hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping) else None

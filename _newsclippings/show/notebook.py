@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby, islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,7 +85,7 @@ def show(dataset: Any, n: int = 8) -> Pairs:
     if isinstance(dataset, Mapping) and not {*NEEDED} & {*dataset}:
         names = ", ".join(map(str, dataset))
         raise ConfigError(f"expected the rows of one split, found splits: {names}. Pass one, such as ds['test'].")
-    is_table = any(hasattr(dataset, name) for name in ("__iter__", "__arrow_c_stream__"))
+    is_table = any(hasattr(dataset, name) for name in ("__iter__", "to_pylist"))
     if isinstance(dataset, str | bytes | Path) or not is_table:
         raise ConfigError(
             f"expected a dataset or rows, found {short_repr(dataset)}. Load it first: "
@@ -101,7 +102,8 @@ def show(dataset: Any, n: int = 8) -> Pairs:
 
 def _check_row(row: Any) -> dict[str, Any]:
     """Fill up a row, and encode its picture."""
-    if not isinstance(row, Mapping) or any(name not in row for name in NEEDED):
+    is_row = isinstance(row, Mapping) and all(name in row for name in NEEDED)
+    if not is_row or not isinstance(row["index"], Integral):
         found = f"the columns {', '.join(map(str, row))}" if isinstance(row, Mapping) else short_repr(row)
         raise ConfigError(
             f"expected rows with {', '.join(NEEDED)}, found {found[:300]}. Pass whole rows of newsclippings."
@@ -109,8 +111,12 @@ def _check_row(row: Any) -> dict[str, Any]:
     picture = row.get("image")
     if hasattr(picture, "save"):  # decoded by `datasets`
         picture = {"bytes": _encode(picture), "path": None}
-    known = {name: value for name, value in row.items() if value is not None}
+    known = {name: value for name, value in row.items() if value is not None and not _is_nan(value)}
     return {**dict.fromkeys(COLUMNS), "similarity_score": float("nan"), **known, "image": picture}
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value  # null in a data frame
 
 
 def _encode(picture: Any) -> bytes:

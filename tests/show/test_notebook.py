@@ -95,14 +95,18 @@ def test_a_row_some_rows_and_a_data_frame(dataset: Any) -> None:
     """What a notebook has at hand is shown as well: a row, some rows, and a table of pandas or Arrow."""
     encoded = dataset.cast_column("image", datasets.Image(decode=False))
     wanted = html_of(newsclippings.show(dataset, n=2)).texts
-    for rows in (dataset[:4], encoded[:4], encoded.to_pandas().head(4), encoded[:4] | {"falsified": [0, 1, 0, 1]}):
+    for rows in (
+        dataset[:4],
+        encoded[:4],
+        encoded.to_pandas().head(4),
+        dataset.with_format("pandas")[:4],
+        encoded[:4] | {"falsified": [0, 1, 0, 1]},
+    ):
         assert html_of(newsclippings.show(rows)).texts == wanted
     assert html_of(newsclippings.show(encoded.with_format("arrow")[:4])).texts == wanted
     assert len(html_of(newsclippings.show(dataset[1])).pictures) == 1
     with pytest.raises(newsclippings.ConfigError, match="expected rows with index, caption, falsified, found"):
         newsclippings.show(dataset["image"])
-    with pytest.raises(newsclippings.ConfigError, match=r"Pass its rows: frame\.to_dict"):
-        newsclippings.show(dataset.with_format("pandas")[:2])
 
 
 def test_rows_without_their_twins(world: World, dataset: Any) -> None:
@@ -147,7 +151,7 @@ def test_outside_of_a_notebook(dataset: Any, tmp_path: Path, monkeypatch: pytest
         ([{"caption": "x"}], 8, "expected rows with index, caption, falsified, found the columns caption"),
         ([1], 8, "expected rows with index, caption, falsified, found 1"),
         ([{"index": 0}], 8, "found the columns index. Pass whole rows"),
-        ({"index": [0, 1], "caption": ["x"]}, 8, "different numbers of rows (index 2, caption 1)"),
+        ({"index": [0, 1], "caption": ["x"]}, 8, "found the columns index, caption. Pass whole rows"),
         ([], 0, "n=0: expected a number of pairs, 1 or more"),
         ([], True, "n=True: expected"),
     ],
@@ -165,7 +169,7 @@ def test_reports_in_a_notebook(world: World, tmp_path: Path) -> None:
     page = Texts(report._repr_html_())
     counts = report.counts["merged_balanced"]["test"]
     assert {"Sound.", "merged_balanced/test", f"{counts['rows']:,}"} <= {*page.texts}
-    heads = re.findall("<th[^>]*>", report._repr_html_())
+    heads = re.findall(r"<th\b[^>]*>", report._repr_html_())
     assert heads
     assert all("scope=" in head for head in heads)  # a screen reader says it with each number
     (tmp_path / "none").mkdir()
