@@ -41,6 +41,6 @@ def describe_agreement(found: Mapping[str, Any]) -> str:
     """Describe an agreement in the manifest."""
     first, free = (describe_share(found[name]) for name in ("first_choice", "best_free"))
     return (
-        f"approximate: agrees with the exact search on the first choice of {first} of {found['captions']:,} captions; "
-        f"{free} have the best picture that is free for them"
+        f"the first choice of {first} of {found['captions']:,} captions is that of the exact search, and {free} have "
+        "the best picture that is free for them"
     )

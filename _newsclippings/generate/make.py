@@ -111,7 +111,7 @@ class GenerateReport:
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
                 if "approximate" in counts:
-                    lines.append(f"      {describe_agreement(counts['approximate'])}")
+                    lines.append(f"      approximate: {describe_agreement(counts['approximate'])}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

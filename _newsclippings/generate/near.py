@@ -5,7 +5,6 @@ Only the cells are approximate. Whatever a caption is compared with, `Search` ju
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Final
 
@@ -47,7 +46,9 @@ def check_approximate(engine: str | None, device: str | None) -> str:
     if find_spec("faiss") is None:
         message = f"{name} needs faiss, which is not installed: pip install 'newsclippings[approximate]'."
         raise MissingDependencyError(message)
-    return f"faiss-cpu {version('faiss-cpu')}: {' or '.join(map(str, CELLS_PROBED))} of {_CELLS} sqrt(N) cells"
+    import faiss
+
+    return f"faiss {faiss.__version__}: {' or '.join(map(str, CELLS_PROBED))} of {_CELLS} sqrt(N) cells"
 
 
 def is_approximate(rule: Rule, captions: int) -> bool:

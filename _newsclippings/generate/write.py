@@ -299,7 +299,7 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
         for name, each in made_of["vectors"].items()
     )
     approximate = "".join(
-        f"- `{name}` in {split}, {describe_agreement(counts['approximate'])}\n"
+        f"- `{name}` in {split} is approximate: {describe_agreement(counts['approximate'])}\n"
         for split, facts in manifest["splits"].items()
         for name, counts in facts["methods"].items()
         if "approximate" in counts
