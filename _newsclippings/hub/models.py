@@ -1,14 +1,13 @@
 """Runs of `newsclippings train` on the Hugging Face Hub: one is pushed as a model repository, or fetched from it."""
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, RemoteReadError
-from _newsclippings.hub.failures import find_hub_error, may_pass, status_of
-from _newsclippings.hub.upload import HubInTime, not_pushed, require_token
-from _newsclippings.storage import PAUSE, TRIES, call_with_timeout
+from _newsclippings.errors import ConfigError, DataNotFoundError, RemoteReadError
+from _newsclippings.hub.failures import find_hub_error, status_of
+from _newsclippings.hub.upload import HubInTime, require_token, try_push
+from _newsclippings.storage import call_with_timeout
 from _newsclippings.text import describe_error, remember_token
 
 KIND: Final = "model"
@@ -46,19 +45,7 @@ def push_model(files: Mapping[str, Path], repo_id: str, mark: bytes, *, public: 
             api.update_repo_settings(repo_id, repo_type=KIND, private=False)
         return f"{api.endpoint}/{repo_id}"
 
-    for attempt in range(1, TRIES + 1):
-        try:
-            return push()
-        except NewsCLIPpingsError:
-            raise
-        except Exception as error:
-            cause = find_hub_error(error)
-            if cause is None:
-                raise
-            if attempt == TRIES or not may_pass(cause):
-                raise not_pushed(repo_id, status_of(cause), cause, attempt, token) from None
-        time.sleep(PAUSE * 3 ** (attempt - 1))
-    raise AssertionError  # the last try returns or raises
+    return try_push(push, repo_id, token)
 
 
 def _check_repository(api: Any, repo: str, info: Any, mark: bytes, *, public: bool) -> None:

@@ -4,10 +4,10 @@ import contextlib
 import copy
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from _newsclippings.errors import ConfigError, HubError, NewsCLIPpingsError
 from _newsclippings.folder import (
@@ -52,6 +52,7 @@ OLD_FILES = [
 UPLOADS = ("preupload_lfs_files", "create_commit")  # calls without a time limit
 # Files that describe the data, without pictures or articles
 TEXTS = {".gitattributes", README, "dataset_infos.json", SUMS, CROISSANT, EVAL, PLAN, f"{CHARTS_FOLDER}/{STATS_FILE}"}
+_Value = TypeVar("_Value")
 _MANIFEST = re.compile(rf"[a-z][a-z0-9_]{{0,62}}/{re.escape(MANIFEST)}")
 
 
@@ -80,29 +81,41 @@ def push(upload: Upload, *, public: bool, gated: bool) -> dict[str, Any]:
     token = require_token()
     api = HubInTime(HfApi(token=token))
     heads: list[str] = []  # the commit of the branch before each try
-    tries = 1
     with contextlib.ExitStack() as opened:
         allow_open_files(len(upload.data))
         files = {name: opened.enter_context(contextlib.closing(PlainFile(upload.root, name))) for name in upload.data}
         additions = _checked(upload, files)
-        while True:
-            try:
-                pushed = _push(api, upload, files, additions, heads, public=public, gated=gated)
-                break
-            except NewsCLIPpingsError:
-                raise
-            except Exception as error:
-                cause = find_hub_error(error)
-                if cause is None:
-                    raise
-                if tries == TRIES or not may_pass(cause):
-                    raise not_pushed(upload.repo_id, status_of(cause), cause, tries, token) from None
-                time.sleep(PAUSE * 3 ** (tries - 1))
-                tries += 1
+
+        def push_once() -> dict[str, Any]:
+            return _push(api, upload, files, additions, heads, public=public, gated=gated)
+
+        pushed = try_push(push_once, upload.repo_id, token)
     with contextlib.suppress(OSError):  # of a medium that is read-only
         for name, text in upload.texts.items():
             write_text(upload.root / name, text, MAKERS[name])
     return {**pushed, "new": pushed["commit"] != heads[0]}
+
+
+def try_push(push: Callable[[], _Value], repo_id: str, token: str) -> _Value:
+    """Return what `push` returns; call it again after an error of the Hub that may pass.
+
+    Raises:
+        HubError: the Hub refuses the upload, cannot be reached, or failed again and again.
+    """
+    tries = 1
+    while True:
+        try:
+            return push()
+        except NewsCLIPpingsError:
+            raise
+        except Exception as error:
+            cause = find_hub_error(error)
+            if cause is None:
+                raise
+            if tries == TRIES or not may_pass(cause):
+                raise _not_pushed(repo_id, status_of(cause), cause, tries, token) from None
+        time.sleep(PAUSE * 3 ** (tries - 1))
+        tries += 1
 
 
 def require_token() -> str:
@@ -311,7 +324,7 @@ def _not_ours(repo: str, found: str) -> ConfigError:
     )
 
 
-def not_pushed(repo: str, status: int | None, error: BaseException, tries: int, token: str) -> HubError:
+def _not_pushed(repo: str, status: int | None, error: BaseException, tries: int, token: str) -> HubError:
     """The error of an upload that the Hub refused, or that failed too often."""
     if status == 401:
         return HubError(
