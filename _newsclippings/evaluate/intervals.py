@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
 from _newsclippings.evaluate.measures import MEASURES, Floats, Measurer, Rows
+from _newsclippings.storage import lazy_property
 
 DRAWS: Final = 2_000
 GROUP_DRAWS: Final = 500  # of a breakdown of many rows: all breakdowns together take about as long as the whole
@@ -39,7 +39,7 @@ class Measured:
         """Return measure -> value, low, high; None if it is not defined."""
         return {name: result and {**result} for name, result in self._results.items()}
 
-    @cached_property
+    @lazy_property
     def _results(self) -> dict[str, Result | None]:
         return {name: self._result(name) for name in MEASURES}
 

@@ -90,7 +90,7 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("noise")
-    write_world(root, learnable=False, pairs={"train": 256, "val": 4, "test": 600})
+    write_world(root, learnable=False, pairs={"train": 160, "val": 4, "test": 300})
     return root
 
 
@@ -115,7 +115,7 @@ def predictions(out: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("streaming", sampled(WAYS.values(), 2), ids=WAYS)
 def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> None:
     """If falsified pictures carry a signal, rows and pairs are classified correctly."""
-    found = run(learnable, "out", *FAST, "--max_steps", 60, *(["--streaming"] if streaming else []))
+    found = run(learnable, "out", *FAST, "--max_steps", 40, *(["--streaming"] if streaming else []))
     assert found["rows"]["found"] == 128
     for name in ("accuracy", "auc", "pair_accuracy"):
         assert found["measures"][name]["value"] > 0.95
@@ -124,7 +124,7 @@ def test_what_can_be_learned_is_learned(learnable: Path, streaming: bool) -> Non
 def test_what_cannot_be_learned_stays_at_chance(noise: Path) -> None:
     """Without a signal half of the answers are right."""
     found = run(noise, "out", *FAST, "--max_steps", 20)
-    assert abs(found["measures"]["accuracy"]["value"] - 0.5) < 0.03
+    assert abs(found["measures"]["accuracy"]["value"] - 0.5) < 0.05
 
 
 @pytest.mark.parametrize("ablation", sampled(["--text_only", "--image_only"], 2))
@@ -143,8 +143,8 @@ def test_ablations(learnable: Path, ablation: str) -> None:
 def test_controls_end_at_chance(learnable: Path, many_pairs: Path, control: str, streaming: bool) -> None:
     """With only original pictures, or with random labels, accuracy ends at chance."""
     more = ["--streaming"] if streaming else []
-    rows, steps = (learnable, 40) if control == "own_pictures" else (many_pairs, 60)  # equal twins have equal scores
-    found = run(rows, "out", *FAST, "--max_steps", steps, "--control", control, *more)
+    rows = learnable if control == "own_pictures" else many_pairs  # equal twins have equal scores
+    found = run(rows, "out", *FAST, "--max_steps", 40, "--control", control, *more)
     text = Path("out/report.md").read_text()
     assert ": as it has to be." in text
     assert json.loads(Path("out/positive/measures.json").read_text())["measures"]["accuracy"]["value"] > 0.9
@@ -188,6 +188,7 @@ def test_head_and_backbone_have_separate_learning_rates() -> None:
 # Streams
 
 
+@pytest.mark.sweep  # test_validation_changes_nothing_in_the_training compares them, too
 def test_stream_and_map_learn_the_same(little: Path) -> None:
     """In one process and one order, a stream and a map-style dataset give the same losses and weights."""
     more = ["--max_steps", 6, "--shuffle", "false", "--logging_steps", 1, *FAST]
@@ -199,12 +200,13 @@ def test_stream_and_map_learn_the_same(little: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.sweep  # test_validation.py interrupts a map and a stream, and compares more
 @pytest.mark.parametrize(
     "more",
     [
         pytest.param([], id="map"),
         pytest.param(["--streaming"], id="stream"),
-        pytest.param(["--streaming", "--dataloader_num_workers", "2"], id="workers", marks=pytest.mark.sweep),
+        pytest.param(["--streaming", "--dataloader_num_workers", "2"], id="workers"),
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(little: Path, more: list[str]) -> None:
