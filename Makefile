@@ -33,7 +33,7 @@ test: .venv/dev
 sweep: .venv/dev
 	$(BIN)/python -m pytest -n auto -m sweep
 
-# Afterwards `make test` also tests the training.
+# Afterwards `make test` also tests the training, and `generate --approximate`.
 train: .venv/train
 
 # Afterwards `make test` also tests `embed --engine ray`.
@@ -93,7 +93,7 @@ wheel: .venv/dev
 	touch $@
 
 .venv/train: .venv/dev tests/train.txt
-	$(BIN)/pip install --quiet --constraint tests/train.txt --editable ".[train,lora]"
+	$(BIN)/pip install --quiet --constraint tests/train.txt --editable ".[train,lora,approximate]"
 	touch $@
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt
