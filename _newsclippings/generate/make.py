@@ -19,6 +19,7 @@ from _newsclippings.config import Request, bad_value, check_locations, check_pat
 from _newsclippings.embed import find_device, find_rank
 from _newsclippings.errors import ConfigError, DataNotFoundError
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.blocks import (
     OvertakenError,
@@ -34,6 +35,7 @@ from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
 from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
 from _newsclippings.generate.merge import Candidates, choose_balanced, make_units
+from _newsclippings.generate.near import check_approximate, check_needed, find_near, is_approximate
 from _newsclippings.generate.quality import measure_quality, twins_of
 from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
 from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
@@ -108,6 +110,8 @@ class GenerateReport:
                 why = "".join(f"; {count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
+                if "approximate" in counts:
+                    lines.append(f"      approximate: {describe_agreement(counts['approximate'])}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -130,6 +134,7 @@ def generate(
     links_root: str | os.PathLike[str] | None = None,
     device: str | None = None,
     engine: str | None = None,
+    approximate: bool = False,
     rank: int | None = None,
     world: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -139,7 +144,7 @@ def generate(
     """Make new matches: give captions of a corpus convincing pictures of others, by rules.
 
     The same arguments give the same bytes, on any device and engine and with any number of processes; an interrupted
-    call goes on where it stopped.
+    call goes on where it stopped. Approximate searches give the same on the same machine, with as many threads.
 
     Args:
         out: the folder to write, on a local disk. It is the data_dir of the new config.
@@ -162,6 +167,9 @@ def generate(
             torchrun or srun, that of this process; else numpy compares them.
         engine: `"ray"`: vectors are compared on a Ray cluster, whose machines see `out` under the same path. Unset: in
             this process.
+        approximate: compare captions only with pictures that are near, as faiss divides them, where a method compares
+            more than two million captions on CPUs. All rules hold; how often the exact search finds the same is
+            measured, and written down.
         rank: number of this process, from 0 on. Unset: as torchrun or srun say. All processes see the same `out`.
         world: how many processes there are.
         cache_dir: the cache folder of `datasets`, where converted vectors are kept, as in a build.
@@ -182,6 +190,7 @@ def generate(
     if engine == RAY and (rank is not None or ranks > 1):
         message = f"{option('engine', RAY)} divides the work itself. Run one process, without torchrun, srun and ranks."
         raise ConfigError(message)
+    how = check_approximate(engine, device or find_device() or find_gpu()) if approximate else None
     asked, recipe_file = make_recipe(recipe, config)
     path = _check_out(out)
     given = parse_named(vectors or {})
@@ -222,6 +231,8 @@ def generate(
     if entity_place is not None:
         list_entity_files(entity_place)  # an error now, before vectors are read
     source = Material.read(asked, inputs, cache, given, entity_place, is_own)
+    if how is not None:
+        check_needed(asked.methods, len(source.records))
     with contextlib.ExitStack() as stack:
         stack.enter_context(report_full_disk(path, _LARGER))
         share = Share(number, ranks)
@@ -229,7 +240,7 @@ def generate(
             from _newsclippings.generate.ray_blocks import start_ray
 
             share = Share(do=stack.enter_context(start_ray()))
-        folder = Folder(path, source.plan())
+        folder = Folder(path, source.plan() | ({} if how is None else {"approximate": how}))
         work = _Work(folder, source, share, device or find_device() or find_gpu())
         finished = work.lead() if share.leads else work.follow()
         folder.clean()
@@ -533,7 +544,10 @@ class _Work:
             articles = number_texts(records.articles)
             groups = join_groups(len(records), [copies, captions, articles])
             splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
-        pools = _Pools(self._source, copies, self._measure)
+        approximate = "approximate" in folder.plan
+        if approximate:
+            check_needed(recipe.methods, max(map(len, splits.values())))
+        pools = _Pools(self._source, copies, self._measure, approximate)
         facts: dict[str, Any] = {}
         total, quiet = len(splits) * len(recipe.methods), not self._share.leads  # one bar for all processes
         with progress_bar(quiet, total=total, desc="Matching", unit=" methods") as bar:
@@ -595,6 +609,7 @@ class _Pools:
         source: Material,
         copies: Int32s,
         measure: Callable[[NamedVectors, NamedVectors, Int64s], Measure],
+        approximate: bool,
     ) -> None:
         """Number everything that rules look at.
 
@@ -602,8 +617,9 @@ class _Pools:
             source: the material.
             copies: int32 (N,), the same number for pictures that are copies.
             measure: opens the vectors of captions and pictures of some ids.
+            approximate: whether searches of very many captions are.
         """
-        self._source, self._measure = source, measure
+        self._source, self._measure, self._approximate = source, measure, approximate
         records, table = source.records, source.entities
         self._columns = {**records.codes(), COPIES: copies}
         self._entities: Entities | None = None
@@ -649,7 +665,8 @@ class _Pools:
         rule = replace(rule, other=(*rule.other, COPIES))
         try:
             measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
-            matching = match(measure, self._pool(rows), rule, method.uses, run=run)
+            near = find_near(measure, run) if self._approximate and is_approximate(rule, len(rows)) else None
+            matching = match(measure, self._pool(rows), rule, method.uses, run=run, near=near)
         except ConfigError as error:
             message = f"method {method.name}: {error}"
             raise ConfigError(message) from error
@@ -700,6 +717,8 @@ def _table(
         unfilled = matching.counts()
         counts["unfilled"] = {reason: unfilled[reason] for reason in REASONS if reason in unfilled}
         counts["rounds"], counts["products"] = matching.rounds, matching.products
+        if matching.agreement is not None:
+            counts["approximate"] = matching.agreement.as_dict()
         captions = np.flatnonzero(matching.picture >= 0)
         pictures, scores = matching.picture[captions].astype(np.int64), matching.score[captions]
         units = make_units(method, matching, margins)[captions]

@@ -13,6 +13,7 @@ import numpy as np
 from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, ENV_DATA_DIR, NAME, SPLITS
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.entity_files import read_entities
 from _newsclippings.generate.make import MARGIN_VECTORS, MOST_HASHED, hash_entities, hash_pictures, list_vectors
 from _newsclippings.generate.properties import (
@@ -88,7 +89,7 @@ class GeneratedReport:
             lines += [f"       {fault}" for fault in found.faults]
             lines += [f"       and {found.failed - len(found.faults):,} more"] * (found.failed > len(found.faults))
             lines += [f"       not checked: {printable(why)}" for why in found.unchecked]
-            lines += [f"       {printable(note)}" for note in found.notes]
+            lines += [f"       {printable(note)}" for note in (*found.approximate, *found.notes)]
         return "\n".join([*lines, self._result])
 
     def _repr_html_(self) -> str:
@@ -96,7 +97,12 @@ class GeneratedReport:
         for name, found in self.properties.items():
             count = f"{found.checked:,} {found.of}" if found.checked else ""
             rows.append((name, found.promise, found.status, count, f"{found.failed:,}"))
-            why = [*found.faults, *(f"not checked: {each}" for each in found.unchecked), *found.notes]
+            why = [
+                *found.faults,
+                *(f"not checked: {each}" for each in found.unchecked),
+                *found.approximate,
+                *found.notes,
+            ]
             lists += [f"<li>{name}: {escape(printable(each))}</li>" for each in why]
         title = f"{self.folder} ({self.config})"
         table = format_html(["", "property", "", "checked", "faults"], rows, title)
@@ -107,6 +113,7 @@ class GeneratedReport:
         failed = [name for name, found in self.properties.items() if found.failed]
         left = [name for name, found in self.properties.items() if found.unchecked]
         result = f"Not sound: {', '.join(failed)}." if failed else "Sound." if not left else "No fault was found."
+        result += "".join(f" Approximate: {name}." for name, found in self.properties.items() if found.approximate)
         return result + (f" Not checked, or in part: {', '.join(left)}." if left else "")
 
 
@@ -171,6 +178,12 @@ def verify_generated(
             message = "made_of"
             raise TypeError(message)
         dict(made.values["files"])
+        approximate = {
+            (split, str(name)): describe_agreement(counts["approximate"])
+            for split in made.splits
+            for name, counts in made.values["splits"][split].get("methods", {}).items()
+            if "approximate" in counts and "approximate" in made_of
+        }
     except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise bad_file(
             path / MANIFEST, "the manifest of a generated config", f"something else: {error}"[:200], _DO
@@ -196,7 +209,7 @@ def verify_generated(
     check_uses(found["P4"], facts, recipe, pairs)
     check_splits(found["P5"], facts, groups, pairs)
     check_copies(found["P6"], facts, groups, pairs)
-    check_best(found["P7"], facts, groups, recipe, pairs)
+    check_best(found["P7"], facts, groups, recipe, pairs, approximate)
     check_merge(found["P9"], recipe, pairs)
     return GeneratedReport(str(path), made.config, found)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import SPLITS, VERSION
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.examples import PAGE, SHEET
 from _newsclippings.generate.quality import describe_quality
 from _newsclippings.generate.rules import Method, Recipe
@@ -297,6 +298,12 @@ def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
         f"- vectors `{name}` of {each['of']}: {each['ids']:,} ids, {each['width']:,} numbers each\n"
         for name, each in made_of["vectors"].items()
     )
+    approximate = "".join(
+        f"- `{name}` in {split} is approximate: {describe_agreement(counts['approximate'])}\n"
+        for split, facts in manifest["splits"].items()
+        for name, counts in facts["methods"].items()
+        if "approximate" in counts
+    )
     compared = ", ".join(made_of["pictures"]["compared_by"])
     entities = "none" if made_of["entities"] is None else f"those of {made_of['entities']['captions']:,} captions"
     rows = "\n".join(
@@ -327,7 +334,7 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 
 - entities: {entities}
 {vectors}- pictures count as copies of each other by: {printable(compared)}
-
+{approximate}
 | {" | ".join(COUNTED)} |
 |---|---|---:|---:|---:|---|---|
 {rows}

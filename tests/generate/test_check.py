@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,12 +87,21 @@ def test_all_methods_are_sound(name: str, tmp_path: Path) -> None:
 
 
 class Set:
-    """A generated config whose files are changed, and its inputs."""
+    """A generated config whose files are changed, and its inputs.
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    Args:
+        folder: where both are written.
+        recipe: of the config.
+        out: the config, if it was generated before from such inputs: it is copied.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, out: Path | None = None) -> None:
         self.folder, self.corpus = folder, make_corpus(folder / "corpus", 80, 5)
         self.places, self.out = make_places(self.corpus, folder), folder / "out"
-        generate(self.out, recipe, **self.places)
+        if out is None:
+            generate(self.out, recipe, **self.places)
+        else:
+            shutil.copytree(out, self.out)
         self.rows = {split: self.read(split) for split in recipe.splits or {}}
 
     def file(self, split: str) -> Path:
@@ -137,9 +147,15 @@ ONE = Recipe(
 )
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config of `ONE`. Shared: nothing may change it."""
+    return Set(tmp_path_factory.mktemp("generated"), ONE).out
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Set:
-    return Set(tmp_path, ONE)
+def made(generated: Path, tmp_path: Path) -> Set:
+    return Set(tmp_path, ONE, generated)
 
 
 def test_saving_the_same_changes_nothing(made: Set) -> None:

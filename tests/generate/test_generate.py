@@ -19,7 +19,7 @@ import pytest
 from support.children import in_child, wait
 from support.generating import Corpus, make_corpus, rows_by_hand
 from support.matching import dot, random_rule, unit
-from support.sampling import sampled
+from support.sampling import sampled, some_of
 from support.world import World
 
 from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify, verify_generated
@@ -145,18 +145,22 @@ def recipe(tmp_path: Path) -> Path:
     return file
 
 
-def dies(patch: pytest.MonkeyPatch, at: int, *, before: bool) -> None:
-    """Kill this process at the n-th change of a name: a finished file, or one that is removed."""
+def at_changes(patch: pytest.MonkeyPatch, act: Callable[[int, bool], object]) -> None:
+    """Call `act` before and after each change of a name: a finished file, or one that is removed.
+
+    Args:
+        act: it gets the number of the change, and whether it is still to come.
+    """
     count = itertools.count()
 
     def change(real: Callable[..., Any]) -> Callable[..., Any]:
         def changed(*args: Any, **kwargs: Any) -> Any:
-            number = next(count) if "/out" in str(args[0]) else -1
-            if number == at and before:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if "/out" not in str(args[0]):
+                return real(*args, **kwargs)
+            number = next(count)
+            act(number, True)
             real(*args, **kwargs)
-            if number == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            return act(number, False)
 
         return changed
 
@@ -164,34 +168,36 @@ def dies(patch: pytest.MonkeyPatch, at: int, *, before: bool) -> None:
         patch.setattr(os, name, change(getattr(os, name)))
 
 
-@pytest.mark.parametrize("every", sampled([7, 1], 2), ids=["some", "all"])
-def test_killed_at_any_write(
-    every: int, places: Places, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("most", sampled([4, 1000], 2), ids=["some", "all"])
+def test_killed_at_any_write(most: int, places: Places, recipe: Path, tmp_path: Path) -> None:
     """After SIGKILL before or after any file is finished or removed, the same call gives the same bytes."""
-    generate(tmp_path / "whole", recipe, **places)
-    whole, out, kills = read_tree(tmp_path / "whole"), tmp_path / "out", 0
+    out, changes = tmp_path / "out", dict[bool, list[int]]({True: [], False: []})
+    with pytest.MonkeyPatch.context() as patch:
+        at_changes(patch, lambda number, before: changes[before].append(number))
+        generate(out, recipe, **places)
+    whole, count = read_tree(out), len(changes[True])
+    assert count > 20
 
-    def run(at: int, before: bool) -> None:
-        dies(monkeypatch, at, before=before)
+    def run(at: int, when: bool) -> None:
+        def act(number: int, before: bool) -> None:
+            if (number, before) == (at, when):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        at_changes(pytest.MonkeyPatch(), act)
         generate(out, recipe, **places)
 
-    for before in (True, False):
-        for at in itertools.count(0, every):
-            shutil.rmtree(out, ignore_errors=True)
-            code = wait(in_child(partial(run, at, before)))
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL
-            kills += 1
+    for when in (True, False):
+        for at in some_of(changes[when], most, seed=when):
+            shutil.rmtree(out)
+            assert wait(in_child(partial(run, at, when))) == -signal.SIGKILL
             generate(out, recipe, **places)
-            assert read_tree(out) == whole, (at, before)
-    assert kills > 20 // every
+            assert read_tree(out) == whole, (at, when)
     shutil.rmtree(out)
     deaths = 0
-    while wait(in_child(partial(run, every - 1, False))) != 0:  # so many files at a time
+    while wait(in_child(partial(run, count // most, False))) != 0:  # so many files at a time
         deaths += 1
-        assert deaths <= kills
+        assert deaths <= count
+    assert deaths > min(most, 10) // 2
     assert read_tree(out) == whole
 
 
