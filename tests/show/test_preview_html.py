@@ -715,7 +715,7 @@ def test_what_a_screen_reader_gets(some: Path, show: Callable[..., Any]) -> None
     page = show(some)
     tree = page.locator("body").aria_snapshot()
     for line in (
-        '- heading "Pairs of NewsCLIPpings" [level=1]', '- search "Filter the pairs":', '- main:', '- status: 4 pairs',
+        '- heading "Pairs of x" [level=1]', '- search "Filter the pairs":', '- main:', '- status: 4 pairs',
         '- figure "pristine":',
         '- article "caption 0":', '- heading "caption 0" [level=2]', 'searchbox "Search captions, topics and ids"',
         'combobox "Topic"', 'spinbutton "Score from"', 'textbox "Date from"', 'button "Full picture: of picture 1"',
