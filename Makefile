@@ -1,6 +1,8 @@
 # On a fresh machine with Python 3.11 or later: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python keeps what it compiles, also if the environment says otherwise: the suite starts hundreds of processes.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-embed demo-generate docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
@@ -21,10 +23,11 @@ docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	test -s build/site/reference/python/index.html
 
-# The suite, with three workers on two cores, because half of it waits for servers and child processes.
+# The suite, with three workers on two cores, because half of it waits for servers and child processes. Each worker has
+# tests that are beside each other, and share what a module makes once.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
 test: .venv/dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep"
 
 # The long part of the suite: thousands of damaged, swapped and forked cases.
 sweep: .venv/dev
@@ -49,9 +52,10 @@ lint: .venv/dev
 	$(BIN)/newsclippings dataset-infos --check
 
 # The suite on the lowest supported versions, without its long part and without tests that depend on no version: the
-# architecture, the benchmarks, the documentation, texts, matching, and mutants of files that only this package's code reads.
-OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links locations \
-    matching rules audit merge
+# architecture, the benchmarks, the documentation, texts, matching and its ranks, and mutants of files that only this
+# package's code reads.
+OWN := architecture benchmarks docs fuzz hostile_pickle_mutants hostile_tar pickled_arrays_window tar_walk text checksums links \
+    locations matching rules audit merge blocks
 test-oldest: .venv-oldest/dev
 	.venv-oldest/bin/python -m pytest -m "not sweep" $(OWN:%=--ignore-glob='*/test_%.py')
 
@@ -66,8 +70,8 @@ wheel: .venv/dev
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/contract/wheel_contents.py dist
 	$(BIN)/python -m twine check --strict dist/*
-	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet dist/*.whl
+	$(PYTHON) -m venv --without-pip .venv-wheel
+	$(BIN)/python -m pip --python .venv-wheel/bin/python install --quiet dist/*.whl
 	cd dist && ../.venv-wheel/bin/newsclippings sample sample
 	cd dist && ../.venv-wheel/bin/newsclippings build newsclippings --data-dir sample
 	cd dist && echo "import newsclippings; reveal_type(newsclippings.verify())" > typed.py && \
@@ -98,9 +102,9 @@ wheel: .venv/dev
 	.venv-oldest/bin/pip install --quiet --constraint tests/oldest.txt --editable . pytest hypothesis
 	touch $@
 
-.venv-reader/dev: tests/reader.txt
-	$(PYTHON) -m venv .venv-reader
-	.venv-reader/bin/pip install --quiet --requirement tests/reader.txt
+.venv-reader/dev: tests/reader.txt | .venv/dev
+	$(PYTHON) -m venv --without-pip .venv-reader
+	$(BIN)/python -m pip --python .venv-reader/bin/python install --quiet --requirement tests/reader.txt
 	touch $@
 
 clean:

@@ -86,7 +86,7 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     "--out",
     "page",
     type=OutPath(file_okay=False),
-    help="With --audit: folder for audit.md, audit.json and recipe.toml.",
+    help="With --audit: folder for audit.html, audit.md, audit.json and recipe.toml.",
 )
 @inputs
 @click.option("--device", help="Where torch compares vectors, such as cuda:1. Unset: a GPU, if torch finds one.")

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from _newsclippings.evaluate.measures import MEASURES, Floats, Measurer, Rows
+from _newsclippings.storage import lazy_property
 
 DRAWS: Final = 2_000
 GROUP_DRAWS: Final = 500  # of a breakdown of many rows: all breakdowns together take about as long as the whole
@@ -36,6 +37,10 @@ class Measured:
 
     def results(self) -> dict[str, Result | None]:
         """Return measure -> value, low, high; None if it is not defined."""
+        return {name: result and {**result} for name, result in self._results.items()}
+
+    @lazy_property
+    def _results(self) -> dict[str, Result | None]:
         return {name: self._result(name) for name in MEASURES}
 
     def _result(self, name: str) -> Result | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.embed import find_device, find_rank
@@ -43,11 +44,13 @@ from _newsclippings.generate.splits import CopySearch, divide, fold_captions, ha
 from _newsclippings.generate.tiles import Float32s
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
+    COUNTED,
     WORDS,
     Folder,
     check_folder,
     make_manifest,
     make_readme,
+    tabulate,
     write_matches,
 )
 from _newsclippings.generated import OFFICIAL, OWN
@@ -66,7 +69,7 @@ from _newsclippings.storage import (
     write_atomically,
 )
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
-from _newsclippings.text import did_you_mean, option, printable, short_repr
+from _newsclippings.text import did_you_mean, format_html, option, printable, short_repr
 
 RAY: Final = "ray"  # an engine
 MINE: Final = "mine"  # name of a config, unless the user gives another
@@ -110,6 +113,10 @@ class GenerateReport:
                 if "approximate" in counts:
                     lines.append(f"      approximate: {describe_agreement(counts['approximate'])}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.folder} ({self.config}){'' if self.made else ': it was there already'}"
+        return format_html(COUNTED, tabulate(self.splits), title)
 
 
 def generate(
@@ -205,6 +212,13 @@ def generate(
         links_root=check_path("links_root", links_root),
     )
     inputs, cache = find_inputs(request, access=Access(storage_options, token)), Path(cache_dir or cache_folder(), NAME)
+    if is_own := own is not None or inputs.is_own:  # ids are others than those of VisualNews
+        if kind := next((name for name in kinds if given.get(name) is True), None):
+            message = (
+                f"{option('vectors', kind)} is of VisualNews, and this corpus is another. Pass the place of its own."
+            )
+            raise ConfigError(message)
+        inputs = replace(inputs, embeddings={})
     place = check_path("entities", entities)
     entity_place = None if not place else os.path.abspath(os.path.expanduser(place))
     locations = [
@@ -216,7 +230,7 @@ def generate(
     check_folder(path)
     if entity_place is not None:
         list_entity_files(entity_place)  # an error now, before vectors are read
-    source = Material.read(asked, inputs, cache, given, entity_place, own is not None or inputs.is_own)
+    source = Material.read(asked, inputs, cache, given, entity_place, is_own)
     if how is not None:
         check_needed(asked.methods, len(source.records))
     with contextlib.ExitStack() as stack:
@@ -241,7 +255,7 @@ def make_recipe(recipe: RecipeLike, config: str | None = None) -> tuple[Recipe, 
     """
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe not in METHODS and _is_path(recipe)):
         place = os.path.abspath(os.path.expanduser(os.fspath(recipe)))
-        found = parse_recipe(read_file(place, _MOST_RECIPE).decode("utf-8", "replace"), printable(place))
+        found = parse_recipe(read_file(place, _MOST_RECIPE).decode("utf-8-sig", "replace"), printable(place))
         return _named(found, config), place
     if isinstance(recipe, Recipe):
         return _named(recipe, config), None
@@ -356,6 +370,7 @@ class Material:
                     needed[name] = method.name
         vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
         records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
+        _check_columns(recipe, records)
         table = read_entities(entities) if entities is not None else records.entities
         present = contents = pictures = None
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
@@ -403,6 +418,15 @@ class Material:
     def copy_vectors(self) -> NamedVectors | None:
         """The vectors by which copies of pictures are recognised: the first of pictures, one of each."""
         return _find_copy_vectors(self.vectors)
+
+
+def _check_columns(recipe: Recipe, records: Records) -> None:
+    """Raise `ConfigError` if a rule names a column that the corpus does not have."""
+    for method in recipe.methods:
+        for name in (*method.rule.same, *method.rule.other):
+            if name not in records.names:
+                message = f"method {method.name}: the corpus has no column {name!r}.{did_you_mean(name, records.names)}"
+                raise ConfigError(f"{message} Columns: {', '.join(records.names)}.")
 
 
 def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | None:
@@ -600,6 +624,7 @@ class _Pools:
         self._columns = {**records.codes(), COPIES: copies}
         self._entities: Entities | None = None
         self._named = np.full(len(records), -1, np.int32)  # where the entities of each caption are
+        self._has_caption = values_of(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(records.texts("caption"))), 0))
         if table is not None:
             self._named = lookup(table.ids, records.ids)
             self._entities = make_entities(table.entities)
@@ -615,7 +640,8 @@ class _Pools:
         source, records, rule = self._source, self._source.records, method.rule
         margins_by = margin_vectors(method, source.vectors)
         kept, left_out = np.ones(len(rows), bool), {}
-        reasons = [
+        reasons = [("no caption", self._has_caption[rows])]
+        reasons += [
             (f"no vector {name}", lookup(source.vectors[name].ids, records.ids[rows]) >= 0)
             for name in dict.fromkeys((method.query, method.against, *margins_by))
         ]
@@ -636,10 +662,14 @@ class _Pools:
         ids = records.ids[rows]
         if not len(rows):
             return _table(method, ids, None, left_out, None)
-        measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
         rule = replace(rule, other=(*rule.other, COPIES))
-        near = find_near(measure, run) if self._approximate and is_approximate(rule, len(rows)) else None
-        matching = match(measure, self._pool(rows), rule, method.uses, run=run, near=near)
+        try:
+            measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
+            near = find_near(measure, run) if self._approximate and is_approximate(rule, len(rows)) else None
+            matching = match(measure, self._pool(rows), rule, method.uses, run=run, near=near)
+        except ConfigError as error:
+            message = f"method {method.name}: {error}"
+            raise ConfigError(message) from error
         if method.closed:
             matching = close(matching)
         margins = None

@@ -31,8 +31,8 @@ from _newsclippings.text import did_you_mean
 
 BLOCK_BYTES: Final = 64 << 20  # of scores in memory at a time
 BLOCK_ROWS: Final = 256  # captions of a block, at the least; with fewer a product takes up to four times as long
-# Cells that an approximate search looks into; the larger number where pictures are used up. For 240,000 captions of
-# `benchmarks.matching`, 128 of 1,959 cells have the best picture of 99.1 %, and 64 cells that of 97.8 %.
+# Cells that an approximate search looks into; the larger number where pictures are used up. Of 240,000 invented
+# captions (python -m benchmarks.matching), 128 of 1,959 cells give 99.1 % the best picture, and 64 give 97.8 %.
 CELLS_PROBED = 128, 512
 CELLS_AT_ONCE = 1 << 23  # of all captions that are searched at a time, so that their candidates stay in memory
 COMPARED = 32  # scores of which only the largest is compared at first

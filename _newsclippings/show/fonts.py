@@ -89,7 +89,7 @@ class Fonts:
             if plain != [character] and all(self._find(c) for c in plain):
                 return [(c, self._place[c]) for c in plain]  # such as e for é
             self.missing.add(character)
-            return [(BOX if _has(None, BOX) else "?", None)]
+            return [(BOX if find_font(BOX) is None else "?", None)]
         return [(character, self._place[character])]
 
     def _find(self, character: str) -> bool:

@@ -78,6 +78,7 @@ PARAMETERS = {
         "visual_news",
         "out",
         "evidence",
+        "as_if_unlabelled",
         "train_flags",
     ],
     "as_if_unlabelled": ["row", "folder"],

@@ -16,6 +16,7 @@ import pytest
 from support.children import dies_at_rename, in_child, wait
 from support.command import run
 from support.encoding import bytes_of, encoder, wanted
+from support.sampling import sampled, some_of
 from support.world import World
 
 from newsclippings import (
@@ -147,12 +148,13 @@ def test_a_wrong_alias_list_is_refused(world: World, tmp_path: Path, text: str, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("most", sampled([5, 1000], 2), ids=["some", "all"])
 def test_killed_at_every_write(
-    world: World, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    most: int, world: World, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before and after the rename of each file, of a run that begins and of one that goes on."""
+    """Killed before and after the rename of a file, of a run that begins and of one that goes on."""
     for before in (True, False):
-        for rename in range(len(whole)):
+        for rename in some_of(range(len(whole)), most, seed=before):
             out = tmp_path / f"{before}-{rename}"
 
             def begin(out: Path = out, rename: int = rename, before: bool = before) -> None:

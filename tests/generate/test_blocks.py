@@ -22,6 +22,7 @@ from support.children import PATIENCE, in_child, kill, wait
 from support.constants import change_constant
 from support.generating import make_corpus
 from support.reading import environment
+from support.sampling import sampled
 
 from _newsclippings.generate import Measure, Pool, Rule
 from _newsclippings.generate.blocks import Share, Stage
@@ -96,7 +97,10 @@ def run_rank(out: Path, places: Places, rank: int, patch: pytest.MonkeyPatch | N
     generate(out, **places, rank=rank, world=2)
 
 
-def test_small_blocks(places: Places, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("files", sampled([5, 1], 2))
+def test_small_blocks(
+    files: int, places: Places, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many blocks give the same bytes as one, and what a killed process finished is not made again."""
     out = tmp_path / "out"
 
@@ -105,15 +109,16 @@ def test_small_blocks(places: Places, whole: dict[str, bytes], tmp_path: Path, m
         generate(out, **places)
 
     deaths = 0
-    while (code := wait(in_child(partial(run, 0)))) != 0:  # a file at a time, to the last
+    while (code := wait(in_child(partial(run, files - 1)))) != 0:  # so many files at a time, to the last
         assert code == -signal.SIGKILL
         deaths += 1
-    assert 25 < deaths < 60
+    assert 25 // files < deaths < 60 // files
     assert read_tree(out) == whole
 
 
+@pytest.mark.parametrize("most", sampled([6, 12], 2))
 def test_two_ranks_killed(
-    places: Places, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    most: int, places: Places, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes at a time; one is killed after some files, or both are, and then the one that waits for it."""
     out, draw, kills, ends = tmp_path / "out", random.Random(5), 0, 0
@@ -141,18 +146,22 @@ def test_two_ranks_killed(
         if not any(codes):  # nobody was killed: begin again
             assert read_tree(out) == whole
             ends += 1
-            if kills >= 12 and ends >= 2:
+            if kills >= most and ends >= most // 6:
                 break
             shutil.rmtree(out)
 
 
 @pytest.mark.parametrize("late", [0, 1])
-def test_a_rank_may_begin_later(places: Places, whole: dict[str, bytes], late: int, tmp_path: Path) -> None:
-    """Either rank waits for the other one, and both report what was made."""
+def test_a_rank_may_begin_later(
+    places: Places, whole: dict[str, bytes], late: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either rank waits for the other one, and both report what was made; torchrun's variables name a rank, too."""
     out = tmp_path / "out"
     first = in_child(partial(run_rank, out, places, 1 - late))
     time.sleep(1)
-    reports = generate(out, **places, rank=late, world=2)
+    monkeypatch.setenv("RANK", str(late))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    reports = generate(out, **places)
     assert wait(first) == 0
     assert reports.made
     assert read_tree(out) == whole
@@ -291,6 +300,7 @@ generate(**json.loads(sys.argv[1]))
 """
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(not find_spec("torch"), reason="needs the extra torch")
 def test_torchrun(places: Places, tmp_path: Path) -> None:
     """Two real ranks, each with one block of each stage at the most."""

@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,16 @@ class Child:
 
 
 class Ready:
-    """A process that has imported everything needed, and forks a child for each call."""
+    """A process that has imported everything needed, and forks a child for each call. The first call starts it."""
 
     def __init__(self, imports: str, env: dict[str, str], folder: Path) -> None:
         folder.mkdir()
-        self.folder, self.calls = folder, 0
-        command = [sys.executable, "-c", READY, imports]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=folder)
+        self.imports, self.env, self.folder, self.calls = imports, env, folder, 0
+
+    @cached_property
+    def process(self) -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, "-c", READY, self.imports], subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=self.env, cwd=self.folder)
 
     def call(self, code: str, args: list[str], env: dict[str, str]) -> Child:
         self.calls += 1
@@ -113,7 +116,8 @@ class Ready:
         return Child(int(self.process.stdout.readline()), place)
 
     def stop(self) -> None:
-        self.process.communicate()
+        if self.calls:
+            self.process.communicate()
 
 
 def run_module(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,3 +40,10 @@ def crossed(*axes: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         )
         for case in itertools.product(*(enumerate(axis.items()) for axis in named))
     ]
+
+
+def some_of(values: Sequence[int], most: int, seed: int = 0) -> list[int]:
+    """All values if they are at most `most`, else the first, the last, and others between them that a seed chooses."""
+    first, *others, last = values
+    chosen = random.Random(seed).sample(range(len(others)), min(most - 2, len(others)))
+    return [first, *(others[k] for k in sorted(chosen)), last]

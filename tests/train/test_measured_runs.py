@@ -26,7 +26,8 @@ from safetensors.torch import load_file  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model, record  # noqa: E402
 from _newsclippings.train.collate import Collator  # noqa: E402
-from _newsclippings.train.options import Options, parse  # noqa: E402
+from _newsclippings.train.flags import parse  # noqa: E402
+from _newsclippings.train.options import Options  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -210,7 +211,7 @@ def test_verdicts(control: Any, positive: Any, verdict: str, says: str) -> None:
 
 def test_a_control_of_a_model_that_learns(learnable: Path) -> None:
     """The same is trained without the control, and the control is evidence; it is measured on the shuffled labels."""
-    found = run(learnable, "out", "--max_steps", 40, "--control", "shuffled_labels")
+    found = run(learnable, "out", "--max_steps", 24, "--control", "shuffled_labels")
     control = measures("out")["run"]["control"]
     assert control["verdict"] == "as it has to be"
     assert control["positive"]["accuracy"] == measures("out/positive")["measures"]["accuracy"]
@@ -226,20 +227,20 @@ def test_a_control_of_a_model_that_learns(learnable: Path) -> None:
     assert run_again("out", learnable) == found
     assert json.loads(before)["run"]["control"] == measures("out")["run"]["control"]
     # the run beside it can be that of another command
-    run(learnable, "other", "--max_steps", 40, "--control", "own_pictures", "--positive", "out/positive")
+    run(learnable, "other", "--max_steps", 24, "--control", "own_pictures", "--positive", "out/positive")
     assert measures("other")["run"]["control"]["verdict"] == "as it has to be"
     assert not Path("other/positive").exists()
     with pytest.raises(newsclippings.ConfigError, match=r"positive was not trained with the same flags: --max_steps\."):
         run(learnable, "third", "--max_steps", 9, "--control", "own_pictures", "--positive", "out/positive")
     with pytest.raises(newsclippings.ConfigError, match=r"out was not trained with the same flags: --control\."):
-        run(learnable, "third", "--max_steps", 40, "--control", "own_pictures", "--positive", "out")
+        run(learnable, "third", "--max_steps", 24, "--control", "own_pictures", "--positive", "out")
     with pytest.raises(newsclippings.ConfigError, match=r"nowhere has no measures\.json that says how its run was"):
-        run(learnable, "third", "--max_steps", 40, "--control", "own_pictures", "--positive", "nowhere")
+        run(learnable, "third", "--max_steps", 24, "--control", "own_pictures", "--positive", "nowhere")
     damaged = measures("out/positive")
     damaged["measures"]["accuracy"] = "high"
     Path("out/positive/measures.json").write_text(json.dumps(damaged))
     with pytest.raises(newsclippings.ConfigError, match=r"the measures in measures\.json are damaged"):
-        run(learnable, "third", "--max_steps", 40, "--control", "own_pictures", "--positive", "out/positive")
+        run(learnable, "third", "--max_steps", 24, "--control", "own_pictures", "--positive", "out/positive")
 
 
 def run_again(out: str, data_dir: Path) -> dict[str, Any]:
