@@ -1,6 +1,8 @@
 # On a fresh machine with Python 3.11 or later: `make demo`, `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python keeps what it compiles, also if the environment says otherwise: the suite starts hundreds of processes.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-embed demo-generate docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
@@ -21,10 +23,11 @@ docs: .venv/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	test -s build/site/reference/python/index.html
 
-# The suite, with three workers on two cores, because half of it waits for servers and child processes.
+# The suite, with three workers on two cores, because half of it waits for servers and child processes. Each worker has
+# tests that are beside each other, and share what a module makes once.
 WORKERS = $(shell expr $$(nproc 2> /dev/null || getconf _NPROCESSORS_ONLN) \* 3 / 2)
 test: .venv/dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep"
 
 # The long part of the suite: thousands of damaged, swapped and forked cases.
 sweep: .venv/dev

@@ -46,6 +46,7 @@ from _newsclippings.builder import (
     join_vectors,
     load,
     load_reports,
+    log_reports,
     make_name_known,
     naming_with,
     save_inputs,
@@ -324,15 +325,19 @@ class NewsCLIPpings(datasets.ArrowBasedBuilder, datasets.GeneratorBasedBuilder):
         with report_cache_errors(folder), contextlib.ExitStack() as stack:
             if not reuse and output_dir is not None and not is_url(folder):
                 check_replaced(folder, self.dataset_name)
-            if reuse and outdated():
+            kept = reuse and not outdated()
+            if reuse and not kept:
                 if not is_url(folder):
                     if output_dir is not None:
                         check_replaced(folder, self.dataset_name)
                     os.makedirs(os.path.dirname(os.path.abspath(folder)), exist_ok=True)
                     stack.enter_context(_lock_folder(folder))
-                if outdated():  # check again: another process may have built it
+                kept = not outdated()  # check again: another process may have built it
+                if not kept:
                     download_mode = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS  # build again, keep downloads
             super().download_and_prepare(output_dir, download_config, download_mode, **kwargs)
+            if kept:
+                log_reports(folder, self.config.name)
 
     def as_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Open the built data; see `datasets.DatasetBuilder.as_dataset`.

@@ -352,6 +352,10 @@ def find_named(name: str, data_dir: str | None) -> Generated:
     if generated is None or generated.config != name:
         known = [*CONFIGS] if generated is None else [*CONFIGS, generated.config]
         do = " One that you generated is in its own folder: pass that as data_dir=." if is_name(name) else ""
+        if name in SPLITS:
+            do = f" That is a split: pass split={name!r}."
+        elif os.path.isdir(os.path.expanduser(name)):
+            do = f" That is a folder: pass data_dir={name!r}."
         raise ConfigError(f"{bad_value('config_name', name, known)}{do if generated is None else ''}")
     return generated
 

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from _newsclippings.config import Request, unused_option
 from _newsclippings.errors import BadFileError, BadTarError, ConfigError, DataNotFoundError
@@ -39,7 +40,7 @@ from _newsclippings.storage import (
     is_url,
     stamp,
 )
-from _newsclippings.text import option, redacted_repr, without_secrets
+from _newsclippings.text import is_offered, option, redacted_repr, without_secrets
 from _newsclippings.vectors import VectorFiles, find_vectors
 
 _NAMES = ("origin", "origin.tar")  # of VisualNews, extracted and not
@@ -49,6 +50,7 @@ _PACKED = ("articles.tar.gz", "articles.tgz")  # as the authors give them
 
 SHOWN = 5  # names of a location in an error
 TABLES = (".csv", ".parquet")  # endings of the name of a corpus in a table
+_UNSET = "not set"
 _DEEPEST = 6  # folders above the outlets that are looked into
 _MOST_FOLDERS = 500  # folders that are looked into
 AGAIN = "Get the folder again, or make it again with `newsclippings generate`."
@@ -164,12 +166,17 @@ class Inputs:
     @property
     def is_own(self) -> bool:
         """Whether the corpus is the user's own, of which the authors' files say nothing."""
-        own = self.generated is not None and self.generated.corpus == OWN
-        return own or (self.data_json is not None and is_table(self.data_json))
+        return self._is_made_from_own or (self.data_json is not None and is_table(self.data_json))
+
+    @property
+    def _is_made_from_own(self) -> bool:
+        return self.generated is not None and self.generated.corpus == OWN
 
     def require_pictures(self) -> None:
-        """Raise `DataNotFoundError` if VisualNews was not found."""
+        """Raise `DataNotFoundError` if VisualNews, or the corpus of a generated config, was not found."""
         if not self.sources:
+            if self._is_made_from_own:
+                raise _no_own_corpus(self.config, self.searched)
             _check_packed_beside(place for place, _ in self.searched if os.path.isabs(place))
             raise _no_pictures(self.searched)
 
@@ -183,6 +190,12 @@ class Inputs:
             named = option("metadata", True) if config.metadata else option("articles", config.articles)
             message = f"{named} is of VisualNews, and this corpus is another. Leave it out."
             raise ConfigError(message)
+        if self._is_made_from_own and self.embeddings:
+            named = option("embeddings", next(iter(self.embeddings)))
+            message = f"{named} is of VisualNews, and this corpus is another. Pass the location of its own vectors."
+            raise ConfigError(message)
+        if self._is_made_from_own and self.data_json is None:
+            raise _no_own_corpus(self.config, self.searched)
         if config.needs_origin:
             self.require_pictures()
         if config.articles == FULL and self.full_articles is None:
@@ -373,7 +386,9 @@ def find_inputs(
     if given:
         places += [folder for folder in below if os.path.isdir(folder)]
         if len(given) == 1 and given[0] == tar and not is_url(tar):  # data.json may be extracted beside it
-            places.append(os.path.join(os.path.dirname(tar), "origin"))
+            places += [os.path.join(os.path.dirname(tar), "origin"), os.path.dirname(tar)]
+    else:
+        places += [_join(folder, root) for folder in data_dirs for root in VISUAL_NEWS_ROOTS[:2]]  # beside origin.tar
     data_json = table or _find_file([os.path.join(folder, "data.json") for folder in places], on_misplaced)
 
     full_searched = _list_full_articles(data_dirs, given) if config.articles == FULL else []
@@ -425,7 +440,7 @@ def find_inputs(
         vectors={name: own[name].facts if name in own else EMBEDDINGS[name] for name in config.wanted_embeddings()},
         own_vectors=own,
         searched=tuple((place, _describe(place)) for place in searched)
-        or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", "not set"),),
+        or ((f"{option('data_dir')} and {option('visual_news')}, and the variable {ENV_DATA_DIR}", _UNSET),),
         links_root=links_root,
         full_articles=_find_full_articles(full_searched, on_misplaced),
         full_searched=tuple(full_searched),
@@ -642,12 +657,16 @@ def _find_outlets(folder: str) -> str | None:
 
 
 def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:
-    ways = f"{option('images', 'none')}, or {option('visual_news')}"
+    ways = ", or ".join([option("images", "none")] * is_offered("images", "none") + [option("visual_news")])
     do = f"Correct the path, or leave {option('data_dir')} out to fetch the matches from the Hub ({ways})."
     if os.path.isdir(data_dir):
         names = sorted(entry.name for entry in os.scandir(data_dir))
         more = ", ..." if len(names) > 8 else ""
         problem = f"has only {', '.join(names[:8])}{more}" if names else "is an empty folder"
+        near = [*(os.path.join(data_dir, name) for name in names), *map(str, Path(data_dir).parents[:2])]
+        trees = (folder for folder in near for root in (MATCHES_ROOTS[0], VISUAL_NEWS_ROOTS[0]) if _has(folder, root))
+        if (tree := next(trees, None)) is not None:
+            do = f"Did you mean {tree}? {do}"
     elif os.path.exists(data_dir):
         problem, do = "is a file", f"Pass the folder that holds visual_news/; a tar goes into {option('visual_news')}."
     else:
@@ -655,16 +674,36 @@ def _nothing_there(given: str, data_dir: str) -> DataNotFoundError:
     return DataNotFoundError(f"{given} {problem}. Expected some of this tree:\n{VISUAL_NEWS_TREE}\n  {do}")
 
 
+def _has(folder: str, name: str) -> bool:
+    return os.path.isdir(os.path.join(folder, name))
+
+
 def _no_pictures(searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
     places = "\n".join(f"    {place}: {state}" for place, state in searched)
+    without = sample = ""
+    if is_offered("images", "none"):
+        without = f"\n  Without pictures: {option('images', 'none')} builds every other column."
+    elif is_offered("features"):
+        without = f"\n  Without pictures: {option('features', 'clip')} trains on the authors' vectors."
+    if [state for _, state in searched] == [_UNSET]:
+        try_it = f"`newsclippings sample demo/data`, then {option('data_dir', 'demo/data')}"
+        sample = f"\n  To try everything on a sample: {try_it}."
     return DataNotFoundError(
         "The pictures of VisualNews were not found, nor its articles. They cannot be downloaded automatically.\n"
         f"  Expected:\n{VISUAL_NEWS_TREE}\n"
         f"  Searched:\n{places}\n"
         f"  Ask its authors for VisualNews (a 98 GB tar, which need not be extracted): {VISUAL_NEWS_URL}\n"
         f"  Then pass {option('visual_news', '/path/to/origin.tar')} (or the folder), or put it in one of these "
-        "places.\n"
-        f"  Without pictures: {option('images', 'none')} builds every other column."
+        f"places.{without}{sample}"
+    )
+
+
+def _no_own_corpus(config: str, searched: Sequence[tuple[str, str]]) -> DataNotFoundError:
+    places = "".join(f"\n    {place}: {state}" for place, state in searched)
+    named = option("visual_news")
+    return DataNotFoundError(
+        f"The corpus of a user from which {config} was made was not found. Pass its table, or its folder with "
+        f"data.json, as {named}.\n  Searched:{places}"
     )
 
 

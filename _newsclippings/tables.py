@@ -4,7 +4,7 @@ pyarrow imports pandas (0.2 s, 30 MB) when one of its conversions, such as `pa.a
 `Table.from_pylist`, is called for the first time. The functions here make and read buffers instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -152,3 +152,25 @@ def _arrow_type(column: Any) -> pa.DataType:
     if kind == "Sequence":
         return pa.list_(_arrow_type(column["feature"]), column.get("length", -1))
     return pa.struct({name: _arrow_type(field) for name, field in column.items()})
+
+
+def iterate_rows(rows: Any) -> Iterator[Any]:
+    """Yield the rows of a table in memory: an Arrow table, a data frame, a dict of columns of one length, or rows.
+
+    Anything else, such as one row, is yielded as it is.
+    """
+    if hasattr(rows, "to_pylist"):
+        yield from rows.to_pylist()
+    elif hasattr(rows, "columns"):  # of pandas or Polars
+        yield from iterate_rows({name: [*rows[name]] for name in rows.columns})
+    elif not isinstance(rows, Mapping):
+        yield from rows if isinstance(rows, Iterable) else [rows]
+    elif None not in (lengths := {_length(values) for values in rows.values()}) and len(lengths) == 1:
+        yield from (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
+    else:
+        yield rows
+
+
+def _length(values: Any) -> int | None:
+    """Return the number of values of a column; None for what is no column."""
+    return len(values) if hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping) else None

@@ -10,7 +10,7 @@ import logging
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import quote, unquote
@@ -117,15 +117,46 @@ def short_repr(value: object) -> str:
 def format_html(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
     """Format a table for a notebook. All texts are escaped; numbers are aligned to the right."""
 
-    def cell(text: str, tag: str = "td") -> str:
+    def cell(text: str, scope: str = "") -> str:
         side = "right" if text[:1].isdigit() or text[:1] in ("+", "-") else "left"
-        return f'<{tag} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
+        tag = "th" if scope else "td"
+        scoped = f' scope="{scope}"' if scope else ""
+        return f'<{tag}{scoped} style="text-align:{side};padding:2px 8px">{escape(printable(text))}</{tag}>'
 
-    lines = [f"<tr>{cell(name, 'th')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
-    head = f"<tr>{''.join(cell(text, 'th') for text in header)}</tr>"
+    lines = [f"<tr>{cell(name, 'row')}{''.join(map(cell, cells))}</tr>" for name, *cells in rows]
+    head = f"<tr>{''.join(cell(text, 'col') for text in header)}</tr>"
     caption = f'<caption style="text-align:left">{escape(printable(title))}</caption>' if title else ""
     body = f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody>"
     return f'<table style="margin:0 0 16px">{caption}{body}</table>'
+
+
+def format_page(title: str, generator: str, body: Iterable[str], style: str = "") -> str:
+    """Format an HTML page of tables without scripts and other files, for wide and narrow screens.
+
+    Args:
+        title: its title.
+        generator: the command that writes it, by which it is recognised.
+        body: HTML, in lines. A table is in a div, which scrolls on a narrow screen, and nothing else does.
+        style: CSS after that of all such pages.
+    """
+    common = (
+        "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
+        "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"
+        "table{border-collapse:collapse;width:100%}thead th{vertical-align:bottom;line-height:1.2}"
+        "td,tbody th{vertical-align:top;font-weight:400}"
+        "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
+    )
+    lines = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta name="generator" content="{generator}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        f"<title>{escape(title)}</title><style>{common}{style}</style></head><body><main>",
+        *body,
+        "</main></body></html>",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
@@ -139,17 +170,29 @@ def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 _flag_joint: str | None = None  # between the words of a flag; None where options are Python arguments
+_offers: Callable[[str, str | None], bool] | None = None  # as of `options_as_flags`
 
 
 @contextlib.contextmanager
-def options_as_flags(joint: str = "-") -> Iterator[None]:
-    """Name options in messages as flags while the block runs: `--data-dir`, or with another joint `--data_dir`."""
-    global _flag_joint
-    before, _flag_joint = _flag_joint, joint
+def options_as_flags(joint: str = "-", offers: Callable[[str, str | None], bool] | None = None) -> Iterator[None]:
+    """Name options in messages as flags while the block runs: `--data-dir`, or with another joint `--data_dir`.
+
+    Args:
+        joint: between the words of a flag.
+        offers: whether the command has an option, and takes a value for it; None: it has all.
+    """
+    global _flag_joint, _offers
+    before = _flag_joint, _offers
+    _flag_joint, _offers = joint, offers
     try:
         yield
     finally:
-        _flag_joint = before
+        _flag_joint, _offers = before
+
+
+def is_offered(name: str, value: str | None = None) -> bool:
+    """Whether a message may advise an option: the command that runs has it, and takes the value for it."""
+    return _offers is None or _offers(name, value)
 
 
 def option(name: str, value: str | bool | None = None) -> str:

@@ -37,10 +37,15 @@ os.environ.update(
 import datasets  # noqa: E402
 import huggingface_hub  # noqa: E402
 import hypothesis  # noqa: E402
+from support.constants import change_constant  # noqa: E402
+from support.hub import Hub as AuthorsHub  # noqa: E402
+from support.hub import serving as serving_hub  # noqa: E402
+from support.publishing import Hub, running  # noqa: E402
 from support.remote import Origin, Published, publish, serving  # noqa: E402
 from support.world import World, make_world  # noqa: E402
 
 import newsclippings  # noqa: E402, F401  (makes the name known to datasets)
+from _newsclippings.stats.plots import CHARTS  # noqa: E402
 
 # How long an example takes depends on the machine more than on the code.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -95,6 +100,13 @@ def new_world(tmp_path: Path) -> Callable[..., World]:
     return make
 
 
+@pytest.fixture
+def small_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `stats --plot` draw an empty chart for each of its own, for tests of the files: drawing takes a second."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    change_constant(monkeypatch, "CHARTS", dict.fromkeys(CHARTS, lambda _: figure((1, 1))))
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """One file server for all tests; use `origin`."""
@@ -118,6 +130,20 @@ def published(server: Origin, tmp_path_factory: pytest.TempPathFactory) -> Publi
     """The complete small world with its tar on the server. Shared: never change it. Use it with `origin`."""
     world = make_world(tmp_path_factory.mktemp("published") / "data", folder=False, tar=False)
     return publish(world, server, "published")
+
+
+@pytest.fixture(scope="session")
+def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A stand-in for the Hub that takes uploads, for all tests; use it with `used`."""
+    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def authors_hub(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthorsHub]:
+    """A stand-in for the Hub that has the authors' repository, for all tests; `serve` says which."""
+    with serving_hub(world, tmp_path_factory.mktemp("authors")) as hub:
+        yield hub
 
 
 _listeners: list[Callable[[str, tuple[Any, ...]], None]] = []

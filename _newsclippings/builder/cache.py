@@ -13,7 +13,7 @@ import pyarrow as pa
 from _newsclippings.facts import NAME
 from _newsclippings.inputs import Inputs
 from _newsclippings.pictures import FolderPictures, folders_of, pictures_state
-from _newsclippings.rows import JoinedSplit
+from _newsclippings.rows import JoinedSplit, JoinReport, log_report
 from _newsclippings.storage import (
     check_own_folder,
     foreign_output,
@@ -44,6 +44,12 @@ def load_reports(folder: str) -> dict[str, Any]:
     if not is_proved(Path(folder, PROOF_FILE), Path(folder), REPORT_FILE):
         return {}
     return dict(json.loads(Path(folder, REPORT_FILE).read_bytes()))
+
+
+def log_reports(folder: str, config: str) -> None:
+    """Log the join reports beside the data again, as the build did: a later process may load them."""
+    for split, report in load_reports(folder).items():
+        log_report(config, split, JoinReport(**report))
 
 
 def save_inputs(folder: str, config_id: str, inputs: Inputs, splits: dict[str, JoinedSplit]) -> None:

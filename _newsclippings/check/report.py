@@ -14,9 +14,11 @@ from _newsclippings.errors import (
     NoSpaceError,
     RemoteReadError,
 )
+from _newsclippings.rows import ADVICE
 from _newsclippings.text import as_message, format_html, printable
 
 VERIFY_AGAIN = "Do what each line says, then verify again."
+NEW_LINE = "\n    "  # within a fault
 SHOWN = 5  # names in a line of text; the lists of a report are complete
 
 
@@ -90,7 +92,7 @@ class Report:
             )
         lines += [f"Note: {printable(note)}" for note in self.notes]
         for title, entries in (("MISSING", self.missing), ("INVALID", self.invalid)):
-            lines += [f"{title} {_format_fault(place, message)}" for place, message in entries.items()]
+            lines += [f"{title} {fault}" for fault in _format_faults(entries)]
         result = "Sound" if self.sound else f"Not sound: {len(self.missing)} missing, {len(self.invalid)} invalid"
         return "\n".join([*lines, f"{result}. {printable(self.next)}"])
 
@@ -98,14 +100,15 @@ class Report:
         result = "Sound" if self.sound else f"Not sound: {len(self.missing)} missing, {len(self.invalid)} invalid"
         parts = [f"<p><b>{result}.</b> {escape(printable(self.next))}</p>"]
         for title, entries in (("Missing", self.missing), ("Invalid", self.invalid)):
-            parts += [format_html(["", title], entries.items())] if entries else []
+            faults = "".join(f"<li>{escape(fault).replace(NEW_LINE, '<br>')}</li>" for fault in _format_faults(entries))
+            parts += [f"<p><b>{title}</b></p><ul>{faults}</ul>"] if entries else []
         header, rows = _make_table(self.counts)
-        parts += [format_html(["", *header], rows, "Rows")] if rows else []
+        parts += [format_html(["split", *header], rows, "Rows")] if rows else []
         kinds = [(kind.replace("_", " "), f"{len(paths):,}") for kind, paths in self.pictures.items() if paths]
         kinds = [*((kind, f"{count:,}") for kind, count in self.looked_at.items()), *kinds]
-        parts += [format_html(["", "pictures"], kinds, "Pictures inspected")] if kinds else []
+        parts += [format_html(["kind", "pictures"], kinds, "Pictures inspected")] if kinds else []
         places = [(place, entry["is"], _format_size(place, entry)) for place, entry in self.files.items()]
-        parts += [format_html(["", "", "bytes"], places, "Files")] if places else []
+        parts += [format_html(["file", "what it is", "bytes"], places, "Files")] if places else []
         notes = "".join(f"<li>{escape(printable(note))}</li>" for note in self.notes)
         return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
 
@@ -156,7 +159,16 @@ def _format_locations(counts: dict[str, dict[str, dict[str, Any]]]) -> Iterator[
                 yield printable(f"{config}/{split}: {count:,} of the needed pictures are {where}")
 
 
-def _format_fault(place: str, message: str) -> str:
-    place = printable(place)
-    text = message if message.startswith(place) else f"{place}: {message}"
-    return text.replace("\n", "\n    ")
+def _format_faults(faults: dict[str, str]) -> Iterator[str]:
+    """Yield the text of each fault. Advice that a fault before has word for word is not repeated."""
+    seen: set[str] = set()
+    for place, message in faults.items():
+        place = printable(place)
+        text = message if message.startswith(place) else f"{place}: {message}"
+        first, *lines = text.split("\n")
+        begin = next((k for k, line in enumerate(lines) if line.startswith(ADVICE)), len(lines))
+        advice = [line for line in lines[begin:] if line not in seen]
+        seen.update(advice)
+        if begin < len(lines) and not advice:
+            advice = ["  What to do is above."]
+        yield NEW_LINE.join([first, *lines[:begin], *advice])

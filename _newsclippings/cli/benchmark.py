@@ -12,18 +12,16 @@ from _newsclippings.text import printable
 SIDES = ("image", "text")
 
 
-def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | None) -> dict[str, str] | None:
-    """Read image=LOCATION,text=LOCATION."""
-    if given is None:
-        return None
+def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """Read image=LOCATION,text=LOCATION, or one of them from each option."""
     places: dict[str, str] = {}
-    for part in given.split(","):
+    for part in ",".join(given).split(",") if given else ():
         side, _equals, place = part.partition("=")
         if side not in SIDES or not place or side in places:
             message = f"{part!r}: expected image=LOCATION,text=LOCATION."
             raise click.BadParameter(message, param=parameter)
         places[side] = place
-    return places
+    return places or None
 
 
 @click.command(short_help="Run a published baseline, and compare it with its number.")
@@ -40,6 +38,7 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
 @click.option(
     "--vectors",
     metavar="image=LOCATION,text=LOCATION",
+    multiple=True,
     callback=_parse_vectors,
     help="Folders of `newsclippings embed`, or files (.parquet, .arrow, .npy with .ids.npy, .safetensors). Unset: the "
     "authors' vectors of CLIP ViT-B/32.",
@@ -50,6 +49,11 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: str | No
     type=click.Path(),
     metavar="FOLDER",
     help="For muse, with --model: the web evidence that the authors of CCN give out. Its vectors are made, too.",
+)
+@click.option(
+    "--as-if-unlabelled",
+    is_flag=True,
+    help="With --evidence: leave exact matches out of all rows, and not as the lists of CCN, which know the label.",
 )
 @click.option(
     "--data-dir",

@@ -33,6 +33,7 @@ from _newsclippings.facts import EXPORT_FORMS, SPLITS
 @click.option(
     "--built",
     type=PlacePath(file_okay=False),
+    is_eager=True,  # a generated --config is in it
     help="A folder that `newsclippings build` wrote, whose rows are exported as they are, instead of the data below.",
 )
 @inputs

@@ -86,11 +86,17 @@ def _parse_vectors(_: click.Context, parameter: click.Parameter, given: tuple[st
     "--out",
     "page",
     type=OutPath(file_okay=False),
-    help="With --audit: folder for audit.md, audit.json and recipe.toml.",
+    help="With --audit: folder for audit.html, audit.md, audit.json and recipe.toml.",
 )
 @inputs
 @click.option("--device", help="Where torch compares vectors, such as cuda:1. Unset: a GPU, if torch finds one.")
 @click.option("--engine", type=Choice(["ray"]), help="Compare vectors on a Ray cluster. Needs the extra `ray`.")
+@click.option(
+    "--approximate",
+    is_flag=True,
+    help="Compare captions only with pictures that are near, where a method compares more than two million on CPUs. "
+    "How often the exact search finds the same is measured. Needs the extra `approximate`.",
+)
 @click.option("--rank", type=click.IntRange(min=0), help="Number of this process. Unset: as torchrun or srun say.")
 @click.option("--world", type=click.IntRange(min=1), help="How many processes there are.")
 @click.option("--check", is_flag=True, help="Write nothing: check that OUT has what it promises, else exit with 1.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from _newsclippings.config import LINKS, list_configs, parse_columns
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError
@@ -59,6 +60,13 @@ class ConfigName(Choice):
         except NewsCLIPpingsError as error:
             self.fail(str(error), param, ctx)
         return value if known else super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the names, also those of generated configs in the folder."""
+        folder, names = ctx.params.get("data_dir"), [*self.choices]
+        with contextlib.suppress(NewsCLIPpingsError):  # such as that of a folder that is not there yet
+            names += list_configs(folder if isinstance(folder, str) else None)
+        return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 FORMAT = click.option(
@@ -229,7 +237,7 @@ class OutPath(click.Path):
         """Refuse a URL, which would become the name of a folder."""
         if isinstance(value, str) and is_url(value):
             self.fail(f"{value} is a URL; expected a local path. Write to a disk, then copy it there.", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(_expand_home(value), param, ctx)
 
 
 class PlacePath(click.Path):
@@ -245,7 +253,18 @@ class PlacePath(click.Path):
                 value = find_place(value)
             except ConfigError as error:
                 self.fail(str(error), param, ctx)
-        return value if isinstance(value, RemotePath) else super().convert(value, param, ctx)
+        return value if isinstance(value, RemotePath) else super().convert(_expand_home(value), param, ctx)
+
+
+def _expand_home(value: Any) -> Any:
+    """Expand `~`, which a shell leaves as it is in `--out=~/file`."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
+def _offers(command: click.Command, name: str, value: str | None) -> bool:
+    """Whether a command has an option, and takes a value for it."""
+    kinds = [option.type for option in command.params if option.name == name]
+    return any(value is None or not isinstance(kind, click.Choice) or value in kind.choices for kind in kinds)
 
 
 def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -254,7 +273,7 @@ def errors_in_a_line(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with options_as_flags():
+            with options_as_flags(offers=functools.partial(_offers, click.get_current_context().command)):
                 return command(*args, **kwargs)
         except BrokenPipeError:
             raise  # the reader closed the pipe; click ends quietly

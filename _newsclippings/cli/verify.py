@@ -70,7 +70,8 @@ def verify(context: click.Context, built: Place | None, form: str, **fields: Any
     else:
         typed, source_of = click.core.ParameterSource.COMMANDLINE, context.get_parameter_source
         given = [option for option in context.command.params if source_of(option.name or "") is typed]
-        others = [option.opts[0] for option in given if option.name not in ("built", "form", "storage_options")]
+        general = ("built", "form", "storage_options", "quiet", "verbose")
+        others = [option.opts[0] for option in given if option.name not in general]
         if others:
             message = f"--built checks a built folder and {others[0]} is about inputs: use only one of them."
             raise click.UsageError(message)

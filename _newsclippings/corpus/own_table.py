@@ -5,7 +5,7 @@
 | id | an integer, different in each row |
 | caption | text |
 | image_path | the file of the picture, relative to the folder of the table |
-| outlet | who published it; optional |
+| outlet | who published it; optional; it may also be named source |
 | topic | optional |
 | article | what names the article, such as its URL: the rows of one article have one value; optional |
 | time | when it was published: ISO 8601, in a Parquet file also a timestamp or a date; optional |
@@ -29,6 +29,7 @@ from _newsclippings.text import did_you_mean, printable
 
 NEEDED = ("id", "caption", "image_path")
 _TEXTS = {"outlet": "source", "topic": "topic", "article": "article"}  # optional column -> its name in the records
+_READ = (*NEEDED, *_TEXTS, "source", "time", "has_person")
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "": None}
 _MOST_FOOTER = 64 << 20
 _DO = "Correct the table."
@@ -55,9 +56,13 @@ def read_own_table(location: str, wanted: Int64s | None) -> pa.Table:
     if absent := [name for name in NEEDED if name not in names]:
         hint = did_you_mean(absent[0], names)
         found = f"{', '.join(map(printable, names[:12]))}, without {absent[0]}"
-        raise bad_file(location, f"the columns {', '.join(NEEDED)}", found, f"Rename or add it.{hint}")
+        together = len(names) == 1 and not {*names[0]}.isdisjoint(";\t|")
+        do = "Separate its columns by commas." if together else f"Rename or add it.{hint}"
+        raise bad_file(location, f"the columns {', '.join(NEEDED)}", found, do)
     if double := [name for name in names if names.count(name) > 1]:
         raise bad_file(location, "different names of columns", f"{printable(double[0])} several times", _DO)
+    if {"outlet", "source"} <= {*names}:
+        raise bad_file(location, "one of the columns outlet and source", "both", "Rename that which is no outlet.")
     ids = _read_ids(table["id"], location)
     order = np.argsort(ids, kind="stable")
     if len(twice := order[1:][np.diff(ids[order]) == 0]):
@@ -74,7 +79,8 @@ def read_own_table(location: str, wanted: Int64s | None) -> pa.Table:
             raise bad_file(f"{location}: id {ids[order][row]}", f"a text as {name}", "none", _DO)
     empty = array_of([""] * len(order), pa.string())
     for name, ours in _TEXTS.items():
-        columns[ours] = pc.coalesce(_as_text(table[name], name, location), empty) if name in names else empty
+        given = name if name in names else ours
+        columns[ours] = pc.coalesce(_as_text(table[given], given, location), empty) if given in names else empty
     columns["time"] = _read_times(table["time"], columns["id"], location) if "time" in names else _unknown(order)
     columns["has_person"] = (
         _read_truths(table["has_person"], columns["id"], location)
@@ -85,7 +91,8 @@ def read_own_table(location: str, wanted: Int64s | None) -> pa.Table:
         if name not in (*NEEDED, *_TEXTS, *columns):
             columns[name] = _as_text(table[name], name, location)
     ordered = [*SCHEMA.names, *(name for name in columns if name not in SCHEMA.names)]
-    return with_normal_paths(pa.table({name: columns[name] for name in ordered}), location)
+    expected = "a path relative to the folder of the table, such as 'pictures/1.jpg'. Correct the table."
+    return with_normal_paths(pa.table({name: columns[name] for name in ordered}), location, expected)
 
 
 def _unknown(rows: Int64s) -> pa.Array:
@@ -111,6 +118,10 @@ def _read_parquet(location: str) -> pa.Table:
     read_footer(find_place(location), location, (), _MOST_FOOTER, _DO, nested=True)
     try:
         file = pq.ParquetFile(location)
+        for field in file.schema_arrow:
+            if field.name in _READ and not _is_plain(field.type):
+                what = f"texts, integers, booleans or times in the column {field.name}"
+                raise bad_file(location, what, str(field.type), "Convert it.")
         return file.read([name for name in file.schema_arrow.names if _is_plain(file.schema_arrow.field(name).type)])
     except pa.ArrowException as error:
         raise _no_table(location, error) from error
@@ -123,7 +134,7 @@ def _no_table(location: str, error: Exception) -> BadFileError:
 
 def _is_plain(kind: pa.DataType) -> bool:
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = ("string", "large_string", "integer", "boolean", "timestamp", "date")
+    tests = ("string", "large_string", "integer", "boolean", "timestamp", "date", "null")
     return any(getattr(pa.types, f"is_{test}")(inner) for test in tests)
 
 
@@ -147,7 +158,11 @@ def _read_ids(column: pa.ChunkedArray, location: str) -> Int64s:
 
 def _read_times(column: pa.ChunkedArray, ids: pa.Array, location: str) -> pa.Array:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        seconds = one_chunk(column.cast(pa.timestamp("us")).cast(pa.int64()))
+        try:
+            options = pc.CastOptions(pa.timestamp("us"), allow_time_truncate=True)
+            seconds = one_chunk(column.cast(options=options).cast(pa.int64()))
+        except pa.ArrowException as error:
+            raise bad_file(location, "times in the column time", printable(str(error))[:100], _DO) from error
         return as_array(values_of(seconds, 0).astype(np.float64) / 1e6, ~values_of(seconds.is_valid()))
     values: list[Any] = []
     for row, text in enumerate(_as_text(column, "time", location).to_pylist()):

@@ -17,6 +17,10 @@ from _newsclippings.storage import BadNameError, Stream, normalise_paths
 from _newsclippings.tables import Int64s, as_array, empty_table, int64s, one_chunk
 
 PATHS = ("image_path", "article_path")
+_PATH = (
+    "a path relative to origin, such as './guardian/images/0540/632.jpg'. "
+    "Get a fresh copy of the file from its authors."
+)
 SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
@@ -95,8 +99,8 @@ def pick_records(
     return table if (np.diff(order) == 1).all() else table.take(as_array(order))
 
 
-def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
-    """Return the table with its paths in the normal form.
+def with_normal_paths(table: pa.Table, location: str, expected: str = _PATH) -> pa.Table:
+    """Return the table with its paths in the normal form; `expected` ends the error of one that has none.
 
     Raises:
         UnsafePathError: a path could leave the tree.
@@ -107,17 +111,14 @@ def with_normal_paths(table: pa.Table, location: str) -> pa.Table:
             try:
                 table = table.set_column(column, name, normalise_paths(paths))
             except BadNameError as error:
-                raise refused_path(location, table["id"], name, paths, error) from None
+                raise refused_path(location, table["id"], name, paths, error, expected) from None
     return table.combine_chunks()
 
 
 def refused_path(
-    location: str, ids: pa.ChunkedArray, name: str, paths: pa.Array, error: BadNameError
+    location: str, ids: pa.ChunkedArray, name: str, paths: pa.Array, error: BadNameError, expected: str = _PATH
 ) -> UnsafePathError:
     """Make the error of a path that could leave the tree; `ids` and `paths` are columns of the records."""
     record, path = int(int64s(ids)[error.position]), repr(paths[error.position].as_py())
     path = path if len(path) <= 120 else path[:117] + "..."
-    return UnsafePathError(
-        f"{location}: record {record}: {name} {path} was refused: {error.why}. Expected a path relative to "
-        "origin, such as './guardian/images/0540/632.jpg'. Get a fresh copy of the file from its authors."
-    )
+    return UnsafePathError(f"{location}: record {record}: {name} {path} was refused: {error.why}. Expected {expected}")

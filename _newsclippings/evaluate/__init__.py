@@ -13,7 +13,7 @@ from _newsclippings.evaluate.evaluation import (
     summarise,
 )
 from _newsclippings.evaluate.hub_result import HUB_RESULT, HUB_RESULT_MARKS, format_hub_result, official_revision
-from _newsclippings.evaluate.intervals import Measured, measure
+from _newsclippings.evaluate.intervals import Measured, measure, wilson
 from _newsclippings.evaluate.measures import MEASURES, Rows
 from _newsclippings.evaluate.plots import draw_evaluation, list_plots, require_matplotlib
 from _newsclippings.evaluate.report import FORMS, System
@@ -46,4 +46,5 @@ __all__ = [
     "read_answers",
     "require_matplotlib",
     "summarise",
+    "wilson",
 ]

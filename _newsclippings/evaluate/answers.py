@@ -121,6 +121,9 @@ def match_answers(predictions: Predictions, truth: Truth, partial: bool) -> Answ
             f"Correct the file, or pass {option('partial', True)}, which counts missing and empty rows as wrong, and "
             "leaves out unknown ones and all but the first of doubled ones."
         )
+        if len(missing):
+            folder = "`newsclippings build --missing drop_pair`"
+            do += f" To measure only the pairs that you have, pass the folder of {folder} as {option('built')}."
         raise BadFileError(f"{predictions.name}: {'; '.join(problems)}. {do}")
     counts = {
         "expected": expected,
@@ -250,7 +253,7 @@ def _check_answers(answers: Answers) -> list[str]:
     notes = []
     if answers.score is not None and not (score.min() >= 0 and score.max() <= 1):
         notes.append(
-            "Scores are not all in [0, 1]: brier and ece are left out. Does the threshold fit? See "
+            "Scores are not all in [0, 1]: brier and ece are left out. Does the threshold fit (0 for logits)? See "
             f"{option('threshold')}."
         )
     if auc < 0.5 - 2 / np.sqrt(len(score)):

@@ -24,7 +24,7 @@ CLUSTERS: Final = ("pairs", "pictures")
 MOST_KEYS: Final = 1_000  # groups of a breakdown; VisualNews has 159 topics
 MOST_OF_CLUSTER: Final = 0.1  # share of the rows in one cluster from which on a note warns
 VALIDATION: Final = "val:"  # before a file, as a threshold
-Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Source = str | os.PathLike[str] | Iterable[Any]  # a path, or a table that `iterate_rows` takes
 Threshold = float | str
 
 
@@ -100,8 +100,9 @@ def evaluate(
     Intervals of 95 % are from a bootstrap over pairs.
 
     Args:
-        predictions: of each model a file (JSON lines, CSV, TSV or Parquet), or rows. Each row has `index`, or `id` and
-            `image_id`, and `score` (higher for falsified) or `label_predicted` (1 for falsified).
+        predictions: of each model a file (JSON lines, CSV, TSV or Parquet), or rows as dicts, a data frame or a dict of
+            columns. Each row has `index`, or `id` and `image_id`, and `score` (higher for falsified) or
+            `label_predicted` (1 for falsified).
         config: name of the config.
         split: name of the split.
         data_dir: folder with the official tree. Unset: the variable NEWSCLIPPINGS_DATA_DIR, then the Hub.
@@ -369,8 +370,8 @@ def compute_metrics(eval_dataset: Any) -> Callable[[Any], dict[str, float]]:
     names = getattr(eval_dataset, "column_names", None)
     if not hasattr(eval_dataset, "__len__") or not {"index", "falsified"} <= {*(names or ())}:
         raise ConfigError(
-            "eval_dataset: expected a dataset with the columns index and falsified, and no stream. Do not remove them: "
-            "the trainer leaves out columns that a model does not take."
+            "eval_dataset: expected a dataset with the columns index and falsified, and no stream. Do not remove or "
+            "rename them before this call: the trainer leaves out columns that a model does not take."
         )
     kept = eval_dataset.select_columns(["index", "falsified"]).with_format("numpy")[:]
     index, falsified = kept["index"].astype(np.int64), kept["falsified"] == 1
@@ -381,8 +382,11 @@ def compute_metrics(eval_dataset: Any) -> Callable[[Any], dict[str, float]]:
         logits = logits[:, None] if logits.ndim == 1 else logits
         if len(logits) != len(index) or logits.shape[1:] not in ((1,), (2,)):
             expected = f"one or two logits for each of {len(index):,} rows"
-            message = f"predictions: expected {expected}, found the shape {logits.shape}. Pass the dataset evaluated."
-            raise ConfigError(message)
+            raise ConfigError(
+                f"predictions: expected {expected}, found the shape {logits.shape}. Make compute_metrics of the "
+                "dataset that is evaluated: before trainer.predict(test), set trainer.compute_metrics = "
+                "newsclippings.compute_metrics(test)."
+            )
         margin = logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
         wrong = np.where(falsified, -np.inf, np.inf)  # a model that diverged gets no row right
         margin = np.where(np.isnan(margin), wrong, margin)

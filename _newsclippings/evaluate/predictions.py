@@ -27,7 +27,7 @@ from _newsclippings.storage import (
     read_unpacked_sizes,
     recognise_wrong_file,
 )
-from _newsclippings.tables import Int64s
+from _newsclippings.tables import Int64s, iterate_rows
 from _newsclippings.text import did_you_mean, printable, short_repr
 
 STDIN: Final = "-"
@@ -76,18 +76,18 @@ class Predictions:
     group: Sequence[str | None] | None = None
 
 
-def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Predictions:
+def read_predictions(source: str | os.PathLike[str] | Iterable[Any]) -> Predictions:
     """Read the predictions of a model.
 
     Args:
-        source: a path, `"-"` for standard input, or rows.
+        source: a path, `"-"` for standard input, or rows: of any table that `iterate_rows` takes.
 
     Raises:
         BadFileError: the content is not a table with the needed columns, or a value has another type.
         DataNotFoundError: the file does not exist, or cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
+        path = os.path.expanduser(os.fspath(source))
         name = "standard input" if path == STDIN else printable(path)
         if path == STDIN:
             with tempfile.NamedTemporaryFile(prefix="newsclippings-") as file:
@@ -101,10 +101,12 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
         places, columns = _collect(_check_rows(source, name), name)
     if not places:
         raise bad_file(name, "rows", "none", _DO)
-    if not (("index" in columns or {"id", "image_id"} <= {*columns}) and {*ANSWERS} & {*columns}):
+    lacks = [] if "index" in columns or {"id", "image_id"} <= {*columns} else ["a column index (or id and image_id)"]
+    lacks += [] if {*ANSWERS} & {*columns} else ["a column score (or label_predicted)"]
+    if lacks:
         found = ", ".join(printable(str(column)[:40]) or "''" for column in list(columns)[:10])
         hint = "".join(did_you_mean(str(column), ANSWERS) for column in list(columns)[:10] if column not in COLUMNS)
-        raise bad_file(name, "the columns that are needed", found or "none", f"{hint} {_DO}".strip())
+        raise bad_file(name, " and ".join(lacks), found or "none", f"{hint} {_DO}".strip())
     convert = _Converter(name, unit, places)
     predicted, label, abstained = (
         convert.labels(column, columns[column]) if column in columns else None
@@ -124,9 +126,10 @@ def read_predictions(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]
 
 
 def _check_rows(source: Any, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, row in enumerate(source if isinstance(source, Iterable) else [source]):
+    for number, row in enumerate(iterate_rows(source)):
         if not isinstance(row, Mapping):
-            raise bad_file(f"{name}: row {number}", "a dict", short_repr(row), f"Pass a path, or rows. {_DO}")
+            do = f"Pass a path, rows, a data frame or a dict of columns. {_DO}"
+            raise bad_file(f"{name}: row {number}", "a dict", short_repr(row), do)
         yield number, row
 
 

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from _newsclippings.config import Request, bad_value, unused_option
-from _newsclippings.errors import ConfigError
 from _newsclippings.export.folder import ExportFolder, Plan
 from _newsclippings.export.forms import TEXT_FORMS, WEBDATASET
 from _newsclippings.export.messages import PROMPT, check_prompt
 from _newsclippings.export.rows import PART, BuiltRows, JoinedRows, Row, Rows, check_complete
-from _newsclippings.facts import CONFIGS, DEFAULT_CONFIG, EXPORT_FORMS
+from _newsclippings.facts import DEFAULT_CONFIG, EXPORT_FORMS
 from _newsclippings.folder import lock_folder
-from _newsclippings.generated import is_name
 from _newsclippings.inputs import find_inputs
 from _newsclippings.storage import Access, Place, check_not_input, check_space, progress_bar, report_full_disk
 from _newsclippings.text import option
@@ -45,7 +43,7 @@ def export(
     Args:
         out: folder to write to, new or of the same export.
         form: one of `EXPORT_FORMS`.
-        config: name of the config.
+        config: name of the config, which may be one that was generated into data_dir.
         built: a folder that `newsclippings build` wrote, whose rows are exported. Unset: rows are joined.
         splits: names of the splits. Unset: all.
         images: `"none"`: write no pictures; the paths are relative to the folder origin of VisualNews.
@@ -78,7 +76,7 @@ def export(
     new = not out.exists()
     try:
         with report_full_disk(out, _LARGER), lock_folder(out):
-            _write(ExportFolder(out, plan), rows, built or config)
+            _write(ExportFolder(out, plan, rows.measures), rows, built or config)
     finally:
         if new and out.exists() and not any(out.iterdir()):
             out.rmdir()
@@ -95,9 +93,6 @@ def _open_rows(
     fields: Mapping[str, Any],
 ) -> Rows:
     """Open what is exported, and refuse to write over it."""
-    if config not in CONFIGS and is_name(config):
-        message = f"config={config!r}: only official configs are exported. Use `newsclippings build`."
-        raise ConfigError(message)
     if built is not None:
         given = {**fields, "storage_options": storage_options or None}
         if odd := [name for name, value in given.items() if value is not None and value != _DEFAULTS.get(name)]:

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Final
 from _newsclippings.errors import BadFileError, ConfigError, bad_file
 from _newsclippings.export.forms import TEXT_FORMS, WEBDATASET, Context, TarWriter
 from _newsclippings.export.rows import PART, Row
-from _newsclippings.facts import CONFIGS, SPLITS, VERSION
+from _newsclippings.facts import SPLITS, VERSION
 from _newsclippings.storage import (
     DECODER,
     check_own_folder,
@@ -47,7 +47,7 @@ COMMAND: Final = "export"
 _TEMPORARY = r"\.\d+-[0-9a-f]{8}\.tmp"
 _SPLITS, _FILES = "|".join(SPLITS), "|".join(SPLITS.values())
 _NAMES = (
-    rf"({re.escape(PLAN)}|{SUMS}|data/({'|'.join(CONFIGS)})/({_FILES})\.json|({_SPLITS})\.(json|jsonl|csv)"
+    rf"({re.escape(PLAN)}|{SUMS}|data/[a-z][a-z0-9_]*/({_FILES})\.json|({_SPLITS})\.(json|jsonl|csv)"
     rf"|({_SPLITS})-\d{{5}}\.tar|{IMAGES}/-?\d+/-?\d+\.jpg|{re.escape(PARTS)}/({_SPLITS})-\d{{5}}\.(txt|sums))"
     rf"({_TEMPORARY})?"
 )
@@ -85,13 +85,18 @@ class Plan:
 class ExportFolder:
     """A folder that is written; the caller holds its lock."""
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    def __init__(self, path: Path, plan: Plan, measures: Sequence[str]) -> None:
         """Write the plan, or go on with the folder if it has the same one.
+
+        Args:
+            path: the folder.
+            plan: what it has.
+            measures: what the column `source_dataset` numbers.
 
         Raises:
             ConfigError: something else is in the folder.
         """
-        self.path, self.plan = path, plan
+        self.path, self.plan, self._measures = path, plan, measures
         check_own_folder(path, _NAMES, COMMAND)
         if not (path / PLAN).exists():
             others = [name for name in sorted(os.listdir(path)) if not re.search(_TEMPORARY, name)]
@@ -116,7 +121,7 @@ class ExportFolder:
 
     def write(self, split: str, rows: Iterable[Row]) -> Iterator[int]:
         """Write the rows of unfinished parts; yield the number of rows of each part that is finished."""
-        context = Context(self.plan.config, split, self.plan.prompt or "")
+        context = self._context(split)
         for part, members in groupby(rows, key=lambda row: int(row["index"]) // PART):
             if self.plan.form == WEBDATASET:
                 count, sums = self._write_tar(f"{split}-{part:05d}.tar", members)
@@ -161,6 +166,9 @@ class ExportFolder:
             message = f"{self.path / printable(name)}: it is missing, or its content changed. {_AGAIN}"
             raise BadFileError(message)
 
+    def _context(self, split: str) -> Context:
+        return Context(self.plan.config, split, self.plan.prompt or "", self._measures)
+
     def _part(self, split: str, part: int, ending: str) -> Path:
         return self.path / PARTS / f"{split}-{part:05d}.{ending}"
 
@@ -168,7 +176,7 @@ class ExportFolder:
         count = 0
         with write_atomically(self.path / name) as temporary:
             with open(temporary, "wb") as file:
-                tar = TarWriter(file)
+                tar = TarWriter(file, self._measures)
                 for row in rows:
                     tar.add(row)
                     count += 1
@@ -195,7 +203,7 @@ class ExportFolder:
         form = TEXT_FORMS[self.plan.form]
         with write_atomically(self.path / name) as temporary:
             with open(temporary, "wb") as file:
-                file.write(form.head.encode())
+                file.write(form.head(self._context(split)).encode())
                 for number, part in enumerate(parts):
                     file.write(form.between.encode() if number else b"")
                     with open(self._part(split, part, "txt"), "rb") as lines:

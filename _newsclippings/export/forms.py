@@ -4,24 +4,29 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from _newsclippings.export.messages import ask, make_messages
 from _newsclippings.export.rows import Row
-from _newsclippings.facts import COLUMNS, LABELS, SOURCE_DATASETS, SPLITS
+from _newsclippings.facts import COLUMNS, LABELS, SPLITS
 
 FACTS: Final = [name for name in COLUMNS if name != "image"]  # in this order
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a line depends on besides its row."""
+    """What a line depends on besides its row.
+
+    Attributes:
+        measures: what the column `source_dataset` numbers.
+    """
 
     config: str
     split: str
     prompt: str
+    measures: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class TextForm:
         name: makes the name of the file of a config and a split.
         line: makes the line of a row.
         asks: whether a line has the prompt.
-        head: is before the lines.
+        head: makes what is before the lines.
         between: is between two lines.
         tail: is after the lines.
     """
@@ -40,17 +45,17 @@ class TextForm:
     name: Callable[[str, str], str]
     line: Callable[[Row, Context], str]
     asks: bool = False
-    head: str = ""
+    head: Callable[[Context], str] = lambda _: ""
     between: str = "\n"
     tail: str = "\n"
 
 
-def describe_row(row: Row) -> Row:
-    """Return the facts of a row, with the name of its sub-split."""
+def describe_row(row: Row, measures: Sequence[str]) -> Row:
+    """Return the facts of a row, with the name of its measure."""
     source = row["source_dataset"]
     return {
         **{name: row[name] for name in FACTS},
-        "source_dataset": None if source is None else SOURCE_DATASETS[source],
+        "source_dataset": None if source is None else measures[source],
     }
 
 
@@ -91,8 +96,8 @@ def _chat(row: Row, context: Context) -> str:
     return _json({"index": row["index"], "messages": messages, "images": [row["image_path"]]})
 
 
-def _tabulate(row: Row, _: Context) -> str:
-    return _csv([*describe_row(row).values()])
+def _tabulate(row: Row, context: Context) -> str:
+    return _csv([*describe_row(row, context.measures).values()])
 
 
 def _json(value: Row) -> str:
@@ -105,26 +110,33 @@ def _csv(values: list[object]) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
-_SOURCES = json.dumps({str(k): name for k, name in enumerate(SOURCE_DATASETS)})
+def _begin_hydrated(context: Context) -> str:
+    sources = json.dumps({str(k): name for k, name in enumerate(context.measures)})
+    return f'{{"source_datasets": {sources}, "annotations": [\n'
+
+
 WEBDATASET: Final = "webdataset"
 TEXT_FORMS: Final[Mapping[str, TextForm]] = {
     "hydrated": TextForm(
         lambda config, split: f"data/{config}/{SPLITS[split]}.json",  # as in the authors' tree
         _hydrate,
-        head=f'{{"source_datasets": {_SOURCES}, "annotations": [\n',
+        head=_begin_hydrated,
         between=",\n",
         tail="\n]}\n",
     ),
-    "llava": TextForm(lambda _, split: f"{split}.json", _converse, asks=True, head="[\n", between=",\n", tail="\n]\n"),
+    "llava": TextForm(
+        lambda _, split: f"{split}.json", _converse, asks=True, head=lambda _: "[\n", between=",\n", tail="\n]\n"
+    ),
     "messages": TextForm(lambda _, split: f"{split}.jsonl", _chat, asks=True),
-    "csv": TextForm(lambda _, split: f"{split}.csv", _tabulate, head=f"{_csv([*FACTS])}\n"),
+    "csv": TextForm(lambda _, split: f"{split}.csv", _tabulate, head=lambda _: f"{_csv([*FACTS])}\n"),
 }
 
 
 class TarWriter:
     """Writes rows to a tar as the package webdataset reads them; equal rows give equal bytes."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, measures: Sequence[str]) -> None:
+        self._measures = measures
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 # closed by close()
 
     def add(self, row: Row) -> None:
@@ -134,7 +146,7 @@ class TarWriter:
             self._add(f"{key}.jpg", row["image"]["bytes"])
         self._add(f"{key}.txt", row["caption"].encode())
         self._add(f"{key}.cls", str(row["falsified"]).encode())
-        self._add(f"{key}.json", _json(describe_row(row)).encode())
+        self._add(f"{key}.json", _json(describe_row(row, self._measures)).encode())
 
     def close(self) -> None:
         """Write the end of the tar."""

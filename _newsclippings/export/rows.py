@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from _newsclippings.config import Request
 from _newsclippings.errors import ConfigError, MissingDataError, bad_file
-from _newsclippings.facts import COLUMNS, NAME
+from _newsclippings.facts import COLUMNS, NAME, SOURCE_DATASETS
 from _newsclippings.folder import BuiltFolder, ShardEntry, refuse_foreign_content
 from _newsclippings.inputs import Inputs, build_id
 from _newsclippings.pictures import folders_of, pictures_state
@@ -31,9 +31,11 @@ class Rows(Protocol):
     Attributes:
         identity: differs if rows differ.
         index: split -> int64 (N,), the row numbers that come out, in ascending order.
+        measures: what the column `source_dataset` numbers.
     """
 
     identity: str
+    measures: Sequence[str]
     index: Mapping[str, Int64s]
 
     def read(self, split: str, parts: Sequence[int]) -> Iterator[Row]:
@@ -63,7 +65,9 @@ class JoinedRows:
         }
         damages = sorted({damage for joined in self._splits.values() for damage in joined.damages})
         pictures = pictures_state(*folders_of(*(joined.pictures for joined in self._splits.values())))
-        self.identity = _digest(build_id(request, self._inputs), pictures, *damages)
+        self.measures: Sequence[str] = self._inputs.source_datasets
+        of_others = [] if self._inputs.generated is None else self.measures
+        self.identity = _digest(build_id(request, self._inputs), pictures, *damages, *of_others)
 
     def read(self, split: str, parts: Sequence[int]) -> Iterator[Row]:
         """Yield rows; see `Rows`."""
@@ -110,6 +114,7 @@ class BuiltRows:
         columns = [name for name in COLUMNS if name != "image"]
         self._columns = columns if images == "none" else [*columns, "image.bytes"]
         self.identity = _digest(manifest.sha256, config, images, *names)
+        self.measures: Sequence[str] = manifest.features.get("source_dataset", {}).get("names", SOURCE_DATASETS)
         self._shards: dict[str, list[tuple[ShardEntry, Int64s]]] = {}
         for split in names:
             self._shards[split] = [(shard, self._read_index(shard)) for shard in manifest.shards_of(split)]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -44,6 +45,8 @@ from _newsclippings.storage import (
     outputs,
     report_full_disk,
 )
+
+_logger = logging.getLogger("newsclippings")
 
 LAYOUTS = ("bytes", "once", "none")
 PAIRS = 4  # drawn for the card
@@ -137,6 +140,12 @@ def _build(
         if not shares or content.config != requests[-1].name:  # else the shared pictures come next
             _draw_pairs(folder)
             write_card(folder, built_now=True)
+    built = [folder.manifests[content.config] for content in contents]
+    _logger.warning(
+        "load_dataset copies a built config into the cache of datasets, as Arrow: these take about %s bytes there. "
+        "Pass streaming=True to read them in place.",
+        f"{sum(split.plain_bytes for manifest in built for split in manifest.splits.values()):,}",
+    )
     return reports
 
 

@@ -27,6 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from _newsclippings.errors import ConfigError
 from _newsclippings.facts import NAME, VERSION, Columns, Vectors
 from _newsclippings.folder.built_folder import ALL_CONFIGS, BuiltFolder, is_hidden, other_content, sha256_of
 from _newsclippings.folder.manifest import MANIFEST, SHARD, Manifest
@@ -46,6 +47,7 @@ from _newsclippings.storage import (
     write_text,
 )
 from _newsclippings.tables import arrow_schema
+from _newsclippings.text import printable
 
 try:
     import fcntl
@@ -94,8 +96,16 @@ class ConfigContent:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Wait until no other process of this machine builds into the folder. The lock ends with the process."""
+def lock_folder(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Let no other process of this machine write to the folder while the block runs. The lock ends with the process.
+
+    Args:
+        folder: is made if it does not exist.
+        wait: for a process that has the lock.
+
+    Raises:
+        ConfigError: another process has the lock, and `wait` is false.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -106,7 +116,13 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             try:
                 if fcntl is not None:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                message = (
+                    f"{printable(str(folder))}: another process writes to it now. Nothing was changed. Wait for it, or "
+                    "choose another folder."
+                )
+                raise ConfigError(message) from error
             except OSError as error:
                 if not is_unsupported(error):
                     raise
@@ -115,6 +131,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 yield
                 return
         finally:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # else it would stay until the last forked worker ends
             os.close(descriptor)
 
 

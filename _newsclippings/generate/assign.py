@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from _newsclippings.errors import ConfigError
+from _newsclippings.generate.agreement import Agreement
 from _newsclippings.generate.blocks import Run, run_here
 from _newsclippings.generate.rules import Rule
-from _newsclippings.generate.search import BLOCK_BYTES, Found, Held, Measure, Pool, Search
+from _newsclippings.generate.search import BLOCK_BYTES, Found, Held, Measure, Near, Pool, Search
 from _newsclippings.generate.tiles import Bools, Float64s
 from _newsclippings.tables import Int32s, Int64s
 
 LENGTH: Final = 16  # pictures of a caption that are found at a time
+JUDGED: Final = 1000  # captions of which an approximate search is compared with the exact one
 LATER: Final = 2  # times as many in later searches, whose captions lose more pictures to others
 MATCHED: Final = ""
 # Why a caption has no picture: the part of the rule that forbade the last one, or what came after.
@@ -36,6 +38,7 @@ class Matching:
         products: how many captions were compared, in all rounds together.
         pairs: how many products of two vectors that took in this process.
         rounds: how often captions without a picture were searched.
+        agreement: of an approximate search; None if it was exact, or if no caption has a picture.
     """
 
     picture: Int32s
@@ -44,6 +47,7 @@ class Matching:
     products: int
     pairs: int
     rounds: int
+    agreement: Agreement | None = None
 
     def reasons(self) -> list[str]:
         """Return why each caption has no picture; "" if it has one."""
@@ -72,6 +76,7 @@ def match(
     length: int = LENGTH,
     block_bytes: int = BLOCK_BYTES,
     run: Run = run_here,
+    near: Near | None = None,
 ) -> Matching:
     """Give each caption the best picture that the rule allows.
 
@@ -88,11 +93,13 @@ def match(
         length: pictures of a caption that are found at a time. It changes only how long this takes.
         block_bytes: of scores in memory at a time. It changes only how long this takes.
         run: does the searches, such as in several processes.
+        near: see `Search`. With limited use the matching is then stable as far as pictures were looked at. A caption
+            without a picture has none that is free for it, or, with a floor, none in the nearest cells.
 
     Raises:
         ConfigError: the pool does not have what the rule needs.
     """
-    search = Search(measure, pool, rule, block_bytes)
+    search, held = Search(measure, pool, rule, block_bytes, near), None
     if uses is None:
         found = _find(run, search, search.rows, 1)
         picture, score = np.full(pool.size, -1, np.int32), np.full(pool.size, -np.inf)
@@ -106,6 +113,7 @@ def match(
             products, rounds = products + len(free), rounds + 1
             free = proposals.run(run, search, free)
         picture, score, candidates = proposals.picture, proposals.score, proposals.candidates
+        held = proposals.held
     reason = np.full(pool.size, REASONS.index("used_up"), np.int8)
     reason[picture >= 0] = REASONS.index(MATCHED)
     reason[np.setdiff1d(np.arange(pool.size), search.rows)] = REASONS.index("without")
@@ -113,7 +121,21 @@ def match(
     (part,) = run(search, Search.explain, alone, search.count_pairs(alone))
     reason[alone] = np.array([REASONS.index(name) for name in search.parts], np.int8)[part]
     score = np.where(picture >= 0, score, np.nan)
-    return Matching(picture, score, reason, products, search.pairs, rounds)
+    made = Matching(picture, score, reason, products, search.pairs, rounds)
+    if near is None or not (picture >= 0).any():
+        return made
+    return replace(made, agreement=_compare(run, search, Search(measure, pool, rule, block_bytes), made, held))
+
+
+def _compare(run: Run, search: Search, exact: Search, made: Matching, held: Held | None) -> Agreement:
+    """Search exactly for some captions with a picture; `held` is what pictures ask in the end."""
+    captions = np.flatnonzero(made.picture >= 0)
+    drawn = np.random.default_rng(0).choice(captions, min(JUDGED, len(captions)), replace=False)
+    mine, best, free = (
+        _find(run, each, drawn, 1, asked).pictures[:, 0]
+        for each, asked in ((search, None), (exact, None), (exact, held))
+    )
+    return Agreement(len(drawn), int((mine == best).sum()), int((made.picture[drawn] == free).sum()))
 
 
 def _find(run: Run, search: Search, rows: Int64s, length: int, held: Held | None = None) -> Found:
@@ -143,10 +165,15 @@ class _Proposals:
         self.candidates = np.zeros(count, bool)
         self.next, self.end = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
+    @property
+    def held(self) -> Held | None:
+        """What pictures ask of captions now; None if none is used up."""
+        last = self.holders[:, -1]
+        return Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
+
     def run(self, run: Run, search: Search, free: Int64s) -> Int64s:
         """Search for captions without a picture and let them propose; return those whose list is used up."""
-        last = self.holders[:, -1]
-        held = Held(np.where(last >= 0, self.score[last], -np.inf), last) if (last >= 0).any() else None
+        held = self.held
         length = self.length if held is None else min(len(self.picture), LATER * self.length)
         found = _find(run, search, free, length, held)
         self.next[free] = len(self.pictures) + length * np.arange(len(free))

@@ -31,10 +31,15 @@ class Uses(NamedTuple):
 def count_uses(pairs: Pairs, count: int) -> Uses:
     """Count how pictures are used; `count` is the number of records."""
     times = np.bincount(pairs.pictures, minlength=count)
-    keys = pairs.captions * count + pairs.pictures
-    swapped = np.isin(pairs.pictures * count + pairs.captions, keys)
+    swapped = is_swap(pairs, count)
     closed = np.isin(np.unique(pairs.pictures), pairs.captions)
     return Uses(int(times.max()), int((times > 1).sum()), float(swapped.mean()), float(closed.mean()))
+
+
+def is_swap(pairs: Pairs, count: int) -> Bools:
+    """Return which pairs are one half of a swap; `count` is the number of records."""
+    swapped: Bools = np.isin(pairs.pictures * count + pairs.captions, pairs.captions * count + pairs.pictures)
+    return swapped
 
 
 class Filter(NamedTuple):

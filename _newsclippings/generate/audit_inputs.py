@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from _newsclippings.config import Request, bad_value, check_path
 from _newsclippings.corpus import Corpus
-from _newsclippings.errors import DataNotFoundError
+from _newsclippings.errors import DataNotFoundError, bad_file
 from _newsclippings.facts import CONFIGS, EMBEDDINGS, NAME, SOURCE_DATASETS, SPLITS
 from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
@@ -26,7 +26,7 @@ Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 KINDS: Final = tuple(kind for kind, vectors in EMBEDDINGS.items() if not vectors.several)
-_IN_MEMORY = 2  # kinds of vectors
+_IN_MEMORY = 1 << 30  # bytes of vectors; val has 630 MB of all kinds
 
 
 class Pairs(NamedTuple):
@@ -42,6 +42,7 @@ class Official:
     """The official files of a split. Positions are those of the records in the file of the metadata.
 
     Attributes:
+        split: its full name.
         ids: int64 (N,), of the records.
         captions: their texts.
         entities: (text, label) of each caption.
@@ -53,12 +54,15 @@ class Official:
         pairs: source -> its falsified rows.
         used: source -> the falsified rows of the source's own config, which has all of its matches; the same as `pairs`
             if that is not there.
+        whole: sources of which all matches are there.
         in_matches: bool (N,), captions of any config that is there.
         missing: how many rows of the matches have a record that the metadata do not have.
         absent: files that are not there, which some figures need.
+        records: the table of the records, with their metadata.
         rows: all rows of the config: positions of captions and pictures, and whether they are falsified.
     """
 
+    split: str
     ids: Int64s
     captions: list[str]
     entities: list[list[tuple[str, str]]]
@@ -69,9 +73,11 @@ class Official:
     has_person: Bools
     pairs: dict[str, Pairs]
     used: dict[str, Pairs]
+    whole: set[str]
     in_matches: Bools
     missing: int
     absent: list[str]
+    records: pa.Table
     rows: tuple[Int64s, Int64s, Bools]
     files: Mapping[str, str] = field(default_factory=dict)
     _kept: dict[str, tuple[Float32s, Bools]] = field(default_factory=dict)
@@ -81,7 +87,7 @@ class Official:
         if kind not in self.files:
             return None
         if kind not in self._kept:
-            while len(self._kept) >= _IN_MEMORY:
+            while len(self._kept) > 1 and sum(each.nbytes for each, _ in self._kept.values()) > _IN_MEMORY:
                 self._kept.pop(next(iter(self._kept)))
             ids, values = read_embeddings(self.files[kind])
             order = np.argsort(ids, kind="stable")
@@ -110,9 +116,8 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
     split = {short: name for name, short in SPLITS.items()}.get(split, split)
     if split not in SPLITS:
         raise bad_value("split", split, (*SPLITS, "val"))
-    request = Request(config, splits=[split], data_dir=check_path("data_dir", data_dir), embeddings=[*KINDS])
     try:
-        inputs = find_inputs(request)
+        inputs = find_files(config, split, data_dir)
     except DataNotFoundError as error:  # there is no file of this config, nor of VisualNews
         if data_dir is None or not os.path.isdir(data_dir):
             raise
@@ -120,12 +125,15 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
     for what, place in (("matches", inputs.matches[split]), ("metadata", inputs.metadata[split])):
         if is_url(place):
             raise _needs(what, split)
-    records = Corpus(inputs, {}, False, True, False, Path(cache_folder(), NAME)).read_metadata_in_order(split)
+    records = open_corpus(inputs).read_metadata_in_order(split)
     ids = int64s(records["id"])
     matches = read_matches(inputs.matches[split], config)
     captions, pictures, falsified, known = _locate(ids, matches)
     pairs = _split_sources(ids, matches)
-    used, in_matches = dict(pairs), np.zeros(len(ids), bool)
+    if not pairs:
+        expected = "falsified rows whose records are in the metadata"
+        raise bad_file(inputs.matches[split], expected, "none", "Fetch matches and metadata again.")
+    used, whole, in_matches = dict(pairs), {config}, np.zeros(len(ids), bool)
     in_matches[captions[captions >= 0]] = True
     for other in CONFIGS:
         file = Path(inputs.matches[split])
@@ -137,8 +145,10 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         in_matches[rows[rows >= 0]] = True
         if other in pairs:
             used[other] = _split_sources(ids, table).get(other, pairs[other])
+            whole.add(other)
     metadata = one_struct(records["metadata"])
     return Official(
+        split=split,
         ids=ids,
         captions=records["caption"].to_pylist(),
         entities=[[(e["text"], e["label"]) for e in each] for each in metadata.field("entities").to_pylist()],
@@ -149,12 +159,24 @@ def read_official(config: str, split: str, data_dir: str | os.PathLike[str] | No
         has_person=values_of(metadata.field("image_has_person"), False).astype(bool),
         pairs=pairs,
         used=used,
+        whole=whole,
         in_matches=in_matches,
         missing=int((~known).sum()),
         absent=[*_list_absent(inputs, split)],
+        records=records,
         rows=(captions[known], pictures[known], falsified[known]),
         files={kind: files[split] for kind, files in inputs.embeddings.items() if not is_url(files[split])},
     )
+
+
+def find_files(config: str, split: str, data_dir: str | os.PathLike[str] | None) -> Inputs:
+    """Find the matches, the metadata and the vectors of a split."""
+    return find_inputs(Request(config, splits=[split], data_dir=check_path("data_dir", data_dir), embeddings=[*KINDS]))
+
+
+def open_corpus(inputs: Inputs) -> Corpus:
+    """Return what reads the metadata."""
+    return Corpus(inputs, {}, False, True, False, Path(cache_folder(), NAME))
 
 
 def one_struct(column: pa.ChunkedArray) -> pa.Array:

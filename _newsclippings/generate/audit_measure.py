@@ -108,7 +108,7 @@ def _find_mean(vectors: Float32s, known: Bools, way: str) -> Float64s | None:
     total = np.zeros(vectors.shape[1])
     for at in range(0, len(vectors), _ROWS):
         block = vectors[at : at + _ROWS]
-        total += (_to_unit(block) if way == BOTH else block).sum(axis=0, dtype=np.float64)
+        total += (to_unit(block) if way == BOTH else block).sum(axis=0, dtype=np.float64)
     return total / max(1, int(known.sum()))
 
 
@@ -118,12 +118,12 @@ def _change(vectors: Float32s, way: str, mean: Float64s | None) -> Float32s:
     for at in range(0, len(vectors), _ROWS):
         block = vectors[at : at + _ROWS]
         if way in (COSINE, BOTH):
-            block = _to_unit(block)
-        changed[at : at + _ROWS] = block if mean is None else _to_unit(block - mean.astype(np.float32))
+            block = to_unit(block)
+        changed[at : at + _ROWS] = block if mean is None else to_unit(block - mean.astype(np.float32))
     return changed
 
 
-def _to_unit(vectors: Float32s) -> Float32s:
+def to_unit(vectors: Float32s) -> Float32s:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     unit: Float32s = vectors / np.maximum(lengths, np.float32(1e-30))[:, None]
     return unit

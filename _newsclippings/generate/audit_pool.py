@@ -1,4 +1,4 @@
-"""Among which pictures the one of a match was chosen: the third question of an audit; and whether it is made again."""
+"""Among which pictures the one of a match was chosen: the third question of an audit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from _newsclippings.generate.assign import match
 from _newsclippings.generate.audit_inputs import Bools, Float32s, Float64s, Official, Pairs
 from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.rules import Rule
-from _newsclippings.generate.search import Measure, Pool, normalise
-from _newsclippings.tables import Int32s, Int64s, as_array
+from _newsclippings.tables import Int32s, Int64s
 
 BLOCKS: Final = (1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000)  # sizes that are always shown
 MONTHS: Final = (1, 3, 6, 12, 24)
@@ -22,8 +20,8 @@ MOST_RANKED: Final = 1_000  # pairs of a source that are compared with all candi
 NEAREST: Final = 10  # captions that are near
 _ROUND = (1_000, 500, 100, 50, 25, 10, 5)  # of sizes that pairs cannot tell apart, people choose the roundest
 _LEAST_BLOCK, _MOST_BLOCK = 100, 60_000
-_DAY = 86_400
-_MONTH = 30 * _DAY
+DAY: Final = 86_400  # seconds
+_MONTH = 30 * DAY
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def list_pools(official: Official, pairs: Pairs) -> list[Around]:
         Around("the same topic", topic, same=("topic",)),
         Around("the same outlet and topic", both.astype(np.int32), same=("source", "topic")),
     ]
-    pools += [Around(f"within {months} months", None, months * _MONTH) for months in MONTHS]
+    pools += [Around(f"within {months} month{'s' * (months > 1)}", None, months * _MONTH) for months in MONTHS]
     by_id = np.empty(count, np.int64)
     by_id[np.argsort(official.ids, kind="stable")] = np.arange(count)
     for name, order in (("the metadata's order", np.arange(count)), ("the order of ids", by_id)):
@@ -134,15 +132,18 @@ def list_pools(official: Official, pairs: Pairs) -> list[Around]:
 def _find_block(order: Int64s, pairs: Pairs, count: int) -> int | None:
     """Find the size of blocks that pairs do not cross: of those little larger than the smallest, the best."""
     rows, columns = order[pairs.captions], order[pairs.pictures]
-    sizes = np.arange(min(_LEAST_BLOCK, count), min(count // 2, _MOST_BLOCK) + 1)
-    inside = np.array([np.mean(rows // size == columns // size) for size in sizes.tolist()])
-    passing = np.flatnonzero(inside >= INSIDE)
-    if not len(passing):
-        return None
-    near = passing[sizes[passing] <= 1.05 * sizes[passing[0]]]
-    best = sizes[near[inside[near] == inside[near].max()]]
-    roundest: int = max(best.tolist(), key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size))
-    return roundest
+    apart = np.sort(np.abs(rows - columns))  # those of one block are less apart than its size
+    passing: dict[int, float] = {}
+    for size in range(min(_LEAST_BLOCK, count), min(count // 2, _MOST_BLOCK) + 1):
+        if passing and size > 1.05 * min(passing):
+            break
+        if (
+            np.searchsorted(apart, size) >= INSIDE * len(apart)
+            and (inside := float(np.mean(rows // size == columns // size))) >= INSIDE
+        ):
+            passing[size] = inside
+    best = [size for size, inside in passing.items() if inside == max(passing.values())]
+    return max(best, key=lambda size: (sum(size % unit == 0 for unit in _ROUND), -size), default=None)
 
 
 def rank_pictures(
@@ -254,50 +255,3 @@ def _find_held(count: int, used: Pairs, uses: int) -> Float64s:
     last = rank == uses - 1
     held[pictures[last]] = scores[last]
     return held
-
-
-class MadeAgain(NamedTuple):
-    """What matching by the found recipe gives.
-
-    Attributes:
-        way: in words.
-        same: share of the official pairs that get the same picture.
-        matched: how many captions get a picture.
-    """
-
-    way: str
-    same: float
-    matched: int
-
-
-def make_again(
-    official: Official, space: Space, rule: Rule, pool: Around, uses: int | None, pairs: Pairs, only: Bools, way: str
-) -> MadeAgain:
-    """Match captions by a recipe, and compare with the official pairs.
-
-    Args:
-        official: the files.
-        space: the measure.
-        rule: without the pool.
-        pool: among which pictures.
-        uses: how often a picture may be used.
-        pairs: the official ones.
-        only: bool (N,), captions that take part.
-        way: in words.
-    """
-    members = np.flatnonzero(space.known & only)
-    members = members[np.argsort(official.ids[members], kind="stable")]
-    left = normalise(space.left[members])
-    right = left if space.left is space.right else normalise(space.right[members])
-    columns = {"pool": pool.codes[members]} if pool.codes is not None and pool.codes.any() else {}
-    if pool.codes is None:
-        rule = Rule(**{**vars(rule), "within": f"{pool.seconds // _DAY}d"})
-    elif columns:
-        rule = Rule(**{**vars(rule), "same": ("pool",)})
-    entities = make_entities(official.entity_lists.take(as_array(members)))
-    flags, times = {"has_person": official.has_person[members]}, official.times[members]
-    made = match(Measure(left, right), Pool(len(members), entities, columns, times, flags), rule, uses)
-    picture = np.full(len(official.ids), -1, np.int64)
-    got = np.flatnonzero(made.picture >= 0)
-    picture[members[got]] = members[made.picture[got]]
-    return MadeAgain(way, float((picture[pairs.captions] == pairs.pictures).mean()), len(got))

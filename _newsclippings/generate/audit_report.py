@@ -7,27 +7,36 @@ from typing import Any, Final
 
 import numpy as np
 
+from _newsclippings.generate.audit_again import (
+    FoundFilter,
+    MadeAgain,
+    Remade,
+    compare_again,
+    find_filter,
+    make_again,
+)
 from _newsclippings.generate.audit_bias import Filter, Probe, Uses, count_uses, find_filters, probe_sides
-from _newsclippings.generate.audit_inputs import Official, Pairs, read_official
+from _newsclippings.generate.audit_inputs import Bools, Official, Pairs, read_official
 from _newsclippings.generate.audit_measure import COSINE, DOT, FITS, Fit, change_vectors, find_fits
 from _newsclippings.generate.audit_pool import (
     BEST,
     Around,
-    MadeAgain,
     PoolFigures,
     Space,
     choose_pool,
     find_near,
     list_pools,
-    make_again,
     rank_pictures,
 )
 from _newsclippings.generate.audit_rule import FoundRule, Sharing, find_rule
-from _newsclippings.generate.rules import UNLIMITED, Rule, parse_recipe
+from _newsclippings.generate.audit_splits import Crossing, find_crossings
+from _newsclippings.generate.rules import MOST_USES, UNLIMITED, Rule, parse_recipe
 from _newsclippings.tables import Int64s
+from _newsclippings.text import printable
 
 SAME: Final = 0.95  # share of the same pictures before a recipe may have the paper's name
 CONFIG: Final = "audited"
+ONLY: Final = "as found, only captions that are in a file of matches"
 _SMALL_POOL = 8_000  # pictures; larger pools are matched in one way only, which takes long
 
 
@@ -48,6 +57,8 @@ class SourceAudit:
         uses: how its pictures are used.
         limit: how often a picture may be used, as found; None for no limit, or if no measure fits.
         made_again: what matching by the found recipe gives; the best way first.
+        left_out: which of these matches the official file does not have; None if they are other ones, or if not all
+            matches of the source are there.
         notes: what the grammar of recipes cannot say, or the pairs cannot tell.
         recipe: the table of a recipe, in TOML; None if it cannot be said.
     """
@@ -64,6 +75,7 @@ class SourceAudit:
     pool: str | None = None
     limit: int | None = None
     made_again: list[MadeAgain] = field(default_factory=list)
+    left_out: FoundFilter | None = None
     notes: list[str] = field(default_factory=list)
     recipe: str | None = None
 
@@ -87,6 +99,7 @@ class Audit:
         filters: source, and `all` -> which picture CLIP prefers.
         probes: side -> how well a linear probe finds the label in it alone.
         captions: what captions with a pair have in common, in words.
+        crossings: what the other splits whose files are there have in common with this one.
         seconds: how long the audit took.
     """
 
@@ -99,6 +112,7 @@ class Audit:
     filters: dict[str, Filter]
     probes: dict[str, Probe]
     captions: str
+    crossings: list[Crossing]
     seconds: float
 
     @property
@@ -126,7 +140,10 @@ class Audit:
             for name in ("sharing", "pools", "made_again"):
                 each[name] = _plain([row._asdict() for row in getattr(source, name)])
             each["uses"] = source.uses._asdict()
+            if source.left_out is not None:
+                each["left_out"]["keys"] = source.left_out.keys
         values["filters"] = {name: _plain(each._asdict()) for name, each in self.filters.items()}
+        values["crossings"] = [each._asdict() for each in self.crossings]
         values["probes"] = {name: each._asdict() for name, each in self.probes.items()}
         return values
 
@@ -172,6 +189,7 @@ def audit(
         filters=filters,
         probes=probes,
         captions=_describe_captions(official),
+        crossings=find_crossings(official, config, data_dir),
         seconds=time.perf_counter() - start,
     )
 
@@ -201,16 +219,16 @@ def _audit_source(official: Official, name: str, fits: list[Fit]) -> SourceAudit
     pool = choose_pool(pools, result.pools)
     figures = result.pools[pools.index(pool)]
     result.pool = pool.name
-    uses = None if figures.best >= BEST and figures.free <= figures.best else limit
-    result.limit = uses
-    _match_again(official, name, fit, space, found, pool, uses, result)
+    unlimited = (figures.best >= BEST and figures.free <= figures.best) or limit > MOST_USES
+    result.limit = None if unlimited else limit
+    _match_again(official, name, fit, space, found, pool, result)
     if fit.way != COSINE:
         result.notes.append(f"the measure is the {fit.way}, and the grammar has cosines only")
     if pool.same is None:
-        result.notes.append(f"the pool is {pool.name}, for which the grammar has no word")
+        result.notes.append(f"the pool is {pool.name}, for which the grammar has no key")
     result.rule = _write_rule(found.rule, pool)
     if fit.way == COSINE and pool.same is not None and found.form == "casefold":
-        result.recipe = _write_method(name, fit, found.rule, pool, uses)
+        result.recipe = _write_method(result, fit, found.rule, pool)
     return result
 
 
@@ -221,35 +239,40 @@ def _is_within(pairs: Pairs, others: Pairs, count: int) -> bool:
 
 
 def _match_again(
-    official: Official,
-    name: str,
-    fit: Fit,
-    space: Space,
-    found: FoundRule,
-    pool: Around,
-    uses: int | None,
-    result: SourceAudit,
+    official: Official, name: str, fit: Fit, space: Space, found: FoundRule, pool: Around, result: SourceAudit
 ) -> None:
-    """Match by the recipe, and if that is not the same, by others near it."""
+    """Match by the recipe, and if that is not the same, by others near it; then find what was left out."""
     if fit.way == DOT:
         result.notes.append("vectors of other lengths than 1 cannot be matched again")
         return
     every = np.ones(len(official.ids), bool)
-    ways: list[tuple[str, int | None, Any]] = [("as found", uses, every)]
-    ways += [("each picture once", 1, every)] if uses != 1 else []
-    ways += [("without a limit of uses", None, every)] if uses is not None else []
+    ways: list[tuple[str, int | None, Bools]] = [("as found", result.limit, every)]
+    ways += [("each picture once", 1, every)] if result.limit != 1 else []
+    ways += [("without a limit of uses", None, every)] if result.limit is not None else []
     if not official.in_matches.all():
-        ways.append(("as found, only captions that are in a file of matches", uses, official.in_matches))
+        ways.append((ONLY, result.limit, official.in_matches))
     size = next(each.size for each in result.pools if each.pool == pool.name)
+    used = official.used[name] if name in official.whole else None
+    best: Remade | None = None
     for way, limit, only in ways:
-        again = make_again(official, space, found.rule, pool, limit, official.pairs[name], only, way)
+        remade = make_again(official, space, found.rule, pool, limit, only)
+        again = compare_again(official, remade, official.pairs[name], used, way)
+        if best is None or again.same > max(each.same for each in result.made_again):
+            best, result.limit = remade, limit
         result.made_again.append(again)
         if again.same >= SAME or size > _SMALL_POOL:
             break
     result.made_again.sort(key=lambda again: -again.same)
-    best = result.made_again[0]
-    if best.way != "as found":
-        result.limit = next(limit for way, limit, _ in ways if way == best.way)
+    if result.made_again[0].way == ONLY:
+        result.notes.append("captions that are in no file of matches took no part, for which the grammar has no key")
+    if best is None or used is None or result.made_again[0].same < SAME:
+        result.notes.append("which matches were left out afterwards cannot be told")
+        return
+    result.left_out, rest = find_filter(official, best, used, result.limit)
+    result.notes += result.left_out.notes
+    if result.left_out.keys:
+        way = f"{result.made_again[0].way}, with {' and '.join(result.left_out.keys)}"
+        result.made_again.insert(0, compare_again(official, rest, official.pairs[name], used, way))
 
 
 def _write_rule(rule: Rule, pool: Around) -> str:
@@ -269,12 +292,15 @@ def _quote(text: str) -> str:
     return f'"{text}"'
 
 
-def _write_method(name: str, fit: Fit, rule: Rule, pool: Around, uses: int | None) -> str:
-    lines = [f"name = {_quote(name)}", f"query = {_quote(fit.query)}", f"against = {_quote(fit.against)}"]
-    lines.append(f"uses = {_quote(UNLIMITED) if uses is None else uses}")
-    if rule.cap is not None:
-        lines.append(f"cap = {rule.cap}")
-    return "\n".join(["[[method]]", *lines, f"rule = {_write_rule(rule, pool)}"])
+def _write_method(result: SourceAudit, fit: Fit, rule: Rule, pool: Around) -> str:
+    """Write the table of a recipe; what it cannot say is a comment in it."""
+    comments = [f"{each.same:.1%} of the official pictures are the same, {each.way}" for each in result.made_again[:1]]
+    lines = ["[[method]]", *(f"# {printable(each)}." for each in [*comments, *result.notes])]
+    lines += [f"name = {_quote(result.name)}", f"query = {_quote(fit.query)}", f"against = {_quote(fit.against)}"]
+    lines.append(f"uses = {_quote(UNLIMITED) if result.limit is None else result.limit}")
+    lines += [] if rule.cap is None else [f"cap = {rule.cap}"]
+    lines += [] if result.left_out is None else result.left_out.keys
+    return "\n".join([*lines, f"rule = {_write_rule(rule, pool)}"])
 
 
 def _describe_captions(official: Official) -> str:

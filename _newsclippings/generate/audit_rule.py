@@ -1,6 +1,6 @@
 """Which rule the pairs of a source obey: the second question of an audit."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -55,40 +55,38 @@ class FoundRule:
     notes: list[str]
 
 
-class _Names:
-    """The entities of captions, by labels and in several forms."""
+class _Meetings:
+    """Which entities some pairs of captions have in common: found once, for any set of labels to be asked later.
 
-    def __init__(self, official: Official) -> None:
-        self._official = official
-        self._folded: dict[int, list[tuple[str, str]]] = {}
+    Two entities meet if the folded name of one is a part of that of the other. Equal names have equal folded names, and
+    these are parts of each other, so that one number says by which of `FORMS` they are the same.
+    """
 
-    def texts(self, caption: int, labels: frozenset[str] | None, form: str) -> set[str]:
-        """Return the texts of the entities with some labels (None: all) of a caption."""
-        if form == "exact":
-            return {text for text, label in self._official.entities[caption] if labels is None or label in labels}
-        if caption not in self._folded:
-            self._folded[caption] = [(fold_name(text), label) for text, label in self._official.entities[caption]]
-        return {text for text, label in self._folded[caption] if labels is None or label in labels}
+    def __init__(
+        self, entities: Sequence[Iterable[tuple[str, str]]], labels: Sequence[str], rows: Int64s, columns: Int64s
+    ) -> None:
+        numbers = {label: number for number, label in enumerate(labels)}
+        folded = {
+            caption: [(text, fold_name(text), numbers[label]) for text, label in {*entities[caption]}]
+            for caption in np.unique(np.concatenate([rows, columns])).tolist()
+        }
+        met = []
+        for pair, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            for text, name, label in folded[row]:
+                for other_text, other, other_label in folded[column]:
+                    if name in other or other in name:
+                        form = 0 if text == other_text else 1 if name == other else 2
+                        met.append((pair, label, other_label, form))
+        self._count, self._labels = len(rows), labels
+        self._pairs, self._first, self._second, self._forms = np.array(met, np.int64).reshape(-1, 4).T
 
-    def linked(self, caption: int, form: str) -> set[str]:
-        """Return the ids of the linked entities of a caption."""
-        ids = self._official.linked[caption]
-        return {*ids} if form == "exact" else {fold_name(each) for each in ids}
-
-
-def _share(rows: Int64s, columns: Int64s, texts: Callable[[int], set[str]], form: str) -> float:
-    """Return the share of pairs with a text in common."""
-    if not len(rows):
-        return float("nan")
-    return float(
-        np.mean([_meet(texts(i), texts(j), form) for i, j in zip(rows.tolist(), columns.tolist(), strict=True)])
-    )
-
-
-def _meet(one: set[str], other: set[str], form: str) -> bool:
-    if form == "substring":
-        return any(a in b or b in a for a in one for b in other)
-    return not one.isdisjoint(other)
+    def share(self, labels: Collection[str] | None, form: str) -> float:
+        """Return the share of pairs with an entity of some labels (None: all) in common; NaN if there are no pairs."""
+        if not self._count:
+            return float("nan")
+        wanted = np.array([labels is None or label in labels for label in self._labels], bool)
+        same = wanted[self._first] & wanted[self._second] & (self._forms <= FORMS.index(form))
+        return len(np.unique(self._pairs[same])) / self._count
 
 
 def find_rule(
@@ -102,47 +100,48 @@ def find_rule(
         near: the same of captions with those that the measure finds nearest, whatever the rule.
         scores: of the pairs.
     """
-    names, notes = _Names(official), list[str]()
-    labels = sorted({label for each in official.entities for _, label in each})
-
-    def share(of: tuple[Int64s, Int64s], chosen: Iterable[str] | None, form: str) -> float:
-        wanted = None if chosen is None else frozenset(chosen)
-        return _share(*of, lambda caption: names.texts(caption, wanted, form), form)
+    labels, notes = sorted({label for each in official.entities for _, label in each}), list[str]()
+    ours, theirs = (_Meetings(official.entities, labels, *of) for of in (pairs, near))
+    titles = [[(title, "") for title in each] for each in official.linked]
+    linked = [_Meetings(titles, [""], *of) for of in (pairs, near)]
 
     sharing = []
     for entities, chosen in zip(SETS, (None, NAMES, ("PERSON",)), strict=False):
-        sharing += [Sharing(entities, form, share(pairs, chosen, form), share(near, chosen, form)) for form in FORMS]
-    for form in FORMS:
-        linked = [_share(*of, lambda caption: names.linked(caption, form), form) for of in (pairs, near)]  # noqa: B023
-        sharing.append(Sharing("linked titles", form, *linked))
+        sharing += [Sharing(entities, form, ours.share(chosen, form), theirs.share(chosen, form)) for form in FORMS]
+    sharing += [Sharing(SETS[-1], form, *(each.share(None, form) for each in linked)) for form in FORMS]
 
     count = len(pairs[0])
-    common = [label for label in labels if share(pairs, [label], "casefold") >= 1 - OBEYED]
-    common = [label for label in common if share(near, [label], "casefold") < 0.9 or not len(near[0])][:1]
+    common = [label for label in labels if ours.share([label], "casefold") >= 1 - OBEYED]
+    common = [label for label in common if theirs.share([label], "casefold") < 0.9 or not len(near[0])][:1]
     rest = [label for label in labels if label not in common]
-    by_chance = {label: share(near, [label], "casefold") * count for label in rest} if len(near[0]) else {}
+    by_chance = {label: theirs.share([label], "casefold") * count for label in rest} if len(near[0]) else {}
     kept: list[str] = []
     for label in sorted(rest, key=lambda label: -by_chance.get(label, 0)):
-        if share(pairs, [*kept, label], "exact") <= OBEYED:
+        if ours.share([*kept, label], "exact") <= OBEYED:
             kept.append(label)
     untold = sorted(label for label in kept if by_chance.get(label, 0) < CERTAIN)
     differ: tuple[str, ...] = ()
-    if kept and share(near, kept, "casefold") * count >= CERTAIN:
+    if kept and theirs.share(kept, "casefold") * count >= CERTAIN:
         differ = (ALL,) if len(kept) == len(rest) else tuple(sorted(kept))
     if untold:
         notes.append(f"too few pairs would share {', '.join(untold)} by chance to tell whether they may")
     form = "casefold"
     if differ:
         wanted = rest if differ == (ALL,) else [*differ]
-        broken = {form: share(pairs, wanted, form) for form in FORMS}
-        by_form = {form: share(near, wanted, form) for form in FORMS}
+        broken = {form: ours.share(wanted, form) for form in FORMS}
+        by_form = {form: theirs.share(wanted, form) for form in FORMS}
         sharing += [Sharing(", ".join(differ), each, broken[each], by_form[each]) for each in FORMS]
         more = (by_form["substring"] - by_form["casefold"]) * count >= CERTAIN  # else the pairs cannot tell
         form = "exact" if broken["casefold"] > OBEYED else "casefold"
         form = "substring" if more and broken["substring"] <= OBEYED else form
         if form != "casefold":
             notes.append(f"names are compared as {form}, and the grammar has casefold only")
-    without = tuple(label for label in labels if _is_without(official, pairs, label))
+    has = np.zeros((len(official.ids), len(labels)), bool)
+    for caption, each in enumerate(official.entities):
+        has[caption, [labels.index(label) for _, label in each]] = True
+    frequent = has.mean(axis=0) * count >= 2 * CERTAIN
+    absent = has[np.concatenate(pairs)].mean(axis=0) <= OBEYED
+    without = tuple(label for label, both in zip(labels, frequent & absent, strict=True) if both)
     if without:
         differ = tuple(label for label in differ if label not in without) or differ
     person = bool(official.has_person[pairs[1]].mean() >= 1 - OBEYED and official.has_person.mean() < 0.9)
@@ -150,9 +149,3 @@ def find_rule(
     cap = next((cap for cap in CAPS if cap - _CAP_WIDTH <= highest < cap), None)
     rule = Rule(tuple(common), differ, without, picture="has_person" if person else None, cap=cap)
     return FoundRule(rule, form, sharing, notes)
-
-
-def _is_without(official: Official, pairs: tuple[Int64s, Int64s], label: str) -> bool:
-    """Check whether no caption of a pair has a label that many captions have."""
-    has = np.array([any(each == label for _, each in entities) for entities in official.entities])
-    return bool(has.mean() * len(pairs[0]) >= 2 * CERTAIN and has[np.concatenate(pairs)].mean() <= OBEYED)

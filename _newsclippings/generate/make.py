@@ -13,11 +13,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from _newsclippings.config import Request, bad_value, check_locations, check_path
 from _newsclippings.embed import find_device, find_rank
 from _newsclippings.errors import ConfigError, DataNotFoundError
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, NAME
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.assign import REASONS, Matching, balance, close, find_margins, match
 from _newsclippings.generate.blocks import (
     OvertakenError,
@@ -33,6 +35,7 @@ from _newsclippings.generate.entities import Entities, make_entities
 from _newsclippings.generate.entity_files import EntityTable, list_entity_files, read_entities
 from _newsclippings.generate.examples import PAGE, SHEET, draw_examples
 from _newsclippings.generate.merge import Candidates, choose_balanced, make_units
+from _newsclippings.generate.near import check_approximate, check_needed, find_near, is_approximate
 from _newsclippings.generate.quality import measure_quality, twins_of
 from _newsclippings.generate.records import Records, number_texts, one_number_chunk, read_records
 from _newsclippings.generate.rules import DEFAULT_SPLITS, METHODS, Method, Recipe, parse_recipe
@@ -41,11 +44,13 @@ from _newsclippings.generate.splits import CopySearch, divide, fold_captions, ha
 from _newsclippings.generate.tiles import Float32s
 from _newsclippings.generate.vector_files import NamedVectors, open_vectors, parse_named
 from _newsclippings.generate.write import (
+    COUNTED,
     WORDS,
     Folder,
     check_folder,
     make_manifest,
     make_readme,
+    tabulate,
     write_matches,
 )
 from _newsclippings.generated import OFFICIAL, OWN
@@ -64,7 +69,7 @@ from _newsclippings.storage import (
     write_atomically,
 )
 from _newsclippings.tables import Int32s, Int64s, as_array, int64s, lookup, values_of
-from _newsclippings.text import did_you_mean, option, printable, short_repr
+from _newsclippings.text import did_you_mean, format_html, option, printable, short_repr
 
 RAY: Final = "ray"  # an engine
 MINE: Final = "mine"  # name of a config, unless the user gives another
@@ -105,7 +110,13 @@ class GenerateReport:
                 why = "".join(f"; {count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items())
                 left = "".join(f"; {count:,} left out: {why}" for why, count in counts["left_out"].items())
                 lines.append(f"    {name}: {counts['pairs']:,} pairs of {counts['captions']:,} captions{why}{left}")
+                if "approximate" in counts:
+                    lines.append(f"      approximate: {describe_agreement(counts['approximate'])}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.folder} ({self.config}){'' if self.made else ': it was there already'}"
+        return format_html(COUNTED, tabulate(self.splits), title)
 
 
 def generate(
@@ -123,6 +134,7 @@ def generate(
     links_root: str | os.PathLike[str] | None = None,
     device: str | None = None,
     engine: str | None = None,
+    approximate: bool = False,
     rank: int | None = None,
     world: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -132,7 +144,7 @@ def generate(
     """Make new matches: give captions of a corpus convincing pictures of others, by rules.
 
     The same arguments give the same bytes, on any device and engine and with any number of processes; an interrupted
-    call goes on where it stopped.
+    call goes on where it stopped. Approximate searches give the same on the same machine, with as many threads.
 
     Args:
         out: the folder to write, on a local disk. It is the data_dir of the new config.
@@ -155,6 +167,9 @@ def generate(
             torchrun or srun, that of this process; else numpy compares them.
         engine: `"ray"`: vectors are compared on a Ray cluster, whose machines see `out` under the same path. Unset: in
             this process.
+        approximate: compare captions only with pictures that are near, as faiss divides them, where a method compares
+            more than two million captions on CPUs. All rules hold; how often the exact search finds the same is
+            measured, and written down.
         rank: number of this process, from 0 on. Unset: as torchrun or srun say. All processes see the same `out`.
         world: how many processes there are.
         cache_dir: the cache folder of `datasets`, where converted vectors are kept, as in a build.
@@ -175,6 +190,7 @@ def generate(
     if engine == RAY and (rank is not None or ranks > 1):
         message = f"{option('engine', RAY)} divides the work itself. Run one process, without torchrun, srun and ranks."
         raise ConfigError(message)
+    how = check_approximate(engine, device or find_device() or find_gpu()) if approximate else None
     asked, recipe_file = make_recipe(recipe, config)
     path = _check_out(out)
     given = parse_named(vectors or {})
@@ -196,6 +212,13 @@ def generate(
         links_root=check_path("links_root", links_root),
     )
     inputs, cache = find_inputs(request, access=Access(storage_options, token)), Path(cache_dir or cache_folder(), NAME)
+    if is_own := own is not None or inputs.is_own:  # ids are others than those of VisualNews
+        if kind := next((name for name in kinds if given.get(name) is True), None):
+            message = (
+                f"{option('vectors', kind)} is of VisualNews, and this corpus is another. Pass the place of its own."
+            )
+            raise ConfigError(message)
+        inputs = replace(inputs, embeddings={})
     place = check_path("entities", entities)
     entity_place = None if not place else os.path.abspath(os.path.expanduser(place))
     locations = [
@@ -207,7 +230,9 @@ def generate(
     check_folder(path)
     if entity_place is not None:
         list_entity_files(entity_place)  # an error now, before vectors are read
-    source = Material.read(asked, inputs, cache, given, entity_place, own is not None or inputs.is_own)
+    source = Material.read(asked, inputs, cache, given, entity_place, is_own)
+    if how is not None:
+        check_needed(asked.methods, len(source.records))
     with contextlib.ExitStack() as stack:
         stack.enter_context(report_full_disk(path, _LARGER))
         share = Share(number, ranks)
@@ -215,7 +240,7 @@ def generate(
             from _newsclippings.generate.ray_blocks import start_ray
 
             share = Share(do=stack.enter_context(start_ray()))
-        folder = Folder(path, source.plan())
+        folder = Folder(path, source.plan() | ({} if how is None else {"approximate": how}))
         work = _Work(folder, source, share, device or find_device() or find_gpu())
         finished = work.lead() if share.leads else work.follow()
         folder.clean()
@@ -230,7 +255,7 @@ def make_recipe(recipe: RecipeLike, config: str | None = None) -> tuple[Recipe, 
     """
     if isinstance(recipe, os.PathLike) or (isinstance(recipe, str) and recipe not in METHODS and _is_path(recipe)):
         place = os.path.abspath(os.path.expanduser(os.fspath(recipe)))
-        found = parse_recipe(read_file(place, _MOST_RECIPE).decode("utf-8", "replace"), printable(place))
+        found = parse_recipe(read_file(place, _MOST_RECIPE).decode("utf-8-sig", "replace"), printable(place))
         return _named(found, config), place
     if isinstance(recipe, Recipe):
         return _named(recipe, config), None
@@ -345,6 +370,7 @@ class Material:
                     needed[name] = method.name
         vectors |= open_vectors([name for name in needed if name not in vectors], given, inputs, cache, needed)
         records = read_records(inputs, cache, own, official=recipe.splits is None and not own)
+        _check_columns(recipe, records)
         table = read_entities(entities) if entities is not None else records.entities
         present = contents = pictures = None
         if inputs.sources and not any(is_url(each.location) for each in inputs.sources):
@@ -392,6 +418,15 @@ class Material:
     def copy_vectors(self) -> NamedVectors | None:
         """The vectors by which copies of pictures are recognised: the first of pictures, one of each."""
         return _find_copy_vectors(self.vectors)
+
+
+def _check_columns(recipe: Recipe, records: Records) -> None:
+    """Raise `ConfigError` if a rule names a column that the corpus does not have."""
+    for method in recipe.methods:
+        for name in (*method.rule.same, *method.rule.other):
+            if name not in records.names:
+                message = f"method {method.name}: the corpus has no column {name!r}.{did_you_mean(name, records.names)}"
+                raise ConfigError(f"{message} Columns: {', '.join(records.names)}.")
 
 
 def _find_copy_vectors(vectors: Mapping[str, NamedVectors]) -> NamedVectors | None:
@@ -509,7 +544,10 @@ class _Work:
             articles = number_texts(records.articles)
             groups = join_groups(len(records), [copies, captions, articles])
             splits = divide(groups, records.ids, recipe.splits or DEFAULT_SPLITS)
-        pools = _Pools(self._source, copies, self._measure)
+        approximate = "approximate" in folder.plan
+        if approximate:
+            check_needed(recipe.methods, max(map(len, splits.values())))
+        pools = _Pools(self._source, copies, self._measure, approximate)
         facts: dict[str, Any] = {}
         total, quiet = len(splits) * len(recipe.methods), not self._share.leads  # one bar for all processes
         with progress_bar(quiet, total=total, desc="Matching", unit=" methods") as bar:
@@ -571,6 +609,7 @@ class _Pools:
         source: Material,
         copies: Int32s,
         measure: Callable[[NamedVectors, NamedVectors, Int64s], Measure],
+        approximate: bool,
     ) -> None:
         """Number everything that rules look at.
 
@@ -578,12 +617,14 @@ class _Pools:
             source: the material.
             copies: int32 (N,), the same number for pictures that are copies.
             measure: opens the vectors of captions and pictures of some ids.
+            approximate: whether searches of very many captions are.
         """
-        self._source, self._measure = source, measure
+        self._source, self._measure, self._approximate = source, measure, approximate
         records, table = source.records, source.entities
         self._columns = {**records.codes(), COPIES: copies}
         self._entities: Entities | None = None
         self._named = np.full(len(records), -1, np.int32)  # where the entities of each caption are
+        self._has_caption = values_of(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(records.texts("caption"))), 0))
         if table is not None:
             self._named = lookup(table.ids, records.ids)
             self._entities = make_entities(table.entities)
@@ -599,7 +640,8 @@ class _Pools:
         source, records, rule = self._source, self._source.records, method.rule
         margins_by = margin_vectors(method, source.vectors)
         kept, left_out = np.ones(len(rows), bool), {}
-        reasons = [
+        reasons = [("no caption", self._has_caption[rows])]
+        reasons += [
             (f"no vector {name}", lookup(source.vectors[name].ids, records.ids[rows]) >= 0)
             for name in dict.fromkeys((method.query, method.against, *margins_by))
         ]
@@ -620,9 +662,14 @@ class _Pools:
         ids = records.ids[rows]
         if not len(rows):
             return _table(method, ids, None, left_out, None)
-        measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
         rule = replace(rule, other=(*rule.other, COPIES))
-        matching = match(measure, self._pool(rows), rule, method.uses, run=run)
+        try:
+            measure = self._measure(source.vectors[method.query], source.vectors[method.against], ids)
+            near = find_near(measure, run) if self._approximate and is_approximate(rule, len(rows)) else None
+            matching = match(measure, self._pool(rows), rule, method.uses, run=run, near=near)
+        except ConfigError as error:
+            message = f"method {method.name}: {error}"
+            raise ConfigError(message) from error
         if method.closed:
             matching = close(matching)
         margins = None
@@ -670,6 +717,8 @@ def _table(
         unfilled = matching.counts()
         counts["unfilled"] = {reason: unfilled[reason] for reason in REASONS if reason in unfilled}
         counts["rounds"], counts["products"] = matching.rounds, matching.products
+        if matching.agreement is not None:
+            counts["approximate"] = matching.agreement.as_dict()
         captions = np.flatnonzero(matching.picture >= 0)
         pictures, scores = matching.picture[captions].astype(np.int64), matching.score[captions]
         units = make_units(method, matching, margins)[captions]

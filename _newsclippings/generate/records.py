@@ -57,10 +57,20 @@ class Records:
         """Return a column of `corpus.SCHEMA`."""
         return one_chunk(self.table[name])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that rules may name; `outlet` and `source` are one."""
+        return ("topic", "source", "outlet", "article", *self.columns)
+
+    def column(self, name: str) -> pa.Array:
+        """Return a column that rules may name, or one of `corpus.SCHEMA`."""
+        if name in self.columns:
+            return self.columns[name]
+        return self.articles if name == "article" else self.texts("source" if name == "outlet" else name)
+
     def codes(self) -> dict[str, Int32s]:
         """Number the values of the columns that rules may name: int32 (N,), -1 for unknown."""
-        named = {"topic": self.texts("topic"), "source": self.texts("source"), "article": self.articles, **self.columns}
-        return {name: number_texts(column) for name, column in named.items()}
+        return {name: number_texts(self.column(name)) for name in self.names}
 
     def digest(self) -> str:
         """Return the SHA-256 of everything here but the entities."""

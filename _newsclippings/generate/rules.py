@@ -25,7 +25,7 @@ LABELS: Final = (  # of spaCy's English models
     "PERSON", "PRODUCT", "QUANTITY", "TIME", "WORK_OF_ART",
 )  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_MOST_LETTERS = 200  # of a label or a column
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
 _SECONDS = {"d": 86_400, "h": 3_600}
 SCORES: Final = ("floor", "cap")  # of a rule, which a recipe has beside it
@@ -43,10 +43,10 @@ def _check_name(field: str, value: object) -> None:
 def _check_names(field: str, value: object) -> tuple[str, ...]:
     """Return one label or column, or several, as a tuple without repetitions."""
     names = [value] if isinstance(value, str) else value
-    kind = _NAME if field in ("same", "other") else _LABEL
     labels = field in ("share", "differ", "without")
     if not isinstance(names, list | tuple) or not all(
-        isinstance(name, str) and (kind.fullmatch(name) or (labels and name == ALL)) for name in names
+        isinstance(name, str) and name.isprintable() and 0 < len(name) <= _MOST_LETTERS and (labels or name != ALL)
+        for name in names
     ):
         expected = "labels of entities, such as ['PERSON'], or ['*']" if labels else "columns, such as ['topic']"
         message = f"rule: {field}={short_repr(value)}; expected {expected}."
@@ -182,7 +182,8 @@ class Method:
             raise ConfigError(message)
         if self.uses is not None and (type(self.uses) is not int or not 1 <= self.uses <= MOST_USES):
             message = (
-                f"method {self.name}: uses={short_repr(self.uses)}; expected 1 to {MOST_USES}, or None for no limit."
+                f"method {self.name}: uses={short_repr(self.uses)}; expected 1 to {MOST_USES}, or None for no limit "
+                f"({UNLIMITED!r} in a recipe)."
             )
             raise ConfigError(message)
         if not isinstance(self.closed, bool):
@@ -316,7 +317,7 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)  # names, numbers and booleans are written alike
+    return json.dumps(value, ensure_ascii=False)  # names, numbers and booleans are written alike
 
 
 def parse_recipe(text: str, place: str = "recipe") -> Recipe:
@@ -349,11 +350,13 @@ def parse_recipe(text: str, place: str = "recipe") -> Recipe:
 
 
 def _parse_method(table: dict[str, Any]) -> Method:
+    if "name" in table:
+        _check_name("name", table["name"])
     scores = {*SCORES}
     keys = [field.name for field in fields(Method)]
-    known = METHODS.get(table["name"]) if isinstance(table.get("name"), str) else None
+    known = METHODS.get(table.get("name", ""))
     what = f"method {table['name']}" if known else "a method"
-    if known is None and isinstance(table.get("name"), str) and not {"query", "against"} <= {*table}:
+    if known is None and "name" in table and not {"query", "against"} <= {*table}:
         hint = did_you_mean(table["name"], METHODS)
         message = f"method {short_repr(table['name'])} is none of those with vectors and a rule of their own.{hint}"
         raise ConfigError(f"{message} Name its vectors, query and against, or take one of: {', '.join(METHODS)}.")

@@ -44,7 +44,9 @@ class Tile(NamedTuple):
         if isinstance(self.columns, slice):
             there = (pictures >= self.columns.start) & (pictures < self.columns.stop)
             return np.flatnonzero(there), pictures[there] - self.columns.start
-        return np.arange(len(pictures)), np.searchsorted(self.columns, pictures)  # captions of a group are all there
+        places = np.minimum(np.searchsorted(self.columns, pictures), len(self.columns) - 1)
+        there = self.columns[places] == pictures
+        return np.flatnonzero(there), places[there]
 
 
 Scores = Any  # float32 (rows, columns and perhaps some more, which are forbidden): an array, or a tensor on a device

@@ -134,7 +134,7 @@ def open_vectors(
         names: the names.
         given: name -> True for those of the authors, or where they are, as in `embeddings=`. The authors' kinds need
             not be given.
-        inputs: the inputs, with the authors' kinds among the names.
+        inputs: the inputs, with the authors' kinds among the names; none if the corpus is not VisualNews.
         cache: folder for converted files.
         needed_by: name -> the method that needs it, for errors.
 
@@ -146,7 +146,7 @@ def open_vectors(
         if given.get(name, True) is not True:
             files = find_vectors(name, parse_vectors(name, given[name]), access=inputs.access)
             opened[name] = NamedVectors(name, files.facts, [_load(files, inputs, cache)])
-        elif name in EMBEDDINGS:
+        elif name in inputs.embeddings:
             facts = EMBEDDINGS[name]
             parts = []
             for place in inputs.embeddings[name].values():
@@ -156,7 +156,7 @@ def open_vectors(
                 parts.append(load_embeddings(path, key, facts.width, facts.several, cache / "embeddings", check))
             opened[name] = NamedVectors(name, facts, parts)
         else:
-            hint = did_you_mean(name, [*given, *EMBEDDINGS])
+            hint = did_you_mean(name, [each for each in (*given, *inputs.embeddings) if each != name])
             message = f"method {needed_by[name]} needs vectors {name!r}, which are not given.{hint}"
             do = f"Make them with `newsclippings embed`, and pass them as {option('vectors', f'{name}=FOLDER')}."
             raise ConfigError(f"{message} {do}")

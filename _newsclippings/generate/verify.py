@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from _newsclippings.config import Request, check_locations, check_path
 from _newsclippings.errors import ConfigError, DataNotFoundError, NewsCLIPpingsError, bad_file
 from _newsclippings.facts import DEFAULT_CONFIG, EMBEDDINGS, ENV_DATA_DIR, NAME, SPLITS
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.entity_files import read_entities
 from _newsclippings.generate.make import MARGIN_VECTORS, MOST_HASHED, hash_entities, hash_pictures, list_vectors
 from _newsclippings.generate.properties import (
@@ -38,7 +40,7 @@ from _newsclippings.inputs import Inputs, find_inputs
 from _newsclippings.matches import read_matches
 from _newsclippings.pictures import PictureSources
 from _newsclippings.storage import Access, cache_folder, compute_sha256, is_url, read_file
-from _newsclippings.text import option, printable
+from _newsclippings.text import format_html, option, printable
 
 _DO = "Get the folder again, or make it again with `newsclippings generate`."
 _MOST_RECIPE = 1 << 20
@@ -87,11 +89,32 @@ class GeneratedReport:
             lines += [f"       {fault}" for fault in found.faults]
             lines += [f"       and {found.failed - len(found.faults):,} more"] * (found.failed > len(found.faults))
             lines += [f"       not checked: {printable(why)}" for why in found.unchecked]
-            lines += [f"       {printable(note)}" for note in found.notes]
+            lines += [f"       {printable(note)}" for note in (*found.approximate, *found.notes)]
+        return "\n".join([*lines, self._result])
+
+    def _repr_html_(self) -> str:
+        rows, lists = [], []
+        for name, found in self.properties.items():
+            count = f"{found.checked:,} {found.of}" if found.checked else ""
+            rows.append((name, found.promise, found.status, count, f"{found.failed:,}"))
+            why = [
+                *found.faults,
+                *(f"not checked: {each}" for each in found.unchecked),
+                *found.approximate,
+                *found.notes,
+            ]
+            lists += [f"<li>{name}: {escape(printable(each))}</li>" for each in why]
+        title = f"{self.folder} ({self.config})"
+        table = format_html(["", "property", "", "checked", "faults"], rows, title)
+        return f"<p><b>{self._result}</b></p>{table}" + (f"<ul>{''.join(lists)}</ul>" if lists else "")
+
+    @property
+    def _result(self) -> str:
         failed = [name for name, found in self.properties.items() if found.failed]
         left = [name for name, found in self.properties.items() if found.unchecked]
         result = f"Not sound: {', '.join(failed)}." if failed else "Sound." if not left else "No fault was found."
-        return "\n".join([*lines, result + (f" Not checked, or in part: {', '.join(left)}." if left else "")])
+        result += "".join(f" Approximate: {name}." for name, found in self.properties.items() if found.approximate)
+        return result + (f" Not checked, or in part: {', '.join(left)}." if left else "")
 
 
 def verify_generated(
@@ -150,7 +173,18 @@ def verify_generated(
         recipe = parse_recipe(made_of["recipe"], f"{place}: recipe")
         names = {str(name): str(each["sha256"]) for name, each in made_of["vectors"].items()}
         compared = [str(each) for each in made_of["pictures"]["compared_by"]]
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        digests = [made_of[name]["sha256"] for name in ("corpus", "pictures", "entities") if made_of[name] is not None]
+        if not all(isinstance(each, str | None) for each in digests) or type(made_of["corpus"]["records"]) is not int:
+            message = "made_of"
+            raise TypeError(message)
+        dict(made.values["files"])
+        approximate = {
+            (split, str(name)): describe_agreement(counts["approximate"])
+            for split in made.splits
+            for name, counts in made.values["splits"][split].get("methods", {}).items()
+            if "approximate" in counts and "approximate" in made_of
+        }
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise bad_file(
             path / MANIFEST, "the manifest of a generated config", f"something else: {error}"[:200], _DO
         ) from None
@@ -175,7 +209,7 @@ def verify_generated(
     check_uses(found["P4"], facts, recipe, pairs)
     check_splits(found["P5"], facts, groups, pairs)
     check_copies(found["P6"], facts, groups, pairs)
-    check_best(found["P7"], facts, groups, recipe, pairs)
+    check_best(found["P7"], facts, groups, recipe, pairs, approximate)
     check_merge(found["P9"], recipe, pairs)
     return GeneratedReport(str(path), made.config, found)
 
@@ -238,7 +272,7 @@ class _Reader:
         balanced = MARGIN_VECTORS if any(method.balance for method in self.recipe.methods) else ()
         for name in dict.fromkeys([*self.names, *list_vectors(self.recipe), *balanced]):
             missing = f"vectors {name} are not given ({option('vectors', f'{name}=FOLDER')})"
-            if name not in given and not (name in EMBEDDINGS and has_data):
+            if name not in given and not (name in EMBEDDINGS and has_data and self.made.corpus != OWN):
                 absent[f"vectors {name}"] = missing
                 continue
             try:
@@ -269,6 +303,7 @@ def check_form(found: Property, path: Path, made: Generated, recipe: Recipe, fac
     found.of = "rows"
     _check_manifest(found, path, made, recipe)
     _check_inputs(found, made, facts)
+    _check_totals(found, made)
     pairs = {}
     for split, said in made.splits.items():
         name = f"news_clippings/data/{made.config}/{SPLITS[split]}.json"
@@ -289,7 +324,7 @@ def check_form(found: Property, path: Path, made: Generated, recipe: Recipe, fac
             for row in rows
             if row["falsified"]
         ]
-        _check_counts(found, split, made, pairs[split])
+        _check_counts(found, split, made, pairs[split], recipe.merge is not None and len(recipe.methods) > 1)
         if facts.records is not None:
             used = {row[key] for row in rows for key in ("id", "image_id")}
             unknown = sorted(number for number in used if number not in facts.place)
@@ -320,13 +355,55 @@ def _check_twins(found: Property, split: str, rows: list[Row]) -> None:
         last = here
 
 
-def _check_counts(found: Property, split: str, made: Generated, pairs: list[Pair]) -> None:
+def _check_counts(found: Property, split: str, made: Generated, pairs: list[Pair], merged: bool) -> None:
+    """Compare the numbers of the manifest with the file, and with each other."""
     counts = Counter(pair.method for pair in pairs)
-    methods = made.values["splits"][split].get("methods", {})
     for number, name in enumerate(made.source_datasets):
-        said = methods.get(name, {}).get("pairs")
-        if said != counts[number]:
-            found.fail(f"{split}: {counts[number]:,} pairs of {name}, {said} in {MANIFEST}")
+        said = _Counts.read(made, split, name)
+        if said is None:
+            found.fail(f"{MANIFEST}: {split} has no counts of {name}")
+            continue
+        if said.pairs != counts[number]:
+            found.fail(f"{split}: {counts[number]:,} pairs of {name}, {said.pairs} in {MANIFEST}")
+        if said.captions != said.filled + said.unfilled:
+            found.fail(
+                f"{MANIFEST}: {split}: of {said.captions:,} captions of {name}, {said.filled:,} are matched and "
+                f"{said.unfilled:,} are not"
+            )
+        if said.filled < said.pairs or (said.filled > said.pairs and not merged):
+            found.fail(f"{MANIFEST}: {split}: {said.pairs:,} pairs of {said.filled:,} matched captions of {name}")
+
+
+def _check_totals(found: Property, made: Generated) -> None:
+    """Check that each caption of the corpus took part in each method, or is counted among those that were left out."""
+    for name in made.source_datasets:
+        several = [_Counts.read(made, split, name) for split in made.splits]
+        total = sum(said.captions + said.left_out for said in several if said is not None)
+        known = made.values["made_of"]["corpus"]["records"]
+        if None not in several and total != known:
+            found.fail(f"{MANIFEST}: {total:,} captions are counted for {name}, and there are {known:,}")
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What a manifest counts of a method and a split; see `generate.GenerateReport`."""
+
+    captions: int
+    filled: int
+    pairs: int
+    unfilled: int
+    left_out: int
+
+    @classmethod
+    def read(cls, made: Generated, split: str, name: str) -> "_Counts | None":
+        """Read them; None if they are not there, or no numbers."""
+        try:
+            said = made.values["splits"][split]["methods"][name]
+            sums = [sum(said[key].values()) for key in ("unfilled", "left_out")]
+            numbers = [*(said[key] for key in ("captions", "filled", "pairs")), *sums]
+        except (KeyError, TypeError, AttributeError):
+            return None
+        return cls(*numbers) if all(type(number) is int and number >= 0 for number in numbers) else None
 
 
 def _check_manifest(found: Property, path: Path, made: Generated, recipe: Recipe) -> None:

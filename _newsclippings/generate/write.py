@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from _newsclippings.errors import ConfigError
 from _newsclippings.facts import SPLITS, VERSION
+from _newsclippings.generate.agreement import describe_agreement
 from _newsclippings.generate.examples import PAGE, SHEET
 from _newsclippings.generate.quality import describe_quality
 from _newsclippings.generate.rules import Method, Recipe
@@ -53,6 +54,7 @@ WORDS: Final = {  # why captions have no picture: reason -> what follows their n
     "closed": "not in a closed set",
     "balance": "left out for balance",
 }
+COUNTED: Final = ("split", "method", "captions", "matched", "pairs here", "not matched", "left out")
 COMMAND: Final = "generate"
 _TEMPORARY = r"(\.\d+-[0-9a-f]{8}\.tmp)?"
 _NAMES = (
@@ -279,24 +281,34 @@ def describe(recipe: Recipe) -> str:
     return f"Generated matches{merged}, by {names}."
 
 
+def tabulate(splits: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield what a manifest counts, a row for each split and method, with the columns `COUNTED`."""
+    for split, facts in splits.items():
+        for name, counts in facts["methods"].items():
+            unfilled = ", ".join(f"{count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items()) or "-"
+            left = ", ".join(f"{count:,} with {why}" for why, count in counts["left_out"].items()) or "-"
+            yield [split, name, *(f"{counts[key]:,}" for key in ("captions", "filled", "pairs")), unfilled, left]
+
+
 def make_readme(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     """Write the card of a generated config: what it is for, how it was made, and its limits."""
     corpus, made_of = manifest["made_of"]["corpus"], manifest["made_of"]
     of = "VisualNews" if corpus["kind"] == "visual_news" else "a corpus of the user"
-    lines = []
-    for split, facts in manifest["splits"].items():
-        for name, counts in facts["methods"].items():
-            unfilled = ", ".join(f"{count:,} {WORDS.get(why, why)}" for why, count in counts["unfilled"].items()) or "-"
-            left = ", ".join(f"{count:,} with {why}" for why, count in counts["left_out"].items()) or "-"
-            numbers = [f"{counts[key]:,}" for key in ("captions", "filled", "pairs")]
-            lines.append(" | ".join([split, f"`{name}`", *numbers, unfilled, left]))
     vectors = "".join(
         f"- vectors `{name}` of {each['of']}: {each['ids']:,} ids, {each['width']:,} numbers each\n"
         for name, each in made_of["vectors"].items()
     )
+    approximate = "".join(
+        f"- `{name}` in {split} is approximate: {describe_agreement(counts['approximate'])}\n"
+        for split, facts in manifest["splits"].items()
+        for name, counts in facts["methods"].items()
+        if "approximate" in counts
+    )
     compared = ", ".join(made_of["pictures"]["compared_by"])
     entities = "none" if made_of["entities"] is None else f"those of {made_of['entities']['captions']:,} captions"
-    rows = "\n".join(f"| {line} |" for line in lines)
+    rows = "\n".join(
+        f"| {split} | `{name}` | {' | '.join(cells)} |" for split, name, *cells in tabulate(manifest["splits"])
+    )
     shown = "belong to their publishers. They are not in this folder."
     examples = ""
     if manifest["examples"]:
@@ -322,8 +334,8 @@ By `newsclippings generate` {VERSION}, from {of}: {corpus["records"]:,} captions
 
 - entities: {entities}
 {vectors}- pictures count as copies of each other by: {printable(compared)}
-
-| split | method | captions | matched | pairs here | not matched | left out |
+{approximate}
+| {" | ".join(COUNTED)} |
 |---|---|---:|---:|---:|---|---|
 {rows}
 

@@ -3,9 +3,10 @@
 from _newsclippings.rows.joined import ROWS_OF_PICTURES, TABLES_AHEAD, JoinedSplit
 from _newsclippings.rows.joiner import Joiner, join_config, part_ranges, split_parts, stream_rows
 from _newsclippings.rows.joining import count_broken_pairs, join, wanted_ids
-from _newsclippings.rows.report import JoinReport, raise_if_incomplete
+from _newsclippings.rows.report import ADVICE, JoinReport, log_report, raise_if_incomplete
 
 __all__ = [
+    "ADVICE",
     "ROWS_OF_PICTURES",
     "TABLES_AHEAD",
     "JoinReport",
@@ -14,6 +15,7 @@ __all__ = [
     "count_broken_pairs",
     "join",
     "join_config",
+    "log_report",
     "part_ranges",
     "raise_if_incomplete",
     "split_parts",

@@ -141,6 +141,10 @@ def find_complete_pairs(matches: pa.Table, incomplete: Bools) -> Bools:
             "the file of matches again."
         )
         raise BadFileError(message)
+    return _find_whole(incomplete)
+
+
+def _find_whole(incomplete: Bools) -> Bools:
     partner = np.minimum(np.arange(len(incomplete)) ^ 1, len(incomplete) - 1)
     whole: Bools = ~(incomplete | incomplete[partner])
     return whole
@@ -178,6 +182,7 @@ def make_report(rows: JoinedRows, start: int, stop: int, lacks: dict[str, Bools]
         first_missing=_first(rows, start, lacks, why),
         needed=_by_outlet(images[images >= 0], outlets, "picture"),
         first=start if count < len(rows) else None,
+        whole=int(_find_whole(incomplete).sum()),
     )
 
 

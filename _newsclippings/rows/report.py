@@ -9,6 +9,7 @@ from typing import Any
 from _newsclippings.errors import MissingDataError
 from _newsclippings.text import option, printable
 
+ADVICE = "  Looked in: "  # begins the lines of an error that are the same for each split
 _logger = logging.getLogger("newsclippings")
 
 
@@ -31,6 +32,7 @@ class JoinReport:
         coverage: column of embeddings or metadata -> number of rows that come out with a value.
         needed: outlet -> rows whose picture has a record; not saved.
         first: number of the first row if the report is of a part of the file, else None; not saved.
+        whole: rows that are complete, and their twins too; not saved.
     """
 
     rows: int
@@ -45,10 +47,11 @@ class JoinReport:
     coverage: dict[str, int] = field(default_factory=dict)
     needed: dict[str, int] = field(default_factory=dict, repr=False)
     first: int | None = None
+    whole: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as they are saved beside the data."""
-        return {name: value for name, value in asdict(self).items() if name not in ("needed", "first")}
+        return {name: value for name, value in asdict(self).items() if name not in ("needed", "first", "whole")}
 
     def __str__(self) -> str:
         text = f"{self.written:,} of {self.rows:,} rows, {self.resolved:,} complete"
@@ -104,11 +107,14 @@ def raise_if_incomplete(
                 lines.append(f"  In {count:,} row{'s' * (count > 1)} {_LACKS[kind]} ({by_outlet}).")
         if report.first_missing:
             lines.append(f"  First: {'; '.join(report.first_missing)}.")
+        if any(counts.values()) and report.whole and report.first is None and not report.broken_pairs:
+            pairs = f"{report.whole:,} of {report.rows:,} rows, half of them pristine"
+            lines.append(f"  {option('missing', 'drop_pair')} would leave {pairs}.")
     if not lines:
         return
     if any(report.first is not None for report in reports.values()):
         lines.append("  A stream stops at the first incomplete rows: `newsclippings verify` checks all of them.")
-    lines.append(f"  Looked in: {printable(searched)}.")
+    lines.append(f"{ADVICE}{printable(searched)}.")
     contents = (
         describe
         for kind, describe in (list_contents or {}).items()
@@ -129,7 +135,7 @@ def raise_if_incomplete(
     if any(report.missing.get("undecodable") for report in reports.values()):
         lines.append("  `newsclippings verify --images=decode` says what is wrong with those that do not decode.")
     do = f"{option('missing', 'null')} (keep the rows, with nulls)"
-    if empty := [split for split, report in reports.items() if report.resolved == 0 or report.written == 0]:
+    if empty := [split for split, report in reports.items() if report.whole == 0]:
         lines.append(
             f"  {option('missing', 'drop_pair')} would leave nothing of {', '.join(empty)}: not one pair is complete "
             "there."

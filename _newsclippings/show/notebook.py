@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby, islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from _newsclippings.facts import COLORS, COLUMNS, LABELS, SOURCE_DATASETS
 from _newsclippings.show.dates import date_of
 from _newsclippings.show.page import Thumbnails
 from _newsclippings.show.sheet import draw_sheet
-from _newsclippings.text import one_line, short_repr
+from _newsclippings.tables import iterate_rows
+from _newsclippings.text import one_line, printable, short_repr
 
 NEEDED: Final = ("index", "caption", "falsified")
 # Colours of the notebook, but for the labels: it may be light or dark
@@ -42,16 +44,19 @@ class Pairs:
         return len({row["index"] // 2 for row in self.rows})
 
     def __repr__(self) -> str:
-        return f"<{len(self)} pairs: a notebook shows them, and .save('pairs.png') draws them>"
+        return f"<{len(self)} pair{'s' * (len(self) != 1)}: a notebook shows them, and .save('pairs.png') draws them>"
 
     def save(self, path: str | Path) -> Path:
         """Draw the pairs as a PNG.
 
         Raises:
-            ConfigError: another program wrote the file.
+            ConfigError: another program wrote the file, or its name has another ending than .png.
         """
-        draw_sheet(self.rows, Path(path), len(self.rows), measures=self.measures)
-        return Path(path)
+        path = Path(path).expanduser()
+        if path.suffix not in ("", ".png"):
+            raise ConfigError(f"{printable(str(path))}: the picture is a PNG, so its name must end in .png. Rename it.")
+        draw_sheet(self.rows, path, len(self.rows), measures=self.measures)
+        return path
 
     def _repr_html_(self) -> str:
         pictures = Thumbnails()
@@ -63,8 +68,9 @@ def show(dataset: Any, n: int = 8) -> Pairs:
     """Show the first pairs of rows in a notebook: twins side by side, with each picture's own caption.
 
     Args:
-        dataset: one split of the dataset, of any origin (`load`, `load_dataset`, a built folder, a stream), or an
-            iterable of its rows as dicts. Rows need `index`, `caption` and `falsified`; `image` may be decoded or not.
+        dataset: one split of the dataset, of any origin (`load`, `load_dataset`, a built folder, a stream), or rows of
+            it: one (`ds[0]`), some (`ds[:4]`), an iterable of them, or a data frame. Rows need `index`, `caption` and
+            `falsified`; `image` may be decoded or not.
         n: how many pairs. Twins that do not follow each other, as after a shuffle, are shown alone.
 
     Returns:
@@ -76,35 +82,41 @@ def show(dataset: Any, n: int = 8) -> Pairs:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         message = f"n={short_repr(n)}: expected a number of pairs, 1 or more. Correct it."
         raise ConfigError(message)
-    if isinstance(dataset, Mapping):
-        raise ConfigError(f"expected the rows of one split, found {_several(dataset)}. Pass one, such as ds['test'].")
-    if isinstance(dataset, str | bytes | Path) or not hasattr(dataset, "__iter__"):
+    if isinstance(dataset, Mapping) and not {*NEEDED} & {*dataset}:
+        names = ", ".join(map(str, dataset))
+        raise ConfigError(f"expected the rows of one split, found splits: {names}. Pass one, such as ds['test'].")
+    is_table = any(hasattr(dataset, name) for name in ("__iter__", "to_pylist"))
+    if isinstance(dataset, str | bytes | Path) or not is_table:
         raise ConfigError(
             f"expected a dataset or rows, found {short_repr(dataset)}. Load it first: "
             'newsclippings.show(newsclippings.load(split="test")). `newsclippings preview --built` shows a folder.'
         )
     if callable(formatted := getattr(dataset, "with_format", None)):
         dataset = formatted(None)  # plain values, whatever format is set
-    features = getattr(dataset, "features", None) or {}
-    measures = getattr(features.get("source_dataset"), "names", SOURCE_DATASETS)  # others in a generated config
-    pairs = groupby((_check_row(row) for row in dataset), key=lambda row: row["index"] // 2)
+    features = getattr(dataset, "features", None)
+    source = features.get("source_dataset") if isinstance(features, Mapping) else None  # a column has features, too
+    measures = getattr(source, "names", SOURCE_DATASETS)  # others in a generated config
+    pairs = groupby((_check_row(row) for row in iterate_rows(dataset)), key=lambda row: row["index"] // 2)
     return Pairs([row for _, twins in islice(pairs, n) for row in twins], measures)
-
-
-def _several(dataset: Mapping[Any, Any]) -> str:
-    names = ", ".join(str(name) for name in [*dataset][:5])
-    return f"a row with {names}" if "index" in dataset else f"splits: {names}"
 
 
 def _check_row(row: Any) -> dict[str, Any]:
     """Fill up a row, and encode its picture."""
-    if not isinstance(row, Mapping) or any(name not in row for name in NEEDED):
+    is_row = isinstance(row, Mapping) and all(name in row for name in NEEDED)
+    if not is_row or not isinstance(row["index"], Integral):
         found = f"the columns {', '.join(map(str, row))}" if isinstance(row, Mapping) else short_repr(row)
-        raise ConfigError(f"expected rows with {', '.join(NEEDED)}, found {found[:300]}. Pass rows of newsclippings.")
+        raise ConfigError(
+            f"expected rows with {', '.join(NEEDED)}, found {found[:300]}. Pass whole rows of newsclippings."
+        )
     picture = row.get("image")
     if hasattr(picture, "save"):  # decoded by `datasets`
         picture = {"bytes": _encode(picture), "path": None}
-    return {**dict.fromkeys(COLUMNS), "similarity_score": float("nan"), **row, "image": picture}
+    known = {name: value for name, value in row.items() if value is not None and not _is_nan(value)}
+    return {**dict.fromkeys(COLUMNS), "similarity_score": float("nan"), **known, "image": picture}
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value  # null in a data frame
 
 
 def _encode(picture: Any) -> bytes:
@@ -141,10 +153,10 @@ def _format_row(row: Mapping[str, Any], pictures: Thumbnails) -> str:
     score = row["similarity_score"]
     facts = [row["image_source"], row["image_topic"], date_of(row.get("image_metadata"))]
     facts.append(f"score {score:.3f}" if score == score else None)
-    color = COLORS[row["falsified"]]
+    color, label = COLORS[row["falsified"]], LABELS[row["falsified"]]
     return (
-        f'<figure style="{_TWIN}"><div style="{_FRAME.format(color)}">{picture}</div>'
-        f'<figcaption><b style="color:{color}">{LABELS[row["falsified"]]}</b> '
+        f'<figure aria-label="{label}" style="{_TWIN}"><div style="{_FRAME.format(color)}">{picture}</div>'
+        f'<figcaption><b style="color:{color}">{label}</b> '
         f'<span style="{_FAINT}">{_join(facts)}</span><br><span dir="auto">{_text(text)}</span></figcaption></figure>'
     )
 

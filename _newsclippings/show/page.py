@@ -6,12 +6,13 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from _newsclippings.errors import BadFileError
-from _newsclippings.facts import LABELS, SOURCE_DATASETS
+from _newsclippings.facts import CONFIGS, LABELS, SOURCE_DATASETS
 from _newsclippings.pictures import decode_small
 from _newsclippings.show.dates import date_of
 from _newsclippings.storage import PREVIEW_PAGE, write_text
@@ -64,19 +65,23 @@ def write_page(
     """
     pictures = Thumbnails(full)
     shown = [pair for part in parts for pair in _make_pairs(part, pairs, pictures)]
+    others = [*dict.fromkeys(pair["config"] for pair in shown if pair["config"] not in CONFIGS)]
     data: dict[str, Any] = {"labels": LABELS, "models": [*map(one_line, models)], "pictures": pictures.urls}
     data |= {"full": pictures.full_urls, "pairs": shown}
-    page = _fill_template(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+    name = escape(one_line(", ".join(others))) or "NewsCLIPpings"
+    page = _fill_template(json.dumps(data, ensure_ascii=False, separators=(",", ":")), name)
     write_text(path, page, PREVIEW_PAGE)
     return len(shown)
 
 
-def _fill_template(data: str) -> str:
-    """Insert the data into the template, with every `<` escaped, so that they cannot end their script element.
+def _fill_template(data: str, name: str) -> str:
+    """Insert the data, and the name of what is shown, into the template.
 
-    The page's content security policy allows only the script of the template, by its digest, and no other files.
+    Every `<` of the data is escaped, so that they cannot end their script element. The page's content security policy
+    allows only the script of the template, by its digest, and no other files.
     """
     before, after = TEMPLATE.read_text(encoding="utf-8").split("{{pairs}}")
+    before = before.replace("{{name}}", name)
     (script,) = re.findall(r"<script>(.*?)</script>", after, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return before.replace("{{script}}", f"sha256-{digest}") + data.replace("<", "\\u003c") + after
@@ -92,7 +97,7 @@ def _make_pairs(part: Rows, pairs: int, pictures: "Thumbnails") -> Iterable[dict
             "number": number,
             "measure": None if measure is None else part.measures[measure],
             "rows": [
-                {name: one_line(row[name]) if isinstance(row[name], str) else row[name] for name in COLUMNS}
+                {name: one_line(row[name]) or None if isinstance(row[name], str) else row[name] for name in COLUMNS}
                 | {"date": date_of(row.get("metadata")), "image_date": date_of(row.get("image_metadata"))}
                 | {"score": row["similarity_score"], "picture": pictures.place(row["image_id"], row.get("image"))}
                 | ({"answers": part.answers.get(row["index"], [])} if part.answers else {})

@@ -211,7 +211,7 @@ def find_place(location: PlaceLike, access: Access = NO_ACCESS) -> Place:
     if isinstance(location, RemotePath):
         return replace(location, access=access or location.access)
     if not isinstance(location, str) or not is_url(location):
-        return Path(location)
+        return Path(os.path.expanduser(location))
     if location.startswith("file://"):
         return Path(location.removeprefix("file://"))
     remember_secrets_of(location)

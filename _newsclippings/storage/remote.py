@@ -239,7 +239,7 @@ def retry(action: Callable[[], T], url: str, what: str) -> T:
         do = f"the server asks to wait {asked:,.0f} seconds: run it again then, or allow more with {ENV_MAX_WAIT}"
     message = (
         f"{without_secrets(url)}: {what} could not be read (tried {attempt} times; the last time: {problem}). What "
-        f"was fetched so far is kept: {do}, or download the file and pass the local path."
+        f"was fetched so far is kept: {do}, or {_name_local_way(url)}."
     )
     raise RemoteReadError(message) from cause
 
@@ -305,15 +305,23 @@ def _fetch_error(location: str, cause: BaseException) -> DataNotFoundError | Mis
     case = DataNotFoundError if _is_final(cause) else RemoteReadError
     what = f"{without_secrets(location)} could not be fetched ({describe_error(cause)})."
     if location.startswith(HUB_FILES):
-        place = without_secrets(location).removeprefix(HUB_FILES).lstrip("/")
         return case(
-            f"{what} It was needed because there is no news_clippings/{place} below data_dir. Put a copy there (the "
-            "authors' download.sh makes that tree), or go online: unset HF_HUB_OFFLINE, or name a mirror in "
-            "HF_ENDPOINT."
+            f"{what} Go online: unset HF_HUB_OFFLINE, or name a mirror in HF_ENDPOINT. Or {_name_local_way(location)}."
         )
     wrong_option = isinstance(cause, TypeError)
     check = "the names of your storage options" if wrong_option else "the address, the network and your access"
-    return case(f"{what} Check {check}, or download the file and pass the local path.")
+    return case(f"{what} Check {check}, or {_name_local_way(location)}.")
+
+
+def _name_local_way(location: str) -> str:
+    """How to do without a URL, for errors."""
+    if not location.startswith(HUB_FILES):
+        return "download the file and pass the local path"
+    place = without_secrets(location).removeprefix(HUB_FILES).lstrip("/")
+    return (
+        f"put a copy at news_clippings/{place} below data_dir, where none was found: `newsclippings download` makes "
+        "that tree on a machine with a network"
+    )
 
 
 def _name_extra(location: str) -> str:

@@ -96,6 +96,7 @@ def benchmark(
     visual_news: Any = None,
     out: str | os.PathLike[str] = "benchmark",
     evidence: Evidence | str | os.PathLike[str] | None = None,
+    as_if_unlabelled: bool = False,
     train_flags: Sequence[str] = (),
 ) -> Benchmark:
     """Run a baseline: check the inputs, train, select on validation, test once, and compare with what was published.
@@ -119,6 +120,8 @@ def benchmark(
             split that returns row numbers, int64 (M,), and the vectors of their evidence, float32 (M, width):
             pictures, and texts. Zeros, or no row: no evidence. Both rows of a pair may share evidence, but each has
             its own entry.
+        as_if_unlabelled: leave exact matches out of the evidence of all rows, as `newsclippings.as_if_unlabelled`, and
+            not as CCN's lists, which depend on the label. For the folder of CCN; all of its pictures are read.
         train_flags: for clip-finetune: more flags of `newsclippings train`.
 
     Raises:
@@ -130,6 +133,10 @@ def benchmark(
         raise bad_value("name", name, BASELINES)
     baseline, given = BASELINES[name], dict(vectors or {})
     _check_options(baseline, seeds, config, data_dir, given, model, evidence, train_flags)
+    if as_if_unlabelled and (evidence is None or callable(evidence)):
+        raise ConfigError(
+            f"{option('as_if_unlabelled', True)} needs {option('evidence')} with CCN's folder. Pass both."
+        )
     configs = list(baseline.configs) if config is None else [config]
     place, folder = check_path("data_dir", data_dir), Path(out)
     locations = {side: str(check_path("vectors", location)) for side, location in given.items()}
@@ -147,7 +154,8 @@ def benchmark(
         inputs = _find_inputs(configs[:1], locations, place, sources)
     notes: list[str] = []
     if web is not None and model is not None:
-        evidence, notes = make_evidence(web, model, locations, _vectors_of(model, folder), place)
+        place_of = _vectors_of(model, folder)
+        evidence, notes = make_evidence(web, model, locations, place_of, place, sources, as_if_unlabelled)
     run = Run(
         baseline,
         configs,
@@ -158,6 +166,7 @@ def benchmark(
         _name_models(inputs[0], locations),
         folder,
         evidence if callable(evidence) else None,
+        as_if_unlabelled,
         list(train_flags),
         notes,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from _newsclippings.errors import DataNotFoundError, bad_file
+from _newsclippings.errors import DataNotFoundError, UnsafePathError, bad_file
 from _newsclippings.evaluate import Evaluation, System, compare, evaluate, summarise
 from _newsclippings.facts import DEFAULT_CONFIG
 from _newsclippings.storage import (
@@ -21,7 +21,7 @@ from _newsclippings.storage import (
     write_text,
 )
 from _newsclippings.suite.baseline import BY_VALIDATION
-from _newsclippings.text import one_line, printable
+from _newsclippings.text import format_page, one_line, printable
 
 FACTS: Final = "facts.json"
 FILES: Final = ("predictions.jsonl", "predictions.csv", "predictions.tsv", "predictions.parquet")
@@ -33,11 +33,7 @@ LEVEL: Final = 0.05  # of Holm's p, from which on two models are in one group
 PAGE: Final = Maker("leaderboard", (b'<meta name="generator" content="newsclippings leaderboard">',))
 _DO: Final = "It has name and url, threshold (a number or val:FILE), and pixels, evidence and web (true or false)."
 _STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1f2328}"
-    "h1{font-size:1.5rem;line-height:1.2}div{overflow-x:auto}"  # a narrow screen scrolls the table, and nothing else
-    "table{border-collapse:collapse;width:100%}th{vertical-align:bottom;line-height:1.2}td{vertical-align:top}"
-    "th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}"
-    "th:nth-child(2),td:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
+    "th:nth-child(2){text-align:left;min-width:12rem;overflow-wrap:anywhere}"
     "small{color:#59636e}code{font-size:.75rem}.interval{white-space:nowrap}"
 )
 
@@ -88,6 +84,7 @@ def write_leaderboard(
     Raises:
         DataNotFoundError: there are no predictions.
         BadFileError: predictions or facts are not what they have to be.
+        UnsafePathError: a link in the folder leads out of it.
         ConfigError: another program wrote the page, or it is an input.
     """
     entries = _find_entries(Path(folder))
@@ -141,17 +138,33 @@ def _find_entries(folder: Path) -> list[Entry]:
     entries = []
     for place, folders, files in os.walk(folder):
         folders.sort()
-        if names := [name for name in FILES if name in files]:
+        names = [name for name in FILES if name in files]
+        for name in [*folders, *names, *([FACTS] if FACTS in files else [])]:
+            _check_link(Path(place, name), folder)
+        if names:
             if len(names) > 1:
                 raise bad_file(place, "one file of predictions", ", ".join(names), "Remove the others.")
             where = os.path.relpath(place, folder)
-            entries.append(_read_facts(Path(place), names[0], where, FACTS in files))
+            entry = _read_facts(Path(place), names[0], where, FACTS in files)
+            if isinstance(entry.threshold, str):
+                _check_link(Path(entry.threshold.removeprefix(f"{BY_VALIDATION}:")), folder)
+            entries.append(entry)
     if not entries:
         message = (
             f"{printable(str(folder))} has no folder with {', '.join(FILES)}. Put each model's file into a folder."
         )
         raise DataNotFoundError(message)
     return entries
+
+
+def _check_link(place: Path, folder: Path) -> None:
+    """Raise `UnsafePathError` if a link leads out of the folder, which may be a stranger's."""
+    if not os.path.islink(place):
+        return
+    real, root = os.path.realpath(place), os.path.realpath(folder)
+    if not real.startswith(f"{root.rstrip(os.sep)}{os.sep}"):
+        message = f"{printable(str(place))} is a link that leads out of {printable(str(folder))}. Replace it by a copy."
+        raise UnsafePathError(message)
 
 
 def _read_facts(place: Path, file: str, where: str, known: bool) -> Entry:
@@ -197,8 +210,9 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
         signature = html.escape(printable(model.system.signature)).replace("|", "|<wbr>")
         name += f"<br><small><code>{signature}</code></small>"
         flags = [{True: "yes", False: "no", None: ""}[model.entry.flags[flag]] for flag in FLAGS]
-        cells = [str(group), name, *(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        cells = [*(_cell(model.group[measure]) for measure in MEASURES), str(model.seeds), *flags]
+        values = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><td>{group}</td><th scope="row">{name}</th>{values}</tr>')
     about = (
         "Numbers are per cent, with 95 % intervals over draws of pairs. Models of one group do not differ from its "
         f"first by McNemar's test (p from {LEVEL} on, adjusted by Holm's method). The last columns say what a model "
@@ -206,20 +220,15 @@ def _format(models: Sequence[_Model], groups: Sequence[int], config: str, split:
     )
     notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in found.notes)
     lines = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="generator" content="newsclippings leaderboard">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{title}</h1><p>{about}</p>",
-        f"<div><table><thead><tr>{''.join(f'<th>{name}</th>' for name in header)}</tr></thead><tbody>",
+        '<div role="region" aria-label="Measures" tabindex="0"><table><thead><tr>',  # the keyboard scrolls it
+        "".join(f'<th scope="col">{name}</th>' for name in header),
+        "</tr></thead><tbody>",
         *rows,
         "</tbody></table></div>",
-        f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "",
-        "</body></html>",
+        *([f"<h2>Notes</h2><ul>{notes}</ul>"] if notes else []),
     ]
-    return "\n".join(filter(None, lines)) + "\n"
+    return format_page(title, "newsclippings leaderboard", lines, _STYLE)
 
 
 def _cell(result: dict[str, float] | None) -> str:

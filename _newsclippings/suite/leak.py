@@ -4,6 +4,7 @@ CCN leaves exact matches of the query (the same caption, the same perceptual has
 and keeps them in that of falsified rows: the filter knows the label. Here both are treated alike.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ def as_if_unlabelled(row: Mapping[str, Any], folder: str | os.PathLike[str]) -> 
     if evidence is None:
         return {"evidence": None}
     query = _hash(row["image"])
-    hashes = _hash_files(evidence_folder(os.fspath(folder)), evidence["images"] or [])
+    hashes = _hash_files(evidence_folder(os.fspath(folder)), (*(evidence["images"] or ()),))
     return {"evidence": _filter(evidence, row["caption"], query, hashes)}
 
 
@@ -185,7 +186,7 @@ def _inspect(rows: Iterator[dict[str, Any]], root: str) -> Iterator[dict[str, An
                 hashes = [FLAT] * len(paths)
             else:
                 if known[0] != paths:
-                    known = paths, _hash_files(root, paths)
+                    known = paths, _hash_files(root, (*paths,))
                     about["unread"] = known[1].count(FLAT)
                 hashes = known[1]
             keep = [*(evidence["caption_keep"] or ()), *(evidence["image_keep"] or ())]
@@ -221,7 +222,8 @@ def _hash(image: Any) -> int:
     return FLAT if image is None else hash_picture(image)
 
 
-def _hash_files(root: str, paths: Sequence[str]) -> list[int]:
+@functools.lru_cache(maxsize=1)  # those of twins are the same
+def _hash_files(root: str, paths: tuple[str, ...]) -> list[int]:
     """Hash pictures below a folder; `FLAT` for those that are not there or do not decode."""
     names = [check_path("evidence", path) for path in paths]
     pictures = FolderPictures(root, array_of(names, pa.string()))

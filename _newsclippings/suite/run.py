@@ -42,6 +42,7 @@ class Run:
         models: `image` and `text` -> the model of the vectors; empty if the files do not say it.
         out: the folder to write.
         evidence: see `benchmark`.
+        unlabelled: whether exact matches were left out of the evidence of all rows.
         flags: flags of `newsclippings train`.
         notes: what is suspicious or left out, a line each.
     """
@@ -55,6 +56,7 @@ class Run:
     models: Mapping[str, str]
     out: Path
     evidence: Evidence | None = None
+    unlabelled: bool = False
     flags: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
 

@@ -9,8 +9,13 @@ from typing import Any
 
 from _newsclippings.errors import MissingDependencyError
 from _newsclippings.train.auto import make_known_to_transformers
+from _newsclippings.train.options import Options, UsageError, describe_defaults, describe_options
 
 __all__ = [
+    "Options",
+    "UsageError",
+    "describe_defaults",
+    "describe_options",
     "make_known_to_transformers",
     "predict",
     "run",
@@ -63,7 +68,6 @@ def train(arguments: list[str]) -> dict[str, Any]:
     Raises:
         MissingDependencyError: the extra `train` is not installed.
         NewsCLIPpingsError, ValueError, OSError: something is missing, damaged or contradictory.
-        SystemExit: a flag is unknown, or `--help` was given.
     """
     _require(_EXTRA, "Training")
     from _newsclippings.train.command import main
@@ -71,22 +75,25 @@ def train(arguments: list[str]) -> dict[str, Any]:
     return main(arguments)
 
 
-def run(arguments: list[str]) -> int:
-    """Train and evaluate as a program, and print errors in one line.
+def run(arguments: list[str], show: bool = True) -> tuple[dict[str, Any], OSError | None]:
+    """Train and evaluate as a program, and print the reports.
 
     Args:
         arguments: flags of `newsclippings train`.
+        show: False: print nothing to standard output.
 
     Returns:
-        The exit code: 0 for success, 1 for a failure, 2 for wrong usage.
+        What `train` returns, with the `folder` and the `files` of the reports; and the first failure to print, which
+        does not end a run.
 
     Raises:
         MissingDependencyError: the extra `train` is not installed.
+        NewsCLIPpingsError, ValueError, OSError: something is missing, damaged or contradictory.
     """
     _require(_EXTRA, "Training")
     from _newsclippings.train.command import run_command
 
-    return run_command(arguments)
+    return run_command(arguments, show)
 
 
 def _require(names: tuple[str, ...], what: str) -> None:

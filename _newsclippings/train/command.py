@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import io
 import json
 import logging
 import os
@@ -14,28 +15,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import torch
+import transformers
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Subset
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
-from _newsclippings.errors import ConfigError, MissingDataError, NewsCLIPpingsError
+from _newsclippings.errors import ConfigError
 from _newsclippings.evaluate import Evaluation, compare
-from _newsclippings.facts import OUTLETS
+from _newsclippings.facts import NAME, OUTLETS
 from _newsclippings.hub import push_model, require_token
 from _newsclippings.storage import (
     LossyStream,
-    describe_os_error,
-    describe_print_error,
     discard_unprinted,
     free_bytes,
     is_url,
+    shows_progress,
     write_text,
 )
-from _newsclippings.text import as_message
 from _newsclippings.train import model as models
 from _newsclippings.train import published, untrusted
 from _newsclippings.train.card import MARK, README, check_card, list_pushed, name_card, write_card
@@ -60,6 +61,7 @@ from _newsclippings.train.evaluate import (
     validate,
     write_report,
 )
+from _newsclippings.train.flags import given_flags, parse, read_flags
 from _newsclippings.train.lora import merge_adapters, require_peft
 from _newsclippings.train.options import (
     CONTROLS,
@@ -67,9 +69,6 @@ from _newsclippings.train.options import (
     SHARDED_LORA,
     Options,
     UsageError,
-    given_flags,
-    parse,
-    read_flags,
 )
 from _newsclippings.train.places import (
     POSITIVE,
@@ -80,6 +79,8 @@ from _newsclippings.train.places import (
     check_seeds,
     list_inputs,
     list_reports,
+    list_written,
+    lock_run,
 )
 from _newsclippings.train.recipes import find_changes
 from _newsclippings.train.record import (
@@ -95,7 +96,7 @@ from _newsclippings.train.record import (
 )
 from _newsclippings.train.stream import StreamLoader, StreamRows, StreamUnion, divide_evenly
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(NAME)
 
 
 class Push(NamedTuple):
@@ -489,7 +490,10 @@ def train(
     trainer.add_callback(BestCallback(options.patience, checkpoint))
     if rank == 0:
         models.save_notes(folder, model, tokenizer, readers)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if is_quiet():
+        trainer.remove_callback(PrinterCallback)
+    with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its log
+        trainer.train(resume_from_checkpoint=checkpoint)
     if options.lora is not None:
         merge_adapters(model.backbone)
     trainer.save_model()
@@ -529,6 +533,11 @@ def main(arguments: list[str]) -> dict[str, Any]:
         The measures on the split (rank 0 only), in the form of `newsclippings evaluate --format json`; with --seeds
         those of all runs, and their mean; with several configs, config -> measures.
     """
+    return _of_one(_run(arguments)[0])
+
+
+def _run(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Train and evaluate; return config -> measures, and config -> the folder of its report."""
     arguments = read_flags(arguments)
     options, training = parse(arguments)
     if options.seeds > 1:
@@ -537,11 +546,32 @@ def main(arguments: list[str]) -> dict[str, Any]:
         found = {c: one.as_dict() for c, one in evaluate_run(arguments, options, training).items()}
     else:
         found = {c: one.as_dict() for c, one in train_and_test(options, training).items()}
+    return found, list_reports(find_folder(arguments, options, training), [*found])
+
+
+def find_folder(arguments: list[str], options: Options, training: TrainingArguments) -> Path:
+    """Return the folder for the report: of --eval_only without --output_dir, that of the run."""
+    if options.eval_only and "output_dir" not in given_flags(arguments):
+        return Path(options.eval_only)
+    return Path(training.output_dir)
+
+
+def _of_one(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of the only config, or of all of them."""
     return found if len(found) != 1 else next(iter(found.values()))
 
 
 def train_and_test(options: Options, training: TrainingArguments) -> Evaluations:
     """Train a classifier and test it; with a control, train the same without the control before."""
+    if training.process_index:  # the first process has the lock
+        return _train_and_test(options, training)
+    folder = Path(training.output_dir)
+    check_run(folder, list_inputs(options), training, options.configs())
+    with lock_run(folder):
+        return _train_and_test(options, training)
+
+
+def _train_and_test(options: Options, training: TrainingArguments) -> Evaluations:
     folder = Path(training.output_dir)
     push = take_push(training)
     if options.lora is not None:
@@ -550,7 +580,6 @@ def train_and_test(options: Options, training: TrainingArguments) -> Evaluations
     resume = training.resume_from_checkpoint
     counts: dict[str, dict[str, Counts]] = {}
     if not training.process_index:
-        check_run(folder, list_inputs(options), training, options.configs())
         # check the other rows before the training; a stream must be read for that
         validated = [] if training.eval_strategy == IntervalStrategy.NO else ["validation"]
         for split in [*validated, "test"]:
@@ -622,7 +651,7 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
         raise UsageError(f"--eval_only with --{changed[0]} needs --output_dir, to keep the results of the run.")
     if options.weights and "output_dir" not in given:
         raise UsageError("--weights needs --output_dir, a folder for the report.")
-    folder = Path(training.output_dir if "output_dir" in given else name)
+    folder = find_folder(arguments, options, training)
     facts: dict[str, Any] = {}
     if options.weights:
         model, _ = published.load_classifier(options.weights, options.model)
@@ -675,9 +704,10 @@ def evaluate_run(arguments: list[str], options: Options, training: TrainingArgum
             logger.warning("%s", error)
     facts = {"recipe": None, "seed": None, "versions": describe_versions(), **facts}
     facts |= {"configs": model.options.configs(), "tested_with": describe_versions()}
-    found = test(options, training, model, collator, folder, facts, positive)
-    if whole:
-        finish_run(options, model, folder, found, facts, push)
+    with lock_run(folder):
+        found = test(options, training, model, collator, folder, facts, positive)
+        if whole:
+            finish_run(options, model, folder, found, facts, push)
     return found
 
 
@@ -745,6 +775,11 @@ def train_seeds(arguments: list[str], options: Options, training: TrainingArgume
     """
     folder = Path(training.output_dir)
     check_seeds(folder, list_inputs(options), options.configs())
+    with lock_run(folder):
+        return _train_seeds(arguments, options, training, folder)
+
+
+def _train_seeds(arguments: list[str], options: Options, training: TrainingArguments, folder: Path) -> dict[str, Any]:
     seeds = [training.seed + k for k in range(options.seeds)]
     runs: list[Evaluations] = []
     for seed in seeds:
@@ -767,36 +802,32 @@ def train_seeds(arguments: list[str], options: Options, training: TrainingArgume
     return found
 
 
-def run_command(arguments: list[str]) -> int:
-    """Run `main` as a program: print errors in one line, and return 1, or 2 for a mistake in the command line."""
+def run_command(arguments: list[str], show: bool) -> tuple[dict[str, Any], OSError | None]:
+    """Run `main` as a program; see `_newsclippings.train.run`."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = out, _ = LossyStream(sys.stdout), LossyStream(sys.stderr)
-    code = 0
     try:
-        main(arguments)
-    except SystemExit as error:  # raised by the parser
-        code = error.code if isinstance(error.code, int) else 1
-    except (NewsCLIPpingsError, ValueError, OSError, MemoryError) as error:
-        print(f"Error: {format_error(error)}", file=sys.stderr)
-        code = 2 if isinstance(error, UsageError) else 1
+        hide_others()
+        with contextlib.nullcontext() if show else contextlib.redirect_stdout(io.StringIO()):
+            found, places = _run(arguments)
     finally:
         out.flush()
         sys.stdout, sys.stderr = streams
         discard_unprinted()
-    if out.failure and not code:
-        code = 1
-        if not isinstance(out.failure, BrokenPipeError):  # if it is one, the reader closed the pipe
-            with contextlib.suppress(OSError):
-                print(f"Error: {describe_print_error(out.failure)}", file=sys.stderr, flush=True)
-    discard_unprinted()
-    return code
+    for config, place in places.items():
+        found[config] |= {"folder": str(place), "files": list_written(place)}
+    return _of_one(found), out.failure
 
 
-def format_error(error: Exception) -> str:
-    """Format an error for people: what is wrong, and what to do."""
-    if isinstance(error, OSError | MemoryError) and not isinstance(error, NewsCLIPpingsError):
-        return as_message(describe_os_error(error))
-    lines = str(error).splitlines()
-    from_worker = lines and lines[0].startswith("Caught ")  # by a DataLoader, which adds the traceback of its worker
-    message = lines[-1].removeprefix("ValueError: ") if from_worker else str(error)
-    return as_message(message) + "\n  Here that is --missing drop_pair." * isinstance(error, MissingDataError)
+def hide_others() -> None:
+    """Hide the progress bars of libraries where this package shows none, and their logs after `-q`."""
+    if not shows_progress():
+        datasets.disable_progress_bars()
+        transformers.logging.disable_progress_bar()
+    if is_quiet():
+        transformers.logging.set_verbosity_error()
+
+
+def is_quiet() -> bool:
+    """Whether nothing is logged, as after `-q`."""
+    return not logger.isEnabledFor(logging.WARNING)

@@ -19,7 +19,7 @@ from _newsclippings.storage import open_stream
 from _newsclippings.text import did_you_mean, short_repr
 from _newsclippings.train.options import INPUT_FLAGS, OUTLET_RULES, Options
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(NAME)
 make_name_known()  # to `load_dataset_builder`, which is called with it below
 
 Row = dict[str, Any]

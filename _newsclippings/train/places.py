@@ -1,7 +1,8 @@
 """Check the output folder of a run: it must be apart from the inputs, and have no files of other programs."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from _newsclippings.builder import NewsCLIPpingsConfig
 from _newsclippings.errors import ConfigError
 from _newsclippings.evaluate import list_plots
 from _newsclippings.facts import CONFIGS
+from _newsclippings.folder import lock_folder
 from _newsclippings.storage import (
     SOFTWARE,
     LocalFile,
@@ -74,6 +76,25 @@ def list_inputs(options: Options) -> list[str]:
 def list_reports(folder: Path, configs: list[str]) -> dict[str, Path]:
     """Return the folder for the report of each config: the folder itself, or if there are several, one in it."""
     return {config: folder / config if len(configs) > 1 else folder for config in configs}
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another process of this machine writes to. Remove it if nothing was written to a new one."""
+    new = not folder.exists()
+    with lock_folder(folder, wait=False):
+        try:
+            yield
+        finally:
+            if new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+
+def list_written(place: Path) -> list[str]:
+    """List the files of a report that are in its folder."""
+    files = [*(place / name for name in (*REPORT, *SEEDS)), *list_plots(place)]
+    return [str(file) for file in files if file.is_file()]
 
 
 def check_report(folder: Path, inputs: Iterable[str], configs: list[str]) -> None:

@@ -23,13 +23,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoTokenizer, TrainerState
 
-from _newsclippings.facts import CONFIGS, EMBEDDINGS, OUTLETS
+from _newsclippings.facts import CONFIGS, EMBEDDINGS, NAME, OUTLETS
 from _newsclippings.generated import is_name
 from _newsclippings.text import printable
 from _newsclippings.train.options import ALL, HUB_NAME, LOCATION_FLAGS, Options
 from _newsclippings.train.recipes import OFFICIAL
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(NAME)
 
 NOTES: Final = "classifier.json"
 CONFIG: Final = "config.json"

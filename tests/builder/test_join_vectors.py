@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.own_vectors import Rows, make_vectors, write_folder, write_npy, write_parquet
 from support.reading import load, raw
+from support.sampling import WAYS, crossed
 from support.world import SPLITS, World
 
 from newsclippings import BadFileError, ConfigError, join_vectors
@@ -24,8 +25,7 @@ def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     return {"net": write_folder(make_vectors(world), folder), "text": (captions, "captions")}
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("dtype", "streaming"), crossed(["float32", "float16"], WAYS))
 def test_the_rows_equal_those_of_a_build(world: World, place: dict[str, Any], streaming: bool, dtype: str) -> None:
     """All splits, with pictures: the same columns, types and values as if they had been built with the vectors."""
     images = "none" if streaming else "bytes"

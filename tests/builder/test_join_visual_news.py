@@ -14,6 +14,7 @@ import pytest
 from support.folders import build
 from support.reading import expected_splits, raw, raw_splits
 from support.remote import Published
+from support.sampling import WAYS, crossed
 from support.world import World
 
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, MissingDataError, UnsafePathError, join_images
@@ -37,8 +38,7 @@ def load(thin_folder: Path) -> Callable[..., Any]:
     return load_thin
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("place", ["folder", "tar", "data_dir"])
+@pytest.mark.parametrize(("place", "streaming"), crossed(["folder", "tar", "data_dir"], WAYS))
 def test_all_splits_get_their_pictures(world: World, load: Callable[..., Any], place: str, streaming: bool) -> None:
     """All splits together, loaded or streamed, from a folder, a tar or below data_dir, equal those of a build."""
     thin = load(None, streaming=streaming)
@@ -101,8 +101,10 @@ def test_in_processes_and_workers(world: World, load: Callable[..., Any]) -> Non
     assert raw(join_images(load(), visual_news=str(world.tar), num_proc=2)) == world.rows(CONFIG)
     stream = join_images(load().to_iterable_dataset(num_shards=4), visual_news=str(world.tar))
     stream = stream.cast_column("image", datasets.Image(decode=False))
-    for context in ("fork", "spawn"):
-        loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=context)
+    for context, workers in (("fork", 2), ("spawn", 1)):  # a spawned one imports torch
+        loader = torch.utils.data.DataLoader(
+            stream, batch_size=None, num_workers=workers, multiprocessing_context=context
+        )
         pictures = {row["index"]: row["image"] for row in loader}
         assert pictures == {row["index"]: row["image"] for row in world.rows(CONFIG)}
 
@@ -134,8 +136,10 @@ def test_pictures_that_were_put_there_later(new_world: Callable[..., World], loa
     assert raw(before) != raw(join_images(load(), data_dir=str(world.root))) == world.rows(CONFIG)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "bbc/../../x", "https://host/x.jpg", "a\\b"])
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
+@pytest.mark.parametrize(
+    ("path", "streaming"),
+    crossed(["/etc/passwd", "../../etc/passwd", "bbc/../../x", "https://host/x.jpg", "a\\b"], WAYS),
+)
 def test_hostile_paths_are_refused(world: World, path: str, streaming: bool) -> None:
     """A path from a stranger's folder never leaves VisualNews."""
     rows: Any = datasets.Dataset.from_dict({"image_path": [path]})

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
 from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_length, raw_splits, start
+from support.sampling import WAYS, crossed
 from support.world import CONFIGS, SPLITS, World
 
 from newsclippings import DataNotFoundError, NewsCLIPpings
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "streaming"), crossed(CONFIGS, WAYS))
 def test_each_config_gives_all_rows_of_all_splits(world: World, config: str, streaming: bool) -> None:
     """Every config, map-style or streamed, gives every row of every split in the official order."""
     data = load(world, config, streaming=streaming)

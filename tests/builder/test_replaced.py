@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.command import run
 from support.reading import raw
+from support.sampling import crossed
 from support.world import World
 from sweeps.overwriting import digests
 
@@ -50,8 +51,10 @@ FOREIGN: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["reuse_dataset_if_exists", "reuse_cache_if_exists", "force_redownload"])
-@pytest.mark.parametrize("foreign", sorted(FOREIGN))
+@pytest.mark.parametrize(
+    ("foreign", "mode"),
+    crossed(sorted(FOREIGN), ["reuse_dataset_if_exists", "reuse_cache_if_exists", "force_redownload"]),
+)
 def test_a_folder_with_other_files_is_refused(world: World, tmp_path: Path, foreign: str, mode: str) -> None:
     """An output_dir with other files is refused; `datasets` alone would remove it."""
     out = tmp_path / "place" / "out"
@@ -89,8 +92,10 @@ def test_an_earlier_build_is_replaced(world: World, tmp_path: Path, form: str) -
     assert json.loads((out / "dataset_info.json").read_text())["splits"]["test"]["num_examples"] == 12
 
 
-@pytest.mark.parametrize("place", ["news_clippings", "visual_news/origin", "visual_news/origin/new", "."])
-@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize(
+    ("scheme", "place"),
+    crossed(["", "file://"], ["news_clippings", "visual_news/origin", "visual_news/origin/new", "."]),
+)
 def test_a_folder_of_inputs_is_refused(
     new_world: Callable[..., World], tmp_path: Path, place: str, scheme: str
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from datasets import DownloadManager
 from datasets.distributed import split_dataset_by_node
 from support.reading import load, raw
+from support.sampling import crossed
 from support.world import CONFIGS, SPLITS, Row, World
 
 from _newsclippings.rows import split_parts
@@ -24,8 +25,7 @@ def stream(world: World) -> Any:
     return load(world, streaming=True, split="train")
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "split"), crossed(CONFIGS, list(SPLITS)))
 def test_number_of_shards(world: World, config: str, split: str) -> None:
     """Every split with at least eight rows has a multiple of eight shards."""
     shards = load(world, config, streaming=True, split=split).num_shards
@@ -57,8 +57,7 @@ def test_a_split_smaller_than_its_shards(new_world: Callable[..., World], pairs:
     assert list(itertools.chain(*rows)) == world.rows()
 
 
-@pytest.mark.parametrize("contiguous", [True, False])
-@pytest.mark.parametrize("count", [2, 3, 4, 8])
+@pytest.mark.parametrize(("count", "contiguous"), crossed([2, 3, 4, 8], [True, False]))
 def test_shards_are_disjoint_and_complete(world: World, stream: Any, count: int, contiguous: bool) -> None:
     """The shards of a stream, as DataLoader workers get them, hold every row exactly once."""
     parts = [raw(stream.shard(num_shards=count, index=n, contiguous=contiguous)) for n in range(count)]
@@ -72,8 +71,7 @@ def test_shards_of_a_map_style_dataset(world: World, count: int) -> None:
     assert _in_order([raw(data.shard(count, n)) for n in range(count)]) == world.rows()
 
 
-@pytest.mark.parametrize("map_style", [True, False], ids=["map", "stream"])
-@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+@pytest.mark.parametrize(("world_size", "map_style"), crossed([2, 3, 4, 8], {"map": True, "stream": False}))
 def test_ranks_are_disjoint_and_complete(world: World, world_size: int, map_style: bool) -> None:
     """Distributed ranks give every row exactly once, whether shards divide evenly or not."""
     data = load(world, split="train", streaming=not map_style)
@@ -81,8 +79,7 @@ def test_ranks_are_disjoint_and_complete(world: World, world_size: int, map_styl
     assert _in_order(parts) == world.rows()
 
 
-@pytest.mark.parametrize("contiguous", [True, False])
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize(("count", "contiguous"), crossed([2, 4, 8], [True, False]))
 def test_every_worker_has_something_to_do(stream: Any, count: int, contiguous: bool) -> None:
     """With up to eight workers or ranks and 24 rows, each gets rows."""
     parts = [raw_indices(stream.shard(count, n, contiguous=contiguous)) for n in range(count)]

@@ -13,6 +13,7 @@ import datasets
 import pytest
 from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
+from support.sampling import crossed
 from support.world import Row, World
 
 import newsclippings
@@ -49,8 +50,10 @@ def move(world: World) -> World:
     return World(place, world.records, world.pictures, world.matches, world.pools)
 
 
-@pytest.mark.parametrize("change", [give_rights, link, copy_with_times, move])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "change"),
+    crossed(list(LAYOUTS), {change.__name__: change for change in (give_rights, link, copy_with_times, move)}),
+)
 def test_touched_inputs_are_not_built_again(
     new_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, layout: str, change: Callable[[World], World]
 ) -> None:
@@ -144,8 +147,7 @@ def write_pair(world: World, folder: Path) -> list[Path]:
     return [folder / "a.tar", folder / "b.tar"]
 
 
-@pytest.mark.parametrize("how", ["load", "build"])
-@pytest.mark.parametrize("first", ["whole", "damaged"])
+@pytest.mark.parametrize(("first", "how"), crossed(["whole", "damaged"], ["load", "build"]))
 def test_a_repaired_second_tar_is_built_again(
     new_world: Callable[..., World], tmp_path: Path, coarse: None, how: str, first: str
 ) -> None:

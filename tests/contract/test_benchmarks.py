@@ -8,6 +8,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -94,12 +95,13 @@ def modest(tmp_path: Path) -> Path:
 
 def test_a_failing_contender_is_reported_and_the_others_run(modest: Path, tmp_path: Path) -> None:
     """The report has the error of a contender that fails and the package of one that is not installed."""
-    floor, large = Contender("imports", "floors.import_datasets"), Contender("large", "floors.copy", until=0.1)
+    tarfile.open(modest / "sparse.tar", "w").close()
+    floor, large = Contender("lists", "floors.tar_list"), Contender("large", "floors.copy", until=0.1)
     absent, broken = Contender("absent", "floors.copy", "no_such_thing"), Contender("broken", "floors.copy")
     seen: list[str] = []
     work = Work("nothing", (), (floor, absent, broken, large))
     results = measure(work, {1: modest}, tmp_path / "run", seen.append, scale=0.5, runs=2, timeout=60)
-    assert seen == ["imports", "absent", "broken", "large"] * 3
+    assert seen == ["lists", "absent", "broken", "large"] * 3
     assert [len(result.runs) for result in results] == [2, 0, 0, 0]
     assert results[1].problem == "not installed: no_such_thing"
     assert results[2].problem.startswith("failed: FileNotFoundError: ")

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import datasets
 import pytest
 import yaml
 from datasets.info import DatasetInfosDict
+from support.forking import run_module
 from support.pages import blocks, is_run
 from support.reading import TESTS, environment
 
@@ -45,11 +46,14 @@ RUN = [page for page in PAGES if page.stem != "baselines" and any(map(is_run, bl
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_snippets_of_each_page_run(page: Path, tmp_path: Path) -> None:
     """The snippets of a page run one after the other, in a folder with the sample at demo/data."""
-    cwd = tmp_path / "cwd"
-    write_sample(cwd / "demo" / "data")
-    command = [sys.executable, "-W", "error::FutureWarning:newsclippings", "-m", "support.pages", str(page)]
-    done = subprocess.run(command, cwd=cwd, env=environment(tmp_path / "hf"), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    write_sample(tmp_path / "demo" / "data")
+
+    def before() -> None:
+        os.environ.update(environment(tmp_path / "hf"))
+        warnings.filterwarnings("error", category=FutureWarning, module=r"newsclippings\Z")
+
+    done = run_module("support.pages", [str(page)], tmp_path, before=before)
+    assert done.code == 0, done.err
 
 
 def test_every_command_is_shown() -> None:
@@ -138,13 +142,10 @@ def test_public_names_have_docstrings() -> None:
         assert all(getattr(thing, method).__doc__ for method in own), name
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_the_demo_runs(tmp_path: Path) -> None:
     """The demo prints splits, columns, rows, the join report and the path of its picture."""
-    env = environment(tmp_path / "hf")
-    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "demo"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
+    done = run_module("examples.demo", ["demo"], tmp_path, before=lambda: sys.path.insert(0, str(ROOT)))
+    assert done.code == 0, done.err
     for part in (
         "DatasetDict",
         "num_rows: 24",
@@ -153,5 +154,5 @@ def test_the_demo_runs(tmp_path: Path) -> None:
         "'dropped_pairs': 0",
         "demo/pairs.png",
     ):
-        assert part in done.stdout
-    assert Path("demo/pairs.png").is_file()
+        assert part in done.out
+    assert (tmp_path / "demo/pairs.png").is_file()

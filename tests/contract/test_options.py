@@ -69,6 +69,8 @@ NAMES: dict[str, tuple[Any, str]] = {
     "case": ("Merged_Balanced", r"'Merged_Balanced' is not known\. Allowed: .* Did you mean 'merged_balanced'\?"),
     "plural": ("scene_resnet_places", r"Did you mean 'scene_resnet_place'\?"),
     "path": ("../../../etc", "is not known. Allowed: 'merged_balanced'"),
+    "split": ("test", "That is a split: pass split='test'"),
+    "folder": (".", "That is a folder: pass data_dir='.'"),
     "list": (["merged_balanced"], "config_name is a list; expected the name"),
     "config": (NewsCLIPpingsConfig(), "config_name is a NewsCLIPpingsConfig; expected the name"),
 }

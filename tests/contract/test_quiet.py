@@ -81,6 +81,7 @@ def test_local_work_writes_only_to_the_cache_and_stays_offline(
         "HF_HUB_OFFLINE": offline,
         "PYTHONPATH": str(PACKAGE),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "USE_TORCH": "0",  # which `datasets` imports for each stream
     }
     command = [sys.executable, "-c", WORK, str(world.root), str(world.tar), str(folders["out"])]
     done = subprocess.run(command, cwd=folders["cwd_of_child"], env=env, capture_output=True, text=True)

@@ -85,6 +85,9 @@ WRONG: dict[str, tuple[tuple[str, ...], str, str]] = {
     "no truth": (("4,a,b,yes",), "id,caption,image_path,has_person", r"id 4: expected true or false .*'yes'"),
     "columns": (("1,a,b,c,d",), "id,caption,image_path", "expected a table"),
     "double": (("1,a,b,c",), "id,caption,image_path,caption", "caption several times"),
+    "semicolons": (("1;a;b",), "id;caption;image_path", r"without id\. Separate its columns by commas"),
+    "tabs": (("1\ta\tb",), "id\tcaption\timage_path", r"without id\. Separate its columns by commas"),
+    "two outlets": (("1,a,b,c,d",), "id,caption,image_path,outlet,source", "one of the columns outlet and source"),
 }
 
 
@@ -94,6 +97,43 @@ def test_what_is_wrong_is_named(case: str, tmp_path: Path) -> None:
     rows, head, message = WRONG[case]
     with pytest.raises(BadFileError, match=message):
         read_own_table(write(tmp_path, *rows, head=head), None)
+
+
+TYPES: dict[str, tuple[str, Any]] = {
+    "id as floats": ("id", pa.array([1.0, 2.0])),
+    "caption as bytes": ("caption", pa.array([b"a", b"b"])),
+    "seconds as floats": ("time", pa.array([1577934245.5, None])),
+    "persons as floats": ("has_person", pa.array([1.0, None])),
+    "outlets as lists": ("outlet", pa.array([["bbc"], ["bbc"]])),
+}
+
+
+@pytest.mark.parametrize("case", TYPES)
+def test_no_column_is_ignored_for_its_type(case: str, tmp_path: Path) -> None:
+    """A column with one of the names that are read has a type that is read, or is an error that names both."""
+    name, column = TYPES[case]
+    table = pa.table({"id": [1, 2], "caption": ["a", "b"], "image_path": ["a.jpg", "b.jpg"]} | {name: column})
+    pq.write_table(table, tmp_path / "c.parquet")
+    with pytest.raises(BadFileError, match=rf"in the column {name}, found .*{str(column.type)[:4]}.*\. Convert it"):
+        read_own_table(str(tmp_path / "c.parquet"), None)
+
+
+def test_times_of_pandas(tmp_path: Path) -> None:
+    """Nanoseconds are read, and times that are too far for microseconds are an error."""
+    columns = {"id": [1], "caption": ["a"], "image_path": ["a.jpg"]}
+    for kind, number in (("ns", 1577934245123456789), ("ms", 1 << 60)):
+        pq.write_table(
+            pa.table({**columns, "time": pa.array([number], pa.timestamp(kind))}), tmp_path / f"{kind}.parquet"
+        )
+    assert read_own_table(str(tmp_path / "ns.parquet"), None)["time"].to_pylist() == [1577934245.123456]
+    with pytest.raises(BadFileError, match="expected times in the column time"):
+        read_own_table(str(tmp_path / "ms.parquet"), None)
+
+
+def test_source_is_the_outlet(tmp_path: Path) -> None:
+    """The outlet may have the name that it has in the rows."""
+    table = read_own_table(write(tmp_path, "1,a,1.jpg,bbc", head="id,caption,image_path,source"), None)
+    assert table["source"].to_pylist() == ["bbc"]
 
 
 def test_other_files(tmp_path: Path) -> None:
@@ -108,7 +148,7 @@ def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(BadFileError):
         read_own_table(str(tmp_path / "x.parquet"), None)
     for path in ("/etc/passwd", "../x.jpg", "http://x/1.jpg"):
-        with pytest.raises(UnsafePathError, match=r"record 1: image_path"):
+        with pytest.raises(UnsafePathError, match=r"record 1: image_path .* relative to the folder of the table"):
             read_own_table(write(tmp_path, f"1,a,{path}", head="id,caption,image_path"), None)
     with pytest.raises(DataNotFoundError, match="is not a file"):
         embed(tmp_path / "v", "st:x", "captions", ids="all", visual_news=tmp_path / "absent.csv")

@@ -238,7 +238,10 @@ NOTES: dict[str, tuple[Callable[[dict[str, Any], float], float], str]] = {
     "flipped": (lambda row, score: 1 - score, r"The scores seem flipped \(AUC 0\.\d+\)"),
     "constant": (lambda row, score: 0.25, r"All scores are constant \(0\.25\)"),
     "parity": (lambda row, score: row["index"] % 2 + score / 9, "follow the parity of the row's index exactly"),
-    "logits": (lambda row, score: 9 * score - 4, r"not all in \[0, 1\]: brier and ece are left out\. .* --threshold"),
+    "logits": (
+        lambda row, score: 9 * score - 4,
+        r"not all in \[0, 1\]: .* left out\. .* \(0 for logits\)\? .* --threshold",
+    ),
     "similarity": (
         lambda row, score: -(row["similarity_score"] ** 3),
         r"follow similarity_score \(rank correlation -1\.000",
@@ -453,7 +456,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "nested": (b'{"index": 0, "score": ' + b"[" * 200_000, r"a\.x: line 1: expected a JSON object"),
     "a key twice": (b'{"index": 0, "index": 1}', "the key 'index' more than once"),
     "other columns": (b'{"row": 0, "scores": 1}', r"found row, scores\. Did you mean 'score'\?"),
-    "no answers": (b'{"index": 0}', "expected the columns that are needed, found index"),
+    "no answers": (b'{"index": 0}', r"expected a column score \(or label_predicted\), found index"),
+    "no number": (b'{"score": 0}', r"expected a column index \(or id and image_id\), found score"),
     "a text": (b'{"index": 0, "score": "much"}', r"line 1: expected a number as score, found 'much'"),
     "a flag": (b'{"index": 0, "score": true}', r"line 1: expected a number as score, found True"),
     "a deep score": (b'{"index": 0, "score": {"a": 1}}', r"expected a number as score"),
@@ -477,7 +481,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         b"index;score\n0;0,5\n",
         r"expected values separated by commas or tabs, found semicolons\. Write it",
     ),
-    "a column without a name": (b",score\n0,1\n", r"needed, found '', score\. Give each row"),
+    "a column without a name": (b",score\n0,1\n", r"\), found '', score\. Give each row"),
     "a close name": (b"index,scores\n0,1\n", r"found index, scores\. Did you mean 'score'\? Give each row"),
     "NUL": (b"index,score\n\0,1\n", "a.x"),
     "not Parquet": (b"PAR1 or so", "it is not a Parquet file"),
@@ -562,6 +566,26 @@ def test_wrong_arguments(data: World) -> None:
         newsclippings.evaluate(
             [{"index": k, "label_predicted": 1} for k in range(80)], data_dir=data.root, threshold=0.5
         )
+
+
+def test_tables_in_memory(data: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data frame, a table of Arrow and a dict of columns or arrays are measured like their rows, and `~/` files."""
+    rows = predict(data)
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("index", "score")}
+    table = pa.table(columns)
+    wanted = newsclippings.evaluate(rows, data_dir=data.root).values
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.csv", rows)
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    sources: list[Any] = [columns, arrays, table, table.to_pandas(), "~/a.csv"]
+    for source in sources:
+        assert newsclippings.evaluate(source, data_dir=data.root).values == wanted
+    with pytest.raises(newsclippings.BadFileError, match="row 0: expected an integer as index, found"):
+        newsclippings.evaluate(columns | {"score": columns["score"][1:]}, data_dir=data.root)
+    with pytest.raises(newsclippings.BadFileError, match="Pass a path, rows, a data frame or a dict of columns"):
+        newsclippings.evaluate(columns["score"], data_dir=data.root)
+    with pytest.raises(newsclippings.BadFileError, match="To measure only the pairs that you have, pass the folder of"):
+        newsclippings.evaluate(rows[:40], data_dir=data.root)
 
 
 def test_decimals_are_numbers(data: World, tmp_path: Path) -> None:

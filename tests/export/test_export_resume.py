@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.children import in_child, kill, wait
 from support.constants import change_constant
+from support.sampling import crossed
 from support.world import World
 
 from _newsclippings.export import export
@@ -51,8 +52,7 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, name: str, after: int, before: bool
     monkeypatch.setattr(os, name, dying)
 
 
-@pytest.mark.parametrize("form", EXPORT_FORMS)
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(("form", "before"), crossed(EXPORT_FORMS, {"before": True, "after": False}))
 def test_killed_at_every_file(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, before: bool
 ) -> None:
@@ -91,12 +91,13 @@ def test_killed_while_it_tidies_up(world: World, tmp_path: Path, monkeypatch: py
     assert not (out / ".parts").exists()
 
 
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("form", EXPORT_FORMS)
-def test_a_signal_at_any_time(world: World, tmp_path: Path, form: str) -> None:
+def test_a_signal_at_any_time(world: World, tmp_path: Path, form: str, times: int) -> None:
     """SIGKILL after some milliseconds, wherever the process is."""
     whole, out, rng = tmp_path / "whole", tmp_path / "out", random.Random(form)
     run(world, form, whole)
-    for _ in range(12):
+    for _ in range(times):
         child = in_child(partial(run, world, form, out))
         time.sleep(rng.uniform(0.0, 0.2))
         kill(child)

@@ -441,6 +441,24 @@ def test_reports_are_logged_once(
     assert len(logged) == len(set(logged)) > 0
 
 
+def test_the_end_of_a_build_says_what_load_dataset_copies(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last line of the log has the size of the Arrow files that load_dataset writes, and how to avoid them."""
+    end = re.compile(r"take about ([\d,]+) bytes there\. Pass streaming=True to read them in place\.$")
+    said = []
+    for _ in range(2):  # also if nothing was new
+        build(world, tmp_path / "out", *TWO)
+        said += end.findall(caplog.messages[-1])
+    assert len(said) == 2
+    loaded = [datasets.load_dataset(str(tmp_path / "out"), config) for config in TWO[1::2]]
+    files = [file["filename"] for splits in loaded for rows in splits.values() for file in rows.cache_files]
+    assert 0.7 < int(said[0].replace(",", "")) / sum(Path(file).stat().st_size for file in files) < 1.3
+    caplog.clear()
+    assert run("build", tmp_path / "out", *TWO, "--data-dir", world.root, "-q").stderr == ""
+    assert caplog.messages == []
+
+
 def test_the_needed_disk_space_counts_compressed_texts(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

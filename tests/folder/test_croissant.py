@@ -263,7 +263,8 @@ def test_mlcroissant_reads_every_row(world: World, tmp_path: Path, layout: str) 
         rows = [{"split": split, **row} for split in SPLITS for row in world.rows(config, split, images=images)]
         found = records(out, config)
         assert sorted(found, key=lambda row: list(SPLITS).index(row["split"])) == rows
-        assert records(out, config, "test") == [row for row in rows if row["split"] == "test"]
+        if config in CONFIGS[:2]:  # each read takes a quarter of a second
+            assert records(out, config, "test") == [row for row in rows if row["split"] == "test"]
     if layout == "once":
         used = {row["image_id"]: row for config in CONFIGS[1:] for row in world.rows(config, "test")}
         names = ("image_id", "image", "image_path")

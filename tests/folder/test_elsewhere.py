@@ -59,9 +59,9 @@ def local(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return content(out)
 
 
+@pytest.mark.usefixtures("small_charts")
 def test_every_command_of_a_built_folder(world: World, tmp_path: Path, memory: Any) -> None:
     """build, stats, croissant, card and verify do the same to memory:// as to a local folder."""
-    pytest.importorskip("matplotlib")
     here, there = tmp_path / "it", "memory://bucket/deep/it"
     for out in (here, there):
         for arguments in (

@@ -21,7 +21,8 @@ from support.vectors import write as write_kinds
 from support.world import World
 
 from _newsclippings.generate import METHODS, GeneratedReport
-from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify_generated
+from _newsclippings.generate.write import WORDS
+from newsclippings import BadFileError, ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify_generated
 
 Places = dict[str, Any]
 
@@ -185,7 +186,14 @@ def other_id(made: Set) -> str:
 def other_score(made: Set) -> str:
     row = made.rows["train"][5]
     row["similarity_score"] += 2e-6
-    return f"train: caption {row['id']} with picture {row['image_id']} (clip_text_text): {row['similarity_score']:.7f},"
+    return f"train: caption {row['id']} with picture {row['image_id']} (clip_text_text): {row['similarity_score']:.9f},"
+
+
+def nearly_the_score(made: Set) -> str:
+    """The seventh digit is another."""
+    row = made.rows["train"][5]
+    row["similarity_score"] += 1e-7
+    return f"train: caption {row['id']} with picture {row['image_id']} (clip_text_text): {row['similarity_score']:.9f},"
 
 
 def used_again(made: Set) -> str:
@@ -256,6 +264,7 @@ FAULTS: dict[str, tuple[str, Callable[[Set], str]]] = {
         ("P2", other_entity),
         ("P3", other_id),
         ("P3", other_score),
+        ("P3", nearly_the_score),
         ("P4", used_again),
         ("P5", other_split),
         ("P6", copied_picture),
@@ -340,6 +349,43 @@ def test_faults_of_merged_sets_are_named(name: str, plant: Callable[[Set], str],
     assert any(expected in fault for fault in found.faults), found.faults
 
 
+COUNTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a reason is gone": (
+        lambda facts: facts["unfilled"].popitem(),
+        r"test: of \d+ captions of clip_text_text, \d+ are",
+    ),
+    "fewer took part": (lambda facts: facts.update(captions=3), r"test: of 3 captions of clip_text_text"),
+    "more are matched": (lambda facts: facts.update(filled=facts["filled"] + 1), r"test: \d+ pairs of \d+ matched"),
+    "some are forgotten": (
+        lambda facts: facts.update(left_out={"no picture": 1}),
+        r"\d+ captions are counted for clip",
+    ),
+    "none": (lambda facts: facts.clear(), "test has no counts of clip_text_text"),
+    "a list": (lambda facts: facts.update(unfilled=[]), "test has no counts of clip_text_text"),
+}
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_counts_are_compared(case: str, made: Set) -> None:
+    """What the manifest counts of captions adds up, so that none is forgotten."""
+    edit, message = COUNTS[case]
+    manifest = json.loads((made.out / "manifest.json").read_bytes())
+    edit(manifest["splits"]["test"]["methods"]["clip_text_text"])
+    (made.out / "manifest.json").write_text(json.dumps(manifest))
+    found = verify_generated(made.out).properties["P1"]
+    assert any(re.search(f"manifest.json: {message}", fault) for fault in found.faults), found.faults
+
+
+@pytest.mark.parametrize("name", ["corpus", "pictures", "entities", "recipe"])
+def test_a_damaged_manifest_is_an_error(name: str, made: Set) -> None:
+    """What it was made of has to be there."""
+    manifest = json.loads((made.out / "manifest.json").read_bytes())
+    manifest["made_of"][name] = {}
+    (made.out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadFileError, match=r"manifest\.json: expected the manifest of a generated config"):
+        made.check()
+
+
 def test_digests_are_compared(made: Set) -> None:
     """Changed files and other inputs are named; so is a manifest that contradicts its recipe."""
     (made.out / "README.md").write_text("another")
@@ -353,6 +399,25 @@ def test_digests_are_compared(made: Set) -> None:
         f"{name}: its SHA-256 is not that of manifest.json" for name in ("README.md", "recipe.toml")
     ]
     assert found.faults[2] == "recipe.toml is not the recipe that manifest.json has"
+
+
+def test_reports_in_a_notebook(made: Set) -> None:
+    """What was made and what was checked are tables with the numbers of their texts; all texts are escaped."""
+    report = generate(made.out, ONE, **made.places)
+    counts = report.splits["test"]["methods"]["clip_text_text"]
+    page = report._repr_html_()
+    assert all(f">{counts[key]}</td>" in page for key in ("captions", "filled", "pairs"))
+    assert all(f"{count} {WORDS[why]}" in page for why, count in counts["unfilled"].items())
+    assert "it was there already" in page
+    for entities in made.corpus.entities:
+        entities += [("<b>", "GPE")]
+    made.places["entities"] = made.corpus.write_entities(made.folder / "entities3")
+    found = made.check()
+    page = found._repr_html_()
+    assert "<b>Not sound: P1, P2" in page
+    assert "&lt;b&gt; in common, differ *" in page
+    assert page.count("<b>") == 1
+    assert f">{found.properties['P2'].failed}</td>" in page
 
 
 def test_what_is_not_given_is_not_passed(made: Set) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from support.vectors import write as write_kinds
 from support.world import World
 
 import newsclippings
-from _newsclippings.facts import ENV_DATA_DIR
+from _newsclippings.facts import ENV_DATA_DIR, EXPORT_FORMS
 from _newsclippings.generate import GeneratedFolder, parse_recipe
 from newsclippings import BadFileError, ConfigError, DataNotFoundError, NewsCLIPpings, Recipe, Rule, generate, verify
 
@@ -77,8 +79,12 @@ def test_other_corpora_are_refused(made: Made, tmp_path: Path, new_world: Callab
     assert run("verify", "--data-dir", made.out, "--visual-news", other.table).exit_code == 1
     with pytest.raises(BadFileError, match="was made from another corpus"):
         newsclippings.load("mine", split="test", data_dir=str(made.out), visual_news=str(new_world().origin))
-    with pytest.raises(DataNotFoundError, match="pictures of VisualNews were not found"):
-        newsclippings.load("mine", split="test", data_dir=str(made.out))
+    places: list[dict[str, Any]] = [{}, {"images": "none"}, {"visual_news": str(other.root)}]
+    for place in places:  # nothing, and the folder in place of its table
+        with pytest.raises(DataNotFoundError, match=r"from which mine was made was not found\. Pass its table"):
+            newsclippings.load("mine", split="test", data_dir=str(made.out), **place)
+    with pytest.raises(ConfigError, match="embeddings='clip_text' is of VisualNews, and this corpus is another"):
+        newsclippings.load("mine", data_dir=made.out, visual_news=made.corpus.table, embeddings=["clip_text"])
 
 
 def test_verify(made: Made) -> None:
@@ -136,6 +142,46 @@ def test_build_and_its_commands(made: Made, tmp_path: Path) -> None:
     assert newsclippings.verify_built(tmp_path / "once").sound
 
 
+def test_export(made: Made, tmp_path: Path) -> None:
+    """In all forms, from the data and from a built folder: the same rows, with the names of the methods."""
+    places = ["--data-dir", made.out, "--visual-news", made.corpus.table]
+    assert run("build", tmp_path / "folder", "--config", "mine", *places).exit_code == 0
+    for source, where in (("data", places), ("built", ["--built", tmp_path / "folder"])):
+        for form in EXPORT_FORMS:
+            done = run("export", tmp_path / source / form, "--as", form, "--config", "mine", *where)
+            assert done.exit_code == 0, done.output
+    out = tmp_path / "data"
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        rows = made.rows(split)
+        hydrated = json.loads((out / f"hydrated/data/mine/{name}.json").read_bytes())
+        assert hydrated["source_datasets"] == {"0": METHODS[0], "1": METHODS[1]}
+        for mine, row in zip(hydrated["annotations"], rows, strict=True):
+            assert (mine["source_dataset"], mine["caption"]) == (row["source_dataset"], row["caption"])
+            assert (out / "hydrated" / mine["image_path"]).read_bytes() == row["image"]["bytes"]
+        with open(out / f"csv/{split}.csv", encoding="utf-8", newline="") as file:
+            lines = [*csv.DictReader(file)]
+        assert [line["source_dataset"] for line in lines] == [METHODS[row["source_dataset"]] for row in rows]
+        assert [line["caption"] for line in lines] == [row["caption"] for row in rows]
+        with tarfile.open(out / f"webdataset/{split}-00000.tar") as tar:
+            read = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        facts = [json.loads(read[f"{row['index']:08d}.json"])["source_dataset"] for row in rows]
+        assert facts == [METHODS[row["source_dataset"]] for row in rows]
+        chats = [json.loads(line) for line in (out / f"messages/{split}.jsonl").read_text().splitlines()]
+        assert [chat["messages"][1]["content"][0]["text"] for chat in chats] == ["pristine", "falsified"] * (
+            len(rows) // 2
+        )
+        samples = json.loads((out / f"llava/{split}.json").read_bytes())
+        assert [sample["id"] for sample in samples] == [f"mine-{split}-{row['index']:06d}" for row in rows]
+    for form in EXPORT_FORMS:
+        one, other = (
+            {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+            for folder in (out / form, tmp_path / "built" / form)
+        )
+        for files in (one, other):
+            del files["export.json"], files["SHA256SUMS"]
+        assert one == other
+
+
 def test_evaluate(made: Made, tmp_path: Path) -> None:
     """Predictions are measured against the generated labels, with a breakdown by method; also of a built folder."""
     rows = made.rows("test")
@@ -158,12 +204,12 @@ def test_evaluate(made: Made, tmp_path: Path) -> None:
 def test_train(made: Made, tmp_path: Path) -> None:
     """The trainer learns on a generated config, and its report has the accuracy by method."""
     pytest.importorskip("transformers")
-    from _newsclippings.train import run as train
+    from _newsclippings.train import train
 
     out = tmp_path / "run"
     quick = ["--from_config", "tiny", "--use_cpu", "--disable_tqdm", "true", "--warmup_steps", "1", "--max_steps", "2"]
     places = ["--config", "mine", "--data_dir", str(made.out), "--visual_news", str(made.corpus.table)]
-    assert train([*quick, *places, "--output_dir", str(out), "--eval_steps", "1", "--save_steps", "1"]) == 0
+    train([*quick, *places, "--output_dir", str(out), "--eval_steps", "1", "--save_steps", "1"])
     measures = json.loads((out / "measures.json").read_text())
     assert {*METHODS} == {*measures["by"]["source_dataset"]}
     assert measures["rows"]["found"] == len(made.rows("test"))

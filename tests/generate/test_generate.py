@@ -22,7 +22,7 @@ from support.matching import dot, random_rule, unit
 from support.sampling import sampled, some_of
 from support.world import World
 
-from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify
+from newsclippings import ConfigError, DataNotFoundError, Method, Recipe, Rule, generate, verify, verify_generated
 
 Places = dict[str, Any]
 
@@ -289,6 +289,56 @@ def test_what_is_no_corpus_is_refused(places: Places, recipe: Path, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"needs the vectors 'clip_txt'\. Did you mean 'clip_text'"):
         generate(tmp_path / "out", "clip_text_text", **{**places, "vectors": vectors})
     assert not (tmp_path / "out").exists()
+
+
+def test_vectors_of_visual_news_are_not_those_of_another_corpus(
+    places: Places, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids of a corpus of one's own mean other captions, so the authors' vectors below data_dir are not taken."""
+    monkeypatch.setenv("NEWSCLIPPINGS_DATA_DIR", str(world.root))
+    with pytest.raises(ConfigError, match="method person needs vectors 'sbert', which are not given") as found:
+        generate(tmp_path / "out", "person", **places)
+    assert "newsclippings embed" in str(found.value)
+    with pytest.raises(ConfigError, match="vectors='sbert' is of VisualNews, and this corpus is another"):
+        generate(tmp_path / "out", "person", **{**places, "vectors": {"sbert": True}})
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_name_the_method(places: Places, tmp_path: Path) -> None:
+    """A column, a label and vectors that a method cannot have; the number of a picture's copies is no column."""
+    for rule, message in (
+        (Rule(same=("sektion",)), "method second: the corpus has no column 'sektion'. Did you mean 'section'?"),
+        (Rule(other=("picture_copies",)), "method second: the corpus has no column 'picture_copies'."),
+        (Rule(differ=("PERSN",)), "method second: rule: differ has the label 'PERSN'"),
+    ):
+        methods = [Method("first", "clip_text", "clip_text"), Method("second", "clip_text", "clip_text", rule)]
+        with pytest.raises(ConfigError) as found:
+            generate(tmp_path / "out", methods, **places)
+        assert message in str(found.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_caption_without_a_text_is_left_out(corpus: Corpus, places: Places, tmp_path: Path) -> None:
+    """Nothing can be said of it and a picture; it is counted, and the check agrees. The outlet has two names."""
+    for k, text in ((5, ""), (6, " \n\u3000")):
+        corpus.rows[k]["caption"] = text
+    corpus.write()
+    rule = Rule(same=("outlet",), other=("source",))
+    with pytest.raises(ConfigError, match="is matched"):
+        generate(tmp_path / "none", Recipe("mine", [Method("m", "clip_text", "clip_text", rule)]), **places)
+    method = Method("m", "clip_text", "clip_text", Rule(same=("outlet",)), uses=2)
+    report = generate(tmp_path / "out", Recipe("mine", [method], splits={"train": 1.0}), **places)
+    assert report.splits["train"]["methods"]["m"]["left_out"] == {"no caption": 2}
+    used = {row[key] for row in read_rows(tmp_path / "out", "train") for key in ("id", "image_id")}
+    assert not used & {corpus.ids[5], corpus.ids[6]}
+    found = verify_generated(tmp_path / "out", **places)
+    assert (found.sound, found.complete) == (True, True), str(found)
+
+
+def test_a_recipe_of_windows(corpus: Corpus, places: Places, recipe: Path, tmp_path: Path) -> None:
+    """A mark of the byte order at its beginning is no part of it."""
+    recipe.write_bytes(b"\xef\xbb\xbf" + recipe.read_bytes())
+    assert generate(tmp_path / "out", recipe, **places).made
 
 
 def test_merging_with_a_method_without_matches(places: Places, tmp_path: Path) -> None:

@@ -123,6 +123,10 @@ def test_examples(corpus: Corpus) -> None:
     page = (out / "examples.html").read_text()
     assert page.count('"measure":"one"') == page.count('"measure":"two"') == 50
     assert page.count('"falsified":0') == page.count('"falsified":1') == 100  # numbers of labels
+    assert "<h1>Pairs of mine</h1>" in page
+    assert "<title>Pairs of mine</title>" in page
+    assert '"topic":null' in page  # the page says that it is unknown, and offers no empty choice
+    assert '"topic":""' not in page
     assert "![Examples](examples.png)" in card
     assert "leave these two files out where you may not publish them" in card
 

@@ -51,6 +51,13 @@ def test_a_rule_replaces_the_rule_and_keeps_the_cap() -> None:
     assert scene.rule == Rule(same=("topic",), cap=0.9)
 
 
+def test_names_in_any_language() -> None:
+    """Labels and columns are as models and tables of others have them, and come back from the written recipe."""
+    rule = Rule(share=("人名", "sports team"), same=("섹션", "Section 2", "🗞"), other=('a"b',))
+    recipe = Recipe("mine", [Method("words", "text", "text", rule)])
+    assert parse_recipe(recipe.to_toml()) == recipe
+
+
 def test_the_eight_methods() -> None:
     """Those of the paper and four more; limited use is the default of all."""
     assert list(METHODS) == [
@@ -93,7 +100,8 @@ def test_a_label_that_nothing_has() -> None:
         ({"picture": "has_persn"}, "picture='has_persn' is not known. Allowed: 'has_person'. Did you mean"),
         ({"share": 3}, "share=3; expected labels of entities"),
         ({"same": ("*",)}, "expected columns, such as"),
-        ({"differ": ["a b"]}, "expected labels of entities"),
+        ({"differ": ["a\nb"]}, "expected labels of entities"),
+        ({"same": [""]}, "expected columns, such as"),
     ],
 )
 def test_rules_that_cannot_be(values: dict[str, Any], message: str) -> None:

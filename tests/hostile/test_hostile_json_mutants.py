@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.json_readers import BY_ID, MATCHES, RECORDS, read
 from support.metadata import in_words
+from support.mutants import for_all, mutants
 
 from _newsclippings.corpus.records import SCHEMA
 from _newsclippings.storage.paths import normalise_path
@@ -50,54 +50,60 @@ def plain(text: str) -> Any:
     return json.loads(text.removeprefix("\ufeff"))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(LAYOUTS), changes)
-def test_mutants_of_matches(tmp_path: Path, layout: dict[str, Any], made: list[tuple[str, int, int]]) -> None:
+@mutants(400)
+def test_mutants_of_matches(tmp_path: Path, examples: int) -> None:
     """A mutant of the matches gives all rows that Python's decoder reads, or one of our errors."""
-    names = {"0": "semantics_clip_text_image", "1": "semantics_clip_text_text", "2": "scene_resnet_place"}
-    names |= {"3": "person_sbert_text_text"}
-    text = mutant(json.dumps({"source_datasets": names, **json.loads(MATCHES)}, **layout), made)
-    try:
-        rows = read("annotations", text, tmp_path)
-    except NewsCLIPpingsError:
-        rows = []
-    if rows:
-        content = plain(text)
-        known = content.get("source_datasets") or names
-        assert len(rows) == len(content["annotations"])
-        for row, expected in zip(rows, content["annotations"], strict=True):
-            for name in ("id", "image_id", "similarity_score", "falsified"):
-                assert row[name] == expected[name]
-            assert type(expected["id"]) is type(expected["image_id"]) is int
-            if (code := expected.get("source_dataset")) is not None:
-                name = known[code if isinstance(known, list) else str(code)]
-                assert list(names.values())[row["source_dataset"]] == name
+
+    def check(layout: dict[str, Any], made: list[tuple[str, int, int]]) -> None:
+        names = {"0": "semantics_clip_text_image", "1": "semantics_clip_text_text", "2": "scene_resnet_place"}
+        names |= {"3": "person_sbert_text_text"}
+        text = mutant(json.dumps({"source_datasets": names, **json.loads(MATCHES)}, **layout), made)
+        try:
+            rows = read("annotations", text, tmp_path)
+        except NewsCLIPpingsError:
+            rows = []
+        if rows:
+            content = plain(text)
+            known = content.get("source_datasets") or names
+            assert len(rows) == len(content["annotations"])
+            for row, expected in zip(rows, content["annotations"], strict=True):
+                for name in ("id", "image_id", "similarity_score", "falsified"):
+                    assert row[name] == expected[name]
+                assert type(expected["id"]) is type(expected["image_id"]) is int
+                if (code := expected.get("source_dataset")) is not None:
+                    name = known[code if isinstance(known, list) else str(code)]
+                    assert list(names.values())[row["source_dataset"]] == name
+
+    for_all(check, examples, st.sampled_from(LAYOUTS), changes)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["data.json", "metadata"]), st.booleans(), st.sampled_from(LAYOUTS), changes)
-def test_mutants_of_records(
-    tmp_path: Path, reader: str, by_id: bool, layout: dict[str, Any], made: list[tuple[str, int, int]]
-) -> None:
+@mutants(500)
+def test_mutants_of_records(tmp_path: Path, examples: int) -> None:
     """A mutant of the records, in both layouts and readers, gives every wanted record, or one of our errors."""
-    text = mutant(json.dumps(json.loads(BY_ID if by_id else RECORDS), **layout), made)
-    try:
-        rows = read(reader, text, tmp_path)
-    except NewsCLIPpingsError:
-        return
-    try:
-        content = plain(text)
-    except ValueError:  # in a record that is not wanted, and so not decoded
-        assert set(re.findall(r'{\s*"id"\s*:\s*([^\s,}]+)', text)) - {"1", "2", "3"}
-        return
-    records = list(content.values()) if isinstance(content, dict) else content
-    kept = sorted((r for r in records if r["id"] in (1, 2, 3)), key=lambda r: int(r["id"]))
-    assert all(type(record["id"]) is int for record in kept)
-    expected = []
-    for record in kept:
-        row = {name: record[name] for name in SCHEMA.names}
-        row["image_path"] = normalise_path(row["image_path"])
-        if reader == "metadata":
-            row["metadata"] = in_words(record)
-        expected.append(row)
-    assert rows == expected
+
+    def check(reader: str, by_id: bool, layout: dict[str, Any], made: list[tuple[str, int, int]]) -> None:
+        text = mutant(json.dumps(json.loads(BY_ID if by_id else RECORDS), **layout), made)
+        try:
+            rows = read(reader, text, tmp_path)
+        except NewsCLIPpingsError:
+            return
+        try:
+            content = plain(text)
+        except ValueError:  # in a record that is not wanted, and so not decoded
+            assert set(re.findall(r'{\s*"id"\s*:\s*([^\s,}]+)', text)) - {"1", "2", "3"}
+            return
+        records = list(content.values()) if isinstance(content, dict) else content
+        kept = sorted((r for r in records if r["id"] in (1, 2, 3)), key=lambda r: int(r["id"]))
+        assert all(type(record["id"]) is int for record in kept)
+        expected = []
+        for record in kept:
+            row = {name: record[name] for name in SCHEMA.names}
+            row["image_path"] = normalise_path(row["image_path"])
+            if reader == "metadata":
+                row["metadata"] = in_words(record)
+            expected.append(row)
+        assert rows == expected
+
+    for_all(
+        check, examples, st.sampled_from(["data.json", "metadata"]), st.booleans(), st.sampled_from(LAYOUTS), changes
+    )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.mutants import for_all, mutants
 from support.tars import BODY, END, header, walk
 
 from _newsclippings.storage.local import LocalFile
@@ -256,34 +256,37 @@ def mutant(sound: bytes, made: list[tuple[str, int, int]]) -> bytes:
     return b"".join(blocks)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes, st.booleans())
-def test_mutants_are_read_as_by_tarfile(tmp_path: Path, made: list[tuple[str, int, int]], cut: bool) -> None:
+@mutants(500)
+def test_mutants_are_read_as_by_tarfile(tmp_path: Path, examples: int) -> None:
     """A mutant gives at least tarfile's members, unchanged, or one of our errors."""
-    path = tmp_path / "x.tar"
-    sound = b"".join(header(name) + BODY for name in (b"a.jpg", b"bbc/b.jpg", b"z.jpg"))
-    data = mutant(sound + END, made)
-    path.write_bytes(data[:-700] if cut else data)
-    with LocalFile(str(path)) as file:
-        members, damage = walk_headers(file)
-    with contextlib.suppress(NewsCLIPpingsError):
-        walk(str(path))
-    if "PAX header of" in (damage or ""):
-        return  # tarfile would request so many bytes
-    ours = [(m["name"], m["offset"], m["size"]) for m in members.to_pylist() if not m["kind"]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs, given_up = [], ""
-        try:
-            with tarfile.open(path, ignore_zeros=False) as reference:
-                for member in reference:
-                    if member.isreg() and not member.issparse() and not member.name.endswith("/"):
-                        with contextlib.suppress(ValueError):  # an odd name
-                            theirs.append((normalise_path(member.name), member.offset_data, member.size))
-        except (tarfile.TarError, ValueError, OSError) as error:
-            given_up = str(error)
-    assert not given_up or damage is not None or "end of file header" in given_up  # after a global header
-    assert ours == (theirs if damage is None else theirs[: len(ours)])
+
+    def check(made: list[tuple[str, int, int]], cut: bool) -> None:
+        path = tmp_path / "x.tar"
+        sound = b"".join(header(name) + BODY for name in (b"a.jpg", b"bbc/b.jpg", b"z.jpg"))
+        data = mutant(sound + END, made)
+        path.write_bytes(data[:-700] if cut else data)
+        with LocalFile(str(path)) as file:
+            members, damage = walk_headers(file)
+        with contextlib.suppress(NewsCLIPpingsError):
+            walk(str(path))
+        if "PAX header of" in (damage or ""):
+            return  # tarfile would request so many bytes
+        ours = [(m["name"], m["offset"], m["size"]) for m in members.to_pylist() if not m["kind"]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs, given_up = [], ""
+            try:
+                with tarfile.open(path, ignore_zeros=False) as reference:
+                    for member in reference:
+                        if member.isreg() and not member.issparse() and not member.name.endswith("/"):
+                            with contextlib.suppress(ValueError):  # an odd name
+                                theirs.append((normalise_path(member.name), member.offset_data, member.size))
+            except (tarfile.TarError, ValueError, OSError) as error:
+                given_up = str(error)
+        assert not given_up or damage is not None or "end of file header" in given_up  # after a global header
+        assert ours == (theirs if damage is None else theirs[: len(ours)])
+
+    for_all(check, examples, changes, st.booleans())
 
 
 def test_fields_that_do_not_matter_fill_no_memory(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import load_dataset
-from support.hub import Hub, serving
+from support.hub import Hub
 from support.obstacles import may_mount, small_disk
 from support.reading import expected_splits, raw_splits
 from support.vectors import make_plan, write
@@ -47,21 +47,21 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def authors_files(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Matches, metadata and vectors, with a file that is of no split. Shared: never change it."""
     world = make_world(tmp_path_factory.mktemp("published") / "data", folder=False, tar=False)
     write(world, make_plan(world))
     odd = world.root / "news_clippings" / "data" / "full" / "train.json"
     odd.parent.mkdir()
     odd.write_text("{}")
-    with serving(world, tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
+    return world
 
 
 @pytest.fixture
-def hub(running_hub: Hub) -> Hub:
+def hub(authors_hub: Hub, authors_files: World) -> Hub:
     """A Hub with an empty log and no faults, and empty caches."""
-    running_hub.serve(running_hub.world)
-    return running_hub
+    authors_hub.serve(authors_files)
+    return authors_hub
 
 
 @pytest.fixture

@@ -9,16 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.folders import build
-from support.publishing import REPO, Hub, checked, python, running, used
+from support.publishing import REPO, Hub, checked, used
 from support.world import World
 
-COMMAND = "from _newsclippings.cli import main\nmain(sys.argv[1:])"
-
-
-@pytest.fixture(scope="module")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
-        yield hub
+COMMAND = "import os\nos.chdir(sys.argv.pop(1))\nfrom _newsclippings.cli import main\nmain(sys.argv[1:])"
 
 
 @pytest.fixture
@@ -31,21 +25,20 @@ def test_a_repository(world: World, hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "built"
     build(world, folder)
     hub.push(folder, "--with-images", "--i-have-the-rights")
-    pages = []
+    pages, cwd = [], tmp_path / "cwd"
     for k, place in enumerate((str(folder), f"hf://datasets/{REPO}")):
         args = ["preview", "--built", place, "--html", f"{k}.html", "--split", "test", "--format", "json"]
-        done = checked(python(COMMAND, args, hub.environment(), tmp_path / "cwd"), 0)
+        done = checked(hub.run(COMMAND, str(cwd), *args), 0)
         assert json.loads(done.out) == {"file": f"{k}.html", "pairs": 6}
-        text = (tmp_path / "cwd" / f"{k}.html").read_text(encoding="utf-8").split('id="data">')[1]
+        text = (cwd / f"{k}.html").read_text(encoding="utf-8").split('id="data">')[1]
         pages.append(json.loads(re.split("</script", text)[0]))
     assert pages[0] == pages[1]
     assert {isinstance(row["picture"], int) for pair in pages[1]["pairs"] for row in pair["rows"]} == {True}
-    assert {path.name for path in (tmp_path / "cwd").iterdir()} == {"0.html", "1.html"}
+    assert {path.name for path in cwd.iterdir()} == {"0.html", "1.html"}
 
 
-def test_a_repository_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_that_is_not_there(hub: Hub) -> None:
     """One line says so."""
-    args = ["preview", "--built", "hf://datasets/me/none", "--html", "x.html"]
-    done = checked(python(COMMAND, args, hub.environment(), tmp_path / "cwd"), 1)
+    done = checked(hub.run(COMMAND, ".", "preview", "--built", "hf://datasets/me/none", "--html", "x.html"), 1)
     assert done.err.count("\n") == 1
     assert "hf://datasets/me/none" in done.err

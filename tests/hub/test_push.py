@@ -29,7 +29,7 @@ from support.folders import TWO, build, content
 from support.generating import Made
 from support.publishing import LOAD, OTHER, PUSH, READ, REPO, WRITE, Hub, checked, python, running, used
 from support.reading import expected_splits, jsonable
-from support.sampling import sampled
+from support.sampling import WAYS, crossed, sampled
 from support.world import World
 
 from _newsclippings.cli.commands import main
@@ -42,12 +42,6 @@ needs_xet = pytest.mark.skipif(not importlib.util.find_spec("hf_xet"), reason="h
 RIGHTS = ("--with-images", "--i-have-the-rights")
 OTHER_PYTHON = "NEWSCLIPPINGS_OTHER_PYTHON"
 THEIRS = os.environ.get(OTHER_PYTHON)
-
-
-@pytest.fixture(scope="session")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
-        yield hub
 
 
 @pytest.fixture(scope="session")
@@ -104,8 +98,7 @@ def parquet(files: dict[str, str]) -> Counter[str]:
 # Pushed and loaded
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("part", [None, 20_000], ids=["whole", "in parts"])
+@pytest.mark.parametrize(("part", "streaming"), crossed({"whole": None, "in parts": 20_000}, WAYS))
 def test_pushed_and_loaded(
     world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path, part: int | None, streaming: bool
 ) -> None:
@@ -345,9 +338,9 @@ def test_a_dry_run(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None
     assert total == [f"{sum(told.values()):,}", f"bytes in {len(told)} files, 46 rows -> {REPO}"]
 
 
+@pytest.mark.usefixtures("small_charts")
 def test_charts(hub: Hub, bare: Path) -> None:
     """Numbers and charts are uploaded, too; outdated charts are not, and are deleted on the Hub."""
-    pytest.importorskip("matplotlib")
     drawn = CliRunner().invoke(main, ["stats", str(bare), "--plot", str(bare / "charts")])
     charts = {f"charts/{Path(line).name}" for line in drawn.output.splitlines()}
     assert len(charts) == 6
@@ -362,8 +355,10 @@ def test_charts(hub: Hub, bare: Path) -> None:
     assert "](charts/" not in (bare / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [(), ("--with-images",), ("--i-have-the-rights",)], ids=" ".join)
-@pytest.mark.parametrize("layout", ["bytes", "once"])
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    crossed(["bytes", "once"], {" ".join(one): one for one in ((), ("--with-images",), ("--i-have-the-rights",))}),
+)
 def test_pictures_need_rights(
     world: World, hub: Hub, built: Callable[..., Path], tmp_path: Path, options: tuple[str, ...], layout: str
 ) -> None:
@@ -455,7 +450,7 @@ def test_what_was_sent_is_completed_by_its_reader(
             for path in (path for path in world.pictures if path.startswith(outlet)):
                 archive.writestr(path.replace("/images/", "/"), world.pictures[path])
     places = json.dumps([*(str(tmp_path / f"{outlet}.zip") for outlet in outlets[:2]), str(world.tar)])
-    done = checked(python(JOIN, [REPO, places], hub.environment(), tmp_path), 0)
+    done = checked(hub.run(JOIN, REPO, places), 0)
     expected = [
         [row["index"], row["image_path"], [*PIL.Image.open(io.BytesIO(row["image"]["bytes"])).size]]
         for row in world.rows(split="test")

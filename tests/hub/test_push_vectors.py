@@ -15,17 +15,11 @@ import pytest
 from support.encoding import encoder, faces, read_folder
 from support.folders import content
 from support.own_vectors import make_vectors, write_folder, write_npy
-from support.publishing import READ, REPO, Hub, checked, python, running, used
+from support.publishing import READ, REPO, Hub, checked, used
 from support.world import World
 
 from _newsclippings.folder.build import build_folder
 from newsclippings import embed, verify_built
-
-
-@pytest.fixture(scope="module")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with running(tmp_path_factory.mktemp("hub"), xet=False) as hub:
-        yield hub
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ print(json.dumps([[row["image_id"], row["vitl"]] for row in rows]))
 """
 
 
-def test_pushed_and_joined(world: World, hub: Hub, vectors: Path, tmp_path: Path) -> None:
+def test_pushed_and_joined(world: World, hub: Hub, vectors: Path) -> None:
     """Plan, parts, README and sums are uploaded, and nothing else; the repository is a location of vectors."""
     (vectors / "notes.txt").write_text("mine")
     (vectors / "part-99999.parquet").write_text("mine")
@@ -69,7 +63,7 @@ def test_pushed_and_joined(world: World, hub: Hub, vectors: Path, tmp_path: Path
     assert content(vectors) == before
     planned = make_vectors(world)
     assert pushed["rows"] == {"default": {"train": len(planned)}}
-    done = checked(python(JOIN, [REPO, str(world.root)], hub.environment(), tmp_path / "empty"), 0)
+    done = checked(hub.run(JOIN, REPO, str(world.root)), 0)
     expected = [[row["image_id"], planned.get(row["image_id"])] for row in world.rows(split="test")]
     assert json.loads(done.out) == [[n, None if v is None else v.tolist()] for n, v in expected]
     loaded = hub.load()["train"]
@@ -215,7 +209,7 @@ def test_columns_of_vectors_of_a_built_folder(world: World, hub: Hub, tmp_path: 
         assert [[row["vitl"], row["text"]] for row in loaded] == wanted
         assert ("image" in loaded[0]) == bool(flags)
     assert verify_built(built).sound
-    done = checked(python(COMPLETE, ["tester/thin", str(world.tar)], hub.environment(), tmp_path / "empty"), 0)
+    done = checked(hub.run(COMPLETE, "tester/thin", str(world.tar)), 0)
     assert json.loads(done.out) == [[n, True, *vectors] for n, vectors in enumerate(wanted)]
 
 

@@ -6,14 +6,14 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 from support.constants import change_constant
-from support.hub import Hub, serving
+from support.hub import Hub
 from support.reading import answer, expected_splits, jsonable, start
 from support.vectors import make_plan
 from support.vectors import write as write_embeddings
@@ -23,17 +23,11 @@ import newsclippings
 from _newsclippings.storage.kept import local_copy
 
 
-@pytest.fixture(scope="module")
-def running_hub(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with serving(world, tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
 @pytest.fixture
-def hub(running_hub: Hub, world: World) -> Hub:
+def hub(authors_hub: Hub, world: World) -> Hub:
     """A Hub with an empty log."""
-    running_hub.serve(world)
-    return running_hub
+    authors_hub.serve(world)
+    return authors_hub
 
 
 BUILD = """

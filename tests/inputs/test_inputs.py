@@ -81,6 +81,33 @@ def test_a_tar_as_data_dir_is_explained(world: World) -> None:
         find_inputs(Request(data_dir=str(world.tar)))
 
 
+@pytest.mark.parametrize("inside", ["", "visual_news/origin"], ids=["above", "below"])
+def test_a_folder_near_the_right_one_as_data_dir(tmp_path: Path, inside: str) -> None:
+    """If data_dir is one level off, the error names the folder that has the tree."""
+    root = tmp_path / "here" / "data"
+    (root / "visual_news" / "origin").mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match=f"Did you mean {root}\\?"):
+        find_inputs(Request(data_dir=str(root / inside if inside else root.parent)))
+
+
+def test_without_anything_the_sample_is_named() -> None:
+    """Without data_dir and visual_news, the error names the command that writes something to try."""
+    with pytest.raises(DataNotFoundError, match=r"`newsclippings sample demo/data`, then data_dir='demo/data'"):
+        find_inputs(Request()).require_pictures()
+
+
+@pytest.mark.parametrize("explicit", [False, True], ids=["data_dir", "visual_news"])
+def test_data_json_beside_the_tar(new_world: Callable[..., World], explicit: bool) -> None:
+    """If data.json was extracted beside origin.tar, captions come from it, and the tar need not have it."""
+    world = new_world(folder=False, metadata=False)
+    world.data_json.parent.mkdir(exist_ok=True)
+    world.write_data_json()
+    world.data_json.rename(world.tar.with_name("data.json"))
+    world.data_json.parent.rmdir()
+    request = Request(data_dir=str(world.root), visual_news=str(world.tar) if explicit else None)
+    assert find_inputs(request).data_json == str(world.tar.with_name("data.json"))
+
+
 def test_a_folder_without_pictures_is_an_error(new_world: Callable[..., World], tmp_path: Path) -> None:
     """The error says where pictures were looked for, and what is missing there."""
     (tmp_path / "empty").mkdir()

@@ -13,6 +13,7 @@ import pytest
 from support.command import run
 from support.reading import expected_splits, load, raw_splits
 from support.remote import Origin, publish
+from support.sampling import WAYS, crossed
 from support.world import SPLITS, World
 
 from _newsclippings.pictures import check as image_check
@@ -45,9 +46,7 @@ def lost(world: World, split: str, broken: str) -> dict[str, int]:
     return {outlet: outlets.count(outlet) for outlet in outlets}
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("missing", ["null", "drop_pair"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "missing", "streaming"), crossed(list(LAYOUTS), ["null", "drop_pair"], WAYS))
 def test_rows_with_a_broken_picture(
     new_world: Callable[..., World], layout: str, missing: str, streaming: bool
 ) -> None:

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from support.constants import change_constant
 from support.reading import expected_splits, load, raw_splits
 from support.remote import make_index, refusal, serving
+from support.sampling import crossed
 from support.world import World, paths_of
 
 from _newsclippings.cli.commands import main
@@ -112,8 +113,7 @@ LAYOUTS = ["origin/{o}/images/{r}", "data/visual_news/origin/{o}/images/{r}", "V
            "home/x/origin/{o}/photos/{r}", "{o}/{r}", "a/b/{o}/{r}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", ["zip", "stored zip", "folder"])
+@pytest.mark.parametrize(("kind", "layout"), crossed(["zip", "stored zip", "folder"], LAYOUTS))
 def test_layouts(new_world: Callable[..., World], tmp_path: Path, kind: str, layout: str) -> None:
     """Leading folders are found by looking, and `images` may be dropped or renamed."""
     world = without_pictures(new_world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -248,6 +249,41 @@ def test_a_stream_logs_dropped_rows_once(new_world: Callable[..., World], caplog
     counted = [int(match[1]) for text in told if (match := re.search(r"(\d+) of \d+ rows", text))]
     assert 1 <= len(told) <= 2
     assert sum(counted) <= len(rows) == 24
+
+
+def test_the_error_says_what_dropping_leaves(new_world: Callable[..., World]) -> None:
+    """The error counts the rows that `drop_pair` would leave; if it leaves none, the error says that instead."""
+    world = new_world(tar=False)
+    _lose(world, "picture")
+    with pytest.raises(MissingDataError) as error:
+        load(world, split="train")
+    left = load(world, split="train", missing="drop_pair")
+    says = f"missing='drop_pair' would leave {len(left)} of 24 rows, half of them pristine."
+    assert says in str(error.value)
+    assert sum(left["falsified"]) == len(left) // 2 == 11
+    for row in world.rows(split="test"):
+        if row["falsified"]:  # pictures of pristine rows, too, but not all: no pair is whole
+            (world.origin / row["image_path"]).unlink(missing_ok=True)
+    with pytest.raises(MissingDataError, match="drop_pair' would leave nothing of test"):
+        load(world, split="test")
+
+
+def test_incomplete_rows_are_logged_at_each_load(new_world: Callable[..., World]) -> None:
+    """Rows that a process finds in the cache are reported, too: it may not have built them."""
+    world = new_world(tar=False)
+    _lose(world, "picture")
+    logger, lines = logging.getLogger("newsclippings"), list[str]()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        for _ in range(2):
+            load(world, split="train", missing="drop_pair")
+            (line,) = [line for line in lines if line.startswith("merged_balanced/train: 22 of 24 rows")]
+            assert "1 pairs dropped" in line
+            lines.clear()
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_the_error_has_separate_lines_for_each_split(new_world: Callable[..., World]) -> None:

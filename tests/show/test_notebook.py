@@ -27,6 +27,7 @@ class Texts(HTMLParser):
         self.texts: list[str] = []
         self.alts: list[str] = []
         self.pictures: list[str] = []
+        self.figures: list[str] = []
         self.elements: set[str] = set()
         self.feed(html)
 
@@ -36,6 +37,8 @@ class Texts(HTMLParser):
         if tag == "img":
             self.alts.append(values["alt"])
             self.pictures.append(values["src"])
+        if tag == "figure":
+            self.figures.append(values["aria-label"])
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
@@ -63,6 +66,7 @@ def test_a_dataset(world: World, dataset: Any) -> None:
     assert len(shown) == 3
     assert re.findall(r"Pair \d+", text) == expected(rows[:6])
     assert page.alts == [one_line(row["image_caption"]) for row in rows[:6]]
+    assert page.figures == ["pristine", "falsified"] * 3
     for row in rows[:6]:
         assert one_line(row["caption"]) in text
         assert f"score {row['similarity_score']:.3f}" in text
@@ -87,6 +91,24 @@ def test_every_origin_shows_the_same(world: World, dataset: Any, tmp_path: Path)
         assert len(html_of(shown).pictures) == 8
 
 
+def test_a_row_some_rows_and_a_data_frame(dataset: Any) -> None:
+    """What a notebook has at hand is shown as well: a row, some rows, and a table of pandas or Arrow."""
+    encoded = dataset.cast_column("image", datasets.Image(decode=False))
+    wanted = html_of(newsclippings.show(dataset, n=2)).texts
+    for rows in (
+        dataset[:4],
+        encoded[:4],
+        encoded.to_pandas().head(4),
+        dataset.with_format("pandas")[:4],
+        encoded[:4] | {"falsified": [0, 1, 0, 1]},
+    ):
+        assert html_of(newsclippings.show(rows)).texts == wanted
+    assert html_of(newsclippings.show(encoded.with_format("arrow")[:4])).texts == wanted
+    assert len(html_of(newsclippings.show(dataset[1])).pictures) == 1
+    with pytest.raises(newsclippings.ConfigError, match="expected rows with index, caption, falsified, found"):
+        newsclippings.show(dataset["image"])
+
+
 def test_rows_without_their_twins(world: World, dataset: Any) -> None:
     """Twins that do not follow each other are shown alone."""
     falsified = dataset.filter(lambda row: row["falsified"] == 1)
@@ -105,12 +127,16 @@ def test_rows_without_pictures_and_facts() -> None:
     assert one_line(hostile) in page.texts
 
 
-def test_outside_of_a_notebook(dataset: Any, tmp_path: Path) -> None:
-    """The pairs say what to do, and `save` draws a PNG; a file of somebody else stays."""
+def test_outside_of_a_notebook(dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pairs say what to do, and `save` draws a PNG, under such a name; a file of somebody else stays."""
     shown = newsclippings.show(dataset, n=2)
     assert repr(shown) == "<2 pairs: a notebook shows them, and .save('pairs.png') draws them>"
     with Image.open(shown.save(tmp_path / "new" / "pairs.png")) as sheet:
         assert sheet.format == "PNG"
+    with pytest.raises(newsclippings.ConfigError, match=re.escape("its name must end in .png")):
+        shown.save(tmp_path / "pairs.pdf")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert shown.save("~/home.png") == tmp_path / "home.png"
     (tmp_path / "mine.png").write_bytes(b"mine")
     with pytest.raises(newsclippings.ConfigError, match="was not written by"):
         shown.save(tmp_path / "mine.png")
@@ -124,6 +150,8 @@ def test_outside_of_a_notebook(dataset: Any, tmp_path: Path) -> None:
         (7, 8, "found 7. Load it first"),
         ([{"caption": "x"}], 8, "expected rows with index, caption, falsified, found the columns caption"),
         ([1], 8, "expected rows with index, caption, falsified, found 1"),
+        ([{"index": 0}], 8, "found the columns index. Pass whole rows"),
+        ({"index": [0, 1], "caption": ["x"]}, 8, "found the columns index, caption. Pass whole rows"),
         ([], 0, "n=0: expected a number of pairs, 1 or more"),
         ([], True, "n=True: expected"),
     ],
@@ -141,9 +169,15 @@ def test_reports_in_a_notebook(world: World, tmp_path: Path) -> None:
     page = Texts(report._repr_html_())
     counts = report.counts["merged_balanced"]["test"]
     assert {"Sound.", "merged_balanced/test", f"{counts['rows']:,}"} <= {*page.texts}
+    heads = re.findall(r"<th\b[^>]*>", report._repr_html_())
+    assert heads
+    assert all("scope=" in head for head in heads)  # a screen reader says it with each number
     (tmp_path / "none").mkdir()
     missing = newsclippings.verify(tmp_path / "none")
-    assert "Missing" in Texts(missing._repr_html_()).texts
+    page = Texts(missing._repr_html_())
+    assert "Missing" in page.texts
+    assert "br" in page.elements
+    assert not [text for text in page.texts if "\\n" in text]  # a line of an error is a line there
     rows = [{"index": k, "score": (k % 5) / 5} for k in range(len(world.rows(split="test")))]
     found = newsclippings.evaluate(rows, rows, data_dir=str(world.root))
     page = Texts(found._repr_html_())

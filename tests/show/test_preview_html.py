@@ -716,6 +716,7 @@ def test_what_a_screen_reader_gets(some: Path, show: Callable[..., Any]) -> None
     tree = page.locator("body").aria_snapshot()
     for line in (
         '- heading "Pairs of NewsCLIPpings" [level=1]', '- search "Filter the pairs":', '- main:', '- status: 4 pairs',
+        '- figure "pristine":',
         '- article "caption 0":', '- heading "caption 0" [level=2]', 'searchbox "Search captions, topics and ids"',
         'combobox "Topic"', 'spinbutton "Score from"', 'textbox "Date from"', 'button "Full picture: of picture 1"',
     ):  # fmt: skip

@@ -244,9 +244,9 @@ def test_charts(world: World, tmp_path: Path) -> None:
     assert all((tmp_path / "again" / file.name).read_bytes() == file.read_bytes() for file in files)
 
 
+@pytest.mark.usefixtures("small_charts")
 def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     """The card shows charts in the folder's `charts` as long as they match the rows."""
-    pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0])
     plain = (folder / "README.md").read_text(encoding="utf-8")
     drawn = run("stats", folder, "--plot", folder / "charts").stdout.splitlines()
@@ -273,9 +273,9 @@ def test_charts_in_the_card(world: World, tmp_path: Path) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8") == plain
 
 
+@pytest.mark.usefixtures("small_charts")
 def test_outdated_charts_are_removed(world: World, tmp_path: Path) -> None:
     """Charts of pictures that an earlier build had are removed from card and folder; other files are kept."""
-    pytest.importorskip("matplotlib")
     folder = build(world, tmp_path / "out", TWO[0])
     chart = folder / "charts" / "merged_balanced-pictures.png"
     run("stats", folder, "--plot", folder / "charts")

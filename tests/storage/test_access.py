@@ -24,9 +24,11 @@ from support.sampling import crossed
 from support.world import World
 
 from _newsclippings.cli.commands import main
+from _newsclippings.facts import HUB_FILES
 from _newsclippings.inputs import find_inputs
 from _newsclippings.storage import Access, RemoteFile
 from _newsclippings.storage.files import fetch_into
+from _newsclippings.storage.remote import retry
 from newsclippings import ConfigError, DataNotFoundError, NewsCLIPpings, NewsCLIPpingsConfig, RemoteReadError, verify
 
 SECRET = "s3cr3t-of-ann-0123456789"
@@ -182,6 +184,18 @@ def test_a_server_that_asks_for_no_wait(files: Path) -> None:
         with pytest.raises(RemoteReadError, match="tried 6 times"):
             read(f"{address}/a.bin")
         assert len(log) == 6
+
+
+def test_a_hub_that_cannot_be_reached_has_a_local_way() -> None:
+    """Without a network, the error says where a copy of the authors' file belongs, and what fetches it elsewhere."""
+
+    def fail() -> None:
+        raise ConnectionError("no network")
+
+    file = "data/merged_balanced/test.json"
+    with pytest.raises(RemoteReadError, match=f"put a copy at news_clippings/{file} below data_dir") as error:
+        retry(fail, f"{HUB_FILES}/{file}", "its size")
+    assert "`newsclippings download` makes that tree" in str(error.value)
 
 
 def test_a_server_that_asks_for_too_long(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from support.children import in_child, wait
 from support.forks import Kind, forked, kinds
 from support.reading import environment, expected_splits, load, raw, raw_splits
 from support.remote import Origin, Published
+from support.sampling import crossed
 from support.world import World, make_world
 
 from _newsclippings.config import Request
@@ -76,7 +77,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Kind]]:
 )
 def test_children_read_what_threads_read(ways: dict[str, Kind], way: str) -> None:
     """Forked at random moments of a read, each child gives the right rows (more: `tests.sweeps.soak --only forks`)."""
-    assert forked(ways[way], 8) == (0, 0)
+    assert forked(ways[way], 5) == (0, 0)
 
 
 def test_a_lock_is_free_in_a_child() -> None:
@@ -302,7 +303,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("way", "form"), [("fork", "stream"), ("fork", "table"), ("forkserver", "stream")])
+@pytest.mark.parametrize(
+    ("way", "form"),
+    [("fork", "stream"), ("forkserver", "stream"), pytest.param("fork", "table", marks=pytest.mark.sweep)],
+)
 def test_workers_of_a_data_loader(published: Published, tmp_path: Path, way: str, form: str) -> None:
     """torch's workers, forked or spawned, give all rows in every epoch while a thread reads the same files."""
     pytest.importorskip("torch")
@@ -329,8 +333,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("what", ["folder", "remote tar", "a server that is silent"])
-@pytest.mark.parametrize("after", [0.05, 0.9])
+@pytest.mark.parametrize(("what", "after"), crossed(["folder", "remote tar", "a server that is silent"], [0.05, 0.9]))
 def test_an_interrupted_process_ends(
     world: World, published: Published, origin: Origin, tmp_path: Path, what: str, after: float
 ) -> None:

@@ -14,6 +14,7 @@ from support.command import run
 from support.obstacles import as_anybody
 from support.reading import load, raw_splits
 from support.remote import make_index
+from support.sampling import crossed
 from support.vectors import make_plan, write
 from support.world import World
 
@@ -138,8 +139,9 @@ def _in_its_place(file: Path, what: str) -> Iterator[None]:
     kept.rename(file)
 
 
-@pytest.mark.parametrize("what", ["folder", "pipe", "link to nothing", "unreadable bytes"])
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(
+    ("kind", "what"), crossed(list(FILES), ["folder", "pipe", "link to nothing", "unreadable bytes"])
+)
 def test_something_else_in_place_of_a_file(new_world: Callable[..., World], kind: str, what: str) -> None:
     """A folder, a pipe (without waiting for it), a dangling link or a failing disk is an error that names the place."""
     world, options, file = _arrange(new_world, kind)

@@ -241,6 +241,8 @@ def test_the_command(worlds: Any) -> None:
     assert "100.0 %" in done.stdout
     assert "not compared" in done.stdout
     assert Path("benchmark/clip-cosine/results.json").exists()
+    sides = [word for side in ("image", "text") for word in ("--vectors", f"{side}={places[side]}")]
+    assert run("benchmark", "clip-cosine", *options[:2], *sides, "--seeds", 1).stdout == done.stdout
     assert "| cosine | accuracy | 80.7 % |" in run("benchmark", "clip-cosine", *options, "--format", "markdown").stdout
     found = json.loads(run("benchmark", "clip-cosine", *options, "--format", "json").stdout)
     assert found["lines"][0]["published"] == 0.807

@@ -15,7 +15,7 @@ from support.constants import change_constant
 
 from _newsclippings.evaluate import evaluate
 from _newsclippings.suite import benchmark, write_leaderboard
-from newsclippings import BadFileError, ConfigError, DataNotFoundError
+from newsclippings import BadFileError, ConfigError, DataNotFoundError, UnsafePathError
 
 ROWS = 160
 
@@ -160,3 +160,23 @@ def test_runs_of_one_name_have_the_same_facts(world: Path) -> None:
     write("seed-1", 9, name="Model", pixels=False)
     with pytest.raises(BadFileError, match="expected the url and the flags of the other runs of Model"):
         write_leaderboard("models", "page.html", data_dir=world)
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "facts.json", "validation.jsonl", "."])
+def test_links_that_leave_the_folder_are_refused(world: Path, name: str) -> None:
+    """A stranger's folder shows no file outside of it: predictions, facts, thresholds, or a linked folder."""
+    file = write("mine", 8)
+    Path("models/again").symlink_to("mine")  # inside
+    assert write_leaderboard("models", "page.html", data_dir=world) == 1
+    file.with_name("facts.json").write_text('{"threshold": "val:validation.jsonl"}')
+    file.with_name("validation.jsonl").write_bytes(file.read_bytes())
+    outside, link = Path("outside", name).absolute(), file.with_name("link" if name == "." else name)
+    Path("outside").mkdir()
+    if name != ".":
+        link.rename(outside)
+    link.symlink_to(outside)
+    with pytest.raises(
+        UnsafePathError, match=rf"{link.name} is a link that leads out of models\. Replace it by a copy"
+    ):
+        write_leaderboard("models", "page2.html", data_dir=world)
+    assert not Path("page2.html").exists()

@@ -16,6 +16,7 @@ from support.evidence import write_evidence
 from support.learnable import write_world
 from support.world import World
 
+import newsclippings
 from _newsclippings.evaluate import evaluate
 from _newsclippings.suite import benchmark
 from _newsclippings.suite.evidence_vectors import make_evidence
@@ -89,6 +90,37 @@ def test_evidence_of_a_folder(world: World, tmp_path: Path, monkeypatch: pytest.
         assert picture == pytest.approx(_nearest(_decode(row), vectors), abs=1e-6)
 
 
+def test_evidence_without_exact_matches(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as_if_unlabelled, of what that filter leaves of all rows, the nearest of each side is used."""
+    pytest.importorskip("sklearn")
+    (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    web = write_evidence(world, tmp_path / "ccn")
+    flags = ["--model", "py:mine:encode", "--data-dir", world.root, "--seeds", 1, "--out", "out"]
+    done = run("benchmark", "muse", *flags, "--evidence", web.root, "--as-if-unlabelled", "--format", "json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [line["method"] for line in found["lines"]] == [f"six {name} unlabelled" for name in ("DT", "RF", "MLP")]
+    assert {line["verdict"] for line in found["lines"]} == {
+        "not compared: it was published with evidence that CCN's lists keep"
+    }
+    assert "Evidence is without exact matches in all rows, whatever their label." in found["notes"]
+    folder = Path("out/vectors/py-mine-encode")
+    places = {side: str(folder / of) for side, of in (("image", "pictures"), ("text", "captions"))}
+    more: Any = {"data_dir": str(world.root), "unlabelled": True}
+    index, pictures, texts = make_evidence(str(web.root), "py:mine:encode", places, folder, **more)[0](
+        "merged_balanced", "test"
+    )
+    rows = newsclippings.load(split="test", data_dir=str(world.root), evidence=str(web.root)).to_list()
+    for row, number, picture, text in zip(rows, index, pictures, texts, strict=True):
+        left = newsclippings.as_if_unlabelled(row, web.root)["evidence"] or {"captions": [], "images": []}
+        assert row["index"] == number
+        vectors = [caption_vector(each) for each in left["captions"]]
+        assert text == pytest.approx(_nearest(caption_vector(row["caption"]), vectors), abs=1e-6)
+        vectors = [picture_vector(Image.open(web.root / each).convert("RGB")) for each in left["images"]]
+        assert picture == pytest.approx(_nearest(_decode(row), vectors), abs=1e-6)
+
+
 def _kept(own: dict[str, Any] | None, field: str, keep: str) -> list[str]:
     return [] if own is None else [value for value, kept in zip(own[field], own[keep], strict=True) if kept]
 
@@ -102,6 +134,7 @@ def _nearest(query: Any, vectors: list[Any]) -> Any:
     ("arguments", "says"),
     [
         ("muse --evidence {ccn}", "--evidence needs --model"),
+        ("muse --model x --as-if-unlabelled", "--as-if-unlabelled needs --evidence with CCN's folder. Pass both."),
         ("muse --model x --evidence {nowhere}", "has no dataset_items_train.json"),
         ("muse --model x --evidence {ccn} --out {ccn}/out", "is inside a folder of inputs"),
         ("muse --model x --evidence {ccn} --config scene_resnet_place", "--evidence is for merged_balanced"),

@@ -15,16 +15,23 @@ ROOT = Path(newsclippings.__file__).parent
 
 
 @functools.cache
+def _package() -> dict[str, str]:
+    """The text of each module of the package."""
+    files = [Path(newsclippings.__file__), *sorted((ROOT / "_newsclippings").rglob("*.py"))]
+    name = {file: ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files}
+    return {name[file]: file.read_text(encoding="utf-8") for file in files}
+
+
+_parse = functools.cache(ast.parse)
+
+
+@functools.cache
 def _homes(name: str) -> dict[str, list[str]]:
     """Each module that defines the constant, with the list of modules to change: itself and all that import it."""
     homes: dict[str, list[str]] = {}
     imports: list[tuple[str, str]] = []
-    for file in [Path(newsclippings.__file__), *sorted((ROOT / "_newsclippings").rglob("*.py"))]:
-        text = file.read_text(encoding="utf-8")
-        if name not in text:
-            continue
-        module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for node in ast.parse(text).body:
+    for module, text in _package().items():
+        for node in _parse(text).body if name in text else ():
             if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
                 imports.append((module, node.module))
             elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -62,7 +69,8 @@ def find_ambiguous() -> list[str]:
     """List the calls of `change_constant` whose constant no module defines, or several do."""
     found = []
     for file in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        text = file.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "change_constant" in text else ():
             if not (
                 isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "change_constant"
             ):

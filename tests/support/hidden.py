@@ -43,6 +43,11 @@ class Hidden:
         share: labels of which one entity is in common.
         pool: `"split"`, `"outlet"`, `"topic"`, or a number: blocks of so many records in the metadata's order.
         uses: how often a picture is used; None: without a limit.
+        floor: scores are at least this.
+        closed: only captions are kept whose own picture is used by a caption that is kept.
+        balanced: whole swaps are kept, so that CLIP prefers the falsified picture in half of the pairs.
+        longest: only captions of at most so many words are kept; None: all.
+        before: whether longer captions do not take part at all, and neither do their pictures.
         kept: share of the pairs that a filter kept, at random.
         form: how names are compared: `"exact"`, `"casefold"` or `"substring"`.
         noise: added to the scores of the file, so that no measure gives them.
@@ -53,6 +58,11 @@ class Hidden:
     share: tuple[str, ...] = ()
     pool: str | int = "split"
     uses: int | None = 1
+    floor: float | None = None
+    closed: bool = False
+    balanced: bool = False
+    longest: int | None = None
+    before: bool = False
     kept: float = 1.0
     form: str = "casefold"
     noise: float = 0.0
@@ -76,8 +86,10 @@ class HiddenWorld:
             unit(left - left.mean(0) if hidden.centred else left)
             @ unit(right - right.mean(0) if hidden.centred else right).T
         )
-        allowed = self._list_allowed(hidden)
-        rows, columns = np.nonzero(allowed)
+        allowed = self._list_allowed(hidden) & (scores >= (-2 if hidden.floor is None else hidden.floor))
+        most = len(LABELS) if hidden.longest is None else hidden.longest // 2 - 1
+        short = np.array([len(each) <= most for each in self.entities])  # of a caption with two more words, see below
+        rows, columns = np.nonzero(allowed & short[:, None] & short if hidden.before else allowed)
         order = np.lexsort((columns, rows, -scores[rows, columns]))
         used, done, pairs = np.zeros(len(self.ids), int), set[int](), []
         for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
@@ -85,6 +97,13 @@ class HiddenWorld:
                 done.add(i)
                 used[j] += 1
                 pairs.append((i, j, float(scores[i, j])))
+        pairs = _close(pairs) if hidden.closed else pairs
+        pairs = (
+            _balance(pairs, unit(self.vectors["clip_text"]) @ unit(self.vectors["clip_image"]).T)
+            if hidden.balanced
+            else pairs
+        )
+        pairs = [pair for pair in pairs if short[pair[0]]]
         rng = np.random.default_rng(seed)
         kept = [pair for pair in sorted(pairs) if rng.random() < hidden.kept]
         self.pairs[source] = [(i, j, score + hidden.noise * rng.normal()) for i, j, score in kept]
@@ -112,17 +131,17 @@ class HiddenWorld:
                 )
         return allowed
 
-    def write(self, root: Path, merged: bool = False) -> None:
+    def write(self, root: Path, merged: bool = False, split: str = "val") -> None:
         """Write the official tree; `merged`: as many pairs of each source, each caption in one of them only."""
         folder = root / "news_clippings"
         metadata = {str(number): self._record(k) for k, number in enumerate(self.ids)}
-        _write(folder / "metadata" / "val.json", json.dumps(metadata).encode())
+        _write(folder / "metadata" / f"{split}.json", json.dumps(metadata).encode())
         for kind, vectors in self.vectors.items():
             content = {self.ids[k]: vectors[k].astype(np.float32) for k in range(len(self.ids))}
             name = FOLDERS[kind]
-            _write(folder / "embeddings" / name / f"{name}_val.pkl", pickle.dumps(content, protocol=3))
+            _write(folder / "embeddings" / name / f"{name}_{split}.pkl", pickle.dumps(content, protocol=3))
         for source, pairs in self.pairs.items():
-            _write(folder / "data" / source / "val.json", self._matches({source: pairs}, False))
+            _write(folder / "data" / source / f"{split}.json", self._matches({source: pairs}, False))
         if merged:
             free, chosen = set(range(len(self.ids))), {}
             for source in sorted(self.pairs, key=lambda source: len(self.pairs[source])):
@@ -131,7 +150,7 @@ class HiddenWorld:
                 free -= {pair[0] for pair in chosen[source]}
             least = min(map(len, chosen.values()))
             chosen = {source: pairs[:least] for source, pairs in chosen.items()}
-            _write(folder / "data" / "merged_balanced" / "val.json", self._matches(chosen, True))
+            _write(folder / "data" / "merged_balanced" / f"{split}.json", self._matches(chosen, True))
 
     def _matches(self, pairs: dict[str, list[tuple[int, int, float]]], named: bool) -> bytes:
         rows = []
@@ -166,6 +185,33 @@ class HiddenWorld:
 
 def _meet(one: set[str], other: set[str], parts: bool) -> bool:
     return any(a in b or b in a for a in one for b in other) if parts else bool(one & other)
+
+
+def _close(pairs: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Keep pairs whose caption's own picture is used, as long as one is lost by it."""
+    while True:
+        used = {j for _, j, _ in pairs}
+        kept = [pair for pair in pairs if pair[0] in used]
+        if len(kept) == len(pairs):
+            return pairs
+        pairs = kept
+
+
+def _balance(pairs: list[tuple[int, int, float]], clip: Floats) -> list[tuple[int, int, float]]:
+    """Keep swaps: those that CLIP gets half right, and as many of each other kind, nearly equal ones and others."""
+    picture = {i: j for i, j, _ in pairs}
+    kinds: dict[int, list[tuple[float, int, int]]] = {wins: [] for wins in (-2, -1, 0, 1, 2)}
+    for i, j in sorted(picture.items()):
+        if i < j and picture.get(j) == i:
+            margins = [float(clip[a, b] - clip[a, a]) for a, b in ((i, j), (j, i))]
+            kinds[int(sum(np.sign(margins)))].append((abs(sum(margins)), i, j))
+    chosen = [*kinds[0]]
+    for wins in (1, 2):
+        count = min(len(kinds[wins]), len(kinds[-wins]))
+        for kind in (sorted(kinds[wins]), sorted(kinds[-wins])):
+            chosen += [kind[(n * len(kind) + len(kind) // 2) // count] for n in range(count)]
+    kept = {caption for _, i, j in chosen for caption in (i, j)}
+    return [pair for pair in pairs if pair[0] in kept]
 
 
 def unit(vectors: Floats) -> Floats:

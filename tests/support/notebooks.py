@@ -18,8 +18,6 @@ def execute(path: Path, folder: Path) -> Any:
     import nbformat
     from nbclient import NotebookClient
 
-    commands = os.path.dirname(sys.executable)  # so that `!newsclippings` is this one
-    os.environ["PATH"] = os.pathsep.join([commands, os.environ["PATH"].removeprefix(f"{commands}{os.pathsep}")])
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
@@ -31,7 +29,8 @@ def main() -> None:
 
     for path in NOTEBOOKS:
         with tempfile.TemporaryDirectory() as folder:
-            notebook = execute(path, Path(folder))
+            text = nbformat.writes(execute(path, Path(folder))).replace(os.path.realpath(folder), ".")
+            notebook = nbformat.reads(text, as_version=4)
         for cell in notebook.cells:
             cell.metadata = {}
             if cell.cell_type == "code":  # progress bars and logs differ each time

@@ -35,6 +35,12 @@ assert "newsclippings" not in sys.modules
 def plain(data): return data.hex() if isinstance(data, bytes) else data.item() if hasattr(data, "item") else str(data)
 print("#" + json.dumps(rows, default=plain))
 """
+WITHOUT = """
+import contextlib, datasets, datasets.packaged_modules.parquet.parquet, fsspec.implementations.http
+with contextlib.suppress(ImportError):
+    import scipy.io  # by `datasets` for each load
+"""
+IMPORTS = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.cli, _newsclippings.hub"
 SHORT_WAITS = """
 import time
 wait = time.sleep
@@ -49,7 +55,7 @@ class Hub:
     endpoint: str
     folder: Path
     xet: bool
-    ready: dict[str, Ready]
+    ready: dict[str, Ready]  # started when they are first needed
 
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -103,16 +109,30 @@ class Hub:
         """Start `newsclippings push` in a child process, with short pauses between tries."""
         form = [] if "--format" in options else ["--format", "json"]
         args = ["push", repo, str(folder), *form, *options]
-        return self.ready["push"].call(before + PUSH, args, self.environment(token))
+        return self._package().call(before + PUSH, args, self.environment(token))
 
     def push(self, folder: Path, *options: str, code: int = 0, **how: Any) -> Done:
         form = ["--format", "text"] if code and "--format" not in options else []  # errors as people read them
         return checked(self.start_push(folder, *options, *form, **how).result(), code)
 
+    def run(self, code: str, *args: str) -> Done:
+        """Run code in a child process that has imported this package, in an empty folder."""
+        return self._package().call(code, list(args), self.environment()).result()
+
     def load(self, path: str = REPO, **options: Any) -> Any:
         """Load the rows of all splits in a child process that cannot import this package."""
         env = self.environment()
-        return self.ready["load"].call(LOAD, [json.dumps({"path": path, **options})], env).result().rows()
+        alone = {name: value for name, value in env.items() if name != "PYTHONPATH"}
+        ready = self._start("load", WITHOUT, alone)
+        return ready.call(LOAD, [json.dumps({"path": path, **options})], env).result().rows()
+
+    def _package(self) -> Ready:
+        return self._start("push", IMPORTS, self.environment())
+
+    def _start(self, name: str, imports: str, env: dict[str, str]) -> Ready:
+        if name not in self.ready:
+            self.ready[name] = Ready(SHORT_WAITS + imports, env, self.folder / name)
+        return self.ready[name]
 
 
 def checked(done: Done, code: int) -> Done:
@@ -138,13 +158,6 @@ def running(folder: Path, *, xet: bool) -> Iterator[Hub]:
     with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         hub = Hub(process.stdout.readline().strip(), folder, xet, {})
-        env = hub.environment()
-        imports = "import datasets, huggingface_hub.hf_api, newsclippings, _newsclippings.cli, _newsclippings.hub"
-        hub.ready["push"] = Ready(SHORT_WAITS + imports, env, folder / "push")
-        alone = {name: value for name, value in env.items() if name != "PYTHONPATH"}
-        hub.ready["load"] = Ready(
-            SHORT_WAITS + "import datasets, datasets.packaged_modules.parquet.parquet", alone, folder / "load"
-        )
         try:
             yield hub
         finally:

@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from support.dialects import DIALECTS, dump
 from support.invent import (
@@ -268,6 +269,9 @@ class World:
             return tar.getmembers()
 
 
+_tars: dict[tuple[Any, ...], bytes] = {}  # what a world was made of -> its tar, which is the same each time
+
+
 def make_world(
     root: Path,
     *,
@@ -296,7 +300,11 @@ def make_world(
     if folder:
         world.write_folder()
     if tar:
-        world.write_tar()
+        plan = (seed, tuple(pairs.items()), long_paths)
+        if plan not in _tars:
+            world.write_tar()
+            _tars[plan] = world.tar.read_bytes()
+        _write(world.tar, _tars[plan])
     if metadata:
         world.write_metadata()
     return world

@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.children import in_child, kill, wait
 from support.constants import change_constant
-from support.hub import serving as serving_hub
-from support.reading import answer, environment, expected_splits, jsonable, load, raw, raw_splits, start
+from support.hub import Hub
+from support.reading import environment, expected_splits, jsonable, load, raw, raw_splits
 from support.remote import BLOCK, ENDS, Origin, Published, make_index, publish, refusal, shown
 from support.sampling import WAYS, crossed, sampled
 from support.world import World
@@ -238,7 +238,7 @@ def test_an_index_at_a_url(origin: Origin, published: Published, index: str, str
     assert origin.sent(copy) <= copy.stat().st_size + 2 * ENDS
 
 
-def test_tar_and_index_on_the_hub(new_world: Callable[..., World], tmp_path: Path) -> None:
+def test_tar_and_index_on_the_hub(new_world: Callable[..., World], authors_hub: Hub) -> None:
     """Tar and index can both be at hf://, beside the matches, for builds and for streams."""
     world = new_world(folder=False)
     folder = world.root / "news_clippings"
@@ -249,13 +249,12 @@ def test_tar_and_index_on_the_hub(new_world: Callable[..., World], tmp_path: Pat
     code = """
 for streaming in (True, False):
     rows = raw_splits(load_dataset('newsclippings', streaming=streaming, **json.loads(sys.argv[1])))
-    say(rows) if streaming else sys.exit(rows != seen)
+    say(rows) if streaming else sys.exit(int(rows != seen))
     seen = rows
 """
-    with serving_hub(world, tmp_path) as hub:
-        process = start(code, tmp_path / "empty", hub.environment(), json.dumps(options))
-        assert answer(process) == jsonable(expected_splits(world))
-        whole = [entry for entry in hub.log() if entry[0] == "GET" and entry[1].endswith("origin.tar")]
+    authors_hub.serve(world)
+    assert authors_hub.run(code, json.dumps(options)) == jsonable(expected_splits(world))
+    whole = [entry for entry in authors_hub.log() if entry[0] == "GET" and entry[1].endswith("origin.tar")]
     assert len(whole) > 0
     assert all(span for _, _, span, _ in whole)
 
@@ -272,8 +271,7 @@ def test_the_place_of_the_index_does_not_change_the_rows(origin: Origin, publish
 # Other tars
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("where", ["local", "remote"])
+@pytest.mark.parametrize(("where", "streaming"), crossed(["local", "remote"], WAYS))
 def test_the_index_of_another_tar(
     origin: Origin, published: Published, own: Published, tmp_path: Path, where: str, streaming: bool
 ) -> None:
@@ -305,8 +303,7 @@ def _exchange(remote: Published) -> None:
     raise LookupError("the plan has no such neighbours")
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("where", ["local", "remote"])
+@pytest.mark.parametrize(("where", "streaming"), crossed(["local", "remote"], WAYS))
 def test_a_tar_that_was_replaced_after_the_index_was_made(
     own: Published, tmp_path: Path, where: str, streaming: bool
 ) -> None:
@@ -412,11 +409,18 @@ def test_a_parquet_file_that_is_no_index(origin: Origin, published: Published, i
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"name,offset,size,header_crc\n", b"PAR1", b"<!DOCTYPE html>", None],
-    ids=["empty", "text", "a magic", "HTML", "truncated"],
+    ("content", "streaming"),
+    crossed(
+        {
+            "empty": b"",
+            "text": b"name,offset,size,header_crc\n",
+            "a magic": b"PAR1",
+            "HTML": b"<!DOCTYPE html>",
+            "truncated": None,
+        },
+        WAYS,
+    ),
 )
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
 def test_a_file_that_is_no_index(
     origin: Origin, published: Published, index: str, content: bytes | None, streaming: bool
 ) -> None:
@@ -581,8 +585,7 @@ def _link(path: str, kind: bytes, target: str) -> tuple[tarfile.TarInfo, bytes]:
     return info, b""
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-@pytest.mark.parametrize("given", [False, True], ids=["walked", "given"])
+@pytest.mark.parametrize(("given", "streaming"), crossed({"walked": False, "given": True}, WAYS))
 def test_a_remote_tar_with_links(own: Published, tmp_path: Path, streaming: bool, given: bool) -> None:
     """Of a remote tar, a link to a picture has its bytes; one that leaves the tar is missing. So it is by its index."""
     expected_rows = expected_splits(own.world, **_with_links(own), missing="null")

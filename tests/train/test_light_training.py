@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from transformers import set_seed  # noqa: E402
 
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import lora, model  # noqa: E402
-from _newsclippings.train.options import Options, UsageError, parse, read_flags  # noqa: E402
+from _newsclippings.train.flags import parse, read_flags  # noqa: E402
+from _newsclippings.train.options import Options, UsageError  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -158,6 +160,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(little: Path, flag: s
     assert all(torch.equal(plain[name], less[name]) for name in plain)
 
 
+@pytest.mark.parametrize("flag", ["--activation_checkpointing", "--gradient_checkpointing"])
+def test_gradient_checkpointing_has_two_names(flag: str) -> None:
+    """Both names of the flag do the same, without a warning that one of them is old."""
+    with warnings.catch_warnings(action="error", category=FutureWarning):
+        arguments = parse([*QUICK, flag])[1]
+    assert arguments.gradient_checkpointing is True
+    assert getattr(arguments, "activation_checkpointing", True) is True
+    assert not parse(QUICK)[1].gradient_checkpointing
+
+
 @pytest.mark.parametrize("name", sampled(["sgd", "adafactor", "rmsprop", "adamw_torch"], 2))
 def test_optimizers_have_two_learning_rates(little: Path, name: str) -> None:
     """--optim chooses the class; head and backbone keep their learning rates, and biases have no weight decay."""
@@ -226,7 +238,7 @@ def test_the_example_of_fsdp(little: Path, tmp_path: Path) -> None:
         [*launch, *flags, "--output_dir", "sharded"], env=env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "wrapped: FSDPClassifier DTensor" in done.stdout
+    assert "wrapped: FSDPClassifier DTensor" in done.stderr
     run(little, "one", "--max_steps", 3, "--logging_steps", 1, "--per_device_train_batch_size", 32)
     assert losses("sharded") == pytest.approx(losses("one"), abs=1e-4)
     sharded, one = weights("sharded"), weights("one")

@@ -29,7 +29,8 @@ from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
 from _newsclippings.train.collate import Collator  # noqa: E402
 from _newsclippings.train.data import find_widths  # noqa: E402
-from _newsclippings.train.options import Options, parse  # noqa: E402
+from _newsclippings.train.flags import parse  # noqa: E402
+from _newsclippings.train.options import Options  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 

@@ -27,7 +27,7 @@ from torch import nn  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, published  # noqa: E402
 from _newsclippings.train.collate import Collator  # noqa: E402
-from _newsclippings.train.options import parse  # noqa: E402
+from _newsclippings.train.flags import parse  # noqa: E402
 from _newsclippings.train.tiny import byte_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -25,7 +25,8 @@ from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, model  # noqa: E402
 from _newsclippings.train.collate import Collator, Processor, find_pixel_scale  # noqa: E402
 from _newsclippings.train.data import Control  # noqa: E402
-from _newsclippings.train.options import Options, UsageError, parse  # noqa: E402
+from _newsclippings.train.flags import parse  # noqa: E402
+from _newsclippings.train.options import Options, UsageError  # noqa: E402
 from _newsclippings.train.recipes import DEFAULT_RECIPE, RECIPES, TABLE  # noqa: E402
 from _newsclippings.train.tiny import byte_tokenizer, tiny_config  # noqa: E402
 

@@ -277,7 +277,7 @@ def test_the_former_name_works_from_a_checkout(tmp_path: Path) -> None:
     checkout = partial(sys.path.insert, 0, str(PACKAGE))
     done = run_module("training", ["--text_only", "--image_only"], tmp_path, before=checkout)
     assert (done.code, done.out) == (2, "")
-    notice, error = done.err.splitlines()
+    notice, *_, error = done.err.splitlines()
     assert notice == "`python -m training` is now `newsclippings train`"
     assert error.startswith("Error: --text_only and --image_only leave no features")
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file  # noqa: E402
 from _newsclippings.folder.build import build_folder  # noqa: E402
 from _newsclippings.train import command as training  # noqa: E402
 from _newsclippings.train import evaluate, untrusted  # noqa: E402
-from _newsclippings.train.options import parse  # noqa: E402
+from _newsclippings.train.flags import parse  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
