@@ -563,6 +563,8 @@ def _of_one(found: dict[str, Any]) -> dict[str, Any]:
 
 def train_and_test(options: Options, training: TrainingArguments) -> Evaluations:
     """Train a classifier and test it; with a control, train the same without the control before."""
+    if options.lora is not None:
+        require_peft()
     if training.process_index:  # the first process has the lock
         return _train_and_test(options, training)
     folder = Path(training.output_dir)
@@ -574,8 +576,6 @@ def train_and_test(options: Options, training: TrainingArguments) -> Evaluations
 def _train_and_test(options: Options, training: TrainingArguments) -> Evaluations:
     folder = Path(training.output_dir)
     push = take_push(training)
-    if options.lora is not None:
-        require_peft()
     flags = list_flags(options, training)
     resume = training.resume_from_checkpoint
     counts: dict[str, dict[str, Counts]] = {}

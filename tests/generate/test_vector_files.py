@@ -52,7 +52,7 @@ def test_the_digest_is_of_the_numbers(tmp_path: Path) -> None:
 
 def test_wrong_vectors(tmp_path: Path) -> None:
     """A name without vectors, a zero vector, a place that is none."""
-    inputs = find_inputs(Request())
+    inputs = find_inputs(Request(embeddings=["clip_text"]))
     with pytest.raises(ConfigError, match=r"method near needs vectors 'clip_txt', .* Did you mean 'clip_text'\?"):
         open_vectors(["clip_txt"], {}, inputs, tmp_path, {"clip_txt": "near"})
     for wrong in ({"x": True}, {"x": 7}, {"x": ("a", "b", "c")}):

@@ -144,8 +144,8 @@ def test_the_error_counts_what_is_missing_and_names_a_likely_cause() -> None:
         "  Looked in: pictures /x/origin, records data.json.",
         "  Only pictures of bbc are there. bbc comes first in origin.tar: if they come from it, it is "
         "truncated; the complete file has 97,916,641,280 bytes.",
-        "  Complete the files, or pass missing='null' (keep the rows, with nulls) or missing='drop_pair' (leave out "
-        "both twins); the join report then counts them.",
+        "  missing='drop_pair' would leave nothing of test: not one pair is complete there.",
+        "  Complete the files, or pass missing='null' (keep the rows, with nulls); the join report then counts them.",
     ]
     _, report = join(table, records(1, 2, 3, 4), np.array([False, True, True, True]), "error")
     with pytest.raises(MissingDataError, match=r"(?s)^((?!Only pictures).)*$"):
