@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Python keeps what it compiles, also if the environment says otherwise: the suite starts hundreds of processes.
 export PYTHONDONTWRITEBYTECODE =
+# pip leaves the compiling to what imports a module: of the packages that the suite needs, that is little.
+export PIP_COMPILE = 0
 
 .PHONY: demo demo-embed demo-generate docs test sweep train ray browser lint test-oldest test-reader wheel clean
 
