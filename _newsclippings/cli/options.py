@@ -23,6 +23,7 @@ from _newsclippings.storage import (
     describe_os_error,
     describe_print_error,
     discard_unprinted,
+    expand_home,
     find_place,
     hide_progress,
     is_url,
@@ -257,8 +258,7 @@ class PlacePath(click.Path):
 
 
 def _expand_home(value: Any) -> Any:
-    """Expand `~`, which a shell leaves as it is in `--out=~/file`."""
-    return os.path.expanduser(value) if isinstance(value, str) else value
+    return expand_home(value) if isinstance(value, str) else value
 
 
 def _offers(command: click.Command, name: str, value: str | None) -> bool:

@@ -198,6 +198,11 @@ Place = Path | RemotePath
 PlaceLike = str | os.PathLike[str] | RemotePath
 
 
+def expand_home(path: str) -> str:
+    """Expand `~/x`, which a shell leaves as it is in `--out=~/x`; `~` and `~x` are names of files like others."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
+
+
 def find_place(location: PlaceLike, access: Access = NO_ACCESS) -> Place:
     """The place that a user names: a URL is remote, except for `file://`; all else is a local path.
 
@@ -211,7 +216,7 @@ def find_place(location: PlaceLike, access: Access = NO_ACCESS) -> Place:
     if isinstance(location, RemotePath):
         return replace(location, access=access or location.access)
     if not isinstance(location, str) or not is_url(location):
-        return Path(os.path.expanduser(location))
+        return Path(expand_home(os.fspath(location)))
     if location.startswith("file://"):
         return Path(location.removeprefix("file://"))
     remember_secrets_of(location)
