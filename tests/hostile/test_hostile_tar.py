@@ -272,13 +272,16 @@ def test_mutants_are_read_as_by_tarfile(tmp_path: Path, examples: int) -> None:
         if "PAX header of" in (damage or ""):
             return  # tarfile would request so many bytes
         ours = [(m["name"], m["offset"], m["size"]) for m in members.to_pylist() if not m["kind"]]
+        # tarfile cuts the name in an old header at its first NUL; here a name with bytes behind it is an odd one
+        hidden = [m["offset"] for m in members.to_pylist() if m["kind"] and "\\x00" in m["name"]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             theirs, given_up = [], ""
             try:
                 with tarfile.open(path, ignore_zeros=False) as reference:
                     for member in reference:
-                        if member.isreg() and not member.issparse() and not member.name.endswith("/"):
+                        plain = member.isreg() and not member.issparse() and not member.name.endswith("/")
+                        if plain and member.offset_data not in hidden:
                             with contextlib.suppress(ValueError):  # an odd name
                                 theirs.append((normalise_path(member.name), member.offset_data, member.size))
             except (tarfile.TarError, ValueError, OSError) as error:
@@ -286,6 +289,7 @@ def test_mutants_are_read_as_by_tarfile(tmp_path: Path, examples: int) -> None:
         assert not given_up or damage is not None or "end of file header" in given_up  # after a global header
         assert ours == (theirs if damage is None else theirs[: len(ours)])
 
+    check([("name", 3, 15), ("drop", 1, 0)], False)
     for_all(check, examples, changes, st.booleans())
 
 
