@@ -702,7 +702,7 @@ def _no_own_corpus(config: str, searched: Sequence[tuple[str, str]]) -> DataNotF
     places = "".join(f"\n    {place}: {state}" for place, state in searched)
     named = option("visual_news")
     return DataNotFoundError(
-        f"The corpus of a user from which {config} was made was not found. Pass its table, or its folder with "
+        f"The corpus from which {config} was made was not found. Pass its table, or its folder with "
         f"data.json, as {named}.\n  Searched:{places}"
     )
 
